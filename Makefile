@@ -1,0 +1,51 @@
+# The commands of README.md over CMake. Bare `make` builds; `make help` lists the rest.
+
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+
+PACKAGES = cmake g++ pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev
+FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
+
+.PHONY: all help demo test bench asan fuzz cuda install packages clean
+
+all: packages  ## build build/tessera
+	@cmake -S . -B build -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
+	@rm -f build-configure.log
+	@cmake --build build -j $(JOBS)
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+packages:
+	@tools/install-packages.sh $(PACKAGES)
+
+demo: all  ## build, then make a picture from a prompt with the embedded model
+	build/tessera generate --prompt "a lion on a blue background" --seed 2 -o lion.png
+
+test: all  ## run every test
+	cd build && ctest --output-on-failure
+
+bench: all  ## time the kernels and the phases of a picture, as shares of this machine's peak
+	build/bench/bench_kernels
+	build/bench/bench_phases models/emoji
+
+asan: packages  ## run every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	@cmake -S . -B build-asan -DTESSERA_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@cmake --build build-asan -j $(JOBS)
+	cd build-asan && LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp ctest --output-on-failure
+
+fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
+	@tools/install-packages.sh $(FUZZ_PACKAGES)
+	@CC=clang CXX=clang++ cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@cmake --build build-fuzz -j $(JOBS) --target fuzz
+	fuzz/run.sh build-fuzz/fuzz $(FUZZ_SECONDS) $(JOBS)
+
+cuda:  ## the CUDA backend (not written yet)
+	@echo "make cuda: there is no CUDA backend yet; the CPU backend is built by make" >&2; exit 1
+
+install: all  ## install tessera and the embedded model below PREFIX
+	@cmake --install build
+
+clean:
+	rm -rf build build-asan build-fuzz

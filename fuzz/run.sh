@@ -1,0 +1,26 @@
+#!/bin/sh
+# Runs every fuzz target in FOLDER for SECONDS each from its kept corpus, JOBS at a time. New inputs go to a scratch folder; a
+# finding is left in the working directory as crash-*.
+#   fuzz/run.sh FOLDER SECONDS JOBS
+set -eu
+folder=$1 seconds=$2 jobs=$3
+one() {
+    name=$(basename "$1"); name=${name#fuzz_}
+    scratch=$(mktemp -d)
+    if "$1" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 "$scratch" "fuzz/corpus/$name" >"$scratch.log" 2>&1
+    then echo "fuzz $name: $(grep -o 'number_of_executed_units: *[0-9]*' "$scratch.log" | grep -o '[0-9]*$') inputs in $seconds s, no finding"; rm -rf "$scratch" "$scratch.log"
+    else tail -n 60 "$scratch.log"; echo "fuzz $name: FINDING" >&2; rm -rf "$scratch" "$scratch.log"; return 1
+    fi
+}
+status=0 pids=
+for target in "$folder"/fuzz_*; do
+    case $target in *.cmake) continue ;; esac
+    [ -f "$target" ] && [ -x "$target" ] || continue
+    one "$target" & pids="$pids $!"
+    if [ "$(echo "$pids" | wc -w)" -ge "$jobs" ]; then
+        for pid in $pids; do wait "$pid" || status=1; done
+        pids=
+    fi
+done
+for pid in $pids; do wait "$pid" || status=1; done
+exit $status

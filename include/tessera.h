@@ -1,0 +1,111 @@
+/* Tessera: an inference engine for diffusion models, as a C program calls it.
+ *
+ *     tessera_error error = {0};
+ *     tessera_model *model = tessera_model_open("models/emoji", NULL, &error);
+ *     tessera_request request = tessera_request_default(model);
+ *     request.prompt = "a lion on a blue background";
+ *     tessera_image image = {0};
+ *     if (model == NULL || tessera_generate(model, &request, &image, &error) != TESSERA_OK)
+ *         fprintf(stderr, "%s\n", error.message);
+ *     tessera_image_free(&image);
+ *     tessera_model_free(model);
+ *
+ * Handles are opaque, nothing is global, and no call ends the process: a function that can fail returns a
+ * status (or NULL) and writes what is wrong, where, and what to do into the caller's tessera_error.
+ * One handle serves one call at a time; several handles may be used from several threads.
+ */
+#ifndef TESSERA_H
+#define TESSERA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TESSERA_VERSION "0.1.0"
+
+typedef enum tessera_status {
+    TESSERA_OK = 0,
+    TESSERA_ERROR_ARGUMENT,    /* the caller asked for what makes no sense: a size, a count, a NULL */
+    TESSERA_ERROR_IO,          /* a file is missing, unreadable or unwritable */
+    TESSERA_ERROR_FORMAT,      /* a file's content breaks its format */
+    TESSERA_ERROR_UNSUPPORTED, /* a class or an option that the engine does not have */
+    TESSERA_ERROR_MEMORY,      /* more memory than there is, or than was allowed */
+    TESSERA_ERROR_CANCELLED,   /* the progress callback asked to stop */
+    TESSERA_ERROR_INTERNAL     /* our mistake */
+} tessera_status;
+
+typedef struct tessera_error {
+    tessera_status status;
+    char message[1024]; /* one line: what is wrong, in which file and field, what to do */
+} tessera_error;
+
+typedef enum tessera_dtype { TESSERA_BF16 = 0, TESSERA_F32 = 1 } tessera_dtype;
+
+typedef struct tessera_model tessera_model;
+
+typedef struct tessera_model_options {
+    tessera_dtype dtype; /* what products are computed in; sums are float32 */
+    int threads;         /* 0: as many as the machine grants this process */
+    bool vae_tiling;     /* decode in blended tiles: less memory, not exact */
+} tessera_model_options;
+
+/* Opens a model folder in diffusers' layout (model_index.json). Weights are memory-mapped, not read.
+ * `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
+tessera_model *tessera_model_open(const char *folder, const tessera_model_options *options, tessera_error *error);
+void tessera_model_free(tessera_model *model);
+
+/* The kernel path, e.g. "onednn avx512_core_bf16": two runs are bit for bit alike on the same path, element type and
+ * number of threads. Lives as long as the model. */
+const char *tessera_model_kernel_path(const tessera_model *model);
+int tessera_model_threads(const tessera_model *model);
+const char *tessera_model_pipeline_class(const tessera_model *model);
+
+typedef enum tessera_phase { TESSERA_PHASE_TEXT, TESSERA_PHASE_ENCODE, TESSERA_PHASE_DENOISE, TESSERA_PHASE_DECODE } tessera_phase;
+
+/* Called before the first and after each unit of work of a phase; `done` of `total` units are finished.
+ * Return false to cancel. */
+typedef bool (*tessera_progress)(void *user, tessera_phase phase, int done, int total);
+
+typedef struct tessera_request {
+    const char *prompt;
+    const char *negative_prompt; /* NULL: empty */
+    int width, height;           /* pixels */
+    int num_inference_steps;
+    float guidance_scale;
+    uint64_t seed;             /* of torch's CPU generator: a seed gives diffusers' picture */
+    int num_images;            /* pictures whose noise is drawn from one generator, as diffusers' num_images_per_prompt */
+    int first_image;           /* make only pictures first_image .. num_images - 1 of those: picture i of a batch of n prompts in
+                                     diffusers is first_image i, num_images i + 1 */
+    int max_sequence_length;   /* text tokens of the T5 encoder */
+    const char *scheduler;     /* diffusers' class name, or NULL for the folder's own */
+    const uint8_t *init_image; /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
+    float strength;            /* picture to picture: 0 keeps the picture, 1 ignores it */
+    tessera_progress progress; /* may be NULL */
+    void *progress_user;
+} tessera_request;
+
+/* The folder's own defaults (generation_defaults.json), else those of diffusers for the pipeline class. */
+tessera_request tessera_request_default(const tessera_model *model);
+
+typedef struct tessera_image {
+    int count, width, height; /* count = num_images - first_image */
+    uint8_t *pixels;          /* [count, height, width, 3], 8-bit RGB */
+    float *pixels_f32;        /* the same before rounding, in [0, 1] */
+    float *latents;           /* [count, channels, rows, columns] as diffusers' output_type "latent" */
+    int latent_channels, latent_height, latent_width;
+    double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
+    double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
+} tessera_image;
+
+/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`. */
+tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
+void tessera_image_free(tessera_image *image);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

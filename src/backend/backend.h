@@ -1,0 +1,87 @@
+/* The operator table: what a device can compute. A backend is one device and one stream of it.
+ *
+ * Each backend fills in a struct backend_ops. Arguments are checked by asserts (models check shapes when weights are loaded).
+ * Conventions, the same for every operator:
+ *   - x and out hold activations: all F32 or all BF16 (`out` may differ from `x` only in `cast`);
+ *   - weights of linear and conv2d have the activations' type; biases, norm weights, modulations, masks and
+ *     statistics are F32 always, and every sum, norm and softmax is computed in float32;
+ *   - `out` never overlaps an input unless the comment says that it may;
+ *   - shapes in brackets; B batch, S tokens, H rows, W columns, C channels, N heads, D head width.
+ */
+#ifndef TESSERA_BACKEND_BACKEND_H
+#define TESSERA_BACKEND_BACKEND_H
+
+#include "tensor/tensor.h"
+
+struct backend;
+
+enum activation { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_QUICK_GELU, ACTIVATION_SILU, ACTIVATION_RELU, ACTIVATION_COUNT };
+enum norm_kind { NORM_LAYER, NORM_RMS };
+
+struct conv2d_geometry { int stride, pad_top, pad_bottom, pad_left, pad_right; };
+
+struct attention_args {
+    const struct tensor *q;     /* [B, Sq, N, D] */
+    const struct tensor *k, *v; /* [B, Sk, N, D] */
+    const struct tensor *bias;  /* F32 [N, Sq, Sk], added to the scores (T5), or NULL */
+    const struct tensor *mask;  /* F32 [B, Sk]: 1 keep, 0 drop, or NULL */
+    bool causal;                /* query i sees keys 0..i */
+    float scale;                /* of q k^T */
+};
+
+struct backend_ops {
+    /* out[..., O] = act(x[..., K] w[O, K]^T + bias[O]); bias may be NULL. */
+    tessera_status (*linear)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w,
+                             const struct tensor *bias, enum activation act, tessera_error *);
+    /* out[B, H', W', O] = conv(x[B, H, W, C], w[O, kh, kw, C]) + bias[O] (+ residual, same shape as out, or NULL). */
+    tessera_status (*conv2d)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
+                             const struct tensor *residual, struct conv2d_geometry, tessera_error *);
+    /* Softmax(scale q k^T + bias, masked) v -> out[B, Sq, N, D]; if lse is given (F32 [B, N, Sq]) the log-sum-exp of each row's scores. */
+    tessera_status (*attention)(struct backend *, struct tensor *out, struct tensor *lse, const struct attention_args *, tessera_error *);
+
+    /* Over the last dimension of x[B, S, C] (or any shape if scale and shift are NULL):
+     * out = norm(x) * weight + bias, then * (1 + scale[b, :]) + shift[b, :]. weight, bias [C]; scale, shift [B, C]; any of the four may
+     * be NULL. NORM_RMS divides by the root mean square and subtracts no mean. out may be x. */
+    void (*norm)(struct backend *, struct tensor *out, const struct tensor *x, enum norm_kind, const struct tensor *weight, const struct tensor *bias,
+                 const struct tensor *scale, const struct tensor *shift, float eps);
+    /* Sums for group normalisation, so that parts of a picture can be merged: stats F32 [B, groups, 2] = mean and
+     * mean of squared distance from it (float64 inside), over rows, columns and the group's channels of x[B, H, W, C]. */
+    void (*group_stats)(struct backend *, struct tensor *stats, const struct tensor *x);
+    /* out = act((x - mean) / sqrt(variance + eps) * weight[C] + bias[C]); out may be x. */
+    void (*group_norm)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *stats, const struct tensor *weight,
+                       const struct tensor *bias, float eps, enum activation act);
+
+    /* out = act(x); out may be x. */
+    void (*activate)(struct backend *, struct tensor *out, const struct tensor *x, enum activation act);
+    /* out = a + b, same shape; out may be a or b. */
+    void (*add)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b);
+    /* out = act(a) * b, same shape; out may be a or b. */
+    void (*multiply)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act);
+    /* out[B, S, C] = residual + gate[B, C] * x; out may be residual. */
+    void (*gated_add)(struct backend *, struct tensor *out, const struct tensor *residual, const struct tensor *x, const struct tensor *gate);
+    /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16. */
+    void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const int32_t *ids);
+    /* Nearest neighbour, twice each side: out[B, 2H, 2W, C]. */
+    void (*upsample)(struct backend *, struct tensor *out, const struct tensor *x);
+    /* Element type conversion. */
+    void (*cast)(struct backend *, struct tensor *out, const struct tensor *x);
+    /* For each b: copies `rows` rows of C elements, from row `from` of x[b] to row `to` of out[b]; x [B, Sx, C], out [B, So, C]. */
+    void (*copy_rows)(struct backend *, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+    struct device device;
+    int threads;
+    char kernel_path[64];   /* e.g. "onednn avx512_core_bf16", "plain" */
+    void (*free)(struct backend *);
+};
+
+enum cpu_kernels { CPU_KERNELS_BEST, CPU_KERNELS_PLAIN };
+
+/* The CPU: plain C for every operator, compiled for several instruction sets and chosen here; oneDNN for products and
+ * convolutions unless `kernels` is CPU_KERNELS_PLAIN. threads 0: threads_available(). */
+struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error);
+void backend_free(struct backend *backend);
+
+#endif

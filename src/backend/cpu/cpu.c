@@ -1,0 +1,102 @@
+/* The CPU backend's front door: detects the instruction set, fills the operator table, frees it.
+ *
+ * The plain kernels of the best supported variant fill the table first; oneDNN then takes over products and convolutions. */
+#include "backend/cpu/cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/clock.h"
+
+void kernels_fill_baseline(struct backend_ops *ops);
+#ifdef BACKEND_X86_VARIANTS
+void kernels_fill_avx2(struct backend_ops *ops);
+void kernels_fill_avx512(struct backend_ops *ops);
+#endif
+
+bool cpu_variant_supported(enum cpu_variant variant)
+{
+    if (variant == CPU_VARIANT_BASELINE)
+        return true;
+#ifdef BACKEND_X86_VARIANTS
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (variant == CPU_VARIANT_AVX2)
+        return avx2;
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+const char *cpu_variant_name(enum cpu_variant variant)
+{
+    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512"};
+    return names[variant];
+}
+
+static void fill_plain(struct backend_ops *ops, enum cpu_variant variant)
+{
+#ifdef BACKEND_X86_VARIANTS
+    if (variant == CPU_VARIANT_AVX512) {
+        kernels_fill_avx512(ops);
+        return;
+    }
+    if (variant == CPU_VARIANT_AVX2) {
+        kernels_fill_avx2(ops);
+        return;
+    }
+#endif
+    (void)variant;
+    kernels_fill_baseline(ops);
+}
+
+static void cpu_free(struct backend *backend)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)backend;
+    onednn_close(cpu->onednn);
+    free(cpu);
+}
+
+struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, enum cpu_variant variant, tessera_error *error)
+{
+    if (threads < 0) {
+        error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d is negative; give 0 for all", threads);
+        return NULL;
+    }
+    if (!cpu_variant_supported(variant)) {
+        error_set(error, TESSERA_ERROR_UNSUPPORTED, "this processor has no %s; choose a smaller variant", cpu_variant_name(variant));
+        return NULL;
+    }
+    struct cpu_backend *cpu = calloc(1, sizeof *cpu);
+    if (cpu == NULL) {
+        error_set(error, TESSERA_ERROR_MEMORY, "no memory for the CPU backend");
+        return NULL;
+    }
+    cpu->base = (struct backend){.ops = &cpu->ops, .device = {DEVICE_CPU, 0}, .threads = threads > 0 ? threads : threads_available(), .free = cpu_free};
+    fill_plain(&cpu->plain, variant);
+    cpu->ops = cpu->plain;
+    if (kernels == CPU_KERNELS_PLAIN) {
+        snprintf(cpu->base.kernel_path, sizeof cpu->base.kernel_path, "plain %s", cpu_variant_name(variant));
+        return &cpu->base;
+    }
+    if (onednn_open(cpu, error) != TESSERA_OK) {
+        cpu_free(&cpu->base);
+        return NULL;
+    }
+    snprintf(cpu->base.kernel_path, sizeof cpu->base.kernel_path, "onednn %s + %s", onednn_isa_name(), cpu_variant_name(variant));
+    return &cpu->base;
+}
+
+struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error)
+{
+    enum cpu_variant variant = CPU_VARIANT_AVX512;
+    while (!cpu_variant_supported(variant))
+        variant--;
+    return cpu_backend_open_variant(threads, kernels, variant, error);
+}
+
+void backend_free(struct backend *backend)
+{
+    if (backend != NULL)
+        backend->free(backend);
+}

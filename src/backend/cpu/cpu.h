@@ -1,0 +1,30 @@
+/* The CPU backend's inside: instruction set variants of the plain kernels, and the hook of oneDNN.
+ *
+ * A variant is a whole table of operators, compiled from the same sources for one instruction set. */
+#ifndef TESSERA_BACKEND_CPU_CPU_H
+#define TESSERA_BACKEND_CPU_CPU_H
+
+#include "backend/backend.h"
+
+enum cpu_variant { CPU_VARIANT_BASELINE, CPU_VARIANT_AVX2, CPU_VARIANT_AVX512, CPU_VARIANT_COUNT };
+
+struct onednn;
+
+struct cpu_backend {
+    struct backend base;        /* first, so that a struct backend * is one of these */
+    struct backend_ops ops;     /* what base.ops points to */
+    struct backend_ops plain;   /* the chosen variant's own table: what oneDNN falls back on */
+    struct onednn *onednn;      /* NULL with CPU_KERNELS_PLAIN */
+};
+
+bool cpu_variant_supported(enum cpu_variant variant);
+const char *cpu_variant_name(enum cpu_variant variant);
+/* As cpu_backend_open with a chosen variant; UNSUPPORTED if this processor lacks it. */
+struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, enum cpu_variant variant, tessera_error *error);
+
+/* onednn.c: puts linear and conv2d into backend->ops, and fills backend->onednn. */
+tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error);
+void onednn_close(struct onednn *onednn);
+const char *onednn_isa_name(void);
+
+#endif

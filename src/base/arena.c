@@ -1,0 +1,107 @@
+/* Arenas: one reserved range of addresses and a top that moves through it.
+ *
+ * The range is mapped without reserving memory (MAP_NORESERVE), so a page costs something only once it is touched. Under
+ * AddressSanitizer released memory and the gaps between allocations are poisoned: a use after arena_release, or past an
+ * allocation's end, is reported as it would be for malloc. */
+#include "base/arena.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_POISONS 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ARENA_POISONS 1
+#endif
+
+#ifdef ARENA_POISONS
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#endif
+
+#define ALIGNMENT ((size_t)64) /* a cache line, and the widest vector register */
+
+struct arena {
+    char *base;
+    size_t top, peak, limit, reserved;
+};
+
+static size_t round_up(size_t value, size_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
+
+struct arena *arena_new(size_t limit, tessera_error *error) {
+    if (limit == 0) limit = memory_total();
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (limit == 0 || limit > PTRDIFF_MAX - page) {
+        error_set(error, TESSERA_ERROR_ARGUMENT, "an arena cannot have %zu bytes", limit);
+        return NULL;
+    }
+    struct arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL) {
+        error_set(error, TESSERA_ERROR_MEMORY, "no memory for an arena");
+        return NULL;
+    }
+    arena->limit = limit;
+    arena->reserved = round_up(limit, page);
+    void *base = mmap(NULL, arena->reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        error_set_errno(error, "cannot reserve %zu bytes of addresses", limit);
+        if (error != NULL) error->status = TESSERA_ERROR_MEMORY;
+        free(arena);
+        return NULL;
+    }
+    arena->base = base;
+    return arena;
+}
+
+void arena_free(struct arena *arena) {
+    if (arena == NULL) return;
+    ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->peak);
+    munmap(arena->base, arena->reserved);
+    free(arena);
+}
+
+void *arena_alloc(struct arena *arena, size_t bytes) {
+    if (arena->top > arena->limit || bytes > arena->limit - arena->top) return NULL;
+    char *memory = arena->base + arena->top;
+    size_t length = round_up(bytes, ALIGNMENT); /* may pass a crooked limit, but never the reserved pages */
+    ASAN_POISON_MEMORY_REGION(memory, length);
+    ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+    arena->top += length;
+    if (arena->top > arena->peak) arena->peak = arena->top;
+    return memory;
+}
+
+size_t arena_mark(const struct arena *arena) {
+    return arena->top;
+}
+
+void arena_release(struct arena *arena, size_t mark) {
+    assert(mark <= arena->top);
+    ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->top - mark);
+    arena->top = mark;
+}
+
+void arena_trim(struct arena *arena, size_t mark) {
+    arena_release(arena, mark);
+    size_t first = round_up(mark, (size_t)sysconf(_SC_PAGESIZE));
+    if (first < arena->peak) madvise(arena->base + first, arena->peak - first, MADV_DONTNEED);
+}
+
+size_t arena_peak(const struct arena *arena) {
+    return arena->peak;
+}
+
+size_t arena_limit(const struct arena *arena) {
+    return arena->limit;
+}

@@ -1,0 +1,105 @@
+/* Time, memory and processors as Linux gives them, control groups of versions 1 and 2 included.
+ *
+ * A version 2 group is bound by its own limits and those of every group above it, so the path in /proc/self/cgroup is walked
+ * up to the root. Of version 1 only the group that the process sees as its root is asked. */
+#include "base/clock.h"
+
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GROUPS "/sys/fs/cgroup"
+
+double clock_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+size_t memory_peak_resident(void) {
+    FILE *stream = fopen("/proc/self/status", "r");
+    if (stream == NULL) return 0;
+    char line[256];
+    unsigned long long kilobytes = 0;
+    while (fgets(line, sizeof line, stream) != NULL)
+        if (sscanf(line, "VmHWM: %llu kB", &kilobytes) == 1) break;
+    fclose(stream);
+    return (size_t)kilobytes * 1024;
+}
+
+/* Reads up to two numbers from a one-line file; returns how many there were ("max" is none). */
+static int read_numbers(const char *path, double *first, double *second) {
+    FILE *stream = fopen(path, "r");
+    if (stream == NULL) return 0;
+    int count = fscanf(stream, "%lf %lf", first, second);
+    fclose(stream);
+    return count > 0 ? count : 0;
+}
+
+/* The version 2 group of this process, "" if unknown or the root. */
+static void group_path(char *path, size_t capacity) {
+    path[0] = 0;
+    FILE *stream = fopen("/proc/self/cgroup", "r");
+    if (stream == NULL) return;
+    char line[2048];
+    while (fgets(line, sizeof line, stream) != NULL) {
+        if (strncmp(line, "0::/", 4) != 0) continue;
+        line[strcspn(line, "\n")] = 0;
+        snprintf(path, capacity, "%s", line + 3);
+        break;
+    }
+    fclose(stream);
+}
+
+/* The least first / second over `file` of this process's version 2 groups (second counts as 1 where absent); 0: no limit. */
+static double group_limit(const char *file) {
+    char group[2048], path[4096];
+    group_path(group, sizeof group);
+    double least = 0;
+    for (;;) {
+        double first = 0, second = 1;
+        snprintf(path, sizeof path, GROUPS "%s/%s", group, file);
+        if (read_numbers(path, &first, &second) > 0 && first > 0 && second > 0 && (least == 0 || first / second < least))
+            least = first / second;
+        char *slash = strrchr(group, '/');
+        if (slash == NULL) return least;
+        *slash = 0;
+    }
+}
+
+size_t memory_total(void) {
+    double total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double limit = group_limit("memory.max"), unused = 0;
+    if (limit == 0) read_numbers(GROUPS "/memory/memory.limit_in_bytes", &limit, &unused);
+    return (size_t)(limit > 0 && limit < total ? limit : total);
+}
+
+static int affinity_count(void) {
+    for (int processors = 1024; processors <= 1 << 20; processors *= 2) {
+        cpu_set_t *set = CPU_ALLOC((size_t)processors);
+        if (set == NULL) break;
+        size_t bytes = CPU_ALLOC_SIZE((size_t)processors);
+        int count = sched_getaffinity(0, bytes, set) == 0 ? CPU_COUNT_S(bytes, set) : 0;
+        CPU_FREE(set);
+        if (count > 0) return count;
+    }
+    return 1;
+}
+
+int threads_available(void) {
+    int count = affinity_count();
+    double processors = group_limit("cpu.max");
+    if (processors == 0) {
+        double quota = -1, period = 0, unused = 0;
+        read_numbers(GROUPS "/cpu/cpu.cfs_quota_us", &quota, &unused);
+        read_numbers(GROUPS "/cpu/cpu.cfs_period_us", &period, &unused);
+        if (quota > 0 && period > 0) processors = quota / period;
+    }
+    if (processors <= 0 || processors >= count) return count;
+    int whole = (int)processors;
+    return whole < processors ? whole + 1 : whole;
+}

@@ -1,0 +1,12 @@
+/* Time and memory as the operating system gives them. */
+#ifndef TESSERA_BASE_CLOCK_H
+#define TESSERA_BASE_CLOCK_H
+
+#include <stddef.h>
+
+double clock_seconds(void);        /* monotonic */
+size_t memory_peak_resident(void); /* VmHWM of this process in bytes, mapped file pages included; 0 where unknown */
+size_t memory_total(void);         /* of the machine or the control group, bytes */
+int threads_available(void);       /* processors that this process may use (affinity mask and control group) */
+
+#endif

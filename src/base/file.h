@@ -1,0 +1,36 @@
+/* Files: whole files in, whole files out, and read-only maps.
+ *
+ * Writing goes to a temporary name beside the target, then fsync and rename, so that a full disk or a killed process leaves
+ * the old file or none, never half of one. */
+#ifndef TESSERA_BASE_FILE_H
+#define TESSERA_BASE_FILE_H
+
+#include <stdio.h>
+#include "base/error.h"
+
+/* Joins two path parts with one '/'; the caller frees. NULL only when memory is out. */
+char *file_join(const char *folder, const char *name);
+bool file_exists(const char *path);
+bool file_is_folder(const char *path);
+
+/* Reads at most max_bytes; a longer file is an error. *data ends in an extra 0 byte; the caller frees it. */
+tessera_status file_read(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error);
+
+struct file_map {
+    const uint8_t *data;
+    size_t length;
+};
+/* A private read-only map; an empty file is an error. */
+tessera_status file_map_open(const char *path, struct file_map *map, tessera_error *error);
+void file_map_close(struct file_map *map);
+
+/* An output file under a temporary name. Write to ->stream, then commit (rename) or discard (unlink); both free it. */
+struct file_output {
+    FILE *stream;
+    char *path, *temporary;
+};
+tessera_status file_output_open(const char *path, struct file_output *output, tessera_error *error);
+tessera_status file_output_commit(struct file_output *output, tessera_error *error);
+void file_output_discard(struct file_output *output);
+
+#endif

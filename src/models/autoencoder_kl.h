@@ -1,0 +1,27 @@
+/* AutoencoderKL: pictures to latents and back (Rombach et al. 2022; diffusers' AutoencoderKL).
+ *
+ * Feature maps larger than run->strip_bytes are computed in strips of rows, layer by layer, with the same result up to rounding
+ * (models/autoencoder_stage.h): beside a layer's input and output maps only strips of about that size are held, so a decode holds at
+ * most two maps of the widest full-resolution block (height x width x channels) and a few strips. Encoder and decoder blocks are
+ * DownEncoderBlock2D and UpDecoderBlock2D; every other type is refused. Activations have the run's type, moments and pictures are F32. */
+#ifndef TESSERA_MODELS_AUTOENCODER_KL_H
+#define TESSERA_MODELS_AUTOENCODER_KL_H
+
+#include "base/json.h"
+#include "nn/load.h"
+
+struct autoencoder {
+    int64_t latent_channels, scale;        /* picture side / latent side */
+    float scaling_factor, shift_factor;    /* latents = (z - shift) * scaling */
+    bool has_encoder;
+};
+
+struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader *loader);
+/* image F32 [B, H, W, 3] in [-1, 1] -> moments F32 [B, h, w, 2 * latent_channels]: means, then log-variances (clamped to [-30, 20]). */
+struct tensor autoencoder_kl_encode(const struct autoencoder *, struct run *, struct tensor image);
+/* z F32 [B, h, w, latent_channels] (unscaled) -> F32 [B, H, W, 3] */
+struct tensor autoencoder_kl_decode(const struct autoencoder *, struct run *, struct tensor z);
+/* As decode, in blended tiles of the config's sample_size, as diffusers' enable_tiling: less memory, not exact. */
+struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *, struct run *, struct tensor z);
+
+#endif

@@ -1,0 +1,206 @@
+/* CLIP's text encoder (Radford et al. 2021; transformers' CLIPTextModel and CLIPTextModelWithProjection).
+ *
+ *     ids -> token + position embedding -> N x [ x + attention(norm(x)); x + mlp(norm(x)) ], causal -> norm -> states
+ *                                                                          state at the end token -> pooled (-> projection)
+ *
+ * Weight names stand with or without "text_model." before them, by the transformers version that saved them. */
+#include <math.h>
+#include <string.h>
+
+#include "models/activation_name.h"
+#include "models/text_encoder.h"
+
+/* The id that old folders name as the end token although their tokenizer's is the largest id of the vocabulary. */
+enum { LEGACY_EOS_ID = 2 };
+
+struct clip_layer {
+    struct norm layer_norm1, layer_norm2;
+    struct linear q_proj, k_proj, v_proj, out_proj, fc1, fc2;
+};
+
+struct clip_text {
+    struct text_encoder base;
+    int64_t num_layers, num_heads, intermediate_size, eos_token_id, projection_dim;
+    float layer_norm_eps;
+    enum activation hidden_act;
+    struct tensor token_embedding, position_embedding;
+    struct clip_layer *layers;
+    struct norm final_layer_norm;
+    struct linear text_projection;  /* empty where the class does not project */
+};
+
+static tessera_status read_config(const struct json *config, struct clip_text *m, tessera_error *error) {
+    struct text_encoder *base = &m->base;
+    double eps;
+    const char *act;
+    TRY(json_int(config, "vocab_size", 49408, 1, 1 << 24, &base->vocab_size, error));
+    TRY(json_int(config, "hidden_size", 512, 1, 1 << 16, &base->hidden_size, error));
+    TRY(json_int(config, "intermediate_size", 2048, 1, 1 << 20, &m->intermediate_size, error));
+    TRY(json_int(config, "num_hidden_layers", 12, 1, 1024, &m->num_layers, error));
+    TRY(json_int(config, "num_attention_heads", 8, 1, 1024, &m->num_heads, error));
+    TRY(json_int(config, "max_position_embeddings", 77, 1, 1 << 20, &base->max_positions, error));
+    TRY(json_int(config, "projection_dim", 512, 1, 1 << 16, &m->projection_dim, error));
+    TRY(json_int(config, "eos_token_id", 49407, 0, INT32_MAX, &m->eos_token_id, error));
+    TRY(json_double(config, "layer_norm_eps", 1e-5, &eps, error));
+    TRY(json_string(config, "hidden_act", "quick_gelu", &act, error));
+    TRY(activation_from_name(config, "hidden_act", act, &m->hidden_act, error));
+    m->layer_norm_eps = (float)eps;
+    if (base->hidden_size % m->num_heads != 0) {
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: hidden_size %lld is no multiple of num_attention_heads %lld", json_path(config),
+                         (long long)base->hidden_size, (long long)m->num_heads);
+    }
+    return TESSERA_OK;
+}
+
+static struct clip_layer load_layer(struct loader *loader, const struct clip_text *m) {
+    int64_t c = m->base.hidden_size, f = m->intermediate_size;
+    return (struct clip_layer){
+        .layer_norm1 = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "layer_norm1"),
+        .layer_norm2 = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "layer_norm2"),
+        .q_proj = load_linear(loader, c, c, true, "self_attn.q_proj"),
+        .k_proj = load_linear(loader, c, c, true, "self_attn.k_proj"),
+        .v_proj = load_linear(loader, c, c, true, "self_attn.v_proj"),
+        .out_proj = load_linear(loader, c, c, true, "self_attn.out_proj"),
+        .fc1 = load_linear(loader, c, f, true, "mlp.fc1"),
+        .fc2 = load_linear(loader, f, c, true, "mlp.fc2"),
+    };
+}
+
+static void load_weights(struct loader *loader, struct clip_text *m, bool projected) {
+    int64_t c = m->base.hidden_size;
+    load_set_prefix(loader, "%s", "");
+    const char *prefix = load_has(loader, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
+    load_set_prefix(loader, "%sembeddings.", prefix);
+    m->token_embedding = load_table(loader, m->base.vocab_size, c, "token_embedding.weight");
+    m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embedding.weight");
+    for (int64_t i = 0; i < m->num_layers && !load_failed(loader); i++) {
+        load_set_prefix(loader, "%sencoder.layers.%lld.", prefix, (long long)i);
+        m->layers[i] = load_layer(loader, m);
+    }
+    load_set_prefix(loader, "%s", prefix);
+    m->final_layer_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "final_layer_norm");
+    load_set_prefix(loader, "%s", "");
+    if (projected) m->text_projection = load_linear(loader, c, m->projection_dim, false, "text_projection");
+}
+
+static struct text_encoder *open_class(const struct json *config, struct loader *loader, const struct text_encoder_class *class) {
+    struct clip_text read = {.base.class = class};
+    if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
+    bool projected = class == &clip_text_with_projection_class;
+    read.base.pooled_size = projected ? read.projection_dim : read.base.hidden_size;
+    struct clip_text *m = arena_alloc(loader->arena, sizeof *m);
+    read.layers = arena_alloc(loader->arena, (size_t)read.num_layers * sizeof *read.layers);
+    if (m == NULL || read.layers == NULL) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
+        return NULL;
+    }
+    *m = read;
+    load_weights(loader, m, projected);
+    return load_failed(loader) ? NULL : &m->base;
+}
+
+static struct text_encoder *open_text(const struct json *config, struct loader *loader) {
+    return open_class(config, loader, &clip_text_class);
+}
+
+static struct text_encoder *open_text_with_projection(const struct json *config, struct loader *loader) {
+    return open_class(config, loader, &clip_text_with_projection_class);
+}
+
+static tessera_status check_ids(const struct clip_text *m, const int32_t *ids, int64_t batch, int64_t tokens, tessera_error *error) {
+    if (batch < 1 || tokens < 1 || tokens > m->base.max_positions) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "CLIP text encoder: %lld prompts of %lld tokens; at least one prompt, and 1 to %lld tokens, are possible",
+                         (long long)batch, (long long)tokens, (long long)m->base.max_positions);
+    }
+    for (int64_t i = 0; i < batch * tokens; i++) {
+        if (ids[i] >= 0 && ids[i] < m->base.vocab_size) continue;
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "CLIP text encoder: token id %d at position %lld is outside the vocabulary of %lld; is the tokenizer this model's?",
+            (int)ids[i], (long long)(i % tokens), (long long)m->base.vocab_size);
+    }
+    return TESSERA_OK;
+}
+
+/* Token plus position embedding: [B, S, C]. */
+static struct tensor embed(const struct clip_text *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
+    size_t scope = run_enter(run);
+    struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
+    if (run_failed(run)) return positions;
+    for (int64_t i = 0; i < batch * tokens; i++) ((int32_t *)positions.data)[i] = (int32_t)(i % tokens);
+    struct tensor token = nn_embed(run, m->token_embedding, ids, batch, tokens);
+    struct tensor position = nn_embed(run, m->position_embedding, positions.data, batch, tokens);
+    return run_leave(run, scope, nn_add(run, token, position));
+}
+
+static struct tensor self_attention(const struct clip_text* m, struct run* run, const struct clip_layer* layer, struct tensor x,
+                                    const struct tensor* mask) {
+    int64_t batch = x.shape[0], tokens = x.shape[1], width = m->base.hidden_size / m->num_heads;
+    int64_t heads[] = {batch, tokens, m->num_heads, width};
+    struct tensor q = nn_reshape(nn_linear(run, &layer->q_proj, x, ACTIVATION_NONE), 4, heads);
+    struct tensor k = nn_reshape(nn_linear(run, &layer->k_proj, x, ACTIVATION_NONE), 4, heads);
+    struct tensor v = nn_reshape(nn_linear(run, &layer->v_proj, x, ACTIVATION_NONE), 4, heads);
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .causal = true, .scale = 1.0f / sqrtf((float)width)};
+    struct tensor y = nn_reshape(nn_attention(run, args), SHAPE(batch, tokens, m->base.hidden_size));
+    return nn_linear(run, &layer->out_proj, y, ACTIVATION_NONE);
+}
+
+static struct tensor encode_layer(const struct clip_text* m, struct run* run, const struct clip_layer* layer, struct tensor x,
+                                  const struct tensor* mask) {
+    size_t scope = run_enter(run);
+    x = nn_add(run, x, self_attention(m, run, layer, nn_norm(run, &layer->layer_norm1, x), mask));
+    struct tensor y = nn_linear(run, &layer->fc1, nn_norm(run, &layer->layer_norm2, x), m->hidden_act);
+    return run_leave(run, scope, nn_add(run, x, nn_linear(run, &layer->fc2, y, ACTIVATION_NONE)));
+}
+
+/* Where the pooled state is taken: the first end token, in legacy folders the first of the largest ids; 0 if there is none. */
+static int64_t eos_position(const struct clip_text *m, const int32_t *ids, int64_t tokens) {
+    int64_t largest = 0;
+    for (int64_t i = 1; i < tokens; i++) {
+        if (ids[i] > ids[largest]) largest = i;
+    }
+    if (m->eos_token_id == LEGACY_EOS_ID) return largest;
+    for (int64_t i = 0; i < tokens; i++) {
+        if (ids[i] == m->eos_token_id) return i;
+    }
+    return 0;
+}
+
+/* states [B, S, C] -> F32 [B, pooled_size] */
+static struct tensor pool(const struct clip_text *m, struct run *run, struct tensor states, const int32_t *ids) {
+    int64_t batch = states.shape[0], tokens = states.shape[1], c = m->base.hidden_size;
+    size_t scope = run_enter(run);
+    struct tensor rows = run_tensor(run, DTYPE_I32, SHAPE(batch));
+    if (run_failed(run)) return rows;
+    for (int64_t b = 0; b < batch; b++) ((int32_t *)rows.data)[b] = (int32_t)(b * tokens + eos_position(m, ids + b * tokens, tokens));
+    struct tensor pooled = nn_embed(run, nn_reshape(states, SHAPE(batch * tokens, c)), rows.data, batch, 1);
+    pooled = nn_reshape(pooled, SHAPE(batch, c));
+    if (m->text_projection.weight.data != NULL) pooled = nn_linear(run, &m->text_projection, pooled, ACTIVATION_NONE);
+    return run_leave(run, scope, nn_cast(run, pooled, DTYPE_F32));
+}
+
+static struct text_encoder_output encode(const struct text_encoder* base, struct run* run, const int32_t* ids, const float* mask,
+                                         int64_t batch, int64_t tokens) {
+    const struct clip_text *m = (const struct clip_text *)base;
+    struct text_encoder_output out = {0};
+    if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
+    struct tensor mask_tensor = tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens));
+    const struct tensor *keys = mask != NULL ? &mask_tensor : NULL;
+
+    size_t scope = run_enter(run);
+    struct tensor x = embed(m, run, ids, batch, tokens);
+    for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
+        if (i == m->num_layers - 1) out.penultimate = nn_cast(run, x, DTYPE_F32);
+        x = encode_layer(m, run, &m->layers[i], x, keys);
+    }
+    x = nn_norm(run, &m->final_layer_norm, x);
+    out.pooled = pool(m, run, x, ids);
+    out.last_hidden_state = nn_cast(run, x, DTYPE_F32);
+    run_leave_all(run, scope, (struct tensor *[]){&out.last_hidden_state, &out.penultimate, &out.pooled}, 3);
+    return out;
+}
+
+const struct text_encoder_class clip_text_class = {.name = "CLIPTextModel", .open = open_text, .encode = encode};
+const struct text_encoder_class clip_text_with_projection_class = {
+    .name = "CLIPTextModelWithProjection", .open = open_text_with_projection, .encode = encode};

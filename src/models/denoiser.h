@@ -1,0 +1,61 @@
+/* What every denoiser offers: a list of blocks that can be cut anywhere.
+ *
+ *     inputs --embed--> state --block 0--> state --block 1--> ... --finish--> prediction
+ *
+ * A block boundary is the only place where a model is cut (pipeline stage, device, untrusted worker, cached step). The state
+ * says what travels: the picture's tokens, the text's, the conditioning, and skips. Blocks are described as data
+ * (denoiser_block_info), so that planning never includes a model's header. */
+#ifndef TESSERA_MODELS_DENOISER_H
+#define TESSERA_MODELS_DENOISER_H
+
+#include "base/json.h"
+#include "nn/load.h"
+
+struct denoiser_inputs {
+    struct tensor latents;    /* F32 [B, H, W, C] */
+    const float *timesteps;   /* [B] */
+    struct tensor text;       /* F32 [B, T, Ct] */
+    struct tensor pooled;     /* F32 [B, P] */
+};
+
+struct denoiser_state {
+    struct tensor picture;    /* [B, S, C] */
+    struct tensor text;       /* [B, T, C]; empty where the text's stream has ended */
+    struct tensor cond;       /* conditioning, F32 [B, C] (silu not applied) */
+    int64_t rows, columns;    /* of patches: S = rows * columns */
+};
+
+enum { DENOISER_CARRIES_PICTURE = 1, DENOISER_CARRIES_TEXT = 2, DENOISER_CARRIES_COND = 4 };
+struct denoiser_block_info {
+    char name[64];            /* the prefix of its weights, e.g. "transformer_blocks.3" */
+    int64_t parameters;
+    double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
+    unsigned carries;         /* what its output state holds */
+};
+
+struct denoiser {
+    const struct denoiser_class *class;
+    int num_blocks;
+    int64_t in_channels, out_channels;
+    int64_t patch_size;       /* latent rows and columns must be multiples of it */
+    int64_t max_patches;      /* a side, 0: no limit */
+    int64_t text_channels, pooled_channels;
+    int64_t sample_size;      /* config's default latent side, 0 if absent */
+};
+
+struct denoiser_class {
+    const char *name;         /* _class_name */
+    /* The layers, in `loader->arena`; NULL and loader->error on failure. The handle embeds struct denoiser first. */
+    struct denoiser *(*open)(const struct json *config, struct loader *loader);
+    struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *);
+    struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
+    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state);  /* F32 [B, H, W, out_channels] */
+    void (*describe)(const struct denoiser *, int index, struct denoiser_block_info *);
+};
+
+/* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
+struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
+
+extern const struct denoiser_class sd3_transformer_class;
+
+#endif

@@ -1,0 +1,31 @@
+/* Embeddings: rows of a table by index, and sinusoids of a timestep (Vaswani et al. 2017, section 3.5). */
+#include <math.h>
+
+#include "nn/layers.h"
+
+struct tensor nn_embed(struct run *run, struct tensor table, const int32_t *ids, int64_t batch, int64_t tokens) {
+    if (run_failed(run)) return (struct tensor){0};
+    struct tensor out = run_tensor(run, run->dtype, SHAPE(batch, tokens, table.shape[1]));
+    if (run_failed(run)) return out;
+    struct tensor rows = tensor_reshape(out, SHAPE(batch * tokens, table.shape[1]));
+    run->backend->ops->embed(run->backend, &rows, &table, ids);
+    return out;
+}
+
+/* Float32 throughout, as torch computes it: timesteps reach 1000, so float64 would differ from the reference. */
+struct tensor nn_timestep_embedding(struct run *run, const float *timesteps, int64_t count, int64_t channels) {
+    struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
+    if (run_failed(run)) return out;
+    const float log_max_period = logf(10000.0f);
+    int64_t half = channels / 2;
+    for (int64_t b = 0; b < count; b++) {
+        float *row = (float *)out.data + b * channels;
+        for (int64_t i = 0; i < half; i++) {
+            float angle = timesteps[b] * expf(-log_max_period * (float)i / (float)half);
+            row[i] = cosf(angle);
+            row[half + i] = sinf(angle);
+        }
+        if (channels % 2 != 0) row[channels - 1] = 0.0f;
+    }
+    return out;
+}

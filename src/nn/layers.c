@@ -1,0 +1,117 @@
+/* Layers that are local to a token: products, norms, element by element work, and moving rows.
+ *
+ * Each is one operator of the backend; what layers add is the result's shape, its place, the count of operations and the sticky error. */
+#include <assert.h>
+#include <string.h>
+
+#include "nn/layers.h"
+
+/* A weight as operators take it: NULL where the layer has none. */
+static const struct tensor *or_null(const struct tensor *t) {
+    return t->data != NULL ? t : NULL;
+}
+
+static struct tensor run_like(struct run *run, const struct tensor *x) {
+    return run_tensor(run, x->dtype, x->ndim, x->shape);
+}
+
+struct tensor nn_linear(struct run *run, const struct linear *layer, struct tensor x, enum activation act) {
+    if (run_failed(run)) return (struct tensor){0};
+    assert(x.shape[x.ndim - 1] == layer->weight.shape[1] && x.dtype == layer->weight.dtype);
+    struct tensor shape = x;
+    shape.shape[x.ndim - 1] = layer->weight.shape[0];
+    struct tensor out = run_like(run, &shape);
+    if (run_failed(run)) return out;
+    run->operations += 2.0 * (double)tensor_count(&x) * (double)layer->weight.shape[0];
+    return run_checked(run, run->backend->ops->linear(run->backend, &out, &x, &layer->weight, or_null(&layer->bias), act, &run->error),
+                       out);
+}
+
+struct tensor nn_norm(struct run *run, const struct norm *layer, struct tensor x) {
+    struct tensor out = run_like(run, &x);
+    if (run_failed(run)) return out;
+    run->backend->ops->norm(run->backend, &out, &x, layer->kind, or_null(&layer->weight), or_null(&layer->bias), NULL, NULL, layer->eps);
+    return out;
+}
+
+struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struct tensor x, struct tensor scale, struct tensor shift) {
+    struct tensor out = run_like(run, &x);
+    if (run_failed(run)) return out;
+    run->backend->ops->norm(run->backend, &out, &x, layer->kind, or_null(&layer->weight), or_null(&layer->bias), &scale, &shift,
+                            layer->eps);
+    return out;
+}
+
+struct tensor nn_activate(struct run *run, struct tensor x, enum activation act) {
+    struct tensor out = run_like(run, &x);
+    if (!run_failed(run)) run->backend->ops->activate(run->backend, &out, &x, act);
+    return out;
+}
+
+struct tensor nn_add(struct run *run, struct tensor a, struct tensor b) {
+    struct tensor out = run_like(run, &a);
+    if (!run_failed(run)) run->backend->ops->add(run->backend, &out, &a, &b);
+    return out;
+}
+
+struct tensor nn_multiply(struct run *run, struct tensor a, struct tensor b, enum activation act) {
+    struct tensor out = run_like(run, &a);
+    if (!run_failed(run)) run->backend->ops->multiply(run->backend, &out, &a, &b, act);
+    return out;
+}
+
+struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tensor x, struct tensor gate) {
+    struct tensor out = run_like(run, &residual);
+    if (!run_failed(run)) run->backend->ops->gated_add(run->backend, &out, &residual, &x, &gate);
+    return out;
+}
+
+struct tensor nn_upsample(struct run *run, struct tensor x) {
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]));
+    if (!run_failed(run)) run->backend->ops->upsample(run->backend, &out, &x);
+    return out;
+}
+
+struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype) {
+    if (run_failed(run)) return (struct tensor){0};
+    if (x.dtype == dtype) return x;
+    struct tensor out = run_tensor(run, dtype, x.ndim, x.shape);
+    if (!run_failed(run)) run->backend->ops->cast(run->backend, &out, &x);
+    return out;
+}
+
+struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b) {
+    if (run_failed(run)) return (struct tensor){0};
+    assert(a.ndim == 3 && b.ndim == 3 && a.shape[0] == b.shape[0] && a.shape[2] == b.shape[2]);
+    struct tensor out = run_tensor(run, a.dtype, SHAPE(a.shape[0], a.shape[1] + b.shape[1], a.shape[2]));
+    if (run_failed(run)) return out;
+    run->backend->ops->copy_rows(run->backend, &out, 0, &a, 0, a.shape[1]);
+    run->backend->ops->copy_rows(run->backend, &out, a.shape[1], &b, 0, b.shape[1]);
+    return out;
+}
+
+struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {
+    if (run_failed(run)) return (struct tensor){0};
+    assert(x.ndim == 3 && first >= 0 && count >= 0 && first + count <= x.shape[1]);
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
+    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, first, count);
+    return out;
+}
+
+struct tensor nn_chunk(struct run *run, struct tensor x, int parts, int index) {
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t last = x.shape[x.ndim - 1], channels = last / parts;
+    assert(last % parts == 0 && index >= 0 && index < parts && last > 0);
+    int64_t rows = tensor_count(&x) / last;
+    struct tensor shape = x;
+    shape.shape[x.ndim - 1] = channels;
+    struct tensor out = run_like(run, &shape);
+    if (run_failed(run)) return out;
+    struct tensor from = tensor_reshape(x, SHAPE(rows, parts, channels)), to = tensor_reshape(out, SHAPE(rows, 1, channels));
+    run->backend->ops->copy_rows(run->backend, &to, 0, &from, index, 1);
+    return out;
+}
+
+struct tensor nn_reshape(struct tensor x, int ndim, const int64_t *shape) {
+    return x.data == NULL ? x : tensor_reshape(x, ndim, shape);
+}

@@ -1,0 +1,160 @@
+/* Loading: from names in a file to layers, every shape checked.
+ *
+ * A tensor is lent from the map when its type (and its alignment, which the format does not promise) is what the layer wants;
+ * otherwise it is converted once into the model's arena. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "nn/load.h"
+
+enum { NAME_CAPACITY = 512 };
+
+bool load_failed(const struct loader *loader) {
+    return loader->error.status != TESSERA_OK;
+}
+
+void load_set_prefix(struct loader *loader, const char *prefix, ...) {
+    va_list arguments;
+    va_start(arguments, prefix);
+    vsnprintf(loader->prefix, sizeof loader->prefix, prefix, arguments);
+    va_end(arguments);
+}
+
+static void full_name(const struct loader *loader, char *out, const char *format, va_list arguments) {
+    size_t used = (size_t)snprintf(out, NAME_CAPACITY, "%s", loader->prefix);
+    vsnprintf(out + used, NAME_CAPACITY - used, format, arguments);
+}
+
+#define FULL_NAME(name)                                                                                                                    \
+    char full[NAME_CAPACITY];                                                                                                              \
+    va_list arguments;                                                                                                                     \
+    va_start(arguments, name);                                                                                                             \
+    full_name(loader, full, name, arguments);                                                                                              \
+    va_end(arguments)
+
+bool load_has(const struct loader *loader, const char *name, ...) {
+    FULL_NAME(name);
+    return weights_has(loader->weights, full);
+}
+
+static void *take(struct loader *loader, size_t bytes) {
+    void *data = arena_alloc(loader->arena, bytes);
+    if (data == NULL && !load_failed(loader)) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", weights_folder(loader->weights), bytes);
+    }
+    return data;
+}
+
+static bool is_float(enum dtype dtype) {
+    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+}
+
+/* The stored tensor, its shape and type checked; empty on failure. */
+static struct tensor stored(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
+    struct tensor t = {0}, empty = {0};
+    if (load_failed(loader) || weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    bool same = t.ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = t.shape[i] == shape[i];
+    char have[128], want[128];
+    if (!same) {
+        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s",
+                  weights_folder(loader->weights), name, tensor_shape_text(t.ndim, t.shape, have, sizeof have),
+                  tensor_shape_text(ndim, shape, want, sizeof want));
+        return empty;
+    }
+    if (!is_float(t.dtype)) {
+        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" is stored as %s; weights can be F32, F16 or BF16",
+                  weights_folder(loader->weights), name, dtype_name(t.dtype));
+        return empty;
+    }
+    return t;
+}
+
+static bool is_aligned(const struct tensor *t) {
+    return (uintptr_t)t->data % dtype_size(t->dtype) == 0;
+}
+
+/* `t` itself where it is aligned, otherwise a copy in the arena. */
+static struct tensor aligned(struct loader *loader, struct tensor t) {
+    if (t.data == NULL || is_aligned(&t)) return t;
+    void *copy = take(loader, tensor_bytes(&t));
+    if (copy == NULL) return (struct tensor){0};
+    memcpy(copy, t.data, tensor_bytes(&t));
+    t.data = copy;
+    return t;
+}
+
+/* `t` in the arena as `dtype`. The copy that misaligned bytes need is taken above the result and given back. */
+static struct tensor converted(struct loader *loader, struct tensor t, enum dtype dtype) {
+    if (t.data == NULL || t.dtype == dtype) return aligned(loader, t);
+    struct tensor out = t;
+    out.dtype = dtype;
+    out.data = take(loader, tensor_bytes(&out));
+    size_t mark = arena_mark(loader->arena);
+    t = aligned(loader, t);
+    if (load_failed(loader)) return (struct tensor){0};
+    dtype_convert(out.data, dtype, t.data, t.dtype, (size_t)tensor_count(&t));
+    arena_release(loader->arena, mark);
+    return out;
+}
+
+static struct tensor parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                               const int64_t *shape) {
+    char name[NAME_CAPACITY + 16];
+    snprintf(name, sizeof name, "%s.%s", base, part);
+    return converted(loader, stored(loader, name, ndim, shape), dtype);
+}
+
+struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...) {
+    FULL_NAME(name);
+    struct linear layer = {.weight = parameter(loader, loader->dtype, full, "weight", SHAPE(out, in))};
+    if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    return layer;
+}
+
+/* [O, I, kh, kw] -> [O, kh, kw, I], element by element of `size` bytes. */
+static void reorder_kernel(char *to, const char *from, const int64_t *shape, size_t size) {
+    int64_t inputs = shape[1], taps = shape[2] * shape[3];
+    for (int64_t o = 0; o < shape[0]; o++) {
+        for (int64_t tap = 0; tap < taps; tap++) {
+            for (int64_t i = 0; i < inputs; i++, to += size) memcpy(to, from + (size_t)((o * inputs + i) * taps + tap) * size, size);
+        }
+    }
+}
+
+struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
+    FULL_NAME(name);
+    struct conv layer = {0};
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", full);
+    struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
+    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(out, kernel, kernel, in));
+    if (file.data != NULL) weight.data = take(loader, tensor_bytes(&weight));
+    size_t mark = arena_mark(loader->arena);
+    file = converted(loader, file, loader->dtype);
+    if (load_failed(loader)) return layer;
+    reorder_kernel(weight.data, file.data, file.shape, dtype_size(weight.dtype));
+    arena_release(loader->arena, mark);
+    layer.weight = weight;
+    layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    return layer;
+}
+
+struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channels, float eps, bool bias, const char *name, ...) {
+    FULL_NAME(name);
+    struct norm layer = {.kind = kind, .eps = eps};
+    layer.weight = parameter(loader, DTYPE_F32, full, "weight", SHAPE(channels));
+    if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(channels));
+    return layer;
+}
+
+struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...) {
+    FULL_NAME(name);
+    return converted(loader, stored(loader, full, ndim, shape), dtype);
+}
+
+struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) {
+    FULL_NAME(name);
+    return aligned(loader, stored(loader, full, SHAPE(rows, columns)));
+}

@@ -1,0 +1,38 @@
+/* Loading layers from a component's weights: names, shapes and types are checked here, once, before anything is computed.
+ *
+ * A matrix whose stored type is the computing type stays where it is, in the mapped file; others are converted into the loader's
+ * arena. Biases and norm weights become F32. Convolution weights [O, I, kh, kw] are re-ordered to [O, kh, kw, I].
+ * Errors stick in loader->error, as in nn/run.h. Names are printf formats relative to `prefix`. */
+#ifndef TESSERA_NN_LOAD_H
+#define TESSERA_NN_LOAD_H
+
+#include "base/arena.h"
+#include "nn/layers.h"
+#include "tensor/weights.h"
+
+struct loader {
+    const struct weights *weights;
+    struct arena *arena; /* the model's: lives as long as the layers */
+    enum dtype dtype;    /* of matrices */
+    char prefix[192];    /* e.g. "text_model.encoder.layers.3." */
+    tessera_error error;
+};
+
+/* Weight [out, in] at "<name>.weight"; bias [out] at "<name>.bias" if `bias`. */
+struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
+    __attribute__((format(printf, 5, 6)));
+struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)
+    __attribute__((format(printf, 5, 6)));
+/* "<name>.weight" [channels] and, if `bias`, "<name>.bias". */
+struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channels, float eps, bool bias, const char *name, ...)
+    __attribute__((format(printf, 6, 7)));
+/* Any tensor by its full name below the prefix, converted to `dtype`; the shape must match. */
+struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...)
+    __attribute__((format(printf, 5, 6)));
+/* As stored (for embedding tables), shape checked. */
+struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) __attribute__((format(printf, 4, 5)));
+bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
+void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));
+bool load_failed(const struct loader *loader);
+
+#endif

@@ -1,0 +1,221 @@
+/* Opening a model folder and its components: see pipeline.h. */
+#include "pipelines/pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+
+static const struct pipeline_class *const classes[] = {&stable_diffusion_3_class};
+#define NUM_CLASSES (sizeof classes / sizeof *classes)
+
+static tessera_status find_class(struct pipeline *p, tessera_error *error) {
+    const char *name = NULL;
+    TRY(json_string(p->index, "_class_name", NULL, &name, error));
+    if (name == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field _class_name is missing: is this a model folder of diffusers?",
+                         json_path(p->index));
+    char known[256] = "";
+    for (size_t i = 0; i < NUM_CLASSES; i++) {
+        if (strcmp(classes[i]->name, name) == 0) {
+            p->class = classes[i];
+            return TESSERA_OK;
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", classes[i]->name);
+    }
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field _class_name: no pipeline %s here; known: %s", json_path(p->index), name,
+                     known);
+}
+
+bool pipeline_has(const struct pipeline *p, const char *name) {
+    const cJSON *entry = json_find(p->index, name);
+    return cJSON_IsArray(entry) && cJSON_IsString(cJSON_GetArrayItem(entry, 1));
+}
+
+static struct pipeline_slot *find_slot(struct pipeline *p, const char *name) {
+    for (int i = 0; i < p->num_slots; i++)
+        if (strcmp(p->slots[i].name, name) == 0) return &p->slots[i];
+    return NULL;
+}
+
+tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
+    struct pipeline_slot *slot = find_slot(p, name);
+    if (slot == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
+                         p->class->name);
+    if (!slot->is_open) {
+        char *folder = file_join(p->folder, name);
+        if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+        tessera_status status = component_open(folder, p->dtype, &slot->component, error);
+        free(folder);
+        if (status != TESSERA_OK) return status;
+        slot->is_open = true;
+    }
+    *out = &slot->component;
+    return TESSERA_OK;
+}
+
+static void close_slot(struct pipeline_slot *slot) {
+    if (slot->is_open) component_close(&slot->component);
+    slot->is_open = false;
+}
+
+void pipeline_done_with(struct pipeline *p, const char *name) {
+    struct pipeline_slot *slot = find_slot(p, name);
+    if (slot != NULL && !p->keep_components) close_slot(slot);
+}
+
+tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
+    char *folder = file_join(p->folder, name);
+    if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = tokenizer_open(folder, out, error);
+    free(folder);
+    return status;
+}
+
+/* A slot for every component with weights; sums what their files take to decide whether they stay open. */
+static tessera_status list_components(struct pipeline *p, tessera_error *error) {
+    static const char *const names[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet", "vae"};
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!pipeline_has(p, names[i])) continue;
+        struct pipeline_slot *slot = &p->slots[p->num_slots++];
+        snprintf(slot->name, sizeof slot->name, "%s", names[i]);
+        char *folder = file_join(p->folder, names[i]);
+        struct weights *weights = NULL;
+        tessera_status status =
+            folder == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : weights_open(folder, &weights, error);
+        free(folder);
+        if (status != TESSERA_OK) return status;
+        total += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
+        weights_close(weights);
+    }
+    p->keep_components = total < memory_total() / 2;
+    return TESSERA_OK;
+}
+
+/* A field of the denoiser's config.json, for the default picture size. */
+static tessera_status config_int(const struct pipeline *p, const char *component, const char *field, int64_t fallback, int64_t *out,
+                                 tessera_error *error) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/config.json", component);
+    char *path = file_join(p->folder, name);
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    struct json *config = NULL;
+    tessera_status status = json_open(path, 0, &config, error);
+    if (status == TESSERA_OK) status = json_int(config, field, fallback, 1, 1 << 16, out, error);
+    json_free(config);
+    free(path);
+    return status;
+}
+
+/* generation_defaults.json, if there is one, over the values already set. */
+static tessera_status read_generation_defaults(struct pipeline *p, tessera_error *error) {
+    char *path = file_join(p->folder, "generation_defaults.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    struct json *file = NULL;
+    tessera_status status = file_exists(path) ? json_open(path, 0, &file, error) : TESSERA_OK;
+    free(path);
+    if (file == NULL) return status;
+    struct {
+        const char *field;
+        int *value;
+        int low, high;
+    } ints[] = {
+        {"num_inference_steps", &p->defaults.num_inference_steps, 1, 100000},
+        {"height", &p->defaults.height, 1, 1 << 16},
+        {"width", &p->defaults.width, 1, 1 << 16},
+        {"max_sequence_length", &p->defaults.max_sequence_length, 0, 1 << 16},
+    };
+    for (size_t i = 0; i < sizeof ints / sizeof *ints && status == TESSERA_OK; i++) {
+        int64_t value;
+        status = json_int(file, ints[i].field, *ints[i].value, ints[i].low, ints[i].high, &value, error);
+        if (status == TESSERA_OK) *ints[i].value = (int)value;
+    }
+    double guidance;
+    if (status == TESSERA_OK) status = json_double(file, "guidance_scale", p->defaults.guidance_scale, &guidance, error);
+    if (status == TESSERA_OK) p->defaults.guidance_scale = (float)guidance;
+    json_free(file);
+    return status;
+}
+
+static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
+    int64_t sample_size, blocks[16];
+    int num_blocks = 0;
+    const char *denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
+    TRY(config_int(p, denoiser, "sample_size", 128, &sample_size, error));
+    char *path = file_join(p->folder, "vae/config.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    struct json *config = NULL;
+    tessera_status status = json_open(path, 0, &config, error);
+    if (status == TESSERA_OK) status = json_ints(config, "block_out_channels", 1, 1 << 16, blocks, 16, &num_blocks, error);
+    json_free(config);
+    free(path);
+    if (status != TESSERA_OK) return status;
+    int side = (int)(sample_size << (num_blocks > 0 ? num_blocks - 1 : 0));
+    p->defaults = (tessera_request){
+        .prompt = "",
+        .width = side,
+        .height = side,
+        .num_inference_steps = p->class->num_inference_steps,
+        .guidance_scale = p->class->guidance_scale,
+        .num_images = 1,
+        .max_sequence_length = p->class->max_sequence_length,
+        .strength = 1.0f,
+    };
+    return read_generation_defaults(p, error);
+}
+
+static tessera_status open_index(struct pipeline *p, tessera_error *error) {
+    if (!file_is_folder(p->folder))
+        return error_set(error, TESSERA_ERROR_IO, "%s: no such folder: --model takes a model folder in diffusers' layout", p->folder);
+    char *path = file_join(p->folder, "model_index.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = json_open(path, 0, &p->index, error);
+    free(path);
+    return status;
+}
+
+static tessera_status open_pipeline(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
+    TRY(open_index(p, error));
+    TRY(find_class(p, error));
+    TRY(find_defaults(p, error));
+    TRY(list_components(p, error));
+    p->arena = arena_new(0, error);
+    p->backend = p->arena == NULL ? NULL : cpu_backend_open(options->threads, CPU_KERNELS_BEST, error);
+    return p->backend == NULL ? error->status : TESSERA_OK;
+}
+
+tessera_status pipeline_open(const char *folder, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
+    static const tessera_model_options standard = {TESSERA_BF16, 0, false};
+    if (options == NULL) options = &standard;
+    *out = NULL;
+    struct pipeline *p = calloc(1, sizeof *p);
+    if (p == NULL || (p->folder = strdup(folder)) == NULL) {
+        free(p);
+        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    }
+    p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
+    p->vae_tiling = options->vae_tiling;
+    tessera_status status = open_pipeline(p, options, error);
+    if (status != TESSERA_OK) {
+        pipeline_free(p);
+        return status;
+    }
+    *out = p;
+    return TESSERA_OK;
+}
+
+void pipeline_free(struct pipeline *p) {
+    if (p == NULL) return;
+    for (int i = 0; i < p->num_slots; i++) close_slot(&p->slots[i]);
+    if (p->backend != NULL) backend_free(p->backend);
+    arena_free(p->arena);
+    json_free(p->index);
+    free(p->folder);
+    free(p);
+}

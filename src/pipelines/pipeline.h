@@ -1,0 +1,68 @@
+/* A pipeline: a model folder opened, and what its family adds to the shared way from prompt to picture.
+ *
+ *     prompts --encode_prompts (family)--> text states --denoise (generate.c)--> latents --decode--> picture
+ *
+ * Components (text encoders, denoiser, autoencoder) are opened when they are first needed. They stay open between requests as
+ * long as the whole model takes less than half of the machine's memory; otherwise each is closed when its phase is over, so
+ * that a model that does not fit as a whole is worked through phase by phase. */
+#ifndef TESSERA_PIPELINES_PIPELINE_H
+#define TESSERA_PIPELINES_PIPELINE_H
+
+#include "models/registry.h"
+#include "schedulers/scheduler.h"
+#include "tokenizers/tokenizer.h"
+
+#define PIPELINE_MAX_COMPONENTS 8
+
+struct prompt_states {
+    struct tensor text;   /* F32 [count, T, C] */
+    struct tensor pooled; /* F32 [count, P] */
+};
+
+struct pipeline;
+
+struct pipeline_class {
+    const char *name; /* model_index.json's _class_name */
+    int num_inference_steps, max_sequence_length;
+    float guidance_scale; /* diffusers' defaults */
+    /* The states of `count` prompts, in run->arena. */
+    tessera_status (*encode_prompts)(struct pipeline *, struct run *, const char *const *prompts, int count, int max_sequence_length,
+                                     struct prompt_states *, tessera_error *);
+};
+
+extern const struct pipeline_class stable_diffusion_3_class;
+
+struct pipeline_slot {
+    char name[32]; /* the subfolder, e.g. "text_encoder_2" */
+    bool is_open;
+    struct component component;
+};
+
+struct pipeline {
+    const struct pipeline_class *class;
+    char *folder;
+    struct json *index; /* model_index.json */
+    struct backend *backend;
+    enum dtype dtype;
+    bool vae_tiling, keep_components;
+    struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
+    int num_slots;
+    struct arena *arena; /* the request's */
+    tessera_request defaults;
+};
+
+tessera_status pipeline_open(const char *folder, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
+void pipeline_free(struct pipeline *pipeline);
+
+/* Is the component listed in model_index.json, and not as [null, null]? */
+bool pipeline_has(const struct pipeline *pipeline, const char *name);
+/* The component, opened if it is not. */
+tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
+/* Says that a phase is done with a component: it is closed unless components are kept. */
+void pipeline_done_with(struct pipeline *pipeline, const char *name);
+tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
+
+/* Prompt to picture by a pipeline: tessera_generate's work. */
+tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, tessera_image *image, tessera_error *error);
+
+#endif

@@ -1,0 +1,48 @@
+/* Samplers: the noise schedule and the step from one sample to the next.
+ *
+ * A scheduler (schedule, configuration) is read-only while a picture is made; what changes from step to step lives in a
+ * scheduler_state, so that patches of one picture can each have their own. All numbers are float32 as in diffusers. */
+#ifndef TESSERA_SCHEDULERS_SCHEDULER_H
+#define TESSERA_SCHEDULERS_SCHEDULER_H
+
+#include "base/json.h"
+
+struct scheduler {
+    const struct scheduler_class *class;
+    int num_train_timesteps;
+    int num_steps;          /* after scheduler_set_timesteps */
+    float *timesteps;       /* [num_steps] */
+    float *sigmas;          /* [num_steps + 1], the last one the end of the schedule */
+    bool needs_mu;          /* dynamic shifting */
+    bool sigmas_from_steps; /* for the caller to set: shift the line from 1 to 1/num_steps (what Flux's pipeline passes as its own
+                             * sigmas) instead of the training schedule's (Stable Diffusion 3, the default) */
+    float init_noise_sigma;
+    void *config;           /* the class's own */
+};
+
+struct scheduler_state { void *history; };
+
+struct scheduler_class {
+    const char *name;       /* diffusers' class name */
+    tessera_status (*configure)(struct scheduler *, const struct json *config, tessera_error *);
+    tessera_status (*set_timesteps)(struct scheduler *, int num_steps, float mu, tessera_error *);
+    void (*scale_model_input)(const struct scheduler *, int step, float *out, const float *sample, size_t count);
+    void (*step)(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise, size_t count);
+    /* Picture to picture: sample with noise at `step`. */
+    void (*add_noise)(const struct scheduler *, int step, float *out, const float *sample, const float *noise, size_t count);
+    float (*mu)(const struct scheduler *, int64_t tokens);  /* may be NULL: no dynamic shifting */
+    bool wants_noise;       /* step takes fresh noise */
+};
+
+/* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name if not NULL. */
+tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
+void scheduler_free(struct scheduler *scheduler);
+/* mu is used only where needs_mu. */
+tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error);
+/* diffusers' calculate_shift: mu for a sequence of picture tokens; 0 without dynamic shifting. */
+float scheduler_mu(const struct scheduler *scheduler, int64_t tokens);
+void scheduler_step(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise, size_t count);
+/* Names of all classes, NULL at the end. */
+const char *const *scheduler_names(void);
+
+#endif

@@ -1,0 +1,325 @@
+/* Reading and writing safetensors files (https://github.com/huggingface/safetensors, "Format").
+ *
+ *     | length: 8 bytes | {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...} | data |
+ *
+ * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file reaches beyond its bytes. The
+ * tensors in the order of their data must fill it exactly. Where a tensor is not aligned to its element size (a header of odd
+ * length), the file object keeps an aligned copy of it and lends that. Left out: elements of 8-bit floats and unsigned
+ * integers wider than a byte, which no model of ours has. */
+#include "tensor/safetensors.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+
+#define LENGTH_BYTES ((size_t)8)
+#define MAX_HEADER ((uint64_t)100000000) /* the reference implementation's limit */
+#define EXACT_INTEGERS 0x1p53            /* JSON's numbers are doubles */
+
+struct piece {
+    struct safetensors_entry entry;
+    uint64_t begin, end; /* in the data part */
+    void *copy;          /* where the file's bytes are not aligned, else NULL */
+};
+
+struct safetensors {
+    char *path;
+    struct file_map map;    /* empty when the caller keeps the bytes */
+    struct json *header;    /* owns the names */
+    struct piece *pieces;   /* in the order of the data */
+    struct piece **by_name; /* the same, sorted by name */
+    int count;
+};
+
+static tessera_status field_error(const struct safetensors *file, const char *name, const char *field, const char *wrong,
+                                  tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": %s %s", file->path, name, field, wrong);
+}
+
+static bool to_size(const cJSON *value, uint64_t *out) {
+    if (!cJSON_IsNumber(value)) return false;
+    double number = value->valuedouble;
+    if (!(number >= 0 && number <= EXACT_INTEGERS) || number != floor(number)) return false;
+    *out = (uint64_t)number;
+    return true;
+}
+
+static tessera_status read_dtype(const struct safetensors *file, const cJSON *object, struct piece *piece, tessera_error *error) {
+    const char *name = object->string;
+    const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(object, "dtype");
+    if (!cJSON_IsString(dtype)) return field_error(file, name, "dtype", "is missing or not a string", error);
+    if (!dtype_from_name(dtype->valuestring, &piece->entry.tensor.dtype))
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": dtype \"%.40s\" is unknown", file->path, name,
+                         dtype->valuestring);
+    return TESSERA_OK;
+}
+
+/* Fills in shape; *bytes is what it and the dtype need. */
+static tessera_status read_shape(const struct safetensors *file, const cJSON *object, struct piece *piece, uint64_t *bytes,
+                                 tessera_error *error) {
+    const char *name = object->string;
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(object, "shape");
+    if (!cJSON_IsArray(shape)) return field_error(file, name, "shape", "is missing or not a list", error);
+    struct tensor *tensor = &piece->entry.tensor;
+    *bytes = dtype_size(tensor->dtype);
+    for (const cJSON *item = shape->child; item != NULL; item = item->next) {
+        uint64_t extent;
+        if (tensor->ndim == TENSOR_MAX_DIMS) return field_error(file, name, "shape", "has too many dimensions", error);
+        if (!to_size(item, &extent)) return field_error(file, name, "shape", "holds something else than sizes from 0 to 2^53", error);
+        if (__builtin_mul_overflow(*bytes, extent, bytes) || *bytes > INT64_MAX)
+            return field_error(file, name, "shape", "overflows: so many elements cannot be addressed", error);
+        tensor->shape[tensor->ndim++] = (int64_t)extent;
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status read_offsets(const struct safetensors *file, const cJSON *object, uint64_t length, struct piece *piece,
+                                   tessera_error *error) {
+    const char *name = object->string, *field = "data_offsets";
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(object, field);
+    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2)
+        return field_error(file, name, field, "is missing or not a list of two", error);
+    if (!to_size(offsets->child, &piece->begin) || !to_size(offsets->child->next, &piece->end))
+        return field_error(file, name, field, "holds something else than positions from 0 to 2^53", error);
+    if (piece->begin > piece->end) return field_error(file, name, field, "ends before it begins", error);
+    if (piece->end > length)
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: tensor \"%s\": data_offsets ends at %llu, beyond the file's %llu bytes of data: "
+                         "is the file cut off?",
+                         file->path, name, (unsigned long long)piece->end, (unsigned long long)length);
+    return TESSERA_OK;
+}
+
+static tessera_status read_entry(const struct safetensors *file, const cJSON *object, uint64_t length, struct piece *piece,
+                                 tessera_error *error) {
+    const char *name = piece->entry.name = object->string;
+    if (!cJSON_IsObject(object)) return field_error(file, name, "entry", "is not an object", error);
+    uint64_t bytes = 0;
+    TRY(read_dtype(file, object, piece, error));
+    TRY(read_shape(file, object, piece, &bytes, error));
+    TRY(read_offsets(file, object, length, piece, error));
+    if (piece->end - piece->begin != bytes)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": data_offsets gives %llu bytes, but shape and dtype need %llu",
+                         file->path, name, (unsigned long long)(piece->end - piece->begin), (unsigned long long)bytes);
+    return TESSERA_OK;
+}
+
+static int compare_place(const void *a, const void *b) {
+    const struct piece *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    if (x->end != y->end) return x->end < y->end ? -1 : 1;
+    return strcmp(x->entry.name, y->entry.name);
+}
+
+static int compare_name(const void *a, const void *b) {
+    const struct piece *const *x = a, *const *y = b;
+    return strcmp((*x)->entry.name, (*y)->entry.name);
+}
+
+/* Pieces must follow one another without gap or overlap up to the end of the data. */
+static tessera_status check_places(const struct safetensors *file, uint64_t length, tessera_error *error) {
+    uint64_t end = 0;
+    for (int i = 0; i < file->count; i++) {
+        const struct piece *piece = &file->pieces[i];
+        if (piece->begin < end) return field_error(file, piece->entry.name, "data_offsets", "overlaps the tensor before it", error);
+        if (piece->begin > end) return field_error(file, piece->entry.name, "data_offsets", "leaves a hole before it", error);
+        end = piece->end;
+    }
+    if (end != length)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: data: %llu bytes after the last tensor belong to none", file->path,
+                         (unsigned long long)(length - end));
+    return TESSERA_OK;
+}
+
+static tessera_status sort_names(struct safetensors *file, tessera_error *error) {
+    for (int i = 0; i < file->count; i++) file->by_name[i] = &file->pieces[i];
+    qsort(file->by_name, (size_t)file->count, sizeof *file->by_name, compare_name);
+    for (int i = 1; i < file->count; i++)
+        if (compare_name(&file->by_name[i - 1], &file->by_name[i]) == 0)
+            return field_error(file, file->by_name[i]->entry.name, "name", "occurs twice", error);
+    return TESSERA_OK;
+}
+
+/* Points each tensor at its bytes, or at an aligned copy of them. */
+static tessera_status lend_data(struct safetensors *file, const uint8_t *data, tessera_error *error) {
+    for (int i = 0; i < file->count; i++) {
+        struct piece *piece = &file->pieces[i];
+        const uint8_t *bytes = data + piece->begin;
+        piece->entry.tensor.data = (void *)bytes;
+        if ((uintptr_t)bytes % dtype_size(piece->entry.tensor.dtype) == 0) continue;
+        size_t length = (size_t)(piece->end - piece->begin);
+        piece->copy = malloc(length > 0 ? length : 1);
+        if (piece->copy == NULL)
+            return error_set(error, TESSERA_ERROR_MEMORY, "%s: tensor \"%s\": no memory for an aligned copy of %zu bytes", file->path,
+                             piece->entry.name, length);
+        memcpy(piece->copy, bytes, length);
+        piece->entry.tensor.data = piece->copy;
+    }
+    return TESSERA_OK;
+}
+
+/* Checks everything that lies before the entries; *header_length is the JSON's. */
+static tessera_status read_header(struct safetensors *file, const uint8_t *data, size_t length, size_t *header_length,
+                                  tessera_error *error) {
+    if (length < LENGTH_BYTES)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: header length: the file has only %zu bytes", file->path, length);
+    uint64_t announced = 0;
+    for (int i = (int)LENGTH_BYTES - 1; i >= 0; i--) announced = announced << 8 | data[i];
+    if (announced > MAX_HEADER || announced > length - LENGTH_BYTES)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: header length: %llu bytes is more than the file or the limit of %llu allows",
+                         file->path, (unsigned long long)announced, (unsigned long long)MAX_HEADER);
+    *header_length = (size_t)announced;
+    const char *text = (const char *)data + LENGTH_BYTES;
+    if (announced == 0 || text[0] != '{') return error_set(error, TESSERA_ERROR_FORMAT, "%s: header: must begin with '{'", file->path);
+    TRY(json_parse(file->path, text, *header_length, &file->header, error));
+    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json_root(file->header), "__metadata__");
+    if (metadata != NULL && !cJSON_IsObject(metadata))
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: __metadata__: is not an object", file->path);
+    return TESSERA_OK;
+}
+
+static tessera_status read_pieces(struct safetensors *file, const uint8_t *data, uint64_t length, tessera_error *error) {
+    const cJSON *root = json_root(file->header);
+    size_t capacity = (size_t)cJSON_GetArraySize(root) + 1;
+    file->pieces = calloc(capacity, sizeof *file->pieces);
+    file->by_name = calloc(capacity, sizeof *file->by_name);
+    if (file->pieces == NULL || file->by_name == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu tensors", file->path, capacity);
+    for (const cJSON *object = root->child; object != NULL; object = object->next) {
+        if (strcmp(object->string, "__metadata__") == 0) continue;
+        TRY(read_entry(file, object, length, &file->pieces[file->count++], error));
+    }
+    qsort(file->pieces, (size_t)file->count, sizeof *file->pieces, compare_place);
+    TRY(sort_names(file, error));
+    TRY(check_places(file, length, error));
+    return lend_data(file, data, error);
+}
+
+tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error) {
+    *out = NULL;
+    struct safetensors *file = calloc(1, sizeof *file);
+    tessera_status status = TESSERA_OK;
+    size_t header_length = 0;
+    if (file == NULL || (file->path = strdup(name)) == NULL) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", name);
+        goto fail;
+    }
+    status = read_header(file, data, length, &header_length, error);
+    if (status != TESSERA_OK) goto fail;
+    size_t start = LENGTH_BYTES + header_length;
+    status = read_pieces(file, data + start, length - start, error);
+    if (status != TESSERA_OK) goto fail;
+    *out = file;
+    return TESSERA_OK;
+fail:
+    safetensors_close(file);
+    return status;
+}
+
+tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error) {
+    *out = NULL;
+    struct file_map map;
+    TRY(file_map_open(path, &map, error));
+    tessera_status status = safetensors_parse(path, map.data, map.length, out, error);
+    if (status == TESSERA_OK)
+        (*out)->map = map;
+    else
+        file_map_close(&map);
+    return status;
+}
+
+void safetensors_close(struct safetensors *file) {
+    if (file == NULL) return;
+    for (int i = 0; i < file->count; i++) free(file->pieces[i].copy);
+    free(file->pieces);
+    free(file->by_name);
+    json_free(file->header);
+    file_map_close(&file->map);
+    free(file->path);
+    free(file);
+}
+
+const char *safetensors_path(const struct safetensors *file) {
+    return file->path;
+}
+
+int safetensors_count(const struct safetensors *file) {
+    return file->count;
+}
+
+const struct safetensors_entry *safetensors_at(const struct safetensors *file, int index) {
+    return &file->pieces[index].entry;
+}
+
+static int compare_key(const void *key, const void *element) {
+    return strcmp(key, (*(const struct piece *const *)element)->entry.name);
+}
+
+const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name) {
+    struct piece **found = bsearch(name, file->by_name, (size_t)file->count, sizeof *file->by_name, compare_key);
+    return found == NULL ? NULL : &(*found)->entry;
+}
+
+const char *safetensors_metadata(const struct safetensors *file, const char *key) {
+    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json_root(file->header), "__metadata__");
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(metadata, key);
+    return cJSON_IsString(value) ? value->valuestring : NULL;
+}
+
+static void print_name(FILE *stream, const char *name) {
+    fputc('"', stream);
+    for (const unsigned char *c = (const unsigned char *)name; *c != 0; c++) {
+        if (*c < 0x20)
+            fprintf(stream, "\\u%04x", *c);
+        else if (*c == '"' || *c == '\\')
+            fprintf(stream, "\\%c", *c);
+        else
+            fputc(*c, stream);
+    }
+    fputc('"', stream);
+}
+
+static void print_header(FILE *stream, const struct safetensors_entry *entries, int count) {
+    size_t begin = 0;
+    for (int i = 0; i < count; i++) {
+        const struct tensor *tensor = &entries[i].tensor;
+        char shape[TENSOR_MAX_DIMS * 24];
+        fputc(i == 0 ? '{' : ',', stream);
+        print_name(stream, entries[i].name);
+        fprintf(stream, ":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", dtype_name(tensor->dtype),
+                tensor_shape_text(tensor->ndim, tensor->shape, shape, sizeof shape), begin, begin + tensor_bytes(tensor));
+        begin += tensor_bytes(tensor);
+    }
+    fputs(count == 0 ? "{}" : "}", stream);
+}
+
+tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
+    char *header = NULL;
+    size_t length = 0;
+    FILE *memory = open_memstream(&header, &length);
+    if (memory != NULL) {
+        print_header(memory, entries, count);
+        while (ftell(memory) % (long)LENGTH_BYTES != 0) fputc(' ', memory); /* so that the data begins aligned */
+    }
+    if (memory == NULL || fclose(memory) != 0) {
+        free(header);
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for the header of %d tensors", path, count);
+    }
+    struct file_output output;
+    tessera_status status = file_output_open(path, &output, error);
+    if (status == TESSERA_OK) {
+        for (size_t i = 0; i < LENGTH_BYTES; i++) fputc((int)((uint64_t)length >> (8 * i) & 0xff), output.stream);
+        fwrite(header, 1, length, output.stream);
+        for (int i = 0; i < count; i++) {
+            size_t bytes = tensor_bytes(&entries[i].tensor);
+            if (bytes > 0) fwrite(entries[i].tensor.data, 1, bytes, output.stream);
+        }
+        status = file_output_commit(&output, error); /* an error of any write above is found here */
+    }
+    free(header);
+    return status;
+}

@@ -1,0 +1,36 @@
+/* The safetensors format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, then bytes.
+ * https://github.com/huggingface/safetensors (format of version 0.3 and later)
+ *
+ * A file is mapped, its header checked completely on opening (length, JSON, types, shapes, offsets in range, no overlap,
+ * no hole), and tensors are lent as views into the map: valid until the file is closed, never to be written. */
+#ifndef TESSERA_TENSOR_SAFETENSORS_H
+#define TESSERA_TENSOR_SAFETENSORS_H
+
+#include "tensor/tensor.h"
+
+struct safetensors;
+
+struct safetensors_entry {
+    const char *name;
+    struct tensor tensor; /* a view into the map */
+};
+
+/* FORMAT errors name the file and the field. */
+tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error);
+/* The same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
+tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
+void safetensors_close(struct safetensors *file);
+
+const char *safetensors_path(const struct safetensors *file);
+int safetensors_count(const struct safetensors *file);
+/* In the order of the data. */
+const struct safetensors_entry *safetensors_at(const struct safetensors *file, int index);
+/* NULL if absent. Logarithmic or constant time. */
+const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
+/* Value of __metadata__[key], or NULL. */
+const char *safetensors_metadata(const struct safetensors *file, const char *key);
+
+/* For tests and make-model: writes tensors (borrowed) to a new file, atomically. */
+tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
+
+#endif

@@ -1,0 +1,176 @@
+/* Tensors' sizes and names, and conversion between the three floating-point element types.
+ *
+ * Conversions are written without branches on the data, so that the compiler can turn them into vector code; they do not
+ * depend on subnormal float32 arithmetic, which some libraries switch off. bfloat16 is the upper half of a float32; float16 is
+ * IEEE 754 binary16. Rounding is to nearest, ties to even; a NaN stays a (quiet) NaN. */
+#include "tensor/tensor.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[] = {
+    [DTYPE_F32] = {"F32", 4}, [DTYPE_F16] = {"F16", 2}, [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F64] = {"F64", 8}, [DTYPE_I8] = {"I8", 1},
+    [DTYPE_U8] = {"U8", 1},   [DTYPE_I16] = {"I16", 2}, [DTYPE_I32] = {"I32", 4},   [DTYPE_I64] = {"I64", 8}, [DTYPE_BOOL] = {"BOOL", 1},
+};
+_Static_assert(sizeof dtypes / sizeof dtypes[0] == DTYPE_COUNT, "every dtype has a name and a size");
+
+size_t dtype_size(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT);
+    return dtypes[dtype].size;
+}
+
+const char *dtype_name(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT);
+    return dtypes[dtype].name;
+}
+
+bool dtype_from_name(const char *name, enum dtype *out) {
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        if (strcmp(name, dtypes[i].name) != 0) continue;
+        *out = (enum dtype)i;
+        return true;
+    }
+    return false;
+}
+
+static int64_t shape_count(int ndim, const int64_t *shape) {
+    int64_t count = 1;
+    for (int i = 0; i < ndim; i++) count *= shape[i];
+    return count;
+}
+
+int64_t tensor_count(const struct tensor *t) {
+    return shape_count(t->ndim, t->shape);
+}
+
+size_t tensor_bytes(const struct tensor *t) {
+    return (size_t)tensor_count(t) * dtype_size(t->dtype);
+}
+
+struct tensor tensor_of(void *data, enum dtype dtype, int ndim, const int64_t *shape) {
+    assert(ndim >= 0 && ndim <= TENSOR_MAX_DIMS);
+    struct tensor t = {.data = data, .dtype = dtype, .device = {DEVICE_CPU, 0}, .ndim = ndim};
+    for (int i = 0; i < ndim; i++) t.shape[i] = shape[i];
+    return t;
+}
+
+struct tensor tensor_reshape(struct tensor t, int ndim, const int64_t *shape) {
+    assert(ndim >= 0 && ndim <= TENSOR_MAX_DIMS);
+    assert(shape_count(ndim, shape) == tensor_count(&t));
+    struct tensor reshaped = tensor_of(t.data, t.dtype, ndim, shape);
+    reshaped.device = t.device;
+    return reshaped;
+}
+
+const char *tensor_shape_text(int ndim, const int64_t *shape, char *buffer, size_t capacity) {
+    size_t length = 0;
+    if (capacity > 0) buffer[0] = 0;
+    for (int i = 0; i < ndim && length < capacity; i++)
+        length += (size_t)snprintf(buffer + length, capacity - length, "%s%lld", i == 0 ? "[" : ", ", (long long)shape[i]);
+    if (length < capacity) snprintf(buffer + length, capacity - length, ndim == 0 ? "[]" : "]");
+    return buffer;
+}
+
+static inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline float widen_bf16(uint16_t x) {
+    return float_of((uint32_t)x << 16);
+}
+
+static inline uint16_t narrow_bf16(float x) {
+    uint32_t bits = bits_of(x);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+    uint32_t quiet_nan = (bits >> 16) | 0x40u;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+}
+
+/* float16's exponent bias is 15, float32's 127; 112 lies between. A subnormal float16 counts steps of 2^-24. */
+static inline float widen_f16(uint16_t x) {
+    uint32_t magnitude = x & 0x7fffu;
+    uint32_t normal = (magnitude << 13) + (112u << 23);
+    uint32_t special = (magnitude << 13) | 0x7f800000u | (magnitude > 0x7c00u ? 0x400000u : 0);
+    uint32_t subnormal = bits_of((float)(int32_t)magnitude * 0x1p-24f);
+    uint32_t bits = magnitude >= 0x7c00u ? special : magnitude < 0x400u ? subnormal : normal;
+    return float_of(bits | (uint32_t)(x & 0x8000u) << 16);
+}
+
+/* Below 2^-14 the sum with 0.5, whose last bit is worth 2^-24, rounds to float16's subnormal steps. */
+static inline uint16_t narrow_f16(float x) {
+    uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+    uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
+    uint32_t subnormal = bits_of(float_of(magnitude < 0x38800000u ? magnitude : 0) + 0.5f) - 0x3f000000u;
+    uint32_t nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    uint32_t special = magnitude > 0x7f800000u ? nan : 0x7c00u;
+    uint32_t half = magnitude >= 0x47800000u ? special : magnitude < 0x38800000u ? subnormal : normal;
+    return (uint16_t)(half | (bits >> 16 & 0x8000u));
+}
+
+float bf16_to_f32(uint16_t x) {
+    return widen_bf16(x);
+}
+
+uint16_t f32_to_bf16(float x) {
+    return narrow_bf16(x);
+}
+
+float f16_to_f32(uint16_t x) {
+    return widen_f16(x);
+}
+
+uint16_t f32_to_f16(float x) {
+    return narrow_f16(x);
+}
+
+static void widen(float *restrict to, const uint16_t *restrict from, enum dtype from_dtype, size_t count) {
+    if (from_dtype == DTYPE_BF16)
+        for (size_t i = 0; i < count; i++) to[i] = widen_bf16(from[i]);
+    else
+        for (size_t i = 0; i < count; i++) to[i] = widen_f16(from[i]);
+}
+
+static void narrow(uint16_t *restrict to, enum dtype to_dtype, const float *restrict from, size_t count) {
+    if (to_dtype == DTYPE_BF16)
+        for (size_t i = 0; i < count; i++) to[i] = narrow_bf16(from[i]);
+    else
+        for (size_t i = 0; i < count; i++) to[i] = narrow_f16(from[i]);
+}
+
+static bool is_float(enum dtype dtype) {
+    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+}
+
+void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, size_t count) {
+    assert(is_float(to_dtype) && is_float(from_dtype));
+    if (count == 0) return;
+    if (to_dtype == from_dtype) {
+        memcpy(to, from, count * dtype_size(to_dtype));
+    } else if (to_dtype == DTYPE_F32) {
+        widen(to, from, from_dtype, count);
+    } else if (from_dtype == DTYPE_F32) {
+        narrow(to, to_dtype, from, count);
+    } else {
+        uint16_t *target = to;
+        const uint16_t *source = from;
+        float piece[256];
+        for (size_t done = 0; done < count;) {
+            size_t length = count - done < 256 ? count - done : 256;
+            widen(piece, source + done, from_dtype, length);
+            narrow(target + done, to_dtype, piece, length);
+            done += length;
+        }
+    }
+}

@@ -1,0 +1,208 @@
+/* One component's weights: a safetensors file, or shards and the index that names them.
+ *
+ *     {"metadata": {"total_size": ...}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors", ...}}
+ *
+ * Of sharded weights only the tensors that the index lists are shown. A shard lies beside the index: a name with '/' or ".."
+ * is refused. Left out: variants in the file name (".fp16") and the pickle formats, which would run foreign code. */
+#include "tensor/weights.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+
+struct weights {
+    char *folder;
+    struct safetensors **shards;
+    int shard_count;
+    const struct safetensors_entry **entries; /* sorted by name */
+    int count;
+};
+
+static int compare_entries(const void *a, const void *b) {
+    const struct safetensors_entry *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static int compare_key(const void *key, const void *element) {
+    return strcmp(key, (*(const struct safetensors_entry *const *)element)->name);
+}
+
+static bool reserve(struct weights *weights, size_t shards, size_t entries) {
+    weights->shards = calloc(shards + 1, sizeof *weights->shards);
+    weights->entries = calloc(entries + 1, sizeof *weights->entries);
+    return weights->shards != NULL && weights->entries != NULL;
+}
+
+static tessera_status open_single(struct weights *weights, const char *path, tessera_error *error) {
+    struct safetensors *file;
+    TRY(safetensors_open(path, &file, error));
+    if (!reserve(weights, 1, (size_t)safetensors_count(file))) {
+        safetensors_close(file);
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its tensors", path);
+    }
+    weights->shards[weights->shard_count++] = file;
+    for (int i = 0; i < safetensors_count(file); i++) weights->entries[weights->count++] = safetensors_at(file, i);
+    return TESSERA_OK;
+}
+
+/* The shard `name` of this folder, opened on first use. */
+static tessera_status open_shard(struct weights *weights, const char *index, const char *name, struct safetensors **out,
+                                 tessera_error *error) {
+    if (name[0] == 0 || strchr(name, '/') != NULL || strstr(name, "..") != NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: \"%s\" is not the name of a file in this folder", index, name);
+    char *path = file_join(weights->folder, name);
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open shard %s", index, name);
+    tessera_status status = TESSERA_OK;
+    *out = NULL;
+    for (int i = 0; i < weights->shard_count && *out == NULL; i++)
+        if (strcmp(safetensors_path(weights->shards[i]), path) == 0) *out = weights->shards[i];
+    if (*out == NULL && !file_exists(path)) {
+        status = error_set(error, TESSERA_ERROR_IO, "%s: weight_map: shard %s is missing: download it into the same folder", index, path);
+    } else if (*out == NULL) {
+        status = safetensors_open(path, out, error);
+        if (status == TESSERA_OK) weights->shards[weights->shard_count++] = *out;
+    }
+    free(path);
+    return status;
+}
+
+static tessera_status open_index(struct weights *weights, const struct json *index, tessera_error *error) {
+    const char *path = json_path(index);
+    const cJSON *map = json_find(index, "weight_map");
+    if (!cJSON_IsObject(map)) return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: missing or not an object", path);
+    size_t count = (size_t)cJSON_GetArraySize(map);
+    if (!reserve(weights, count, count)) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu tensors", path, count);
+    struct safetensors *shard = NULL;
+    for (const cJSON *item = map->child; item != NULL; item = item->next) {
+        if (!cJSON_IsString(item))
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: the shard of \"%s\" is not a string", path, item->string);
+        TRY(open_shard(weights, path, item->valuestring, &shard, error));
+        const struct safetensors_entry *entry = safetensors_find(shard, item->string);
+        if (entry == NULL)
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: tensor \"%s\" is not in %s", path, item->string,
+                             safetensors_path(shard));
+        weights->entries[weights->count++] = entry;
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status open_sharded(struct weights *weights, const char *path, tessera_error *error) {
+    struct json *index;
+    TRY(json_open(path, 0, &index, error));
+    tessera_status status = open_index(weights, index, error);
+    json_free(index);
+    return status;
+}
+
+/* Opens FOLDER/BASE.safetensors or its index; *found is whether there is either. */
+static tessera_status open_named(struct weights *weights, const char *base, bool *found, tessera_error *error) {
+    char single_name[64], index_name[80];
+    snprintf(single_name, sizeof single_name, "%s.safetensors", base);
+    snprintf(index_name, sizeof index_name, "%s.index.json", single_name);
+    char *single = file_join(weights->folder, single_name), *index = file_join(weights->folder, index_name);
+    tessera_status status = TESSERA_OK;
+    *found = true;
+    if (single == NULL || index == NULL)
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", weights->folder);
+    else if (file_exists(single))
+        status = open_single(weights, single, error);
+    else if (file_exists(index))
+        status = open_sharded(weights, index, error);
+    else
+        *found = false;
+    free(single);
+    free(index);
+    return status;
+}
+
+static tessera_status sort_entries(struct weights *weights, tessera_error *error) {
+    qsort(weights->entries, (size_t)weights->count, sizeof *weights->entries, compare_entries);
+    for (int i = 1; i < weights->count; i++)
+        if (strcmp(weights->entries[i - 1]->name, weights->entries[i]->name) == 0)
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: tensor \"%s\" occurs twice", weights->folder,
+                             weights->entries[i]->name);
+    return TESSERA_OK;
+}
+
+tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error) {
+    *out = NULL;
+    tessera_status status = TESSERA_OK;
+    bool found = false;
+    struct weights *weights = calloc(1, sizeof *weights);
+    if (weights == NULL || (weights->folder = strdup(folder)) == NULL) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", folder);
+        goto fail;
+    }
+    status = open_named(weights, "diffusion_pytorch_model", &found, error);
+    if (status == TESSERA_OK && !found) status = open_named(weights, "model", &found, error);
+    if (status == TESSERA_OK && !found)
+        status = error_set(error, TESSERA_ERROR_IO,
+                           "%s: no weights: neither diffusion_pytorch_model.safetensors nor model.safetensors, "
+                           "nor their .index.json, is there",
+                           folder);
+    if (status == TESSERA_OK) status = sort_entries(weights, error);
+    if (status != TESSERA_OK) goto fail;
+    *out = weights;
+    return TESSERA_OK;
+fail:
+    weights_close(weights);
+    return status;
+}
+
+void weights_close(struct weights *weights) {
+    if (weights == NULL) return;
+    for (int i = 0; i < weights->shard_count; i++) safetensors_close(weights->shards[i]);
+    free(weights->shards);
+    free(weights->entries);
+    free(weights->folder);
+    free(weights);
+}
+
+static const struct safetensors_entry *find(const struct weights *weights, const char *name) {
+    const struct safetensors_entry **found = bsearch(name, weights->entries, (size_t)weights->count, sizeof *weights->entries, compare_key);
+    return found == NULL ? NULL : *found;
+}
+
+tessera_status weights_get(const struct weights *weights, const char *name, struct tensor *out, tessera_error *error) {
+    const struct safetensors_entry *entry = find(weights, name);
+    if (entry == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" is missing from the weights", weights->folder, name);
+    *out = entry->tensor;
+    return TESSERA_OK;
+}
+
+bool weights_has(const struct weights *weights, const char *name) {
+    return find(weights, name) != NULL;
+}
+
+const char *weights_folder(const struct weights *weights) {
+    return weights->folder;
+}
+
+int weights_count(const struct weights *weights) {
+    return weights->count;
+}
+
+const struct safetensors_entry *weights_at(const struct weights *weights, int index) {
+    return weights->entries[index];
+}
+
+int64_t weights_parameters(const struct weights *weights) {
+    int64_t parameters = 0;
+    for (int i = 0; i < weights->count; i++) {
+        const struct tensor *tensor = &weights->entries[i]->tensor;
+        enum dtype dtype = tensor->dtype;
+        if (dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64) parameters += tensor_count(tensor);
+    }
+    return parameters;
+}
+
+size_t weights_bytes(const struct weights *weights) {
+    size_t bytes = 0;
+    for (int i = 0; i < weights->count; i++) bytes += tensor_bytes(&weights->entries[i]->tensor);
+    return bytes;
+}

@@ -1,0 +1,222 @@
+/* A tokenizer folder: which class it holds, its special tokens, and the frame of ids that a text encoder takes.
+ *
+ *     CLIP:  bos tokens ... eos pad pad        T5:  tokens ... </s> pad pad
+ *
+ * Where a folder has both layouts, vocab.json + merges.txt or spiece.model is read rather than tokenizer.json's model. */
+#include "tokenizers/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tokenizers/clip_bpe.h"
+#include "tokenizers/t5_sentencepiece.h"
+
+enum tokenizer_class { CLASS_CLIP, CLASS_T5 };
+enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 16 << 20, MOST_LENGTH = 1 << 20 };
+
+struct tokenizer {
+    enum tokenizer_class class;
+    int model_max_length;
+    struct clip_bpe clip;
+    struct t5_sentencepiece t5;
+};
+
+/* What opening reads; all of it lives only that long. */
+struct folder {
+    const char *path;
+    char *vocab_path, *merges_path, *spiece_path, *json_path, *config_path, *map_path;
+    struct json *config, *map, *json, *vocab;
+    char *bytes;
+};
+
+static void folder_close(struct folder *folder) {
+    char *paths[] = {folder->vocab_path, folder->merges_path, folder->spiece_path,
+                     folder->json_path,  folder->config_path, folder->map_path};
+    struct json *documents[] = {folder->config, folder->map, folder->json, folder->vocab};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+    for (size_t i = 0; i < sizeof documents / sizeof *documents; i++)
+        if (documents[i] != NULL) json_free(documents[i]);
+    free(folder->bytes);
+}
+
+static tessera_status folder_open(struct folder *folder, tessera_error *error) {
+    struct {
+        const char *name;
+        char **path;
+    } files[] = {{"vocab.json", &folder->vocab_path},
+                 {"merges.txt", &folder->merges_path},
+                 {"spiece.model", &folder->spiece_path},
+                 {"tokenizer.json", &folder->json_path},
+                 {"tokenizer_config.json", &folder->config_path},
+                 {"special_tokens_map.json", &folder->map_path}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if ((*files[i].path = file_join(folder->path, files[i].name)) == NULL)
+            return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    if (!file_is_folder(folder->path)) return error_set(error, TESSERA_ERROR_IO, "%s: no such tokenizer folder", folder->path);
+    if (file_exists(folder->config_path)) TRY(json_open(folder->config_path, 0, &folder->config, error));
+    if (file_exists(folder->map_path)) TRY(json_open(folder->map_path, 0, &folder->map, error));
+    return TESSERA_OK;
+}
+
+static tessera_status detect_class(struct folder *folder, enum tokenizer_class *class, tessera_error *error) {
+    const char *name = "", *type = "";
+    if (folder->config != NULL) TRY(json_string(folder->config, "tokenizer_class", "", &name, error));
+    bool clip = strncmp(name, "CLIPTokenizer", 13) == 0, t5 = strncmp(name, "T5Tokenizer", 11) == 0;
+    bool unnamed = *name == 0 || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0;
+    if (unnamed && file_exists(folder->vocab_path))
+        clip = true;
+    else if (unnamed && file_exists(folder->spiece_path))
+        t5 = true;
+    else if (unnamed && file_exists(folder->json_path)) {
+        TRY(json_open(folder->json_path, 0, &folder->json, error));
+        TRY(json_string(folder->json, "model.type", "", &type, error));
+        clip = strcmp(type, "BPE") == 0;
+        t5 = strcmp(type, "Unigram") == 0;
+    }
+    if (!clip && !t5)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: tokenizer_class \"%.60s\" is not supported; CLIPTokenizer and T5Tokenizer are", folder->config_path, name);
+    *class = clip ? CLASS_CLIP : CLASS_T5;
+    return TESSERA_OK;
+}
+
+static tessera_status read_specials(struct folder *folder, struct special_tokens *specials, tessera_error *error) {
+    struct json *documents[] = {folder->map, folder->config}; /* the later one goes before */
+    for (size_t i = 0; i < 2; i++) {
+        if (documents[i] == NULL) continue;
+        TRY(special_token_read(documents[i], "bos_token", &specials->bos, error));
+        TRY(special_token_read(documents[i], "eos_token", &specials->eos, error));
+        TRY(special_token_read(documents[i], "unk_token", &specials->unk, error));
+        TRY(special_token_read(documents[i], "pad_token", &specials->pad, error));
+    }
+    return TESSERA_OK;
+}
+
+/* tokenizer.json, read once; an error if it is not there. */
+static tessera_status need_json(struct folder *folder, const char *instead, tessera_error *error) {
+    if (folder->json != NULL) return TESSERA_OK;
+    if (!file_exists(folder->json_path))
+        return error_set(error, TESSERA_ERROR_IO, "%s: neither %s nor tokenizer.json is there", folder->path, instead);
+    return json_open(folder->json_path, 0, &folder->json, error);
+}
+
+static tessera_status open_clip(struct clip_bpe *clip, struct folder *folder, tessera_error *error) {
+    struct special_tokens specials = {.bos = {"<|startoftext|>", false}, .eos = {"<|endoftext|>", false}, .unk = {"<|endoftext|>", false}};
+    const char *name = folder->vocab_path;
+    size_t length;
+    TRY(read_specials(folder, &specials, error));
+    if (specials.pad.content == NULL) specials.pad = specials.eos;
+    if (file_exists(folder->vocab_path) && file_exists(folder->merges_path)) {
+        TRY(json_open(folder->vocab_path, 0, &folder->vocab, error));
+        TRY(clip_bpe_read_vocab(clip, folder->vocab, error));
+        TRY(file_read(folder->merges_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(clip_bpe_read_merges(clip, folder->merges_path, folder->bytes, length, error));
+    } else {
+        TRY(need_json(folder, "vocab.json with merges.txt", error));
+        TRY(clip_bpe_read_json(clip, folder->json, error));
+        name = folder->json_path;
+    }
+    if (folder->config != NULL) TRY(added_tokens_read(&clip->added, folder->config, &clip->vocab, error));
+    return clip_bpe_finish(clip, name, &specials, error);
+}
+
+static tessera_status open_t5(struct t5_sentencepiece *t5, struct folder *folder, tessera_error *error) {
+    struct special_tokens specials = {.eos = {"</s>", false}, .unk = {"<unk>", false}, .pad = {"<pad>", false}};
+    const char *name = folder->spiece_path;
+    int64_t extra_ids = 0;
+    size_t length;
+    TRY(read_specials(folder, &specials, error));
+    if (file_exists(folder->spiece_path)) {
+        TRY(file_read(folder->spiece_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(t5_sentencepiece_read_model(t5, folder->spiece_path, (const uint8_t *)folder->bytes, length, error));
+        extra_ids = 100; /* the class's default */
+        if (folder->config != NULL) TRY(json_int(folder->config, "extra_ids", 100, 0, 10000, &extra_ids, error));
+    } else {
+        TRY(need_json(folder, "spiece.model", error));
+        TRY(t5_sentencepiece_read_json(t5, folder->json, error));
+        name = folder->json_path;
+    }
+    if (folder->config != NULL) TRY(added_tokens_read(&t5->added, folder->config, &t5->pieces, error));
+    return t5_sentencepiece_finish(t5, name, &specials, (int)extra_ids, error);
+}
+
+/* model_max_length; transformers writes 1e30 for "none". */
+static tessera_status read_max_length(const struct folder *folder, int *out, tessera_error *error) {
+    double length = 0;
+    if (folder->config != NULL) TRY(json_double(folder->config, "model_max_length", 0, &length, error));
+    *out = length >= 2 && length <= MOST_LENGTH ? (int)length : 0;
+    return TESSERA_OK;
+}
+
+tessera_status tokenizer_open(const char *path, struct tokenizer **out, tessera_error *error) {
+    struct folder folder = {.path = path};
+    struct tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    tessera_status status = TESSERA_ERROR_MEMORY;
+    *out = NULL;
+    if (tokenizer == NULL) return error_set(error, status, "out of memory for a tokenizer");
+    if ((status = folder_open(&folder, error)) != TESSERA_OK) goto fail;
+    if ((status = detect_class(&folder, &tokenizer->class, error)) != TESSERA_OK) goto fail;
+    if ((status = read_max_length(&folder, &tokenizer->model_max_length, error)) != TESSERA_OK) goto fail;
+    status = tokenizer->class == CLASS_CLIP ? open_clip(&tokenizer->clip, &folder, error) : open_t5(&tokenizer->t5, &folder, error);
+    if (status != TESSERA_OK) goto fail;
+    folder_close(&folder);
+    *out = tokenizer;
+    return TESSERA_OK;
+fail:
+    folder_close(&folder);
+    tokenizer_free(tokenizer);
+    return status;
+}
+
+void tokenizer_free(struct tokenizer *tokenizer) {
+    if (tokenizer == NULL) return;
+    clip_bpe_clear(&tokenizer->clip);
+    t5_sentencepiece_clear(&tokenizer->t5);
+    free(tokenizer);
+}
+
+/* Writes bos (unless negative), as many tokens as fit, eos and padding. */
+static void write_frame(const struct text_ids *tokens, int32_t bos, int32_t eos, int32_t pad, int max_length, int32_t *ids, float *mask) {
+    int used = 0;
+    if (bos >= 0) ids[used++] = bos;
+    for (size_t i = 0; i < tokens->count && used < max_length - 1; i++) ids[used++] = tokens->data[i];
+    ids[used++] = eos;
+    for (int i = 0; i < max_length; i++) {
+        if (i >= used) ids[i] = pad;
+        if (mask != NULL) mask[i] = i < used ? 1.0f : 0.0f;
+    }
+}
+
+tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
+                                tessera_error *error) {
+    if (max_length < 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "max_length is %d; a tokenizer needs at least 2", max_length);
+    size_t length = text != NULL ? strlen(text) : 0;
+    if (length > MOST_TEXT_BYTES)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "the prompt has %zu bytes; at most %d are taken", length, MOST_TEXT_BYTES);
+    struct text_bytes clean = {0};
+    struct text_ids tokens = {0};
+    bool clip = tokenizer->class == CLASS_CLIP;
+    tessera_status status = TESSERA_OK;
+    if (!text_append_repaired(&clean, text, length)) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a prompt");
+        goto fail;
+    }
+    status = clip ? clip_bpe_encode(&tokenizer->clip, clean.data, clean.length, &tokens, error)
+                  : t5_sentencepiece_encode(&tokenizer->t5, clean.data, clean.length, &tokens, error);
+    if (status != TESSERA_OK) goto fail;
+    if (clip)
+        write_frame(&tokens, tokenizer->clip.bos, tokenizer->clip.eos, tokenizer->clip.pad, max_length, ids, mask);
+    else
+        write_frame(&tokens, -1, tokenizer->t5.eos, tokenizer->t5.pad, max_length, ids, mask);
+    if (count != NULL) *count = (int)tokens.count + (clip ? 2 : 1);
+fail:
+    free(clean.data);
+    free(tokens.data);
+    return status;
+}
+
+int tokenizer_model_max_length(const struct tokenizer *tokenizer) {
+    return tokenizer->model_max_length;
+}

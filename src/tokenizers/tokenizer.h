@@ -1,0 +1,21 @@
+/* Tokenizers: text to ids, exactly as transformers does it, from either file layout (vocab.json + merges.txt, spiece.model, or
+ * tokenizer.json alone). */
+#ifndef TESSERA_TOKENIZERS_TOKENIZER_H
+#define TESSERA_TOKENIZERS_TOKENIZER_H
+
+#include "base/error.h"
+
+struct tokenizer;
+
+/* Opens a tokenizer folder; the class is read from tokenizer_config.json (tokenizer_class) or, failing that, from the files present. */
+tessera_status tokenizer_open(const char *folder, struct tokenizer **out, tessera_error *error);
+void tokenizer_free(struct tokenizer *tokenizer);
+
+/* padding="max_length", truncation=True: writes exactly max_length ids, and to `mask` (may be NULL) 1 for tokens and 0 for padding.
+ * *count (may be NULL) is how many tokens the whole text has, so that a caller can say what was cut off. `text` is UTF-8; bytes
+ * that are not are replaced by U+FFFD. */
+tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
+                                tessera_error *error);
+int tokenizer_model_max_length(const struct tokenizer *tokenizer); /* of tokenizer_config.json; 0 if absent or senseless */
+
+#endif

@@ -1,0 +1,104 @@
+/* Files: reading, maps, and output that appears whole or not at all (also when the disk refuses a write). */
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check.h"
+
+static int files_in(const char *folder) {
+    int count = 0;
+    DIR *open_folder = opendir(folder);
+    for (struct dirent *item; (item = readdir(open_folder)) != NULL;) count += item->d_name[0] != '.';
+    closedir(open_folder);
+    return count;
+}
+
+static void write_text(const char *path, const char *text) {
+    tessera_error error = {0};
+    struct file_output output;
+    CHECK(file_output_open(path, &output, &error) == TESSERA_OK, "%s", error.message);
+    fputs(text, output.stream);
+    CHECK(file_output_commit(&output, &error) == TESSERA_OK, "%s", error.message);
+}
+
+static void expect_text(const char *path, const char *text) {
+    tessera_error error = {0};
+    char *data;
+    size_t length;
+    CHECK(file_read(path, 1000, &data, &length, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(data != NULL && length == strlen(text) && strcmp(data, text) == 0, "%s", data == NULL ? "" : data);
+    free(data);
+}
+
+static void test_read(const char *folder, const char *path) {
+    tessera_error error = {0};
+    char *data;
+    size_t length;
+    struct file_map map;
+    write_text(path, "hello");
+    expect_text(path, "hello");
+    CHECK(file_read(path, 4, &data, &length, &error) == TESSERA_ERROR_FORMAT && data == NULL, "%s", error.message);
+    CHECK(file_read(folder, 100, &data, &length, &error) == TESSERA_ERROR_IO, "a folder");
+    CHECK(file_read("/proc/self/status", 1 << 20, &data, &length, &error) == TESSERA_OK && length > 100, "a file whose size is unknown");
+    free(data);
+    CHECK(file_map_open(path, &map, &error) == TESSERA_OK && map.length == 5 && memcmp(map.data, "hello", 5) == 0, "%s", error.message);
+    file_map_close(&map);
+    CHECK(file_map_open(folder, &map, &error) == TESSERA_ERROR_IO, "a folder");
+    write_text(path, "");
+    CHECK(file_map_open(path, &map, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, path) != NULL, "%s", error.message);
+    CHECK(file_exists(path) && !file_is_folder(path) && file_is_folder(folder), "kinds");
+    unlink(path);
+    CHECK(!file_exists(path) && file_map_open(path, &map, &error) == TESSERA_ERROR_IO, "gone");
+}
+
+static void test_discard(const char *folder, const char *path) {
+    tessera_error error = {0};
+    struct file_output output;
+    write_text(path, "old");
+    CHECK(file_output_open(path, &output, &error) == TESSERA_OK, "%s", error.message);
+    fputs("new", output.stream);
+    file_output_discard(&output);
+    expect_text(path, "old");
+    write_text(path, "new");
+    expect_text(path, "new");
+    CHECK(files_in(folder) == 1, "%d files", files_in(folder));
+    unlink(path);
+    CHECK(file_output_open("/dev/full", &output, &error) == TESSERA_ERROR_IO, "a device is not replaced");
+    CHECK(file_output_open("tests/no/such/folder", &output, &error) == TESSERA_ERROR_IO, "%s", error.message);
+}
+
+/* A limit on file sizes makes writes fail as a full disk does. */
+static void test_full(const char *folder, const char *path, size_t bytes) {
+    tessera_error error = {0};
+    struct file_output output;
+    struct rlimit before, small;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    small = (struct rlimit){100, before.rlim_max};
+    CHECK(file_output_open(path, &output, &error) == TESSERA_OK, "%s", error.message);
+    setrlimit(RLIMIT_FSIZE, &small);
+    for (size_t i = 0; i < bytes; i++) fputc('x', output.stream);
+    tessera_status status = file_output_commit(&output, &error);
+    setrlimit(RLIMIT_FSIZE, &before);
+    CHECK(status == TESSERA_ERROR_IO && strstr(error.message, path) != NULL, "%s", error.message);
+    CHECK(files_in(folder) == 0, "%zu bytes leave %d files", bytes, files_in(folder));
+}
+
+int main(void) {
+    char folder[] = "/tmp/tessera-test-XXXXXX";
+    if (mkdtemp(folder) == NULL) return 1;
+    char *path = file_join(folder, "file"), *same = file_join("a/", "b");
+    CHECK(strcmp(same, "a/b") == 0, "%s", same);
+    test_read(folder, path);
+    test_discard(folder, path);
+    test_full(folder, path, 200);     /* found when flushed */
+    test_full(folder, path, 1 << 20); /* found while writing */
+    free(path);
+    free(same);
+    rmdir(folder);
+    return CHECK_REPORT();
+}

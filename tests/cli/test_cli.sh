@@ -1,0 +1,157 @@
+#!/bin/sh
+# Tests the `tessera` command as a person uses it: sh test_cli.sh PROGRAM, run in the repository root.
+# Prints a line per check; exits 1 if any failed. Left out: what the pictures show (the pipelines' tests).
+
+program=$1
+case $program in /*) ;; *) program=$PWD/$program ;; esac
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# check NAME COMMAND...: passes if the command does.
+check() {
+    name=$1
+    shift
+    if "$@" >/dev/null 2>&1; then
+        echo "ok    $name"
+    else
+        echo "FAIL  $name"
+        sed 's/^/      /' "$work/err"
+        failed=1
+    fi
+}
+
+# run STATUS-EXPECTED ARGUMENTS...: output in $work/out and $work/err.
+run() {
+    want=$1
+    shift
+    "$program" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    check "tessera $* exits $want" test "$got" -eq "$want"
+}
+says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
+prints() { check "stdout says '$1'" grep -q -e "$1" "$work/out"; }
+there() { check "$(basename "$1") is there" test -s "$1"; }
+nothing_in() { check "nothing is left in $(basename "$1")" test -z "$(ls -A "$1")"; }
+quick="--steps 1 --seed 3 --threads 1"
+
+# help
+run 0 --help; prints generate; prints inspect
+run 0 help generate; prints --guidance-scale; prints examples
+run 0 generate --help; prints --num-inference-steps
+run 0 help inspect
+run 0 --version; prints '^tessera [0-9]'
+run 2
+run 2 generat; says "did you mean 'generate'"
+run 2 help nonsense
+
+# wrong options
+run 2 generate --promt "a"; says "did you mean '--prompt'"
+run 2 generate; says "there is no prompt"
+run 2 generate --prompt a --steps 0; says "out of range"
+run 2 generate --prompt a --steps 1.5; says "whole number"
+run 2 generate --prompt a --width abc; says "'abc'"
+run 2 generate --prompt a --seed -1; says "seed"
+run 2 generate --prompt a --seed 18446744073709551616; says "seed"
+run 2 generate --prompt a --guidance-scale nan; says "number"
+run 2 generate --prompt a --dtype f16; says "f32|bf16"
+run 2 generate --prompt a --strength 2 --init-image x.png; says "from 0 to 1"
+run 2 generate --prompt a --strength 0.5; says "needs --init-image"
+run 2 generate --prompt; says "needs a value"
+run 2 generate --prompt a -o x.jpg; says "PNG only"
+run 2 generate a; says "unexpected argument"
+run 2 generate --prompt "$(printf '\377')"; says "UTF-8"
+
+# what fails later
+run 1 generate --prompt a --model "$work/none" -o "$work/x.png"; says "$work/none"
+run 1 generate --prompt a --width 100 $quick -o "$work/x.png"; says "width"
+run 1 generate --prompt a -o "$work/none/x.png"; says "there is no folder"
+run 1 generate --prompt a --prompts-file "$work/none.txt"; says "none.txt"
+run 1 generate --prompt a --init-image "$work/none.png"; says "none.png"
+echo "not a picture" >"$work/bad.png"
+run 1 generate --prompt a --init-image "$work/bad.png"; says "bad.png is not a PNG"
+run 1 generate --from "$work/bad.png"; says "not a PNG"
+run 1 generate --from tests/emoji-pictures/00.png; says "no record"
+run 1 generate --prompt a $quick -o /dev/full; says "/dev/full"
+check "/dev/full is still a device" test -c /dev/full
+mkdir "$work/full"
+(trap '' XFSZ; ulimit -f 4; "$program" generate --prompt "a lion" $quick -o "$work/full/x.png" >/dev/null 2>"$work/limit")
+check "a full disk fails" test "$?" -eq 1
+check "a full disk is reported" grep -q "x.png" "$work/limit"
+nothing_in "$work/full"
+
+# a picture, its record, and the same again
+run 0 generate --prompt "a lion on a blue background" $quick -o "$work/lion.png"; prints lion.png; says "peak resident memory [0-9]* MiB"
+there "$work/lion.png"
+check "the record is in it" grep -qa '"prompt":"a lion on a blue background"' "$work/lion.png"
+check "it names the kernel path" grep -qa '"kernel_path":"' "$work/lion.png"
+run 0 generate --from "$work/lion.png" -o "$work/again.png"; says "bit for bit the same"
+check "the files are the same" cmp "$work/lion.png" "$work/again.png"
+run 0 generate --from "$work/lion.png"; there "$work/lion-again.png"
+run 0 generate --from "$work/lion.png" --seed 4 --dtype f32 -o "$work/other.png"; says "not bit for bit: --seed"; says "element type is f32"
+head -c 2000 "$work/lion.png" >"$work/cut.png"
+run 1 generate --from "$work/cut.png"; says "cut.png is broken or cut off"
+sed 's/"steps":1/"steps":0/' "$work/lion.png" >"$work/crc.png"
+run 1 generate --from "$work/crc.png"; says "crc.png"
+
+# names of several outputs
+run 0 generate --prompt "Red  Apple!" "cat face" --num-images 2 $quick -o "$work/many/"
+for f in red-apple_3_0 red-apple_3_1 cat-face_3_2 cat-face_3_3; do there "$work/many/$f.png"; done
+run 0 generate --from "$work/many/cat-face_3_3.png" -o "$work/second.png"; says "bit for bit the same"
+run 0 generate --prompt a --prompt=b --num_images_per_prompt 1 $quick --output "$work/two.png"; there "$work/two-0.png"; there "$work/two-1.png"
+printf 'cat face\r\n\nrocket\n' >"$work/prompts.txt"
+run 0 generate --prompts-file "$work/prompts.txt" $quick -o "$work/many"; there "$work/many/rocket_3_1.png"
+mkdir "$work/here"
+model=$PWD/models/emoji
+(cd "$work/here" && "$program" generate --model "$model" --prompt "cat face" $quick) >"$work/out" 2>"$work/err"
+there "$work/here/tessera-cat-face-3.png"
+
+# json
+run 0 generate --prompt "a \"quoted\" cat" $quick --json -o "$work/json.png"
+prints '"file":'; prints '"peak_resident_memory_bytes":'; prints '"denoise":'; prints '"kernel_path":'; prints 'a \\"quoted\\" cat'
+check "--json is quiet" test ! -s "$work/err"
+check "one object" test "$(head -c 1 "$work/out")$(tail -c 2 "$work/out")" = "{}"
+
+# picture to picture
+run 0 generate --prompt "cat face" --init-image "$work/lion.png" --strength 0.6 --steps 2 --threads 1 -o "$work/cat.png"; there "$work/cat.png"
+run 0 generate --from "$work/cat.png" -o "$work/cat2.png"; says "bit for bit the same"
+run 2 generate --prompt "cat face" --init-image "$work/lion.png" --width 64 -o "$work/cat.png"; says "has width 128"
+
+# inspect
+run 0 inspect models/emoji; prints SD3Transformer2DModel; prints "an estimate"
+run 0 inspect models/emoji --json; prints '"parameters":'
+run 0 inspect models/emoji/vae/diffusion_pytorch_model.safetensors; prints "decoder"; prints "BF16"
+run 1 inspect "$work/none"; says none
+run 1 inspect "$work/bad.png"; says bad.png
+run 2 inspect
+
+# cut-off weights
+cp -r models/emoji "$work/broken"
+head -c 100000 models/emoji/vae/diffusion_pytorch_model.safetensors >"$work/broken/vae/diffusion_pytorch_model.safetensors"
+run 1 generate --model "$work/broken" --prompt a $quick -o "$work/x.png"; says "broken/vae/diffusion_pytorch_model.safetensors"
+run 1 inspect "$work/broken"; says "diffusion_pytorch_model.safetensors"
+
+# Ctrl-C
+mkdir "$work/stopped"
+"$program" generate --prompt "cat face" --steps 10000 --threads 1 -o "$work/stopped/" >"$work/out" 2>"$work/err" &
+pid=$!
+sleep 2
+kill -INT "$pid"
+wait "$pid"
+check "SIGINT exits 130" test "$?" -eq 130
+nothing_in "$work/stopped"
+says "stopped"
+
+# the preview needs a terminal
+if command -v script >/dev/null; then
+    TERM=xterm-256color script -qec "env -u TMUX -u KITTY_WINDOW_ID -u TERM_PROGRAM -u LC_TERMINAL '$program' generate --prompt a $quick -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
+    check "half blocks on a terminal" grep -qa '38;2;' "$work/out"
+    for kind in kitty:_Ga=T iterm:1337 sixel:Pq none:p.png; do
+        script -qec "'$program' generate --prompt a $quick --preview ${kind%%:*} -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
+        check "preview ${kind%%:*}" grep -qa "${kind#*:}" "$work/out"
+    done
+else
+    echo "skip  previews: no 'script' here"
+fi
+
+exit $failed

@@ -1,0 +1,196 @@
+/* Picture parity: generates every picture of a list with a model folder and compares it with diffusers' own picture.
+ *
+ *     parity --dtype f32|bf16 [--model FOLDER] [--pictures FOLDER]
+ *
+ * FOLDER/list.tsv has one picture a line (file, seed, prompt, separated by tabs); everything else of the request is
+ * the model folder's default. The measure is PSNR = 10 log10(255^2 / mean squared difference) of 8-bit RGB, infinite
+ * for identical pictures. float32 must reach 60 dB for each picture (a value off by one here and there); bfloat16
+ * must reach 44 dB for each and a median of 50 dB. It does not compare latents: the case folders do.
+ */
+#include "tessera.h"
+
+#include <math.h>
+#include <png.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE_LENGTH = 1024, PICTURES_MAX = 256 };
+
+struct bounds {
+    const char *dtype_name;
+    tessera_dtype dtype;
+    double least_db, median_db;
+};
+
+static const struct bounds bounds_table[] = {
+    {"f32", TESSERA_F32, 60.0, 60.0},
+    {"bf16", TESSERA_BF16, 44.0, 50.0},
+};
+
+struct entry {
+    char file[LINE_LENGTH];
+    uint64_t seed;
+    char prompt[LINE_LENGTH];
+};
+
+/* Parses "file TAB seed TAB prompt"; false if a part is missing. */
+static bool entry_parse(char *line, struct entry *entry) {
+    line[strcspn(line, "\r\n")] = '\0';
+    char *seed = strchr(line, '\t');
+    char *prompt = seed != NULL ? strchr(seed + 1, '\t') : NULL;
+    if (prompt == NULL)
+        return false;
+    *seed++ = '\0';
+    *prompt++ = '\0';
+    char *end = NULL;
+    entry->seed = strtoull(seed, &end, 10);
+    if (end == seed || *end != '\0')
+        return false;
+    snprintf(entry->file, sizeof entry->file, "%s", line);
+    snprintf(entry->prompt, sizeof entry->prompt, "%s", prompt);
+    return true;
+}
+
+/* Reads a PNG as 8-bit RGB [height, width, 3] of exactly the given size; NULL (with a message) otherwise. Caller frees. */
+static uint8_t *picture_read(const char *path, int width, int height) {
+    png_image png = {.version = PNG_IMAGE_VERSION};
+    if (png_image_begin_read_from_file(&png, path) == 0) {
+        fprintf(stderr, "%s: %s\n", path, png.message);
+        return NULL;
+    }
+    if ((int)png.width != width || (int)png.height != height) {
+        fprintf(stderr, "%s: %u x %u pixels, generated %d x %d\n", path, (unsigned)png.width, (unsigned)png.height, width, height);
+        png_image_free(&png);
+        return NULL;
+    }
+    png.format = PNG_FORMAT_RGB;
+    uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
+    if (pixels == NULL || png_image_finish_read(&png, NULL, pixels, 0, NULL) == 0) {
+        fprintf(stderr, "%s: %s\n", path, pixels == NULL ? "no memory" : png.message);
+        png_image_free(&png);
+        free(pixels);
+        return NULL;
+    }
+    return pixels;
+}
+
+/* PSNR in dB of two pictures of `count` 8-bit values; infinite if they are equal. */
+static double psnr(const uint8_t *a, const uint8_t *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (a[i] - b[i]) * (double)(a[i] - b[i]);
+    return sum == 0 ? INFINITY : 10 * log10(255.0 * 255.0 * (double)count / sum);
+}
+
+/* Generates one picture and measures it against its copy; NAN (with a message) if either cannot be had. */
+static double entry_measure(tessera_model *model, const struct entry *entry, const char *folder) {
+    char path[2 * LINE_LENGTH];
+    snprintf(path, sizeof path, "%s/%s", folder, entry->file);
+    tessera_request request = tessera_request_default(model);
+    request.prompt = entry->prompt;
+    request.seed = entry->seed;
+    tessera_error error = {0};
+    tessera_image image = {0};
+    if (tessera_generate(model, &request, &image, &error) != TESSERA_OK) {
+        fprintf(stderr, "%s: %s\n", entry->file, error.message);
+        return NAN;
+    }
+    double db = NAN;
+    uint8_t *expected = picture_read(path, image.width, image.height);
+    if (expected != NULL)
+        db = psnr(image.pixels, expected, (size_t)image.width * (size_t)image.height * 3);
+    printf("%s %8.2f dB  %.2f s  %s\n", entry->file, db, image.seconds_text + image.seconds_denoise + image.seconds_decode, entry->prompt);
+    fflush(stdout);
+    free(expected);
+    tessera_image_free(&image);
+    return db;
+}
+
+/* Measures every line of FOLDER/list.tsv into db[PICTURES_MAX]; the number of pictures, or -1 if the list is unusable. */
+static int list_measure(tessera_model *model, const char *folder, double *db) {
+    char line[LINE_LENGTH];
+    snprintf(line, sizeof line, "%s/list.tsv", folder);
+    FILE *list = fopen(line, "r");
+    if (list == NULL) {
+        perror(line);
+        return -1;
+    }
+    int count = 0;
+    struct entry entry;
+    while (count >= 0 && fgets(line, sizeof line, list) != NULL) {
+        if (count == PICTURES_MAX || !entry_parse(line, &entry)) {
+            fprintf(stderr, "%s/list.tsv: line %d is not file, seed, prompt, or is one too many\n", folder, count + 1);
+            count = -1;
+        } else {
+            db[count++] = entry_measure(model, &entry, folder);
+        }
+    }
+    fclose(list);
+    return count;
+}
+
+static int double_compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Holds the measures to the bounds and prints the verdict; a missing picture (NAN) fails. */
+static bool verdict(double *db, int count, const struct bounds *bounds) {
+    int below = 0;
+    for (int i = 0; i < count; i++) {
+        if (isnan(db[i]))
+            db[i] = -INFINITY;
+        below += !(db[i] >= bounds->least_db);
+    }
+    if (count == 0) {
+        fprintf(stderr, "the list names no picture\n");
+        return false;
+    }
+    qsort(db, (size_t)count, sizeof *db, double_compare);
+    double low = db[(count - 1) / 2], high = db[count / 2];
+    double median = low == high ? low : (low + high) / 2;
+    bool passed = below == 0 && median >= bounds->median_db;
+    printf("%s: %d pictures, least %.2f dB (bound %.0f), median %.2f dB (bound %.0f): %s\n", bounds->dtype_name, count,
+           db[0], bounds->least_db, median, bounds->median_db, passed ? "passed" : "FAILED");
+    return passed;
+}
+
+static const struct bounds *bounds_find(const char *name) {
+    for (size_t i = 0; i < sizeof bounds_table / sizeof *bounds_table; i++)
+        if (name != NULL && strcmp(bounds_table[i].dtype_name, name) == 0)
+            return &bounds_table[i];
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    const char *dtype = NULL, *folder = "models/emoji", *pictures = "tests/emoji-pictures";
+    bool known = argc % 2 == 1;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--dtype") == 0)
+            dtype = argv[i + 1];
+        else if (strcmp(argv[i], "--model") == 0)
+            folder = argv[i + 1];
+        else if (strcmp(argv[i], "--pictures") == 0)
+            pictures = argv[i + 1];
+        else
+            known = false;
+    }
+    const struct bounds *bounds = bounds_find(dtype);
+    if (!known || bounds == NULL) {
+        fprintf(stderr, "usage: parity --dtype f32|bf16 [--model FOLDER] [--pictures FOLDER]\n");
+        return 2;
+    }
+    tessera_error error = {0};
+    tessera_model_options options = {.dtype = bounds->dtype};
+    tessera_model *model = tessera_model_open(folder, &options, &error);
+    if (model == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    printf("%s, %d threads\n", tessera_model_kernel_path(model), tessera_model_threads(model));
+    double db[PICTURES_MAX];
+    int count = list_measure(model, pictures, db);
+    tessera_model_free(model);
+    return count >= 0 && verdict(db, count, bounds) ? 0 : 1;
+}

@@ -1,0 +1,83 @@
+/* The public API on the embedded model: requests that make no sense, cancelling, and that a picture depends on its request alone. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "tessera.h"
+
+#define MODEL "models/emoji"
+
+static void expect_error(tessera_model *model, tessera_request request, tessera_status status, const char *word) {
+    tessera_error error = {0};
+    tessera_image image;
+    tessera_status got = tessera_generate(model, &request, &image, &error);
+    CHECK(got == status && strstr(error.message, word) != NULL, "wanted status %d and \"%s\", got %d: %s", status, word, got,
+          error.message);
+    CHECK(image.pixels == NULL, "a failed request leaves no picture (%s)", word);
+}
+
+static void test_bad_requests(tessera_model *model) {
+    tessera_request good = tessera_request_default(model), r;
+    CHECK(good.width == 128 && good.num_inference_steps == 20 && good.guidance_scale == 4.0f && good.max_sequence_length == 0,
+          "generation_defaults.json is honoured: %d %d %g", good.width, good.num_inference_steps, good.guidance_scale);
+    r = good, r.width = 100, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "multiples of 16");
+    r = good, r.height = 0, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "size");
+    r = good, r.width = 1024, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "512");
+    r = good, r.num_inference_steps = 0, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "steps");
+    r = good, r.num_images = 0, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "num-images");
+    r = good, r.strength = 1.5f, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "strength");
+    r = good, r.scheduler = "NoSuchScheduler", expect_error(model, r, TESSERA_ERROR_UNSUPPORTED, "NoSuchScheduler");
+    r = good, r.prompt = NULL, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "prompt");
+}
+
+static void test_bad_folders(void) {
+    tessera_error error = {0};
+    CHECK(tessera_model_open("no/such/folder", NULL, &error) == NULL && strstr(error.message, "no/such/folder"), "%s", error.message);
+    CHECK(tessera_model_open("src", NULL, &error) == NULL && strstr(error.message, "model_index.json"), "%s", error.message);
+    CHECK(tessera_model_open(NULL, NULL, &error) == NULL && error.status == TESSERA_ERROR_ARGUMENT, "NULL folder");
+    tessera_model_free(NULL);
+}
+
+static bool cancel_at_step_three(void *user, tessera_phase phase, int done, int total) {
+    (void)total;
+    int *calls = user;
+    (*calls)++;
+    return !(phase == TESSERA_PHASE_DENOISE && done == 3);
+}
+
+static void test_cancel(tessera_model *model) {
+    tessera_request r = tessera_request_default(model);
+    int calls = 0;
+    r.progress = cancel_at_step_three, r.progress_user = &calls;
+    expect_error(model, r, TESSERA_ERROR_CANCELLED, "stopped");
+    CHECK(calls > 3, "the callback is called per step: %d", calls);
+}
+
+/* Picture 1 of two, made alone, and picture 1 made after picture 0, are the same; other seeds and pictures are not. */
+static void test_pictures_depend_on_request_alone(tessera_model *model) {
+    tessera_error error = {0};
+    tessera_request r = tessera_request_default(model);
+    tessera_image two, one;
+    r.prompt = "red apple", r.num_inference_steps = 2, r.num_images = 2, r.seed = 5;
+    CHECK(tessera_generate(model, &r, &two, &error) == TESSERA_OK && two.count == 2, "%s", error.message);
+    r.first_image = 1;
+    CHECK(tessera_generate(model, &r, &one, &error) == TESSERA_OK && one.count == 1, "%s", error.message);
+    size_t size = (size_t)one.width * (size_t)one.height * 3;
+    CHECK(memcmp(two.pixels + size, one.pixels, size) == 0, "picture 1 differs when it is made alone");
+    CHECK(memcmp(two.pixels, one.pixels, size) != 0, "pictures 0 and 1 are the same");
+    tessera_image_free(&two);
+    tessera_image_free(&one);
+}
+
+int main(void) {
+    tessera_error error = {0};
+    tessera_model *model = tessera_model_open(MODEL, NULL, &error);
+    CHECK(model != NULL, "%s", error.message);
+    if (model == NULL) return CHECK_REPORT();
+    test_bad_folders();
+    test_bad_requests(model);
+    test_cancel(model);
+    test_pictures_depend_on_request_alone(model);
+    tessera_model_free(model);
+    return CHECK_REPORT();
+}

@@ -1,0 +1,87 @@
+/* Weights in one file, in shards, and in folders where something is missing. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check.h"
+#include "tensor/weights.h"
+
+static char folder[] = "/tmp/tessera-test-XXXXXX";
+
+static void write_tensor(const char *file, const char *name, float *values, int64_t count) {
+    tessera_error error = {0};
+    char *path = file_join(folder, file);
+    struct safetensors_entry entry = {name, tensor_of(values, DTYPE_F32, SHAPE(count))};
+    CHECK(safetensors_write(path, &entry, 1, &error) == TESSERA_OK, "%s", error.message);
+    free(path);
+}
+
+static void remove_file(const char *file) {
+    char *path = file_join(folder, file);
+    unlink(path);
+    free(path);
+}
+
+static void write_index(const char *map) {
+    char *path = file_join(folder, "model.safetensors.index.json");
+    FILE *stream = fopen(path, "w");
+    fprintf(stream, "{\"weight_map\": %s}", map);
+    fclose(stream);
+    free(path);
+}
+
+static void expect_failure(tessera_status expected, const char *words) {
+    tessera_error error = {0};
+    struct weights *weights;
+    tessera_status status = weights_open(folder, &weights, &error);
+    CHECK(status == expected && weights == NULL && strstr(error.message, folder) != NULL && strstr(error.message, words) != NULL,
+          "%d, expected \"%s\": \"%s\"", status, words, error.message);
+    weights_close(weights);
+}
+
+static void expect_tensors(int count) {
+    tessera_error error = {0};
+    struct weights *weights;
+    struct tensor tensor;
+    CHECK(weights_open(folder, &weights, &error) == TESSERA_OK, "%s", error.message);
+    if (weights == NULL) return;
+    CHECK(weights_count(weights) == count && weights_parameters(weights) == 2 * count && weights_bytes(weights) == (size_t)count * 8,
+          "sizes");
+    CHECK(weights_get(weights, "a", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[1] == 2, "%s", error.message);
+    CHECK(weights_has(weights, "b") == (count == 2), "b");
+    CHECK(weights_get(weights, "none", &tensor, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "\"none\"") != NULL, "%s",
+          error.message);
+    CHECK(strcmp(weights_folder(weights), folder) == 0 && strcmp(weights_at(weights, 0)->name, "a") == 0, "folder");
+    weights_close(weights);
+}
+
+int main(void) {
+    float values[] = {1, 2};
+    if (mkdtemp(folder) == NULL) return 1;
+    expect_failure(TESSERA_ERROR_IO, "no weights");
+    write_tensor("diffusion_pytorch_model.safetensors", "a", values, 2);
+    expect_tensors(1);
+    remove_file("diffusion_pytorch_model.safetensors");
+    write_tensor("one.safetensors", "a", values, 2);
+    write_tensor("two.safetensors", "b", values, 2);
+    write_index("{\"b\": \"two.safetensors\", \"a\": \"one.safetensors\"}");
+    expect_tensors(2);
+    write_index("{\"a\": \"two.safetensors\"}");
+    expect_failure(TESSERA_ERROR_FORMAT, "\"a\" is not in");
+    write_index("{\"a\": \"../one.safetensors\"}");
+    expect_failure(TESSERA_ERROR_FORMAT, "weight_map");
+    write_index("{\"a\": 3}");
+    expect_failure(TESSERA_ERROR_FORMAT, "weight_map");
+    write_index("[]");
+    expect_failure(TESSERA_ERROR_FORMAT, "weight_map");
+    write_index("{\"a\": \"one.safetensors\", \"a\": \"one.safetensors\"}");
+    expect_failure(TESSERA_ERROR_FORMAT, "occurs twice");
+    write_index("{\"a\": \"one.safetensors\", \"b\": \"two.safetensors\"}");
+    remove_file("two.safetensors");
+    expect_failure(TESSERA_ERROR_IO, "two.safetensors is missing");
+    remove_file("one.safetensors");
+    remove_file("model.safetensors.index.json");
+    rmdir(folder);
+    return CHECK_REPORT();
+}

@@ -1,0 +1,115 @@
+/* The tokenizers against transformers' ids: every tokenizer case, both file layouts, and what must be refused. */
+#include "check.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tokenizers/clip_bpe.h"
+#include "tokenizers/t5_sentencepiece.h"
+#include "tokenizers/tokenizer.h"
+
+enum { LONGEST = 512 };
+
+static void check_prompt(const struct tokenizer *tokenizer, const char *folder, const char *prompt, int max_length,
+                         const struct cJSON *expected) {
+    int32_t ids[LONGEST];
+    float mask[LONGEST];
+    int count = 0, differing = 0, place = 0;
+    tessera_error error = {0};
+    CHECK(tokenizer_encode(tokenizer, prompt, max_length, ids, mask, &count, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    for (const struct cJSON *id = expected->child; id != NULL; id = id->next, place++)
+        if (place >= max_length || ids[place] != id->valueint) differing++;
+    CHECK(place == max_length && differing == 0, "%s: %d ids of \"%s\" differ", folder, differing, prompt);
+    int ones = 0;
+    for (int i = 0; i < max_length; i++) ones += mask[i] == 1.0f;
+    CHECK(ones == (count < max_length ? count : max_length), "%s: mask of \"%s\": %d ones, %d tokens", folder, prompt, ones, count);
+}
+
+/* The prompts and ids of case_path with the tokenizer in `folder`. */
+static void check_case(const char *case_path, const char *folder) {
+    tessera_error error = {0};
+    struct json *json = NULL;
+    struct tokenizer *tokenizer = NULL;
+    CHECK(json_open(case_path, 0, &json, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(tokenizer_open(folder, &tokenizer, &error) == TESSERA_OK, "%s", error.message);
+    if (json != NULL && tokenizer != NULL) {
+        const struct cJSON *prompt = json_find(json, "prompts")->child, *ids = json_find(json, "input_ids")->child;
+        int max_length = json_find(json, "max_length")->valueint;
+        for (; prompt != NULL && ids != NULL; prompt = prompt->next, ids = ids->next)
+            check_prompt(tokenizer, folder, prompt->valuestring, max_length, ids);
+    }
+    tokenizer_free(tokenizer);
+    if (json != NULL) json_free(json);
+}
+
+static void test_frame(void) {
+    tessera_error error = {0};
+    struct tokenizer *tokenizer = NULL;
+    int32_t ids[8] = {0};
+    int count;
+    CHECK(tokenizer_open("tests/cases/tokenizer_clip/tokenizer", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
+    if (tokenizer == NULL) return;
+    CHECK(tokenizer_model_max_length(tokenizer) == 77, "%d", tokenizer_model_max_length(tokenizer));
+    CHECK(tokenizer_encode(tokenizer, "a", 1, ids, NULL, NULL, &error) == TESSERA_ERROR_ARGUMENT, "max_length 1 is refused");
+    CHECK(tokenizer_encode(tokenizer, "1 2 3 4 5", 4, ids, NULL, &count, &error) == TESSERA_OK && ids[3] == 790 && count == 7, "%d", count);
+    int32_t broken[8], repaired[8];
+    tokenizer_encode(tokenizer, "\xFF", 8, broken, NULL, NULL, &error);
+    tokenizer_encode(tokenizer, "\xEF\xBF\xBD", 8, repaired, NULL, NULL, &error);
+    CHECK(memcmp(broken, repaired, sizeof broken) == 0, "a stray byte becomes U+FFFD");
+    char *longest = malloc(1000001);
+    memset(longest, 'a', 1000000);
+    longest[1000000] = 0;
+    CHECK(tokenizer_encode(tokenizer, longest, 8, ids, NULL, &count, &error) == TESSERA_OK && count > 1000, "a word of 1 MB: %d", count);
+    free(longest);
+    tokenizer_free(tokenizer);
+    CHECK(tokenizer_open("tests/cases/no_such_folder", &tokenizer, &error) == TESSERA_ERROR_IO && tokenizer == NULL, "missing folder");
+}
+
+/* Opens a CLIP model from two texts; the status of the first step that fails. */
+static tessera_status read_clip(const char *vocab_text, const char *merges, tessera_error *error) {
+    struct json *vocab = NULL;
+    struct clip_bpe bpe = {0};
+    struct special_token end = {"e", false};
+    struct special_tokens specials = {end, end, end, end};
+    tessera_status status = json_parse("vocab.json", vocab_text, strlen(vocab_text), &vocab, error);
+    if (status == TESSERA_OK) status = clip_bpe_read_vocab(&bpe, vocab, error);
+    if (status == TESSERA_OK) status = clip_bpe_read_merges(&bpe, "merges.txt", merges, strlen(merges), error);
+    if (status == TESSERA_OK) status = clip_bpe_finish(&bpe, "vocab.json", &specials, error);
+    clip_bpe_clear(&bpe);
+    if (vocab != NULL) json_free(vocab);
+    return status;
+}
+
+static void test_refused(void) {
+    struct {
+        const char *vocab, *merges, *says;
+    } cases[] = {{"{\"a\":0,\"a\":1}", "", "twice"},      {"{\"a\":0,\"b\":0}", "", "twice"},
+                 {"{\"a\":-1}", "", "whole number"},      {"{\"a\":1e9}", "", "whole number"},
+                 {"{\"e\":0,\"b\":1}", "e b\n", "lacks"}, {"{\"e\":0}", "e\n", "two tokens"},
+                 {"{\"a\":0}", "", "bos_token"},          {"[]", "", "object"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tessera_error error = {0};
+        tessera_status status = read_clip(cases[i].vocab, cases[i].merges, &error);
+        CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, cases[i].says) != NULL, "%s: \"%s\"", cases[i].vocab, error.message);
+    }
+    tessera_error error = {0};
+    CHECK(read_clip("{\"e\":0,\"b\":1,\"eb\":2}", "#version: 0.2\ne b\n", &error) == TESSERA_OK, "%s", error.message);
+    struct t5_sentencepiece t5 = {0};
+    const uint8_t cut[] = {0x0A, 0x20, 0x0A};
+    CHECK(t5_sentencepiece_read_model(&t5, "spiece.model", cut, sizeof cut, &error) == TESSERA_ERROR_FORMAT, "a cut spiece.model");
+    t5_sentencepiece_clear(&t5);
+}
+
+int main(void) {
+    const char *clip = "tests/cases/tokenizer_clip/case.json", *t5 = "tests/cases/tokenizer_t5/case.json";
+    check_case(clip, "tests/cases/tokenizer_clip/tokenizer");
+    check_case(clip, "tests/cases/pipeline_sd3/model/tokenizer");
+    check_case(t5, "tests/cases/tokenizer_t5/tokenizer");
+    check_case(t5, "tests/cases/pipeline_sd3/model/tokenizer_3");
+    test_frame();
+    test_refused();
+    return CHECK_REPORT();
+}
