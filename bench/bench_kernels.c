@@ -11,32 +11,50 @@
 #include "base/clock.h"
 #include "machine_peak.h"
 
-struct linear_shape { const char *name; int64_t m, n, k; bool quick; };
-struct conv_shape { const char *name; int64_t side, in, out; int kernel, stride; bool quick; };
-struct attention_shape { const char *name; int64_t heads, queries, keys, width; bool quick; };
+struct linear_shape {
+    const char *name;
+    int64_t m, n, k;
+    bool quick;
+};
+struct conv_shape {
+    const char *name;
+    int64_t side, in, out;
+    int kernel, stride;
+    bool quick;
+};
+struct attention_shape {
+    const char *name;
+    int64_t heads, queries, keys, width;
+    bool quick;
+};
 
 static const struct linear_shape linears[] = {
-    {"SD1.5 512 qkv", 4096, 320, 320, true}, {"SD1.5 512 ff", 4096, 2560, 320, false}, {"SD1.5 512 mid", 64, 1280, 1280, false},
-    {"SDXL 512 ff", 256, 10240, 1280, false}, {"SDXL 1024 qkv", 1024, 1280, 1280, true}, {"SDXL 1024 ff", 1024, 10240, 1280, false},
-    {"SD3 512 qkv", 1024, 1536, 1536, true}, {"SD3 1024 ff", 4096, 6144, 1536, false}, {"Flux 512 qkv", 1024, 3072, 3072, false},
+    {"SD1.5 512 qkv", 4096, 320, 320, true},  {"SD1.5 512 ff", 4096, 2560, 320, false},       {"SD1.5 512 mid", 64, 1280, 1280, false},
+    {"SDXL 512 ff", 256, 10240, 1280, false}, {"SDXL 1024 qkv", 1024, 1280, 1280, true},      {"SDXL 1024 ff", 1024, 10240, 1280, false},
+    {"SD3 512 qkv", 1024, 1536, 1536, true},  {"SD3 1024 ff", 4096, 6144, 1536, false},       {"Flux 512 qkv", 1024, 3072, 3072, false},
     {"Flux 512 ff", 1024, 12288, 3072, true}, {"Flux 1024 single", 4608, 21504, 3072, false}, {"time embedding", 1, 1280, 1280, false},
 };
 static const struct conv_shape convs[] = {
-    {"SD UNet 64", 64, 320, 320, 3, 1, true}, {"SD UNet 32", 32, 640, 640, 3, 1, false}, {"SD UNet 16", 16, 1280, 1280, 3, 1, true},
+    {"SD UNet 64", 64, 320, 320, 3, 1, true},  {"SD UNet 32", 32, 640, 640, 3, 1, false},   {"SD UNet 16", 16, 1280, 1280, 3, 1, true},
     {"SD UNet 8", 8, 1280, 1280, 3, 1, false}, {"SD UNet down", 64, 320, 320, 3, 2, false}, {"SDXL UNet 128", 128, 320, 320, 3, 1, false},
-    {"UNet in", 64, 4, 320, 3, 1, false}, {"VAE 64", 64, 512, 512, 3, 1, true}, {"VAE 256", 256, 256, 256, 3, 1, false},
-    {"VAE 512", 512, 128, 128, 3, 1, false}, {"VAE out", 512, 128, 3, 3, 1, false},
+    {"UNet in", 64, 4, 320, 3, 1, false},      {"VAE 64", 64, 512, 512, 3, 1, true},        {"VAE 256", 256, 256, 256, 3, 1, false},
+    {"VAE 512", 512, 128, 128, 3, 1, false},   {"VAE out", 512, 128, 3, 3, 1, false},
 };
 static const struct attention_shape attentions[] = {
-    {"SD1.5 512 self", 8, 4096, 4096, 40, true}, {"SD1.5 512 cross", 8, 4096, 77, 40, false}, {"SDXL 1024 self", 10, 4096, 4096, 64, false},
-    {"SDXL 1024 mid", 20, 1024, 1024, 64, true}, {"SD3 512 joint", 24, 1178, 1178, 64, false}, {"SD3 1024 joint", 24, 4250, 4250, 64, false},
+    {"SD1.5 512 self", 8, 4096, 4096, 40, true},   {"SD1.5 512 cross", 8, 4096, 77, 40, false},
+    {"SDXL 1024 self", 10, 4096, 4096, 64, false}, {"SDXL 1024 mid", 20, 1024, 1024, 64, true},
+    {"SD3 512 joint", 24, 1178, 1178, 64, false},  {"SD3 1024 joint", 24, 4250, 4250, 64, false},
     {"Flux 512 joint", 24, 1536, 1536, 128, true}, {"Flux 1024 joint", 24, 4608, 4608, 128, false},
 };
 
-struct run { struct backend *backend; enum dtype dtype; double peak; uint32_t random; };
+struct run {
+    struct backend *backend;
+    enum dtype dtype;
+    double peak;
+    uint32_t random;
+};
 
-static struct tensor make(struct run *run, enum dtype dtype, int ndim, const int64_t *shape)
-{
+static struct tensor make(struct run *run, enum dtype dtype, int ndim, const int64_t *shape) {
     struct tensor t = tensor_of(NULL, dtype, ndim, shape);
     t.data = aligned_alloc(64, (tensor_bytes(&t) + 63) / 64 * 64);
     if (t.data == NULL) {
@@ -54,15 +72,12 @@ static struct tensor make(struct run *run, enum dtype dtype, int ndim, const int
     return t;
 }
 
-static double get(const struct tensor *t, int64_t i)
-{
+static double get(const struct tensor *t, int64_t i) {
     return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
-static void release(struct tensor *tensors, int count)
-{
-    for (int i = 0; i < count; i++)
-        free(tensors[i].data);
+static void release(struct tensor *tensors, int count) {
+    for (int i = 0; i < count; i++) free(tensors[i].data);
 }
 
 /* What one shape needs: tensors t[0] = out, then inputs; the call; one output element in float64. */
@@ -76,37 +91,30 @@ struct subject {
     char shape[64];
 };
 
-static void must(tessera_status status, const tessera_error *error)
-{
-    if (status == TESSERA_OK)
-        return;
+static void must(tessera_status status, const tessera_error *error) {
+    if (status == TESSERA_OK) return;
     fprintf(stderr, "bench_kernels: %s\n", error->message);
     exit(1);
 }
 
-static void call_linear(struct run *run, struct subject *s)
-{
+static void call_linear(struct run *run, struct subject *s) {
     tessera_error error = {0};
     must(run->backend->ops->linear(run->backend, &s->t[0], &s->t[1], &s->t[2], NULL, ACTIVATION_NONE, &error), &error);
 }
 
-static double expect_linear(struct subject *s, int64_t at)
-{
+static double expect_linear(struct subject *s, int64_t at) {
     int64_t k = s->t[1].shape[1], n = s->t[2].shape[0];
     double sum = 0;
-    for (int64_t i = 0; i < k; i++)
-        sum += get(&s->t[1], at / n * k + i) * get(&s->t[2], at % n * k + i);
+    for (int64_t i = 0; i < k; i++) sum += get(&s->t[1], at / n * k + i) * get(&s->t[2], at % n * k + i);
     return sum;
 }
 
-static void call_conv(struct run *run, struct subject *s)
-{
+static void call_conv(struct run *run, struct subject *s) {
     tessera_error error = {0};
     must(run->backend->ops->conv2d(run->backend, &s->t[0], &s->t[1], &s->t[2], NULL, NULL, s->geometry, &error), &error);
 }
 
-static double expect_conv(struct subject *s, int64_t at)
-{
+static double expect_conv(struct subject *s, int64_t at) {
     const int64_t *x = s->t[1].shape, *w = s->t[2].shape, *out = s->t[0].shape;
     double sum = 0;
     for (int64_t i = 0; i < w[1] * w[2] * w[3]; i++) {
@@ -118,21 +126,18 @@ static double expect_conv(struct subject *s, int64_t at)
     return sum;
 }
 
-static void call_attention(struct run *run, struct subject *s)
-{
+static void call_attention(struct run *run, struct subject *s) {
     tessera_error error = {0};
     struct attention_args args = {.q = &s->t[1], .k = &s->t[2], .v = &s->t[3], .scale = 1 / sqrtf((float)s->t[1].shape[3])};
     must(run->backend->ops->attention(run->backend, &s->t[0], NULL, &args, &error), &error);
 }
 
-static double expect_attention(struct subject *s, int64_t at)
-{
+static double expect_attention(struct subject *s, int64_t at) {
     int64_t heads = s->t[1].shape[2], width = s->t[1].shape[3], row = at / width, head = row % heads;
     double sum = 0, total = 0;
     for (int64_t j = 0; j < s->t[2].shape[1]; j++) {
         double score = 0;
-        for (int64_t d = 0; d < width; d++)
-            score += get(&s->t[1], row * width + d) * get(&s->t[2], (j * heads + head) * width + d);
+        for (int64_t d = 0; d < width; d++) score += get(&s->t[1], row * width + d) * get(&s->t[2], (j * heads + head) * width + d);
         double weight = exp(score / sqrt((double)width));
         total += weight;
         sum += weight * get(&s->t[3], (j * heads + head) * width + at % width);
@@ -141,8 +146,7 @@ static double expect_attention(struct subject *s, int64_t at)
 }
 
 /* Relative error over a sample of outputs. */
-static double sample_error(struct subject *s)
-{
+static double sample_error(struct subject *s) {
     int64_t count = tensor_count(&s->t[0]), step = count / 61 + 1;
     double difference = 0, size = 1e-30;
     for (int64_t i = 0; i < count; i += step) {
@@ -154,8 +158,7 @@ static double sample_error(struct subject *s)
 }
 
 /* Prints one line; frees the tensors; false if the result is wrong. */
-static bool measure(struct run *run, struct subject *s)
-{
+static bool measure(struct run *run, struct subject *s) {
     s->call(run, s);
     double error = sample_error(s), best = INFINITY, spent = 0;
     bool good = error < (run->dtype == DTYPE_F32 ? 1e-4 : 2e-2);
@@ -166,14 +169,13 @@ static bool measure(struct run *run, struct subject *s)
         spent += seconds;
         best = seconds < best ? seconds : best;
     }
-    printf("%-18s %-26s %-5s %9.2f ms %8.1f GFLOP/s %5.1f%%%s\n", s->name, s->shape, dtype_name(run->dtype), best * 1e3, s->operations / best * 1e-9,
-           100 * s->operations / best / run->peak, good ? "" : "  WRONG");
+    printf("%-18s %-26s %-5s %9.2f ms %8.1f GFLOP/s %5.1f%%%s\n", s->name, s->shape, dtype_name(run->dtype), best * 1e3,
+           s->operations / best * 1e-9, 100 * s->operations / best / run->peak, good ? "" : "  WRONG");
     release(s->t, 4);
     return good;
 }
 
-static bool measure_linear(struct run *run, const struct linear_shape *l)
-{
+static bool measure_linear(struct run *run, const struct linear_shape *l) {
     struct subject s = {.name = l->name, .call = call_linear, .expect = expect_linear, .operations = 2.0 * (double)(l->m * l->n * l->k)};
     s.t[0] = make(run, run->dtype, SHAPE(l->m, l->n));
     s.t[1] = make(run, run->dtype, SHAPE(l->m, l->k));
@@ -182,10 +184,12 @@ static bool measure_linear(struct run *run, const struct linear_shape *l)
     return measure(run, &s);
 }
 
-static bool measure_conv(struct run *run, const struct conv_shape *c)
-{
+static bool measure_conv(struct run *run, const struct conv_shape *c) {
     int64_t side = c->side / c->stride, taps = (int64_t)c->kernel * c->kernel;
-    struct subject s = {.name = c->name, .call = call_conv, .expect = expect_conv, .geometry = {c->stride, 1, 1, 1, 1},
+    struct subject s = {.name = c->name,
+                        .call = call_conv,
+                        .expect = expect_conv,
+                        .geometry = {c->stride, 1, 1, 1, 1},
                         .operations = 2.0 * (double)(side * side * c->out * c->in * taps)};
     s.t[0] = make(run, run->dtype, SHAPE(1, side, side, c->out));
     s.t[1] = make(run, run->dtype, SHAPE(1, c->side, c->side, c->in));
@@ -194,37 +198,34 @@ static bool measure_conv(struct run *run, const struct conv_shape *c)
     return measure(run, &s);
 }
 
-static bool measure_attention(struct run *run, const struct attention_shape *a)
-{
-    struct subject s = {.name = a->name, .call = call_attention, .expect = expect_attention,
+static bool measure_attention(struct run *run, const struct attention_shape *a) {
+    struct subject s = {.name = a->name,
+                        .call = call_attention,
+                        .expect = expect_attention,
                         .operations = 4.0 * (double)(a->heads * a->queries * a->keys * a->width)};
     s.t[0] = make(run, run->dtype, SHAPE(1, a->queries, a->heads, a->width));
     s.t[1] = make(run, run->dtype, SHAPE(1, a->queries, a->heads, a->width));
     s.t[2] = make(run, run->dtype, SHAPE(1, a->keys, a->heads, a->width));
     s.t[3] = make(run, run->dtype, SHAPE(1, a->keys, a->heads, a->width));
-    snprintf(s.shape, sizeof s.shape, "%lld x (%lld x %lld) x %lld", (long long)a->heads, (long long)a->queries, (long long)a->keys, (long long)a->width);
+    snprintf(s.shape, sizeof s.shape, "%lld x (%lld x %lld) x %lld", (long long)a->heads, (long long)a->queries, (long long)a->keys,
+             (long long)a->width);
     return measure(run, &s);
 }
 
 #define COUNT(list) (sizeof(list) / sizeof(list)[0])
 
-static bool measure_all(struct run *run, bool quick)
-{
+static bool measure_all(struct run *run, bool quick) {
     bool good = true;
     for (size_t i = 0; i < COUNT(linears); i++)
-        if (!quick || linears[i].quick)
-            good = measure_linear(run, &linears[i]) && good;
+        if (!quick || linears[i].quick) good = measure_linear(run, &linears[i]) && good;
     for (size_t i = 0; i < COUNT(convs); i++)
-        if (!quick || convs[i].quick)
-            good = measure_conv(run, &convs[i]) && good;
+        if (!quick || convs[i].quick) good = measure_conv(run, &convs[i]) && good;
     for (size_t i = 0; i < COUNT(attentions); i++)
-        if (!quick || attentions[i].quick)
-            good = measure_attention(run, &attentions[i]) && good;
+        if (!quick || attentions[i].quick) good = measure_attention(run, &attentions[i]) && good;
     return good;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     bool quick = false, good = true;
     enum cpu_kernels kernels = CPU_KERNELS_BEST;
     for (int i = 1; i < argc; i++) {

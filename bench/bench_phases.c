@@ -32,7 +32,8 @@ static double median(double *values, int count) {
 }
 
 static void print_phase(const char *name, double seconds, double operations, double peak) {
-    printf("  %-18s %10.2f ms %10.1f GFLOP/s %6.1f %% of peak\n", name, seconds * 1e3, operations / seconds * 1e-9, 100.0 * operations / seconds / peak);
+    printf("  %-18s %10.2f ms %10.1f GFLOP/s %6.1f %% of peak\n", name, seconds * 1e3, operations / seconds * 1e-9,
+           100.0 * operations / seconds / peak);
 }
 
 static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
@@ -62,8 +63,9 @@ static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
         text[run] = image.seconds_text, denoise[run] = image.seconds_denoise, decode[run] = image.seconds_decode;
     }
     double peak = machine_peak_flops(dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16, tessera_model_threads(model));
-    printf("%s, %s, %d threads, %dx%d, %d steps; peak %.1f GFLOP/s\n", dtype == TESSERA_F32 ? "float32" : "bfloat16", tessera_model_kernel_path(model),
-           tessera_model_threads(model), request.width, request.height, request.num_inference_steps, peak * 1e-9);
+    printf("%s, %s, %d threads, %dx%d, %d steps; peak %.1f GFLOP/s\n", dtype == TESSERA_F32 ? "float32" : "bfloat16",
+           tessera_model_kernel_path(model), tessera_model_threads(model), request.width, request.height, request.num_inference_steps,
+           peak * 1e-9);
     double steps = request.num_inference_steps;
     print_phase("text", median(text, s->runs), image.operations_text, peak);
     print_phase("denoise, per step", median(denoise, s->runs) / steps, image.operations_denoise / steps, peak);
@@ -75,7 +77,10 @@ static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
 
 int main(int argc, char **argv) {
     struct settings s = {.folder = argc > 1 ? argv[1] : "models/emoji", .runs = 3};
-    struct { const char *name; int *value; } options[] = {{"--threads", &s.threads}, {"--runs", &s.runs}, {"--width", &s.width}, {"--height", &s.height}, {"--steps", &s.steps}};
+    struct {
+        const char *name;
+        int *value;
+    } options[] = {{"--threads", &s.threads}, {"--runs", &s.runs}, {"--width", &s.width}, {"--height", &s.height}, {"--steps", &s.steps}};
     for (int i = 2; i + 1 < argc; i += 2)
         for (size_t k = 0; k < sizeof options / sizeof *options; k++)
             if (strcmp(argv[i], options[k].name) == 0) *options[k].value = atoi(argv[i + 1]);

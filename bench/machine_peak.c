@@ -18,70 +18,60 @@ typedef float v4 __attribute__((vector_size(16)));
 /* Each peak_* runs `rounds` rounds, returns its operations and leaves something of its sums in *sink. */
 typedef double peak_function(long rounds, volatile float *sink);
 
-static double peak_portable(long rounds, volatile float *sink)
-{
+static double peak_portable(long rounds, volatile float *sink) {
     v4 sum[CHAINS] = {0}, x = {1e-9f, 1e-9f, 1e-9f, 1e-9f};
     for (long i = 0; i < rounds; i++)
 #pragma GCC unroll 12
-        for (int j = 0; j < CHAINS; j++)
-            sum[j] = sum[j] * x + x;
-    for (int j = 0; j < CHAINS; j++)
-        *sink += sum[j][0];
+        for (int j = 0; j < CHAINS; j++) sum[j] = sum[j] * x + x;
+    for (int j = 0; j < CHAINS; j++) *sink += sum[j][0];
     return 2.0 * 4 * CHAINS * (double)rounds;
 }
 
 #ifdef __x86_64__
 #include <immintrin.h>
 
-__attribute__((target("avx2,fma"))) static double peak_avx2(long rounds, volatile float *sink)
-{
+__attribute__((target("avx2,fma"))) static double peak_avx2(long rounds, volatile float *sink) {
     __m256 sum[CHAINS], x = _mm256_set1_ps(1e-9f);
-    for (int j = 0; j < CHAINS; j++)
-        sum[j] = x;
+    for (int j = 0; j < CHAINS; j++) sum[j] = x;
     for (long i = 0; i < rounds; i++)
 #pragma GCC unroll 12
-        for (int j = 0; j < CHAINS; j++)
-            sum[j] = _mm256_fmadd_ps(sum[j], x, x);
-    for (int j = 0; j < CHAINS; j++)
-        *sink += _mm256_cvtss_f32(sum[j]);
+        for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_fmadd_ps(sum[j], x, x);
+    for (int j = 0; j < CHAINS; j++) *sink += _mm256_cvtss_f32(sum[j]);
     return 2.0 * 8 * CHAINS * (double)rounds;
 }
 
-__attribute__((target("avx512f"))) static double peak_avx512(long rounds, volatile float *sink)
-{
+__attribute__((target("avx512f"))) static double peak_avx512(long rounds, volatile float *sink) {
     __m512 sum[CHAINS], x = _mm512_set1_ps(1e-9f);
-    for (int j = 0; j < CHAINS; j++)
-        sum[j] = x;
+    for (int j = 0; j < CHAINS; j++) sum[j] = x;
     for (long i = 0; i < rounds; i++)
 #pragma GCC unroll 12
-        for (int j = 0; j < CHAINS; j++)
-            sum[j] = _mm512_fmadd_ps(sum[j], x, x);
-    for (int j = 0; j < CHAINS; j++)
-        *sink += _mm512_cvtss_f32(sum[j]);
+        for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_fmadd_ps(sum[j], x, x);
+    for (int j = 0; j < CHAINS; j++) *sink += _mm512_cvtss_f32(sum[j]);
     return 2.0 * 16 * CHAINS * (double)rounds;
 }
 
-__attribute__((target("avx512f,avx512bf16"))) static double peak_avx512_bf16(long rounds, volatile float *sink)
-{
+__attribute__((target("avx512f,avx512bf16"))) static double peak_avx512_bf16(long rounds, volatile float *sink) {
     __m512 sum[CHAINS];
     __m512bh x = _mm512_cvtne2ps_pbh(_mm512_set1_ps(1e-9f), _mm512_set1_ps(1e-9f));
-    for (int j = 0; j < CHAINS; j++)
-        sum[j] = _mm512_setzero_ps();
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_setzero_ps();
     for (long i = 0; i < rounds; i++)
 #pragma GCC unroll 12
-        for (int j = 0; j < CHAINS; j++)
-            sum[j] = _mm512_dpbf16_ps(sum[j], x, x);
-    for (int j = 0; j < CHAINS; j++)
-        *sink += _mm512_cvtss_f32(sum[j]);
+        for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_dpbf16_ps(sum[j], x, x);
+    for (int j = 0; j < CHAINS; j++) *sink += _mm512_cvtss_f32(sum[j]);
     return 2.0 * 32 * CHAINS * (double)rounds;
 }
 
 /* Linux lends the tile registers only on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). */
-static bool amx_allowed(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+static bool amx_allowed(void) {
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+}
 
-__attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds, volatile float *sink)
-{
-    struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
+__attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds, volatile float *sink) {
+    struct {
+        uint8_t palette, start, zero[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         config.bytes[i] = 64;
         config.rows[i] = 16;
@@ -103,23 +93,17 @@ __attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds,
 }
 #endif
 
-static peak_function *choose(enum dtype dtype)
-{
+static peak_function *choose(enum dtype dtype) {
 #ifdef __x86_64__
-    if (dtype == DTYPE_BF16 && __builtin_cpu_supports("amx-bf16") && amx_allowed())
-        return peak_amx;
-    if (dtype == DTYPE_BF16 && __builtin_cpu_supports("avx512bf16"))
-        return peak_avx512_bf16;
-    if (__builtin_cpu_supports("avx512f"))
-        return peak_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return peak_avx2;
+    if (dtype == DTYPE_BF16 && __builtin_cpu_supports("amx-bf16") && amx_allowed()) return peak_amx;
+    if (dtype == DTYPE_BF16 && __builtin_cpu_supports("avx512bf16")) return peak_avx512_bf16;
+    if (__builtin_cpu_supports("avx512f")) return peak_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return peak_avx2;
 #endif
     return peak_portable;
 }
 
-double machine_peak_flops(enum dtype dtype, int threads)
-{
+double machine_peak_flops(enum dtype dtype, int threads) {
     peak_function *peak = choose(dtype);
     double best = 0;
     for (int attempt = 0; attempt < 5; attempt++) {
@@ -135,20 +119,17 @@ double machine_peak_flops(enum dtype dtype, int threads)
     return best;
 }
 
-double machine_peak_bandwidth(void)
-{
+double machine_peak_bandwidth(void) {
     const size_t count = (size_t)32 << 20; /* 256 MiB of 64-bit words: past every cache */
     uint64_t *words = malloc(count * sizeof *words);
     double best = 0;
-    if (words == NULL)
-        return 0;
+    if (words == NULL) return 0;
     memset(words, 1, count * sizeof *words);
     for (int attempt = 0; attempt < 4; attempt++) {
         uint64_t sum = 0;
         double start = clock_seconds();
 #pragma omp parallel for schedule(static) reduction(+ : sum) num_threads(threads_available())
-        for (size_t i = 0; i < count; i++)
-            sum += words[i];
+        for (size_t i = 0; i < count; i++) sum += words[i];
         double speed = (double)(count * sizeof *words) / (clock_seconds() - start);
         best = sum != 0 && speed > best ? speed : best;
     }

@@ -12,10 +12,11 @@ one() {
     else tail -n 60 "$scratch.log"; echo "fuzz $name: FINDING" >&2; rm -rf "$scratch" "$scratch.log"; return 1
     fi
 }
-status=0 pids=
+status=0 pids= found=0
 for target in "$folder"/fuzz_*; do
     case $target in *.cmake) continue ;; esac
     [ -f "$target" ] && [ -x "$target" ] || continue
+    found=$((found + 1))
     one "$target" & pids="$pids $!"
     if [ "$(echo "$pids" | wc -w)" -ge "$jobs" ]; then
         for pid in $pids; do wait "$pid" || status=1; done
@@ -23,4 +24,5 @@ for target in "$folder"/fuzz_*; do
     fi
 done
 for pid in $pids; do wait "$pid" || status=1; done
+[ "$found" -gt 0 ] || { echo "fuzz/run.sh: no fuzz_* program in $folder" >&2; exit 1; }
 exit $status

@@ -15,10 +15,20 @@
 
 struct backend;
 
-enum activation { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_QUICK_GELU, ACTIVATION_SILU, ACTIVATION_RELU, ACTIVATION_COUNT };
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_GELU,
+    ACTIVATION_GELU_TANH,
+    ACTIVATION_QUICK_GELU,
+    ACTIVATION_SILU,
+    ACTIVATION_RELU,
+    ACTIVATION_COUNT
+};
 enum norm_kind { NORM_LAYER, NORM_RMS };
 
-struct conv2d_geometry { int stride, pad_top, pad_bottom, pad_left, pad_right; };
+struct conv2d_geometry {
+    int stride, pad_top, pad_bottom, pad_left, pad_right;
+};
 
 struct attention_args {
     const struct tensor *q;     /* [B, Sq, N, D] */
@@ -34,22 +44,22 @@ struct backend_ops {
     tessera_status (*linear)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w,
                              const struct tensor *bias, enum activation act, tessera_error *);
     /* out[B, H', W', O] = conv(x[B, H, W, C], w[O, kh, kw, C]) + bias[O] (+ residual, same shape as out, or NULL). */
-    tessera_status (*conv2d)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
-                             const struct tensor *residual, struct conv2d_geometry, tessera_error *);
+    tessera_status (*conv2d)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w,
+                             const struct tensor *bias, const struct tensor *residual, struct conv2d_geometry, tessera_error *);
     /* Softmax(scale q k^T + bias, masked) v -> out[B, Sq, N, D]; if lse is given (F32 [B, N, Sq]) the log-sum-exp of each row's scores. */
     tessera_status (*attention)(struct backend *, struct tensor *out, struct tensor *lse, const struct attention_args *, tessera_error *);
 
     /* Over the last dimension of x[B, S, C] (or any shape if scale and shift are NULL):
      * out = norm(x) * weight + bias, then * (1 + scale[b, :]) + shift[b, :]. weight, bias [C]; scale, shift [B, C]; any of the four may
      * be NULL. NORM_RMS divides by the root mean square and subtracts no mean. out may be x. */
-    void (*norm)(struct backend *, struct tensor *out, const struct tensor *x, enum norm_kind, const struct tensor *weight, const struct tensor *bias,
-                 const struct tensor *scale, const struct tensor *shift, float eps);
+    void (*norm)(struct backend *, struct tensor *out, const struct tensor *x, enum norm_kind, const struct tensor *weight,
+                 const struct tensor *bias, const struct tensor *scale, const struct tensor *shift, float eps);
     /* Sums for group normalisation, so that parts of a picture can be merged: stats F32 [B, groups, 2] = mean and
      * mean of squared distance from it (float64 inside), over rows, columns and the group's channels of x[B, H, W, C]. */
     void (*group_stats)(struct backend *, struct tensor *stats, const struct tensor *x);
     /* out = act((x - mean) / sqrt(variance + eps) * weight[C] + bias[C]); out may be x. */
-    void (*group_norm)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *stats, const struct tensor *weight,
-                       const struct tensor *bias, float eps, enum activation act);
+    void (*group_norm)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *stats,
+                       const struct tensor *weight, const struct tensor *bias, float eps, enum activation act);
 
     /* out = act(x); out may be x. */
     void (*activate)(struct backend *, struct tensor *out, const struct tensor *x, enum activation act);
@@ -58,7 +68,8 @@ struct backend_ops {
     /* out = act(a) * b, same shape; out may be a or b. */
     void (*multiply)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act);
     /* out[B, S, C] = residual + gate[B, C] * x; out may be residual. */
-    void (*gated_add)(struct backend *, struct tensor *out, const struct tensor *residual, const struct tensor *x, const struct tensor *gate);
+    void (*gated_add)(struct backend *, struct tensor *out, const struct tensor *residual, const struct tensor *x,
+                      const struct tensor *gate);
     /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16. */
     void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const int32_t *ids);
     /* Nearest neighbour, twice each side: out[B, 2H, 2W, C]. */
@@ -73,7 +84,7 @@ struct backend {
     const struct backend_ops *ops;
     struct device device;
     int threads;
-    char kernel_path[64];   /* e.g. "onednn avx512_core_bf16", "plain" */
+    char kernel_path[64]; /* e.g. "onednn avx512_core_bf16", "plain" */
     void (*free)(struct backend *);
 };
 

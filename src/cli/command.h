@@ -8,11 +8,11 @@ enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 struct command {
     const char *name, *usage, *summary;
-    const char *details;             /* paragraphs for the command's own help, may be "" */
+    const char *details; /* paragraphs for the command's own help, may be "" */
     const char *examples;
     const struct option *options;
     int option_count;
-    bool takes_path;                 /* its first argument is a path, not an option */
+    bool takes_path; /* its first argument is a path, not an option */
     /* Returns the exit status. `path` only where takes_path. */
     int (*run)(const char *path, struct option_value *values);
 };

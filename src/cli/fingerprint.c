@@ -17,25 +17,21 @@
 #define SAMPLES 64
 #define MAX_DEPTH 3
 
-static uint64_t fnv(uint64_t hash, const void *data, size_t length)
-{
+static uint64_t fnv(uint64_t hash, const void *data, size_t length) {
     const uint8_t *bytes = data;
     for (size_t i = 0; i < length; i++) hash = (hash ^ bytes[i]) * FNV_PRIME;
     return hash;
 }
 
-static void to_text(uint64_t hash, char out[FINGERPRINT_BYTES])
-{
+static void to_text(uint64_t hash, char out[FINGERPRINT_BYTES]) {
     snprintf(out, FINGERPRINT_BYTES, "%016" PRIx64, hash);
 }
 
-void fingerprint_bytes(const void *data, size_t length, char out[FINGERPRINT_BYTES])
-{
+void fingerprint_bytes(const void *data, size_t length, char out[FINGERPRINT_BYTES]) {
     to_text(fnv(FNV_OFFSET, data, length), out);
 }
 
-static tessera_status hash_file(const char *path, uint64_t *hash, tessera_error *error)
-{
+static tessera_status hash_file(const char *path, uint64_t *hash, tessera_error *error) {
     struct file_map map;
     TRY(file_map_open(path, &map, error));
     uint64_t length = map.length;
@@ -44,26 +40,23 @@ static tessera_status hash_file(const char *path, uint64_t *hash, tessera_error 
         *hash = fnv(*hash, map.data, map.length);
     } else {
         *hash = fnv(*hash, map.data, HEAD_BYTES);
-        for (size_t i = 0; i < SAMPLES; i++)
-            *hash = fnv(*hash, map.data + (map.length - SAMPLE_BYTES) / (SAMPLES - 1) * i, SAMPLE_BYTES);
+        for (size_t i = 0; i < SAMPLES; i++) *hash = fnv(*hash, map.data + (map.length - SAMPLE_BYTES) / (SAMPLES - 1) * i, SAMPLE_BYTES);
     }
     file_map_close(&map);
     return TESSERA_OK;
 }
 
-static bool counts(const char *name)
-{
+static bool counts(const char *name) {
     const char *dot = strrchr(name, '.');
-    return dot != NULL && (strcmp(dot, ".json") == 0 || strcmp(dot, ".txt") == 0 || strcmp(dot, ".model") == 0 || strcmp(dot, ".safetensors") == 0);
+    return dot != NULL &&
+           (strcmp(dot, ".json") == 0 || strcmp(dot, ".txt") == 0 || strcmp(dot, ".model") == 0 || strcmp(dot, ".safetensors") == 0);
 }
 
-static int by_bytes(const struct dirent **a, const struct dirent **b)
-{
+static int by_bytes(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static tessera_status hash_folder(const char *folder, int depth, uint64_t *hash, tessera_error *error)
-{
+static tessera_status hash_folder(const char *folder, int depth, uint64_t *hash, tessera_error *error) {
     struct dirent **entries;
     int count = scandir(folder, &entries, NULL, by_bytes);
     if (count < 0) return error_set_errno(error, "model folder %s cannot be read", folder);
@@ -85,8 +78,7 @@ static tessera_status hash_folder(const char *folder, int depth, uint64_t *hash,
     return status;
 }
 
-tessera_status fingerprint_model(const char *folder, char out[FINGERPRINT_BYTES], tessera_error *error)
-{
+tessera_status fingerprint_model(const char *folder, char out[FINGERPRINT_BYTES], tessera_error *error) {
     uint64_t hash = FNV_OFFSET;
     TRY(hash_folder(folder, 0, &hash, error));
     to_text(hash, out);

@@ -4,7 +4,7 @@
 
 #include "tessera.h"
 
-#define FINGERPRINT_BYTES 17  /* 16 hexadecimal digits and the end */
+#define FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
 
 /* Of a model folder: names and sizes of all its .json, .txt, .model and .safetensors files, with the whole content of files up to
  * 1 MiB and of larger ones the first 256 KiB (the header) and 64 blocks of 4 KiB spread evenly. */

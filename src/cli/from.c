@@ -10,8 +10,7 @@
 #include "base/error.h"
 
 /* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer` holds numbers. */
-static const char *spelling(const cJSON *item, char *buffer, size_t capacity)
-{
+static const char *spelling(const cJSON *item, char *buffer, size_t capacity) {
     if (cJSON_IsString(item)) return item->valuestring;
     if (cJSON_IsBool(item)) return cJSON_IsTrue(item) ? "true" : "false";
     if (!cJSON_IsNumber(item)) return NULL;
@@ -19,31 +18,33 @@ static const char *spelling(const cJSON *item, char *buffer, size_t capacity)
     return buffer;
 }
 
-static bool same_text(const char *a, const char *b)
-{
+static bool same_text(const char *a, const char *b) {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static bool same_value(const struct option *option, const struct option_value *a, const struct option_value *b)
-{
+static bool same_value(const struct option *option, const struct option_value *a, const struct option_value *b) {
     switch (option->type) {
-    case OPTION_FLAG: return a->flag == b->flag;
-    case OPTION_INTEGER: return a->integer == b->integer;
-    case OPTION_NUMBER: return (float)a->number == (float)b->number;
-    case OPTION_SEED: return a->seed == b->seed;
-    case OPTION_TEXTS: return a->count == 1 && b->count == 1 && same_text(a->texts[0], b->texts[0]);
-    default: return same_text(a->text, b->text);
+    case OPTION_FLAG:
+        return a->flag == b->flag;
+    case OPTION_INTEGER:
+        return a->integer == b->integer;
+    case OPTION_NUMBER:
+        return (float)a->number == (float)b->number;
+    case OPTION_SEED:
+        return a->seed == b->seed;
+    case OPTION_TEXTS:
+        return a->count == 1 && b->count == 1 && same_text(a->texts[0], b->texts[0]);
+    default:
+        return same_text(a->text, b->text);
     }
 }
 
 /* These are compared by what they lead to, in record_source_report. */
-static bool reported_later(int option)
-{
+static bool reported_later(int option) {
     return option == GENERATE_MODEL || option == GENERATE_DTYPE || option == GENERATE_THREADS;
 }
 
-static tessera_status restore_option(struct record_source *source, int i, struct option_value *value, tessera_error *error)
-{
+static tessera_status restore_option(struct record_source *source, int i, struct option_value *value, tessera_error *error) {
     const struct option *option = &generate_options[i];
     struct option_value recorded = {0};
     tessera_error why = {0};
@@ -65,8 +66,7 @@ static tessera_status restore_option(struct record_source *source, int i, struct
     return TESSERA_OK;
 }
 
-static tessera_status restore_options(struct record_source *source, struct option_value *values, tessera_error *error)
-{
+static tessera_status restore_options(struct record_source *source, struct option_value *values, tessera_error *error) {
     const char *prompt;
     int64_t index;
     TRY(json_string(source->json, generate_options[GENERATE_PROMPT].record, NULL, &prompt, error));
@@ -79,36 +79,34 @@ static tessera_status restore_options(struct record_source *source, struct optio
     }
     int num_images = values[GENERATE_NUM_IMAGES].given ? values[GENERATE_NUM_IMAGES].integer : 1;
     if (source->index >= num_images)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s has index %d of its run, which --num-images %d does not reach", source->path, source->index,
-                         num_images);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s has index %d of its run, which --num-images %d does not reach", source->path,
+                         source->index, num_images);
     return TESSERA_OK;
 }
 
-tessera_status record_source_open(const char *path, struct option_value *values, struct record_source *source, tessera_error *error)
-{
+tessera_status record_source_open(const char *path, struct option_value *values, struct record_source *source, tessera_error *error) {
     *source = (struct record_source){.path = path};
     TRY(png_file_read(path, RECORD_KEY, &source->picture, error));
     const char *text = source->picture.record;
-    if (text == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s has no record: it was not made by tessera, or its text chunks were stripped", path);
+    if (text == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s has no record: it was not made by tessera, or its text chunks were stripped",
+                         path);
     TRY(json_parse(path, text, strlen(text), &source->json, error));
     return restore_options(source, values, error);
 }
 
-static void report(struct record_source *source, const char *what, const char *now, const char *was)
-{
+static void report(struct record_source *source, const char *what, const char *now, const char *was) {
     if (same_text(now, was)) return;
     fprintf(stderr, "tessera: not bit for bit: %s is %s, was %s\n", what, now, was != NULL ? was : "not recorded");
     source->differences++;
 }
 
-static void report_fact(struct record_source *source, const char *what, const char *key, const char *now)
-{
+static void report_fact(struct record_source *source, const char *what, const char *key, const char *now) {
     char buffer[40];
     report(source, what, now, spelling(json_find(source->json, key), buffer, sizeof buffer));
 }
 
-void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts)
-{
+void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts) {
     char threads[16];
     snprintf(threads, sizeof threads, "%d", values[GENERATE_THREADS].integer);
     report_fact(source, "the version", "version", TESSERA_VERSION);
@@ -121,8 +119,7 @@ void record_source_report(struct record_source *source, const struct option_valu
         report_fact(source, "the fingerprint of the starting picture", "init_image_fingerprint", facts->init_image_fingerprint);
 }
 
-void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height)
-{
+void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height) {
     if (source->differences > 0) return;
     const struct png_picture *was = &source->picture;
     bool same = was->width == width && was->height == height && memcmp(was->pixels, pixels, (size_t)width * (size_t)height * 3) == 0;
@@ -132,8 +129,7 @@ void record_source_compare(const struct record_source *source, const uint8_t *pi
         fprintf(stderr, "tessera: warning: NOT bit for bit the same as %s, though nothing that the record names differs\n", source->path);
 }
 
-void record_source_close(struct record_source *source)
-{
+void record_source_close(struct record_source *source) {
     png_picture_free(&source->picture);
     json_free(source->json);
     *source = (struct record_source){0};

@@ -26,52 +26,131 @@
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
 const struct option generate_options[GENERATE_OPTION_COUNT] = {
-    [GENERATE_MODEL] = {.name = "model", .aliases = {"model-id", "pretrained-model-name-or-path"}, .type = OPTION_TEXT, .placeholder = "FOLDER",
-                        .help = "model folder in diffusers' layout (default: the embedded emoji model)", .record = "model"},
-    [GENERATE_PROMPT] = {.name = "prompt", .type = OPTION_TEXTS, .placeholder = "TEXT", .help = "what to draw; several make several pictures",
+    [GENERATE_MODEL] = {.name = "model",
+                        .aliases = {"model-id", "pretrained-model-name-or-path"},
+                        .type = OPTION_TEXT,
+                        .placeholder = "FOLDER",
+                        .help = "model folder in diffusers' layout (default: the embedded emoji model)",
+                        .record = "model"},
+    [GENERATE_PROMPT] = {.name = "prompt",
+                         .type = OPTION_TEXTS,
+                         .placeholder = "TEXT",
+                         .help = "what to draw; several make several pictures",
                          .record = "prompt"},
-    [GENERATE_PROMPTS_FILE] = {.name = "prompts-file", .type = OPTION_TEXT, .placeholder = "FILE", .help = "one prompt a line, after those of --prompt"},
-    [GENERATE_NEGATIVE_PROMPT] = {.name = "negative-prompt", .type = OPTION_TEXT, .placeholder = "TEXT", .help = "what to stay away from",
+    [GENERATE_PROMPTS_FILE] = {.name = "prompts-file",
+                               .type = OPTION_TEXT,
+                               .placeholder = "FILE",
+                               .help = "one prompt a line, after those of --prompt"},
+    [GENERATE_NEGATIVE_PROMPT] = {.name = "negative-prompt",
+                                  .type = OPTION_TEXT,
+                                  .placeholder = "TEXT",
+                                  .help = "what to stay away from",
                                   .record = "negative_prompt"},
-    [GENERATE_WIDTH] = {.name = "width", .type = OPTION_INTEGER, .placeholder = "PIXELS", .help = "default: the model's", .low = 1, .high = PNG_MAX_SIDE,
+    [GENERATE_WIDTH] = {.name = "width",
+                        .type = OPTION_INTEGER,
+                        .placeholder = "PIXELS",
+                        .help = "default: the model's",
+                        .low = 1,
+                        .high = PNG_MAX_SIDE,
                         .record = "width"},
-    [GENERATE_HEIGHT] = {.name = "height", .type = OPTION_INTEGER, .placeholder = "PIXELS", .help = "default: the model's", .low = 1,
-                         .high = PNG_MAX_SIDE, .record = "height"},
-    [GENERATE_STEPS] = {.name = "steps", .aliases = {"num-inference-steps"}, .type = OPTION_INTEGER, .placeholder = "N",
-                        .help = "denoising steps; default: the model's", .low = 1, .high = 10000, .record = "steps"},
-    [GENERATE_GUIDANCE_SCALE] = {.name = "guidance-scale", .type = OPTION_NUMBER, .placeholder = "X", .help = "1: no guidance; default: the model's",
-                                 .low = 0, .high = 1000, .record = "guidance_scale"},
-    [GENERATE_SEED] = {.name = "seed", .type = OPTION_SEED, .placeholder = "N", .help = "as torch's CPU generator; each prompt starts from it (default 0)",
+    [GENERATE_HEIGHT] = {.name = "height",
+                         .type = OPTION_INTEGER,
+                         .placeholder = "PIXELS",
+                         .help = "default: the model's",
+                         .low = 1,
+                         .high = PNG_MAX_SIDE,
+                         .record = "height"},
+    [GENERATE_STEPS] = {.name = "steps",
+                        .aliases = {"num-inference-steps"},
+                        .type = OPTION_INTEGER,
+                        .placeholder = "N",
+                        .help = "denoising steps; default: the model's",
+                        .low = 1,
+                        .high = 10000,
+                        .record = "steps"},
+    [GENERATE_GUIDANCE_SCALE] = {.name = "guidance-scale",
+                                 .type = OPTION_NUMBER,
+                                 .placeholder = "X",
+                                 .help = "1: no guidance; default: the model's",
+                                 .low = 0,
+                                 .high = 1000,
+                                 .record = "guidance_scale"},
+    [GENERATE_SEED] = {.name = "seed",
+                       .type = OPTION_SEED,
+                       .placeholder = "N",
+                       .help = "as torch's CPU generator; each prompt starts from it (default 0)",
                        .record = "seed"},
-    [GENERATE_NUM_IMAGES] = {.name = "num-images", .aliases = {"num-images-per-prompt"}, .type = OPTION_INTEGER, .placeholder = "N",
-                             .help = "pictures of each prompt", .low = 1, .high = 1024, .record = "num_images"},
-    [GENERATE_SCHEDULER] = {.name = "scheduler", .type = OPTION_TEXT, .placeholder = "CLASS", .help = "diffusers' class name; default: the model's own",
+    [GENERATE_NUM_IMAGES] = {.name = "num-images",
+                             .aliases = {"num-images-per-prompt"},
+                             .type = OPTION_INTEGER,
+                             .placeholder = "N",
+                             .help = "pictures of each prompt",
+                             .low = 1,
+                             .high = 1024,
+                             .record = "num_images"},
+    [GENERATE_SCHEDULER] = {.name = "scheduler",
+                            .type = OPTION_TEXT,
+                            .placeholder = "CLASS",
+                            .help = "diffusers' class name; default: the model's own",
                             .record = "scheduler"},
-    [GENERATE_MAX_SEQUENCE_LENGTH] = {.name = "max-sequence-length", .type = OPTION_INTEGER, .placeholder = "N", .help = "tokens of the T5 encoder",
-                                      .low = 0, .high = 8192, .record = "max_sequence_length"},
-    [GENERATE_INIT_IMAGE] = {.name = "init-image", .type = OPTION_TEXT, .placeholder = "FILE.png",
-                             .help = "start from this picture; its size is the default size", .record = "init_image"},
-    [GENERATE_STRENGTH] = {.name = "strength", .type = OPTION_NUMBER, .placeholder = "X", .help = "0 keeps --init-image, 1 ignores it", .low = 0, .high = 1,
+    [GENERATE_MAX_SEQUENCE_LENGTH] = {.name = "max-sequence-length",
+                                      .type = OPTION_INTEGER,
+                                      .placeholder = "N",
+                                      .help = "tokens of the T5 encoder",
+                                      .low = 0,
+                                      .high = 8192,
+                                      .record = "max_sequence_length"},
+    [GENERATE_INIT_IMAGE] = {.name = "init-image",
+                             .type = OPTION_TEXT,
+                             .placeholder = "FILE.png",
+                             .help = "start from this picture; its size is the default size",
+                             .record = "init_image"},
+    [GENERATE_STRENGTH] = {.name = "strength",
+                           .type = OPTION_NUMBER,
+                           .placeholder = "X",
+                           .help = "0 keeps --init-image, 1 ignores it",
+                           .low = 0,
+                           .high = 1,
                            .record = "strength"},
-    [GENERATE_VAE_TILING] = {.name = "vae-tiling", .type = OPTION_FLAG, .help = "decode in blended tiles: less memory, not exact", .record = "vae_tiling"},
-    [GENERATE_DTYPE] = {.name = "dtype", .type = OPTION_CHOICE, .placeholder = "f32|bf16", .help = "what products are computed in (default bf16)",
+    [GENERATE_VAE_TILING] = {.name = "vae-tiling",
+                             .type = OPTION_FLAG,
+                             .help = "decode in blended tiles: less memory, not exact",
+                             .record = "vae_tiling"},
+    [GENERATE_DTYPE] = {.name = "dtype",
+                        .type = OPTION_CHOICE,
+                        .placeholder = "f32|bf16",
+                        .help = "what products are computed in (default bf16)",
                         .record = "dtype"},
-    [GENERATE_THREADS] = {.name = "threads", .type = OPTION_INTEGER, .placeholder = "N", .help = "0: as many as the machine grants", .low = 0, .high = 1024,
+    [GENERATE_THREADS] = {.name = "threads",
+                          .type = OPTION_INTEGER,
+                          .placeholder = "N",
+                          .help = "0: as many as the machine grants",
+                          .low = 0,
+                          .high = 1024,
                           .record = "threads"},
-    [GENERATE_OUTPUT] = {.name = "output", .aliases = {"output-root"}, .letter = 'o', .type = OPTION_TEXT, .placeholder = "FILE|FOLDER",
+    [GENERATE_OUTPUT] = {.name = "output",
+                         .aliases = {"output-root"},
+                         .letter = 'o',
+                         .type = OPTION_TEXT,
+                         .placeholder = "FILE|FOLDER",
                          .help = "where to; default: tessera-PROMPT-SEED.png"},
-    [GENERATE_FROM] = {.name = "from", .type = OPTION_TEXT, .placeholder = "PICTURE.png", .help = "make this picture again from the record in it"},
+    [GENERATE_FROM] = {.name = "from",
+                       .type = OPTION_TEXT,
+                       .placeholder = "PICTURE.png",
+                       .help = "make this picture again from the record in it"},
     [GENERATE_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output, no progress"},
-    [GENERATE_PREVIEW] = {.name = "preview", .type = OPTION_CHOICE, .placeholder = "auto|kitty|iterm|sixel|blocks|none",
+    [GENERATE_PREVIEW] = {.name = "preview",
+                          .type = OPTION_CHOICE,
+                          .placeholder = "auto|kitty|iterm|sixel|blocks|none",
                           .help = "show pictures on the terminal"},
     [GENERATE_NO_PREVIEW] = {.name = "no-preview", .type = OPTION_FLAG, .help = "the same as --preview none"},
 };
 
 struct session {
     struct option_value *values;
-    bool usage;                      /* the error so far is one of the command line */
-    struct record_source source;     /* of --from */
-    char *prompts_text;              /* the prompts file, cut into lines */
+    bool usage;                  /* the error so far is one of the command line */
+    struct record_source source; /* of --from */
+    char *prompts_text;          /* the prompts file, cut into lines */
     struct png_picture init;
     char *model_folder;
     tessera_model *model;
@@ -86,8 +165,7 @@ struct session {
 
 /* ---- the command line ---- */
 
-static tessera_status read_prompts_file(struct session *s)
-{
+static tessera_status read_prompts_file(struct session *s) {
     const char *path = s->values[GENERATE_PROMPTS_FILE].text;
     size_t length;
     if (path == NULL) return TESSERA_OK;
@@ -100,8 +178,7 @@ static tessera_status read_prompts_file(struct session *s)
     return TESSERA_OK;
 }
 
-static bool is_utf8(const char *text)
-{
+static bool is_utf8(const char *text) {
     utf8proc_int32_t point;
     utf8proc_ssize_t n;
     for (const char *c = text; *c != 0; c += n)
@@ -109,11 +186,11 @@ static bool is_utf8(const char *text)
     return true;
 }
 
-static tessera_status check_prompts(struct session *s)
-{
+static tessera_status check_prompts(struct session *s) {
     const struct option_value *prompts = &s->values[GENERATE_PROMPT];
     if (prompts->count == 0)
-        return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "there is no prompt: give --prompt \"TEXT\", --prompts-file FILE or --from PICTURE.png");
+        return error_set(&s->error, TESSERA_ERROR_ARGUMENT,
+                         "there is no prompt: give --prompt \"TEXT\", --prompts-file FILE or --from PICTURE.png");
     for (int i = 0; i < prompts->count; i++)
         if (!is_utf8(prompts->texts[i])) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "prompt %d is not UTF-8 text", i + 1);
     const char *negative = s->values[GENERATE_NEGATIVE_PROMPT].text;
@@ -122,16 +199,15 @@ static tessera_status check_prompts(struct session *s)
 }
 
 /* A given width or height must be the starting picture's. */
-static tessera_status check_init_side(struct session *s, int option, int side)
-{
+static tessera_status check_init_side(struct session *s, int option, int side) {
     const struct option_value *value = &s->values[option];
     if (!value->given || value->integer == side) return TESSERA_OK;
-    return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--init-image %s has %s %d but --%s asks for %d: leave it out or scale the picture first",
-                     s->values[GENERATE_INIT_IMAGE].text, generate_options[option].name, side, generate_options[option].name, value->integer);
+    return error_set(
+        &s->error, TESSERA_ERROR_ARGUMENT, "--init-image %s has %s %d but --%s asks for %d: leave it out or scale the picture first",
+        s->values[GENERATE_INIT_IMAGE].text, generate_options[option].name, side, generate_options[option].name, value->integer);
 }
 
-static tessera_status read_init_image(struct session *s)
-{
+static tessera_status read_init_image(struct session *s) {
     const char *path = s->values[GENERATE_INIT_IMAGE].text;
     if (path == NULL) return TESSERA_OK;
     TRY(png_file_read(path, RECORD_KEY, &s->init, &s->error));
@@ -143,8 +219,7 @@ static tessera_status read_init_image(struct session *s)
     return TESSERA_OK;
 }
 
-static tessera_status check_command_line(struct session *s)
-{
+static tessera_status check_command_line(struct session *s) {
     struct option_value *values = s->values;
     if (values[GENERATE_STRENGTH].given && !values[GENERATE_INIT_IMAGE].given) {
         s->usage = !values[GENERATE_FROM].given;
@@ -162,8 +237,7 @@ static tessera_status check_command_line(struct session *s)
 /* ---- the model ---- */
 
 /* The embedded model: below the current folder, beside the build folder of this program, or installed with it. */
-static char *find_embedded_model(void)
-{
+static char *find_embedded_model(void) {
     char program[PATH_MAX];
     const char *beside[] = {"../" EMBEDDED_MODEL, "../share/tessera/" EMBEDDED_MODEL};
     if (file_is_folder(EMBEDDED_MODEL)) return strdup(EMBEDDED_MODEL);
@@ -179,8 +253,7 @@ static char *find_embedded_model(void)
     return NULL;
 }
 
-static tessera_status choose_model(struct session *s)
-{
+static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
     bool recorded = given != NULL && s->source.json != NULL && !file_is_folder(given);
     if (given != NULL && !recorded) {
@@ -196,8 +269,7 @@ static tessera_status choose_model(struct session *s)
 }
 
 /* The request: the model's defaults, the starting picture's size, then what was given. */
-static void fill_request(struct session *s)
-{
+static void fill_request(struct session *s) {
     const struct option_value *v = s->values;
     tessera_request *r = &s->request;
     *r = tessera_request_default(s->model);
@@ -221,8 +293,7 @@ static void fill_request(struct session *s)
 }
 
 /* Puts what is in force back into the values, from which the record is written. */
-static void settle_values(struct session *s)
-{
+static void settle_values(struct session *s) {
     struct option_value *v = s->values;
     const tessera_request *r = &s->request;
     v[GENERATE_MODEL].text = s->model_folder;
@@ -237,8 +308,7 @@ static void settle_values(struct session *s)
     if (v[GENERATE_DTYPE].text == NULL) v[GENERATE_DTYPE].text = "bf16";
 }
 
-static tessera_status open_model(struct session *s)
-{
+static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(choose_model(s));
     tessera_model_options options = {.threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
@@ -253,7 +323,8 @@ static tessera_status open_model(struct session *s)
     settle_values(s);
     s->record = record_object(s->values, &s->facts);
     s->pictures = cJSON_CreateArray();
-    if (s->record == NULL || s->pictures == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
+    if (s->record == NULL || s->pictures == NULL)
+        return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
     if (s->source.json != NULL) record_source_report(&s->source, s->values, &s->facts);
     return TESSERA_OK;
 }
@@ -261,16 +332,15 @@ static tessera_status open_model(struct session *s)
 /* ---- pictures ---- */
 
 /* --from makes one picture of the num_images that its generator draws. */
-static bool only_one(const struct session *s)
-{
+static bool only_one(const struct session *s) {
     return s->source.json != NULL && s->values[GENERATE_PROMPT].count == 1;
 }
 
-static char *name_output(struct session *s, const char *prompt, int number, int total)
-{
+static char *name_output(struct session *s, const char *prompt, int number, int total) {
     const char *output = s->values[GENERATE_OUTPUT].text;
     char *name = NULL;
-    if (output != NULL || s->source.path == NULL || !only_one(s)) return output_name(output, prompt, s->request.seed, number, total, &s->error);
+    if (output != NULL || s->source.path == NULL || !only_one(s))
+        return output_name(output, prompt, s->request.seed, number, total, &s->error);
     size_t n = strlen(s->source.path);
     if (n > 4 && strcasecmp(s->source.path + n - 4, ".png") == 0) n -= 4;
     if (asprintf(&name, "%.*s-again.png", (int)n, s->source.path) >= 0) return name;
@@ -278,8 +348,7 @@ static char *name_output(struct session *s, const char *prompt, int number, int 
     return NULL;
 }
 
-static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const char *prompt, int index)
-{
+static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const char *prompt, int index) {
     char *record = record_text(s->record, prompt, index);
     char *description = NULL;
     if (asprintf(&description, "%s; %dx%d, %d steps, guidance %g, seed %llu, picture %d of %d, %s", prompt, image->width, image->height,
@@ -299,19 +368,18 @@ static tessera_status write_picture(struct session *s, const char *path, const t
     return status;
 }
 
-static tessera_status note_picture(struct session *s, const char *path, const char *prompt, int index)
-{
+static tessera_status note_picture(struct session *s, const char *path, const char *prompt, int index) {
     cJSON *entry = cJSON_CreateObject();
     if (entry == NULL || !cJSON_AddItemToArray(s->pictures, entry) || cJSON_AddStringToObject(entry, "file", path) == NULL ||
-        cJSON_AddStringToObject(entry, "prompt", prompt) == NULL || cJSON_AddItemReferenceToObject(entry, "seed", cJSON_GetObjectItem(s->record, "seed")) == 0 ||
+        cJSON_AddStringToObject(entry, "prompt", prompt) == NULL ||
+        cJSON_AddItemReferenceToObject(entry, "seed", cJSON_GetObjectItem(s->record, "seed")) == 0 ||
         cJSON_AddNumberToObject(entry, "index", index) == NULL)
         return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the report");
     return TESSERA_OK;
 }
 
 /* Writes, reports and shows the picture in `image`. */
-static tessera_status deliver_picture(struct session *s, const tessera_image *image, const char *prompt, int index, int total)
-{
+static tessera_status deliver_picture(struct session *s, const tessera_image *image, const char *prompt, int index, int total) {
     const uint8_t *pixels = image->pixels;
     const struct option_value *v = s->values;
     char *path = name_output(s, prompt, s->written, total);
@@ -330,8 +398,7 @@ static tessera_status deliver_picture(struct session *s, const tessera_image *im
     return status;
 }
 
-static void add_costs(struct session *s, const tessera_image *image)
-{
+static void add_costs(struct session *s, const tessera_image *image) {
     const double seconds[] = {image->seconds_text, image->seconds_encode, image->seconds_denoise, image->seconds_decode};
     const double operations[] = {image->operations_text, image->operations_denoise, image->operations_decode};
     for (int i = 0; i < 4; i++) s->seconds[i] += seconds[i];
@@ -339,8 +406,7 @@ static void add_costs(struct session *s, const tessera_image *image)
 }
 
 /* Picture `index` of one prompt: a call of its own, so that it is written as soon as it is done. */
-static tessera_status make_picture(struct session *s, const char *prompt, int index, int total)
-{
+static tessera_status make_picture(struct session *s, const char *prompt, int index, int total) {
     tessera_image image = {0};
     tessera_request request = s->request;
     request.prompt = prompt;
@@ -356,8 +422,7 @@ static tessera_status make_picture(struct session *s, const char *prompt, int in
     return status;
 }
 
-static tessera_status make_pictures(struct session *s)
-{
+static tessera_status make_pictures(struct session *s) {
     const struct option_value *prompts = &s->values[GENERATE_PROMPT];
     int first = only_one(s) ? s->source.index : 0;
     int end = only_one(s) ? first + 1 : s->request.num_images;
@@ -371,17 +436,15 @@ static tessera_status make_pictures(struct session *s)
 
 /* ---- reports ---- */
 
-static void print_summary(const struct session *s)
-{
+static void print_summary(const struct session *s) {
     fprintf(stderr, "%d picture%s: open %.2f s, text %.2f s, ", s->written, s->written == 1 ? "" : "s", s->seconds_open, s->seconds[0]);
     if (s->seconds[1] > 0) fprintf(stderr, "encode %.2f s, ", s->seconds[1]);
-    fprintf(stderr, "denoise %.2f s, decode %.2f s; %.1f GFLOP; peak resident memory %zu MiB; %s, %d threads\n", s->seconds[2], s->seconds[3],
-            (s->operations[0] + s->operations[1] + s->operations[2]) / 1e9, memory_peak_resident() >> 20, s->facts.kernel_path,
-            s->values[GENERATE_THREADS].integer);
+    fprintf(stderr, "denoise %.2f s, decode %.2f s; %.1f GFLOP; peak resident memory %zu MiB; %s, %d threads\n", s->seconds[2],
+            s->seconds[3], (s->operations[0] + s->operations[1] + s->operations[2]) / 1e9, memory_peak_resident() >> 20,
+            s->facts.kernel_path, s->values[GENERATE_THREADS].integer);
 }
 
-static tessera_status print_json(struct session *s)
-{
+static tessera_status print_json(struct session *s) {
     const char *second_names[] = {"text", "encode", "denoise", "decode"}, *operation_names[] = {"text", "denoise", "decode"};
     cJSON *root = cJSON_CreateObject(), *seconds, *operations;
     cJSON_AddItemToObject(root, "pictures", s->pictures);
@@ -405,8 +468,7 @@ static tessera_status print_json(struct session *s)
     return TESSERA_OK;
 }
 
-static int finish(struct session *s, tessera_status status)
-{
+static int finish(struct session *s, tessera_status status) {
     progress_clear(&s->progress);
     if (status == TESSERA_ERROR_CANCELLED) {
         fprintf(stderr, "tessera: stopped; %d picture%s written before that\n", s->written, s->written == 1 ? "" : "s");
@@ -415,8 +477,7 @@ static int finish(struct session *s, tessera_status status)
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&s->error, s->usage);
 }
 
-static int run_generate(const char *path, struct option_value *values)
-{
+static int run_generate(const char *path, struct option_value *values) {
     (void)path;
     struct session s = {.values = values};
     tessera_status status = TESSERA_OK;
@@ -446,10 +507,11 @@ const struct command generate_command = {
     .name = "generate",
     .usage = "generate --prompt TEXT [OPTIONS]",
     .summary = "make pictures from prompts",
-    .details = "Output: FILE for one picture; several become FILE-0.png, FILE-1.png, ...; in a FOLDER (existing, or ending in '/') they are\n"
-               "PROMPT_SEED_NUMBER.png. Paths of written pictures go to standard output, times and memory to standard error.\n"
-               "Each prompt starts from the seed by itself. A picture carries a record of how it was made, which --from reads;\n"
-               "other options override the record.\n",
+    .details =
+        "Output: FILE for one picture; several become FILE-0.png, FILE-1.png, ...; in a FOLDER (existing, or ending in '/') they are\n"
+        "PROMPT_SEED_NUMBER.png. Paths of written pictures go to standard output, times and memory to standard error.\n"
+        "Each prompt starts from the seed by itself. A picture carries a record of how it was made, which --from reads;\n"
+        "other options override the record.\n",
     .examples = "  tessera generate --prompt \"a lion on a blue background\" --seed 2 -o lion.png\n"
                 "  tessera generate --model sd3-medium --prompt \"a cat\" \"a dog\" --num-images 4 -o pictures/\n"
                 "  tessera generate --prompt \"a red apple\" --init-image sketch.png --strength 0.6 -o apple.png\n"

@@ -21,8 +21,7 @@ static const struct option inspect_options[INSPECT_OPTION_COUNT] = {
 };
 
 /* "BF16" or "BF16, F32": the element types that `weights` has. */
-static void name_types(const struct weights *weights, char *out, size_t capacity)
-{
+static void name_types(const struct weights *weights, char *out, size_t capacity) {
     bool seen[DTYPE_COUNT] = {false};
     size_t n = 0;
     out[0] = 0;
@@ -34,8 +33,7 @@ static void name_types(const struct weights *weights, char *out, size_t capacity
 /* ---- a folder ---- */
 
 /* Bytes of activations in float32 that one component needs at the default size, by its widths; 0 where it has none of them. */
-static double estimate_activations(const char *folder, double width, double height)
-{
+static double estimate_activations(const char *folder, double width, double height) {
     char *path = file_join(folder, "config.json");
     struct json *config = NULL;
     double bytes = 0;
@@ -46,9 +44,9 @@ static double estimate_activations(const char *folder, double width, double heig
         json_int(config, "num_attention_heads", 0, 0, 1024, &heads, NULL);
         json_int(config, "attention_head_dim", 0, 0, 1024, &head, NULL);
         json_ints(config, "block_out_channels", 1, 65536, channels, 8, &levels, NULL);
-        if (patch > 0 && head > 0)  /* two halves of guidance; about 16 arrays as wide as the model live at once */
+        if (patch > 0 && head > 0) /* two halves of guidance; about 16 arrays as wide as the model live at once */
             bytes = 2 * (width / 8 / (double)patch) * (height / 8 / (double)patch) * (double)(heads * head) * 16 * sizeof(float);
-        else if (levels > 0)        /* about three feature maps at full size */
+        else if (levels > 0) /* about three feature maps at full size */
             bytes = 3 * width * height * (double)channels[levels > 1 ? 1 : 0] * sizeof(float);
     }
     json_free(config);
@@ -56,9 +54,8 @@ static double estimate_activations(const char *folder, double width, double heig
     return bytes;
 }
 
-static tessera_status inspect_component(const char *folder, const char *name, const char *class_name, double width, double height, cJSON *list,
-                                        tessera_error *error)
-{
+static tessera_status inspect_component(const char *folder, const char *name, const char *class_name, double width, double height,
+                                        cJSON *list, tessera_error *error) {
     struct weights *weights = NULL;
     char types[64];
     char *path = file_join(folder, name);
@@ -83,8 +80,7 @@ static tessera_status inspect_component(const char *folder, const char *name, co
 }
 
 /* The default picture's size: generation_defaults.json, else 1024. */
-static void default_size(const char *folder, int64_t *width, int64_t *height)
-{
+static void default_size(const char *folder, int64_t *width, int64_t *height) {
     char *path = file_join(folder, "generation_defaults.json");
     struct json *defaults = NULL;
     *width = *height = 1024;
@@ -96,8 +92,7 @@ static void default_size(const char *folder, int64_t *width, int64_t *height)
     free(path);
 }
 
-static tessera_status inspect_folder(const char *folder, cJSON *root, tessera_error *error)
-{
+static tessera_status inspect_folder(const char *folder, cJSON *root, tessera_error *error) {
     struct json *index = NULL;
     const char *class_name;
     int64_t width, height;
@@ -114,8 +109,7 @@ static tessera_status inspect_folder(const char *folder, cJSON *root, tessera_er
         cJSON_AddNumberToObject(root, "default_height", (double)height);
         cJSON *list = cJSON_AddArrayToObject(root, "components");
         const cJSON *item;
-        cJSON_ArrayForEach(item, json_root(index))
-        {
+        cJSON_ArrayForEach(item, json_root(index)) {
             const cJSON *class_item = cJSON_GetArrayItem(item, 1);
             if (status == TESSERA_OK && cJSON_IsArray(item) && cJSON_IsString(class_item))
                 status = inspect_component(folder, item->string, class_item->valuestring, (double)width, (double)height, list, error);
@@ -125,18 +119,15 @@ static tessera_status inspect_folder(const char *folder, cJSON *root, tessera_er
     return status;
 }
 
-static double number_of(const cJSON *object, const char *key)
-{
+static double number_of(const cJSON *object, const char *key) {
     const cJSON *item = cJSON_GetObjectItem(object, key);
     return cJSON_IsNumber(item) ? item->valuedouble : 0;
 }
 
-static void sum_folder(cJSON *root)
-{
+static void sum_folder(cJSON *root) {
     double parameters = 0, bytes = 0, activations = 0;
     const cJSON *item;
-    cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "components"))
-    {
+    cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "components")) {
         parameters += number_of(item, "parameters");
         bytes += number_of(item, "bytes");
         if (number_of(item, "activation_bytes_estimate") > activations) activations = number_of(item, "activation_bytes_estimate");
@@ -148,30 +139,30 @@ static void sum_folder(cJSON *root)
     cJSON_AddNumberToObject(root, "activation_bytes_estimate", activations);
 }
 
-static void print_folder(const cJSON *root)
-{
+static void print_folder(const cJSON *root) {
     const cJSON *item;
-    printf("%s: %s\n", cJSON_GetStringValue(cJSON_GetObjectItem(root, "folder")), cJSON_GetStringValue(cJSON_GetObjectItem(root, "pipeline_class")));
+    printf("%s: %s\n", cJSON_GetStringValue(cJSON_GetObjectItem(root, "folder")),
+           cJSON_GetStringValue(cJSON_GetObjectItem(root, "pipeline_class")));
     printf("  %-16s %-36s %8s %12s %12s  %s\n", "component", "class", "tensors", "parameters", "MiB", "types");
-    cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "components"))
-    {
+    cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "components")) {
         const char *types = cJSON_GetStringValue(cJSON_GetObjectItem(item, "element_types"));
-        printf("  %-16s %-36s", cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")), cJSON_GetStringValue(cJSON_GetObjectItem(item, "class")));
+        printf("  %-16s %-36s", cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")),
+               cJSON_GetStringValue(cJSON_GetObjectItem(item, "class")));
         if (types != NULL)
-            printf(" %8.0f %12.0f %12.2f  %s", number_of(item, "tensors"), number_of(item, "parameters"), number_of(item, "bytes") / MIB, types);
+            printf(" %8.0f %12.0f %12.2f  %s", number_of(item, "tensors"), number_of(item, "parameters"), number_of(item, "bytes") / MIB,
+                   types);
         putchar('\n');
     }
     printf("  weights: %.0f parameters, %.1f MiB stored; %.1f MiB to compute in bf16, %.1f MiB in f32\n", number_of(root, "parameters"),
            number_of(root, "bytes") / MIB, number_of(root, "weight_bytes_bf16") / MIB, number_of(root, "weight_bytes_f32") / MIB);
-    printf("  activations at %.0fx%.0f: about %.0f MiB (an estimate)\n", number_of(root, "default_width"), number_of(root, "default_height"),
-           number_of(root, "activation_bytes_estimate") / MIB);
+    printf("  activations at %.0fx%.0f: about %.0f MiB (an estimate)\n", number_of(root, "default_width"),
+           number_of(root, "default_height"), number_of(root, "activation_bytes_estimate") / MIB);
 }
 
 /* ---- a file ---- */
 
 /* __metadata__ of a file whose header safetensors_open has checked. */
-static tessera_status read_metadata(const char *path, cJSON *root, tessera_error *error)
-{
+static tessera_status read_metadata(const char *path, cJSON *root, tessera_error *error) {
     struct file_map map;
     struct json *header = NULL;
     uint64_t length = 0;
@@ -186,8 +177,7 @@ static tessera_status read_metadata(const char *path, cJSON *root, tessera_error
     return status;
 }
 
-static tessera_status inspect_file(const char *path, cJSON *root, tessera_error *error)
-{
+static tessera_status inspect_file(const char *path, cJSON *root, tessera_error *error) {
     struct safetensors *file = NULL;
     TRY(safetensors_open(path, &file, error));
     cJSON_AddStringToObject(root, "file", path);
@@ -206,16 +196,14 @@ static tessera_status inspect_file(const char *path, cJSON *root, tessera_error 
     return read_metadata(path, root, error);
 }
 
-static void print_file(const cJSON *root)
-{
+static void print_file(const cJSON *root) {
     const cJSON *item;
     const cJSON *tensors = cJSON_GetObjectItem(root, "tensors");
     double bytes = 0;
-    cJSON_ArrayForEach(item, tensors)
-    {
+    cJSON_ArrayForEach(item, tensors) {
         char *shape = cJSON_PrintUnformatted(cJSON_GetObjectItem(item, "shape"));
-        printf("%-5s %-24s %12.0f  %s\n", cJSON_GetStringValue(cJSON_GetObjectItem(item, "dtype")), shape != NULL ? shape : "", number_of(item, "bytes"),
-               cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")));
+        printf("%-5s %-24s %12.0f  %s\n", cJSON_GetStringValue(cJSON_GetObjectItem(item, "dtype")), shape != NULL ? shape : "",
+               number_of(item, "bytes"), cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")));
         cJSON_free(shape);
         bytes += number_of(item, "bytes");
     }
@@ -226,8 +214,7 @@ static void print_file(const cJSON *root)
 
 /* ---- */
 
-static int run_inspect(const char *path, struct option_value *values)
-{
+static int run_inspect(const char *path, struct option_value *values) {
     tessera_error error = {0};
     if (path == NULL) {
         error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder or a .safetensors file");
@@ -242,8 +229,10 @@ static int run_inspect(const char *path, struct option_value *values)
         if (text != NULL) puts(text);
         cJSON_free(text);
     } else if (status == TESSERA_OK) {
-        if (folder) print_folder(root);
-        else print_file(root);
+        if (folder)
+            print_folder(root);
+        else
+            print_file(root);
     }
     cJSON_Delete(root);
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, false);

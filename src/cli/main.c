@@ -9,8 +9,7 @@
 #define COMMAND_COUNT 2
 #define MAX_OPTIONS 64
 
-static const struct command *command_at(int i)
-{
+static const struct command *command_at(int i) {
     const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command};
     return commands[i];
 }
@@ -18,19 +17,16 @@ static const struct command *command_at(int i)
 /* The words that are answered here, after the table's own. */
 static const char *const words[] = {"help", "version"};
 
-static const char *name_at(const void *user, int i)
-{
+static const char *name_at(const void *user, int i) {
     return i < COMMAND_COUNT ? command_at(i)->name : words[i - COMMAND_COUNT];
 }
 
-int command_fail(const tessera_error *error, bool usage)
-{
+int command_fail(const tessera_error *error, bool usage) {
     fprintf(stderr, "tessera: error: %s\n", error->message);
     return usage ? EXIT_USAGE : EXIT_FAILED;
 }
 
-static void print_help(FILE *stream)
-{
+static void print_help(FILE *stream) {
     fprintf(stream, "Tessera %s: pictures from diffusion models.\n\nusage: tessera COMMAND [OPTIONS]\n\ncommands:\n", TESSERA_VERSION);
     for (int i = 0; i < COMMAND_COUNT; i++) fprintf(stream, "  %-10s %s\n", command_at(i)->name, command_at(i)->summary);
     fprintf(stream, "  %-10s %s\n  %-10s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "version", "the version");
@@ -38,8 +34,7 @@ static void print_help(FILE *stream)
                     "  tessera help generate\n");
 }
 
-static void print_command_help(FILE *stream, const struct command *command)
-{
+static void print_command_help(FILE *stream, const struct command *command) {
     fprintf(stream, "usage: tessera %s\n\n%s.\n\noptions:\n", command->usage, command->summary);
     options_print(stream, command->options, command->option_count);
     fprintf(stream, "  %-32s %s\n", "-h, --help", "this text");
@@ -47,8 +42,7 @@ static void print_command_help(FILE *stream, const struct command *command)
     fprintf(stream, "\nexamples:\n%s", command->examples);
 }
 
-static const struct command *find_command(const char *name)
-{
+static const struct command *find_command(const char *name) {
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(command_at(i)->name, name) == 0) return command_at(i);
     fprintf(stderr, "tessera: error: unknown command '%s'; did you mean '%s'? ('tessera help' lists them)\n", name,
@@ -57,8 +51,7 @@ static const struct command *find_command(const char *name)
 }
 
 /* argv is what follows the command's name. */
-static int run_command(const struct command *command, int argc, char **argv)
-{
+static int run_command(const struct command *command, int argc, char **argv) {
     struct option_value values[MAX_OPTIONS];
     tessera_error error = {0};
     bool help;
@@ -80,8 +73,7 @@ static int run_command(const struct command *command, int argc, char **argv)
     return code;
 }
 
-static int run_help(int argc, char **argv)
-{
+static int run_help(int argc, char **argv) {
     if (argc == 0) return print_help(stdout), EXIT_DONE;
     const struct command *command = find_command(argv[0]);
     if (command == NULL) return EXIT_USAGE;
@@ -89,8 +81,7 @@ static int run_help(int argc, char **argv)
     return EXIT_DONE;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc < 2) return print_help(stderr), EXIT_USAGE;
     const char *word = argv[1];
     int code;

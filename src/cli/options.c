@@ -10,16 +10,14 @@
 #include "base/error.h"
 
 /* Whether `word` (length n) is `name`, an underscore counting as a hyphen. */
-static bool same_name(const char *name, const char *word, size_t n)
-{
+static bool same_name(const char *name, const char *word, size_t n) {
     if (name == NULL || strlen(name) != n) return false;
     for (size_t i = 0; i < n; i++)
         if ((word[i] == '_' ? '-' : word[i]) != name[i]) return false;
     return true;
 }
 
-static int find_option(const struct option *options, int count, const char *word, size_t n)
-{
+static int find_option(const struct option *options, int count, const char *word, size_t n) {
     for (int i = 0; i < count; i++) {
         if (same_name(options[i].name, word, n)) return i;
         for (size_t a = 0; a < sizeof options[i].aliases / sizeof *options[i].aliases; a++)
@@ -29,8 +27,7 @@ static int find_option(const struct option *options, int count, const char *word
 }
 
 /* Edits (insert, delete, replace) from a to b, with one row of the table; words are cut at 63 bytes. */
-static int edit_distance(const char *a, const char *b)
-{
+static int edit_distance(const char *a, const char *b) {
     int row[64];
     int n = (int)strnlen(b, 63);
     for (int j = 0; j <= n; j++) row[j] = j;
@@ -48,8 +45,7 @@ static int edit_distance(const char *a, const char *b)
     return row[n];
 }
 
-const char *options_nearest(const char *word, const char *(*get)(const void *user, int i), const void *user, int count)
-{
+const char *options_nearest(const char *word, const char *(*get)(const void *user, int i), const void *user, int count) {
     const char *nearest = "";
     int least = 1000;
     for (int i = 0; i < count; i++) {
@@ -63,21 +59,18 @@ const char *options_nearest(const char *word, const char *(*get)(const void *use
     return nearest;
 }
 
-static const char *name_of_option(const void *user, int i)
-{
+static const char *name_of_option(const void *user, int i) {
     return ((const struct option *)user)[i].name;
 }
 
-static bool is_choice(const char *choices, const char *text)
-{
+static bool is_choice(const char *choices, const char *text) {
     size_t n = strlen(text);
     for (const char *c = choices; n > 0 && c != NULL; c = strchr(c, '|') != NULL ? strchr(c, '|') + 1 : NULL)
         if (strncmp(c, text, n) == 0 && (c[n] == '|' || c[n] == 0)) return true;
     return false;
 }
 
-static tessera_status read_number(const struct option *option, const char *text, double *out, tessera_error *error)
-{
+static tessera_status read_number(const struct option *option, const char *text, double *out, tessera_error *error) {
     char *end;
     errno = 0;
     double number = strtod(text, &end);
@@ -91,18 +84,17 @@ static tessera_status read_number(const struct option *option, const char *text,
     return TESSERA_OK;
 }
 
-static tessera_status read_seed(const struct option *option, const char *text, uint64_t *out, tessera_error *error)
-{
+static tessera_status read_seed(const struct option *option, const char *text, uint64_t *out, tessera_error *error) {
     char *end = NULL;
     errno = 0;
     if (isdigit((unsigned char)*text)) *out = strtoull(text, &end, 10);
     if (end == NULL || *end != 0 || errno != 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s takes a whole number from 0 to 18446744073709551615, not '%s'", option->name, text);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s takes a whole number from 0 to 18446744073709551615, not '%s'", option->name,
+                         text);
     return TESSERA_OK;
 }
 
-static tessera_status append_text(struct option_value *value, const char *text, tessera_error *error)
-{
+static tessera_status append_text(struct option_value *value, const char *text, tessera_error *error) {
     const char **texts = realloc(value->texts, (size_t)(value->count + 1) * sizeof *texts);
     if (texts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the command line");
     value->texts = texts;
@@ -110,8 +102,7 @@ static tessera_status append_text(struct option_value *value, const char *text, 
     return TESSERA_OK;
 }
 
-tessera_status options_read_value(const struct option *option, const char *text, struct option_value *value, tessera_error *error)
-{
+tessera_status options_read_value(const struct option *option, const char *text, struct option_value *value, tessera_error *error) {
     switch (option->type) {
     case OPTION_FLAG:
         if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
@@ -122,15 +113,23 @@ tessera_status options_read_value(const struct option *option, const char *text,
         TRY(read_number(option, text, &value->number, error));
         value->integer = (int)value->number;
         break;
-    case OPTION_NUMBER: TRY(read_number(option, text, &value->number, error)); break;
-    case OPTION_SEED: TRY(read_seed(option, text, &value->seed, error)); break;
+    case OPTION_NUMBER:
+        TRY(read_number(option, text, &value->number, error));
+        break;
+    case OPTION_SEED:
+        TRY(read_seed(option, text, &value->seed, error));
+        break;
     case OPTION_CHOICE:
         if (!is_choice(option->placeholder, text))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s takes one of %s, not '%s'", option->name, option->placeholder, text);
         value->text = text;
         break;
-    case OPTION_TEXT: value->text = text; break;
-    case OPTION_TEXTS: TRY(append_text(value, text, error)); break;
+    case OPTION_TEXT:
+        value->text = text;
+        break;
+    case OPTION_TEXTS:
+        TRY(append_text(value, text, error));
+        break;
     }
     value->given = true;
     return TESSERA_OK;
@@ -138,8 +137,7 @@ tessera_status options_read_value(const struct option *option, const char *text,
 
 /* The option that argv[i] names; *inline_value is what follows '=' (or NULL). */
 static tessera_status match_option(const struct option *options, int count, const char *word, int *index, const char **inline_value,
-                                   tessera_error *error)
-{
+                                   tessera_error *error) {
     *inline_value = NULL;
     if (word[0] != '-' || word[1] == 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "unexpected argument '%s': every value follows an option's name", word);
@@ -160,23 +158,22 @@ static tessera_status match_option(const struct option *options, int count, cons
 }
 
 /* Takes the values of `option` from argv[*i]... and moves *i past them. */
-static tessera_status take_values(const struct option *option, int argc, char **argv, int *i, struct option_value *value, tessera_error *error)
-{
+static tessera_status take_values(const struct option *option, int argc, char **argv, int *i, struct option_value *value,
+                                  tessera_error *error) {
     if (option->type == OPTION_FLAG) {
         bool spelled = *i < argc && (strcasecmp(argv[*i], "true") == 0 || strcasecmp(argv[*i], "false") == 0);
         return options_read_value(option, spelled ? argv[(*i)++] : "true", value, error);
     }
     if (*i >= argc || strncmp(argv[*i], "--", 2) == 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s needs a value (one that begins with '--' is written --%s=VALUE)", option->name,
-                         option->name);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s needs a value (one that begins with '--' is written --%s=VALUE)",
+                         option->name, option->name);
     TRY(options_read_value(option, argv[(*i)++], value, error));
     while (option->type == OPTION_TEXTS && *i < argc && argv[*i][0] != '-') TRY(options_read_value(option, argv[(*i)++], value, error));
     return TESSERA_OK;
 }
 
 tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, bool *help,
-                             tessera_error *error)
-{
+                             tessera_error *error) {
     memset(values, 0, (size_t)count * sizeof *values);
     *help = false;
     for (int i = 0; i < argc;) {
@@ -196,14 +193,12 @@ tessera_status options_parse(const struct option *options, int count, int argc, 
     return TESSERA_OK;
 }
 
-void options_free(struct option_value *values, int count)
-{
+void options_free(struct option_value *values, int count) {
     for (int i = 0; i < count; i++) free(values[i].texts);
     memset(values, 0, (size_t)count * sizeof *values);
 }
 
-void options_print(FILE *stream, const struct option *options, int count)
-{
+void options_print(FILE *stream, const struct option *options, int count) {
     for (int i = 0; i < count; i++) {
         const struct option *o = &options[i];
         char left[80];

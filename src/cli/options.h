@@ -12,14 +12,14 @@
 enum option_type { OPTION_FLAG, OPTION_INTEGER, OPTION_SEED, OPTION_NUMBER, OPTION_TEXT, OPTION_TEXTS, OPTION_CHOICE };
 
 struct option {
-    const char *name;         /* with hyphens, without "--" */
-    const char *aliases[3];   /* other names, with hyphens */
-    char letter;              /* 'o' for "-o"; 0: none */
+    const char *name;       /* with hyphens, without "--" */
+    const char *aliases[3]; /* other names, with hyphens */
+    char letter;            /* 'o' for "-o"; 0: none */
     enum option_type type;
-    const char *placeholder;  /* for --help; of an OPTION_CHOICE the values, "f32|bf16" */
-    const char *help;         /* one line; the range is printed after it */
-    double low, high;         /* of INTEGER and NUMBER, both allowed */
-    const char *record;       /* its key in a picture's record, or NULL */
+    const char *placeholder; /* for --help; of an OPTION_CHOICE the values, "f32|bf16" */
+    const char *help;        /* one line; the range is printed after it */
+    double low, high;        /* of INTEGER and NUMBER, both allowed */
+    const char *record;      /* its key in a picture's record, or NULL */
 };
 
 struct option_value {
@@ -28,8 +28,8 @@ struct option_value {
     int integer;
     uint64_t seed;
     double number;
-    const char *text;         /* TEXT, CHOICE: borrowed */
-    const char **texts;       /* TEXTS: [count], the array owned, the strings borrowed */
+    const char *text;   /* TEXT, CHOICE: borrowed */
+    const char **texts; /* TEXTS: [count], the array owned, the strings borrowed */
     int count;
 };
 

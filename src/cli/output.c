@@ -16,8 +16,7 @@
 #define SLUG_BYTES 48
 
 /* "A lion, on blue" -> "a-lion-on-blue". Bytes above 127 (UTF-8) are kept, whole characters only. */
-static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1])
-{
+static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1]) {
     size_t n = 0;
     for (const unsigned char *c = (const unsigned char *)prompt; *c != 0 && n < SLUG_BYTES; c++) {
         if (isalnum(*c) || *c >= 0x80)
@@ -26,7 +25,7 @@ static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1])
             slug[n++] = '-';
     }
     if (n == SLUG_BYTES) {
-        size_t start = n;  /* of the last character: drop it if it may have been cut */
+        size_t start = n; /* of the last character: drop it if it may have been cut */
         while (start > 0 && ((unsigned char)slug[start - 1] & 0xC0) == 0x80) start--;
         if (start > 0 && (unsigned char)slug[start - 1] >= 0xC0) n = start - 1;
     }
@@ -35,26 +34,24 @@ static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1])
     if (n == 0) strcpy(slug, "picture");
 }
 
-static bool names_folder(const char *output)
-{
+static bool names_folder(const char *output) {
     size_t n = strlen(output);
     return n > 0 && (output[n - 1] == '/' || file_is_folder(output));
 }
 
-static const char *extension_of(const char *path)
-{
+static const char *extension_of(const char *path) {
     const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
     const char *dot = strrchr(base, '.');
     return dot != NULL && dot != base ? dot : base + strlen(base);
 }
 
-char *output_name(const char *output, const char *prompt, uint64_t seed, int number, int total, tessera_error *error)
-{
+char *output_name(const char *output, const char *prompt, uint64_t seed, int number, int total, tessera_error *error) {
     char slug[SLUG_BYTES + 1], *name = NULL;
     int n;
     make_slug(prompt, slug);
     if (output == NULL) {
-        n = total > 1 ? asprintf(&name, "tessera-%s-%" PRIu64 "-%d.png", slug, seed, number) : asprintf(&name, "tessera-%s-%" PRIu64 ".png", slug, seed);
+        n = total > 1 ? asprintf(&name, "tessera-%s-%" PRIu64 "-%d.png", slug, seed, number)
+                      : asprintf(&name, "tessera-%s-%" PRIu64 ".png", slug, seed);
     } else if (names_folder(output)) {
         n = asprintf(&name, "%s%s%s_%" PRIu64 "_%d.png", output, output[strlen(output) - 1] == '/' ? "" : "/", slug, seed, number);
     } else if (total == 1) {
@@ -68,8 +65,7 @@ char *output_name(const char *output, const char *prompt, uint64_t seed, int num
     return NULL;
 }
 
-static tessera_status check_format(const char *output, tessera_error *error)
-{
+static tessera_status check_format(const char *output, tessera_error *error) {
     const char *others[] = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", NULL};
     for (int i = 0; others[i] != NULL; i++)
         if (strcasecmp(extension_of(output), others[i]) == 0)
@@ -77,26 +73,26 @@ static tessera_status check_format(const char *output, tessera_error *error)
     return TESSERA_OK;
 }
 
-static tessera_status check_folder(const char *folder, const char *output, tessera_error *error)
-{
-    if (!file_is_folder(folder)) return error_set(error, TESSERA_ERROR_IO, "--output %s: there is no folder %s; create it first", output, folder);
+static tessera_status check_folder(const char *folder, const char *output, tessera_error *error) {
+    if (!file_is_folder(folder))
+        return error_set(error, TESSERA_ERROR_IO, "--output %s: there is no folder %s; create it first", output, folder);
     if (access(folder, W_OK | X_OK) != 0) return error_set_errno(error, "--output %s: the folder %s cannot be written", output, folder);
     return TESSERA_OK;
 }
 
-tessera_status output_check(const char *output, tessera_error *error)
-{
+tessera_status output_check(const char *output, tessera_error *error) {
     if (output == NULL) return check_folder(".", "(none given)", error);
     if (*output == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output is empty: give a file or a folder");
     if (names_folder(output)) {
-        if (!file_is_folder(output) && mkdir(output, 0777) != 0) return error_set_errno(error, "--output %s: the folder cannot be made", output);
+        if (!file_is_folder(output) && mkdir(output, 0777) != 0)
+            return error_set_errno(error, "--output %s: the folder cannot be made", output);
         return check_folder(output, output, error);
     }
     TRY(check_format(output, error));
     struct stat facts;
     bool there = stat(output, &facts) == 0;
     if (there && access(output, W_OK) != 0) return error_set_errno(error, "--output %s: the file there cannot be written", output);
-    if (there && !S_ISREG(facts.st_mode)) return TESSERA_OK;  /* a device or pipe */
+    if (there && !S_ISREG(facts.st_mode)) return TESSERA_OK; /* a device or pipe */
     char *folder = strdup(output);
     if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
     char *slash = strrchr(folder, '/');

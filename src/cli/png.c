@@ -20,22 +20,19 @@ struct session {
     char message[160];
 };
 
-static void on_error(png_structp png, png_const_charp message)
-{
+static void on_error(png_structp png, png_const_charp message) {
     struct session *s = png_get_error_ptr(png);
     snprintf(s->message, sizeof s->message, "%s", message);
     png_longjmp(png, 1);
 }
 
-static void on_warning(png_structp png, png_const_charp message)
-{
+static void on_warning(png_structp png, png_const_charp message) {
     (void)png;
     (void)message;
 }
 
 /* Pointers to the rows of pixels [height, row_bytes]. */
-static uint8_t **row_pointers(uint8_t *pixels, int height, size_t row_bytes)
-{
+static uint8_t **row_pointers(uint8_t *pixels, int height, size_t row_bytes) {
     uint8_t **rows = malloc((size_t)height * sizeof *rows);
     for (int y = 0; rows != NULL && y < height; y++) rows[y] = pixels + (size_t)y * row_bytes;
     return rows;
@@ -43,12 +40,11 @@ static uint8_t **row_pointers(uint8_t *pixels, int height, size_t row_bytes)
 
 /* ---- writing ---- */
 
-static bool write_all(struct session *s, int width, int height, const struct png_text_entry *text, int text_count)
-{
+static bool write_all(struct session *s, int width, int height, const struct png_text_entry *text, int text_count) {
     if (setjmp(png_jmpbuf(s->png))) return false;
     png_init_io(s->png, s->stream);
-    png_set_IHDR(s->png, s->info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(s->png, s->info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     for (int i = 0; i < text_count; i++) {
         png_text chunk = {.compression = PNG_ITXT_COMPRESSION_NONE, .key = (char *)text[i].key, .text = (char *)text[i].value};
         png_set_text(s->png, s->info, &chunk, 1);
@@ -59,9 +55,8 @@ static bool write_all(struct session *s, int width, int height, const struct png
     return true;
 }
 
-static tessera_status write_stream(FILE *stream, const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
-                                   int text_count, tessera_error *error)
-{
+static tessera_status write_stream(FILE *stream, const char *path, const uint8_t *pixels, int width, int height,
+                                   const struct png_text_entry *text, int text_count, tessera_error *error) {
     struct session s = {.stream = stream, .rows = row_pointers((uint8_t *)pixels, height, (size_t)width * 3)};
     s.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
     s.info = s.png != NULL ? png_create_info_struct(s.png) : NULL;
@@ -77,9 +72,8 @@ static tessera_status write_stream(FILE *stream, const char *path, const uint8_t
 }
 
 /* A device, pipe or socket: there is nothing to rename. */
-static tessera_status write_special(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text, int text_count,
-                                    tessera_error *error)
-{
+static tessera_status write_special(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
+                                    int text_count, tessera_error *error) {
     FILE *stream = fopen(path, "wb");
     if (stream == NULL) return error_set_errno(error, "%s cannot be opened for writing", path);
     tessera_status status = write_stream(stream, path, pixels, width, height, text, text_count, error);
@@ -87,9 +81,8 @@ static tessera_status write_special(const char *path, const uint8_t *pixels, int
     return status;
 }
 
-tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text, int text_count,
-                              tessera_error *error)
-{
+tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
+                              int text_count, tessera_error *error) {
     struct stat facts;
     if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode))
         return write_special(path, pixels, width, height, text, text_count, error);
@@ -105,8 +98,7 @@ tessera_status png_file_write(const char *path, const uint8_t *pixels, int width
 
 /* ---- reading ---- */
 
-static void convert_to_rgb(png_structp png, png_infop info)
-{
+static void convert_to_rgb(png_structp png, png_infop info) {
     png_color_16 white = {.red = 255, .green = 255, .blue = 255, .gray = 255};
     png_set_expand(png);
     png_set_scale_16(png);
@@ -117,8 +109,7 @@ static void convert_to_rgb(png_structp png, png_infop info)
     png_read_update_info(png, info);
 }
 
-static void keep_text(struct session *s, const char *key, struct png_picture *out)
-{
+static void keep_text(struct session *s, const char *key, struct png_picture *out) {
     png_textp text = NULL;
     int count = 0;
     png_get_text(s->png, s->info, &text, &count);
@@ -126,8 +117,7 @@ static void keep_text(struct session *s, const char *key, struct png_picture *ou
         if (strcmp(text[i].key, key) == 0 && text[i].text != NULL) out->record = strdup(text[i].text);
 }
 
-static bool read_all(struct session *s, const char *key, struct png_picture *out)
-{
+static bool read_all(struct session *s, const char *key, struct png_picture *out) {
     if (setjmp(png_jmpbuf(s->png))) return false;
     png_set_user_limits(s->png, PNG_MAX_SIDE, PNG_MAX_SIDE);
     png_init_io(s->png, s->stream);
@@ -146,8 +136,7 @@ static bool read_all(struct session *s, const char *key, struct png_picture *out
     return true;
 }
 
-tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error)
-{
+tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error) {
     struct session s = {0};
     uint8_t signature[8];
     tessera_status status = TESSERA_OK;
@@ -173,8 +162,7 @@ tessera_status png_file_read(const char *path, const char *key, struct png_pictu
     return status;
 }
 
-void png_picture_free(struct png_picture *picture)
-{
+void png_picture_free(struct png_picture *picture) {
     free(picture->pixels);
     free(picture->record);
     *picture = (struct png_picture){0};

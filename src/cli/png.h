@@ -9,17 +9,19 @@
 
 #define PNG_MAX_SIDE 16384
 
-struct png_text_entry { const char *key, *value; };
+struct png_text_entry {
+    const char *key, *value;
+};
 
 struct png_picture {
     int width, height;
-    uint8_t *pixels;     /* [height, width, 3] */
-    char *record;        /* the value of the text chunk asked for, or NULL */
+    uint8_t *pixels; /* [height, width, 3] */
+    char *record;    /* the value of the text chunk asked for, or NULL */
 };
 
 /* pixels [height, width, 3]. A regular file appears whole under `path` or not at all; a device or pipe is written directly. */
-tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text, int text_count,
-                              tessera_error *error);
+tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
+                              int text_count, tessera_error *error);
 /* Free with png_picture_free. `key` names the text chunk to keep. */
 tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error);
 void png_picture_free(struct png_picture *picture);

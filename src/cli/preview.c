@@ -9,13 +9,15 @@
 #include "base/file.h"
 
 #define BLOCKS_MAX_COLUMNS 80
-#define KITTY_CHUNK 3072   /* bytes before base64, 4096 after */
+#define KITTY_CHUNK 3072 /* bytes before base64, 4096 after */
 #define PREVIEW_FILE_BYTES ((size_t)64 << 20)
 
-struct picture { int width, height; uint8_t *pixels; };
+struct picture {
+    int width, height;
+    uint8_t *pixels;
+};
 
-static void put_base64(const uint8_t *data, size_t length)
-{
+static void put_base64(const uint8_t *data, size_t length) {
     const char *digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < length; i += 3) {
         size_t n = length - i < 3 ? length - i : 3;
@@ -28,8 +30,7 @@ static void put_base64(const uint8_t *data, size_t length)
 }
 
 /* The mean of the source pixels under each target pixel. */
-static struct picture shrink(const uint8_t *pixels, int width, int height, int max_width, int max_height)
-{
+static struct picture shrink(const uint8_t *pixels, int width, int height, int max_width, int max_height) {
     double scale = 1;
     if (width > max_width) scale = (double)max_width / width;
     if (height * scale > max_height) scale = (double)max_height / height;
@@ -45,13 +46,13 @@ static struct picture shrink(const uint8_t *pixels, int width, int height, int m
             for (int sy = y0; sy < y1; sy++)
                 for (int sx = x0; sx < x1; sx++)
                     for (int c = 0; c < 3; c++) sum[c] += pixels[((size_t)sy * (size_t)width + (size_t)sx) * 3 + (size_t)c];
-            for (int c = 0; c < 3; c++) small.pixels[((size_t)y * (size_t)small.width + (size_t)x) * 3 + (size_t)c] = (uint8_t)((sum[c] + n / 2) / n);
+            for (int c = 0; c < 3; c++)
+                small.pixels[((size_t)y * (size_t)small.width + (size_t)x) * 3 + (size_t)c] = (uint8_t)((sum[c] + n / 2) / n);
         }
     return small;
 }
 
-static void show_kitty(struct picture p)
-{
+static void show_kitty(struct picture p) {
     size_t length = (size_t)p.width * (size_t)p.height * 3;
     for (size_t at = 0; at < length; at += KITTY_CHUNK) {
         size_t n = length - at < KITTY_CHUNK ? length - at : KITTY_CHUNK;
@@ -65,8 +66,7 @@ static void show_kitty(struct picture p)
     putchar('\n');
 }
 
-static void show_iterm(const char *path)
-{
+static void show_iterm(const char *path) {
     char *data;
     size_t length;
     if (file_read(path, PREVIEW_FILE_BYTES, &data, &length, NULL) != TESSERA_OK) return;
@@ -76,13 +76,11 @@ static void show_iterm(const char *path)
     free(data);
 }
 
-static int cube_index(const uint8_t *rgb)
-{
+static int cube_index(const uint8_t *rgb) {
     return (rgb[0] * 5 + 127) / 255 * 36 + (rgb[1] * 5 + 127) / 255 * 6 + (rgb[2] * 5 + 127) / 255;
 }
 
-static void put_sixel_run(int bits, int run)
-{
+static void put_sixel_run(int bits, int run) {
     if (run > 3)
         printf("!%d%c", run, 63 + bits);
     else
@@ -90,8 +88,7 @@ static void put_sixel_run(int bits, int run)
 }
 
 /* One colour of a band of six rows, run-length coded. */
-static void put_sixel_colour(struct picture p, int top, int colour)
-{
+static void put_sixel_colour(struct picture p, int top, int colour) {
     int last = -1, run = 0;
     for (int x = 0; x < p.width; x++) {
         int bits = 0;
@@ -109,8 +106,7 @@ static void put_sixel_colour(struct picture p, int top, int colour)
 }
 
 /* Six rows at a time over a palette of 6 x 6 x 6 colours. */
-static void show_sixel(struct picture p)
-{
+static void show_sixel(struct picture p) {
     printf("\033Pq\"1;1;%d;%d", p.width, p.height);
     for (int c = 0; c < 216; c++) printf("#%d;2;%d;%d;%d", c, c / 36 * 20, c / 6 % 6 * 20, c % 6 * 20);
     for (int top = 0; top < p.height; top += 6) {
@@ -128,8 +124,7 @@ static void show_sixel(struct picture p)
 }
 
 /* Upper half block: foreground is the upper pixel, background the lower. */
-static void show_blocks(struct picture p)
-{
+static void show_blocks(struct picture p) {
     for (int y = 0; y < p.height; y += 2) {
         for (int x = 0; x < p.width; x++) {
             const uint8_t *upper = p.pixels + ((size_t)y * (size_t)p.width + (size_t)x) * 3;
@@ -140,24 +135,22 @@ static void show_blocks(struct picture p)
     }
 }
 
-static bool environment_has(const char *name, const char *part)
-{
+static bool environment_has(const char *name, const char *part) {
     const char *value = getenv(name);
     return value != NULL && strstr(value, part) != NULL;
 }
 
 /* Inside tmux and screen the outer terminal's protocols do not pass. */
-static const char *choose_kind(void)
-{
+static const char *choose_kind(void) {
     if (getenv("TMUX") != NULL || environment_has("TERM", "screen")) return "blocks";
     if (getenv("KITTY_WINDOW_ID") != NULL || environment_has("TERM", "kitty")) return "kitty";
-    if (environment_has("TERM_PROGRAM", "iTerm") || environment_has("TERM_PROGRAM", "WezTerm") || environment_has("LC_TERMINAL", "iTerm")) return "iterm";
+    if (environment_has("TERM_PROGRAM", "iTerm") || environment_has("TERM_PROGRAM", "WezTerm") || environment_has("LC_TERMINAL", "iTerm"))
+        return "iterm";
     if (environment_has("TERM", "sixel") || environment_has("TERM", "foot") || environment_has("TERM", "mlterm")) return "sixel";
     return environment_has("TERM", "dumb") ? "none" : "blocks";
 }
 
-void preview_show(const char *kind, const char *path, const uint8_t *pixels, int width, int height)
-{
+void preview_show(const char *kind, const char *path, const uint8_t *pixels, int width, int height) {
     if (isatty(STDOUT_FILENO) != 1) return;
     if (strcmp(kind, "auto") == 0) kind = choose_kind();
     if (strcmp(kind, "none") == 0) return;
@@ -168,7 +161,9 @@ void preview_show(const char *kind, const char *path, const uint8_t *pixels, int
         return;
     }
     bool blocks = strcmp(kind, "blocks") == 0;
-    int max_width = blocks ? (columns < BLOCKS_MAX_COLUMNS ? columns : BLOCKS_MAX_COLUMNS) : window.ws_xpixel > 0 ? window.ws_xpixel : columns * 8;
+    int max_width = blocks                 ? (columns < BLOCKS_MAX_COLUMNS ? columns : BLOCKS_MAX_COLUMNS)
+                    : window.ws_xpixel > 0 ? window.ws_xpixel
+                                           : columns * 8;
     struct picture small = shrink(pixels, width, height, max_width, blocks ? BLOCKS_MAX_COLUMNS : max_width);
     if (small.pixels == NULL) return;
     if (strcmp(kind, "kitty") == 0) show_kitty(small);

@@ -13,45 +13,44 @@
 
 static volatile sig_atomic_t stop_signal;
 
-static void on_signal(int number)
-{
+static void on_signal(int number) {
     stop_signal = number;
 }
 
-void progress_catch_signals(void)
-{
+void progress_catch_signals(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
-    action.sa_flags = (int)SA_RESETHAND;  /* the second one finds the default action */
+    action.sa_flags = (int)SA_RESETHAND; /* the second one finds the default action */
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-int progress_signal(void)
-{
+int progress_signal(void) {
     return stop_signal;
 }
 
-void progress_init(struct progress *progress, bool quiet)
-{
+void progress_init(struct progress *progress, bool quiet) {
     *progress = (struct progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1, .phase = -1};
 }
 
-static const char *phase_name(int phase)
-{
+static const char *phase_name(int phase) {
     switch (phase) {
-    case TESSERA_PHASE_TEXT: return "text";
-    case TESSERA_PHASE_ENCODE: return "encode";
-    case TESSERA_PHASE_DENOISE: return "denoise";
-    case TESSERA_PHASE_DECODE: return "decode";
-    default: return "work";
+    case TESSERA_PHASE_TEXT:
+        return "text";
+    case TESSERA_PHASE_ENCODE:
+        return "encode";
+    case TESSERA_PHASE_DENOISE:
+        return "denoise";
+    case TESSERA_PHASE_DECODE:
+        return "decode";
+    default:
+        return "work";
     }
 }
 
-static void draw_bar(struct progress *p, int done, int total, double seconds)
-{
+static void draw_bar(struct progress *p, int done, int total, double seconds) {
     char bar[BAR_WIDTH + 1];
     int filled = total > 0 ? (int)((long)BAR_WIDTH * done / total) : 0;
     for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < filled ? '#' : '.';
@@ -62,8 +61,7 @@ static void draw_bar(struct progress *p, int done, int total, double seconds)
     p->line_open = true;
 }
 
-bool progress_report(void *user, tessera_phase phase, int done, int total)
-{
+bool progress_report(void *user, tessera_phase phase, int done, int total) {
     struct progress *p = user;
     if (stop_signal != 0) return false;
     if (p->quiet) return true;
@@ -79,8 +77,7 @@ bool progress_report(void *user, tessera_phase phase, int done, int total)
     return true;
 }
 
-void progress_clear(struct progress *progress)
-{
+void progress_clear(struct progress *progress) {
     if (progress->line_open) fputs("\r\033[K", stderr);
     progress->line_open = false;
     progress->phase = -1;

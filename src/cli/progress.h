@@ -9,9 +9,9 @@
 
 struct progress {
     bool quiet, terminal;
-    int phase;             /* the phase being drawn; -1: none yet */
+    int phase; /* the phase being drawn; -1: none yet */
     double phase_start;
-    bool line_open;        /* a redrawn line stands on the terminal */
+    bool line_open; /* a redrawn line stands on the terminal */
 };
 
 void progress_init(struct progress *progress, bool quiet);

@@ -3,40 +3,42 @@
 
 #include <cjson/cJSON.h>
 
-#define EXACT_INTEGERS 9007199254740992u  /* 2^53 */
+#define EXACT_INTEGERS 9007199254740992u /* 2^53 */
 
-static cJSON *add_seed(cJSON *object, const char *key, uint64_t seed)
-{
+static cJSON *add_seed(cJSON *object, const char *key, uint64_t seed) {
     if (seed <= EXACT_INTEGERS) return cJSON_AddNumberToObject(object, key, (double)seed);
     char text[24];
     snprintf(text, sizeof text, "%llu", (unsigned long long)seed);
     return cJSON_AddStringToObject(object, key, text);
 }
 
-static cJSON *add_text(cJSON *object, const char *key, const char *text)
-{
+static cJSON *add_text(cJSON *object, const char *key, const char *text) {
     return text != NULL ? cJSON_AddStringToObject(object, key, text) : cJSON_AddNullToObject(object, key);
 }
 
-static cJSON *add_value(cJSON *object, const struct option *option, const struct option_value *value)
-{
+static cJSON *add_value(cJSON *object, const struct option *option, const struct option_value *value) {
     switch (option->type) {
-    case OPTION_FLAG: return cJSON_AddBoolToObject(object, option->record, value->flag);
-    case OPTION_INTEGER: return cJSON_AddNumberToObject(object, option->record, value->integer);
-    case OPTION_NUMBER: return cJSON_AddNumberToObject(object, option->record, value->number);
-    case OPTION_SEED: return add_seed(object, option->record, value->seed);
-    default: return add_text(object, option->record, value->text);
+    case OPTION_FLAG:
+        return cJSON_AddBoolToObject(object, option->record, value->flag);
+    case OPTION_INTEGER:
+        return cJSON_AddNumberToObject(object, option->record, value->integer);
+    case OPTION_NUMBER:
+        return cJSON_AddNumberToObject(object, option->record, value->number);
+    case OPTION_SEED:
+        return add_seed(object, option->record, value->seed);
+    default:
+        return add_text(object, option->record, value->text);
     }
 }
 
-cJSON *record_object(const struct option_value *values, const struct record_facts *facts)
-{
+cJSON *record_object(const struct option_value *values, const struct record_facts *facts) {
     cJSON *object = cJSON_CreateObject();
     bool good = object != NULL && cJSON_AddStringToObject(object, "version", TESSERA_VERSION) != NULL;
     for (int i = 0; good && i < GENERATE_OPTION_COUNT; i++)
         if (generate_options[i].record != NULL && i != GENERATE_PROMPT) good = add_value(object, &generate_options[i], &values[i]) != NULL;
     good = good && cJSON_AddStringToObject(object, "model_fingerprint", facts->model_fingerprint) != NULL &&
-           cJSON_AddStringToObject(object, "kernel_path", facts->kernel_path) != NULL && cJSON_AddStringToObject(object, "mesh", "1") != NULL &&
+           cJSON_AddStringToObject(object, "kernel_path", facts->kernel_path) != NULL &&
+           cJSON_AddStringToObject(object, "mesh", "1") != NULL &&
            (facts->init_image_fingerprint[0] == 0 ||
             cJSON_AddStringToObject(object, "init_image_fingerprint", facts->init_image_fingerprint) != NULL);
     if (good) return object;
@@ -44,8 +46,7 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
     return NULL;
 }
 
-char *record_text(const cJSON *object, const char *prompt, int index)
-{
+char *record_text(const cJSON *object, const char *prompt, int index) {
     cJSON *whole = cJSON_Duplicate(object, true);
     char *text = NULL;
     if (whole != NULL && cJSON_AddStringToObject(whole, generate_options[GENERATE_PROMPT].record, prompt) != NULL &&

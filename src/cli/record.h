@@ -18,7 +18,7 @@
 /* What the command line does not say. */
 struct record_facts {
     char model_fingerprint[FINGERPRINT_BYTES];
-    char init_image_fingerprint[FINGERPRINT_BYTES];  /* "": no such picture */
+    char init_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
     const char *kernel_path;
 };
 
@@ -33,8 +33,8 @@ struct record_source {
     const char *path;
     struct png_picture picture;
     struct json *json;
-    int index;           /* the picture's place among num_images */
-    int differences;     /* reported so far */
+    int index;       /* the picture's place among num_images */
+    int differences; /* reported so far */
 };
 
 /* Reads the PNG at `path` and fills every option of `values` that was not given from its record; given ones that differ are reported on

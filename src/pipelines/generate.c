@@ -91,6 +91,14 @@ static tessera_status size_latents(struct generation *g, tessera_error *error) {
     return TESSERA_OK;
 }
 
+/* diffusers' get_timesteps in its own double arithmetic: strength is rounded to six decimals, so that 0.6f is Python's 0.6 again
+ * (5 steps at 0.6 skip 5 - 3.0 = 2; from 0.6f's own value, a little above 0.6, it would be 1). */
+static int first_step_of(int steps, float strength) {
+    double decimal = rint((double)strength * 1e6) / 1e6;
+    double kept = fmin(steps * decimal, steps);
+    return (int)fmax(steps - kept, 0.0);
+}
+
 static tessera_status set_timesteps(struct generation *g, tessera_error *error) {
     char path[4096];
     const tessera_request *r = g->request;
@@ -102,8 +110,7 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     float mu = g->scheduler->needs_mu ? scheduler_mu(g->scheduler, (g->rows / patch) * (g->columns / patch)) : 0.0f;
     TRY(scheduler_set_timesteps(g->scheduler, r->num_inference_steps, mu, error));
     if (r->init_image == NULL) return TESSERA_OK;
-    double kept = fmin((double)r->num_inference_steps * r->strength, r->num_inference_steps);
-    g->first_step = (int)fmax(r->num_inference_steps - kept, 0.0);
+    g->first_step = first_step_of(r->num_inference_steps, r->strength);
     if (g->first_step >= r->num_inference_steps)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "strength %g of %d steps leaves no step to do: raise one of them", r->strength,
                          r->num_inference_steps);

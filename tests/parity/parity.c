@@ -39,14 +39,12 @@ static bool entry_parse(char *line, struct entry *entry) {
     line[strcspn(line, "\r\n")] = '\0';
     char *seed = strchr(line, '\t');
     char *prompt = seed != NULL ? strchr(seed + 1, '\t') : NULL;
-    if (prompt == NULL)
-        return false;
+    if (prompt == NULL) return false;
     *seed++ = '\0';
     *prompt++ = '\0';
     char *end = NULL;
     entry->seed = strtoull(seed, &end, 10);
-    if (end == seed || *end != '\0')
-        return false;
+    if (end == seed || *end != '\0') return false;
     snprintf(entry->file, sizeof entry->file, "%s", line);
     snprintf(entry->prompt, sizeof entry->prompt, "%s", prompt);
     return true;
@@ -78,8 +76,7 @@ static uint8_t *picture_read(const char *path, int width, int height) {
 /* PSNR in dB of two pictures of `count` 8-bit values; infinite if they are equal. */
 static double psnr(const uint8_t *a, const uint8_t *b, size_t count) {
     double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += (a[i] - b[i]) * (double)(a[i] - b[i]);
+    for (size_t i = 0; i < count; i++) sum += (a[i] - b[i]) * (double)(a[i] - b[i]);
     return sum == 0 ? INFINITY : 10 * log10(255.0 * 255.0 * (double)count / sum);
 }
 
@@ -98,8 +95,7 @@ static double entry_measure(tessera_model *model, const struct entry *entry, con
     }
     double db = NAN;
     uint8_t *expected = picture_read(path, image.width, image.height);
-    if (expected != NULL)
-        db = psnr(image.pixels, expected, (size_t)image.width * (size_t)image.height * 3);
+    if (expected != NULL) db = psnr(image.pixels, expected, (size_t)image.width * (size_t)image.height * 3);
     printf("%s %8.2f dB  %.2f s  %s\n", entry->file, db, image.seconds_text + image.seconds_denoise + image.seconds_decode, entry->prompt);
     fflush(stdout);
     free(expected);
@@ -139,8 +135,7 @@ static int double_compare(const void *a, const void *b) {
 static bool verdict(double *db, int count, const struct bounds *bounds) {
     int below = 0;
     for (int i = 0; i < count; i++) {
-        if (isnan(db[i]))
-            db[i] = -INFINITY;
+        if (isnan(db[i])) db[i] = -INFINITY;
         below += !(db[i] >= bounds->least_db);
     }
     if (count == 0) {
@@ -151,15 +146,14 @@ static bool verdict(double *db, int count, const struct bounds *bounds) {
     double low = db[(count - 1) / 2], high = db[count / 2];
     double median = low == high ? low : (low + high) / 2;
     bool passed = below == 0 && median >= bounds->median_db;
-    printf("%s: %d pictures, least %.2f dB (bound %.0f), median %.2f dB (bound %.0f): %s\n", bounds->dtype_name, count,
-           db[0], bounds->least_db, median, bounds->median_db, passed ? "passed" : "FAILED");
+    printf("%s: %d pictures, least %.2f dB (bound %.0f), median %.2f dB (bound %.0f): %s\n", bounds->dtype_name, count, db[0],
+           bounds->least_db, median, bounds->median_db, passed ? "passed" : "FAILED");
     return passed;
 }
 
 static const struct bounds *bounds_find(const char *name) {
     for (size_t i = 0; i < sizeof bounds_table / sizeof *bounds_table; i++)
-        if (name != NULL && strcmp(bounds_table[i].dtype_name, name) == 0)
-            return &bounds_table[i];
+        if (name != NULL && strcmp(bounds_table[i].dtype_name, name) == 0) return &bounds_table[i];
     return NULL;
 }
 

@@ -13,14 +13,11 @@ void kernels_fill_avx2(struct backend_ops *ops);
 void kernels_fill_avx512(struct backend_ops *ops);
 #endif
 
-bool cpu_variant_supported(enum cpu_variant variant)
-{
-    if (variant == CPU_VARIANT_BASELINE)
-        return true;
+bool cpu_variant_supported(enum cpu_variant variant) {
+    if (variant == CPU_VARIANT_BASELINE) return true;
 #ifdef BACKEND_X86_VARIANTS
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (variant == CPU_VARIANT_AVX2)
-        return avx2;
+    if (variant == CPU_VARIANT_AVX2) return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #else
@@ -28,14 +25,12 @@ bool cpu_variant_supported(enum cpu_variant variant)
 #endif
 }
 
-const char *cpu_variant_name(enum cpu_variant variant)
-{
+const char *cpu_variant_name(enum cpu_variant variant) {
     static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512"};
     return names[variant];
 }
 
-static void fill_plain(struct backend_ops *ops, enum cpu_variant variant)
-{
+static void fill_plain(struct backend_ops *ops, enum cpu_variant variant) {
 #ifdef BACKEND_X86_VARIANTS
     if (variant == CPU_VARIANT_AVX512) {
         kernels_fill_avx512(ops);
@@ -50,15 +45,13 @@ static void fill_plain(struct backend_ops *ops, enum cpu_variant variant)
     kernels_fill_baseline(ops);
 }
 
-static void cpu_free(struct backend *backend)
-{
+static void cpu_free(struct backend *backend) {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
     onednn_close(cpu->onednn);
     free(cpu);
 }
 
-struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, enum cpu_variant variant, tessera_error *error)
-{
+struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, enum cpu_variant variant, tessera_error *error) {
     if (threads < 0) {
         error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d is negative; give 0 for all", threads);
         return NULL;
@@ -72,7 +65,8 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
         error_set(error, TESSERA_ERROR_MEMORY, "no memory for the CPU backend");
         return NULL;
     }
-    cpu->base = (struct backend){.ops = &cpu->ops, .device = {DEVICE_CPU, 0}, .threads = threads > 0 ? threads : threads_available(), .free = cpu_free};
+    cpu->base = (struct backend){
+        .ops = &cpu->ops, .device = {DEVICE_CPU, 0}, .threads = threads > 0 ? threads : threads_available(), .free = cpu_free};
     fill_plain(&cpu->plain, variant);
     cpu->ops = cpu->plain;
     if (kernels == CPU_KERNELS_PLAIN) {
@@ -87,16 +81,12 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
     return &cpu->base;
 }
 
-struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error)
-{
+struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error) {
     enum cpu_variant variant = CPU_VARIANT_AVX512;
-    while (!cpu_variant_supported(variant))
-        variant--;
+    while (!cpu_variant_supported(variant)) variant--;
     return cpu_backend_open_variant(threads, kernels, variant, error);
 }
 
-void backend_free(struct backend *backend)
-{
-    if (backend != NULL)
-        backend->free(backend);
+void backend_free(struct backend *backend) {
+    if (backend != NULL) backend->free(backend);
 }

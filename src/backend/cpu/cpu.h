@@ -11,10 +11,10 @@ enum cpu_variant { CPU_VARIANT_BASELINE, CPU_VARIANT_AVX2, CPU_VARIANT_AVX512, C
 struct onednn;
 
 struct cpu_backend {
-    struct backend base;        /* first, so that a struct backend * is one of these */
-    struct backend_ops ops;     /* what base.ops points to */
-    struct backend_ops plain;   /* the chosen variant's own table: what oneDNN falls back on */
-    struct onednn *onednn;      /* NULL with CPU_KERNELS_PLAIN */
+    struct backend base;      /* first, so that a struct backend * is one of these */
+    struct backend_ops ops;   /* what base.ops points to */
+    struct backend_ops plain; /* the chosen variant's own table: what oneDNN falls back on */
+    struct onednn *onednn;    /* NULL with CPU_KERNELS_PLAIN */
 };
 
 bool cpu_variant_supported(enum cpu_variant variant);

@@ -4,8 +4,7 @@
  * it is written, so `out` may be an input. */
 #include "backend/cpu/kernels.h"
 
-static void activate(struct backend *backend, struct tensor *out, const struct tensor *x, enum activation act)
-{
+static void activate(struct backend *backend, struct tensor *out, const struct tensor *x, enum activation act) {
     int64_t count = tensor_count(x);
     assert(tensor_count(out) == count && out->dtype == x->dtype && is_activation(x));
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
@@ -18,8 +17,7 @@ static void activate(struct backend *backend, struct tensor *out, const struct t
     }
 }
 
-static void add(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b)
-{
+static void add(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b) {
     int64_t count = tensor_count(out);
     assert(tensor_count(a) == count && tensor_count(b) == count && a->dtype == out->dtype && b->dtype == out->dtype && is_activation(out));
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
@@ -28,14 +26,12 @@ static void add(struct backend *backend, struct tensor *out, const struct tensor
         int64_t n = min64(ROW_CHUNK, count - at);
         row_load(row, a->data, a->dtype, at, n);
         row_load(other, b->data, b->dtype, at, n);
-        for (int64_t i = 0; i < n; i++)
-            row[i] += other[i];
+        for (int64_t i = 0; i < n; i++) row[i] += other[i];
         row_store(out->data, out->dtype, at, row, n);
     }
 }
 
-static void multiply(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act)
-{
+static void multiply(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act) {
     int64_t count = tensor_count(out);
     assert(tensor_count(a) == count && tensor_count(b) == count && a->dtype == out->dtype && b->dtype == out->dtype && is_activation(out));
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
@@ -45,31 +41,28 @@ static void multiply(struct backend *backend, struct tensor *out, const struct t
         row_load(row, a->data, a->dtype, at, n);
         row_load(other, b->data, b->dtype, at, n);
         row_activate(row, n, act);
-        for (int64_t i = 0; i < n; i++)
-            row[i] *= other[i];
+        for (int64_t i = 0; i < n; i++) row[i] *= other[i];
         row_store(out->data, out->dtype, at, row, n);
     }
 }
 
 /* One row of gated_add. */
-static void gate_row(struct tensor *out, const struct tensor *residual, const struct tensor *x, const float *gate, int64_t at, int64_t channels)
-{
+static void gate_row(struct tensor *out, const struct tensor *residual, const struct tensor *x, const float *gate, int64_t at,
+                     int64_t channels) {
     for (int64_t c = 0; c < channels; c += ROW_CHUNK) {
         float row[ROW_CHUNK], sum[ROW_CHUNK];
         int64_t n = min64(ROW_CHUNK, channels - c);
         row_load(row, x->data, x->dtype, at + c, n);
         row_load(sum, residual->data, residual->dtype, at + c, n);
-        for (int64_t i = 0; i < n; i++)
-            sum[i] += gate[c + i] * row[i];
+        for (int64_t i = 0; i < n; i++) sum[i] += gate[c + i] * row[i];
         row_store(out->data, out->dtype, at + c, sum, n);
     }
 }
 
-static void gated_add(struct backend *backend, struct tensor *out, const struct tensor *residual, const struct tensor *x, const struct tensor *gate)
-{
+static void gated_add(struct backend *backend, struct tensor *out, const struct tensor *residual, const struct tensor *x,
+                      const struct tensor *gate) {
     int64_t channels = last_dim(out), count = tensor_count(out);
-    if (count == 0)
-        return;
+    if (count == 0) return;
     int64_t rows = count / channels, per_batch = rows / gate->shape[0];
     assert(tensor_count(residual) == count && tensor_count(x) == count && gate->dtype == DTYPE_F32 && last_dim(gate) == channels);
     assert(residual->dtype == out->dtype && x->dtype == out->dtype && rows % gate->shape[0] == 0 && is_activation(out));
@@ -78,19 +71,18 @@ static void gated_add(struct backend *backend, struct tensor *out, const struct 
         gate_row(out, residual, x, (const float *)gate->data + r / per_batch * channels, r * channels, channels);
 }
 
-static void embed(struct backend *backend, struct tensor *out, const struct tensor *table, const int32_t *ids)
-{
+static void embed(struct backend *backend, struct tensor *out, const struct tensor *table, const int32_t *ids) {
     int64_t channels = last_dim(out), rows = channels > 0 ? tensor_count(out) / channels : 0;
     assert(last_dim(table) == channels && is_activation(out));
     for (int64_t r = 0; r < rows; r++) {
         assert(ids[r] >= 0 && ids[r] < table->shape[0]);
         const char *from = (const char *)table->data + (size_t)ids[r] * (size_t)channels * dtype_size(table->dtype);
-        dtype_convert((char *)out->data + (size_t)(r * channels) * dtype_size(out->dtype), out->dtype, from, table->dtype, (size_t)channels);
+        dtype_convert((char *)out->data + (size_t)(r * channels) * dtype_size(out->dtype), out->dtype, from, table->dtype,
+                      (size_t)channels);
     }
 }
 
-static void upsample(struct backend *backend, struct tensor *out, const struct tensor *x)
-{
+static void upsample(struct backend *backend, struct tensor *out, const struct tensor *x) {
     int64_t batch = x->shape[0], height = x->shape[1], width = x->shape[2];
     size_t pixel = (size_t)x->shape[3] * dtype_size(x->dtype), line = (size_t)width * pixel;
     assert(out->shape[1] == 2 * height && out->shape[2] == 2 * width && out->shape[3] == x->shape[3] && out->dtype == x->dtype);
@@ -106,8 +98,7 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
     }
 }
 
-static void cast(struct backend *backend, struct tensor *out, const struct tensor *x)
-{
+static void cast(struct backend *backend, struct tensor *out, const struct tensor *x) {
     int64_t count = tensor_count(x);
     assert(tensor_count(out) == count);
     bool fast = is_activation(x) && is_activation(out);
@@ -125,20 +116,18 @@ static void cast(struct backend *backend, struct tensor *out, const struct tenso
     }
 }
 
-static void copy_rows(struct backend *backend, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows)
-{
+static void copy_rows(struct backend *backend, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows) {
     int64_t batch = x->shape[0], x_rows = x->shape[1], out_rows = out->shape[1];
     size_t row = (size_t)last_dim(x) * dtype_size(x->dtype);
     assert(last_dim(out) == last_dim(x) && out->dtype == x->dtype && out->shape[0] == batch);
     assert(from >= 0 && to >= 0 && rows >= 0 && from + rows <= x_rows && to + rows <= out_rows);
-    if (rows == 0)
-        return;
+    if (rows == 0) return;
     for (int64_t b = 0; b < batch; b++)
-        memcpy((char *)out->data + (size_t)(b * out_rows + to) * row, (const char *)x->data + (size_t)(b * x_rows + from) * row, (size_t)rows * row);
+        memcpy((char *)out->data + (size_t)(b * out_rows + to) * row, (const char *)x->data + (size_t)(b * x_rows + from) * row,
+               (size_t)rows * row);
 }
 
-void KERNEL(kernels_fill_elementwise)(struct backend_ops *ops)
-{
+void KERNEL(kernels_fill_elementwise)(struct backend_ops *ops) {
     ops->activate = activate;
     ops->add = add;
     ops->multiply = multiply;

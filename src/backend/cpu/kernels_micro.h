@@ -25,8 +25,7 @@ typedef float micro_vector __attribute__((vector_size(MICRO_VECTOR * 4), may_ali
 
 /* a [depth, a_stride], b [depth, b_stride] and c [MICRO_ROWS, c_stride]; b and c aligned to vectors. */
 static inline void micro_product(int64_t depth, const float *restrict a, int64_t a_stride, const float *restrict b, int64_t b_stride,
-                                 float *restrict c, int64_t c_stride, bool accumulate)
-{
+                                 float *restrict c, int64_t c_stride, bool accumulate) {
     micro_vector sum[MICRO_ROWS][3] = {0};
     for (int64_t k = 0; k < depth; k++, a += a_stride, b += b_stride) {
         const micro_vector *row = (const micro_vector *)b;
@@ -43,8 +42,7 @@ static inline void micro_product(int64_t depth, const float *restrict a, int64_t
         micro_vector *to = (micro_vector *)(c + r * c_stride);
 #pragma GCC unroll 3
         for (int j = 0; j < 3; j++) {
-            if (accumulate)
-                sum[r][j] += to[j];
+            if (accumulate) sum[r][j] += to[j];
             to[j] = sum[r][j];
         }
     }

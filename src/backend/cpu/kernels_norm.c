@@ -8,64 +8,59 @@
 #define LANES 16
 
 /* Sum over the row of (x - mean)^power, power 1 or 2. */
-static float row_moment(const struct tensor *x, int64_t at, int64_t channels, float mean, int power)
-{
+static float row_moment(const struct tensor *x, int64_t at, int64_t channels, float mean, int power) {
     float lanes[LANES] = {0}, row[ROW_CHUNK], total = 0;
     for (int64_t c = 0; c < channels; c += ROW_CHUNK) {
         int64_t n = min64(ROW_CHUNK, channels - c), padded = round_up(n, LANES);
         row_load(row, x->data, x->dtype, at + c, n);
-        for (int64_t i = n; i < padded; i++)
-            row[i] = mean;
+        for (int64_t i = n; i < padded; i++) row[i] = mean;
         for (int64_t i = 0; i < padded; i += LANES)
             for (int j = 0; j < LANES; j++) {
                 float d = row[i + j] - mean;
                 lanes[j] += power == 1 ? d : d * d;
             }
     }
-    for (int j = 0; j < LANES; j++)
-        total += lanes[j];
+    for (int j = 0; j < LANES; j++) total += lanes[j];
     return total;
 }
 
-struct affine { const float *weight, *bias, *scale, *shift; };
+struct affine {
+    const float *weight, *bias, *scale, *shift;
+};
 
-static void norm_row(struct tensor *out, const struct tensor *x, int64_t at, int64_t channels, float mean, float factor, struct affine affine)
-{
+static void norm_row(struct tensor *out, const struct tensor *x, int64_t at, int64_t channels, float mean, float factor,
+                     struct affine affine) {
     for (int64_t c = 0; c < channels; c += ROW_CHUNK) {
         float row[ROW_CHUNK];
         int64_t n = min64(ROW_CHUNK, channels - c);
         row_load(row, x->data, x->dtype, at + c, n);
-        for (int64_t i = 0; i < n; i++)
-            row[i] = (row[i] - mean) * factor;
+        for (int64_t i = 0; i < n; i++) row[i] = (row[i] - mean) * factor;
         if (affine.weight != NULL)
-            for (int64_t i = 0; i < n; i++)
-                row[i] *= affine.weight[c + i];
+            for (int64_t i = 0; i < n; i++) row[i] *= affine.weight[c + i];
         if (affine.bias != NULL)
-            for (int64_t i = 0; i < n; i++)
-                row[i] += affine.bias[c + i];
+            for (int64_t i = 0; i < n; i++) row[i] += affine.bias[c + i];
         if (affine.scale != NULL)
-            for (int64_t i = 0; i < n; i++)
-                row[i] *= 1.0f + affine.scale[c + i];
+            for (int64_t i = 0; i < n; i++) row[i] *= 1.0f + affine.scale[c + i];
         if (affine.shift != NULL)
-            for (int64_t i = 0; i < n; i++)
-                row[i] += affine.shift[c + i];
+            for (int64_t i = 0; i < n; i++) row[i] += affine.shift[c + i];
         row_store(out->data, out->dtype, at + c, row, n);
     }
 }
 
-static const float *floats(const struct tensor *t)
-{
+static const float *floats(const struct tensor *t) {
     assert(t == NULL || t->dtype == DTYPE_F32);
     return t == NULL ? NULL : t->data;
 }
 
 static void norm(struct backend *backend, struct tensor *out, const struct tensor *x, enum norm_kind kind, const struct tensor *weight,
-                 const struct tensor *bias, const struct tensor *scale, const struct tensor *shift, float eps)
-{
+                 const struct tensor *bias, const struct tensor *scale, const struct tensor *shift, float eps) {
     int64_t channels = last_dim(x), count = tensor_count(x);
-    if (count == 0)
-        return;
-    int64_t rows = count / channels, batch = scale != NULL ? scale->shape[0] : shift != NULL ? shift->shape[0] : 1, per_batch = rows / batch;
+    if (count == 0) return;
+    int64_t rows = count / channels,
+            batch = scale != NULL   ? scale->shape[0]
+                    : shift != NULL ? shift->shape[0]
+                                    : 1,
+            per_batch = rows / batch;
     assert(tensor_count(out) == count && out->dtype == x->dtype && is_activation(x) && rows % batch == 0);
     const float *w = floats(weight), *b = floats(bias), *modulation_scale = floats(scale), *modulation_shift = floats(shift);
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
@@ -80,8 +75,7 @@ static void norm(struct backend *backend, struct tensor *out, const struct tenso
 }
 
 /* Sum over one picture's pixels and one group's channels of (x - mean)^power in float64. */
-static double group_moment(const struct tensor *x, int64_t at, int64_t pixels, int64_t channels, int64_t width, double mean, int power)
-{
+static double group_moment(const struct tensor *x, int64_t at, int64_t pixels, int64_t channels, int64_t width, double mean, int power) {
     double lanes[LANES] = {0}, total = 0;
     float row[ROW_CHUNK];
     for (int64_t p = 0; p < pixels; p++)
@@ -98,14 +92,13 @@ static double group_moment(const struct tensor *x, int64_t at, int64_t pixels, i
                 lanes[i - whole] += power == 1 ? d : d * d;
             }
         }
-    for (int j = 0; j < LANES; j++)
-        total += lanes[j];
+    for (int j = 0; j < LANES; j++) total += lanes[j];
     return total;
 }
 
-static void group_stats(struct backend *backend, struct tensor *stats, const struct tensor *x)
-{
-    int64_t batch = x->shape[0], pixels = x->shape[1] * x->shape[2], channels = x->shape[3], groups = stats->shape[1], width = channels / groups;
+static void group_stats(struct backend *backend, struct tensor *stats, const struct tensor *x) {
+    int64_t batch = x->shape[0], pixels = x->shape[1] * x->shape[2], channels = x->shape[3], groups = stats->shape[1],
+            width = channels / groups;
     float *out = stats->data;
     assert(stats->dtype == DTYPE_F32 && stats->shape[0] == batch && channels % groups == 0 && is_activation(x));
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
@@ -118,8 +111,8 @@ static void group_stats(struct backend *backend, struct tensor *stats, const str
 }
 
 /* One picture's statistics as a factor and an offset per channel: [channels] each. */
-static void group_factors(float *factor, float *offset, const float *stats, int64_t channels, int64_t groups, const float *weight, const float *bias, float eps)
-{
+static void group_factors(float *factor, float *offset, const float *stats, int64_t channels, int64_t groups, const float *weight,
+                          const float *bias, float eps) {
     for (int64_t c = 0; c < channels; c++) {
         const float *of = stats + c / (channels / groups) * 2;
         factor[c] = (weight == NULL ? 1.0f : weight[c]) / sqrtf(of[1] + eps);
@@ -127,11 +120,11 @@ static void group_factors(float *factor, float *offset, const float *stats, int6
     }
 }
 
-static void group_norm(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *stats, const struct tensor *weight,
-                       const struct tensor *bias, float eps, enum activation act)
-{
+static void group_norm(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *stats,
+                       const struct tensor *weight, const struct tensor *bias, float eps, enum activation act) {
     int64_t batch = x->shape[0], pixels = x->shape[1] * x->shape[2], channels = x->shape[3], groups = stats->shape[1];
-    assert(tensor_count(out) == tensor_count(x) && out->dtype == x->dtype && is_activation(x) && stats->dtype == DTYPE_F32 && channels % groups == 0);
+    assert(tensor_count(out) == tensor_count(x) && out->dtype == x->dtype && is_activation(x) && stats->dtype == DTYPE_F32 &&
+           channels % groups == 0);
     const float *w = floats(weight), *b = floats(bias);
     int64_t chunks = (channels + ROW_CHUNK - 1) / ROW_CHUNK;
     for (int64_t item = 0; item < batch * chunks; item++) {
@@ -139,22 +132,21 @@ static void group_norm(struct backend *backend, struct tensor *out, const struct
         float factor[ROW_CHUNK], offset[ROW_CHUNK];
         const float *of = (const float *)stats->data + picture * groups * 2;
         for (int64_t i = 0; i < n; i++)
-            group_factors(factor + i, offset + i, of + (c + i) / (channels / groups) * 2, 1, 1, w == NULL ? NULL : w + c + i, b == NULL ? NULL : b + c + i, eps);
+            group_factors(factor + i, offset + i, of + (c + i) / (channels / groups) * 2, 1, 1, w == NULL ? NULL : w + c + i,
+                          b == NULL ? NULL : b + c + i, eps);
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
         for (int64_t p = 0; p < pixels; p++) {
             float row[ROW_CHUNK];
             int64_t at = (picture * pixels + p) * channels + c;
             row_load(row, x->data, x->dtype, at, n);
-            for (int64_t i = 0; i < n; i++)
-                row[i] = row[i] * factor[i] + offset[i];
+            for (int64_t i = 0; i < n; i++) row[i] = row[i] * factor[i] + offset[i];
             row_activate(row, n, act);
             row_store(out->data, out->dtype, at, row, n);
         }
     }
 }
 
-void KERNEL(kernels_fill_norm)(struct backend_ops *ops)
-{
+void KERNEL(kernels_fill_norm)(struct backend_ops *ops) {
     ops->norm = norm;
     ops->group_stats = group_stats;
     ops->group_norm = group_norm;

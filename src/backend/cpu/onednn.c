@@ -28,7 +28,10 @@ struct entry {
     dnnl_memory_desc_t x, w, stored_w, bias, out, scratchpad;
 };
 
-struct buffer { void *data; size_t bytes; };
+struct buffer {
+    void *data;
+    size_t bytes;
+};
 
 struct onednn {
     dnnl_engine_t engine;
@@ -45,92 +48,96 @@ struct call {
     void *out;
 };
 
-const char *onednn_isa_name(void)
-{
+const char *onednn_isa_name(void) {
     switch ((int)dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41: return "sse41";
-    case dnnl_cpu_isa_avx: return "avx";
-    case dnnl_cpu_isa_avx2: return "avx2";
-    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
-    case dnnl_cpu_isa_avx512_core: return "avx512_core";
-    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
-    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
-    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
-    default: return "any";
+    case dnnl_cpu_isa_sse41:
+        return "sse41";
+    case dnnl_cpu_isa_avx:
+        return "avx";
+    case dnnl_cpu_isa_avx2:
+        return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+        return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core:
+        return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni:
+        return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "avx512_core_amx";
+    default:
+        return "any";
     }
 }
 
-static void *buffer_of(struct buffer *buffer, size_t bytes)
-{
-    if (bytes <= buffer->bytes)
-        return buffer->data;
+static void *buffer_of(struct buffer *buffer, size_t bytes) {
+    if (bytes <= buffer->bytes) return buffer->data;
     free(buffer->data);
     buffer->bytes = (bytes + 63) / 64 * 64;
     buffer->data = aligned_alloc(64, buffer->bytes);
-    if (buffer->data == NULL)
-        buffer->bytes = 0;
+    if (buffer->data == NULL) buffer->bytes = 0;
     return buffer->data;
 }
 
-static void entry_clear(struct entry *entry)
-{
-    if (entry->primitive != NULL)
-        dnnl_primitive_destroy(entry->primitive);
-    if (entry->reorder != NULL)
-        dnnl_primitive_destroy(entry->reorder);
+static void entry_clear(struct entry *entry) {
+    if (entry->primitive != NULL) dnnl_primitive_destroy(entry->primitive);
+    if (entry->reorder != NULL) dnnl_primitive_destroy(entry->reorder);
     memset(entry, 0, sizeof *entry);
 }
 
-static dnnl_data_type_t type_of(int32_t dtype) { return dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t type_of(int32_t dtype) {
+    return dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
-static bool append_activation(dnnl_post_ops_t ops, enum activation act)
-{
+static bool append_activation(dnnl_post_ops_t ops, enum activation act) {
     switch (act) {
-    case ACTIVATION_GELU: return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_gelu_erf, 0.0f, 0.0f) == dnnl_success;
-    case ACTIVATION_GELU_TANH: return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_gelu_tanh, 0.0f, 0.0f) == dnnl_success;
-    case ACTIVATION_QUICK_GELU: return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_swish, 1.702f, 0.0f) == dnnl_success;
-    case ACTIVATION_SILU: return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f) == dnnl_success;
-    case ACTIVATION_RELU: return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f) == dnnl_success;
-    default: return true;
+    case ACTIVATION_GELU:
+        return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_gelu_erf, 0.0f, 0.0f) == dnnl_success;
+    case ACTIVATION_GELU_TANH:
+        return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_gelu_tanh, 0.0f, 0.0f) == dnnl_success;
+    case ACTIVATION_QUICK_GELU:
+        return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_swish, 1.702f, 0.0f) == dnnl_success;
+    case ACTIVATION_SILU:
+        return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f) == dnnl_success;
+    case ACTIVATION_RELU:
+        return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f) == dnnl_success;
+    default:
+        return true;
     }
 }
 
 /* The epilogue and a scratchpad that we lend. NULL on failure. */
-static dnnl_primitive_attr_t attributes_new(const struct key *key)
-{
+static dnnl_primitive_attr_t attributes_new(const struct key *key) {
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t ops = NULL;
-    if (dnnl_primitive_attr_create(&attributes) != dnnl_success)
-        return NULL;
+    if (dnnl_primitive_attr_create(&attributes) != dnnl_success) return NULL;
     bool good = dnnl_post_ops_create(&ops) == dnnl_success && append_activation(ops, key->act) &&
                 (!key->has_residual || dnnl_post_ops_append_sum(ops, 1.0f) == dnnl_success) &&
                 dnnl_primitive_attr_set_post_ops(attributes, ops) == dnnl_success &&
                 dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user) == dnnl_success;
-    if (ops != NULL)
-        dnnl_post_ops_destroy(ops);
-    if (good)
-        return attributes;
+    if (ops != NULL) dnnl_post_ops_destroy(ops);
+    if (good) return attributes;
     dnnl_primitive_attr_destroy(attributes);
     return NULL;
 }
 
 /* out[M, O] = x[M, K] w^T, w[O, K] seen as [K, O] with strides (1, K). */
-static bool describe_linear(struct entry *e, dnnl_primitive_desc_t *out, dnnl_engine_t engine, dnnl_primitive_attr_t attributes)
-{
+static bool describe_linear(struct entry *e, dnnl_primitive_desc_t *out, dnnl_engine_t engine, dnnl_primitive_attr_t attributes) {
     const struct key *key = &e->key;
     dnnl_data_type_t type = type_of(key->dtype);
     int64_t rows = key->x[0], depth = key->x[1], columns = key->w[0];
     dnnl_matmul_desc_t desc;
-    bool good = dnnl_memory_desc_init_by_tag(&e->x, 2, (dnnl_dims_t){rows, depth}, type, dnnl_ab) == dnnl_success &&
-                dnnl_memory_desc_init_by_strides(&e->stored_w, 2, (dnnl_dims_t){depth, columns}, type, (dnnl_dims_t){1, depth}) == dnnl_success &&
-                dnnl_memory_desc_init_by_tag(&e->bias, 2, (dnnl_dims_t){1, columns}, dnnl_f32, dnnl_ab) == dnnl_success &&
-                dnnl_memory_desc_init_by_tag(&e->out, 2, (dnnl_dims_t){rows, columns}, type, dnnl_ab) == dnnl_success;
+    bool good =
+        dnnl_memory_desc_init_by_tag(&e->x, 2, (dnnl_dims_t){rows, depth}, type, dnnl_ab) == dnnl_success &&
+        dnnl_memory_desc_init_by_strides(&e->stored_w, 2, (dnnl_dims_t){depth, columns}, type, (dnnl_dims_t){1, depth}) == dnnl_success &&
+        dnnl_memory_desc_init_by_tag(&e->bias, 2, (dnnl_dims_t){1, columns}, dnnl_f32, dnnl_ab) == dnnl_success &&
+        dnnl_memory_desc_init_by_tag(&e->out, 2, (dnnl_dims_t){rows, columns}, type, dnnl_ab) == dnnl_success;
     return good && dnnl_matmul_desc_init(&desc, &e->x, &e->stored_w, key->has_bias ? &e->bias : NULL, &e->out) == dnnl_success &&
            dnnl_primitive_desc_create(out, &desc, attributes, engine, NULL) == dnnl_success;
 }
 
-static bool describe_conv(struct entry *e, dnnl_primitive_desc_t *out, dnnl_engine_t engine, dnnl_primitive_attr_t attributes)
-{
+static bool describe_conv(struct entry *e, dnnl_primitive_desc_t *out, dnnl_engine_t engine, dnnl_primitive_attr_t attributes) {
     const struct key *key = &e->key;
     const struct conv2d_geometry *g = &key->geometry;
     dnnl_data_type_t type = type_of(key->dtype);
@@ -144,45 +151,38 @@ static bool describe_conv(struct entry *e, dnnl_primitive_desc_t *out, dnnl_engi
                 dnnl_memory_desc_init_by_tag(&any, 4, w, type, dnnl_format_tag_any) == dnnl_success &&
                 dnnl_memory_desc_init_by_tag(&e->bias, 1, bias, dnnl_f32, dnnl_a) == dnnl_success &&
                 dnnl_memory_desc_init_by_tag(&e->out, 4, y, type, dnnl_nhwc) == dnnl_success;
-    return good && dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &e->x, &any,
-                                                      key->has_bias ? &e->bias : NULL, &e->out, strides, before, after) == dnnl_success &&
+    return good &&
+           dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &e->x, &any,
+                                              key->has_bias ? &e->bias : NULL, &e->out, strides, before, after) == dnnl_success &&
            dnnl_primitive_desc_create(out, &desc, attributes, engine, NULL) == dnnl_success;
 }
 
-static bool entry_make_reorder(struct entry *e, dnnl_engine_t engine)
-{
+static bool entry_make_reorder(struct entry *e, dnnl_engine_t engine) {
     dnnl_primitive_desc_t desc = NULL;
-    if (dnnl_memory_desc_equal(&e->w, &e->stored_w))
-        return true;
-    if (dnnl_reorder_primitive_desc_create(&desc, &e->stored_w, engine, &e->w, engine, NULL) != dnnl_success)
-        return false;
+    if (dnnl_memory_desc_equal(&e->w, &e->stored_w)) return true;
+    if (dnnl_reorder_primitive_desc_create(&desc, &e->stored_w, engine, &e->w, engine, NULL) != dnnl_success) return false;
     bool good = dnnl_primitive_create(&e->reorder, desc) == dnnl_success;
     dnnl_primitive_desc_destroy(desc);
     return good;
 }
 
 /* Fills entry->primitive, or leaves it NULL where oneDNN has none. */
-static void entry_make(struct entry *e, dnnl_engine_t engine)
-{
+static void entry_make(struct entry *e, dnnl_engine_t engine) {
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_attr_t attributes = attributes_new(&e->key);
-    if (attributes == NULL)
-        return;
+    if (attributes == NULL) return;
     if (e->key.is_conv ? describe_conv(e, &desc, engine, attributes) : describe_linear(e, &desc, engine, attributes)) {
         e->w = *dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0);
         e->scratchpad = *dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0);
-        if (!entry_make_reorder(e, engine) || dnnl_primitive_create(&e->primitive, desc) != dnnl_success)
-            e->primitive = NULL;
+        if (!entry_make_reorder(e, engine) || dnnl_primitive_create(&e->primitive, desc) != dnnl_success) e->primitive = NULL;
         dnnl_primitive_desc_destroy(desc);
     }
     dnnl_primitive_attr_destroy(attributes);
 }
 
-static struct entry *entry_find(struct onednn *onednn, const struct key *key)
-{
+static struct entry *entry_find(struct onednn *onednn, const struct key *key) {
     for (int i = 0; i < PRIMITIVES; i++)
-        if (onednn->entries[i].used && memcmp(&onednn->entries[i].key, key, sizeof *key) == 0)
-            return &onednn->entries[i];
+        if (onednn->entries[i].used && memcmp(&onednn->entries[i].key, key, sizeof *key) == 0) return &onednn->entries[i];
     struct entry *entry = &onednn->entries[onednn->next];
     onednn->next = (onednn->next + 1) % PRIMITIVES;
     entry_clear(entry);
@@ -193,33 +193,28 @@ static struct entry *entry_find(struct onednn *onednn, const struct key *key)
 }
 
 /* Runs a primitive on `count` arguments given as descriptor and pointer. */
-static bool run(struct onednn *onednn, dnnl_primitive_t primitive, int count, const int *ids, const dnnl_memory_desc_t *const *descs, void *const *data)
-{
+static bool run(struct onednn *onednn, dnnl_primitive_t primitive, int count, const int *ids, const dnnl_memory_desc_t *const *descs,
+                void *const *data) {
     dnnl_exec_arg_t args[6];
     int made = 0;
     bool good = true;
     for (; made < count; made++) {
         args[made].arg = ids[made];
-        if (dnnl_memory_create(&args[made].memory, descs[made], onednn->engine, data[made]) != dnnl_success)
-            break;
+        if (dnnl_memory_create(&args[made].memory, descs[made], onednn->engine, data[made]) != dnnl_success) break;
     }
     good = made == count && dnnl_primitive_execute(primitive, onednn->stream, count, args) == dnnl_success &&
            dnnl_stream_wait(onednn->stream) == dnnl_success;
-    while (made > 0)
-        dnnl_memory_destroy(args[--made].memory);
+    while (made > 0) dnnl_memory_destroy(args[--made].memory);
     return good;
 }
 
 /* False if oneDNN does not compute this. */
-static bool call_run(struct onednn *onednn, const struct call *call)
-{
+static bool call_run(struct onednn *onednn, const struct call *call) {
     struct entry *e = entry_find(onednn, &call->key);
-    if (e->primitive == NULL)
-        return false;
+    if (e->primitive == NULL) return false;
     void *w = (void *)(uintptr_t)call->w, *scratchpad = NULL;
     size_t scratchpad_bytes = dnnl_memory_desc_get_size(&e->scratchpad);
-    if (scratchpad_bytes > 0 && (scratchpad = buffer_of(&onednn->scratchpad, scratchpad_bytes)) == NULL)
-        return false;
+    if (scratchpad_bytes > 0 && (scratchpad = buffer_of(&onednn->scratchpad, scratchpad_bytes)) == NULL) return false;
     if (e->reorder != NULL) {
         void *ordered = buffer_of(&onednn->weights, dnnl_memory_desc_get_size(&e->w));
         if (ordered == NULL || !run(onednn, e->reorder, 2, (int[]){DNNL_ARG_FROM, DNNL_ARG_TO},
@@ -242,31 +237,27 @@ static bool call_run(struct onednn *onednn, const struct call *call)
 }
 
 /* The same in F32, for processors without BF16 primitives. */
-static bool call_run_converted(struct onednn *onednn, const struct call *call, int64_t x_count, int64_t w_count, int64_t out_count)
-{
+static bool call_run_converted(struct onednn *onednn, const struct call *call, int64_t x_count, int64_t w_count, int64_t out_count) {
     struct call wide = *call;
     wide.key.dtype = DTYPE_F32;
     size_t x_bytes = ((size_t)x_count * 4 + 63) / 64 * 64, w_bytes = ((size_t)w_count * 4 + 63) / 64 * 64;
     char *memory = aligned_alloc(64, x_bytes + w_bytes + ((size_t)out_count * 4 + 63) / 64 * 64);
-    if (memory == NULL)
-        return false;
+    if (memory == NULL) return false;
     wide.x = memory;
     wide.w = memory + x_bytes;
     wide.out = memory + x_bytes + w_bytes;
     dtype_convert(memory, DTYPE_F32, call->x, DTYPE_BF16, (size_t)x_count);
     dtype_convert(memory + x_bytes, DTYPE_F32, call->w, DTYPE_BF16, (size_t)w_count);
-    if (call->key.has_residual)
-        dtype_convert(wide.out, DTYPE_F32, call->out, DTYPE_BF16, (size_t)out_count);
+    if (call->key.has_residual) dtype_convert(wide.out, DTYPE_F32, call->out, DTYPE_BF16, (size_t)out_count);
     bool good = call_run(onednn, &wide);
-    if (good)
-        dtype_convert(call->out, DTYPE_BF16, wide.out, DTYPE_F32, (size_t)out_count);
+    if (good) dtype_convert(call->out, DTYPE_BF16, wide.out, DTYPE_F32, (size_t)out_count);
     free(memory);
     return good;
 }
 
 /* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and when it runs. */
-static bool compute(struct cpu_backend *cpu, const struct call *call, const struct tensor *x, const struct tensor *w, const struct tensor *out)
-{
+static bool compute(struct cpu_backend *cpu, const struct call *call, const struct tensor *x, const struct tensor *w,
+                    const struct tensor *out) {
     int threads = omp_get_max_threads();
     omp_set_num_threads(cpu->base.threads);
     bool good = call_run(cpu->onednn, call);
@@ -276,9 +267,8 @@ static bool compute(struct cpu_backend *cpu, const struct call *call, const stru
     return good;
 }
 
-static tessera_status linear(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
-                             enum activation act, tessera_error *error)
-{
+static tessera_status linear(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *w,
+                             const struct tensor *bias, enum activation act, tessera_error *error) {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
     int64_t depth = x->shape[x->ndim - 1], columns = w->shape[0], rows = depth > 0 ? tensor_count(x) / depth : 0;
     assert(w->ndim == 2 && w->shape[1] == depth && out->shape[out->ndim - 1] == columns && tensor_count(out) == rows * columns);
@@ -288,14 +278,13 @@ static tessera_status linear(struct backend *backend, struct tensor *out, const 
     call.key.x[0] = rows, call.key.x[1] = depth, call.key.w[0] = columns;
     call.key.dtype = x->dtype, call.key.act = act, call.key.has_bias = bias != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
-    if (rows > 0 && columns > 0 && compute(cpu, &call, x, w, out))
-        return TESSERA_OK;
+    if (rows > 0 && columns > 0 && compute(cpu, &call, x, w, out)) return TESSERA_OK;
     return cpu->plain.linear(backend, out, x, w, bias, act, error);
 }
 
-static tessera_status conv2d(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
-                             const struct tensor *residual, struct conv2d_geometry geometry, tessera_error *error)
-{
+static tessera_status conv2d(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *w,
+                             const struct tensor *bias, const struct tensor *residual, struct conv2d_geometry geometry,
+                             tessera_error *error) {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
     assert(x->ndim == 4 && w->ndim == 4 && out->ndim == 4 && w->shape[3] == x->shape[3] && out->shape[3] == w->shape[0]);
     assert(out->dtype == x->dtype && w->dtype == x->dtype && (bias == NULL || bias->dtype == DTYPE_F32));
@@ -308,18 +297,14 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
     call.key.geometry = geometry, call.key.is_conv = true, call.key.dtype = x->dtype;
     call.key.has_bias = bias != NULL, call.key.has_residual = residual != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
-    if (residual != NULL)
-        memcpy(out->data, residual->data, tensor_bytes(out));
-    if (tensor_count(out) > 0 && compute(cpu, &call, x, w, out))
-        return TESSERA_OK;
+    if (residual != NULL) memcpy(out->data, residual->data, tensor_bytes(out));
+    if (tensor_count(out) > 0 && compute(cpu, &call, x, w, out)) return TESSERA_OK;
     return cpu->plain.conv2d(backend, out, x, w, bias, residual, geometry, error);
 }
 
-tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error)
-{
+tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error) {
     struct onednn *onednn = calloc(1, sizeof *onednn);
-    if (onednn == NULL)
-        return error_set(error, TESSERA_ERROR_MEMORY, "no memory for oneDNN's table of primitives");
+    if (onednn == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for oneDNN's table of primitives");
     backend->onednn = onednn;
     if (dnnl_engine_create(&onednn->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&onednn->stream, onednn->engine, dnnl_stream_default_flags) != dnnl_success)
@@ -329,16 +314,11 @@ tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error)
     return TESSERA_OK;
 }
 
-void onednn_close(struct onednn *onednn)
-{
-    if (onednn == NULL)
-        return;
-    for (int i = 0; i < PRIMITIVES; i++)
-        entry_clear(&onednn->entries[i]);
-    if (onednn->stream != NULL)
-        dnnl_stream_destroy(onednn->stream);
-    if (onednn->engine != NULL)
-        dnnl_engine_destroy(onednn->engine);
+void onednn_close(struct onednn *onednn) {
+    if (onednn == NULL) return;
+    for (int i = 0; i < PRIMITIVES; i++) entry_clear(&onednn->entries[i]);
+    if (onednn->stream != NULL) dnnl_stream_destroy(onednn->stream);
+    if (onednn->engine != NULL) dnnl_engine_destroy(onednn->engine);
     free(onednn->scratchpad.data);
     free(onednn->weights.data);
     free(onednn);
