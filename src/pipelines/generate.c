@@ -31,7 +31,8 @@ struct generation {
     struct prompt_states states;     /* row 0 the negative prompt's when guided */
     int64_t rows, columns, channels; /* of the latents */
     int64_t positions, count;        /* rows * columns; times channels */
-    int first_step;                  /* picture to picture skips the steps before */
+    int64_t patch_size;
+    int first_step; /* picture to picture skips the steps before */
     bool guided;
     float *noise;        /* [num_images, channels, rows, columns] as drawn */
     float *init_latents; /* [rows, columns, channels], or NULL */
@@ -61,7 +62,8 @@ static tessera_status check_request(const tessera_request *r, tessera_error *err
     return TESSERA_OK;
 }
 
-/* Opens denoiser and autoencoder and derives the latents' size. */
+/* Derives the latents' size from denoiser and autoencoder, and what the denoiser wants of the text. Where components do not stay open,
+ * neither is in memory while the text is encoded. */
 static tessera_status size_latents(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     struct component *transformer, *vae;
@@ -88,6 +90,11 @@ static tessera_status size_latents(struct generation *g, tessera_error *error) {
                          (long long)vae->autoencoder->latent_channels);
     g->positions = g->rows * g->columns;
     g->count = g->positions * g->channels;
+    g->patch_size = d->patch_size;
+    g->pipeline->text_channels = d->text_channels;
+    g->pipeline->pooled_channels = d->pooled_channels;
+    pipeline_done_with(g->pipeline, "transformer");
+    pipeline_done_with(g->pipeline, "vae");
     return TESSERA_OK;
 }
 
@@ -104,9 +111,7 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     const tessera_request *r = g->request;
     snprintf(path, sizeof path, "%s/scheduler", g->pipeline->folder);
     TRY(scheduler_open(path, r->scheduler, &g->scheduler, error));
-    struct component *transformer;
-    TRY(pipeline_component(g->pipeline, "transformer", &transformer, error));
-    int64_t patch = transformer->denoiser->patch_size;
+    int64_t patch = g->patch_size;
     float mu = g->scheduler->needs_mu ? scheduler_mu(g->scheduler, (g->rows / patch) * (g->columns / patch)) : 0.0f;
     TRY(scheduler_set_timesteps(g->scheduler, r->num_inference_steps, mu, error));
     if (r->init_image == NULL) return TESSERA_OK;

@@ -47,7 +47,8 @@ struct pipeline {
     bool vae_tiling, keep_components;
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
-    struct arena *arena; /* the request's */
+    struct arena *arena;                    /* the request's */
+    int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */
     tessera_request defaults;
 };
 

@@ -68,11 +68,6 @@ static tessera_status check_widths(struct pipeline *p, int64_t clip, int64_t t5,
 
 static tessera_status sd3_encode_prompts(struct pipeline *p, struct run *run, const char *const *prompts, int count,
                                          int max_sequence_length, struct prompt_states *states, tessera_error *error) {
-    struct component *denoiser;
-    TRY(pipeline_component(p, "transformer", &denoiser, error));
-    if (denoiser->denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s/transformer/config.json: not a denoiser", p->folder);
-    int64_t text_channels = denoiser->denoiser->text_channels, pooled_channels = denoiser->denoiser->pooled_channels;
-
     struct text_encoder_output l, g, t5 = {0};
     int clip_tokens, clip_g_tokens, t5_tokens = max_sequence_length;
     bool has_t5 = pipeline_has(p, "text_encoder_3");
@@ -81,11 +76,11 @@ static tessera_status sd3_encode_prompts(struct pipeline *p, struct run *run, co
     if (has_t5 && max_sequence_length > 0)
         TRY(encode_with(p, run, "text_encoder_3", "tokenizer_3", prompts, count, max_sequence_length, &t5, &t5_tokens, error));
     int64_t cl = l.penultimate.shape[2], cg = g.penultimate.shape[2], pl = l.pooled.shape[1], pg = g.pooled.shape[1];
-    TRY(check_widths(p, cl + cg, t5.last_hidden_state.data ? t5.last_hidden_state.shape[2] : 0, text_channels, pl + pg, pooled_channels,
-                     error));
+    TRY(check_widths(p, cl + cg, t5.last_hidden_state.data ? t5.last_hidden_state.shape[2] : 0, p->text_channels, pl + pg,
+                     p->pooled_channels, error));
 
-    states->text = run_tensor(run, DTYPE_F32, SHAPE(count, clip_tokens + t5_tokens, text_channels));
-    states->pooled = run_tensor(run, DTYPE_F32, SHAPE(count, 1, pooled_channels));
+    states->text = run_tensor(run, DTYPE_F32, SHAPE(count, clip_tokens + t5_tokens, p->text_channels));
+    states->pooled = run_tensor(run, DTYPE_F32, SHAPE(count, 1, p->pooled_channels));
     if (run_failed(run)) {
         if (error != NULL) *error = run->error;
         return run->error.status;
@@ -97,7 +92,7 @@ static tessera_status sd3_encode_prompts(struct pipeline *p, struct run *run, co
     struct tensor pooled_l = tensor_reshape(l.pooled, SHAPE(count, 1, pl)), pooled_g = tensor_reshape(g.pooled, SHAPE(count, 1, pg));
     place(&states->pooled, 0, 0, &pooled_l);
     place(&states->pooled, 0, pl, &pooled_g);
-    states->pooled = tensor_reshape(states->pooled, SHAPE(count, pooled_channels));
+    states->pooled = tensor_reshape(states->pooled, SHAPE(count, p->pooled_channels));
     return TESSERA_OK;
 }
 

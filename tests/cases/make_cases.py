@@ -93,7 +93,8 @@ def run_case(w, name, pipe, prompt, height, width, steps, seed, call, extra=None
     size = {} if inputs else dict(height=height, width=width)
     out = {}
     for key, kind in (("out.latents", "latent"), ("out.image", "pt")):
-        out[key] = pipe(prompt=prompt, num_inference_steps=steps, generator=gen(seed), output_type=kind, **size, **call, **(extra or {})).images.float()
+        out[key] = pipe(prompt=prompt, num_inference_steps=steps, generator=gen(seed), output_type=kind, **size, **call,
+                        **(extra or {})).images.float()
     key = "prompts" if isinstance(prompt, list) else "prompt"
     return w.case(name, "pipeline", {**(inputs or {}), **out}, atol=2e-3, rtol=2e-3, **{key: prompt}, height=height, width=width,
                   steps=steps, seed=seed, call=call, **(scalars or {}))
@@ -105,11 +106,13 @@ def image_to_image(w):
         if not w.wanted(name): continue
         height, width = 64, 96
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        picture = torch.stack([x * 255 // (width - 1), y * 255 // (height - 1), 128 + 127 * torch.sin(0.2 * (x + 2 * y))], -1).to(torch.uint8)
+        waves = 128 + 127 * torch.sin(0.2 * (x + 2 * y))
+        picture = torch.stack([x * 255 // (width - 1), y * 255 // (height - 1), waves], -1).to(torch.uint8)
         image = (picture.float() / 255).permute(2, 0, 1)[None]
         call = dict(strength=strength, guidance_scale=5.0, negative_prompt=NEGATIVE, max_sequence_length=24)
         run_case(w, name, sd3_pipeline(w, D.StableDiffusion3Img2ImgPipeline), PROMPT, height, width, steps, 11, call,
-                 extra=dict(image=image, height=height, width=width), inputs={"in.init_image": picture}, scalars=dict(model="../pipeline_sd3/model"))
+                 extra=dict(image=image, height=height, width=width), inputs={"in.init_image": picture},
+                 scalars=dict(model="../pipeline_sd3/model"))
 
 
 def batches(w):
@@ -141,7 +144,8 @@ def vaes(w):
     def vae():
         return D.AutoencoderKL.from_pretrained(w.path("vae_sd", "model"), torch_dtype=torch.float32).eval()
     g = gen(71)
-    image, tall, wide = torch.rand(1, 3, 192, 64, generator=g) * 2 - 1, torch.randn(1, 4, 48, 16, generator=g), torch.randn(1, 4, 24, 28, generator=g)
+    image = torch.rand(1, 3, 192, 64, generator=g) * 2 - 1
+    tall, wide = torch.randn(1, 4, 48, 16, generator=g), torch.randn(1, 4, 24, 28, generator=g)
     if w.wanted("vae_large"):
         v = vae()
         posterior = v.encode(image).latent_dist
@@ -161,8 +165,9 @@ def rename_keys(file, rename):
 def vae_old_attention(w):
     """Attention weights named as diffusers did before 0.15: query, key, value, proj_attn."""
     if not w.wanted("vae_old_attention"): return
-    v = lively(D.AutoencoderKL(in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
-                               block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4, latent_channels=4, sample_size=32), 72)
+    v = lively(D.AutoencoderKL(in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * 2, block_out_channels=[8, 16],
+                               up_block_types=["UpDecoderBlock2D"] * 2, layers_per_block=1, norm_num_groups=4, latent_channels=4,
+                               sample_size=32), 72)
     g = gen(73)
     image, latents = torch.rand(1, 3, 24, 32, generator=g) * 2 - 1, torch.randn(1, 4, 12, 16, generator=g)
     posterior = v.encode(image).latent_dist
