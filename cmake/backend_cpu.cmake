@@ -5,7 +5,7 @@ file(GLOB kernel_sources CONFIGURE_DEPENDS src/backend/cpu/kernels*.c)
 list(REMOVE_ITEM backend_sources ${kernel_sources})
 add_library(room_backend STATIC ${backend_sources})
 target_include_directories(room_backend PUBLIC include src)
-target_link_libraries(room_backend PUBLIC room_tensor DNNL::dnnl OpenMP::OpenMP_C)
+target_link_libraries(room_backend PUBLIC room_tensor ${DNNL_LIBRARY} OpenMP::OpenMP_C)
 
 function(tessera_kernels suffix)
   add_library(kernels_${suffix} OBJECT ${kernel_sources})
