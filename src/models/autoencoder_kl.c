@@ -17,12 +17,31 @@
 
 enum { MAX_BLOCKS = 8, MAX_RESNETS = 8 };
 
-static const float norm_eps = 1e-6f;  /* diffusers' resnet_eps and group norm of Encoder and Decoder */
+static const float norm_eps = 1e-6f; /* diffusers' resnet_eps and group norm of Encoder and Decoder */
 
-struct resnet { struct norm norm1, norm2; struct conv conv1, conv2, shortcut; };
-struct middle { struct resnet resnets[2]; struct norm norm; struct linear q, k, v, out; bool attention; };
-struct block { struct resnet resnets[MAX_RESNETS]; int count; struct conv resample; bool resamples; };
-struct half { struct conv conv_in, conv_out, quant; struct norm norm_out; struct block blocks[MAX_BLOCKS]; struct middle middle; bool has_quant; };
+struct resnet {
+    struct norm norm1, norm2;
+    struct conv conv1, conv2, shortcut;
+};
+struct middle {
+    struct resnet resnets[2];
+    struct norm norm;
+    struct linear q, k, v, out;
+    bool attention;
+};
+struct block {
+    struct resnet resnets[MAX_RESNETS];
+    int count;
+    struct conv resample;
+    bool resamples;
+};
+struct half {
+    struct conv conv_in, conv_out, quant;
+    struct norm norm_out;
+    struct block blocks[MAX_BLOCKS];
+    struct middle middle;
+    bool has_quant;
+};
 
 struct autoencoder_kl {
     struct autoencoder base;
@@ -33,28 +52,29 @@ struct autoencoder_kl {
 
 /* ---- Loading ---- */
 
-struct layout { int64_t channels[MAX_BLOCKS], resnets, latent, groups; int blocks; bool quant, post_quant, attention; };
+struct layout {
+    int64_t channels[MAX_BLOCKS], resnets, latent, groups;
+    int blocks;
+    bool quant, post_quant, attention;
+};
 
-static bool config_failed(struct loader *loader, tessera_status status)
-{
+static bool config_failed(struct loader *loader, tessera_status status) {
     if (status != TESSERA_OK && !load_failed(loader)) loader->error.status = status;
     return load_failed(loader);
 }
 
-static tessera_status check_channels(const struct json *json, const struct layout *l, tessera_error *error)
-{
+static tessera_status check_channels(const struct json *json, const struct layout *l, tessera_error *error) {
     if (l->blocks < 1) return error_set(error, TESSERA_ERROR_FORMAT, "%s: field block_out_channels is missing or empty", json_path(json));
     for (int i = 0; i < l->blocks; i++) {
         if (l->channels[i] % l->groups != 0) {
-            return error_set(error, TESSERA_ERROR_FORMAT, "%s: field block_out_channels: %lld is no multiple of norm_num_groups %lld", json_path(json),
-                             (long long)l->channels[i], (long long)l->groups);
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: field block_out_channels: %lld is no multiple of norm_num_groups %lld",
+                             json_path(json), (long long)l->channels[i], (long long)l->groups);
         }
     }
     return TESSERA_OK;
 }
 
-static tessera_status read_layout(const struct json *json, struct layout *l, struct autoencoder_kl *vae, tessera_error *error)
-{
+static tessera_status read_layout(const struct json *json, struct layout *l, struct autoencoder_kl *vae, tessera_error *error) {
     int64_t in, out;
     double scaling, shift;
     TRY(json_ints(json, "block_out_channels", 1, 1 << 16, l->channels, MAX_BLOCKS, &l->blocks, error));
@@ -69,10 +89,12 @@ static tessera_status read_layout(const struct json *json, struct layout *l, str
     TRY(json_bool(json, "mid_block_add_attention", true, &l->attention, error));
     TRY(json_double(json, "scaling_factor", 0.18215, &scaling, error));
     TRY(json_double(json, "shift_factor", 0.0, &shift, error));
-    if (in != 3 || out != 3) return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: fields in_channels and out_channels must be 3", json_path(json));
+    if (in != 3 || out != 3)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: fields in_channels and out_channels must be 3", json_path(json));
     if (!(isfinite(scaling) && scaling != 0.0 && isfinite(shift))) {
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field scaling_factor is %g and shift_factor %g; give finite ones, the first not 0",
-                         json_path(json), scaling, shift);
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: field scaling_factor is %g and shift_factor %g; give finite ones, the first not 0", json_path(json), scaling,
+                         shift);
     }
     TRY(check_channels(json, l, error));
     vae->base.scaling_factor = (float)scaling;
@@ -81,23 +103,23 @@ static tessera_status read_layout(const struct json *json, struct layout *l, str
 }
 
 /* Every block must be of the one type that is built. */
-static tessera_status check_types(const struct json *json, const char *field, const char *wanted, int count, tessera_error *error)
-{
+static tessera_status check_types(const struct json *json, const char *field, const char *wanted, int count, tessera_error *error) {
     const struct cJSON *list = json_find(json, field);
-    if (list == NULL) return count == 1 ? TESSERA_OK : error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s is missing", json_path(json), field);
+    if (list == NULL)
+        return count == 1 ? TESSERA_OK : error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s is missing", json_path(json), field);
     for (int i = 0; i < count; i++) {
         const char *type = cJSON_GetStringValue(cJSON_GetArrayItem(list, i));
-        if (type == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s must list %d block types", json_path(json), field, count);
+        if (type == NULL)
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s must list %d block types", json_path(json), field, count);
         if (strcmp(type, wanted) != 0) {
-            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field %s: block type \"%s\" is not supported, only %s is", json_path(json), field, type,
-                             wanted);
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field %s: block type \"%s\" is not supported, only %s is",
+                             json_path(json), field, type, wanted);
         }
     }
     return TESSERA_OK;
 }
 
-static struct resnet load_resnet(struct loader *loader, int64_t in, int64_t out, const char *name)
-{
+static struct resnet load_resnet(struct loader *loader, int64_t in, int64_t out, const char *name) {
     struct resnet r = {0};
     r.norm1 = load_norm(loader, NORM_LAYER, in, norm_eps, true, "%s.norm1", name);
     r.conv1 = load_conv(loader, in, out, 3, "%s.conv1", name);
@@ -108,10 +130,10 @@ static struct resnet load_resnet(struct loader *loader, int64_t in, int64_t out,
 }
 
 /* A projection of the attention under its new or its old name, stored as a matrix or as a 1x1 convolution. */
-static struct linear load_projection(struct loader *loader, int64_t channels, const char *part, const char *name, const char *old_name)
-{
+static struct linear load_projection(struct loader *loader, int64_t channels, const char *part, const char *name, const char *old_name) {
     char base[128];
-    snprintf(base, sizeof base, "%s.mid_block.attentions.0.%s", part, load_has(loader, "%s.mid_block.attentions.0.%s.weight", part, name) ? name : old_name);
+    snprintf(base, sizeof base, "%s.mid_block.attentions.0.%s", part,
+             load_has(loader, "%s.mid_block.attentions.0.%s.weight", part, name) ? name : old_name);
     char full[384];
     snprintf(full, sizeof full, "%s%s.weight", loader->prefix, base);
     struct tensor stored;
@@ -124,8 +146,7 @@ static struct linear load_projection(struct loader *loader, int64_t channels, co
     return layer;
 }
 
-static struct middle load_middle(struct loader *loader, const struct layout *l, const char *part)
-{
+static struct middle load_middle(struct loader *loader, const struct layout *l, const char *part) {
     struct middle m = {.attention = l->attention};
     int64_t channels = l->channels[l->blocks - 1];
     char name[96];
@@ -143,8 +164,7 @@ static struct middle load_middle(struct loader *loader, const struct layout *l, 
 }
 
 /* `side` is "encoder.down" or "decoder.up". */
-static struct block load_block(struct loader *loader, int64_t in, int64_t out, int index, int resnets, bool resamples, const char *side)
-{
+static struct block load_block(struct loader *loader, int64_t in, int64_t out, int index, int resnets, bool resamples, const char *side) {
     struct block b = {.count = resnets, .resamples = resamples};
     char name[96];
     for (int i = 0; i < resnets; i++) {
@@ -155,8 +175,7 @@ static struct block load_block(struct loader *loader, int64_t in, int64_t out, i
     return b;
 }
 
-static void load_encoder(struct loader *loader, const struct layout *l, struct half *e)
-{
+static void load_encoder(struct loader *loader, const struct layout *l, struct half *e) {
     int last = l->blocks - 1;
     e->conv_in = load_conv(loader, 3, l->channels[0], 3, "encoder.conv_in");
     for (int i = 0; i <= last; i++) {
@@ -169,22 +188,21 @@ static void load_encoder(struct loader *loader, const struct layout *l, struct h
     if (l->quant) e->quant = load_conv(loader, 2 * l->latent, 2 * l->latent, 1, "quant_conv");
 }
 
-static void load_decoder(struct loader *loader, const struct layout *l, struct half *d)
-{
+static void load_decoder(struct loader *loader, const struct layout *l, struct half *d) {
     int last = l->blocks - 1;
     d->has_quant = l->post_quant;
     if (l->post_quant) d->quant = load_conv(loader, l->latent, l->latent, 1, "post_quant_conv");
     d->conv_in = load_conv(loader, l->latent, l->channels[last], 3, "decoder.conv_in");
     d->middle = load_middle(loader, l, "decoder");
     for (int i = 0; i <= last; i++) {
-        d->blocks[i] = load_block(loader, l->channels[i > 0 ? last - i + 1 : last], l->channels[last - i], i, (int)l->resnets + 1, i < last, "decoder.up");
+        d->blocks[i] = load_block(loader, l->channels[i > 0 ? last - i + 1 : last], l->channels[last - i], i, (int)l->resnets + 1, i < last,
+                                  "decoder.up");
     }
     d->norm_out = load_norm(loader, NORM_LAYER, l->channels[0], norm_eps, true, "decoder.conv_norm_out");
     d->conv_out = load_conv(loader, l->channels[0], 3, 3, "decoder.conv_out");
 }
 
-struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader *loader)
-{
+struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader *loader) {
     struct autoencoder_kl *vae = arena_alloc(loader->arena, sizeof *vae);
     struct layout l = {0};
     if (vae == NULL) {
@@ -209,28 +227,28 @@ struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader
 
 static const struct conv2d_geometry same3 = {1, 1, 1, 1, 1};
 
-static struct tensor convolve(struct run *run, size_t scope, const struct conv *conv, struct tensor x, struct conv2d_geometry g, bool upsample)
-{
+static struct tensor convolve(struct run *run, size_t scope, const struct conv *conv, struct tensor x, struct conv2d_geometry g,
+                              bool upsample) {
     struct autoencoder_stage stage = {.conv = conv, .geometry = g, .upsample = upsample};
     return run_leave(run, scope, autoencoder_stage_run(run, &stage, x));
 }
 
-static struct tensor resnet(struct run *run, size_t scope, const struct resnet *r, int groups, struct tensor x)
-{
+static struct tensor resnet(struct run *run, size_t scope, const struct resnet *r, int groups, struct tensor x) {
     struct autoencoder_stage first = {.norm = &r->norm1, .groups = groups, .conv = &r->conv1, .geometry = same3};
-    struct autoencoder_stage second = {.norm = &r->norm2, .groups = groups, .conv = &r->conv2, .geometry = same3, .residual = &x, .in_place = true};
+    struct autoencoder_stage second = {
+        .norm = &r->norm2, .groups = groups, .conv = &r->conv2, .geometry = same3, .residual = &x, .in_place = true};
     if (r->shortcut.weight.data != NULL) second.shortcut = &r->shortcut;
     struct tensor h = autoencoder_stage_run(run, &first, x);
     return run_leave(run, scope, autoencoder_stage_run(run, &second, h));
 }
 
 /* One head as wide as the map: [B, H, W, C] as B sequences of H * W tokens. */
-static struct tensor attend(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x)
-{
+static struct tensor attend(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x) {
     struct tensor h = nn_group_norm(run, &m->norm, groups, x, ACTIVATION_NONE);
     if (run_failed(run)) return h;
     int64_t tokens = x.shape[1] * x.shape[2], channels = x.shape[3];
-    struct tensor q = nn_linear(run, &m->q, h, ACTIVATION_NONE), k = nn_linear(run, &m->k, h, ACTIVATION_NONE), v = nn_linear(run, &m->v, h, ACTIVATION_NONE);
+    struct tensor q = nn_linear(run, &m->q, h, ACTIVATION_NONE), k = nn_linear(run, &m->k, h, ACTIVATION_NONE),
+                  v = nn_linear(run, &m->v, h, ACTIVATION_NONE);
     q = nn_reshape(q, SHAPE(x.shape[0], tokens, 1, channels));
     k = nn_reshape(k, SHAPE(x.shape[0], tokens, 1, channels));
     v = nn_reshape(v, SHAPE(x.shape[0], tokens, 1, channels));
@@ -239,25 +257,23 @@ static struct tensor attend(struct run *run, size_t scope, const struct middle *
     return run_leave(run, scope, nn_add(run, x, h));
 }
 
-static struct tensor middle(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x)
-{
+static struct tensor middle(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x) {
     x = resnet(run, scope, &m->resnets[0], groups, x);
     if (m->attention) x = attend(run, scope, m, groups, x);
     return resnet(run, scope, &m->resnets[1], groups, x);
 }
 
-static struct tensor finish(struct run *run, size_t scope, const struct half *half, int groups, struct tensor x)
-{
+static struct tensor finish(struct run *run, size_t scope, const struct half *half, int groups, struct tensor x) {
     struct autoencoder_stage stage = {.norm = &half->norm_out, .groups = groups, .conv = &half->conv_out, .geometry = same3};
     return run_leave(run, scope, autoencoder_stage_run(run, &stage, x));
 }
 
-struct tensor autoencoder_kl_encode(const struct autoencoder *base, struct run *run, struct tensor image)
-{
+struct tensor autoencoder_kl_encode(const struct autoencoder *base, struct run *run, struct tensor image) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     const struct half *e = &vae->encoder;
     const struct conv2d_geometry halve = {.stride = 2, .pad_bottom = 1, .pad_right = 1};
-    if (!base->has_encoder) return run_checked(run, error_set(&run->error, TESSERA_ERROR_UNSUPPORTED, "this autoencoder's file holds no encoder"), image);
+    if (!base->has_encoder)
+        return run_checked(run, error_set(&run->error, TESSERA_ERROR_UNSUPPORTED, "this autoencoder's file holds no encoder"), image);
     size_t scope = run_enter(run);
     struct tensor x = convolve(run, scope, &e->conv_in, nn_cast(run, image, run->dtype), same3, false);
     for (int i = 0; i < vae->blocks; i++) {
@@ -278,8 +294,7 @@ struct tensor autoencoder_kl_encode(const struct autoencoder *base, struct run *
     return x;
 }
 
-struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *run, struct tensor z)
-{
+struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *run, struct tensor z) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     const struct half *d = &vae->decoder;
     size_t scope = run_enter(run);
@@ -298,8 +313,7 @@ struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *
 /* ---- Tiles ---- */
 
 /* The first `extent` rows of b become a mixture of a's last and b's own: diffusers' blend_v and, by columns, blend_h. */
-static void blend(const struct tensor *a, struct tensor *b, bool columns, int64_t extent)
-{
+static void blend(const struct tensor *a, struct tensor *b, bool columns, int64_t extent) {
     int axis = columns ? 2 : 1;
     if (extent > a->shape[axis]) extent = a->shape[axis];
     if (extent > b->shape[axis]) extent = b->shape[axis];
@@ -316,8 +330,8 @@ static void blend(const struct tensor *a, struct tensor *b, bool columns, int64_
 }
 
 /* Decodes latent rows top .. and columns left .. of picture b, at most `side` of each. */
-static struct tensor decode_tile(const struct autoencoder *base, struct run *run, struct tensor z, int64_t b, int64_t top, int64_t left, int64_t side)
-{
+static struct tensor decode_tile(const struct autoencoder *base, struct run *run, struct tensor z, int64_t b, int64_t top, int64_t left,
+                                 int64_t side) {
     int64_t rows = z.shape[1] - top < side ? z.shape[1] - top : side, columns = z.shape[2] - left < side ? z.shape[2] - left : side;
     size_t scope = run_enter(run);
     struct tensor tile = run_tensor(run, DTYPE_F32, SHAPE(1, rows, columns, z.shape[3]));
@@ -330,8 +344,7 @@ static struct tensor decode_tile(const struct autoencoder *base, struct run *run
 }
 
 /* Rows and columns of a tile below `limit` go to (top, left) of picture b. */
-static void place_tile(struct tensor *picture, int64_t b, const struct tensor *tile, int64_t top, int64_t left, int64_t limit)
-{
+static void place_tile(struct tensor *picture, int64_t b, const struct tensor *tile, int64_t top, int64_t left, int64_t limit) {
     int64_t rows = tile->shape[1] < limit ? tile->shape[1] : limit, columns = tile->shape[2] < limit ? tile->shape[2] : limit;
     for (int64_t r = 0; r < rows; r++) {
         float *to = (float *)picture->data + ((b * picture->shape[1] + top + r) * picture->shape[2] + left) * 3;
@@ -340,8 +353,8 @@ static void place_tile(struct tensor *picture, int64_t b, const struct tensor *t
 }
 
 /* One picture; all its decoded tiles are held, beside the picture. */
-static void decode_tiles(const struct autoencoder *base, struct run *run, struct tensor z, struct tensor *picture, int64_t b, int64_t side)
-{
+static void decode_tiles(const struct autoencoder *base, struct run *run, struct tensor z, struct tensor *picture, int64_t b,
+                         int64_t side) {
     int64_t step = side * 3 / 4, pixels = side * base->scale, extent = pixels / 4, limit = pixels - extent;
     int64_t across = (z.shape[2] + step - 1) / step;
     struct tensor *above = NULL;
@@ -362,15 +375,17 @@ static void decode_tiles(const struct autoencoder *base, struct run *run, struct
     arena_release(run->arena, scope);
 }
 
-struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z)
-{
+struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     int64_t side = vae->sample_size / base->scale;
     if (run_failed(run)) return (struct tensor){0};
     if (z.shape[1] <= side && z.shape[2] <= side) return autoencoder_kl_decode(base, run, z);
     if (side < 4 || side % 4 != 0) {
-        return run_checked(run, error_set(&run->error, TESSERA_ERROR_UNSUPPORTED, "tiles of sample_size %lld have sides of %lld latents; a multiple of 4 is needed",
-                                          (long long)vae->sample_size, (long long)side), z);
+        return run_checked(run,
+                           error_set(&run->error, TESSERA_ERROR_UNSUPPORTED,
+                                     "tiles of sample_size %lld have sides of %lld latents; a multiple of 4 is needed",
+                                     (long long)vae->sample_size, (long long)side),
+                           z);
     }
     struct tensor picture = run_tensor(run, DTYPE_F32, SHAPE(z.shape[0], z.shape[1] * base->scale, z.shape[2] * base->scale, 3));
     for (int64_t b = 0; b < z.shape[0] && !run_failed(run); b++) decode_tiles(base, run, z, &picture, b, side);

@@ -1,9 +1,15 @@
 /* AutoencoderKL: pictures to latents and back (Rombach et al. 2022; diffusers' AutoencoderKL).
  *
  * Feature maps larger than run->strip_bytes are computed in strips of rows, layer by layer, with the same result up to rounding
- * (models/autoencoder_stage.h): beside a layer's input and output maps only strips of about that size are held, so a decode holds at
- * most two maps of the widest full-resolution block (height x width x channels) and a few strips. Encoder and decoder blocks are
- * DownEncoderBlock2D and UpDecoderBlock2D; every other type is refused. Activations have the run's type, moments and pictures are F32. */
+ * (models/autoencoder_stage.h). At its peak a pass holds a resnet's input and its output, both at full resolution (height x width x
+ * channels), and two or three strips of about strip_bytes, of at least one row and its neighbours:
+ *
+ *     decode   1.5 times the upsampled map, where the last block halves the channels (as published models do); 2 where it does not
+ *     encode   2 maps of the first block
+ *
+ * A map no larger than strip_bytes is one strip. The middle's attention holds six maps of the latent's size. Encoder and decoder
+ * blocks are DownEncoderBlock2D and UpDecoderBlock2D; every other type is refused. Activations have the run's type, moments and
+ * pictures are F32. */
 #ifndef TESSERA_MODELS_AUTOENCODER_KL_H
 #define TESSERA_MODELS_AUTOENCODER_KL_H
 
@@ -11,8 +17,8 @@
 #include "nn/load.h"
 
 struct autoencoder {
-    int64_t latent_channels, scale;        /* picture side / latent side */
-    float scaling_factor, shift_factor;    /* latents = (z - shift) * scaling */
+    int64_t latent_channels, scale;     /* picture side / latent side */
+    float scaling_factor, shift_factor; /* latents = (z - shift) * scaling */
     bool has_encoder;
 };
 

@@ -5,8 +5,7 @@
 #include <string.h>
 
 /* Rows first .. first + count of picture b of x, as [1, count, W, C]. */
-static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t count)
-{
+static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t count) {
     size_t row = (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype);
     x.data = (char *)x.data + (size_t)(b * x.shape[1] + first) * row;
     x.shape[0] = 1;
@@ -14,16 +13,14 @@ static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t 
     return x;
 }
 
-static int64_t strip_rows(const struct run *run, int64_t rows, size_t row_bytes)
-{
+static int64_t strip_rows(const struct run *run, int64_t rows, size_t row_bytes) {
     int64_t fit = (int64_t)(run->strip_bytes / (row_bytes > 0 ? row_bytes : 1));
     if (run->strip_bytes == 0 || fit > rows) return rows;
     return fit > 0 ? fit : 1;
 }
 
 /* stats (mean, variance) of `seen` rows become those of seen + more rows. */
-static void merge_stats(float *stats, const float *part, int groups, double seen, double more)
-{
+static void merge_stats(float *stats, const float *part, int groups, double seen, double more) {
     for (int g = 0; g < groups; g++) {
         double distance = (double)part[2 * g] - stats[2 * g], share = more / (seen + more);
         double variance = stats[2 * g + 1] * (1.0 - share) + part[2 * g + 1] * share + distance * distance * share * (1.0 - share);
@@ -32,8 +29,7 @@ static void merge_stats(float *stats, const float *part, int groups, double seen
     }
 }
 
-static struct tensor picture_stats(struct run *run, int groups, struct tensor x, int64_t b)
-{
+static struct tensor picture_stats(struct run *run, int groups, struct tensor x, int64_t b) {
     struct tensor stats = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2)), part = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2));
     if (run_failed(run)) return stats;
     int64_t rows = x.shape[1], step = strip_rows(run, rows, (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype));
@@ -50,14 +46,13 @@ static struct tensor picture_stats(struct run *run, int groups, struct tensor x,
 struct passage {
     const struct autoencoder_stage *stage;
     struct tensor x, out, stats;
-    struct tensor carry;  /* in place: the normalised row before the next strip, whose place is already overwritten */
-    bool carried;         /* the first row of the strip is `carry` */
+    struct tensor carry; /* in place: the normalised row before the next strip, whose place is already overwritten */
+    bool carried;        /* the first row of the strip is `carry` */
     int64_t b;
 };
 
 /* Rows first .. first + count of x, normalised. */
-static struct tensor normalised(struct run *run, const struct passage *p, int64_t first, int64_t count)
-{
+static struct tensor normalised(struct run *run, const struct passage *p, int64_t first, int64_t count) {
     const struct norm *norm = p->stage->norm;
     struct tensor from = rows_of(p->x, p->b, first, count);
     if (norm == NULL) return from;
@@ -73,8 +68,7 @@ static struct tensor normalised(struct run *run, const struct passage *p, int64_
 }
 
 /* What the convolution reads for output rows r0 .. r1 - 1; sets the padding that remains. */
-static struct tensor strip_input(struct run *run, struct passage *p, int64_t r0, int64_t r1, struct conv2d_geometry *g)
-{
+static struct tensor strip_input(struct run *run, struct passage *p, int64_t r0, int64_t r1, struct conv2d_geometry *g) {
     const struct autoencoder_stage *stage = p->stage;
     int64_t height = p->x.shape[1] * (stage->upsample ? 2 : 1), kernel = stage->conv->weight.shape[1];
     int64_t first = r0 * g->stride - g->pad_top, end = (r1 - 1) * g->stride - g->pad_top + kernel;
@@ -100,16 +94,14 @@ static struct tensor strip_input(struct run *run, struct passage *p, int64_t r0,
 }
 
 static void convolve(struct run *run, struct tensor *out, const struct tensor *x, const struct conv *conv, const struct tensor *residual,
-                     struct conv2d_geometry g)
-{
+                     struct conv2d_geometry g) {
     if (run_failed(run)) return;
     const int64_t *w = conv->weight.shape;
     run->operations += 2.0 * (double)tensor_count(out) * (double)(w[1] * w[2] * w[3]);
     run_checked(run, run->backend->ops->conv2d(run->backend, out, x, &conv->weight, &conv->bias, residual, g, &run->error), *out);
 }
 
-static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1)
-{
+static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1) {
     const struct autoencoder_stage *stage = p->stage;
     size_t scope = run_enter(run);
     struct conv2d_geometry g = stage->geometry;
@@ -126,8 +118,7 @@ static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1
     arena_release(run->arena, scope);
 }
 
-struct tensor autoencoder_stage_run(struct run *run, const struct autoencoder_stage *stage, struct tensor x)
-{
+struct tensor autoencoder_stage_run(struct run *run, const struct autoencoder_stage *stage, struct tensor x) {
     if (run_failed(run)) return (struct tensor){0};
     const int64_t *w = stage->conv->weight.shape;
     struct conv2d_geometry g = stage->geometry;

@@ -13,14 +13,14 @@
 #include "nn/layers.h"
 
 struct autoencoder_stage {
-    const struct norm *norm;          /* NULL: none, and no SiLU */
+    const struct norm *norm; /* NULL: none, and no SiLU */
     int groups;
     bool upsample;
     const struct conv *conv;
     struct conv2d_geometry geometry;
-    const struct tensor *residual;    /* [B, H', W', R] or NULL */
-    const struct conv *shortcut;      /* 1x1 from R to the output's channels, applied to the residual; or NULL */
-    bool in_place;                    /* write over x: 3x3, stride 1, as many channels out as in, with a norm */
+    const struct tensor *residual; /* [B, H', W', R] or NULL */
+    const struct conv *shortcut;   /* 1x1 from R to the output's channels, applied to the residual; or NULL */
+    bool in_place;                 /* write over x: 3x3, stride 1, as many channels out as in, with a norm */
 };
 
 /* x [B, H, W, C] -> [B, H', W', O] in the run's arena, or in x's memory. */

@@ -34,7 +34,9 @@ struct generation {
     int64_t patch_size;
     int first_step; /* picture to picture skips the steps before */
     bool guided;
-    float *noise;        /* [num_images, channels, rows, columns] as drawn */
+    struct random_generator generator; /* after the pictures' noise is drawn, where each picture's fresh noise begins */
+    float *noise;                      /* [num_images, channels, rows, columns] as drawn */
+    float *fresh_noise;  /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
     float *init_latents; /* [rows, columns, channels], or NULL */
 };
 
@@ -111,6 +113,9 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     const tessera_request *r = g->request;
     snprintf(path, sizeof path, "%s/scheduler", g->pipeline->folder);
     TRY(scheduler_open(path, r->scheduler, &g->scheduler, error));
+    if (g->scheduler->class->flow_matching != g->pipeline->class->flow_matching)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s is not for this model, which was %strained by flow matching",
+                         g->pipeline->folder, g->scheduler->class->name, g->pipeline->class->flow_matching ? "" : "not ");
     int64_t patch = g->patch_size;
     float mu = g->scheduler->needs_mu ? scheduler_mu(g->scheduler, (g->rows / patch) * (g->columns / patch)) : 0.0f;
     TRY(scheduler_set_timesteps(g->scheduler, r->num_inference_steps, mu, error));
@@ -182,7 +187,9 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
     if (g->noise == NULL)
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the noise of %d pictures", g->request->num_images);
     random_normal(generator, g->noise, total);
-    return TESSERA_OK;
+    if (!g->scheduler->wants_noise) return TESSERA_OK;
+    g->fresh_noise = malloc((total + (size_t)g->count) * sizeof(float));
+    return g->fresh_noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
 }
 
 /* The denoiser's prediction for sample x, guided: into out [count]. */
@@ -207,23 +214,43 @@ static tessera_status predict(struct generation *g, const struct denoiser *d, in
     return TESSERA_OK;
 }
 
+/* What a stochastic sampler adds in one step to picture `index`: as torch does, drawn for all pictures at once, though only one is worked
+ * on. NULL if the sampler wants none. */
+static const float *draw_fresh_noise(struct generation *g, struct random_generator *generator, int index) {
+    if (g->fresh_noise == NULL) return NULL;
+    size_t total = (size_t)g->count * (size_t)g->request->num_images;
+    random_normal(generator, g->fresh_noise, total);
+    layout_channels_last(g->fresh_noise + total, g->fresh_noise + (size_t)index * g->count, g->channels, g->positions);
+    return g->fresh_noise + total;
+}
+
+/* From x, noised as the first step wants it, to latents. */
+static tessera_status take_steps(struct generation *g, int index, float *x, float *prediction, struct scheduler_state *state,
+                                 tessera_error *error) {
+    int made = index - g->request->first_image, steps = g->scheduler->num_steps - g->first_step;
+    struct random_generator generator = g->generator;
+    struct component *component;
+    TRY(pipeline_component(g->pipeline, "transformer", &component, error));
+    for (int i = 0; i < steps; i++) {
+        TRY(report(g, TESSERA_PHASE_DENOISE, made * steps + i, g->image->count * steps, error));
+        TRY(predict(g, component->denoiser, g->first_step + i, x, prediction, error));
+        scheduler_step(g->scheduler, state, g->first_step + i, x, prediction, draw_fresh_noise(g, &generator, index), (size_t)g->count);
+    }
+    return report(g, TESSERA_PHASE_DENOISE, (made + 1) * steps, g->image->count * steps, error);
+}
+
 /* Latents of picture `index` into x. */
 static tessera_status denoise(struct generation *g, int index, float *x, float *prediction, tessera_error *error) {
-    int made = index - g->request->first_image, steps = g->scheduler->num_steps - g->first_step;
-    struct component *component;
-    struct scheduler_state state = {0};
-    TRY(pipeline_component(g->pipeline, "transformer", &component, error));
+    struct scheduler_state state;
     layout_channels_last(prediction, g->noise + (size_t)index * g->count, g->channels, g->positions);
     if (g->init_latents != NULL)
         g->scheduler->class->add_noise(g->scheduler, g->first_step, x, g->init_latents, prediction, (size_t)g->count);
     else
         for (int64_t i = 0; i < g->count; i++) x[i] = prediction[i] * g->scheduler->init_noise_sigma;
-    for (int i = 0; i < steps; i++) {
-        TRY(report(g, TESSERA_PHASE_DENOISE, made * steps + i, g->image->count * steps, error));
-        TRY(predict(g, component->denoiser, g->first_step + i, x, prediction, error));
-        scheduler_step(g->scheduler, &state, g->first_step + i, x, prediction, NULL, (size_t)g->count);
-    }
-    return report(g, TESSERA_PHASE_DENOISE, (made + 1) * steps, g->image->count * steps, error);
+    TRY(scheduler_state_init(g->scheduler, (size_t)g->count, &state, error));
+    tessera_status status = take_steps(g, index, x, prediction, &state, error);
+    scheduler_state_free(&state);
+    return status;
 }
 
 static void store_pixels(float *out, uint8_t *bytes, const float *picture, int64_t count) {
@@ -290,15 +317,14 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
 }
 
 static tessera_status generate(struct generation *g, tessera_error *error) {
-    struct random_generator generator;
     TRY(check_request(g->request, error));
     TRY(size_latents(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
     TRY(encode_text(g, error));
-    random_seed(&generator, g->request->seed);
-    if (g->request->init_image != NULL) TRY(encode_init_image(g, &generator, error));
-    TRY(draw_noise(g, &generator, error));
+    random_seed(&g->generator, g->request->seed);
+    if (g->request->init_image != NULL) TRY(encode_init_image(g, &g->generator, error));
+    TRY(draw_noise(g, &g->generator, error));
     return make_pictures(g, error);
 }
 
@@ -309,6 +335,7 @@ tessera_status pipeline_generate(struct pipeline *p, const tessera_request *requ
     arena_trim(p->arena, 0);
     scheduler_free(g.scheduler);
     free(g.noise);
+    free(g.fresh_noise);
     free(g.init_latents);
     if (status != TESSERA_OK) tessera_image_free(image);
     return status;

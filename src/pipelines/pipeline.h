@@ -25,6 +25,7 @@ struct pipeline_class {
     const char *name; /* model_index.json's _class_name */
     int num_inference_steps, max_sequence_length;
     float guidance_scale; /* diffusers' defaults */
+    bool flow_matching;   /* what the denoiser was trained to predict: as scheduler_class has it */
     /* The states of `count` prompts, in run->arena. */
     tessera_status (*encode_prompts)(struct pipeline *, struct run *, const char *const *prompts, int count, int max_sequence_length,
                                      struct prompt_states *, tessera_error *);

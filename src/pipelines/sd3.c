@@ -101,5 +101,6 @@ const struct pipeline_class stable_diffusion_3_class = {
     .num_inference_steps = 28,
     .max_sequence_length = 256,
     .guidance_scale = 7.0f,
+    .flow_matching = true,
     .encode_prompts = sd3_encode_prompts,
 };

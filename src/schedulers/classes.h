@@ -5,5 +5,13 @@
 #include "schedulers/scheduler.h"
 
 extern const struct scheduler_class flow_match_euler_class;
+extern const struct scheduler_class ddim_class;
+extern const struct scheduler_class ddpm_class;
+extern const struct scheduler_class pndm_class;
+extern const struct scheduler_class euler_class;
+extern const struct scheduler_class euler_ancestral_class;
+extern const struct scheduler_class dpm_solver_multistep_class;
+extern const struct scheduler_class unipc_multistep_class;
+extern const struct scheduler_class lcm_class;
 
 #endif

@@ -16,15 +16,14 @@
 enum spacing { SPACING_SHIFTED, SPACING_KARRAS, SPACING_EXPONENTIAL };
 
 struct flow_match_euler {
-    double shift, shift_terminal;  /* shift_terminal 0: none */
+    double shift, shift_terminal; /* shift_terminal 0: none */
     double base_shift, max_shift;
     int64_t base_image_seq_len, max_image_seq_len;
     bool dynamic, linear_time_shift;
     enum spacing spacing;
 };
 
-static tessera_status refuse(const struct json *json, const char *field, tessera_error *error)
-{
+static tessera_status refuse(const struct json *json, const char *field, tessera_error *error) {
     bool set;
     TRY(json_bool(json, field, false, &set, error));
     if (!set) return TESSERA_OK;
@@ -32,27 +31,26 @@ static tessera_status refuse(const struct json *json, const char *field, tessera
                      json_path(json), field);
 }
 
-static tessera_status configure_spacing(struct flow_match_euler *flow, const struct json *json, tessera_error *error)
-{
+static tessera_status configure_spacing(struct flow_match_euler *flow, const struct json *json, tessera_error *error) {
     bool karras, exponential;
     TRY(json_bool(json, "use_karras_sigmas", false, &karras, error));
     TRY(json_bool(json, "use_exponential_sigmas", false, &exponential, error));
     if (karras && exponential) {
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: fields use_karras_sigmas and use_exponential_sigmas exclude each other; set one to false",
-                         json_path(json));
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: fields use_karras_sigmas and use_exponential_sigmas exclude each other; set one to false", json_path(json));
     }
     flow->spacing = karras ? SPACING_KARRAS : exponential ? SPACING_EXPONENTIAL : SPACING_SHIFTED;
     return TESSERA_OK;
 }
 
-static tessera_status configure_dynamic(struct flow_match_euler *flow, const struct json *json, tessera_error *error)
-{
+static tessera_status configure_dynamic(struct flow_match_euler *flow, const struct json *json, tessera_error *error) {
     const char *type;
     TRY(json_bool(json, "use_dynamic_shifting", false, &flow->dynamic, error));
     TRY(json_string(json, "time_shift_type", "exponential", &type, error));
     flow->linear_time_shift = strcmp(type, "linear") == 0;
     if (!flow->linear_time_shift && strcmp(type, "exponential") != 0) {
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field time_shift_type is \"%s\"; it must be exponential or linear", json_path(json), type);
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field time_shift_type is \"%s\"; it must be exponential or linear",
+                         json_path(json), type);
     }
     TRY(json_double(json, "base_shift", 0.5, &flow->base_shift, error));
     TRY(json_double(json, "max_shift", 1.15, &flow->max_shift, error));
@@ -64,8 +62,7 @@ static tessera_status configure_dynamic(struct flow_match_euler *flow, const str
     return TESSERA_OK;
 }
 
-static tessera_status configure(struct scheduler *scheduler, const struct json *json, tessera_error *error)
-{
+static tessera_status configure(struct scheduler *scheduler, const struct json *json, tessera_error *error) {
     struct flow_match_euler *flow = calloc(1, sizeof *flow);
     if (flow == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", json_path(json));
     scheduler->config = flow;
@@ -88,20 +85,17 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
 }
 
 /* Equation 23 of Esser et al. */
-static double shifted(double shift, double sigma)
-{
+static double shifted(double shift, double sigma) {
     return shift * sigma / (1.0 + (shift - 1.0) * sigma);
 }
 
-static double time_shifted(const struct flow_match_euler *flow, double mu, double sigma)
-{
+static double time_shifted(const struct flow_match_euler *flow, double mu, double sigma) {
     double m = flow->linear_time_shift ? mu : exp(mu);
     return m / (m + (1.0 / sigma - 1.0));
 }
 
 /* Where the line of sigmas starts and ends before shifting. */
-static void line_ends(const struct scheduler *scheduler, int num_steps, double *first, double *last)
-{
+static void line_ends(const struct scheduler *scheduler, int num_steps, double *first, double *last) {
     const struct flow_match_euler *flow = scheduler->config;
     *first = 1.0;
     if (scheduler->sigmas_from_steps) {
@@ -113,25 +107,23 @@ static void line_ends(const struct scheduler *scheduler, int num_steps, double *
 }
 
 /* numpy.linspace(first, last, count)[i]; a single point is the first. */
-static double line_at(double first, double last, int count, int i)
-{
+static double line_at(double first, double last, int count, int i) {
     return count == 1 ? first : first + (last - first) * i / (count - 1);
 }
 
 /* 1 - (1 - sigma) / scale, so that the last one becomes shift_terminal. */
-static tessera_status stretch_to_terminal(double *sigmas, int count, double shift_terminal, tessera_error *error)
-{
+static tessera_status stretch_to_terminal(double *sigmas, int count, double shift_terminal, tessera_error *error) {
     double scale = (1.0 - sigmas[count - 1]) / (1.0 - shift_terminal);
     if (!(scale > 0.0)) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "num_inference_steps is %d; a scheduler with shift_terminal needs at least 2", count);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "num_inference_steps is %d; a scheduler with shift_terminal needs at least 2",
+                         count);
     }
     for (int i = 0; i < count; i++) sigmas[i] = 1.0 - (1.0 - sigmas[i]) / scale;
     return TESSERA_OK;
 }
 
-static void respace(double *sigmas, int count, enum spacing spacing)
-{
-    const double rho = 7.0;  /* Karras et al., section 3 */
+static void respace(double *sigmas, int count, enum spacing spacing) {
+    const double rho = 7.0; /* Karras et al., section 3 */
     double first = sigmas[0], last = sigmas[count - 1];
     for (int i = 0; i < count; i++) {
         if (spacing == SPACING_KARRAS) sigmas[i] = pow(line_at(pow(first, 1.0 / rho), pow(last, 1.0 / rho), count, i), rho);
@@ -139,8 +131,7 @@ static void respace(double *sigmas, int count, enum spacing spacing)
     }
 }
 
-static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error)
-{
+static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error) {
     const struct flow_match_euler *flow = scheduler->config;
     if (flow->dynamic && !(isfinite(mu) && (mu > 0.0f || !flow->linear_time_shift))) {
         return error_set(error, TESSERA_ERROR_ARGUMENT, "mu is %g; dynamic shifting of this type needs a finite%s one", (double)mu,
@@ -166,27 +157,23 @@ static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, 
     return status;
 }
 
-static void scale_model_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count)
-{
+static void scale_model_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count) {
     memmove(out, sample, count * sizeof *out);
 }
 
-static void step_sample(const struct scheduler *scheduler, struct scheduler_state *state, int step, float *sample, const float *model_output,
-                        const float *noise, size_t count)
-{
+static void step_sample(const struct scheduler *scheduler, struct scheduler_state *state, int step, float *sample,
+                        const float *model_output, const float *noise, size_t count) {
     float dt = scheduler->sigmas[step + 1] - scheduler->sigmas[step];
     for (size_t i = 0; i < count; i++) sample[i] = sample[i] + dt * model_output[i];
 }
 
 /* diffusers' scale_noise. */
-static void add_noise(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise, size_t count)
-{
+static void add_noise(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise, size_t count) {
     float sigma = scheduler->sigmas[step];
     for (size_t i = 0; i < count; i++) out[i] = sigma * noise[i] + (1.0f - sigma) * sample[i];
 }
 
-static float mu_for_tokens(const struct scheduler *scheduler, int64_t tokens)
-{
+static float mu_for_tokens(const struct scheduler *scheduler, int64_t tokens) {
     const struct flow_match_euler *flow = scheduler->config;
     if (!flow->dynamic) return 0.0f;
     double m = (flow->max_shift - flow->base_shift) / (double)(flow->max_image_seq_len - flow->base_image_seq_len);
@@ -202,5 +189,5 @@ const struct scheduler_class flow_match_euler_class = {
     .step = step_sample,
     .add_noise = add_noise,
     .mu = mu_for_tokens,
-    .wants_noise = false,
+    .flow_matching = true,
 };

@@ -4,32 +4,41 @@
 #include "schedulers/scheduler.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "schedulers/classes.h"
 
-enum { MAX_STEPS = 10000 };  /* more is a slip of the finger, not a schedule */
+enum { MAX_STEPS = 10000 }; /* more is a slip of the finger, not a schedule */
+enum { MAX_CONFIG_BYTES = 1 << 20 };
 
 static const struct scheduler_class *const classes[] = {
-    &flow_match_euler_class,
+    &flow_match_euler_class, &ddim_class, &ddpm_class, &pndm_class, &euler_class, &euler_ancestral_class, &dpm_solver_multistep_class,
+    &unipc_multistep_class,  &lcm_class,
 };
 
 static const char *const class_names[] = {
     "FlowMatchEulerDiscreteScheduler",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "PNDMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "LCMScheduler",
     NULL,
 };
 
 _Static_assert(sizeof(class_names) / sizeof(class_names[0]) == sizeof(classes) / sizeof(classes[0]) + 1, "one name per class");
 
-const char *const *scheduler_names(void)
-{
+const char *const *scheduler_names(void) {
     return class_names;
 }
 
-static const struct scheduler_class *find_class(const char *name)
-{
+static const struct scheduler_class *find_class(const char *name) {
     for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
         assert(strcmp(classes[i]->name, class_names[i]) == 0);
         if (strcmp(classes[i]->name, name) == 0) return classes[i];
@@ -37,37 +46,62 @@ static const struct scheduler_class *find_class(const char *name)
     return NULL;
 }
 
+/* Python's json writes -Infinity where a bound is absent (lambda_min_clipped), which JSON has no word for: it becomes null. */
+static void blank_infinities(char *text, size_t length) {
+    static const char word[] = "-Infinity", null[] = "null     ";
+    const size_t size = sizeof word - 1;
+    bool in_string = false;
+    for (size_t i = 0; i < length; i++) {
+        if (in_string && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && length - i >= size && memcmp(text + i, word, size) == 0)
+            memcpy(text + i, null, size);
+    }
+}
+
 /* The file itself, or scheduler_config.json in a folder. */
-static tessera_status open_config(const char *path, struct json **out, tessera_error *error)
-{
-    if (!file_is_folder(path)) return json_open(path, 0, out, error);
-    char *file = file_join(path, "scheduler_config.json");
+static tessera_status open_config(const char *path, struct json **out, tessera_error *error) {
+    char *file = file_is_folder(path) ? file_join(path, "scheduler_config.json") : strdup(path), *text = NULL;
+    size_t length = 0;
     if (file == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", path);
-    tessera_status status = json_open(file, 0, out, error);
+    tessera_status status = file_read(file, MAX_CONFIG_BYTES, &text, &length, error);
+    if (status == TESSERA_OK) {
+        blank_infinities(text, length);
+        status = json_parse(file, text, length, out, error);
+    }
+    free(text);
     free(file);
     return status;
 }
 
-static tessera_status configure(struct scheduler *scheduler, const struct json *config, const char *class_name, tessera_error *error)
-{
+static tessera_status refuse_class(const struct json *config, const char *name, tessera_error *error) {
+    char known[512] = "";
+    for (size_t i = 0, used = 0; class_names[i] != NULL && used < sizeof known; i++) {
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", class_names[i]);
+    }
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler class \"%s\" is not known; choose from: %s", json_path(config), name,
+                     known);
+}
+
+static tessera_status configure(struct scheduler *scheduler, const struct json *config, const char *class_name, tessera_error *error) {
     const char *name = class_name;
     if (name == NULL) TRY(json_string(config, "_class_name", NULL, &name, error));
     if (name == NULL) {
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field _class_name is missing; it must name the scheduler", json_path(config));
     }
     scheduler->class = find_class(name);
-    if (scheduler->class == NULL) {
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler class \"%s\" is not known; choose %s", json_path(config), name, class_names[0]);
-    }
+    if (scheduler->class == NULL) return refuse_class(config, name, error);
     int64_t num_train_timesteps;
     TRY(json_int(config, "num_train_timesteps", 1000, 1, 1000000, &num_train_timesteps, error));
     scheduler->num_train_timesteps = (int)num_train_timesteps;
     scheduler->init_noise_sigma = 1.0f;
+    scheduler->wants_noise = scheduler->class->wants_noise;
     return scheduler->class->configure(scheduler, config, error);
 }
 
-tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error)
-{
+tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error) {
     *out = NULL;
     struct json *config = NULL;
     TRY(open_config(path, &config, error));
@@ -83,22 +117,21 @@ tessera_status scheduler_open(const char *path, const char *class_name, struct s
     return TESSERA_OK;
 }
 
-void scheduler_free(struct scheduler *scheduler)
-{
+void scheduler_free(struct scheduler *scheduler) {
     if (scheduler == NULL) return;
     free(scheduler->timesteps);
     free(scheduler->sigmas);
+    free(scheduler->alpha_bar);
     free(scheduler->config);
     free(scheduler);
 }
 
-tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error)
-{
+tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error) {
     if (num_steps < 1 || num_steps > MAX_STEPS) {
         return error_set(error, TESSERA_ERROR_ARGUMENT, "num_inference_steps is %d; it must be from 1 to %d", num_steps, (int)MAX_STEPS);
     }
-    float *timesteps = calloc((size_t)num_steps, sizeof *timesteps);
-    float *sigmas = calloc((size_t)num_steps + 1, sizeof *sigmas);
+    float *timesteps = calloc((size_t)num_steps + 1, sizeof *timesteps); /* a class may call the model once more */
+    float *sigmas = calloc((size_t)num_steps + 2, sizeof *sigmas);
     if (timesteps == NULL || sigmas == NULL) {
         free(timesteps);
         free(sigmas);
@@ -112,15 +145,31 @@ tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_step
     return scheduler->class->set_timesteps(scheduler, num_steps, mu, error);
 }
 
-float scheduler_mu(const struct scheduler *scheduler, int64_t tokens)
-{
+float scheduler_mu(const struct scheduler *scheduler, int64_t tokens) {
     return scheduler->class->mu == NULL ? 0.0f : scheduler->class->mu(scheduler, tokens);
 }
 
+tessera_status scheduler_state_init(const struct scheduler *scheduler, size_t count, struct scheduler_state *state, tessera_error *error) {
+    size_t num_history = (size_t)scheduler->class->num_history;
+    memset(state, 0, sizeof *state);
+    assert(num_history <= SCHEDULER_MAX_HISTORY);
+    if (num_history == 0) return TESSERA_OK;
+    if (count < SIZE_MAX / sizeof(float) / num_history) state->memory = calloc(num_history * count + 1, sizeof(float));
+    if (state->memory == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's history of %zu numbers", count);
+    for (size_t i = 0; i < num_history; i++) state->history[i] = state->memory + i * count;
+    return TESSERA_OK;
+}
+
+void scheduler_state_free(struct scheduler_state *state) {
+    free(state->memory);
+    memset(state, 0, sizeof *state);
+}
+
 void scheduler_step(const struct scheduler *scheduler, struct scheduler_state *state, int step, float *sample, const float *model_output,
-                    const float *noise, size_t count)
-{
+                    const float *noise, size_t count) {
     assert(step >= 0 && step < scheduler->num_steps);
-    assert(!scheduler->class->wants_noise || noise != NULL);
+    assert(!scheduler->wants_noise || noise != NULL);
+    assert(scheduler->class->num_history == 0 || state->memory != NULL);
     scheduler->class->step(scheduler, state, step, sample, model_output, noise, count);
+    state->counter++;
 }

@@ -10,28 +10,40 @@
 struct scheduler {
     const struct scheduler_class *class;
     int num_train_timesteps;
-    int num_steps;          /* after scheduler_set_timesteps */
+    int num_steps;          /* after scheduler_set_timesteps: calls of the model, which may be more than were asked for (PNDM) */
     float *timesteps;       /* [num_steps] */
-    float *sigmas;          /* [num_steps + 1], the last one the end of the schedule */
+    float *sigmas;          /* [num_steps + 1], the last one the end of the schedule; zeros where a sampler counts in alpha_bar */
+    float *alpha_bar;       /* [num_train_timesteps]; NULL for flows */
     bool needs_mu;          /* dynamic shifting */
     bool sigmas_from_steps; /* for the caller to set: shift the line from 1 to 1/num_steps (what Flux's pipeline passes as its own
                              * sigmas) instead of the training schedule's (Stable Diffusion 3, the default) */
     float init_noise_sigma;
-    void *config;           /* the class's own */
+    bool wants_noise; /* step takes fresh noise: its class's word, or that of the configuration */
+    void *config;     /* the class's own */
 };
 
-struct scheduler_state { void *history; };
+enum { SCHEDULER_MAX_HISTORY = 5 };
+
+/* What a sampler remembers of one sample; for scheduler_state_init to set up before its first step. */
+struct scheduler_state {
+    float *memory;                         /* owned */
+    float *history[SCHEDULER_MAX_HISTORY]; /* views of it, [count] each, in the class's order */
+    int counter;                           /* steps taken */
+};
 
 struct scheduler_class {
-    const char *name;       /* diffusers' class name */
+    const char *name; /* diffusers' class name */
     tessera_status (*configure)(struct scheduler *, const struct json *config, tessera_error *);
     tessera_status (*set_timesteps)(struct scheduler *, int num_steps, float mu, tessera_error *);
     void (*scale_model_input)(const struct scheduler *, int step, float *out, const float *sample, size_t count);
-    void (*step)(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise, size_t count);
+    void (*step)(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise,
+                 size_t count);
     /* Picture to picture: sample with noise at `step`. */
     void (*add_noise)(const struct scheduler *, int step, float *out, const float *sample, const float *noise, size_t count);
-    float (*mu)(const struct scheduler *, int64_t tokens);  /* may be NULL: no dynamic shifting */
-    bool wants_noise;       /* step takes fresh noise */
+    float (*mu)(const struct scheduler *, int64_t tokens); /* may be NULL: no dynamic shifting */
+    bool flow_matching; /* for models that predict the velocity from noise to data (rectified flow); the others want noise, v or x_0 */
+    bool wants_noise;   /* step takes fresh noise, whatever the configuration; ask scheduler.wants_noise */
+    int num_history;    /* buffers in scheduler_state.history */
 };
 
 /* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name if not NULL. */
@@ -41,7 +53,13 @@ void scheduler_free(struct scheduler *scheduler);
 tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error);
 /* diffusers' calculate_shift: mu for a sequence of picture tokens; 0 without dynamic shifting. */
 float scheduler_mu(const struct scheduler *scheduler, int64_t tokens);
-void scheduler_step(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise, size_t count);
+/* For samples of `count` numbers; scheduler_state_free ends it. MEMORY if there is none. */
+tessera_status scheduler_state_init(const struct scheduler *, size_t count, struct scheduler_state *, tessera_error *);
+/* A state that is all zeros is fine, too. */
+void scheduler_state_free(struct scheduler_state *);
+/* `noise` [count] where scheduler.wants_noise, otherwise it may be NULL. */
+void scheduler_step(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output,
+                    const float *noise, size_t count);
 /* Names of all classes, NULL at the end. */
 const char *const *scheduler_names(void);
 

@@ -143,7 +143,7 @@ nothing_in "$work/stopped"
 says "stopped"
 
 # the preview needs a terminal
-if command -v script >/dev/null; then
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
     TERM=xterm-256color script -qec "env -u TMUX -u KITTY_WINDOW_ID -u TERM_PROGRAM -u LC_TERMINAL '$program' generate --prompt a $quick -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
     check "half blocks on a terminal" grep -qa '38;2;' "$work/out"
     for kind in kitty:_Ga=T iterm:1337 sixel:Pq none:p.png; do
@@ -151,7 +151,7 @@ if command -v script >/dev/null; then
         check "preview ${kind%%:*}" grep -qa "${kind#*:}" "$work/out"
     done
 else
-    echo "skip  previews: no 'script' here"
+    echo "skip  previews: no pseudo-terminal here"
 fi
 
 exit $failed

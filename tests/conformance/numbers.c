@@ -35,11 +35,20 @@ static void step_through(struct conformance_case *c, struct scheduler *s) {
         case_fail(c, "in.model_outputs and out.samples do not hold %d steps", s->num_steps);
         return;
     }
+    if (s->wants_noise && noises.data == NULL) {
+        case_fail(c, "in.noises is missing, which this sampler adds");
+        return;
+    }
+    struct scheduler_state state;
+    tessera_error error = {0};
+    if (scheduler_state_init(s, (size_t)count, &state, &error) != TESSERA_OK) {
+        case_error(c, &error);
+        return;
+    }
     float *x = case_floats(&sample);
     struct tensor got = wanted, scaled = wanted;
     got.data = malloc(tensor_bytes(&wanted));
     scaled.data = malloc(tensor_bytes(&wanted));
-    struct scheduler_state state = {0};
     for (int i = 0; i < s->num_steps; i++) {
         s->class->scale_model_input(s, i, (float *)scaled.data + i * count, x, (size_t)count);
         const float *noise = noises.data != NULL ? (const float *)noises.data + i * count : NULL;
@@ -48,6 +57,7 @@ static void step_through(struct conformance_case *c, struct scheduler *s) {
     }
     case_check(c, "out.samples", got, wanted);
     if (inputs.data != NULL) case_check(c, "mid.model_inputs", scaled, inputs);
+    scheduler_state_free(&state);
     free(got.data);
     free(scaled.data);
     free(x);

@@ -36,8 +36,10 @@ static inline void component_test_close(struct component_test *t) {
 static inline void check_close(const struct case_io *c, const char *what, enum dtype dtype, struct tensor got, struct tensor want) {
     struct case_difference d = case_compare(c, &got, &want);
     printf("  %-40s %s worst %.4f of tolerance, relative L2 %.6f\n", what, dtype_name(dtype), d.worst, d.relative_l2);
-    if (dtype == DTYPE_F32) CHECK(d.worst <= 1.0, "%s: %.3g times the tolerance", what, d.worst);
-    else CHECK(d.relative_l2 <= 0.03, "%s: relative L2 error %.4f", what, d.relative_l2);
+    if (dtype == DTYPE_F32)
+        CHECK(d.worst <= 1.0, "%s: %.3g times the tolerance", what, d.worst);
+    else
+        CHECK(d.relative_l2 <= 0.03, "%s: relative L2 error %.4f", what, d.relative_l2);
 }
 
 /* Writes text to a new file in `folder`. */

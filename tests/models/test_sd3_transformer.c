@@ -3,7 +3,10 @@
 
 #include "component_test.h"
 
-struct inputs { struct denoiser_inputs in; float *timesteps; };
+struct inputs {
+    struct denoiser_inputs in;
+    float *timesteps;
+};
 
 static struct inputs read_inputs(const struct case_io *c) {
     struct tensor latents = case_tensor(c, "in.hidden_states"), timesteps = case_tensor(c, "in.timestep");
@@ -160,9 +163,9 @@ static void test_computed_positions(void) {
     free(path);
 }
 
-#define SD3_CONFIG(head_dim, caption, rest)                                                                              \
-    "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": " #head_dim ", \"caption_projection_dim\": " #caption \
-    ", \"in_channels\": 16, \"joint_attention_dim\": 40, \"num_attention_heads\": 4, \"pooled_projection_dim\": 24, "     \
+#define SD3_CONFIG(head_dim, caption, rest)                                                                                                \
+    "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": " #head_dim ", \"caption_projection_dim\": " #caption            \
+    ", \"in_channels\": 16, \"joint_attention_dim\": 40, \"num_attention_heads\": 4, \"pooled_projection_dim\": 24, "                      \
     "\"pos_embed_max_size\": 16, \"sample_size\": 16, " rest "}"
 
 int main(void) {

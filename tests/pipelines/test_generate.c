@@ -27,6 +27,7 @@ static void test_bad_requests(tessera_model *model) {
     r = good, r.num_images = 0, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "num-images");
     r = good, r.strength = 1.5f, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "strength");
     r = good, r.scheduler = "NoSuchScheduler", expect_error(model, r, TESSERA_ERROR_UNSUPPORTED, "NoSuchScheduler");
+    r = good, r.scheduler = "DDIMScheduler", expect_error(model, r, TESSERA_ERROR_UNSUPPORTED, "flow matching");
     r = good, r.prompt = NULL, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "prompt");
 }
 

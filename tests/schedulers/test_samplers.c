@@ -1,0 +1,198 @@
+/* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on the way (cases scheduler_*), and the
+ * words with which configurations that we lack are refused. */
+#include "case_io.h"
+#include "check.h"
+#include "schedulers/scheduler.h"
+
+static const char *const case_names[] = {
+    "ddim_10",
+    "ddim_25",
+    "ddim_v_trailing_zsnr_10",
+    "ddim_v_trailing_zsnr_25",
+    "ddpm_leading_10",
+    "ddpm_leading_25",
+    "dpmpp_2m_10",
+    "dpmpp_2m_25",
+    "dpmpp_2m_karras_10",
+    "dpmpp_2m_karras_25",
+    "dpmpp_2m_sde_10",
+    "dpmpp_2m_sde_25",
+    "euler_10",
+    "euler_25",
+    "euler_ancestral_10",
+    "euler_ancestral_25",
+    "euler_karras_v_10",
+    "euler_karras_v_25",
+    "flow_euler_10",
+    "flow_euler_25",
+    "flow_euler_dynamic_10",
+    "flow_euler_dynamic_25",
+    "lcm_10",
+    "lcm_25",
+    "pndm_10",
+    "pndm_25",
+    "unipc_10",
+    "unipc_25",
+};
+
+/* The largest difference in units of the case's tolerance; infinite where something is no number. */
+static double worst(const struct case_io *c, const float *got, const float *want, int64_t count) {
+    double largest = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        double difference = fabs((double)got[i] - (double)want[i]) / (c->atol + c->rtol * fabs((double)want[i]));
+        if (!(difference <= largest)) largest = isfinite(difference) ? difference : INFINITY;
+    }
+    return largest;
+}
+
+static void check_steps(const char *name, const struct case_io *c, struct scheduler *s, const float *outputs, const float *want) {
+    struct tensor sample = case_tensor(c, "in.sample"), noises = case_tensor(c, "in.noises"), inputs = case_tensor(c, "mid.model_inputs");
+    int64_t count = tensor_count(&sample);
+    double step_worst = 0.0, input_worst = 0.0;
+    float *x = case_floats(&sample), *input = case_floats(&sample);
+    struct scheduler_state state;
+    tessera_error error;
+    CHECK(scheduler_state_init(s, (size_t)count, &state, &error) == TESSERA_OK, "%s: %s", name, error.message);
+    CHECK((noises.data != NULL) == s->wants_noise, "%s: wants_noise is %d", name, s->wants_noise);
+    for (int i = 0; i < s->num_steps && (noises.data != NULL) == s->wants_noise; i++) {
+        s->class->scale_model_input(s, i, input, x, (size_t)count);
+        if (inputs.data != NULL) input_worst = fmax(input_worst, worst(c, input, (const float *)inputs.data + i * count, count));
+        scheduler_step(s, &state, i, x, outputs + i * count, noises.data == NULL ? NULL : (const float *)noises.data + i * count,
+                       (size_t)count);
+        step_worst = fmax(step_worst, worst(c, x, want + i * count, count));
+    }
+    CHECK(step_worst <= 1.0, "%s: samples differ by %g times the tolerance", name, step_worst);
+    CHECK(input_worst <= 1.0, "%s: model inputs differ by %g times the tolerance", name, input_worst);
+    printf("%-28s samples %.4f of the tolerance, model inputs %.4f\n", name, step_worst, input_worst);
+    scheduler_state_free(&state);
+    free(x);
+    free(input);
+}
+
+static void check_case(const char *name) {
+    char folder[256], config[300];
+    struct case_io c;
+    struct scheduler *s = NULL;
+    tessera_error error = {0};
+    int64_t steps = 0;
+    double mu = 0.0;
+    snprintf(folder, sizeof folder, "tests/cases/scheduler_%s", name);
+    snprintf(config, sizeof config, "%s/scheduler_config.json", folder);
+    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s: %s", name, error.message);
+    if (c.json == NULL) return;
+    tessera_status status = json_int(c.json, "steps", 0, 1, 1000, &steps, &error);
+    if (status == TESSERA_OK) status = json_double(c.json, "mu", 0.0, &mu, &error);
+    if (status == TESSERA_OK) status = scheduler_open(config, NULL, &s, &error);
+    if (status == TESSERA_OK) {
+        s->sigmas_from_steps = json_find(c.json, "mu") != NULL; /* these cases pass Flux's line of sigmas */
+        status = scheduler_set_timesteps(s, (int)steps, (float)mu, &error);
+    }
+    CHECK(status == TESSERA_OK, "%s: %s", name, error.message);
+    struct tensor timesteps = case_tensor(&c, "out.timesteps"), sigmas = case_tensor(&c, "mid.sigmas");
+    struct tensor outputs = case_tensor(&c, "in.model_outputs"), want = case_tensor(&c, "out.samples");
+    bool complete = status == TESSERA_OK && timesteps.data != NULL && outputs.data != NULL && want.data != NULL;
+    bool fits = complete && s->num_steps == tensor_count(&timesteps);
+    CHECK(fits, "%s: %d steps", name, status == TESSERA_OK ? s->num_steps : -1);
+    if (fits) {
+        CHECK(worst(&c, s->timesteps, timesteps.data, s->num_steps) <= 0.1, "%s: timesteps", name);
+        CHECK(sigmas.data == NULL || worst(&c, s->sigmas, sigmas.data, s->num_steps + 1) <= 0.1, "%s: sigmas", name);
+        check_steps(name, &c, s, outputs.data, want.data);
+    }
+    scheduler_free(s);
+    case_close(&c);
+}
+
+static tessera_status open_text(const char *text, struct scheduler **out, tessera_error *error) {
+    const char *path = "scheduler_config_of_test.json";
+    FILE *file = fopen(path, "w");
+    if (file == NULL) return TESSERA_ERROR_IO;
+    fputs(text, file);
+    fclose(file);
+    tessera_status status = scheduler_open(path, NULL, out, error);
+    remove(path);
+    return status;
+}
+
+/* A configuration of `class` with one more field is refused, by name of file and field. */
+static void check_refused(const char *class, const char *field, const char *value, tessera_status expected) {
+    char text[512];
+    struct scheduler *s = NULL;
+    tessera_error error = {0};
+    snprintf(text, sizeof text, "{\"_class_name\": \"%s\", \"%s\": %s}", class, field, value);
+    tessera_status status = open_text(text, &s, &error);
+    CHECK(status == expected, "%s with %s %s: status %d, %s", class, field, value, (int)status, error.message);
+    CHECK(strstr(error.message, field) != NULL && strstr(error.message, "scheduler_config_of_test.json") != NULL, "%s", error.message);
+    scheduler_free(s);
+}
+
+static void check_refusals(void) {
+    static const char *const all[] = {"DDIMScheduler",
+                                      "DDPMScheduler",
+                                      "PNDMScheduler",
+                                      "EulerDiscreteScheduler",
+                                      "EulerAncestralDiscreteScheduler",
+                                      "DPMSolverMultistepScheduler",
+                                      "UniPCMultistepScheduler",
+                                      "LCMScheduler"};
+    const tessera_status unsupported = TESSERA_ERROR_UNSUPPORTED, format = TESSERA_ERROR_FORMAT;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        check_refused(all[i], "trained_betas", "[0.1, 0.2]", unsupported);
+        check_refused(all[i], "beta_schedule", "\"sigmoid\"", unsupported);
+        check_refused(all[i], "timestep_spacing", "\"sideways\"", unsupported);
+        check_refused(all[i], "prediction_type", "\"flow_prediction\"", unsupported);
+        check_refused(all[i], "beta_start", "-1", format);
+        check_refused(all[i], "num_train_timesteps", "1", format);
+    }
+    check_refused("DDIMScheduler", "thresholding", "true", unsupported);
+    check_refused("DDPMScheduler", "variance_type", "\"learned_range\"", unsupported);
+    check_refused("PNDMScheduler", "skip_prk_steps", "false", unsupported);
+    check_refused("EulerDiscreteScheduler", "use_beta_sigmas", "true", unsupported);
+    check_refused("EulerDiscreteScheduler", "interpolation_type", "\"log_linear\"", unsupported);
+    check_refused("EulerDiscreteScheduler", "timestep_type", "\"continuous\"", unsupported);
+    check_refused("EulerAncestralDiscreteScheduler", "prediction_type", "\"sample\"", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "algorithm_type", "\"dpmsolver\"", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "solver_order", "3", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "lambda_min_clipped", "-5.1", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "use_flow_sigmas", "true", unsupported);
+    check_refused("UniPCMultistepScheduler", "solver_type", "\"bh1\"", unsupported);
+    check_refused("UniPCMultistepScheduler", "predict_x0", "false", unsupported);
+    check_refused("UniPCMultistepScheduler", "disable_corrector", "[0]", unsupported);
+    check_refused("UniPCMultistepScheduler", "lower_order_final", "false", unsupported);
+}
+
+/* Every class at every spacing and any number of steps gives numbers, and refuses more steps than training had. */
+static void check_extremes(void) {
+    static const char *const spacings[] = {"leading", "linspace", "trailing"};
+    static const int step_counts[] = {1, 2, 3, 7, 49, 61};
+    const float outputs[3] = {0.5f, -1.0f, 2.0f}, noise[3] = {0.1f, -0.2f, 0.3f};
+    for (const char *const *name = scheduler_names() + 1; *name != NULL; name++) {
+        for (int i = 0; i < 3 * 6; i++) {
+            char text[256];
+            struct scheduler *s = NULL;
+            struct scheduler_state state = {0};
+            tessera_error error = {0};
+            int steps = step_counts[i / 3];
+            float x[3] = {1.0f, -0.5f, 0.25f};
+            snprintf(text, sizeof text,
+                     "{\"_class_name\": \"%s\", \"timestep_spacing\": \"%s\", \"skip_prk_steps\": true, \"original_inference_steps\": 70}",
+                     *name, spacings[i % 3]);
+            tessera_status status = open_text(text, &s, &error);
+            if (status == TESSERA_OK) status = scheduler_set_timesteps(s, steps, 0.0f, &error);
+            if (status == TESSERA_OK) status = scheduler_state_init(s, 3, &state, &error);
+            CHECK(status == TESSERA_OK, "%s, %d steps: %s", *name, steps, error.message);
+            for (int step = 0; status == TESSERA_OK && step < s->num_steps; step++) scheduler_step(s, &state, step, x, outputs, noise, 3);
+            CHECK(isfinite(x[0]) && isfinite(x[1]) && isfinite(x[2]), "%s, %d steps, %s: %g %g %g", *name, steps, spacings[i % 3], x[0],
+                  x[1], x[2]);
+            CHECK(scheduler_set_timesteps(s, 1001, 0.0f, &error) == TESSERA_ERROR_ARGUMENT, "%s", *name);
+            scheduler_state_free(&state);
+            scheduler_free(s);
+        }
+    }
+}
+
+int main(void) {
+    for (size_t i = 0; i < sizeof case_names / sizeof case_names[0]; i++) check_case(case_names[i]);
+    check_refusals();
+    check_extremes();
+    return CHECK_REPORT();
+}
