@@ -16,6 +16,12 @@ struct denoiser_inputs {
     const float *timesteps;   /* [B] */
     struct tensor text;       /* F32 [B, T, Ct] */
     struct tensor pooled;     /* F32 [B, P] */
+    /* The rest is empty (data NULL) where the class does not ask for it. */
+    struct tensor text_mask;       /* F32 [B, T]: 1 keep, 0 drop */
+    struct tensor text_2;          /* F32 [B, T2, Ct2]: HunyuanDiT's T5 states */
+    struct tensor text_2_mask;     /* F32 [B, T2] */
+    struct tensor guidance;        /* F32 [B]: Flux's embedded guidance scale */
+    struct tensor size_conditions; /* F32 [B, n]: SDXL's time_ids (6), PixArt's resolution and aspect ratio (3), HunyuanDiT's image_meta_size (6) */
 };
 
 struct denoiser_state {

@@ -202,7 +202,7 @@ static tessera_status predict(struct generation *g, const struct denoiser *d, in
     TRY(run_status(run, error));
     for (int64_t b = 0; b < batch; b++)
         g->scheduler->class->scale_model_input(g->scheduler, step, (float *)latents.data + b * g->count, x, (size_t)g->count);
-    struct denoiser_inputs inputs = {latents, timesteps, g->states.text, g->states.pooled};
+    struct denoiser_inputs inputs = {.latents = latents, .timesteps = timesteps, .text = g->states.text, .pooled = g->states.pooled};
     struct tensor e = denoiser_forward(d, run, &inputs);
     TRY(run_status(run, error));
     const float *first = e.data, *second = first + g->count;

@@ -116,7 +116,10 @@ int main(int argc, char **argv) {
             dtype = DTYPE_F32;
         else if (strcmp(argv[first], "--backend") == 0 && strcmp(argv[first + 1], "cpu") == 0)
             continue;
-        else
+        else if (strcmp(argv[first], "--backend") == 0 && strcmp(argv[first + 1], "cuda") == 0) {
+            fprintf(stderr, "conformance: this build has no CUDA backend\n");
+            return 2;
+        } else
             return usage();
     }
     if (first >= argc) return usage();

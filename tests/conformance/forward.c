@@ -58,8 +58,10 @@ static void check_denoiser(struct conformance_case *c, const struct denoiser *de
     }
     struct tensor latents = case_channels_last(&hidden);
     float *timesteps = case_floats(&timestep);
-    struct denoiser_inputs inputs = {latents, timesteps, case_tensor(&c->io, "in.encoder_hidden_states"),
-                                     case_tensor(&c->io, "in.pooled_projections")};
+    struct denoiser_inputs inputs = {.latents = latents,
+                                     .timesteps = timesteps,
+                                     .text = case_tensor(&c->io, "in.encoder_hidden_states"),
+                                     .pooled = case_tensor(&c->io, "in.pooled_projections")};
     struct tensor out = denoiser_forward(denoiser, &c->run, &inputs);
     if (run_failed(&c->run))
         case_error(c, &c->run.error);
