@@ -81,6 +81,21 @@ static inline struct tensor case_channels_last(const struct tensor *t) {
     return out;
 }
 
+/* Flux's packed patches F32 [B, h w, C 2 2] (channel, row, column within the patch) -> F32 [B, 2 h, 2 w, C]; `ids` [h w, 3] are the
+ * patches' (0, row, column), of which the last tells the grid. Empty if the two do not fit; the caller frees .data. */
+static inline struct tensor case_unpacked(const struct tensor *packed, const struct tensor *ids) {
+    if (packed->data == NULL || ids->data == NULL || packed->ndim != 3 || ids->ndim != 2) return (struct tensor){0};
+    int64_t batch = packed->shape[0], patches = ids->shape[0], channels = packed->shape[2] / 4;
+    int64_t h = (int64_t)case_element(ids, 3 * patches - 2) + 1, w = (int64_t)case_element(ids, 3 * patches - 1) + 1;
+    if (h * w != patches || packed->shape[1] != patches) return (struct tensor){0};
+    struct tensor out = tensor_of(malloc(tensor_bytes(packed)), DTYPE_F32, SHAPE(batch, 2 * h, 2 * w, channels));
+    for (int64_t i = 0; i < tensor_count(packed); i++) {
+        int64_t patch = i / (4 * channels), c = i / 4 % channels, y = patch / w * 2 + i / 2 % 2, x = patch % w * 2 + i % 2;
+        ((float *)out.data)[(y * 2 * w + x) * channels + c] = ((const float *)packed->data)[i];
+    }
+    return out;
+}
+
 struct case_difference {
     double worst;       /* largest |a - b| / (atol + rtol |b|): within the tolerance if <= 1 */
     double relative_l2; /* |a - b| / |b| */

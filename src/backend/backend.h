@@ -70,6 +70,9 @@ struct backend_ops {
     /* out[B, S, C] = residual + gate[B, C] * x; out may be residual. */
     void (*gated_add)(struct backend *, struct tensor *out, const struct tensor *residual, const struct tensor *x,
                       const struct tensor *gate);
+    /* Rotary positions: each pair of neighbours (a, b) of x[B, S, N, D] becomes (a cos - b sin, b cos + a sin) with the cos and sin
+     * of its own element, F32 [S, D]; out may be x. */
+    void (*rotary)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *cos, const struct tensor *sin);
     /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16. */
     void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const int32_t *ids);
     /* Nearest neighbour, twice each side: out[B, 2H, 2W, C]. */

@@ -26,7 +26,7 @@ struct clip_text {
     struct tensor token_embedding, position_embedding;
     struct clip_layer *layers;
     struct norm final_layer_norm;
-    struct linear text_projection;  /* empty where the class does not project */
+    struct linear text_projection; /* empty where the class does not project */
 };
 
 static tessera_status read_config(const struct json *config, struct clip_text *m, tessera_error *error) {
@@ -134,8 +134,8 @@ static struct tensor embed(const struct clip_text *m, struct run *run, const int
     return run_leave(run, scope, nn_add(run, token, position));
 }
 
-static struct tensor self_attention(const struct clip_text* m, struct run* run, const struct clip_layer* layer, struct tensor x,
-                                    const struct tensor* mask) {
+static struct tensor self_attention(const struct clip_text *m, struct run *run, const struct clip_layer *layer, struct tensor x,
+                                    const struct tensor *mask) {
     int64_t batch = x.shape[0], tokens = x.shape[1], width = m->base.hidden_size / m->num_heads;
     int64_t heads[] = {batch, tokens, m->num_heads, width};
     struct tensor q = nn_reshape(nn_linear(run, &layer->q_proj, x, ACTIVATION_NONE), 4, heads);
@@ -146,8 +146,8 @@ static struct tensor self_attention(const struct clip_text* m, struct run* run, 
     return nn_linear(run, &layer->out_proj, y, ACTIVATION_NONE);
 }
 
-static struct tensor encode_layer(const struct clip_text* m, struct run* run, const struct clip_layer* layer, struct tensor x,
-                                  const struct tensor* mask) {
+static struct tensor encode_layer(const struct clip_text *m, struct run *run, const struct clip_layer *layer, struct tensor x,
+                                  const struct tensor *mask) {
     size_t scope = run_enter(run);
     x = nn_add(run, x, self_attention(m, run, layer, nn_norm(run, &layer->layer_norm1, x), mask));
     struct tensor y = nn_linear(run, &layer->fc1, nn_norm(run, &layer->layer_norm2, x), m->hidden_act);
@@ -180,7 +180,7 @@ static struct tensor pool(const struct clip_text *m, struct run *run, struct ten
     return run_leave(run, scope, nn_cast(run, pooled, DTYPE_F32));
 }
 
-static struct text_encoder_output encode(const struct text_encoder* base, struct run* run, const int32_t* ids, const float* mask,
+static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
                                          int64_t batch, int64_t tokens) {
     const struct clip_text *m = (const struct clip_text *)base;
     struct text_encoder_output out = {0};

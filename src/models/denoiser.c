@@ -8,7 +8,9 @@ struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run,
     struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs);
     for (int i = 0; i < denoiser->num_blocks && !run_failed(run); i++) {
         state = denoiser->class->block(denoiser, run, i, state);
-        run_leave_all(run, scope, (struct tensor *[]){&state.picture, &state.text, &state.cond}, 3);
+        struct tensor *kept[3 + DENOISER_MAX_SKIPS] = {&state.picture, &state.text, &state.cond};
+        for (int s = 0; s < state.num_skips; s++) kept[3 + s] = &state.skips[s];
+        run_leave_all(run, scope, kept, 3 + state.num_skips);
     }
     if (run_failed(run)) return (struct tensor){0};
     return run_leave(run, scope, denoiser->class->finish(denoiser, run, state));

@@ -12,56 +12,63 @@
 #include "nn/load.h"
 
 struct denoiser_inputs {
-    struct tensor latents;    /* F32 [B, H, W, C] */
-    const float *timesteps;   /* [B] */
-    struct tensor text;       /* F32 [B, T, Ct] */
-    struct tensor pooled;     /* F32 [B, P] */
+    struct tensor latents;  /* F32 [B, H, W, C] */
+    const float *timesteps; /* [B], the scheduler's: 0..1000 */
+    struct tensor text;     /* F32 [B, T, Ct] */
+    struct tensor pooled;   /* F32 [B, P] */
     /* The rest is empty (data NULL) where the class does not ask for it. */
-    struct tensor text_mask;       /* F32 [B, T]: 1 keep, 0 drop */
-    struct tensor text_2;          /* F32 [B, T2, Ct2]: HunyuanDiT's T5 states */
-    struct tensor text_2_mask;     /* F32 [B, T2] */
-    struct tensor guidance;        /* F32 [B]: Flux's embedded guidance scale */
-    struct tensor size_conditions; /* F32 [B, n]: SDXL's time_ids (6), PixArt's resolution and aspect ratio (3), HunyuanDiT's image_meta_size (6) */
+    struct tensor text_mask;   /* F32 [B, T]: 1 keep, 0 drop */
+    struct tensor text_2;      /* F32 [B, T2, Ct2]: HunyuanDiT's T5 states */
+    struct tensor text_2_mask; /* F32 [B, T2] */
+    struct tensor guidance;    /* F32 [B]: Flux's embedded guidance scale */
+    struct tensor
+        size_conditions; /* F32 [B, n]: SDXL's time_ids (6), PixArt's resolution and aspect ratio (3), HunyuanDiT's image_meta_size (6) */
 };
 
+enum { DENOISER_MAX_SKIPS = 24 };
 struct denoiser_state {
-    struct tensor picture;    /* [B, S, C] */
-    struct tensor text;       /* [B, T, C]; empty where the text's stream has ended */
-    struct tensor cond;       /* conditioning, F32 [B, C] (silu not applied) */
-    int64_t rows, columns;    /* of patches: S = rows * columns */
+    struct tensor picture;                   /* [B, S, C]; convolutional models: [B, rows, columns, C] */
+    struct tensor text;                      /* [B, T, C]; empty where the text's stream has ended */
+    struct tensor text_mask;                 /* F32 [B, T] as in the inputs, whose memory it is; empty: all of the text counts */
+    struct tensor cond;                      /* conditioning, F32 [B, the class's width] */
+    int64_t rows, columns;                   /* of patches: S = rows * columns */
+    struct tensor skips[DENOISER_MAX_SKIPS]; /* earlier pictures that later blocks read, a stack; none is also `picture` */
+    int num_skips;
 };
 
-enum { DENOISER_CARRIES_PICTURE = 1, DENOISER_CARRIES_TEXT = 2, DENOISER_CARRIES_COND = 4 };
+enum { DENOISER_CARRIES_PICTURE = 1, DENOISER_CARRIES_TEXT = 2, DENOISER_CARRIES_COND = 4, DENOISER_CARRIES_SKIPS = 8 };
 struct denoiser_block_info {
-    char name[64];            /* the prefix of its weights, e.g. "transformer_blocks.3" */
+    char name[64]; /* the prefix of its weights, e.g. "transformer_blocks.3" */
     int64_t parameters;
     double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
-    unsigned carries;         /* what its output state holds */
+    unsigned carries; /* what its output state holds */
 };
 
 struct denoiser {
     const struct denoiser_class *class;
     int num_blocks;
     int64_t in_channels, out_channels;
-    int64_t patch_size;       /* latent rows and columns must be multiples of it */
-    int64_t max_patches;      /* a side, 0: no limit */
+    int64_t patch_size;  /* latent rows and columns must be multiples of it */
+    int64_t max_patches; /* a side, 0: no limit */
     int64_t text_channels, pooled_channels;
-    int64_t sample_size;      /* config's default latent side, 0 if absent */
+    int64_t sample_size; /* config's default latent side, 0 if absent */
 };
 
 struct denoiser_class {
-    const char *name;         /* _class_name */
+    const char *name; /* _class_name */
     /* The layers, in `loader->arena`; NULL and loader->error on failure. The handle embeds struct denoiser first. */
     struct denoiser *(*open)(const struct json *config, struct loader *loader);
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
-    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state);  /* F32 [B, H, W, out_channels] */
+    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state); /* F32 [B, H, W, out_channels] */
     void (*describe)(const struct denoiser *, int index, struct denoiser_block_info *);
 };
 
 /* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
 
-extern const struct denoiser_class sd3_transformer_class;
+extern const struct denoiser_class pixart_transformer_class, sd3_transformer_class;
+extern const struct denoiser_class flux_transformer_class;
+extern const struct denoiser_class unet_2d_condition_class;
 
 #endif

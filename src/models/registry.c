@@ -12,8 +12,13 @@
 #include "models/registry.h"
 
 static const char autoencoder_class_name[] = "AutoencoderKL";
-static const struct denoiser_class *const denoiser_classes[] = {&sd3_transformer_class};
-static const struct text_encoder_class* const text_encoder_classes[] = {&clip_text_class, &clip_text_with_projection_class,
+static const struct denoiser_class *const denoiser_classes[] = {
+    &pixart_transformer_class,
+    &sd3_transformer_class,
+    &flux_transformer_class,
+    &unet_2d_condition_class,
+};
+static const struct text_encoder_class *const text_encoder_classes[] = {&bert_class, &clip_text_class, &clip_text_with_projection_class,
                                                                         &t5_encoder_class};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])

@@ -11,7 +11,7 @@ struct component {
     struct json *config;
     struct weights *weights;
     struct arena *arena;
-    struct denoiser *denoiser;          /* one of the three is set */
+    struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;
 };

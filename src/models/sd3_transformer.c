@@ -15,16 +15,23 @@
 #include <string.h>
 
 #include "models/denoiser.h"
+#include "nn/patch.h"
+#include "nn/position.h"
 
 enum { TIMESTEP_CHANNELS = 256, MAX_LAYERS = 256 };
-#define NORM_EPS 1e-6f  /* of every norm; diffusers writes it in the code, not in the config */
+#define NORM_EPS 1e-6f /* of every norm; diffusers writes it in the code, not in the config */
 
 /* One stream's side of an attention. norm_q and norm_k only where the config asks for them. */
-struct projections { struct linear q, k, v, out; struct norm norm_q, norm_k; };
-struct feed_forward { struct linear in, out; };
+struct projections {
+    struct linear q, k, v, out;
+    struct norm norm_q, norm_k;
+};
+struct feed_forward {
+    struct linear in, out;
+};
 
 struct sd3_block {
-    bool dual, last;  /* last: the text gives keys and values only, and its stream ends */
+    bool dual, last; /* last: the text gives keys and values only, and its stream ends */
     struct linear norm1, norm1_context;
     struct projections attn, attn_context, attn2;
     struct feed_forward ff, ff_context;
@@ -34,8 +41,8 @@ struct sd3_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim;
     bool qk_norm;
-    struct conv patch_proj;                          /* [C, p, p, in] */
-    struct tensor pos_embed;                         /* [max_patches^2, C] */
+    struct conv patch_proj;  /* [C, p, p, in] */
+    struct tensor pos_embed; /* [max_patches^2, C] */
     struct linear timestep_1, timestep_2, pooled_1, pooled_2, context_embedder, norm_out, proj_out;
     struct sd3_block *blocks;
 };
@@ -99,7 +106,7 @@ static struct feed_forward load_feed_forward(struct loader *loader, int64_t chan
 
 static const char *const picture_names[] = {"attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.norm_q", "attn.norm_k"};
 static const char *const dual_names[] = {"attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "attn2.norm_q", "attn2.norm_k"};
-static const char* const text_names[] = {"attn.add_q_proj", "attn.add_k_proj",   "attn.add_v_proj",
+static const char *const text_names[] = {"attn.add_q_proj", "attn.add_k_proj",   "attn.add_v_proj",
                                          "attn.to_add_out", "attn.norm_added_q", "attn.norm_added_k"};
 static const char *const last_text_names[] = {"", "attn.add_k_proj", "attn.add_v_proj", "", "", "attn.norm_added_k"};
 
@@ -119,25 +126,6 @@ static struct sd3_block load_block(struct loader *loader, const struct sd3_trans
     return block;
 }
 
-/* diffusers' get_2d_sincos_pos_embed: the first half of the channels tells the column, the second the row; each half is sines,
- * then cosines, of position / 10000^(i / n). Positions are scaled so that sample_size / patch_size of them span the base grid. */
-static void fill_pos_embed(float *table, int64_t side, int64_t channels, double base_size) {
-    int64_t n = channels / 4;
-    for (int64_t row = 0; row < side; row++) {
-        for (int64_t column = 0; column < side; column++, table += channels) {
-            for (int64_t i = 0; i < n; i++) {
-                double omega = 1.0 / pow(10000.0, (double)i / (double)n);
-                float step = (float)((double)side / base_size);
-                double x = (double)((float)column / step) * omega, y = (double)((float)row / step) * omega;
-                table[i] = (float)sin(x);
-                table[n + i] = (float)cos(x);
-                table[2 * n + i] = (float)sin(y);
-                table[3 * n + i] = (float)cos(y);
-            }
-        }
-    }
-}
-
 /* The position table as the file stores it; older files leave it out. */
 static struct tensor load_pos_embed(struct loader *loader, const struct sd3_transformer *m, const struct json *config) {
     int64_t side = m->base.max_patches, c = m->inner_dim, base_size = m->base.sample_size / m->base.patch_size;
@@ -152,8 +140,10 @@ static struct tensor load_pos_embed(struct loader *loader, const struct sd3_tran
         return t;
     }
     t.data = arena_alloc(loader->arena, tensor_bytes(&t));
-    if (t.data != NULL) fill_pos_embed(t.data, side, c, (double)base_size);
-    else error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the position table", json_path(config));
+    if (t.data != NULL)
+        position_sincos_2d(t.data, side, side, c, (double)base_size, 1.0);
+    else
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the position table", json_path(config));
     return t;
 }
 
@@ -229,22 +219,6 @@ static tessera_status check_text(const struct denoiser *m, const struct denoiser
     return TESSERA_OK;
 }
 
-/* Latents [B, H, W, C] -> patches [B, h w, p p C] in the run's type: a gather of strips of p pixels. */
-static struct tensor patches_of(const struct sd3_transformer *m, struct run *run, struct tensor latents) {
-    int64_t batch = latents.shape[0], p = m->base.patch_size, h = latents.shape[1] / p, w = latents.shape[2] / p,
-            strip = p * latents.shape[3];
-    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w * p));
-    if (run_failed(run)) return index;
-    int32_t *next = index.data;
-    for (int64_t y = 0; y < batch * h; y++) {
-        for (int64_t x = 0; x < w; x++) {
-            for (int64_t i = 0; i < p; i++) *next++ = (int32_t)((y * p + i) * w + x);
-        }
-    }
-    struct tensor strips = nn_embed(run, tensor_reshape(latents, SHAPE(batch * h * p * w, strip)), index.data, batch, h * w * p);
-    return nn_reshape(strips, SHAPE(batch, h * w, p * strip));
-}
-
 /* The table's rows for an h x w picture in the middle of the largest one, for each of the batch: [B, h w, C]. */
 static struct tensor positions_of(const struct sd3_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w) {
     int64_t side = m->base.max_patches, top = (side - h) / 2, left = (side - w) / 2;
@@ -262,7 +236,7 @@ static struct tensor embed_picture(const struct sd3_transformer *m, struct run *
     size_t scope = run_enter(run);
     struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
                           .bias = m->patch_proj.bias};
-    struct tensor x = nn_linear(run, &proj, patches_of(m, run, latents), ACTIVATION_NONE);
+    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p), ACTIVATION_NONE);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, h, w)));
 }
 
@@ -304,7 +278,9 @@ static struct tensor activated_cond(struct run *run, struct tensor cond) {
 }
 
 /* The modulations in their order in the weights: adaLN-zero's six, and three more for a second attention. Each F32 [B, C]. */
-struct modulation { struct tensor shift, scale, gate, ff_shift, ff_scale, ff_gate, shift2, scale2, gate2; };
+struct modulation {
+    struct tensor shift, scale, gate, ff_shift, ff_scale, ff_gate, shift2, scale2, gate2;
+};
 
 static struct modulation modulate(struct run *run, const struct linear *layer, struct tensor emb, int parts) {
     struct modulation m = {0};
@@ -322,7 +298,7 @@ static struct tensor norm_continuous(struct run *run, const struct linear *layer
 }
 
 /* Queries or keys [B, S, C]: a linear, and a norm of each head where the model has one. */
-static struct tensor project(const struct sd3_transformer* m, struct run* run, const struct linear* layer, const struct norm* norm,
+static struct tensor project(const struct sd3_transformer *m, struct run *run, const struct linear *layer, const struct norm *norm,
                              struct tensor x) {
     struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
     if (norm->weight.data == NULL) return y;
@@ -342,8 +318,8 @@ static struct tensor attend(const struct sd3_transformer *m, struct run *run, st
 }
 
 /* Attention over picture and text together. *text_out is left empty in the last block. */
-static void joint_attention(const struct sd3_transformer* m, struct run* run, const struct sd3_block* block, struct tensor picture,
-                            struct tensor text, struct tensor* picture_out, struct tensor* text_out) {
+static void joint_attention(const struct sd3_transformer *m, struct run *run, const struct sd3_block *block, struct tensor picture,
+                            struct tensor text, struct tensor *picture_out, struct tensor *text_out) {
     const struct projections *a = &block->attn, *c = &block->attn_context;
     size_t scope = run_enter(run);
     *text_out = (struct tensor){0};
@@ -398,28 +374,13 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
 
 /* ---- finish ---- */
 
-/* Tokens [B, h w, p p C] -> F32 [B, H, W, C]: the inverse of patches_of. */
-static struct tensor unpatch(const struct sd3_transformer *m, struct run *run, struct tensor tokens, int64_t h, int64_t w) {
-    int64_t batch = tokens.shape[0], p = m->base.patch_size, channels = m->base.out_channels;
-    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * p * w));
-    if (run_failed(run)) return index;
-    int32_t *next = index.data;
-    for (int64_t y = 0; y < batch * h; y++) {
-        for (int64_t i = 0; i < p; i++) {
-            for (int64_t x = 0; x < w; x++) *next++ = (int32_t)((y * w + x) * p + i);
-        }
-    }
-    struct tensor strips = nn_embed(run, tensor_reshape(tokens, SHAPE(batch * h * w * p, p * channels)), index.data, batch, h * p * w);
-    return nn_cast(run, nn_reshape(strips, SHAPE(batch, h * p, w * p, channels)), DTYPE_F32);
-}
-
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct sd3_transformer *m = (const struct sd3_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor x = norm_continuous(run, &m->norm_out, state.picture, activated_cond(run, state.cond));
     x = nn_linear(run, &m->proj_out, x, ACTIVATION_NONE);
-    return run_leave(run, scope, unpatch(m, run, x, state.rows, state.columns));
+    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
 }
 
 /* ---- description ---- */

@@ -16,7 +16,7 @@
 
 struct t5_layer {
     struct norm attention_norm, ff_norm;
-    struct linear q, k, v, o, wi, wi_1, wo;  /* wi_1 only where gated */
+    struct linear q, k, v, o, wi, wi_1, wo; /* wi_1 only where gated */
 };
 
 struct t5_encoder {
@@ -25,7 +25,7 @@ struct t5_encoder {
     float layer_norm_epsilon;
     bool gated;
     enum activation act;
-    struct tensor shared, relative_attention_bias;  /* [V, C]; F32 [buckets, N] */
+    struct tensor shared, relative_attention_bias; /* [V, C]; F32 [buckets, N] */
     struct t5_layer *layers;
     struct norm final_layer_norm;
 };
@@ -145,8 +145,8 @@ static struct tensor position_bias(const struct t5_encoder *m, struct run *run, 
 }
 
 /* x + attention(norm(x)) */
-static struct tensor attend(const struct t5_encoder* m, struct run* run, const struct t5_layer* layer, struct tensor x,
-                            const struct tensor* bias, const struct tensor* mask) {
+static struct tensor attend(const struct t5_encoder *m, struct run *run, const struct t5_layer *layer, struct tensor x,
+                            const struct tensor *bias, const struct tensor *mask) {
     int64_t batch = x.shape[0], tokens = x.shape[1], heads[] = {batch, tokens, m->num_heads, m->d_kv};
     struct tensor y = nn_cast(run, nn_norm(run, &layer->attention_norm, x), run->dtype);
     struct tensor q = nn_reshape(nn_linear(run, &layer->q, y, ACTIVATION_NONE), 4, heads);
@@ -170,7 +170,7 @@ static struct tensor feed_forward(const struct t5_encoder *m, struct run *run, c
     return nn_add(run, x, nn_cast(run, nn_linear(run, &layer->wo, inner, ACTIVATION_NONE), DTYPE_F32));
 }
 
-static struct text_encoder_output encode(const struct text_encoder* base, struct run* run, const int32_t* ids, const float* mask,
+static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
                                          int64_t batch, int64_t tokens) {
     const struct t5_encoder *m = (const struct t5_encoder *)base;
     struct text_encoder_output out = {0};

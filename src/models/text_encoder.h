@@ -6,24 +6,25 @@
 #include "nn/load.h"
 
 struct text_encoder_output {
-    struct tensor last_hidden_state;  /* F32 [B, S, C] */
-    struct tensor penultimate;        /* F32 [B, S, C]: the state before the last layer, no final norm; empty where the class has none */
-    struct tensor pooled;             /* F32 [B, P]: projected where the class projects; empty where the class has none */
+    struct tensor last_hidden_state; /* F32 [B, S, C] */
+    struct tensor penultimate;       /* F32 [B, S, C]: the state before the last layer, no final norm; empty where the class has none */
+    struct tensor pooled;            /* F32 [B, P]: projected where the class projects; empty where the class has none */
 };
 
 struct text_encoder {
     const struct text_encoder_class *class;
-    int64_t vocab_size, hidden_size, pooled_size;  /* pooled_size 0: none */
-    int64_t max_positions;                         /* 0: no limit */
+    int64_t vocab_size, hidden_size, pooled_size; /* pooled_size 0: none */
+    int64_t max_positions;                        /* 0: no limit */
 };
 
 struct text_encoder_class {
-    const char *name;   /* config.json's "architectures"[0] */
+    const char *name; /* config.json's "architectures"[0] */
     struct text_encoder *(*open)(const struct json *config, struct loader *loader);
     /* ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. Errors (an id outside the vocabulary, too many tokens) go to run->error. */
-    struct text_encoder_output (*encode)(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask, int64_t batch, int64_t tokens);
+    struct text_encoder_output (*encode)(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask, int64_t batch,
+                                         int64_t tokens);
 };
 
-extern const struct text_encoder_class clip_text_class, clip_text_with_projection_class, t5_encoder_class;
+extern const struct text_encoder_class bert_class, clip_text_class, clip_text_with_projection_class, t5_encoder_class;
 
 #endif

@@ -66,6 +66,12 @@ struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tenso
     return out;
 }
 
+struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, struct tensor sin) {
+    struct tensor out = run_like(run, &x);
+    if (!run_failed(run)) run->backend->ops->rotary(run->backend, &out, &x, &cos, &sin);
+    return out;
+}
+
 struct tensor nn_upsample(struct run *run, struct tensor x) {
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]));
     if (!run_failed(run)) run->backend->ops->upsample(run->backend, &out, &x);

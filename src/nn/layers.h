@@ -37,6 +37,8 @@ struct tensor nn_add(struct run *run, struct tensor a, struct tensor b);
 struct tensor nn_multiply(struct run *run, struct tensor a, struct tensor b, enum activation act);
 /* residual + gate[B, C] * x; gate F32. */
 struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tensor x, struct tensor gate);
+/* x [B, S, N, D] with each pair of neighbouring elements turned by the angles of cos and sin, F32 [S, D]. */
+struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, struct tensor sin);
 struct tensor nn_embed(struct run *run, struct tensor table, const int32_t *ids, int64_t batch, int64_t tokens);
 struct tensor nn_upsample(struct run *run, struct tensor x);
 struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype);

@@ -12,7 +12,7 @@
 
 #include "nn/run.h"
 
-enum { MAX_KEPT = 8, ALIGNMENT = 64 /* the arena's */ };
+enum { MAX_KEPT = 32, ALIGNMENT = 64 /* the arena's */ };
 
 bool run_failed(const struct run *run) {
     return run->error.status != TESSERA_OK;

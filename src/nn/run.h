@@ -25,7 +25,7 @@ struct run {
 
 size_t run_enter(struct run *run);
 struct tensor run_leave(struct run *run, size_t scope, struct tensor keep);
-/* As run_leave for several tensors that do not overlap (at most 8); each is moved in place, empty ones stay empty. */
+/* As run_leave for several tensors that do not overlap (at most 32); each is moved in place, empty ones stay empty. */
 void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int count);
 
 /* An uninitialised tensor in the arena; empty if there was an error or memory is out (which sets run->error). */

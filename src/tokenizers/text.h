@@ -1,4 +1,4 @@
-/* What both tokenizers need around their models: growing lists of bytes and ids, UTF-8, and added tokens.
+/* What the tokenizers need around their models: growing lists of bytes and ids, UTF-8, and added tokens.
  *
  * An added token ("<|endoftext|>", "</s>", "<extra_id_3>") is cut out of the text before the model sees it, the longest one at
  * the leftmost place first: those with `normalized` false out of the raw text, the others out of the normalised text. */

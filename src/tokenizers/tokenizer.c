@@ -1,6 +1,6 @@
 /* A tokenizer folder: which class it holds, its special tokens, and the frame of ids that a text encoder takes.
  *
- *     CLIP:  bos tokens ... eos pad pad        T5:  tokens ... </s> pad pad
+ *     CLIP:  bos tokens ... eos pad pad        T5:  tokens ... </s> pad pad        BERT:  [CLS] tokens ... [SEP] [PAD] [PAD]
  *
  * Where a folder has both layouts, vocab.json + merges.txt or spiece.model is read rather than tokenizer.json's model. */
 #include "tokenizers/tokenizer.h"
@@ -12,8 +12,9 @@
 #include "base/json.h"
 #include "tokenizers/clip_bpe.h"
 #include "tokenizers/t5_sentencepiece.h"
+#include "tokenizers/wordpiece.h"
 
-enum tokenizer_class { CLASS_CLIP, CLASS_T5 };
+enum tokenizer_class { CLASS_CLIP, CLASS_T5, CLASS_BERT };
 enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 16 << 20, MOST_LENGTH = 1 << 20 };
 
 struct tokenizer {
@@ -21,19 +22,20 @@ struct tokenizer {
     int model_max_length;
     struct clip_bpe clip;
     struct t5_sentencepiece t5;
+    struct wordpiece bert;
 };
 
 /* What opening reads; all of it lives only that long. */
 struct folder {
     const char *path;
-    char *vocab_path, *merges_path, *spiece_path, *json_path, *config_path, *map_path;
+    char *vocab_path, *merges_path, *spiece_path, *json_path, *config_path, *map_path, *words_path;
     struct json *config, *map, *json, *vocab;
     char *bytes;
 };
 
 static void folder_close(struct folder *folder) {
-    char *paths[] = {folder->vocab_path, folder->merges_path, folder->spiece_path,
-                     folder->json_path,  folder->config_path, folder->map_path};
+    char *paths[] = {folder->vocab_path,  folder->merges_path, folder->spiece_path, folder->json_path,
+                     folder->config_path, folder->map_path,    folder->words_path};
     struct json *documents[] = {folder->config, folder->map, folder->json, folder->vocab};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
     for (size_t i = 0; i < sizeof documents / sizeof *documents; i++)
@@ -64,6 +66,10 @@ static tessera_status detect_class(struct folder *folder, enum tokenizer_class *
     const char *name = "", *type = "";
     if (folder->config != NULL) TRY(json_string(folder->config, "tokenizer_class", "", &name, error));
     bool clip = strncmp(name, "CLIPTokenizer", 13) == 0, t5 = strncmp(name, "T5Tokenizer", 11) == 0;
+    if (strncmp(name, "BertTokenizer", 13) == 0) {
+        *class = CLASS_BERT;
+        return TESSERA_OK;
+    }
     bool unnamed = *name == 0 || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0;
     if (unnamed && file_exists(folder->vocab_path))
         clip = true;
@@ -77,7 +83,8 @@ static tessera_status detect_class(struct folder *folder, enum tokenizer_class *
     }
     if (!clip && !t5)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                         "%s: tokenizer_class \"%.60s\" is not supported; CLIPTokenizer and T5Tokenizer are", folder->config_path, name);
+                         "%s: tokenizer_class \"%.60s\" is not supported; CLIPTokenizer, T5Tokenizer and BertTokenizer are",
+                         folder->config_path, name);
     *class = clip ? CLASS_CLIP : CLASS_T5;
     return TESSERA_OK;
 }
@@ -142,6 +149,21 @@ static tessera_status open_t5(struct t5_sentencepiece *t5, struct folder *folder
     return t5_sentencepiece_finish(t5, name, &specials, (int)extra_ids, error);
 }
 
+static tessera_status open_bert(struct wordpiece *bert, struct folder *folder, tessera_error *error) {
+    struct special_tokens specials = {.bos = {"[CLS]", false}, .eos = {"[SEP]", false}, .unk = {"[UNK]", false}, .pad = {"[PAD]", false}};
+    size_t length;
+    TRY(special_token_read(folder->config, "cls_token", &specials.bos, error));
+    TRY(special_token_read(folder->config, "sep_token", &specials.eos, error));
+    TRY(special_token_read(folder->config, "unk_token", &specials.unk, error));
+    TRY(special_token_read(folder->config, "pad_token", &specials.pad, error));
+    TRY(json_bool(folder->config, "do_lower_case", true, &bert->lower_case, error));
+    if ((folder->words_path = file_join(folder->path, "vocab.txt")) == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    TRY(file_read(folder->words_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+    TRY(wordpiece_read_vocab(bert, folder->bytes, length, error));
+    TRY(added_tokens_read(&bert->added, folder->config, &bert->vocab, error));
+    return wordpiece_finish(bert, folder->words_path, &specials, error);
+}
+
 /* model_max_length; transformers writes 1e30 for "none". */
 static tessera_status read_max_length(const struct folder *folder, int *out, tessera_error *error) {
     double length = 0;
@@ -159,7 +181,10 @@ tessera_status tokenizer_open(const char *path, struct tokenizer **out, tessera_
     if ((status = folder_open(&folder, error)) != TESSERA_OK) goto fail;
     if ((status = detect_class(&folder, &tokenizer->class, error)) != TESSERA_OK) goto fail;
     if ((status = read_max_length(&folder, &tokenizer->model_max_length, error)) != TESSERA_OK) goto fail;
-    status = tokenizer->class == CLASS_CLIP ? open_clip(&tokenizer->clip, &folder, error) : open_t5(&tokenizer->t5, &folder, error);
+    if (tokenizer->class == CLASS_BERT)
+        status = open_bert(&tokenizer->bert, &folder, error);
+    else
+        status = tokenizer->class == CLASS_CLIP ? open_clip(&tokenizer->clip, &folder, error) : open_t5(&tokenizer->t5, &folder, error);
     if (status != TESSERA_OK) goto fail;
     folder_close(&folder);
     *out = tokenizer;
@@ -174,6 +199,7 @@ void tokenizer_free(struct tokenizer *tokenizer) {
     if (tokenizer == NULL) return;
     clip_bpe_clear(&tokenizer->clip);
     t5_sentencepiece_clear(&tokenizer->t5);
+    wordpiece_clear(&tokenizer->bert);
     free(tokenizer);
 }
 
@@ -197,20 +223,25 @@ tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *t
         return error_set(error, TESSERA_ERROR_ARGUMENT, "the prompt has %zu bytes; at most %d are taken", length, MOST_TEXT_BYTES);
     struct text_bytes clean = {0};
     struct text_ids tokens = {0};
-    bool clip = tokenizer->class == CLASS_CLIP;
+    bool clip = tokenizer->class == CLASS_CLIP, bert = tokenizer->class == CLASS_BERT;
     tessera_status status = TESSERA_OK;
     if (!text_append_repaired(&clean, text, length)) {
         status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a prompt");
         goto fail;
     }
-    status = clip ? clip_bpe_encode(&tokenizer->clip, clean.data, clean.length, &tokens, error)
-                  : t5_sentencepiece_encode(&tokenizer->t5, clean.data, clean.length, &tokens, error);
+    if (bert)
+        status = wordpiece_encode(&tokenizer->bert, clean.data, clean.length, &tokens, error);
+    else
+        status = clip ? clip_bpe_encode(&tokenizer->clip, clean.data, clean.length, &tokens, error)
+                      : t5_sentencepiece_encode(&tokenizer->t5, clean.data, clean.length, &tokens, error);
     if (status != TESSERA_OK) goto fail;
     if (clip)
         write_frame(&tokens, tokenizer->clip.bos, tokenizer->clip.eos, tokenizer->clip.pad, max_length, ids, mask);
+    else if (bert)
+        write_frame(&tokens, tokenizer->bert.cls, tokenizer->bert.sep, tokenizer->bert.pad, max_length, ids, mask);
     else
         write_frame(&tokens, -1, tokenizer->t5.eos, tokenizer->t5.pad, max_length, ids, mask);
-    if (count != NULL) *count = (int)tokens.count + (clip ? 2 : 1);
+    if (count != NULL) *count = (int)tokens.count + (clip || bert ? 2 : 1);
 fail:
     free(clean.data);
     free(tokens.data);

@@ -270,6 +270,23 @@ static void test_elementwise(struct bench *t, int64_t s, int64_t c, enum activat
     bench_end(t);
 }
 
+static void test_rotary(struct bench *t, int64_t tokens, int64_t heads, int64_t d) {
+    struct tensor x = make_random(t, t->dtype, 2, SHAPE(2, tokens, heads, d)), out = make(t, t->dtype, SHAPE(2, tokens, heads, d));
+    struct tensor cosines = make_random(t, DTYPE_F32, 1, SHAPE(tokens, d)), sines = make_random(t, DTYPE_F32, 1, SHAPE(tokens, d));
+    int64_t count = tensor_count(&x);
+    double *expected = expect(t, count);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t angle = i / (heads * d) % tokens * d + i % d;
+        double other = i % 2 == 0 ? -get(&x, i + 1) : get(&x, i - 1);
+        expected[i] = (double)get(&x, i) * get(&cosines, angle) + other * get(&sines, angle);
+    }
+    t->backend->ops->rotary(t->backend, &out, &x, &cosines, &sines);
+    compare(t, "rotary", &out, expected);
+    t->backend->ops->rotary(t->backend, &x, &x, &cosines, &sines);
+    compare(t, "rotary in place", &x, expected);
+    bench_end(t);
+}
+
 static void test_moves(struct bench *t) {
     const struct backend_ops *ops = t->backend->ops;
     struct tensor x = make_random(t, t->dtype, 1, SHAPE(2, 3, 5, 7)), up = make(t, t->dtype, SHAPE(2, 6, 10, 7));
@@ -321,6 +338,9 @@ static void test_backend(struct backend *backend, enum dtype dtype) {
     test_group_norm(&t, 17, 9, 1280, 32, ACTIVATION_SILU);
     test_group_norm(&t, 4, 4, 30, 3, ACTIVATION_NONE);
     test_group_norm(&t, 4, 4, 1056, 1, ACTIVATION_NONE);
+    test_rotary(&t, 5, 3, 2);
+    test_rotary(&t, 37, 4, 128);
+    test_rotary(&t, 3, 2, 514);
     test_moves(&t);
 }
 

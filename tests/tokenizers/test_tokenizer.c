@@ -108,6 +108,7 @@ int main(void) {
     check_case(clip, "tests/cases/tokenizer_clip/tokenizer");
     check_case(clip, "tests/cases/pipeline_sd3/model/tokenizer");
     check_case(t5, "tests/cases/tokenizer_t5/tokenizer");
+    check_case("tests/cases/tokenizer_bert/case.json", "tests/cases/tokenizer_bert/tokenizer");
     check_case(t5, "tests/cases/pipeline_sd3/model/tokenizer_3");
     test_frame();
     test_refused();

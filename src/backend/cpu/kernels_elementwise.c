@@ -1,4 +1,4 @@
-/* Operators without sums: activation, addition, product, gating, look-up, upsampling, conversion, copies.
+/* Operators without sums: activation, addition, product, gating, rotation, look-up, upsampling, conversion, copies.
  *
  * Arrays are cut into chunks of ROW_CHUNK elements; each thread takes a contiguous run of chunks. A chunk is read whole before
  * it is written, so `out` may be an input. */
@@ -71,6 +71,33 @@ static void gated_add(struct backend *backend, struct tensor *out, const struct 
         gate_row(out, residual, x, (const float *)gate->data + r / per_batch * channels, r * channels, channels);
 }
 
+/* One head of rotary; ROW_CHUNK is even, so that no pair is cut. */
+static void rotate_row(struct tensor *out, const struct tensor *x, const float *cosines, const float *sines, int64_t at, int64_t width) {
+    for (int64_t c = 0; c < width; c += ROW_CHUNK) {
+        float row[ROW_CHUNK], turned[ROW_CHUNK];
+        int64_t n = min64(ROW_CHUNK, width - c);
+        row_load(row, x->data, x->dtype, at + c, n);
+        for (int64_t i = 0; i < n; i += 2) {
+            turned[i] = row[i] * cosines[c + i] - row[i + 1] * sines[c + i];
+            turned[i + 1] = row[i + 1] * cosines[c + i + 1] + row[i] * sines[c + i + 1];
+        }
+        row_store(out->data, out->dtype, at + c, turned, n);
+    }
+}
+
+static void rotary(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *cos,
+                   const struct tensor *sin) {
+    int64_t tokens = x->shape[1], heads = x->shape[2], width = x->shape[3], rows = x->shape[0] * tokens * heads;
+    assert(x->ndim == 4 && width % 2 == 0 && tensor_count(out) == tensor_count(x) && out->dtype == x->dtype && is_activation(x));
+    assert(cos->dtype == DTYPE_F32 && sin->dtype == DTYPE_F32);
+    assert(tensor_count(cos) == tokens * width && tensor_count(sin) == tokens * width);
+#pragma omp parallel for schedule(static) num_threads(backend->threads) if (rows * width > 8192)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t angles = r / heads % tokens * width;
+        rotate_row(out, x, (const float *)cos->data + angles, (const float *)sin->data + angles, r * width, width);
+    }
+}
+
 static void embed(struct backend *backend, struct tensor *out, const struct tensor *table, const int32_t *ids) {
     int64_t channels = last_dim(out), rows = channels > 0 ? tensor_count(out) / channels : 0;
     assert(last_dim(table) == channels && is_activation(out));
@@ -132,6 +159,7 @@ void KERNEL(kernels_fill_elementwise)(struct backend_ops *ops) {
     ops->add = add;
     ops->multiply = multiply;
     ops->gated_add = gated_add;
+    ops->rotary = rotary;
     ops->embed = embed;
     ops->upsample = upsample;
     ops->cast = cast;

@@ -1,0 +1,160 @@
+/* BERT's encoder (Devlin et al. 2018; transformers' BertModel), the first text encoder of HunyuanDiT.
+ *
+ *     ids -> token + position + segment embedding -> norm -> N x [ x = norm(x + attention(x)); x = norm(x + mlp(x)) ] -> states
+ *
+ * Norms come after each sum, so the stream never grows and may have the run's type throughout. All tokens are of segment 0.
+ * Left out: the pooler, which no diffusion model asks for, decoders, and relative positions. */
+#include <math.h>
+#include <string.h>
+
+#include "models/activation_name.h"
+#include "models/text_encoder.h"
+
+struct bert_layer {
+    struct linear q, k, v, out, mlp_in, mlp_out;
+    struct norm attention_norm, mlp_norm;
+};
+
+struct bert {
+    struct text_encoder base;
+    int64_t num_layers, num_heads, intermediate_size, num_segments;
+    float layer_norm_eps;
+    enum activation act;
+    struct tensor token_embedding, position_embedding, segment_embedding;
+    struct norm embedding_norm;
+    struct bert_layer *layers;
+};
+
+static tessera_status read_config(const struct json *config, struct bert *m, tessera_error *error) {
+    struct text_encoder *base = &m->base;
+    double eps;
+    const char *act, *positions;
+    bool decoder;
+    TRY(json_int(config, "vocab_size", 30522, 1, 1 << 24, &base->vocab_size, error));
+    TRY(json_int(config, "hidden_size", 768, 1, 1 << 16, &base->hidden_size, error));
+    TRY(json_int(config, "intermediate_size", 3072, 1, 1 << 20, &m->intermediate_size, error));
+    TRY(json_int(config, "num_hidden_layers", 12, 1, 1024, &m->num_layers, error));
+    TRY(json_int(config, "num_attention_heads", 12, 1, 1024, &m->num_heads, error));
+    TRY(json_int(config, "max_position_embeddings", 512, 1, 1 << 20, &base->max_positions, error));
+    TRY(json_int(config, "type_vocab_size", 2, 1, 1 << 10, &m->num_segments, error));
+    TRY(json_double(config, "layer_norm_eps", 1e-12, &eps, error));
+    TRY(json_string(config, "hidden_act", "gelu", &act, error));
+    TRY(json_string(config, "position_embedding_type", "absolute", &positions, error));
+    TRY(json_bool(config, "is_decoder", false, &decoder, error));
+    m->layer_norm_eps = (float)eps;
+    if (base->hidden_size % m->num_heads != 0) {
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: hidden_size %lld must be a multiple of num_attention_heads %lld",
+                         json_path(config), (long long)base->hidden_size, (long long)m->num_heads);
+    }
+    if (strcmp(positions, "absolute") != 0 || decoder) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: position_embedding_type is \"%.60s\", is_decoder %s; only encoders with \"absolute\" positions are known",
+                         json_path(config), positions, decoder ? "true" : "false");
+    }
+    return activation_from_name(config, "hidden_act", act, &m->act, error);
+}
+
+static struct bert_layer load_layer(struct loader *loader, const struct bert *m) {
+    int64_t c = m->base.hidden_size, inner = m->intermediate_size;
+    return (struct bert_layer){
+        .q = load_linear(loader, c, c, true, "attention.self.query"),
+        .k = load_linear(loader, c, c, true, "attention.self.key"),
+        .v = load_linear(loader, c, c, true, "attention.self.value"),
+        .out = load_linear(loader, c, c, true, "attention.output.dense"),
+        .attention_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "attention.output.LayerNorm"),
+        .mlp_in = load_linear(loader, c, inner, true, "intermediate.dense"),
+        .mlp_out = load_linear(loader, inner, c, true, "output.dense"),
+        .mlp_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "output.LayerNorm"),
+    };
+}
+
+/* Files of models with a head on top have all names below "bert.". */
+static void load_weights(struct loader *loader, struct bert *m) {
+    int64_t c = m->base.hidden_size;
+    load_set_prefix(loader, "%s", "");
+    const char *top = load_has(loader, "bert.embeddings.word_embeddings.weight") ? "bert." : "";
+    load_set_prefix(loader, "%sembeddings.", top);
+    m->token_embedding = load_table(loader, m->base.vocab_size, c, "word_embeddings.weight");
+    m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embeddings.weight");
+    m->segment_embedding = load_table(loader, m->num_segments, c, "token_type_embeddings.weight");
+    m->embedding_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "LayerNorm");
+    for (int64_t i = 0; i < m->num_layers && !load_failed(loader); i++) {
+        load_set_prefix(loader, "%sencoder.layer.%lld.", top, (long long)i);
+        m->layers[i] = load_layer(loader, m);
+    }
+}
+
+static struct text_encoder *open(const struct json *config, struct loader *loader) {
+    struct bert read = {.base.class = &bert_class};
+    if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
+    struct bert *m = arena_alloc(loader->arena, sizeof *m);
+    read.layers = arena_alloc(loader->arena, (size_t)read.num_layers * sizeof *read.layers);
+    if (m == NULL || read.layers == NULL) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
+        return NULL;
+    }
+    *m = read;
+    load_weights(loader, m);
+    return load_failed(loader) ? NULL : &m->base;
+}
+
+static tessera_status check_ids(const struct bert *m, const int32_t *ids, int64_t batch, int64_t tokens, tessera_error *error) {
+    if (batch < 1 || tokens < 1 || tokens > m->base.max_positions) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "BERT: %lld prompts of %lld tokens; at least one of each, and at most %lld tokens",
+                         (long long)batch, (long long)tokens, (long long)m->base.max_positions);
+    }
+    for (int64_t i = 0; i < batch * tokens; i++) {
+        if (ids[i] >= 0 && ids[i] < m->base.vocab_size) continue;
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "BERT: token id %d at position %lld is outside the vocabulary of %lld; is the tokenizer this model's?",
+                         (int)ids[i], (long long)(i % tokens), (long long)m->base.vocab_size);
+    }
+    return TESSERA_OK;
+}
+
+/* norm(token + segment 0 + position): [B, S, C]. */
+static struct tensor embed(const struct bert *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
+    size_t scope = run_enter(run);
+    struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
+    struct tensor segments = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
+    if (run_failed(run)) return (struct tensor){0};
+    for (int64_t i = 0; i < batch * tokens; i++) {
+        ((int32_t *)positions.data)[i] = (int32_t)(i % tokens);
+        ((int32_t *)segments.data)[i] = 0;
+    }
+    struct tensor x = nn_add(run, nn_embed(run, m->token_embedding, ids, batch, tokens),
+                             nn_embed(run, m->segment_embedding, segments.data, batch, tokens));
+    x = nn_add(run, x, nn_embed(run, m->position_embedding, positions.data, batch, tokens));
+    return run_leave(run, scope, nn_norm(run, &m->embedding_norm, x));
+}
+
+static struct tensor apply_layer(const struct bert *m, struct run *run, const struct bert_layer *layer, struct tensor x,
+                                 const struct tensor *mask) {
+    int64_t batch = x.shape[0], tokens = x.shape[1], d = m->base.hidden_size / m->num_heads, heads[] = {batch, tokens, m->num_heads, d};
+    size_t scope = run_enter(run);
+    struct tensor q = nn_reshape(nn_linear(run, &layer->q, x, ACTIVATION_NONE), 4, heads);
+    struct tensor k = nn_reshape(nn_linear(run, &layer->k, x, ACTIVATION_NONE), 4, heads);
+    struct tensor v = nn_reshape(nn_linear(run, &layer->v, x, ACTIVATION_NONE), 4, heads);
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .scale = 1.0f / sqrtf((float)d)};
+    struct tensor y = nn_reshape(nn_attention(run, args), SHAPE(batch, tokens, m->base.hidden_size));
+    x = nn_norm(run, &layer->attention_norm, nn_add(run, x, nn_linear(run, &layer->out, y, ACTIVATION_NONE)));
+    y = nn_linear(run, &layer->mlp_out, nn_linear(run, &layer->mlp_in, x, m->act), ACTIVATION_NONE);
+    return run_leave(run, scope, nn_norm(run, &layer->mlp_norm, nn_add(run, x, y)));
+}
+
+static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
+                                         int64_t batch, int64_t tokens) {
+    const struct bert *m = (const struct bert *)base;
+    struct text_encoder_output out = {0};
+    if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
+    struct tensor mask_tensor = tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens));
+    size_t scope = run_enter(run);
+    struct tensor x = embed(m, run, ids, batch, tokens);
+    for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
+        x = apply_layer(m, run, &m->layers[i], x, mask != NULL ? &mask_tensor : NULL);
+    }
+    out.last_hidden_state = run_leave(run, scope, nn_cast(run, x, DTYPE_F32));
+    return out;
+}
+
+const struct text_encoder_class bert_class = {.name = "BertModel", .open = open, .encode = encode};

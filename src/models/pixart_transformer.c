@@ -1,0 +1,390 @@
+/* PixArt's denoiser: a diffusion transformer with cross attention to T5's text (Chen et al. 2023, PixArt-alpha, figure 4; 2024,
+ * PixArt-sigma; diffusers' PixArtTransformer2DModel).
+ *
+ *     latents -> patches -> linear + sinusoidal positions -> picture --> blocks --> norm, modulate, linear -> un-patch
+ *     text states -> mlp ----------------------------------> text ---------^
+ *     timestep [, resolution, aspect ratio] -> mlps --> e --> linear(silu(e)) -> cond
+ *
+ * One linear for the whole model makes the six modulations of a block (adaLN-single); a block adds its own table to them. cond
+ * therefore holds seven parts of C channels: the six modulations, then e, which the end of the model is modulated with.
+ *
+ * The picture attends to itself and then, without a norm or gate, to the text; masked text is dropped (diffusers adds -10000).
+ * The output has all of out_channels: the second half is the learned variance, which samplers leave out.
+ * Modulations, cond and norms are F32; products and the residual stream have the run's type.
+ * Left out: GLIGEN attention, norms with weights, models without a caption projection. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models/denoiser.h"
+#include "nn/patch.h"
+#include "nn/position.h"
+
+enum { TIMESTEP_CHANNELS = 256, MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_PARTS = 7, NUM_SIZES = 3 };
+#define OUT_NORM_EPS 1e-6f /* of the last norm; diffusers writes it in the code, not in the config */
+
+struct attention {
+    struct linear q, k, v, out;
+};
+struct mlp {
+    struct linear first, second;
+};
+
+struct pixart_block {
+    struct tensor scale_shift_table; /* F32 [6, C] */
+    struct attention self, cross;
+    struct mlp ff;
+};
+
+struct pixart_transformer {
+    struct denoiser base;
+    int64_t num_heads, head_dim, inner_dim;
+    double interpolation_scale;
+    float norm_eps;
+    bool attention_bias, use_sizes;
+    struct conv patch_proj; /* [C, p, p, in] */
+    struct mlp timestep, resolution, aspect_ratio, caption;
+    struct linear modulations, proj_out;
+    struct tensor scale_shift_table; /* F32 [2, C] */
+    struct pixart_block *blocks;
+};
+
+/* ---- loading ---- */
+
+static tessera_status expect_string(const struct json *config, const char *field, const char *known, tessera_error *error) {
+    const char *value;
+    TRY(json_string(config, field, known, &value, error));
+    if (strcmp(value, known) == 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s is \"%.60s\"; only \"%s\" is known", json_path(config), field, value, known);
+}
+
+/* Variants that no published model has. */
+static tessera_status refuse_variants(const struct json *config, tessera_error *error) {
+    bool affine;
+    TRY(expect_string(config, "norm_type", "ada_norm_single", error));
+    TRY(expect_string(config, "activation_fn", "gelu-approximate", error));
+    TRY(expect_string(config, "attention_type", "default", error));
+    TRY(json_bool(config, "norm_elementwise_affine", false, &affine, error));
+    if (affine) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: norm_elementwise_affine is true; only norms without weights are known",
+                         json_path(config));
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status check_sizes(const struct json *config, const struct pixart_transformer *m, int64_t cross, tessera_error *error) {
+    if (cross != m->inner_dim) {
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: cross_attention_dim %lld must be num_attention_heads * attention_head_dim = %lld", json_path(config),
+                         (long long)cross, (long long)m->inner_dim);
+    }
+    if (m->inner_dim % 4 != 0 || (m->use_sizes && m->inner_dim % NUM_SIZES != 0)) {
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: num_attention_heads * attention_head_dim = %lld must be a multiple of 4, and of 3 for size conditions",
+                         json_path(config), (long long)m->inner_dim);
+    }
+    if (m->base.patch_size > m->base.sample_size || !(m->interpolation_scale > 0) || !isfinite(m->interpolation_scale)) {
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: no positions can be made of sample_size %lld, patch_size %lld, interpolation_scale %g", json_path(config),
+                         (long long)m->base.sample_size, (long long)m->base.patch_size, m->interpolation_scale);
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status read_config(const struct json *config, struct pixart_transformer *m, tessera_error *error) {
+    struct denoiser *base = &m->base;
+    int64_t layers, cross;
+    double eps;
+    TRY(json_int(config, "sample_size", 128, 1, 1 << 16, &base->sample_size, error));
+    TRY(json_int(config, "patch_size", 2, 1, 64, &base->patch_size, error));
+    TRY(json_int(config, "in_channels", 4, 1, 1 << 12, &base->in_channels, error));
+    TRY(json_int(config, "out_channels", 8, 1, 1 << 12, &base->out_channels, error));
+    TRY(json_int(config, "num_layers", 28, 1, MAX_LAYERS, &layers, error));
+    TRY(json_int(config, "attention_head_dim", 72, 1, 1 << 12, &m->head_dim, error));
+    TRY(json_int(config, "num_attention_heads", 16, 1, 1 << 10, &m->num_heads, error));
+    TRY(json_int(config, "cross_attention_dim", 1152, 1, 1 << 22, &cross, error));
+    TRY(json_int(config, "caption_channels", 4096, 1, 1 << 16, &base->text_channels, error));
+    TRY(json_bool(config, "attention_bias", true, &m->attention_bias, error));
+    TRY(json_bool(config, "use_additional_conditions", base->sample_size == 128, &m->use_sizes, error));
+    TRY(json_double(config, "norm_eps", 1e-6, &eps, error));
+    TRY(json_double(config, "interpolation_scale", base->sample_size < 64 ? 1.0 : (double)(base->sample_size / 64), &m->interpolation_scale,
+                    error));
+    base->num_blocks = (int)layers;
+    base->max_patches = MAX_PATCHES;
+    m->inner_dim = m->num_heads * m->head_dim;
+    m->norm_eps = (float)eps;
+    TRY(check_sizes(config, m, cross, error));
+    return refuse_variants(config, error);
+}
+
+static struct attention load_attention(struct loader *loader, const struct pixart_transformer *m, const char *name) {
+    int64_t c = m->inner_dim;
+    return (struct attention){.q = load_linear(loader, c, c, m->attention_bias, "%s.to_q", name),
+                              .k = load_linear(loader, c, c, m->attention_bias, "%s.to_k", name),
+                              .v = load_linear(loader, c, c, m->attention_bias, "%s.to_v", name),
+                              .out = load_linear(loader, c, c, true, "%s.to_out.0", name)};
+}
+
+/* "<name>.linear_1" and "<name>.linear_2" */
+static struct mlp load_mlp(struct loader *loader, int64_t in, int64_t out, const char *name) {
+    return (struct mlp){.first = load_linear(loader, in, out, true, "%s.linear_1", name),
+                        .second = load_linear(loader, out, out, true, "%s.linear_2", name)};
+}
+
+static struct pixart_block load_block(struct loader *loader, const struct pixart_transformer *m) {
+    int64_t c = m->inner_dim;
+    return (struct pixart_block){
+        .scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(NUM_MODULATIONS, c), "scale_shift_table"),
+        .self = load_attention(loader, m, "attn1"),
+        .cross = load_attention(loader, m, "attn2"),
+        .ff = {.first = load_linear(loader, c, 4 * c, true, "ff.net.0.proj"), .second = load_linear(loader, 4 * c, c, true, "ff.net.2")},
+    };
+}
+
+static void load_weights(struct loader *loader, struct pixart_transformer *m) {
+    const struct denoiser *base = &m->base;
+    int64_t c = m->inner_dim, p = base->patch_size;
+    load_set_prefix(loader, "%s", "");
+    m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+    m->timestep = load_mlp(loader, TIMESTEP_CHANNELS, c, "adaln_single.emb.timestep_embedder");
+    if (m->use_sizes) {
+        m->resolution = load_mlp(loader, TIMESTEP_CHANNELS, c / NUM_SIZES, "adaln_single.emb.resolution_embedder");
+        m->aspect_ratio = load_mlp(loader, TIMESTEP_CHANNELS, c / NUM_SIZES, "adaln_single.emb.aspect_ratio_embedder");
+    }
+    m->modulations = load_linear(loader, c, NUM_MODULATIONS * c, true, "adaln_single.linear");
+    m->caption = load_mlp(loader, base->text_channels, c, "caption_projection");
+    m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
+    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
+        load_set_prefix(loader, "transformer_blocks.%d.", i);
+        m->blocks[i] = load_block(loader, m);
+    }
+}
+
+static struct denoiser *open(const struct json *config, struct loader *loader) {
+    struct pixart_transformer read = {.base.class = &pixart_transformer_class};
+    if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
+    struct pixart_transformer *m = arena_alloc(loader->arena, sizeof *m);
+    read.blocks = arena_alloc(loader->arena, (size_t)read.base.num_blocks * sizeof *read.blocks);
+    if (m == NULL || read.blocks == NULL) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
+        return NULL;
+    }
+    *m = read;
+    load_weights(loader, m);
+    return load_failed(loader) ? NULL : &m->base;
+}
+
+/* ---- embed ---- */
+
+static tessera_status check_picture(const struct denoiser *m, const struct tensor *latents, tessera_error *error) {
+    char text[128];
+    if (latents->ndim != 4 || latents->shape[0] < 1 || latents->shape[3] != m->in_channels) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: latents have shape %s; [batch, rows, columns, %lld] is needed",
+                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text), (long long)m->in_channels);
+    }
+    int64_t rows = latents->shape[1], columns = latents->shape[2], p = m->patch_size, most = m->max_patches * p;
+    if (rows < p || columns < p || rows % p != 0 || columns % p != 0 || rows > most || columns > most) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "PixArt transformer: latents of %lld rows and %lld columns; multiples of patch_size %lld are needed, at most %lld",
+                         (long long)rows, (long long)columns, (long long)p, (long long)most);
+    }
+    if (latents->shape[0] > INT32_MAX / (rows * columns)) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "PixArt transformer: latents of shape %s are too many for one pass; use a smaller batch",
+                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text));
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status check_matrix(const struct tensor *t, const char *what, int64_t rows, int64_t columns, tessera_error *error) {
+    char text[128];
+    if (t->data != NULL && t->ndim == 2 && t->shape[0] == rows && t->shape[1] == columns) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: %s has shape %s; [%lld, %lld] is needed", what,
+                     tensor_shape_text(t->ndim, t->shape, text, sizeof text), (long long)rows, (long long)columns);
+}
+
+static tessera_status check_conditions(const struct pixart_transformer *m, const struct denoiser_inputs *in, tessera_error *error) {
+    char text[128];
+    const struct tensor *t = &in->text;
+    int64_t batch = in->latents.shape[0];
+    if (t->ndim != 3 || t->shape[0] != batch || t->shape[1] < 1 || t->shape[2] != m->base.text_channels) {
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: text states have shape %s; [%lld, tokens, %lld] is needed",
+                         tensor_shape_text(t->ndim, t->shape, text, sizeof text), (long long)batch, (long long)m->base.text_channels);
+    }
+    if (in->text_mask.data != NULL) TRY(check_matrix(&in->text_mask, "text mask", batch, t->shape[1], error));
+    if (m->use_sizes) TRY(check_matrix(&in->size_conditions, "size conditions (height, width, aspect ratio)", batch, NUM_SIZES, error));
+    return TESSERA_OK;
+}
+
+static struct tensor apply_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act) {
+    return nn_linear(run, &mlp->second, nn_linear(run, &mlp->first, x, act), ACTIVATION_NONE);
+}
+
+/* The positions of an h x w picture, for each of the batch: [B, h w, C]. */
+static struct tensor positions_of(const struct pixart_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w) {
+    struct tensor table = run_tensor(run, DTYPE_F32, SHAPE(h * w, m->inner_dim)), index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w));
+    if (run_failed(run)) return index;
+    double base_size = (double)(m->base.sample_size / m->base.patch_size);
+    position_sincos_2d(table.data, h, w, m->inner_dim, base_size, m->interpolation_scale);
+    for (int64_t i = 0; i < batch * h * w; i++) ((int32_t *)index.data)[i] = (int32_t)(i % (h * w));
+    return nn_embed(run, table, index.data, batch, h * w);
+}
+
+static struct tensor embed_picture(const struct pixart_transformer *m, struct run *run, struct tensor latents) {
+    int64_t batch = latents.shape[0], p = m->base.patch_size;
+    size_t scope = run_enter(run);
+    struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
+                          .bias = m->patch_proj.bias};
+    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p), ACTIVATION_NONE);
+    return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, latents.shape[1] / p, latents.shape[2] / p)));
+}
+
+static struct tensor embed_text(const struct pixart_transformer *m, struct run *run, struct tensor text) {
+    size_t scope = run_enter(run);
+    return run_leave(run, scope, apply_mlp(run, &m->caption, nn_cast(run, text, run->dtype), ACTIVATION_GELU_TANH));
+}
+
+/* mlp(sinusoid(value)) of each value: [count, O]. */
+static struct tensor embed_values(struct run *run, const struct mlp *mlp, const float *values, int64_t count) {
+    struct tensor sinusoid = nn_cast(run, nn_timestep_embedding(run, values, count, TIMESTEP_CHANNELS), run->dtype);
+    return apply_mlp(run, mlp, sinusoid, ACTIVATION_SILU);
+}
+
+/* Height, width and aspect ratio give a third of the channels each: F32 [B, C]. */
+static struct tensor embed_sizes(const struct pixart_transformer *m, struct run *run, struct tensor sizes) {
+    int64_t batch = sizes.shape[0], third = m->inner_dim / NUM_SIZES;
+    struct tensor values = run_tensor(run, DTYPE_F32, SHAPE(NUM_SIZES * batch));
+    if (run_failed(run)) return values;
+    float *resolution = values.data, *aspect_ratio = resolution + 2 * batch;
+    const float *next = sizes.data;
+    for (int64_t b = 0; b < batch; b++) {
+        resolution[2 * b] = *next++;
+        resolution[2 * b + 1] = *next++;
+        aspect_ratio[b] = *next++;
+    }
+    struct tensor two = nn_reshape(embed_values(run, &m->resolution, resolution, 2 * batch), SHAPE(batch, 2, third));
+    struct tensor one = nn_reshape(embed_values(run, &m->aspect_ratio, aspect_ratio, batch), SHAPE(batch, 1, third));
+    return nn_cast(run, nn_reshape(nn_concat_rows(run, two, one), SHAPE(batch, m->inner_dim)), DTYPE_F32);
+}
+
+/* The six modulations and e, side by side: F32 [B, 7 C]. */
+static struct tensor embed_cond(const struct pixart_transformer *m, struct run *run, const struct denoiser_inputs *in) {
+    int64_t batch = in->latents.shape[0], c = m->inner_dim;
+    size_t scope = run_enter(run);
+    struct tensor e = nn_cast(run, embed_values(run, &m->timestep, in->timesteps, batch), DTYPE_F32);
+    if (m->use_sizes) e = nn_add(run, e, embed_sizes(m, run, in->size_conditions));
+    struct tensor active = nn_cast(run, nn_activate(run, e, ACTIVATION_SILU), run->dtype);
+    struct tensor mod = nn_cast(run, nn_linear(run, &m->modulations, active, ACTIVATION_NONE), DTYPE_F32);
+    struct tensor both = nn_concat_rows(run, nn_reshape(mod, SHAPE(batch, NUM_MODULATIONS, c)), nn_reshape(e, SHAPE(batch, 1, c)));
+    return run_leave(run, scope, nn_reshape(both, SHAPE(batch, NUM_COND_PARTS * c)));
+}
+
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+    const struct pixart_transformer *m = (const struct pixart_transformer *)base;
+    struct denoiser_state state = {0};
+    if (run_failed(run) || check_picture(base, &in->latents, &run->error) != TESSERA_OK ||
+        check_conditions(m, in, &run->error) != TESSERA_OK)
+        return state;
+    state.rows = in->latents.shape[1] / base->patch_size;
+    state.columns = in->latents.shape[2] / base->patch_size;
+    state.picture = embed_picture(m, run, in->latents);
+    state.text = embed_text(m, run, in->text);
+    state.text_mask = in->text_mask;
+    state.cond = embed_cond(m, run, in);
+    return state;
+}
+
+/* ---- blocks ---- */
+
+/* cond's part + the table's row: F32 [B, C]. */
+static struct tensor modulation(struct run *run, struct tensor cond, int part, const struct tensor *table, int row) {
+    struct tensor m = nn_chunk(run, cond, NUM_COND_PARTS, part);
+    if (run_failed(run)) return m;
+    int64_t c = table->shape[1];
+    const float *add = (const float *)table->data + row * c;
+    for (int64_t b = 0; b < m.shape[0]; b++) {
+        for (int64_t i = 0; i < c; i++) ((float *)m.data)[b * c + i] += add[i];
+    }
+    return m;
+}
+
+/* Queries of x, keys and values of `source`; mask may be NULL. */
+static struct tensor attend(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
+                            struct tensor source, const struct tensor *mask) {
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t batch = x.shape[0], n = m->num_heads, d = m->head_dim;
+    struct tensor q = nn_reshape(nn_linear(run, &a->q, x, ACTIVATION_NONE), SHAPE(batch, x.shape[1], n, d));
+    struct tensor k = nn_reshape(nn_linear(run, &a->k, source, ACTIVATION_NONE), SHAPE(batch, source.shape[1], n, d));
+    struct tensor v = nn_reshape(nn_linear(run, &a->v, source, ACTIVATION_NONE), SHAPE(batch, source.shape[1], n, d));
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .scale = 1.0f / sqrtf((float)d)};
+    struct tensor y = nn_reshape(nn_attention(run, args), SHAPE(batch, x.shape[1], m->inner_dim));
+    return nn_linear(run, &a->out, y, ACTIVATION_NONE);
+}
+
+/* Modulations 0 .. 2 are the attention's shift, scale and gate, 3 .. 5 the feed-forward's. */
+static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
+    const struct pixart_transformer *m = (const struct pixart_transformer *)base;
+    const struct pixart_block *b = &m->blocks[index];
+    if (run_failed(run)) return (struct denoiser_state){0};
+    const struct norm plain_norm = {.kind = NORM_LAYER, .eps = m->norm_eps};
+    const struct tensor *mask = state.text_mask.data != NULL ? &state.text_mask : NULL;
+    size_t scope = run_enter(run);
+    struct tensor mod[NUM_MODULATIONS], x = state.picture;
+    for (int i = 0; i < NUM_MODULATIONS; i++) mod[i] = modulation(run, state.cond, i, &b->scale_shift_table, i);
+    struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod[1], mod[0]);
+    x = nn_gated_add(run, x, attend(m, run, &b->self, y, y, NULL), mod[2]);
+    x = nn_add(run, x, attend(m, run, &b->cross, x, state.text, mask));
+    y = apply_mlp(run, &b->ff, nn_norm_modulated(run, &plain_norm, x, mod[4], mod[3]), ACTIVATION_GELU_TANH);
+    state.picture = run_leave(run, scope, nn_gated_add(run, x, y, mod[5]));
+    if (index == base->num_blocks - 1) state.text = state.text_mask = (struct tensor){0};
+    return state;
+}
+
+/* ---- finish ---- */
+
+static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
+    const struct pixart_transformer *m = (const struct pixart_transformer *)base;
+    const struct norm out_norm = {.kind = NORM_LAYER, .eps = OUT_NORM_EPS};
+    if (run_failed(run)) return (struct tensor){0};
+    size_t scope = run_enter(run);
+    struct tensor shift = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 0);
+    struct tensor scale = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 1);
+    struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &out_norm, state.picture, scale, shift), ACTIVATION_NONE);
+    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
+}
+
+/* ---- description ---- */
+
+/* Weights of layers that each token goes through; *parameters grows by theirs and their biases'. */
+static int64_t count_weights(const struct linear *const layers[], int count, int64_t *parameters) {
+    int64_t weights = 0;
+    for (int i = 0; i < count; i++) {
+        weights += tensor_count(&layers[i]->weight);
+        *parameters += tensor_count(&layers[i]->weight);
+        if (layers[i]->bias.data != NULL) *parameters += tensor_count(&layers[i]->bias);
+    }
+    return weights;
+}
+
+/* A pair of tokens costs 2 C for its score and 2 C for its value. */
+static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
+    const struct pixart_transformer *m = (const struct pixart_transformer *)base;
+    const struct pixart_block *b = &m->blocks[index];
+    const struct linear *const picture[] = {&b->self.q,  &b->self.k,    &b->self.v,   &b->self.out,
+                                            &b->cross.q, &b->cross.out, &b->ff.first, &b->ff.second};
+    const struct linear *const text[] = {&b->cross.k, &b->cross.v};
+    int64_t parameters = tensor_count(&b->scale_shift_table);
+    int64_t picture_weights = count_weights(picture, 8, &parameters), text_weights = count_weights(text, 2, &parameters);
+    *info = (struct denoiser_block_info){
+        .parameters = parameters,
+        .operations_per_picture_token = 2.0 * (double)picture_weights,
+        .operations_per_text_token = 2.0 * (double)text_weights,
+        .operations_per_token_pair = 4.0 * (double)m->inner_dim,
+        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index == base->num_blocks - 1 ? 0u : DENOISER_CARRIES_TEXT),
+    };
+    snprintf(info->name, sizeof info->name, "transformer_blocks.%d", index);
+}
+
+const struct denoiser_class pixart_transformer_class = {
+    .name = "PixArtTransformer2DModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};

@@ -1,0 +1,477 @@
+/* The UNet of Stable Diffusion 1 and 2 and of SDXL (Ronneberger et al. 2015; Rombach et al. 2022; Podell et al. 2023; diffusers'
+ * UNet2DConditionModel).
+ *
+ *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out
+ *                              \--------\------- skips -------/---------/
+ *
+ * A denoiser block is one level: down 0 .. n-1, mid, up 0 .. n-1. What enters a resnet, a downsampler or the middle is pushed onto
+ * the state's skips, and each resnet of the way up pops one, so the picture itself is never among the skips at a boundary.
+ * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
+ * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
+ * matter of precision only: scores are F32 here always.
+ * Left out: class embeddings, other conditionings and block types, sizes that do not halve evenly. */
+#include <assert.h>
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models/denoiser.h"
+#include "models/unet_blocks.h"
+
+enum { MAX_LEVELS = 8, MAX_BLOCKS = 2 * MAX_LEVELS + 1, SIZE_NUMBERS = 6 };
+
+struct unet {
+    struct denoiser base;
+    struct unet_settings settings;
+    int levels;
+    bool text_time; /* SDXL's conditioning */
+    bool flip_sin_to_cos;
+    double freq_shift;
+    int64_t channels, size_channels; /* of the timestep's sinusoid and of each size number's */
+    struct conv conv_in, conv_out;
+    struct norm norm_out;
+    struct linear time_1, time_2, add_1, add_2;
+    struct unet_block blocks[MAX_BLOCKS];
+};
+
+/* What the config says of the levels, from the finest. */
+struct plan {
+    int64_t channels[MAX_LEVELS], resnets[MAX_LEVELS], layers[MAX_LEVELS], heads[MAX_LEVELS];
+    bool down_attends[MAX_LEVELS], up_attends[MAX_LEVELS]; /* up: in the order of running, from the coarsest */
+    int64_t conv_in_kernel, conv_out_kernel;
+};
+
+/* ---- config ---- */
+
+/* Fields that change what is computed and are known in one value only (JSON; NULL: absent or null). */
+static const struct {
+    const char *name, *value;
+} fixed_fields[] = {
+    {"act_fn", "\"silu\""},
+    {"attention_type", "\"default\""},
+    {"center_input_sample", "false"},
+    {"class_embed_type", NULL},
+    {"class_embeddings_concat", "false"},
+    {"cross_attention_norm", NULL},
+    {"downsample_padding", "1"},
+    {"dual_cross_attention", "false"},
+    {"encoder_hid_dim", NULL},
+    {"encoder_hid_dim_type", NULL},
+    {"mid_block_only_cross_attention", "false"},
+    {"mid_block_scale_factor", "1"},
+    {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
+    {"num_attention_heads", NULL},
+    {"num_class_embeds", NULL},
+    {"only_cross_attention", "false"},
+    {"resnet_out_scale_factor", "1"},
+    {"resnet_skip_time_act", "false"},
+    {"resnet_time_scale_shift", "\"default\""},
+    {"reverse_transformer_layers_per_block", NULL},
+    {"time_cond_proj_dim", NULL},
+    {"time_embedding_act_fn", NULL},
+    {"time_embedding_type", "\"positional\""},
+    {"timestep_post_act", NULL},
+};
+
+static tessera_status check_fixed_fields(const struct json *config, tessera_error *error) {
+    for (size_t i = 0; i < sizeof fixed_fields / sizeof fixed_fields[0]; i++) {
+        const char *name = fixed_fields[i].name, *wanted = fixed_fields[i].value;
+        const struct cJSON *value = json_find(config, name);
+        if (value == NULL) continue;
+        char *text = cJSON_PrintUnformatted(value);
+        bool equal = text != NULL && wanted != NULL && strcmp(text, wanted) == 0;
+        if (!equal) {
+            error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s is %.60s; only %s is supported", json_path(config), name,
+                      text != NULL ? text : "too long", wanted != NULL ? wanted : "null");
+        }
+        cJSON_free(text);
+        if (!equal) return error->status;
+    }
+    return TESSERA_OK;
+}
+
+/* One integer for all levels, or a list with one for each. */
+static tessera_status read_levels(const struct json *config, const char *field, int64_t fallback, int64_t high, int levels, int64_t *out,
+                                  tessera_error *error) {
+    if (!cJSON_IsArray(json_find(config, field))) {
+        TRY(json_int(config, field, fallback, 1, high, &out[0], error));
+        for (int i = 1; i < levels; i++) out[i] = out[0];
+        return TESSERA_OK;
+    }
+    int count = 0;
+    TRY(json_ints(config, field, 1, high, out, MAX_LEVELS, &count, error));
+    if (count == levels) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s has %d numbers; block_out_channels has %d", json_path(config), field, count,
+                     levels);
+}
+
+/* Which blocks have transformers. */
+static tessera_status read_types(const struct json *config, const char *field, const char *plain, const char *attending, int levels,
+                                 bool *attends, tessera_error *error) {
+    const struct cJSON *list = json_find(config, field);
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != levels) {
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s must list %d block types, as many as block_out_channels", json_path(config),
+                         field, levels);
+    }
+    for (int i = 0; i < levels; i++) {
+        const char *type = cJSON_GetStringValue(cJSON_GetArrayItem(list, i));
+        attends[i] = type != NULL && strcmp(type, attending) == 0;
+        if (attends[i] || (type != NULL && strcmp(type, plain) == 0)) continue;
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s[%d] is \"%.60s\"; only %s and %s are supported", json_path(config),
+                         field, i, type != NULL ? type : "no string", plain, attending);
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status check_plan(const struct json *config, const struct unet *m, const struct plan *plan, tessera_error *error) {
+    int64_t skips = 0;
+    for (int i = 0; i < m->levels; i++) {
+        if (plan->channels[i] % m->settings.groups != 0 || plan->channels[i] % plan->heads[i] != 0) {
+            return error_set(error, TESSERA_ERROR_FORMAT,
+                             "%s: block_out_channels[%d] is %lld, no multiple of norm_num_groups %d and of attention_head_dim %lld",
+                             json_path(config), i, (long long)plan->channels[i], m->settings.groups, (long long)plan->heads[i]);
+        }
+        skips += plan->resnets[i] + 1;
+    }
+    if (skips > DENOISER_MAX_SKIPS) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: layers_per_block and block_out_channels make %lld skips; at most %d",
+                         json_path(config), (long long)skips, DENOISER_MAX_SKIPS);
+    }
+    if (plan->conv_in_kernel % 2 == 0 || plan->conv_out_kernel % 2 == 0) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: conv_in_kernel is %lld and conv_out_kernel %lld; both must be odd",
+                         json_path(config), (long long)plan->conv_in_kernel, (long long)plan->conv_out_kernel);
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status read_plan(const struct json *config, struct unet *m, struct plan *plan, tessera_error *error) {
+    int64_t text[MAX_LEVELS];
+    TRY(json_ints(config, "block_out_channels", 1, 1 << 16, plan->channels, MAX_LEVELS, &m->levels, error));
+    if (m->levels == 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: block_out_channels is missing or empty", json_path(config));
+    TRY(read_levels(config, "layers_per_block", 2, UNET_MAX_RESNETS - 1, m->levels, plan->resnets, error));
+    TRY(read_levels(config, "transformer_layers_per_block", 1, 256, m->levels, plan->layers, error));
+    TRY(read_levels(config, "attention_head_dim", 8, 1 << 10, m->levels, plan->heads, error));
+    TRY(read_levels(config, "cross_attention_dim", 1280, 1 << 16, m->levels, text, error));
+    TRY(read_types(config, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", m->levels, plan->down_attends, error));
+    TRY(read_types(config, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", m->levels, plan->up_attends, error));
+    TRY(json_int(config, "conv_in_kernel", 3, 1, 15, &plan->conv_in_kernel, error));
+    TRY(json_int(config, "conv_out_kernel", 3, 1, 15, &plan->conv_out_kernel, error));
+    for (int i = 1; i < m->levels; i++) {
+        if (text[i] != text[0])
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: cross_attention_dim differs between blocks", json_path(config));
+    }
+    m->settings.text_channels = m->base.text_channels = text[0];
+    m->channels = plan->channels[0];
+    m->base.num_blocks = 2 * m->levels + 1;
+    m->base.patch_size = (int64_t)1 << (m->levels - 1);
+    return check_plan(config, m, plan, error);
+}
+
+/* SDXL's second conditioning: pooled text and sinusoids of six numbers side by side. */
+static tessera_status read_addition(const struct json *config, struct unet *m, tessera_error *error) {
+    const char *type;
+    int64_t width;
+    TRY(json_string(config, "addition_embed_type", NULL, &type, error));
+    m->text_time = type != NULL;
+    if (type == NULL) return TESSERA_OK;
+    if (strcmp(type, "text_time") != 0) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: addition_embed_type is \"%.60s\"; only \"text_time\" and null are supported", json_path(config), type);
+    }
+    TRY(json_int(config, "addition_time_embed_dim", 256, 2, 1 << 12, &m->size_channels, error));
+    TRY(json_int(config, "projection_class_embeddings_input_dim", 2816, 1, 1 << 20, &width, error));
+    m->base.pooled_channels = width - SIZE_NUMBERS * m->size_channels;
+    if (m->base.pooled_channels >= 1) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "%s: projection_class_embeddings_input_dim %lld leaves no room for text beside %d * addition_time_embed_dim %lld",
+                     json_path(config), (long long)width, SIZE_NUMBERS, (long long)m->size_channels);
+}
+
+static tessera_status read_config(const struct json *config, struct unet *m, struct plan *plan, tessera_error *error) {
+    int64_t groups;
+    double eps;
+    TRY(check_fixed_fields(config, error));
+    TRY(json_int(config, "in_channels", 4, 1, 1 << 12, &m->base.in_channels, error));
+    TRY(json_int(config, "out_channels", 4, 1, 1 << 12, &m->base.out_channels, error));
+    TRY(json_int(config, "sample_size", 0, 0, 1 << 16, &m->base.sample_size, error));
+    TRY(json_int(config, "norm_num_groups", 32, 1, 1 << 16, &groups, error));
+    TRY(json_double(config, "norm_eps", 1e-5, &eps, error));
+    TRY(json_double(config, "freq_shift", 0.0, &m->freq_shift, error));
+    TRY(json_bool(config, "flip_sin_to_cos", true, &m->flip_sin_to_cos, error));
+    TRY(json_bool(config, "use_linear_projection", false, &m->settings.linear_projection, error));
+    m->settings.groups = (int)groups;
+    m->settings.norm_eps = (float)eps;
+    TRY(read_plan(config, m, plan, error));
+    TRY(json_int(config, "time_embedding_dim", 4 * m->channels, 1, 1 << 20, &m->settings.time_channels, error));
+    if (!(eps > 0.0 && eps < 1.0) || !(m->freq_shift >= 0.0 && m->freq_shift <= 1.0)) {
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: norm_eps %g or freq_shift %g is out of range", json_path(config), eps,
+                         m->freq_shift);
+    }
+    return read_addition(config, m, error);
+}
+
+/* ---- loading ---- */
+
+static struct unet_block_shape down_shape(const struct unet *m, const struct plan *plan, int level) {
+    struct unet_block_shape shape = {.resnets = (int)plan->resnets[level],
+                                     .out = plan->channels[level],
+                                     .layers = (int)plan->layers[level],
+                                     .heads = plan->heads[level],
+                                     .resample = level < m->levels - 1 ? "downsamplers" : NULL};
+    for (int i = 0; i < shape.resnets; i++) shape.in[i] = plan->channels[i == 0 && level > 0 ? level - 1 : level];
+    shape.transformers = plan->down_attends[level] ? shape.resnets : 0;
+    return shape;
+}
+
+static struct unet_block_shape mid_shape(const struct unet *m, const struct plan *plan) {
+    int last = m->levels - 1;
+    return (struct unet_block_shape){.resnets = 2,
+                                     .in = {plan->channels[last], plan->channels[last]},
+                                     .out = plan->channels[last],
+                                     .transformers = 1,
+                                     .layers = (int)plan->layers[last],
+                                     .heads = plan->heads[last]};
+}
+
+/* Into a resnet go the map and a skip; the level's last skip is what entered this level on the way down. */
+static struct unet_block_shape up_shape(const struct unet *m, const struct plan *plan, int index) {
+    int level = m->levels - 1 - index, last = (int)plan->resnets[level];
+    struct unet_block_shape shape = {.resnets = last + 1,
+                                     .out = plan->channels[level],
+                                     .layers = (int)plan->layers[level],
+                                     .heads = plan->heads[level],
+                                     .resample = level > 0 ? "upsamplers" : NULL};
+    for (int i = 0; i <= last; i++) {
+        int64_t map = plan->channels[i == 0 && index > 0 ? level + 1 : level];
+        shape.in[i] = map + plan->channels[i == last && level > 0 ? level - 1 : level];
+    }
+    shape.transformers = plan->up_attends[index] ? shape.resnets : 0;
+    return shape;
+}
+
+/* The block's prefix in the weights, without the last dot. */
+static void block_name(const struct unet *m, int index, char *name, size_t capacity) {
+    if (index < m->levels)
+        snprintf(name, capacity, "down_blocks.%d", index);
+    else if (index == m->levels)
+        snprintf(name, capacity, "mid_block");
+    else
+        snprintf(name, capacity, "up_blocks.%d", index - m->levels - 1);
+}
+
+static void load_weights(struct loader *loader, struct unet *m, const struct plan *plan) {
+    int64_t time = m->settings.time_channels;
+    load_set_prefix(loader, "%s", "");
+    m->conv_in = load_conv(loader, m->base.in_channels, m->channels, (int)plan->conv_in_kernel, "conv_in");
+    m->time_1 = load_linear(loader, m->channels, time, true, "time_embedding.linear_1");
+    m->time_2 = load_linear(loader, time, time, true, "time_embedding.linear_2");
+    if (m->text_time) {
+        int64_t width = m->base.pooled_channels + SIZE_NUMBERS * m->size_channels;
+        m->add_1 = load_linear(loader, width, time, true, "add_embedding.linear_1");
+        m->add_2 = load_linear(loader, time, time, true, "add_embedding.linear_2");
+    }
+    m->norm_out = load_norm(loader, NORM_LAYER, m->channels, m->settings.norm_eps, true, "conv_norm_out");
+    m->conv_out = load_conv(loader, m->channels, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
+    for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
+        char name[64];
+        block_name(m, i, name, sizeof name);
+        load_set_prefix(loader, "%s.", name);
+        struct unet_block_shape shape = i < m->levels    ? down_shape(m, plan, i)
+                                        : i == m->levels ? mid_shape(m, plan)
+                                                         : up_shape(m, plan, i - m->levels - 1);
+        m->blocks[i] = unet_block_load(loader, &m->settings, &shape);
+    }
+}
+
+static struct denoiser *open(const struct json *config, struct loader *loader) {
+    struct plan plan = {0};
+    struct unet *m = arena_alloc(loader->arena, sizeof *m);
+    if (m == NULL) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
+        return NULL;
+    }
+    memset(m, 0, sizeof *m);
+    m->base.class = &unet_2d_condition_class;
+    if (read_config(config, m, &plan, &loader->error) != TESSERA_OK) return NULL;
+    load_weights(loader, m, &plan);
+    return load_failed(loader) ? NULL : &m->base;
+}
+
+/* ---- embed ---- */
+
+static tessera_status wrong_shape(const char *what, const struct tensor *t, const char *wanted, tessera_error *error) {
+    char text[128];
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "UNet: %s have shape %s; %s is needed", what,
+                     tensor_shape_text(t->ndim, t->shape, text, sizeof text), wanted);
+}
+
+static tessera_status check_inputs(const struct unet *m, const struct denoiser_inputs *in, tessera_error *error) {
+    const struct tensor *x = &in->latents, *text = &in->text, *pooled = &in->pooled, *sizes = &in->size_conditions;
+    int64_t side = m->base.patch_size;
+    char wanted[128];
+    snprintf(wanted, sizeof wanted, "[batch, rows, columns, %lld], rows and columns multiples of %lld", (long long)m->base.in_channels,
+             (long long)side);
+    if (x->data == NULL || x->ndim != 4 || x->shape[0] < 1 || x->shape[3] != m->base.in_channels || x->shape[1] < side ||
+        x->shape[2] < side || x->shape[1] % side != 0 || x->shape[2] % side != 0)
+        return wrong_shape("latents", x, wanted, error);
+    if (x->shape[1] > INT32_MAX / x->shape[2] || x->shape[0] > INT32_MAX / (x->shape[1] * x->shape[2]))
+        return wrong_shape("latents", x, "a smaller batch or picture", error);
+    snprintf(wanted, sizeof wanted, "[%lld, tokens, %lld]", (long long)x->shape[0], (long long)m->base.text_channels);
+    if (text->data == NULL || text->ndim != 3 || text->shape[0] != x->shape[0] || text->shape[1] < 1 ||
+        text->shape[2] != m->base.text_channels)
+        return wrong_shape("text states", text, wanted, error);
+    if (!m->text_time) return TESSERA_OK;
+    snprintf(wanted, sizeof wanted, "[%lld, %lld]", (long long)x->shape[0], (long long)m->base.pooled_channels);
+    if (pooled->data == NULL || pooled->ndim != 2 || pooled->shape[0] != x->shape[0] || pooled->shape[1] != m->base.pooled_channels)
+        return wrong_shape("pooled text states", pooled, wanted, error);
+    snprintf(wanted, sizeof wanted, "[%lld, %d]", (long long)x->shape[0], SIZE_NUMBERS);
+    if (sizes->data == NULL || sizes->ndim != 2 || sizes->shape[0] != x->shape[0] || sizes->shape[1] != SIZE_NUMBERS)
+        return wrong_shape("size conditions (time_ids)", sizes, wanted, error);
+    return TESSERA_OK;
+}
+
+/* diffusers' get_timestep_embedding with the config's order and shift: F32 [count, channels]. */
+static struct tensor sinusoids(const struct unet *m, struct run *run, const float *values, int64_t count, int64_t channels) {
+    struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
+    if (run_failed(run)) return out;
+    int64_t half = channels / 2, cosines = m->flip_sin_to_cos ? 0 : half, sines = half - cosines;
+    for (int64_t i = 0; i < count; i++) {
+        float *row = (float *)out.data + i * channels;
+        row[channels - 1] = 0.0f; /* stays where channels are odd */
+        for (int64_t c = 0; c < half; c++) {
+            float angle = values[i] * expf(-logf(10000.0f) * (float)c / ((float)half - (float)m->freq_shift));
+            row[cosines + c] = cosf(angle);
+            row[sines + c] = sinf(angle);
+        }
+    }
+    return out;
+}
+
+/* second(silu(first(x))), F32. */
+static struct tensor mlp(struct run *run, const struct linear *first, const struct linear *second, struct tensor x) {
+    struct tensor y = nn_linear(run, first, nn_cast(run, x, run->dtype), ACTIVATION_SILU);
+    return nn_cast(run, nn_linear(run, second, y, ACTIVATION_NONE), DTYPE_F32);
+}
+
+static struct tensor embed_cond(const struct unet *m, struct run *run, const struct denoiser_inputs *in) {
+    size_t scope = run_enter(run);
+    int64_t batch = in->latents.shape[0];
+    struct tensor cond = mlp(run, &m->time_1, &m->time_2, sinusoids(m, run, in->timesteps, batch, m->channels));
+    if (m->text_time) {
+        struct tensor sizes = sinusoids(m, run, in->size_conditions.data, batch * SIZE_NUMBERS, m->size_channels);
+        sizes = nn_reshape(sizes, SHAPE(batch, SIZE_NUMBERS * m->size_channels));
+        cond = nn_add(run, cond, mlp(run, &m->add_1, &m->add_2, unet_concat_channels(run, in->pooled, sizes)));
+    }
+    return run_leave(run, scope, cond);
+}
+
+static void set_picture(struct denoiser_state *state, struct tensor x) {
+    state->picture = x;
+    state->rows = x.shape[1];
+    state->columns = x.shape[2];
+}
+
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+    const struct unet *m = (const struct unet *)base;
+    struct denoiser_state state = {0};
+    if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
+    size_t scope = run_enter(run);
+    state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
+    state.cond = embed_cond(m, run, in);
+    scope = run_enter(run);
+    set_picture(&state, run_leave(run, scope, nn_conv(run, &m->conv_in, nn_cast(run, in->latents, run->dtype), NULL)));
+    return state;
+}
+
+/* ---- blocks ---- */
+
+static void push(struct denoiser_state *state, struct tensor x) {
+    assert(state->num_skips < DENOISER_MAX_SKIPS);
+    state->skips[state->num_skips++] = x;
+}
+
+static struct tensor pop(struct denoiser_state *state) {
+    assert(state->num_skips > 0);
+    struct tensor top = state->skips[--state->num_skips];
+    state->skips[state->num_skips] = (struct tensor){0};
+    return top;
+}
+
+static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+    struct tensor x = state->picture;
+    for (int i = 0; i < b->shape.resnets; i++) {
+        push(state, x);
+        size_t scope = run_enter(run);
+        x = unet_resnet_run(run, b, i, x, emb);
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text));
+    }
+    if (b->shape.resample == NULL) return x;
+    push(state, x);
+    return unet_halve(run, b, x);
+}
+
+static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+    push(state, state->picture);
+    size_t scope = run_enter(run);
+    struct tensor x = unet_resnet_run(run, b, 0, state->picture, emb);
+    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text));
+    return run_leave(run, scope, unet_resnet_run(run, b, 1, x, emb));
+}
+
+static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+    struct tensor x = state->picture;
+    size_t scope = run_enter(run);
+    for (int i = 0; i < b->shape.resnets; i++) {
+        x = run_leave(run, scope, unet_resnet_run(run, b, i, unet_concat_channels(run, x, pop(state)), emb));
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text));
+    }
+    return b->shape.resample == NULL ? x : run_leave(run, scope, unet_double(run, b, x));
+}
+
+static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
+    const struct unet *m = (const struct unet *)base;
+    const struct unet_block *b = &m->blocks[index];
+    if (run_failed(run)) return (struct denoiser_state){0};
+    size_t scope = run_enter(run);
+    struct tensor emb = nn_cast(run, nn_activate(run, state.cond, ACTIVATION_SILU), run->dtype);
+    struct tensor x = index < m->levels    ? run_down(run, b, &state, emb)
+                      : index == m->levels ? run_mid(run, b, &state, emb)
+                                           : run_up(run, b, &state, emb);
+    set_picture(&state, x);
+    struct tensor *kept[1 + DENOISER_MAX_SKIPS] = {&state.picture};
+    for (int i = 0; i < state.num_skips; i++) kept[1 + i] = &state.skips[i];
+    run_leave_all(run, scope, kept, 1 + state.num_skips);
+    return state;
+}
+
+static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
+    const struct unet *m = (const struct unet *)base;
+    size_t scope = run_enter(run);
+    struct tensor x = nn_group_norm(run, &m->norm_out, m->settings.groups, state.picture, ACTIVATION_SILU);
+    return run_leave(run, scope, nn_cast(run, nn_conv(run, &m->conv_out, x, NULL), DTYPE_F32));
+}
+
+/* ---- description ---- */
+
+/* A token is a position of the latents; a level sees a quarter of the positions of the level before. */
+static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
+    const struct unet *m = (const struct unet *)base;
+    const struct unet_block *b = &m->blocks[index];
+    bool down = index < m->levels;
+    int level = down ? index : index == m->levels ? m->levels - 1 : 2 * m->levels - index;
+    double share = pow(0.25, level), resized = share * (down ? 0.25 : 4.0);
+    struct unet_block_size size = unet_block_measure(b);
+    *info = (struct denoiser_block_info){
+        .parameters = size.parameters,
+        .operations_per_picture_token = 2.0 * ((double)size.per_position * share + (double)size.per_resized_position * resized),
+        .operations_per_text_token = 2.0 * (double)size.per_text_token,
+        .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
+        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
+                   (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
+    };
+    block_name(m, index, info->name, sizeof info->name);
+}
+
+const struct denoiser_class unet_2d_condition_class = {
+    .name = "UNet2DConditionModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};

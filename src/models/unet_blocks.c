@@ -1,0 +1,231 @@
+/* Resnets, transformers and resampling of a UNet; the drawing is in the header (Ho et al. 2020; Rombach et al. 2022; diffusers'
+ * ResnetBlock2D, Transformer2DModel, Downsample2D and Upsample2D).
+ *
+ * Each step takes the arena's mark before its temporaries and leaves only its result.
+ * Left out: scale-shift time embeddings, resnets that resize, gated and image-prompt attention. */
+#include "models/unet_blocks.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const float transformer_norm_eps = 1e-6f, layer_norm_eps = 1e-5f; /* diffusers writes them in the code, not in the config */
+
+/* ---- loading ---- */
+
+static struct unet_resnet load_resnet(struct loader *loader, const struct unet_settings *s, int64_t in, int64_t out, int index) {
+    struct unet_resnet r = {
+        .norm1 = load_norm(loader, NORM_LAYER, in, s->norm_eps, true, "resnets.%d.norm1", index),
+        .conv1 = load_conv(loader, in, out, 3, "resnets.%d.conv1", index),
+        .time = load_linear(loader, s->time_channels, out, true, "resnets.%d.time_emb_proj", index),
+        .norm2 = load_norm(loader, NORM_LAYER, out, s->norm_eps, true, "resnets.%d.norm2", index),
+        .conv2 = load_conv(loader, out, out, 3, "resnets.%d.conv2", index),
+    };
+    if (in != out) r.shortcut = load_conv(loader, in, out, 1, "resnets.%d.conv_shortcut", index);
+    return r;
+}
+
+static struct unet_attention load_attention(struct loader *loader, int64_t channels, int64_t from, const char *name, int which) {
+    return (struct unet_attention){
+        .q = load_linear(loader, channels, channels, false, "%s.attn%d.to_q", name, which),
+        .k = load_linear(loader, from, channels, false, "%s.attn%d.to_k", name, which),
+        .v = load_linear(loader, from, channels, false, "%s.attn%d.to_v", name, which),
+        .out = load_linear(loader, channels, channels, true, "%s.attn%d.to_out.0", name, which),
+    };
+}
+
+static struct unet_layer load_layer(struct loader *loader, const struct unet_settings *s, int64_t channels, int transformer, int index) {
+    char name[64];
+    snprintf(name, sizeof name, "attentions.%d.transformer_blocks.%d", transformer, index);
+    return (struct unet_layer){
+        .norm1 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm1", name),
+        .self = load_attention(loader, channels, channels, name, 1),
+        .norm2 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm2", name),
+        .cross = load_attention(loader, channels, s->text_channels, name, 2),
+        .norm3 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm3", name),
+        .ff_in = load_linear(loader, channels, 8 * channels, true, "%s.ff.net.0.proj", name),
+        .ff_out = load_linear(loader, 4 * channels, channels, true, "%s.ff.net.2", name),
+    };
+}
+
+/* A matrix, or a 1x1 convolution read as one. */
+static struct linear load_projection(struct loader *loader, const struct unet_settings *s, int64_t channels, int index, const char *name) {
+    if (s->linear_projection) return load_linear(loader, channels, channels, true, "attentions.%d.%s", index, name);
+    struct linear layer = {
+        .weight = load_tensor(loader, loader->dtype, SHAPE(channels, channels, 1, 1), "attentions.%d.%s.weight", index, name),
+        .bias = load_tensor(loader, DTYPE_F32, SHAPE(channels), "attentions.%d.%s.bias", index, name),
+    };
+    layer.weight = nn_reshape(layer.weight, SHAPE(channels, channels));
+    return layer;
+}
+
+static struct unet_transformer load_transformer(struct loader *loader, const struct unet_settings *s, const struct unet_block_shape *shape,
+                                                int index) {
+    int64_t channels = shape->out;
+    struct unet_transformer t = {
+        .norm = load_norm(loader, NORM_LAYER, channels, transformer_norm_eps, true, "attentions.%d.norm", index),
+        .proj_in = load_projection(loader, s, channels, index, "proj_in"),
+        .proj_out = load_projection(loader, s, channels, index, "proj_out"),
+    };
+    if (load_failed(loader)) return t;
+    t.layers = arena_alloc(loader->arena, (size_t)shape->layers * sizeof *t.layers);
+    if (t.layers == NULL) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%sattentions.%d: no memory for %d layers", loader->prefix, index, shape->layers);
+        return t;
+    }
+    for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, channels, index, i);
+    return t;
+}
+
+struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape) {
+    struct unet_block block = {.shape = *shape, .groups = settings->groups};
+    for (int i = 0; i < shape->resnets; i++) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, i);
+    for (int i = 0; i < shape->transformers && !load_failed(loader); i++) {
+        block.transformers[i] = load_transformer(loader, settings, shape, i);
+    }
+    if (shape->resample != NULL) block.resample = load_conv(loader, shape->out, shape->out, 3, "%s.0.conv", shape->resample);
+    return block;
+}
+
+/* ---- resnets ---- */
+
+/* x + bias[b]: x [B, H, W, C], bias [B, C] in the run's type. */
+static struct tensor add_to_positions(struct run *run, struct tensor x, struct tensor bias) {
+    if (run_failed(run)) return (struct tensor){0};
+    size_t scope = run_enter(run);
+    int64_t positions = x.shape[1] * x.shape[2];
+    struct tensor sum = run_tensor(run, x.dtype, x.ndim, x.shape), index = run_tensor(run, DTYPE_I32, SHAPE(x.shape[0] * positions));
+    if (run_failed(run)) return sum;
+    int32_t *next = index.data;
+    for (int64_t b = 0; b < x.shape[0]; b++) {
+        for (int64_t p = 0; p < positions; p++) *next++ = (int32_t)b;
+    }
+    struct tensor spread = nn_reshape(nn_embed(run, bias, index.data, x.shape[0], positions), x.ndim, x.shape);
+    return run_leave(run, scope, nn_add(run, x, spread));
+}
+
+struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb) {
+    const struct unet_resnet *r = &block->resnets[index];
+    size_t scope = run_enter(run);
+    struct tensor time = nn_linear(run, &r->time, emb, ACTIVATION_NONE);
+    struct tensor h = nn_conv(run, &r->conv1, nn_group_norm(run, &r->norm1, block->groups, x, ACTIVATION_SILU), NULL);
+    h = run_leave(run, scope, add_to_positions(run, h, time));
+    h = run_leave(run, scope, nn_group_norm(run, &r->norm2, block->groups, h, ACTIVATION_SILU));
+    struct tensor residual = r->shortcut.weight.data != NULL ? nn_conv(run, &r->shortcut, x, NULL) : x;
+    return run_leave(run, scope, nn_conv(run, &r->conv2, h, &residual));
+}
+
+/* ---- transformers ---- */
+
+/* x + attention from norm(x) to `text`, or to norm(x) itself where text is NULL. */
+static struct tensor attend(struct run *run, const struct unet_attention *a, const struct norm *norm, int64_t heads, struct tensor x,
+                            const struct tensor *text) {
+    size_t scope = run_enter(run);
+    struct tensor y = nn_norm(run, norm, x), from = text != NULL ? *text : y;
+    struct tensor q = nn_linear(run, &a->q, y, ACTIVATION_NONE), k = nn_linear(run, &a->k, from, ACTIVATION_NONE),
+                  v = nn_linear(run, &a->v, from, ACTIVATION_NONE);
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t batch = x.shape[0], channels = x.shape[2], width = channels / heads;
+    q = tensor_reshape(q, SHAPE(batch, x.shape[1], heads, width));
+    k = tensor_reshape(k, SHAPE(batch, from.shape[1], heads, width));
+    v = tensor_reshape(v, SHAPE(batch, from.shape[1], heads, width));
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)width)};
+    struct tensor out = nn_reshape(nn_attention(run, args), SHAPE(batch, x.shape[1], channels));
+    return run_leave(run, scope, nn_add(run, x, nn_linear(run, &a->out, out, ACTIVATION_NONE)));
+}
+
+/* x + out(values * gelu(gates)) of norm(x) */
+static struct tensor feed_forward(struct run *run, const struct unet_layer *layer, struct tensor x) {
+    size_t scope = run_enter(run);
+    struct tensor both = nn_linear(run, &layer->ff_in, nn_norm(run, &layer->norm3, x), ACTIVATION_NONE);
+    struct tensor values = nn_chunk(run, both, 2, 0), gates = nn_chunk(run, both, 2, 1);
+    struct tensor y = nn_multiply(run, gates, values, ACTIVATION_GELU);
+    return run_leave(run, scope, nn_add(run, x, nn_linear(run, &layer->ff_out, y, ACTIVATION_NONE)));
+}
+
+struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text) {
+    const struct unet_transformer *t = &block->transformers[index];
+    if (run_failed(run)) return (struct tensor){0};
+    size_t scope = run_enter(run);
+    struct tensor h = nn_group_norm(run, &t->norm, block->groups, x, ACTIVATION_NONE);
+    h = nn_linear(run, &t->proj_in, nn_reshape(h, SHAPE(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])), ACTIVATION_NONE);
+    h = run_leave(run, scope, h);
+    for (int i = 0; i < block->shape.layers; i++) {
+        const struct unet_layer *layer = &t->layers[i];
+        h = attend(run, &layer->self, &layer->norm1, block->shape.heads, h, NULL);
+        h = attend(run, &layer->cross, &layer->norm2, block->shape.heads, h, &text);
+        h = run_leave(run, scope, feed_forward(run, layer, h));
+    }
+    h = nn_reshape(nn_linear(run, &t->proj_out, h, ACTIVATION_NONE), x.ndim, x.shape);
+    return run_leave(run, scope, nn_add(run, x, h));
+}
+
+/* ---- sizes and channels ---- */
+
+struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x) {
+    return nn_conv_strided(run, &block->resample, x, (struct conv2d_geometry){2, 1, 1, 1, 1});
+}
+
+struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x) {
+    size_t scope = run_enter(run);
+    return run_leave(run, scope, nn_conv(run, &block->resample, nn_upsample(run, x), NULL));
+}
+
+/* Channels become rows of width 1, one picture position a batch. */
+struct tensor unet_concat_channels(struct run *run, struct tensor a, struct tensor b) {
+    if (run_failed(run)) return (struct tensor){0};
+    int last = a.ndim - 1;
+    int64_t positions = tensor_count(&a) / a.shape[last], shape[TENSOR_MAX_DIMS] = {0};
+    for (int i = 0; i < a.ndim; i++) shape[i] = a.shape[i];
+    shape[last] += b.shape[last];
+    struct tensor both =
+        nn_concat_rows(run, tensor_reshape(a, SHAPE(positions, a.shape[last], 1)), tensor_reshape(b, SHAPE(positions, b.shape[last], 1)));
+    return nn_reshape(both, a.ndim, shape);
+}
+
+/* ---- measures ---- */
+
+static int64_t count_of(const struct tensor *t) {
+    return t->data == NULL ? 0 : tensor_count(t);
+}
+
+static void add_layer(struct unet_block_size *size, int64_t *weights, const struct tensor *weight, const struct tensor *bias) {
+    *weights += count_of(weight);
+    size->parameters += count_of(weight) + count_of(bias);
+}
+
+static void add_norm(struct unet_block_size *size, const struct norm *norm) {
+    size->parameters += count_of(&norm->weight) + count_of(&norm->bias);
+}
+
+static void measure_layer(struct unet_block_size *size, const struct unet_layer *layer) {
+    const struct linear *const picture[] = {&layer->self.q,  &layer->self.k,    &layer->self.v, &layer->self.out,
+                                            &layer->cross.q, &layer->cross.out, &layer->ff_in,  &layer->ff_out};
+    for (size_t i = 0; i < sizeof picture / sizeof picture[0]; i++)
+        add_layer(size, &size->per_position, &picture[i]->weight, &picture[i]->bias);
+    add_layer(size, &size->per_text_token, &layer->cross.k.weight, &layer->cross.k.bias);
+    add_layer(size, &size->per_text_token, &layer->cross.v.weight, &layer->cross.v.bias);
+    add_norm(size, &layer->norm1);
+    add_norm(size, &layer->norm2);
+    add_norm(size, &layer->norm3);
+}
+
+struct unet_block_size unet_block_measure(const struct unet_block *block) {
+    struct unet_block_size size = {0};
+    for (int i = 0; i < block->shape.resnets; i++) {
+        const struct unet_resnet *r = &block->resnets[i];
+        const struct conv *const convs[] = {&r->conv1, &r->conv2, &r->shortcut};
+        for (int c = 0; c < 3; c++) add_layer(&size, &size.per_position, &convs[c]->weight, &convs[c]->bias);
+        size.parameters += count_of(&r->time.weight) + count_of(&r->time.bias);
+        add_norm(&size, &r->norm1);
+        add_norm(&size, &r->norm2);
+    }
+    for (int i = 0; i < block->shape.transformers; i++) {
+        const struct unet_transformer *t = &block->transformers[i];
+        add_layer(&size, &size.per_position, &t->proj_in.weight, &t->proj_in.bias);
+        add_layer(&size, &size.per_position, &t->proj_out.weight, &t->proj_out.bias);
+        add_norm(&size, &t->norm);
+        for (int l = 0; l < block->shape.layers; l++) measure_layer(&size, &t->layers[l]);
+    }
+    add_layer(&size, &size.per_resized_position, &block->resample.weight, &block->resample.bias);
+    return size;
+}

@@ -1,0 +1,78 @@
+/* The parts a UNet level is built of: resnets that hear the timestep, transformers that hear the text, and a change of size.
+ *
+ *     resnet       norm, silu, conv -> + linear(emb) -> norm, silu, conv -> + x (or a 1x1 convolution of it)
+ *     transformer  norm, linear -> layers of (self attention, attention to the text, GEGLU) -> linear -> + x
+ *
+ * Feature maps are [B, H, W, C]; emb is silu(cond) [B, time_channels] and text [B, T, text_channels], both in the run's type. */
+#ifndef TESSERA_MODELS_UNET_BLOCKS_H
+#define TESSERA_MODELS_UNET_BLOCKS_H
+
+#include "nn/load.h"
+
+enum { UNET_MAX_RESNETS = 8 };
+
+/* What all levels share. */
+struct unet_settings {
+    int groups;     /* of group norms */
+    float norm_eps; /* of resnets */
+    int64_t time_channels, text_channels;
+    bool linear_projection; /* proj_in and proj_out are stored as matrices, not as 1x1 convolutions */
+};
+
+/* What one level is to be. */
+struct unet_block_shape {
+    int resnets;
+    int64_t in[UNET_MAX_RESNETS], out; /* channels: into each resnet, and out of all */
+    int transformers, layers;          /* transformers of `layers` layers each */
+    int64_t heads;
+    const char *resample; /* "downsamplers", "upsamplers" or NULL */
+};
+
+struct unet_resnet {
+    struct norm norm1, norm2;
+    struct conv conv1, conv2, shortcut; /* shortcut: empty where the channels stay the same */
+    struct linear time;
+};
+
+struct unet_attention {
+    struct linear q, k, v, out;
+};
+
+struct unet_layer {
+    struct norm norm1, norm2, norm3;
+    struct unet_attention self, cross;
+    struct linear ff_in, ff_out; /* ff_in gives values, then gates */
+};
+
+struct unet_transformer {
+    struct norm norm;
+    struct linear proj_in, proj_out;
+    struct unet_layer *layers;
+};
+
+struct unet_block {
+    struct unet_block_shape shape;
+    int groups;
+    struct unet_resnet resnets[UNET_MAX_RESNETS];
+    struct unet_transformer transformers[UNET_MAX_RESNETS];
+    struct conv resample;
+};
+
+/* Reads a level's weights under the loader's prefix ("down_blocks.0."). Errors stick in the loader. */
+struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
+
+struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
+struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text);
+/* Half the rows and columns (a convolution of stride 2), or twice as many (nearest neighbours, then a convolution). */
+struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x);
+struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x);
+/* The channels of a, then those of b. */
+struct tensor unet_concat_channels(struct run *run, struct tensor a, struct tensor b);
+
+/* Parameters, and weights that every position of the level's map, of the map it is resized to, and of the text is multiplied with. */
+struct unet_block_size {
+    int64_t parameters, per_position, per_resized_position, per_text_token;
+};
+struct unet_block_size unet_block_measure(const struct unet_block *block);
+
+#endif

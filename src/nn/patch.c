@@ -1,0 +1,34 @@
+/* Patches are gathers of strips of p neighbouring pixels: the strip is the longest run that stays together. */
+#include "nn/patch.h"
+
+#include "nn/layers.h"
+
+struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p) {
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t batch = picture.shape[0], h = picture.shape[1] / p, w = picture.shape[2] / p, strip = p * picture.shape[3];
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w * p));
+    if (run_failed(run)) return index;
+    int32_t *next = index.data;
+    for (int64_t y = 0; y < batch * h; y++) {
+        for (int64_t x = 0; x < w; x++) {
+            for (int64_t i = 0; i < p; i++) *next++ = (int32_t)((y * p + i) * w + x);
+        }
+    }
+    struct tensor strips = nn_embed(run, tensor_reshape(picture, SHAPE(batch * h * p * w, strip)), index.data, batch, h * w * p);
+    return nn_reshape(strips, SHAPE(batch, h * w, p * strip));
+}
+
+struct tensor nn_unpatch(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w) {
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t batch = tokens.shape[0], strip = tokens.shape[2] / p;
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * p * w));
+    if (run_failed(run)) return index;
+    int32_t *next = index.data;
+    for (int64_t y = 0; y < batch * h; y++) {
+        for (int64_t i = 0; i < p; i++) {
+            for (int64_t x = 0; x < w; x++) *next++ = (int32_t)((y * w + x) * p + i);
+        }
+    }
+    struct tensor strips = nn_embed(run, tensor_reshape(tokens, SHAPE(batch * h * w * p, strip)), index.data, batch, h * p * w);
+    return nn_cast(run, nn_reshape(strips, SHAPE(batch, h * p, w * p, strip / p)), DTYPE_F32);
+}

@@ -1,0 +1,198 @@
+/* Flux's denoiser against diffusers' results, cut at every block, and with inputs and configs that are wrong.
+ *
+ * The cases hold packed patches and timesteps of 0..1; the engine takes pictures and timesteps of 0..1000. */
+#include "component_test.h"
+
+struct inputs {
+    struct denoiser_inputs in;
+    float *timesteps;
+};
+
+static struct inputs read_inputs(const struct case_io *c) {
+    struct tensor packed = case_tensor(c, "in.hidden_states"), ids = case_tensor(c, "in.img_ids"), time = case_tensor(c, "in.timestep");
+    struct inputs inputs = {.timesteps = case_floats(&time)};
+    for (int64_t i = 0; i < tensor_count(&time); i++) inputs.timesteps[i] *= 1000.0f;
+    inputs.in = (struct denoiser_inputs){.latents = case_unpacked(&packed, &ids),
+                                         .timesteps = inputs.timesteps,
+                                         .text = case_tensor(c, "in.encoder_hidden_states"),
+                                         .pooled = case_tensor(c, "in.pooled_projections"),
+                                         .guidance = case_tensor(c, "in.guidance")};
+    return inputs;
+}
+
+static void free_inputs(struct inputs *inputs) {
+    free(inputs->in.latents.data);
+    free(inputs->timesteps);
+}
+
+static void check_state(const struct case_io *c, struct component_test *t, const char *name, struct denoiser_state state) {
+    char text[96], picture[96];
+    snprintf(text, sizeof text, "mid.%s.0", name);
+    snprintf(picture, sizeof picture, "mid.%s.1", name);
+    if (case_tensor(c, text).data == NULL) return;
+    check_close(c, text, t->run.dtype, nn_cast(&t->run, state.text, DTYPE_F32), case_tensor(c, text));
+    check_close(c, picture, t->run.dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, picture));
+}
+
+/* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
+static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
+    const struct denoiser *m = t->component.denoiser;
+    enum dtype dtype = t->run.dtype;
+    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    check_close(c, "x_embedder", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.x_embedder"));
+    check_close(c, "context_embedder", dtype, nn_cast(&t->run, state.text, DTYPE_F32), case_tensor(c, "mid.context_embedder"));
+    check_close(c, "time_text_embed", dtype, state.cond, case_tensor(c, "mid.time_text_embed"));
+    for (int i = 0; i < m->num_blocks; i++) {
+        struct denoiser_block_info info;
+        m->class->describe(m, i, &info);
+        state = m->class->block(m, &t->run, i, state);
+        CHECK((state.text.data != NULL) == ((info.carries & DENOISER_CARRIES_TEXT) != 0), "block %d carries what it says", i);
+        CHECK(info.parameters > 0 && info.operations_per_picture_token > 0 && info.operations_per_text_token > 0, "block %d is described",
+              i);
+        check_state(c, t, info.name, state);
+    }
+    struct tensor cut = m->class->finish(m, &t->run, state);
+    CHECK(cut.data != NULL && whole.data != NULL && memcmp(cut.data, whole.data, tensor_bytes(&whole)) == 0, "cuts change nothing");
+}
+
+static void test_case(const char *folder, enum dtype dtype) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    char *model = file_join(folder, "model");
+    printf("%s\n", folder);
+    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
+    if (component_test_open(&t, model, dtype)) {
+        CHECK(t.component.denoiser->patch_size == 2 && t.component.denoiser->in_channels == 4, "patches are packed inside");
+        struct inputs inputs = read_inputs(&c);
+        struct tensor sample = case_tensor(&c, "out.sample"), ids = case_tensor(&c, "in.img_ids"), want = case_unpacked(&sample, &ids);
+        struct tensor whole = denoiser_forward(t.component.denoiser, &t.run, &inputs.in);
+        CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
+        CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
+        check_close(&c, "sample", dtype, whole, want);
+        check_cuts(&c, &t, &inputs.in, whole);
+        free(want.data);
+        free_inputs(&inputs);
+    }
+    component_test_close(&t);
+    case_close(&c);
+    free(model);
+}
+
+/* Two pictures in one pass, the second with its own noise: each gets what it gets alone. */
+static void test_batch(void) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
+    if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
+        struct inputs one = read_inputs(&c);
+        struct denoiser_inputs two = one.in;
+        struct tensor *const twice[] = {&two.latents, &two.text, &two.pooled, &two.guidance};
+        for (int i = 0; i < 4; i++) {
+            size_t bytes = tensor_bytes(twice[i]);
+            char *data = malloc(2 * bytes);
+            memcpy(data, twice[i]->data, bytes);
+            memcpy(data + bytes, twice[i]->data, bytes);
+            twice[i]->data = data;
+            twice[i]->shape[0] = 2;
+        }
+        int64_t count = tensor_count(&one.in.latents);
+        for (int64_t i = 0; i < count; i++) ((float *)two.latents.data)[count + i] = -((const float *)one.in.latents.data)[i];
+        ((float *)two.guidance.data)[1] = 1.0f;
+        two.timesteps = (const float[]){one.timesteps[0], 120.0f};
+        struct tensor both = denoiser_forward(t.component.denoiser, &t.run, &two);
+        for (int i = 0; i < 2; i++) {
+            struct tensor scale = tensor_of((float *)two.guidance.data + i, DTYPE_F32, SHAPE(1)), latents = one.in.latents;
+            latents.data = (float *)two.latents.data + i * count;
+            struct denoiser_inputs alone = one.in;
+            alone.latents = latents;
+            alone.guidance = scale;
+            alone.timesteps = two.timesteps + i;
+            struct tensor want = denoiser_forward(t.component.denoiser, &t.run, &alone), got = want;
+            got.data = both.data == NULL ? NULL : (float *)both.data + i * count;
+            check_close(&c, i == 0 ? "first of a batch" : "second of a batch", DTYPE_F32, got, want);
+        }
+        for (int i = 0; i < 4; i++) free(twice[i]->data);
+        free_inputs(&one);
+    }
+    component_test_close(&t);
+    case_close(&c);
+}
+
+static void check_refused(struct component_test *t, const struct denoiser_inputs *in, const char *names) {
+    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
+    CHECK(out.data == NULL && t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s: %s", names,
+          t->run.error.message);
+    t->run.error = (tessera_error){0};
+}
+
+static void test_wrong_inputs(void) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
+    if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
+        struct inputs inputs = read_inputs(&c);
+        struct denoiser_inputs wrong = inputs.in;
+        wrong.text.shape[2] = 39;
+        check_refused(&t, &wrong, "[1, 9, 39]");
+        wrong = inputs.in;
+        wrong.pooled.shape[1] = 23;
+        check_refused(&t, &wrong, "[1, 23]");
+        wrong = inputs.in;
+        wrong.guidance = (struct tensor){0};
+        check_refused(&t, &wrong, "guidance");
+        wrong = inputs.in;
+        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 15, 24, 4));
+        check_refused(&t, &wrong, "15 rows");
+        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 16, 24, 3));
+        check_refused(&t, &wrong, "[1, 16, 24, 3]");
+        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 1 << 20, 1 << 20, 4));
+        check_refused(&t, &wrong, "too many");
+        free_inputs(&inputs);
+    }
+    component_test_close(&t);
+    case_close(&c);
+}
+
+/* Opens the case's weights under another config. */
+static void check_config_refused(const char *fields, tessera_status status, const char *names) {
+    char text[512];
+    struct json *config = NULL;
+    struct weights *weights = NULL;
+    tessera_error error = {0};
+    snprintf(text, sizeof text, "{\"num_attention_heads\": 4, \"joint_attention_dim\": 40, \"pooled_projection_dim\": 24, %s}", fields);
+    CHECK(json_parse("config.json", text, strlen(text), &config, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_open("tests/cases/flux_schnell/model", &weights, &error) == TESSERA_OK, "%s", error.message);
+    struct loader loader = {.weights = weights, .arena = arena_new(0, &error), .dtype = DTYPE_F32};
+    CHECK(flux_transformer_class.open(config, &loader) == NULL && loader.error.status == status, "%s: status %d", names,
+          (int)loader.error.status);
+    CHECK(strstr(loader.error.message, names) != NULL, "%s: %s", names, loader.error.message);
+    arena_free(loader.arena);
+    weights_close(weights);
+    json_free(config);
+}
+
+#define HEADS "\"attention_head_dim\": 16, \"axes_dims_rope\": [4, 6, 6], "
+
+int main(void) {
+    const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    for (int i = 0; i < 2; i++) {
+        test_case("tests/cases/flux_dev", dtypes[i]);
+        test_case("tests/cases/flux_schnell", dtypes[i]);
+    }
+    test_batch();
+    test_wrong_inputs();
+    check_config_refused("\"attention_head_dim\": 16", TESSERA_ERROR_FORMAT, "axes_dims_rope");
+    check_config_refused("\"attention_head_dim\": 16, \"axes_dims_rope\": [5, 5, 6]", TESSERA_ERROR_FORMAT, "axes_dims_rope");
+    check_config_refused("\"attention_head_dim\": 16, \"axes_dims_rope\": [8, 8]", TESSERA_ERROR_FORMAT, "axes_dims_rope");
+    check_config_refused(HEADS "\"patch_size\": 2", TESSERA_ERROR_UNSUPPORTED, "patch_size");
+    check_config_refused(HEADS "\"in_channels\": 18", TESSERA_ERROR_FORMAT, "in_channels");
+    check_config_refused(HEADS "\"num_layers\": 0, \"num_single_layers\": 0", TESSERA_ERROR_FORMAT, "num_layers");
+    check_config_refused(HEADS "\"in_channels\": 16, \"guidance_embeds\": true", TESSERA_ERROR_FORMAT, "guidance_embedder");
+    check_config_refused(HEADS "\"in_channels\": 16, \"num_layers\": 3", TESSERA_ERROR_FORMAT, "\"transformer_blocks.2");
+    check_config_refused(HEADS "\"in_channels\": 16, \"num_layers\": 2, \"num_single_layers\": 5", TESSERA_ERROR_FORMAT,
+                         "single_transformer_blocks.4");
+    return CHECK_REPORT();
+}
