@@ -87,12 +87,9 @@ static void load_weights(struct loader *loader, struct bert *m) {
 static struct text_encoder *open(const struct json *config, struct loader *loader) {
     struct bert read = {.base.class = &bert_class};
     if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
-    struct bert *m = arena_alloc(loader->arena, sizeof *m);
-    read.layers = arena_alloc(loader->arena, (size_t)read.num_layers * sizeof *read.layers);
-    if (m == NULL || read.layers == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct bert *m = load_alloc(loader, sizeof *m);
+    read.layers = load_alloc(loader, (size_t)read.num_layers * sizeof *read.layers);
+    if (load_failed(loader)) return NULL;
     *m = read;
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;

@@ -88,12 +88,9 @@ static struct text_encoder *open_class(const struct json *config, struct loader 
     if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
     bool projected = class == &clip_text_with_projection_class;
     read.base.pooled_size = projected ? read.projection_dim : read.base.hidden_size;
-    struct clip_text *m = arena_alloc(loader->arena, sizeof *m);
-    read.layers = arena_alloc(loader->arena, (size_t)read.num_layers * sizeof *read.layers);
-    if (m == NULL || read.layers == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct clip_text *m = load_alloc(loader, sizeof *m);
+    read.layers = load_alloc(loader, (size_t)read.num_layers * sizeof *read.layers);
+    if (load_failed(loader)) return NULL;
     *m = read;
     load_weights(loader, m, projected);
     return load_failed(loader) ? NULL : &m->base;

@@ -1,7 +1,35 @@
-/* A whole forward pass, cut at every block boundary: what any strategy does, on one rank.
- *
- * Between blocks only the state lives; each block's temporaries and the state before it are given back. */
+/* What denoisers share: checking what they are given, and a whole forward pass, cut at every block boundary: what any strategy does, on
+ * one rank. Between blocks only the state lives; each block's temporaries and the state before it are given back. */
 #include "models/denoiser.h"
+
+tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char *what, const struct tensor *t, int ndim,
+                                    const int64_t *wanted, tessera_error *error) {
+    bool right = t->data != NULL && t->ndim == ndim;
+    for (int i = 0; right && i < ndim; i++) right = wanted[i] == -1 ? t->shape[i] >= 1 : t->shape[i] == wanted[i];
+    if (right) return TESSERA_OK;
+    char got_text[128], wanted_text[128];
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has shape %s; %s is needed (-1: any)", denoiser->class->name, what,
+                     tensor_shape_text(t->ndim, t->shape, got_text, sizeof got_text),
+                     tensor_shape_text(ndim, wanted, wanted_text, sizeof wanted_text));
+}
+
+tessera_status denoiser_check_latents(const struct denoiser *denoiser, const struct tensor *latents, tessera_error *error) {
+    const char *name = denoiser->class->name;
+    TRY(denoiser_check_shape(denoiser, "latents", latents, SHAPE(-1, -1, -1, denoiser->in_channels), error));
+    int64_t rows = latents->shape[1], columns = latents->shape[2], p = denoiser->patch_size, most = denoiser->max_patches * p;
+    if (rows % p != 0 || columns % p != 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: latents of %lld rows and %lld columns; both must be multiples of %lld", name,
+                         (long long)rows, (long long)columns, (long long)p);
+    if (most > 0 && (rows > most || columns > most))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: latents of %lld rows and %lld columns; at most %lld of each have positions",
+                         name, (long long)rows, (long long)columns, (long long)most);
+    int64_t channels = denoiser->in_channels > denoiser->out_channels ? denoiser->in_channels : denoiser->out_channels;
+    if (rows > INT32_MAX / columns || latents->shape[0] > INT32_MAX / (rows * columns) / channels)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "%s: latents of %lld rows and %lld columns in a batch of %lld are too many for one pass", name, (long long)rows,
+                         (long long)columns, (long long)latents->shape[0]);
+    return TESSERA_OK;
+}
 
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs) {
     size_t scope = run_enter(run);

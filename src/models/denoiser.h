@@ -64,6 +64,13 @@ struct denoiser_class {
     void (*describe)(const struct denoiser *, int index, struct denoiser_block_info *);
 };
 
+/* For embed: ARGUMENT errors that name the class, the tensor and both shapes. latents must be [B, H, W, in_channels], H and W multiples of
+ * patch_size and at most max_patches of them, and few enough for 32-bit places of elements. */
+tessera_status denoiser_check_latents(const struct denoiser *denoiser, const struct tensor *latents, tessera_error *error);
+/* Must `t` be there with this shape? A wanted extent of -1 stands for any of at least 1. */
+tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char *what, const struct tensor *t, int ndim,
+                                    const int64_t *wanted, tessera_error *error);
+
 /* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
 

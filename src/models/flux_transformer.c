@@ -167,12 +167,9 @@ static void load_weights(struct loader *loader, struct flux_transformer *m) {
 static struct denoiser *open(const struct json *config, struct loader *loader) {
     struct flux_transformer read = {.base.class = &flux_transformer_class};
     if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
-    struct flux_transformer *m = arena_alloc(loader->arena, sizeof *m);
-    read.blocks = arena_alloc(loader->arena, (size_t)read.base.num_blocks * sizeof *read.blocks);
-    if (m == NULL || read.blocks == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct flux_transformer *m = load_alloc(loader, sizeof *m);
+    read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
+    if (load_failed(loader)) return NULL;
     *m = read;
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
@@ -180,45 +177,13 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-static tessera_status check_picture(const struct denoiser *m, const struct tensor *latents, tessera_error *error) {
-    char text[128];
-    if (latents->ndim != 4 || latents->shape[0] < 1 || latents->shape[3] != m->in_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "Flux transformer: latents have shape %s; [batch, rows, columns, %lld] is needed",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text), (long long)m->in_channels);
-    }
-    int64_t rows = latents->shape[1], columns = latents->shape[2];
-    if (rows < PATCH || columns < PATCH || rows % PATCH != 0 || columns % PATCH != 0) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "Flux transformer: latents of %lld rows and %lld columns; both must be multiples of 2, at least 2",
-                         (long long)rows, (long long)columns);
-    }
-    int64_t most = m->in_channels > m->out_channels ? m->in_channels : m->out_channels;
-    if (rows > INT32_MAX / columns || latents->shape[0] > INT32_MAX / (rows * columns) / most) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "Flux transformer: latents of shape %s are too many for one pass; use a smaller batch",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text));
-    }
-    return TESSERA_OK;
-}
-
-static tessera_status check_text(const struct flux_transformer *m, const struct denoiser_inputs *in, tessera_error *error) {
-    char text[128];
-    const struct tensor *t = &in->text, *pooled = &in->pooled, *guidance = &in->guidance;
-    long long batch = (long long)in->latents.shape[0];
-    if (t->ndim != 3 || t->shape[0] != batch || t->shape[1] < 1 || t->shape[2] != m->base.text_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "Flux transformer: text states have shape %s; [%lld, tokens, %lld] is needed",
-                         tensor_shape_text(t->ndim, t->shape, text, sizeof text), batch, (long long)m->base.text_channels);
-    }
-    if (pooled->ndim != 2 || pooled->shape[0] != batch || pooled->shape[1] != m->base.pooled_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "Flux transformer: pooled text has shape %s; [%lld, %lld] is needed",
-                         tensor_shape_text(pooled->ndim, pooled->shape, text, sizeof text), batch, (long long)m->base.pooled_channels);
-    }
-    if (m->guidance_embeds && (guidance->data == NULL || guidance->ndim != 1 || guidance->shape[0] != batch)) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "Flux transformer: guidance has shape %s; guidance_embeds needs a scale for each picture, [%lld]",
-                         tensor_shape_text(guidance->ndim, guidance->shape, text, sizeof text), batch);
-    }
-    return TESSERA_OK;
+static tessera_status check_inputs(const struct flux_transformer *m, const struct denoiser_inputs *in, tessera_error *error) {
+    TRY(denoiser_check_latents(&m->base, &in->latents, error));
+    int64_t batch = in->latents.shape[0];
+    TRY(denoiser_check_shape(&m->base, "text", &in->text, SHAPE(batch, -1, m->base.text_channels), error));
+    TRY(denoiser_check_shape(&m->base, "pooled text", &in->pooled, SHAPE(batch, m->base.pooled_channels), error));
+    if (!m->guidance_embeds) return TESSERA_OK;
+    return denoiser_check_shape(&m->base, "guidance (a scale for each picture)", &in->guidance, SHAPE(batch), error);
 }
 
 /* The order of a gather between a picture [B, 2 h, 2 w, C] and its patches [B, h w, C 2 2] (channel, row, column within the patch):
@@ -286,8 +251,7 @@ static struct tensor embed_text(const struct flux_transformer *m, struct run *ru
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     struct denoiser_state state = {0};
-    if (run_failed(run) || check_picture(base, &in->latents, &run->error) != TESSERA_OK || check_text(m, in, &run->error) != TESSERA_OK)
-        return state;
+    if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / PATCH;
     state.columns = in->latents.shape[2] / PATCH;
     state.picture = embed_picture(m, run, in->latents);

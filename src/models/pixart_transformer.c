@@ -164,12 +164,9 @@ static void load_weights(struct loader *loader, struct pixart_transformer *m) {
 static struct denoiser *open(const struct json *config, struct loader *loader) {
     struct pixart_transformer read = {.base.class = &pixart_transformer_class};
     if (read_config(config, &read, &loader->error) != TESSERA_OK) return NULL;
-    struct pixart_transformer *m = arena_alloc(loader->arena, sizeof *m);
-    read.blocks = arena_alloc(loader->arena, (size_t)read.base.num_blocks * sizeof *read.blocks);
-    if (m == NULL || read.blocks == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct pixart_transformer *m = load_alloc(loader, sizeof *m);
+    read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
+    if (load_failed(loader)) return NULL;
     *m = read;
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
@@ -177,44 +174,14 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-static tessera_status check_picture(const struct denoiser *m, const struct tensor *latents, tessera_error *error) {
-    char text[128];
-    if (latents->ndim != 4 || latents->shape[0] < 1 || latents->shape[3] != m->in_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: latents have shape %s; [batch, rows, columns, %lld] is needed",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text), (long long)m->in_channels);
-    }
-    int64_t rows = latents->shape[1], columns = latents->shape[2], p = m->patch_size, most = m->max_patches * p;
-    if (rows < p || columns < p || rows % p != 0 || columns % p != 0 || rows > most || columns > most) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "PixArt transformer: latents of %lld rows and %lld columns; multiples of patch_size %lld are needed, at most %lld",
-                         (long long)rows, (long long)columns, (long long)p, (long long)most);
-    }
-    if (latents->shape[0] > INT32_MAX / (rows * columns)) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "PixArt transformer: latents of shape %s are too many for one pass; use a smaller batch",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text));
-    }
-    return TESSERA_OK;
-}
-
-static tessera_status check_matrix(const struct tensor *t, const char *what, int64_t rows, int64_t columns, tessera_error *error) {
-    char text[128];
-    if (t->data != NULL && t->ndim == 2 && t->shape[0] == rows && t->shape[1] == columns) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: %s has shape %s; [%lld, %lld] is needed", what,
-                     tensor_shape_text(t->ndim, t->shape, text, sizeof text), (long long)rows, (long long)columns);
-}
-
-static tessera_status check_conditions(const struct pixart_transformer *m, const struct denoiser_inputs *in, tessera_error *error) {
-    char text[128];
-    const struct tensor *t = &in->text;
-    int64_t batch = in->latents.shape[0];
-    if (t->ndim != 3 || t->shape[0] != batch || t->shape[1] < 1 || t->shape[2] != m->base.text_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "PixArt transformer: text states have shape %s; [%lld, tokens, %lld] is needed",
-                         tensor_shape_text(t->ndim, t->shape, text, sizeof text), (long long)batch, (long long)m->base.text_channels);
-    }
-    if (in->text_mask.data != NULL) TRY(check_matrix(&in->text_mask, "text mask", batch, t->shape[1], error));
-    if (m->use_sizes) TRY(check_matrix(&in->size_conditions, "size conditions (height, width, aspect ratio)", batch, NUM_SIZES, error));
-    return TESSERA_OK;
+static tessera_status check_inputs(const struct pixart_transformer *m, const struct denoiser_inputs *in, tessera_error *error) {
+    TRY(denoiser_check_latents(&m->base, &in->latents, error));
+    int64_t batch = in->latents.shape[0], tokens = in->text.shape[1];
+    TRY(denoiser_check_shape(&m->base, "text", &in->text, SHAPE(batch, -1, m->base.text_channels), error));
+    if (in->text_mask.data != NULL) TRY(denoiser_check_shape(&m->base, "text mask", &in->text_mask, SHAPE(batch, tokens), error));
+    if (!m->use_sizes) return TESSERA_OK;
+    return denoiser_check_shape(&m->base, "size conditions (height, width, aspect ratio)", &in->size_conditions, SHAPE(batch, NUM_SIZES),
+                                error);
 }
 
 static struct tensor apply_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act) {
@@ -283,9 +250,7 @@ static struct tensor embed_cond(const struct pixart_transformer *m, struct run *
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
     struct denoiser_state state = {0};
-    if (run_failed(run) || check_picture(base, &in->latents, &run->error) != TESSERA_OK ||
-        check_conditions(m, in, &run->error) != TESSERA_OK)
-        return state;
+    if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.picture = embed_picture(m, run, in->latents);

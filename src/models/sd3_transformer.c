@@ -170,12 +170,9 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     struct sd3_transformer read = {.base.class = &sd3_transformer_class};
     bool dual[MAX_LAYERS] = {0};
     if (read_config(config, &read, dual, &loader->error) != TESSERA_OK) return NULL;
-    struct sd3_transformer *m = arena_alloc(loader->arena, sizeof *m);
-    read.blocks = arena_alloc(loader->arena, (size_t)read.base.num_blocks * sizeof *read.blocks);
-    if (m == NULL || read.blocks == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct sd3_transformer *m = load_alloc(loader, sizeof *m);
+    read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
+    if (load_failed(loader)) return NULL;
     *m = read;
     load_weights(loader, m, config, dual);
     return load_failed(loader) ? NULL : &m->base;
@@ -183,40 +180,11 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-static tessera_status check_picture(const struct denoiser *m, const struct tensor *latents, tessera_error *error) {
-    char text[128];
-    if (latents->ndim != 4 || latents->shape[0] < 1 || latents->shape[3] != m->in_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "SD3 transformer: latents have shape %s; [batch, rows, columns, %lld] is needed",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text), (long long)m->in_channels);
-    }
-    int64_t rows = latents->shape[1], columns = latents->shape[2], p = m->patch_size, most = m->max_patches * p;
-    if (rows < p || columns < p || rows % p != 0 || columns % p != 0 || rows > most || columns > most) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "SD3 transformer: latents of %lld rows and %lld columns; both must be multiples of patch_size %lld, at most %lld",
-                         (long long)rows, (long long)columns, (long long)p, (long long)most);
-    }
-    if (latents->shape[0] > INT32_MAX / (rows * columns)) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "SD3 transformer: latents of shape %s are too many for one pass; use a smaller batch",
-                         tensor_shape_text(latents->ndim, latents->shape, text, sizeof text));
-    }
-    return TESSERA_OK;
-}
-
-static tessera_status check_text(const struct denoiser *m, const struct denoiser_inputs *in, tessera_error *error) {
-    char text[128];
-    const struct tensor *t = &in->text, *pooled = &in->pooled;
+static tessera_status check_inputs(const struct denoiser *m, const struct denoiser_inputs *in, tessera_error *error) {
+    TRY(denoiser_check_latents(m, &in->latents, error));
     int64_t batch = in->latents.shape[0];
-    if (t->ndim != 3 || t->shape[0] != batch || t->shape[1] < 1 || t->shape[2] != m->text_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "SD3 transformer: text states have shape %s; [%lld, tokens, %lld] is needed",
-                         tensor_shape_text(t->ndim, t->shape, text, sizeof text), (long long)batch, (long long)m->text_channels);
-    }
-    if (pooled->ndim != 2 || pooled->shape[0] != batch || pooled->shape[1] != m->pooled_channels) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "SD3 transformer: pooled text has shape %s; [%lld, %lld] is needed",
-                         tensor_shape_text(pooled->ndim, pooled->shape, text, sizeof text), (long long)batch,
-                         (long long)m->pooled_channels);
-    }
-    return TESSERA_OK;
+    TRY(denoiser_check_shape(m, "text", &in->text, SHAPE(batch, -1, m->text_channels), error));
+    return denoiser_check_shape(m, "pooled text", &in->pooled, SHAPE(batch, m->pooled_channels), error);
 }
 
 /* The table's rows for an h x w picture in the middle of the largest one, for each of the batch: [B, h w, C]. */
@@ -258,8 +226,7 @@ static struct tensor embed_text(const struct sd3_transformer *m, struct run *run
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
     const struct sd3_transformer *m = (const struct sd3_transformer *)base;
     struct denoiser_state state = {0};
-    if (run_failed(run) || check_picture(base, &in->latents, &run->error) != TESSERA_OK || check_text(base, in, &run->error) != TESSERA_OK)
-        return state;
+    if (run_failed(run) || check_inputs(base, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.picture = embed_picture(m, run, in->latents);

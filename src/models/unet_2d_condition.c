@@ -286,11 +286,8 @@ static void load_weights(struct loader *loader, struct unet *m, const struct pla
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
     struct plan plan = {0};
-    struct unet *m = arena_alloc(loader->arena, sizeof *m);
-    if (m == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", json_path(config));
-        return NULL;
-    }
+    struct unet *m = load_alloc(loader, sizeof *m);
+    if (load_failed(loader)) return NULL;
     memset(m, 0, sizeof *m);
     m->base.class = &unet_2d_condition_class;
     if (read_config(config, m, &plan, &loader->error) != TESSERA_OK) return NULL;
@@ -300,35 +297,13 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-static tessera_status wrong_shape(const char *what, const struct tensor *t, const char *wanted, tessera_error *error) {
-    char text[128];
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "UNet: %s have shape %s; %s is needed", what,
-                     tensor_shape_text(t->ndim, t->shape, text, sizeof text), wanted);
-}
-
 static tessera_status check_inputs(const struct unet *m, const struct denoiser_inputs *in, tessera_error *error) {
-    const struct tensor *x = &in->latents, *text = &in->text, *pooled = &in->pooled, *sizes = &in->size_conditions;
-    int64_t side = m->base.patch_size;
-    char wanted[128];
-    snprintf(wanted, sizeof wanted, "[batch, rows, columns, %lld], rows and columns multiples of %lld", (long long)m->base.in_channels,
-             (long long)side);
-    if (x->data == NULL || x->ndim != 4 || x->shape[0] < 1 || x->shape[3] != m->base.in_channels || x->shape[1] < side ||
-        x->shape[2] < side || x->shape[1] % side != 0 || x->shape[2] % side != 0)
-        return wrong_shape("latents", x, wanted, error);
-    if (x->shape[1] > INT32_MAX / x->shape[2] || x->shape[0] > INT32_MAX / (x->shape[1] * x->shape[2]))
-        return wrong_shape("latents", x, "a smaller batch or picture", error);
-    snprintf(wanted, sizeof wanted, "[%lld, tokens, %lld]", (long long)x->shape[0], (long long)m->base.text_channels);
-    if (text->data == NULL || text->ndim != 3 || text->shape[0] != x->shape[0] || text->shape[1] < 1 ||
-        text->shape[2] != m->base.text_channels)
-        return wrong_shape("text states", text, wanted, error);
+    TRY(denoiser_check_latents(&m->base, &in->latents, error));
+    int64_t batch = in->latents.shape[0];
+    TRY(denoiser_check_shape(&m->base, "text", &in->text, SHAPE(batch, -1, m->base.text_channels), error));
     if (!m->text_time) return TESSERA_OK;
-    snprintf(wanted, sizeof wanted, "[%lld, %lld]", (long long)x->shape[0], (long long)m->base.pooled_channels);
-    if (pooled->data == NULL || pooled->ndim != 2 || pooled->shape[0] != x->shape[0] || pooled->shape[1] != m->base.pooled_channels)
-        return wrong_shape("pooled text states", pooled, wanted, error);
-    snprintf(wanted, sizeof wanted, "[%lld, %d]", (long long)x->shape[0], SIZE_NUMBERS);
-    if (sizes->data == NULL || sizes->ndim != 2 || sizes->shape[0] != x->shape[0] || sizes->shape[1] != SIZE_NUMBERS)
-        return wrong_shape("size conditions (time_ids)", sizes, wanted, error);
-    return TESSERA_OK;
+    TRY(denoiser_check_shape(&m->base, "pooled text", &in->pooled, SHAPE(batch, m->base.pooled_channels), error));
+    return denoiser_check_shape(&m->base, "size conditions (time_ids)", &in->size_conditions, SHAPE(batch, SIZE_NUMBERS), error);
 }
 
 /* diffusers' get_timestep_embedding with the config's order and shift: F32 [count, channels]. */

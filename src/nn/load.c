@@ -158,3 +158,10 @@ struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, c
     FULL_NAME(name);
     return aligned(loader, stored(loader, full, SHAPE(rows, columns)));
 }
+
+void *load_alloc(struct loader *loader, size_t bytes) {
+    void *memory = load_failed(loader) ? NULL : arena_alloc(loader->arena, bytes);
+    if (memory == NULL && !load_failed(loader))
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", weights_folder(loader->weights));
+    return memory;
+}

@@ -31,6 +31,8 @@ struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, con
     __attribute__((format(printf, 5, 6)));
 /* As stored (for embedding tables), shape checked. */
 struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) __attribute__((format(printf, 4, 5)));
+/* `bytes` in the loader's arena, not zeroed; NULL and loader->error if they do not fit. */
+void *load_alloc(struct loader *loader, size_t bytes);
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
 void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));
 bool load_failed(const struct loader *loader);
