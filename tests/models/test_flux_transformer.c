@@ -1,29 +1,7 @@
 /* Flux's denoiser against diffusers' results, cut at every block, and with inputs and configs that are wrong.
  *
  * The cases hold packed patches and timesteps of 0..1; the engine takes pictures and timesteps of 0..1000. */
-#include "component_test.h"
-
-struct inputs {
-    struct denoiser_inputs in;
-    float *timesteps;
-};
-
-static struct inputs read_inputs(const struct case_io *c) {
-    struct tensor packed = case_tensor(c, "in.hidden_states"), ids = case_tensor(c, "in.img_ids"), time = case_tensor(c, "in.timestep");
-    struct inputs inputs = {.timesteps = case_floats(&time)};
-    for (int64_t i = 0; i < tensor_count(&time); i++) inputs.timesteps[i] *= 1000.0f;
-    inputs.in = (struct denoiser_inputs){.latents = case_unpacked(&packed, &ids),
-                                         .timesteps = inputs.timesteps,
-                                         .text = case_tensor(c, "in.encoder_hidden_states"),
-                                         .pooled = case_tensor(c, "in.pooled_projections"),
-                                         .guidance = case_tensor(c, "in.guidance")};
-    return inputs;
-}
-
-static void free_inputs(struct inputs *inputs) {
-    free(inputs->in.latents.data);
-    free(inputs->timesteps);
-}
+#include "denoiser_test.h"
 
 static void check_state(const struct case_io *c, struct component_test *t, const char *name, struct denoiser_state state) {
     char text[96], picture[96];
@@ -34,9 +12,9 @@ static void check_state(const struct case_io *c, struct component_test *t, const
     check_close(c, picture, t->run.dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, picture));
 }
 
-/* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
+    CHECK(m->patch_size == 2 && m->in_channels == 4, "patches are packed inside");
     enum dtype dtype = t->run.dtype;
     struct denoiser_state state = m->class->embed(m, &t->run, in);
     check_close(c, "x_embedder", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.x_embedder"));
@@ -55,30 +33,6 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
     CHECK(cut.data != NULL && whole.data != NULL && memcmp(cut.data, whole.data, tensor_bytes(&whole)) == 0, "cuts change nothing");
 }
 
-static void test_case(const char *folder, enum dtype dtype) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    char *model = file_join(folder, "model");
-    printf("%s\n", folder);
-    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, model, dtype)) {
-        CHECK(t.component.denoiser->patch_size == 2 && t.component.denoiser->in_channels == 4, "patches are packed inside");
-        struct inputs inputs = read_inputs(&c);
-        struct tensor sample = case_tensor(&c, "out.sample"), ids = case_tensor(&c, "in.img_ids"), want = case_unpacked(&sample, &ids);
-        struct tensor whole = denoiser_forward(t.component.denoiser, &t.run, &inputs.in);
-        CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
-        CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
-        check_close(&c, "sample", dtype, whole, want);
-        check_cuts(&c, &t, &inputs.in, whole);
-        free(want.data);
-        free_inputs(&inputs);
-    }
-    component_test_close(&t);
-    case_close(&c);
-    free(model);
-}
-
 /* Two pictures in one pass, the second with its own noise: each gets what it gets alone. */
 static void test_batch(void) {
     struct case_io c;
@@ -86,7 +40,7 @@ static void test_batch(void) {
     tessera_error error = {0};
     CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
     if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
-        struct inputs one = read_inputs(&c);
+        struct denoiser_case one = denoiser_case_read(&c);
         struct denoiser_inputs two = one.in;
         struct tensor *const twice[] = {&two.latents, &two.text, &two.pooled, &two.guidance};
         for (int i = 0; i < 4; i++) {
@@ -114,17 +68,10 @@ static void test_batch(void) {
             check_close(&c, i == 0 ? "first of a batch" : "second of a batch", DTYPE_F32, got, want);
         }
         for (int i = 0; i < 4; i++) free(twice[i]->data);
-        free_inputs(&one);
+        denoiser_case_free(&one);
     }
     component_test_close(&t);
     case_close(&c);
-}
-
-static void check_refused(struct component_test *t, const struct denoiser_inputs *in, const char *names) {
-    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
-    CHECK(out.data == NULL && t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s: %s", names,
-          t->run.error.message);
-    t->run.error = (tessera_error){0};
 }
 
 static void test_wrong_inputs(void) {
@@ -133,7 +80,7 @@ static void test_wrong_inputs(void) {
     tessera_error error = {0};
     CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
     if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
-        struct inputs inputs = read_inputs(&c);
+        struct denoiser_case inputs = denoiser_case_read(&c);
         struct denoiser_inputs wrong = inputs.in;
         wrong.text.shape[2] = 39;
         check_refused(&t, &wrong, "[1, 9, 39]");
@@ -150,7 +97,7 @@ static void test_wrong_inputs(void) {
         check_refused(&t, &wrong, "[1, 16, 24, 3]");
         wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 1 << 20, 1 << 20, 4));
         check_refused(&t, &wrong, "too many");
-        free_inputs(&inputs);
+        denoiser_case_free(&inputs);
     }
     component_test_close(&t);
     case_close(&c);
@@ -179,8 +126,8 @@ static void check_config_refused(const char *fields, tessera_status status, cons
 int main(void) {
     const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
     for (int i = 0; i < 2; i++) {
-        test_case("tests/cases/flux_dev", dtypes[i]);
-        test_case("tests/cases/flux_schnell", dtypes[i]);
+        test_denoiser_case("tests/cases/flux_dev", dtypes[i], check_cuts);
+        test_denoiser_case("tests/cases/flux_schnell", dtypes[i], check_cuts);
     }
     test_batch();
     test_wrong_inputs();

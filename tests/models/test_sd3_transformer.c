@@ -1,29 +1,8 @@
 /* SD3's denoiser against diffusers' results, cut at every block, and with inputs and folders that are wrong. */
 #include <unistd.h>
 
-#include "component_test.h"
+#include "denoiser_test.h"
 
-struct inputs {
-    struct denoiser_inputs in;
-    float *timesteps;
-};
-
-static struct inputs read_inputs(const struct case_io *c) {
-    struct tensor latents = case_tensor(c, "in.hidden_states"), timesteps = case_tensor(c, "in.timestep");
-    struct inputs inputs = {.timesteps = case_floats(&timesteps)};
-    inputs.in = (struct denoiser_inputs){.latents = case_channels_last(&latents),
-                                         .timesteps = inputs.timesteps,
-                                         .text = case_tensor(c, "in.encoder_hidden_states"),
-                                         .pooled = case_tensor(c, "in.pooled_projections")};
-    return inputs;
-}
-
-static void free_inputs(struct inputs *inputs) {
-    free(inputs->in.latents.data);
-    free(inputs->timesteps);
-}
-
-/* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
     enum dtype dtype = t->run.dtype;
@@ -48,43 +27,13 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
     CHECK(cut.data != NULL && whole.data != NULL && memcmp(cut.data, whole.data, tensor_bytes(&whole)) == 0, "cuts change nothing");
 }
 
-static void test_case(const char *folder, enum dtype dtype) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    char *model = file_join(folder, "model");
-    printf("%s\n", folder);
-    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, model, dtype)) {
-        struct inputs inputs = read_inputs(&c);
-        struct tensor sample = case_tensor(&c, "out.sample"), want = case_channels_last(&sample);
-        struct tensor whole = denoiser_forward(t.component.denoiser, &t.run, &inputs.in);
-        CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
-        CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
-        check_close(&c, "sample", dtype, whole, want);
-        check_cuts(&c, &t, &inputs.in, whole);
-        free(want.data);
-        free_inputs(&inputs);
-    }
-    component_test_close(&t);
-    case_close(&c);
-    free(model);
-}
-
-static void check_refused(struct component_test *t, const struct denoiser_inputs *in, const char *names) {
-    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
-    CHECK(out.data == NULL && t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s: %s", names,
-          t->run.error.message);
-    t->run.error = (tessera_error){0};
-}
-
 static void test_wrong_inputs(void) {
     struct case_io c;
     struct component_test t;
     tessera_error error = {0};
     CHECK(case_open("tests/cases/sd3", &c, &error) == TESSERA_OK, "%s", error.message);
     if (component_test_open(&t, "tests/cases/sd3/model", DTYPE_F32)) {
-        struct inputs inputs = read_inputs(&c);
+        struct denoiser_case inputs = denoiser_case_read(&c);
         struct denoiser_inputs wrong = inputs.in;
         wrong.text.shape[2] = 39;
         check_refused(&t, &wrong, "[2, 9, 39]");
@@ -98,7 +47,7 @@ static void test_wrong_inputs(void) {
         check_refused(&t, &wrong, "34 columns");
         wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(2, 16, 24, 8));
         check_refused(&t, &wrong, "[2, 16, 24, 8]");
-        free_inputs(&inputs);
+        denoiser_case_free(&inputs);
     }
     component_test_close(&t);
     case_close(&c);
@@ -144,12 +93,12 @@ static void test_computed_positions(void) {
         }
         CHECK(safetensors_write(path, entries, count, &error) == TESSERA_OK, "%s", error.message);
         if (component_test_open(&without, folder, DTYPE_F32)) {
-            struct inputs inputs = read_inputs(&c);
+            struct denoiser_case inputs = denoiser_case_read(&c);
             struct denoiser *a = whole.component.denoiser, *b = without.component.denoiser;
             struct tensor want = a->class->embed(a, &whole.run, &inputs.in).picture,
                           got = b->class->embed(b, &without.run, &inputs.in).picture;
             CHECK(case_compare(&c, &got, &want).relative_l2 < 0.003, "relative L2 %g", case_compare(&c, &got, &want).relative_l2);
-            free_inputs(&inputs);
+            denoiser_case_free(&inputs);
         }
         component_test_close(&without);
     }
@@ -171,8 +120,8 @@ static void test_computed_positions(void) {
 int main(void) {
     const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
     for (int i = 0; i < 2; i++) {
-        test_case("tests/cases/sd3", dtypes[i]);
-        test_case("tests/cases/sd35", dtypes[i]);
+        test_denoiser_case("tests/cases/sd3", dtypes[i], check_cuts);
+        test_denoiser_case("tests/cases/sd35", dtypes[i], check_cuts);
     }
     test_wrong_inputs();
     test_computed_positions();

@@ -2,28 +2,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "component_test.h"
-
-struct inputs {
-    struct denoiser_inputs in;
-    float *timesteps;
-};
-
-static struct inputs read_inputs(const struct case_io *c) {
-    struct tensor latents = case_tensor(c, "in.sample"), timesteps = case_tensor(c, "in.timestep");
-    struct inputs inputs = {.timesteps = case_floats(&timesteps)};
-    inputs.in = (struct denoiser_inputs){.latents = case_channels_last(&latents),
-                                         .timesteps = inputs.timesteps,
-                                         .text = case_tensor(c, "in.encoder_hidden_states"),
-                                         .pooled = case_tensor(c, "in.text_embeds"),
-                                         .size_conditions = case_tensor(c, "in.time_ids")};
-    return inputs;
-}
-
-static void free_inputs(struct inputs *inputs) {
-    free(inputs->in.latents.data);
-    free(inputs->timesteps);
-}
+#include "denoiser_test.h"
 
 /* A map against the case's tensor `name`, if the case has it. */
 static void check_map(const struct case_io *c, struct component_test *t, const char *name, struct tensor got) {
@@ -43,7 +22,6 @@ static void check_description(const struct denoiser *m, int index, const struct 
     snprintf(name, 96, "mid.%s", info.name);
 }
 
-/* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
     struct denoiser_state state = m->class->embed(m, &t->run, in);
@@ -63,43 +41,13 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
     CHECK(cut.data != NULL && whole.data != NULL && memcmp(cut.data, whole.data, tensor_bytes(&whole)) == 0, "cuts change nothing");
 }
 
-static void test_case(const char *folder, enum dtype dtype) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    char *model = file_join(folder, "model");
-    printf("%s\n", folder);
-    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, model, dtype)) {
-        struct inputs inputs = read_inputs(&c);
-        struct tensor sample = case_tensor(&c, "out.sample"), want = case_channels_last(&sample);
-        struct tensor whole = denoiser_forward(t.component.denoiser, &t.run, &inputs.in);
-        CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
-        CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
-        check_close(&c, "sample", dtype, whole, want);
-        check_cuts(&c, &t, &inputs.in, whole);
-        free(want.data);
-        free_inputs(&inputs);
-    }
-    component_test_close(&t);
-    case_close(&c);
-    free(model);
-}
-
-static void check_refused(struct component_test *t, const struct denoiser_inputs *in, const char *names) {
-    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
-    CHECK(out.data == NULL && t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s: %s", names,
-          t->run.error.message);
-    t->run.error = (tessera_error){0};
-}
-
 static void test_wrong_inputs(void) {
     struct case_io c;
     struct component_test t;
     tessera_error error = {0};
     CHECK(case_open("tests/cases/unet_sdxl", &c, &error) == TESSERA_OK, "%s", error.message);
     if (component_test_open(&t, "tests/cases/unet_sdxl/model", DTYPE_F32)) {
-        struct inputs inputs = read_inputs(&c);
+        struct denoiser_case inputs = denoiser_case_read(&c);
         struct denoiser_inputs wrong = inputs.in;
         wrong.text.shape[2] = 63;
         check_refused(&t, &wrong, "[2, 11, 63]");
@@ -112,7 +60,7 @@ static void test_wrong_inputs(void) {
         wrong = inputs.in;
         wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(2, 16, 14, 4));
         check_refused(&t, &wrong, "multiples of 4");
-        free_inputs(&inputs);
+        denoiser_case_free(&inputs);
     }
     component_test_close(&t);
     case_close(&c);
@@ -165,8 +113,8 @@ static void test_wrong_configs(void) {
 int main(void) {
     const char *const cases[] = {"tests/cases/unet_sd15", "tests/cases/unet_sd21", "tests/cases/unet_sdxl"};
     for (int i = 0; i < 3; i++) {
-        test_case(cases[i], DTYPE_F32);
-        test_case(cases[i], DTYPE_BF16);
+        test_denoiser_case(cases[i], DTYPE_F32, check_cuts);
+        test_denoiser_case(cases[i], DTYPE_BF16, check_cuts);
     }
     test_wrong_inputs();
     test_wrong_configs();

@@ -1,0 +1,41 @@
+/* What tests of denoisers share: a case's forward pass, and inputs that must be refused. */
+#ifndef TESSERA_TESTS_MODELS_DENOISER_TEST_H
+#define TESSERA_TESTS_MODELS_DENOISER_TEST_H
+
+#include "component_test.h"
+#include "denoiser_case.h"
+
+/* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
+typedef void denoiser_check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole);
+
+static inline void test_denoiser_case(const char *folder, enum dtype dtype, denoiser_check_cuts *check_cuts) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    char *model = file_join(folder, "model");
+    printf("%s\n", folder);
+    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
+    if (component_test_open(&t, model, dtype)) {
+        struct denoiser_case inputs = denoiser_case_read(&c);
+        struct tensor want = case_picture(&c, "out.sample");
+        struct tensor whole = denoiser_forward(t.component.denoiser, &t.run, &inputs.in);
+        CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
+        CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
+        check_close(&c, "sample", dtype, whole, want);
+        check_cuts(&c, &t, &inputs.in, whole);
+        free(want.data);
+        denoiser_case_free(&inputs);
+    }
+    component_test_close(&t);
+    case_close(&c);
+    free(model);
+}
+
+static inline void check_refused(struct component_test *t, const struct denoiser_inputs *in, const char *names) {
+    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
+    CHECK(out.data == NULL && t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s: %s", names,
+          t->run.error.message);
+    t->run.error = (tessera_error){0};
+}
+
+#endif
