@@ -47,15 +47,26 @@ typedef enum tessera_dtype { TESSERA_BF16 = 0, TESSERA_F32 = 1 } tessera_dtype;
 
 typedef struct tessera_model tessera_model;
 
+/* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */
+typedef struct tessera_lora {
+    const char *path; /* a safetensors file in diffusers' or kohya's key layout */
+    float scale;
+} tessera_lora;
+
 typedef struct tessera_model_options {
     tessera_dtype dtype; /* what products are computed in; sums are float32 */
     int threads;         /* 0: as many as the machine grants this process */
     bool vae_tiling;     /* decode in blended tiles: less memory, not exact */
+    /* Folders to take a component from instead of the model's own; NULL: its own. */
+    const char *vae, *text_encoder, *text_encoder_2, *text_encoder_3;
+    const tessera_lora *loras; /* [num_loras], merged into the weights in this order */
+    int num_loras;
 } tessera_model_options;
 
-/* Opens a model folder in diffusers' layout (model_index.json). Weights are memory-mapped, not read.
- * `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
-tessera_model *tessera_model_open(const char *folder, const tessera_model_options *options, tessera_error *error);
+/* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,
+ * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it. Weights are memory-mapped, not
+ * read. `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
+tessera_model *tessera_model_open(const char *model, const tessera_model_options *options, tessera_error *error);
 void tessera_model_free(tessera_model *model);
 
 /* The kernel path, e.g. "onednn avx512_core_bf16": two runs are bit for bit alike on the same path, element type and
@@ -75,7 +86,13 @@ typedef struct tessera_request {
     const char *negative_prompt; /* NULL: empty */
     int width, height;           /* pixels */
     int num_inference_steps;
-    float guidance_scale;
+    float guidance_scale;        /* classifier-free guidance; of Flux.1-dev the embedded scale */
+    float true_cfg_scale;        /* Flux: above 1, guidance by a negative prompt beside the embedded scale */
+    float guidance_rescale;      /* SD, SDXL, HunyuanDiT: 0 to 1 (Lin et al. 2023, section 3.4) */
+    int clip_skip;               /* CLIP layers to leave out at the end; 0: none */
+    bool use_resolution_binning; /* PixArt, HunyuanDiT: work at the nearest trained size, then resize the picture */
+    /* SDXL's micro-conditions in pixels (Podell et al. 2023, section 2.2). 0: the picture's size, and no crop. */
+    int original_width, original_height, crop_left, crop_top, target_width, target_height;
     uint64_t seed;             /* of torch's CPU generator: a seed gives diffusers' picture */
     int num_images;            /* pictures whose noise is drawn from one generator, as diffusers' num_images_per_prompt */
     int first_image;           /* make only pictures first_image .. num_images - 1 of those: picture i of a batch of n prompts in

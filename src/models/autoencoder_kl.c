@@ -129,21 +129,12 @@ static struct resnet load_resnet(struct loader *loader, int64_t in, int64_t out,
     return r;
 }
 
-/* A projection of the attention under its new or its old name, stored as a matrix or as a 1x1 convolution. */
+/* A projection of the attention under its new or its old name. */
 static struct linear load_projection(struct loader *loader, int64_t channels, const char *part, const char *name, const char *old_name) {
     char base[128];
     snprintf(base, sizeof base, "%s.mid_block.attentions.0.%s", part,
              load_has(loader, "%s.mid_block.attentions.0.%s.weight", part, name) ? name : old_name);
-    char full[384];
-    snprintf(full, sizeof full, "%s%s.weight", loader->prefix, base);
-    struct tensor stored;
-    struct linear layer = {0};
-    if (load_failed(loader) || weights_get(loader->weights, full, &stored, &loader->error) != TESSERA_OK) return layer;
-    if (stored.ndim != 4) return load_linear(loader, channels, channels, true, "%s", base);
-    layer.weight = load_tensor(loader, loader->dtype, SHAPE(channels, channels, 1, 1), "%s.weight", base);
-    if (!load_failed(loader)) layer.weight = tensor_reshape(layer.weight, SHAPE(channels, channels));
-    layer.bias = load_tensor(loader, DTYPE_F32, SHAPE(channels), "%s.bias", base);
-    return layer;
+    return load_linear(loader, channels, channels, true, "%s", base);
 }
 
 static struct middle load_middle(struct loader *loader, const struct layout *l, const char *part) {

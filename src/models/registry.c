@@ -67,7 +67,7 @@ static const struct text_encoder_class *find_text_encoder(const char *name) {
 }
 
 /* Weights and layers of a component whose config is read. */
-static tessera_status open_layers(const char *folder, enum dtype dtype, struct component *out, tessera_error *error) {
+static tessera_status open_layers(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
     const char *name = NULL, *field = NULL;
     TRY(read_class(out->config, &name, &field, error));
     const struct denoiser_class *denoiser = find_denoiser(name);
@@ -75,23 +75,24 @@ static tessera_status open_layers(const char *folder, enum dtype dtype, struct c
     bool is_autoencoder = strcmp(name, autoencoder_class_name) == 0;
     if (denoiser == NULL && text_encoder == NULL && !is_autoencoder) return unknown_class(out->config, name, field, error);
 
-    TRY(weights_open(folder, &out->weights, error));
+    bool records = source->hooks != NULL && source->hooks->record != NULL;
+    if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;
-    struct loader loader = {.weights = out->weights, .arena = out->arena, .dtype = dtype};
+    struct loader loader = {.weights = out->weights, .hooks = source->hooks, .arena = out->arena, .dtype = dtype};
     if (denoiser != NULL) out->denoiser = denoiser->open(out->config, &loader);
     if (text_encoder != NULL) out->text_encoder = text_encoder->open(out->config, &loader);
     if (is_autoencoder) out->autoencoder = autoencoder_kl_open(out->config, &loader);
     return load_failed(&loader) ? error_set(error, loader.error.status, "%s", loader.error.message) : TESSERA_OK;
 }
 
-tessera_status component_open(const char *folder, enum dtype dtype, struct component *out, tessera_error *error) {
-    memset(out, 0, sizeof *out);
+tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
+    *out = (struct component){.weights = source->weights};
     tessera_error local = {0};
-    char *path = file_join(folder, "config.json");
-    tessera_status status = path == NULL ? error_set(&local, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder)
+    char *path = file_join(source->folder, "config.json");
+    tessera_status status = path == NULL ? error_set(&local, TESSERA_ERROR_MEMORY, "%s: no memory for its path", source->folder)
                                          : json_open(path, 0, &out->config, &local);
-    if (status == TESSERA_OK) status = open_layers(folder, dtype, out, &local);
+    if (status == TESSERA_OK) status = open_layers(source, dtype, out, &local);
     free(path);
     if (status == TESSERA_OK) return status;
     component_close(out);

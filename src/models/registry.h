@@ -6,7 +6,7 @@
 #include "models/denoiser.h"
 #include "models/text_encoder.h"
 
-/* Opening a component folder: config.json, class lookup, weights, layers. A component owns all of it. */
+/* An opened component: config.json, weights, layers. It owns all of it. */
 struct component {
     struct json *config;
     struct weights *weights;
@@ -16,7 +16,15 @@ struct component {
     struct autoencoder *autoencoder;
 };
 
-tessera_status component_open(const char *folder, enum dtype dtype, struct component *out, tessera_error *error);
+/* Where a component comes from. */
+struct component_source {
+    const char *folder;             /* holds config.json */
+    struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
+    const struct load_hooks *hooks; /* or NULL; used while opening only */
+};
+
+/* Opens a component of any class that the engine knows: NULL-initialised `out` on failure. */
+tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
 void component_close(struct component *component);
 
 #endif

@@ -35,13 +35,22 @@ static void full_name(const struct loader *loader, char *out, const char *format
 
 bool load_has(const struct loader *loader, const char *name, ...) {
     FULL_NAME(name);
-    return weights_has(loader->weights, full);
+    return loader->weights != NULL && weights_has(loader->weights, full);
+}
+
+/* What messages call the model. */
+static const char *where(const struct loader *loader) {
+    return loader->weights != NULL ? weights_folder(loader->weights) : "model";
+}
+
+static bool records(const struct loader *loader) {
+    return loader->hooks != NULL && loader->hooks->record != NULL;
 }
 
 static void *take(struct loader *loader, size_t bytes) {
     void *data = arena_alloc(loader->arena, bytes);
     if (data == NULL && !load_failed(loader)) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", weights_folder(loader->weights), bytes);
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", where(loader), bytes);
     }
     return data;
 }
@@ -50,22 +59,28 @@ static bool is_float(enum dtype dtype) {
     return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
 }
 
-/* The stored tensor, its shape and type checked; empty on failure. */
+/* The stored tensor, its shape and type checked; empty on failure, and where tensors are only recorded. */
 static struct tensor stored(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
-    if (load_failed(loader) || weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    if (load_failed(loader)) return empty;
+    if (records(loader)) {
+        loader->hooks->record(loader->hooks->user, name, ndim, shape);
+        return empty;
+    }
+    if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    /* Older files keep the matrices of attention as 1x1 convolutions. */
+    if (ndim == 2 && t.ndim == 4 && t.shape[2] == 1 && t.shape[3] == 1) t.ndim = 2;
     bool same = t.ndim == ndim;
     for (int i = 0; same && i < ndim; i++) same = t.shape[i] == shape[i];
     char have[128], want[128];
     if (!same) {
-        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s",
-                  weights_folder(loader->weights), name, tensor_shape_text(t.ndim, t.shape, have, sizeof have),
-                  tensor_shape_text(ndim, shape, want, sizeof want));
+        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s", where(loader), name,
+                  tensor_shape_text(t.ndim, t.shape, have, sizeof have), tensor_shape_text(ndim, shape, want, sizeof want));
         return empty;
     }
     if (!is_float(t.dtype)) {
         error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" is stored as %s; weights can be F32, F16 or BF16",
-                  weights_folder(loader->weights), name, dtype_name(t.dtype));
+                  where(loader), name, dtype_name(t.dtype));
         return empty;
     }
     return t;
@@ -85,14 +100,32 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
     return t;
 }
 
-/* `t` in the arena as `dtype`. The copy that misaligned bytes need is taken above the result and given back. */
-static struct tensor converted(struct loader *loader, struct tensor t, enum dtype dtype) {
-    if (t.data == NULL || t.dtype == dtype) return aligned(loader, t);
+/* Does a hook change the weight `name`? */
+static bool is_changed(const struct loader *loader, const char *name) {
+    return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
+}
+
+/* An F32 copy of `t` in the arena, as the hook changes it. */
+static struct tensor changed(struct loader *loader, const char *name, struct tensor t) {
+    struct tensor copy = t;
+    copy.dtype = DTYPE_F32;
+    copy.data = take(loader, tensor_bytes(&copy));
+    t = aligned(loader, t);
+    if (load_failed(loader)) return (struct tensor){0};
+    dtype_convert(copy.data, DTYPE_F32, t.data, t.dtype, (size_t)tensor_count(&t));
+    if (loader->hooks->change(loader->hooks->user, name, &copy, &loader->error) != TESSERA_OK) return (struct tensor){0};
+    return copy;
+}
+
+/* `t` in the arena as `dtype`. The copies that misaligned bytes and changes need are taken above the result and given back. */
+static struct tensor converted(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
+    bool change = t.data != NULL && is_changed(loader, name);
+    if (t.data == NULL || (t.dtype == dtype && !change)) return aligned(loader, t);
     struct tensor out = t;
     out.dtype = dtype;
     out.data = take(loader, tensor_bytes(&out));
     size_t mark = arena_mark(loader->arena);
-    t = aligned(loader, t);
+    t = change ? changed(loader, name, t) : aligned(loader, t);
     if (load_failed(loader)) return (struct tensor){0};
     dtype_convert(out.data, dtype, t.data, t.dtype, (size_t)tensor_count(&t));
     arena_release(loader->arena, mark);
@@ -103,7 +136,7 @@ static struct tensor parameter(struct loader *loader, enum dtype dtype, const ch
                                const int64_t *shape) {
     char name[NAME_CAPACITY + 16];
     snprintf(name, sizeof name, "%s.%s", base, part);
-    return converted(loader, stored(loader, name, ndim, shape), dtype);
+    return converted(loader, name, stored(loader, name, ndim, shape), dtype);
 }
 
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...) {
@@ -123,20 +156,24 @@ static void reorder_kernel(char *to, const char *from, const int64_t *shape, siz
     }
 }
 
+static struct tensor reordered(struct loader *loader, const char *name, struct tensor file) {
+    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(file.shape[0], file.shape[2], file.shape[3], file.shape[1]));
+    weight.data = take(loader, tensor_bytes(&weight));
+    size_t mark = arena_mark(loader->arena);
+    file = converted(loader, name, file, loader->dtype);
+    if (load_failed(loader)) return (struct tensor){0};
+    reorder_kernel(weight.data, file.data, file.shape, dtype_size(weight.dtype));
+    arena_release(loader->arena, mark);
+    return weight;
+}
+
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
     struct conv layer = {0};
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", full);
     struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
-    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(out, kernel, kernel, in));
-    if (file.data != NULL) weight.data = take(loader, tensor_bytes(&weight));
-    size_t mark = arena_mark(loader->arena);
-    file = converted(loader, file, loader->dtype);
-    if (load_failed(loader)) return layer;
-    reorder_kernel(weight.data, file.data, file.shape, dtype_size(weight.dtype));
-    arena_release(loader->arena, mark);
-    layer.weight = weight;
+    if (file.data != NULL) layer.weight = reordered(loader, weight_name, file);
     layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -151,7 +188,7 @@ struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channe
 
 struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...) {
     FULL_NAME(name);
-    return converted(loader, stored(loader, full, ndim, shape), dtype);
+    return converted(loader, full, stored(loader, full, ndim, shape), dtype);
 }
 
 struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) {
@@ -162,6 +199,6 @@ struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, c
 void *load_alloc(struct loader *loader, size_t bytes) {
     void *memory = load_failed(loader) ? NULL : arena_alloc(loader->arena, bytes);
     if (memory == NULL && !load_failed(loader))
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", weights_folder(loader->weights));
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", where(loader));
     return memory;
 }

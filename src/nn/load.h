@@ -10,15 +10,28 @@
 #include "nn/layers.h"
 #include "tensor/weights.h"
 
+/* What may stand between the layers and the file. */
+struct load_hooks {
+    void *user;
+    /* Told of every tensor that the layers ask for, once each; then nothing is read, the weights may be NULL, and layers come out empty:
+     * a model's own description is the list of what its file must hold. NULL: weights are read. */
+    void (*record)(void *user, const char *name, int ndim, const int64_t *shape);
+    /* Is this weight (full name) to be changed while it is loaded (LoRA)? Then `change` gets an F32 copy of it, in the file's shape. Both NULL:
+     * weights stay as stored. */
+    bool (*changes)(void *user, const char *name);
+    tessera_status (*change)(void *user, const char *name, struct tensor *weight, tessera_error *);
+};
+
 struct loader {
     const struct weights *weights;
-    struct arena *arena; /* the model's: lives as long as the layers */
-    enum dtype dtype;    /* of matrices */
-    char prefix[192];    /* e.g. "text_model.encoder.layers.3." */
+    const struct load_hooks *hooks; /* or NULL */
+    struct arena *arena;            /* the model's: lives as long as the layers */
+    enum dtype dtype;               /* of matrices */
+    char prefix[192];               /* e.g. "text_model.encoder.layers.3." */
     tessera_error error;
 };
 
-/* Weight [out, in] at "<name>.weight"; bias [out] at "<name>.bias" if `bias`. */
+/* Weight [out, in] (or [out, in, 1, 1]) at "<name>.weight"; bias [out] at "<name>.bias" if `bias`. */
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)

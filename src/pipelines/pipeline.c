@@ -50,7 +50,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
     if (!slot->is_open) {
         char *folder = file_join(p->folder, name);
         if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-        tessera_status status = component_open(folder, p->dtype, &slot->component, error);
+        tessera_status status = component_open(&(struct component_source){.folder = folder}, p->dtype, &slot->component, error);
         free(folder);
         if (status != TESSERA_OK) return status;
         slot->is_open = true;

@@ -17,7 +17,7 @@ struct component_test {
 static inline bool component_test_open(struct component_test *t, const char *folder, enum dtype dtype) {
     tessera_error error = {0};
     memset(t, 0, sizeof *t);
-    bool opened = component_open(folder, dtype, &t->component, &error) == TESSERA_OK;
+    bool opened = component_open(&(struct component_source){.folder = folder}, dtype, &t->component, &error) == TESSERA_OK;
     CHECK(opened, "%s: %s", folder, error.message);
     t->backend = cpu_backend_open(1, CPU_KERNELS_BEST, &error);
     struct arena *arena = arena_new((size_t)1 << 30, &error);

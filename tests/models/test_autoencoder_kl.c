@@ -197,7 +197,7 @@ static void check_refused(const char *config, const char *leave_out, tessera_sta
     CHECK(safetensors_write(weights, entries, count, &error) == TESSERA_OK, "%s", error.message);
     write_text(folder, "config.json", config);
     struct component component;
-    tessera_status got = component_open(folder, DTYPE_F32, &component, &error);
+    tessera_status got = component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error);
     CHECK(got == status && (names == NULL || strstr(error.message, names) != NULL), "status %d, wanted %d and \"%s\": %s", got, status,
           names != NULL ? names : "", error.message);
     if (got == TESSERA_OK && leave_out != NULL) CHECK(!component.autoencoder->has_encoder, "no encoder is found");

@@ -64,7 +64,7 @@ static void check_config_refused(const char *config, tessera_status status, cons
     write_text(folder, "config.json", config);
     struct component component;
     tessera_error error = {0};
-    CHECK(component_open(folder, DTYPE_F32, &component, &error) == status && strstr(error.message, names) != NULL, "%s: %s", names,
+    CHECK(component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error) == status && strstr(error.message, names) != NULL, "%s: %s", names,
           error.message);
     component_close(&component);
     unlink(link_path);
