@@ -20,10 +20,16 @@ static inline struct tensor case_picture(const struct case_io *c, const char *na
     return stored.data != NULL && stored.ndim == 4 ? case_channels_last(&stored) : (struct tensor){0};
 }
 
-/* SDXL's time_ids, or PixArt's resolution [B, 2] and aspect ratio [B, 1] side by side in *sizes; empty where there are none. */
+/* Whichever of two names the case has. */
+static inline const char *case_name(const struct case_io *c, const char *first, const char *second) {
+    return case_tensor(c, first).data != NULL ? first : second;
+}
+
+/* SDXL's time_ids, HunyuanDiT's image_meta_size, or PixArt's resolution [B, 2] and aspect ratio [B, 1] side by side in *sizes; empty where
+ * there are none. */
 static inline struct tensor case_size_conditions(const struct case_io *c, float **sizes) {
     struct tensor resolution = case_tensor(c, "in.resolution"), ratio = case_tensor(c, "in.aspect_ratio");
-    if (resolution.data == NULL || ratio.data == NULL) return case_tensor(c, "in.time_ids");
+    if (resolution.data == NULL || ratio.data == NULL) return case_tensor(c, case_name(c, "in.time_ids", "in.image_meta_size"));
     int64_t batch = resolution.shape[0];
     *sizes = malloc((size_t)batch * 3 * sizeof **sizes);
     for (int64_t b = 0; b < batch; b++) {
@@ -31,11 +37,6 @@ static inline struct tensor case_size_conditions(const struct case_io *c, float 
         (*sizes)[3 * b + 2] = ((const float *)ratio.data)[b];
     }
     return tensor_of(*sizes, DTYPE_F32, SHAPE(batch, 3));
-}
-
-/* Whichever of two names the case has. */
-static inline const char *case_name(const struct case_io *c, const char *first, const char *second) {
-    return case_tensor(c, first).data != NULL ? first : second;
 }
 
 /* in.latents.data or in.timesteps is NULL where the case lacks them. */
@@ -49,8 +50,10 @@ static inline struct denoiser_case denoiser_case_read(const struct case_io *c) {
     d.in = (struct denoiser_inputs){.latents = latents,
                                     .timesteps = d.timesteps,
                                     .text = case_tensor(c, "in.encoder_hidden_states"),
-                                    .text_mask = case_tensor(c, "in.encoder_attention_mask"),
+                                    .text_mask = case_tensor(c, case_name(c, "in.encoder_attention_mask", "in.text_embedding_mask")),
                                     .pooled = case_tensor(c, case_name(c, "in.text_embeds", "in.pooled_projections")),
+                                    .text_2 = case_tensor(c, "in.encoder_hidden_states_t5"),
+                                    .text_2_mask = case_tensor(c, "in.text_embedding_mask_t5"),
                                     .size_conditions = case_size_conditions(c, &d.sizes),
                                     .guidance = case_tensor(c, "in.guidance")};
     return d;

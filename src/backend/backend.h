@@ -75,7 +75,7 @@ struct backend_ops {
     void (*rotary)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *cos, const struct tensor *sin);
     /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16. */
     void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const int32_t *ids);
-    /* Nearest neighbour, twice each side: out[B, 2H, 2W, C]. */
+    /* Nearest neighbour, twice each side, or one less (the last row or column left out): out[B, 2H or 2H - 1, 2W or 2W - 1, C]. */
     void (*upsample)(struct backend *, struct tensor *out, const struct tensor *x);
     /* Element type conversion. */
     void (*cast)(struct backend *, struct tensor *out, const struct tensor *x);

@@ -72,7 +72,7 @@ static struct bert_layer load_layer(struct loader *loader, const struct bert *m)
 static void load_weights(struct loader *loader, struct bert *m) {
     int64_t c = m->base.hidden_size;
     load_set_prefix(loader, "%s", "");
-    const char *top = load_has(loader, "bert.embeddings.word_embeddings.weight") ? "bert." : "";
+    const char *top = load_has(loader, "embeddings.word_embeddings.weight") ? "" : "bert.";
     load_set_prefix(loader, "%sembeddings.", top);
     m->token_embedding = load_table(loader, m->base.vocab_size, c, "word_embeddings.weight");
     m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embeddings.weight");
@@ -82,6 +82,9 @@ static void load_weights(struct loader *loader, struct bert *m) {
         load_set_prefix(loader, "%sencoder.layer.%lld.", top, (long long)i);
         m->layers[i] = load_layer(loader, m);
     }
+    load_set_prefix(loader, "%s", top);
+    load_unused(loader, SHAPE(c, c), "pooler.dense.weight");
+    load_unused(loader, SHAPE(c), "pooler.dense.bias");
 }
 
 static struct text_encoder *open(const struct json *config, struct loader *loader) {
@@ -140,7 +143,7 @@ static struct tensor apply_layer(const struct bert *m, struct run *run, const st
 }
 
 static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
-                                         int64_t batch, int64_t tokens) {
+                                         int64_t batch, int64_t tokens, int skip) {
     const struct bert *m = (const struct bert *)base;
     struct text_encoder_output out = {0};
     if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;

@@ -75,7 +75,7 @@ tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char 
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
 
 extern const struct denoiser_class pixart_transformer_class, sd3_transformer_class;
-extern const struct denoiser_class flux_transformer_class;
+extern const struct denoiser_class flux_transformer_class, hunyuan_transformer_class;
 extern const struct denoiser_class unet_2d_condition_class;
 
 #endif

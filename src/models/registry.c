@@ -16,6 +16,7 @@ static const struct denoiser_class *const denoiser_classes[] = {
     &pixart_transformer_class,
     &sd3_transformer_class,
     &flux_transformer_class,
+    &hunyuan_transformer_class,
     &unet_2d_condition_class,
 };
 static const struct text_encoder_class *const text_encoder_classes[] = {&bert_class, &clip_text_class, &clip_text_with_projection_class,
@@ -52,7 +53,9 @@ static tessera_status unknown_class(const struct json *config, const char *name,
                      json_path(config), field, name, known);
 }
 
+/* Published PixArt folders name the class by what it was when they were made; its "norm_type" tells it from others of that time. */
 static const struct denoiser_class *find_denoiser(const char *name) {
+    if (strcmp(name, "Transformer2DModel") == 0) return &pixart_transformer_class;
     for (size_t i = 0; i < COUNT(denoiser_classes); i++) {
         if (strcmp(name, denoiser_classes[i]->name) == 0) return denoiser_classes[i];
     }

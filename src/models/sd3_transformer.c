@@ -123,6 +123,11 @@ static struct sd3_block load_block(struct loader *loader, const struct sd3_trans
     };
     if (dual) block.attn2 = load_projections(loader, m, dual_names);
     if (!last) block.ff_context = load_feed_forward(loader, c, "ff_context");
+    if (last) { /* queries of a text stream that ends here */
+        load_unused(loader, SHAPE(c, c), "attn.add_q_proj.weight");
+        load_unused(loader, SHAPE(c), "attn.add_q_proj.bias");
+        if (m->qk_norm) load_unused(loader, SHAPE(m->head_dim), "attn.norm_added_q.weight");
+    }
     return block;
 }
 

@@ -168,7 +168,7 @@ static struct tensor feed_forward(const struct t5_encoder *m, struct run *run, c
 }
 
 static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
-                                         int64_t batch, int64_t tokens) {
+                                         int64_t batch, int64_t tokens, int skip) {
     const struct t5_encoder *m = (const struct t5_encoder *)base;
     struct text_encoder_output out = {0};
     if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;

@@ -7,7 +7,7 @@
 
 struct text_encoder_output {
     struct tensor last_hidden_state; /* F32 [B, S, C] */
-    struct tensor penultimate;       /* F32 [B, S, C]: the state before the last layer, no final norm; empty where the class has none */
+    struct tensor penultimate;       /* F32 [B, S, C]: the state one layer earlier, no final norm; empty where the class has none */
     struct tensor pooled;            /* F32 [B, P]: projected where the class projects; empty where the class has none */
 };
 
@@ -20,9 +20,10 @@ struct text_encoder {
 struct text_encoder_class {
     const char *name; /* config.json's "architectures"[0] */
     struct text_encoder *(*open)(const struct json *config, struct loader *loader);
-    /* ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. Errors (an id outside the vocabulary, too many tokens) go to run->error. */
+    /* ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` layers at the end have no part in the first two outputs
+     * (clip-skip; CLIP only, the others take 0); the pooled state is always the whole model's. Errors (an id outside the vocabulary, too many tokens) go to run->error. */
     struct text_encoder_output (*encode)(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask, int64_t batch,
-                                         int64_t tokens);
+                                         int64_t tokens, int skip);
 };
 
 extern const struct text_encoder_class bert_class, clip_text_class, clip_text_with_projection_class, t5_encoder_class;

@@ -9,7 +9,8 @@
  * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
  * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
  * matter of precision only: scores are F32 here always.
- * Left out: class embeddings, other conditionings and block types, sizes that do not halve evenly. */
+ * An odd side is halved upwards; on the way up a map takes the size of the skip that it meets next, so latents of any size will do.
+ * Left out: class embeddings, other conditionings and block types. */
 #include <assert.h>
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -164,7 +165,7 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     m->settings.text_channels = m->base.text_channels = text[0];
     m->channels = plan->channels[0];
     m->base.num_blocks = 2 * m->levels + 1;
-    m->base.patch_size = (int64_t)1 << (m->levels - 1);
+    m->base.patch_size = 1;
     return check_plan(config, m, plan, error);
 }
 
@@ -336,7 +337,7 @@ static struct tensor embed_cond(const struct unet *m, struct run *run, const str
     if (m->text_time) {
         struct tensor sizes = sinusoids(m, run, in->size_conditions.data, batch * SIZE_NUMBERS, m->size_channels);
         sizes = nn_reshape(sizes, SHAPE(batch, SIZE_NUMBERS * m->size_channels));
-        cond = nn_add(run, cond, mlp(run, &m->add_1, &m->add_2, unet_concat_channels(run, in->pooled, sizes)));
+        cond = nn_add(run, cond, mlp(run, &m->add_1, &m->add_2, nn_concat_channels(run, in->pooled, sizes)));
     }
     return run_leave(run, scope, cond);
 }
@@ -398,10 +399,13 @@ static struct tensor run_up(struct run *run, const struct unet_block *b, struct 
     struct tensor x = state->picture;
     size_t scope = run_enter(run);
     for (int i = 0; i < b->shape.resnets; i++) {
-        x = run_leave(run, scope, unet_resnet_run(run, b, i, unet_concat_channels(run, x, pop(state)), emb));
+        x = run_leave(run, scope, unet_resnet_run(run, b, i, nn_concat_channels(run, x, pop(state)), emb));
         if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text));
     }
-    return b->shape.resample == NULL ? x : run_leave(run, scope, unet_double(run, b, x));
+    if (b->shape.resample == NULL) return x;
+    assert(state->num_skips > 0);
+    const struct tensor *next = &state->skips[state->num_skips - 1];
+    return run_leave(run, scope, unet_double(run, b, x, next->shape[1], next->shape[2]));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {

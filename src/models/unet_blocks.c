@@ -159,27 +159,15 @@ struct tensor unet_transformer_run(struct run *run, const struct unet_block *blo
     return run_leave(run, scope, nn_add(run, x, h));
 }
 
-/* ---- sizes and channels ---- */
+/* ---- sizes ---- */
 
 struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x) {
     return nn_conv_strided(run, &block->resample, x, (struct conv2d_geometry){2, 1, 1, 1, 1});
 }
 
-struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x) {
+struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x, int64_t rows, int64_t columns) {
     size_t scope = run_enter(run);
-    return run_leave(run, scope, nn_conv(run, &block->resample, nn_upsample(run, x), NULL));
-}
-
-/* Channels become rows of width 1, one picture position a batch. */
-struct tensor unet_concat_channels(struct run *run, struct tensor a, struct tensor b) {
-    if (run_failed(run)) return (struct tensor){0};
-    int last = a.ndim - 1;
-    int64_t positions = tensor_count(&a) / a.shape[last], shape[TENSOR_MAX_DIMS] = {0};
-    for (int i = 0; i < a.ndim; i++) shape[i] = a.shape[i];
-    shape[last] += b.shape[last];
-    struct tensor both =
-        nn_concat_rows(run, tensor_reshape(a, SHAPE(positions, a.shape[last], 1)), tensor_reshape(b, SHAPE(positions, b.shape[last], 1)));
-    return nn_reshape(both, a.ndim, shape);
+    return run_leave(run, scope, nn_conv(run, &block->resample, nn_upsample(run, x, rows, columns), NULL));
 }
 
 /* ---- measures ---- */

@@ -63,11 +63,10 @@ struct unet_block unet_block_load(struct loader *loader, const struct unet_setti
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
 struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text);
-/* Half the rows and columns (a convolution of stride 2), or twice as many (nearest neighbours, then a convolution). */
+/* Half the rows and columns, rounded up: a convolution of stride 2. */
 struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x);
-struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x);
-/* The channels of a, then those of b. */
-struct tensor unet_concat_channels(struct run *run, struct tensor a, struct tensor b);
+/* Back to the size that was halved: nearest neighbours, then a convolution. */
+struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x, int64_t rows, int64_t columns);
 
 /* Parameters, and weights that every position of the level's map, of the map it is resized to, and of the text is multiplied with. */
 struct unet_block_size {

@@ -72,8 +72,8 @@ struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, str
     return out;
 }
 
-struct tensor nn_upsample(struct run *run, struct tensor x) {
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]));
+struct tensor nn_upsample(struct run *run, struct tensor x, int64_t rows, int64_t columns) {
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, columns, x.shape[3]));
     if (!run_failed(run)) run->backend->ops->upsample(run->backend, &out, &x);
     return out;
 }
@@ -94,6 +94,18 @@ struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b) 
     run->backend->ops->copy_rows(run->backend, &out, 0, &a, 0, a.shape[1]);
     run->backend->ops->copy_rows(run->backend, &out, a.shape[1], &b, 0, b.shape[1]);
     return out;
+}
+
+/* Channels become rows of width 1, one picture position a batch. */
+struct tensor nn_concat_channels(struct run *run, struct tensor a, struct tensor b) {
+    if (run_failed(run)) return (struct tensor){0};
+    int last = a.ndim - 1;
+    int64_t positions = tensor_count(&a) / a.shape[last], shape[TENSOR_MAX_DIMS] = {0};
+    for (int i = 0; i < a.ndim; i++) shape[i] = a.shape[i];
+    shape[last] += b.shape[last];
+    struct tensor both =
+        nn_concat_rows(run, tensor_reshape(a, SHAPE(positions, a.shape[last], 1)), tensor_reshape(b, SHAPE(positions, b.shape[last], 1)));
+    return nn_reshape(both, a.ndim, shape);
 }
 
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {

@@ -40,10 +40,13 @@ struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tenso
 /* x [B, S, N, D] with each pair of neighbouring elements turned by the angles of cos and sin, F32 [S, D]. */
 struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, struct tensor sin);
 struct tensor nn_embed(struct run *run, struct tensor table, const int32_t *ids, int64_t batch, int64_t tokens);
-struct tensor nn_upsample(struct run *run, struct tensor x);
+/* Nearest neighbours: x [B, H, W, C] -> [B, rows, columns, C]; rows 2 H or 2 H - 1, columns 2 W or 2 W - 1. */
+struct tensor nn_upsample(struct run *run, struct tensor x, int64_t rows, int64_t columns);
 struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype);
 /* [B, Sa, C] and [B, Sb, C] -> [B, Sa + Sb, C] */
 struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b);
+/* [..., Ca] and [..., Cb] -> [..., Ca + Cb] */
+struct tensor nn_concat_channels(struct run *run, struct tensor a, struct tensor b);
 /* Rows first .. first + count of [B, S, C] */
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count);
 /* Part `index` of `parts` equal parts of the last dimension: x F32 or BF16 [..., parts * C] -> [..., C]. */

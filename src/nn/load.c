@@ -33,11 +33,6 @@ static void full_name(const struct loader *loader, char *out, const char *format
     full_name(loader, full, name, arguments);                                                                                              \
     va_end(arguments)
 
-bool load_has(const struct loader *loader, const char *name, ...) {
-    FULL_NAME(name);
-    return loader->weights != NULL && weights_has(loader->weights, full);
-}
-
 /* What messages call the model. */
 static const char *where(const struct loader *loader) {
     return loader->weights != NULL ? weights_folder(loader->weights) : "model";
@@ -45,6 +40,16 @@ static const char *where(const struct loader *loader) {
 
 static bool records(const struct loader *loader) {
     return loader->hooks != NULL && loader->hooks->record != NULL;
+}
+
+bool load_has(const struct loader *loader, const char *name, ...) {
+    FULL_NAME(name);
+    return records(loader) || (loader->weights != NULL && weights_has(loader->weights, full));
+}
+
+void load_unused(struct loader *loader, int ndim, const int64_t *shape, const char *name, ...) {
+    FULL_NAME(name);
+    if (records(loader) && !load_failed(loader)) loader->hooks->record(loader->hooks->user, full, ndim, shape);
 }
 
 static void *take(struct loader *loader, size_t bytes) {

@@ -46,6 +46,9 @@ struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, con
 struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) __attribute__((format(printf, 4, 5)));
 /* `bytes` in the loader's arena, not zeroed; NULL and loader->error if they do not fit. */
 void *load_alloc(struct loader *loader, size_t bytes);
+/* Tells a recording hook of a tensor that the file holds and nothing computes with; otherwise does nothing. */
+void load_unused(struct loader *loader, int ndim, const int64_t *shape, const char *name, ...) __attribute__((format(printf, 4, 5)));
+/* True for every name where tensors are recorded: of two spellings, ask for the one that published files have. */
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
 void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));
 bool load_failed(const struct loader *loader);

@@ -18,6 +18,11 @@ bool run_failed(const struct run *run) {
     return run->error.status != TESSERA_OK;
 }
 
+tessera_status run_status(const struct run *run, tessera_error *error) {
+    if (run_failed(run) && error != NULL) *error = run->error;
+    return run->error.status;
+}
+
 struct tensor run_checked(struct run *run, tessera_status status, struct tensor out) {
     if (status == TESSERA_OK && !run_failed(run)) return out;
     if (!run_failed(run)) run->error.status = status;

@@ -31,6 +31,8 @@ void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int coun
 /* An uninitialised tensor in the arena; empty if there was an error or memory is out (which sets run->error). */
 struct tensor run_tensor(struct run *run, enum dtype dtype, int ndim, const int64_t *shape);
 bool run_failed(const struct run *run);
+/* The run's error, copied to the caller's (which may be NULL). */
+tessera_status run_status(const struct run *run, tessera_error *error);
 /* `out`, or an empty tensor if `status` is a failure (kept in run->error). */
 struct tensor run_checked(struct run *run, tessera_status status, struct tensor out);
 

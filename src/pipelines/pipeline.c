@@ -8,8 +8,12 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "pipelines/bins.h"
 
-static const struct pipeline_class *const classes[] = {&stable_diffusion_3_class};
+static const struct pipeline_class *const classes[] = {
+    &stable_diffusion_class, &stable_diffusion_xl_class, &stable_diffusion_3_class, &flux_class,
+    &pixart_alpha_class,     &pixart_sigma_class,        &hunyuandit_class,
+};
 #define NUM_CLASSES (sizeof classes / sizeof *classes)
 
 static tessera_status find_class(struct pipeline *p, tessera_error *error) {
@@ -48,11 +52,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
                          p->class->name);
     if (!slot->is_open) {
-        char *folder = file_join(p->folder, name);
-        if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-        tessera_status status = component_open(&(struct component_source){.folder = folder}, p->dtype, &slot->component, error);
-        free(folder);
-        if (status != TESSERA_OK) return status;
+        TRY(component_open(&(struct component_source){.folder = slot->folder}, p->dtype, &slot->component, error));
         slot->is_open = true;
     }
     *out = &slot->component;
@@ -77,38 +77,52 @@ tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, st
     return status;
 }
 
-/* A slot for every component with weights; sums what their files take to decide whether they stay open. */
-static tessera_status list_components(struct pipeline *p, tessera_error *error) {
-    static const char *const names[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet", "vae"};
+/* The slot of component `name`, in `folder` if that is not NULL; adds what its weights take to *total. */
+static tessera_status add_slot(struct pipeline *p, const char *name, const char *folder, size_t *total, tessera_error *error) {
+    struct pipeline_slot *slot = &p->slots[p->num_slots];
+    struct weights *weights = NULL;
+    snprintf(slot->name, sizeof slot->name, "%s", name);
+    slot->folder = folder != NULL ? strdup(folder) : file_join(p->folder, name);
+    if (slot->folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    p->num_slots++;
+    TRY(weights_open(slot->folder, &weights, error));
+    *total += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
+    weights_close(weights);
+    return TESSERA_OK;
+}
+
+/* A slot for every component with weights; sums what they take to decide whether they stay open. */
+static tessera_status list_components(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
+    const struct {
+        const char *name, *folder;
+    } components[] = {
+        {"text_encoder", options->text_encoder},
+        {"text_encoder_2", options->text_encoder_2},
+        {"text_encoder_3", options->text_encoder_3},
+        {p->denoiser, NULL},
+        {"vae", options->vae},
+    };
     size_t total = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!pipeline_has(p, names[i])) continue;
-        struct pipeline_slot *slot = &p->slots[p->num_slots++];
-        snprintf(slot->name, sizeof slot->name, "%s", names[i]);
-        char *folder = file_join(p->folder, names[i]);
-        struct weights *weights = NULL;
-        tessera_status status =
-            folder == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : weights_open(folder, &weights, error);
-        free(folder);
-        if (status != TESSERA_OK) return status;
-        total += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
-        weights_close(weights);
+    for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
+        if (pipeline_has(p, components[i].name))
+            TRY(add_slot(p, components[i].name, components[i].folder, &total, error));
+        else if (components[i].folder != NULL)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", components[i].folder, p->class->name,
+                             components[i].name);
     }
     p->keep_components = total < memory_total() / 2;
     return TESSERA_OK;
 }
 
-/* A field of the denoiser's config.json, for the default picture size. */
-static tessera_status config_int(const struct pipeline *p, const char *component, const char *field, int64_t fallback, int64_t *out,
-                                 tessera_error *error) {
-    char name[64];
-    snprintf(name, sizeof name, "%s/config.json", component);
-    char *path = file_join(p->folder, name);
+/* The config.json of a component's slot. */
+static tessera_status open_config(struct pipeline *p, const char *name, struct json **out, tessera_error *error) {
+    struct pipeline_slot *slot = find_slot(p, name);
+    if (slot == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
+                         p->class->name);
+    char *path = file_join(slot->folder, "config.json");
     if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    struct json *config = NULL;
-    tessera_status status = json_open(path, 0, &config, error);
-    if (status == TESSERA_OK) status = json_int(config, field, fallback, 1, 1 << 16, out, error);
-    json_free(config);
+    tessera_status status = json_open(path, 0, out, error);
     free(path);
     return status;
 }
@@ -143,29 +157,43 @@ static tessera_status read_generation_defaults(struct pipeline *p, tessera_error
     return status;
 }
 
-static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
-    int64_t sample_size, blocks[16];
-    int num_blocks = 0;
-    const char *denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
-    TRY(config_int(p, denoiser, "sample_size", 128, &sample_size, error));
-    char *path = file_join(p->folder, "vae/config.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+/* The denoiser's default latent side, and how many pixels a latent stands for on a side. */
+static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_error *error) {
     struct json *config = NULL;
-    tessera_status status = json_open(path, 0, &config, error);
-    if (status == TESSERA_OK) status = json_ints(config, "block_out_channels", 1, 1 << 16, blocks, 16, &num_blocks, error);
+    int64_t blocks[16];
+    int num_blocks = 0;
+    TRY(open_config(p, p->denoiser, &config, error));
+    tessera_status status = json_int(config, "sample_size", p->class->sample_size, 1, 1 << 16, &p->sample_size, error);
     json_free(config);
-    free(path);
     if (status != TESSERA_OK) return status;
-    int side = (int)(sample_size << (num_blocks > 0 ? num_blocks - 1 : 0));
+    TRY(open_config(p, "vae", &config, error));
+    status = json_ints(config, "block_out_channels", 1, 1 << 16, blocks, 16, &num_blocks, error);
+    json_free(config);
+    *scale = (int64_t)1 << (num_blocks > 0 ? num_blocks - 1 : 0);
+    return status;
+}
+
+/* The bins are meant for models of the sizes that were published. */
+static bool has_bins(const struct pipeline *p) {
+    int width = 1, height = 1;
+    if (p->class->bins == BINS_PIXART) return bins_pixart(p->sample_size, &width, &height);
+    return p->class->bins == BINS_HUNYUANDIT && p->sample_size == p->class->sample_size;
+}
+
+static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
+    int64_t scale;
+    TRY(read_sizes(p, &scale, error));
     p->defaults = (tessera_request){
         .prompt = "",
-        .width = side,
-        .height = side,
+        .width = (int)(p->sample_size * scale),
+        .height = (int)(p->sample_size * scale),
         .num_inference_steps = p->class->num_inference_steps,
         .guidance_scale = p->class->guidance_scale,
+        .true_cfg_scale = 1.0f,
+        .use_resolution_binning = has_bins(p),
         .num_images = 1,
         .max_sequence_length = p->class->max_sequence_length,
-        .strength = 1.0f,
+        .strength = p->class->strength,
     };
     return read_generation_defaults(p, error);
 }
@@ -183,15 +211,16 @@ static tessera_status open_index(struct pipeline *p, tessera_error *error) {
 static tessera_status open_pipeline(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
     TRY(open_index(p, error));
     TRY(find_class(p, error));
+    p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
+    TRY(list_components(p, options, error));
     TRY(find_defaults(p, error));
-    TRY(list_components(p, error));
     p->arena = arena_new(0, error);
     p->backend = p->arena == NULL ? NULL : cpu_backend_open(options->threads, CPU_KERNELS_BEST, error);
     return p->backend == NULL ? error->status : TESSERA_OK;
 }
 
 tessera_status pipeline_open(const char *folder, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
-    static const tessera_model_options standard = {TESSERA_BF16, 0, false};
+    static const tessera_model_options standard = {.dtype = TESSERA_BF16};
     if (options == NULL) options = &standard;
     *out = NULL;
     struct pipeline *p = calloc(1, sizeof *p);
@@ -212,7 +241,10 @@ tessera_status pipeline_open(const char *folder, const tessera_model_options *op
 
 void pipeline_free(struct pipeline *p) {
     if (p == NULL) return;
-    for (int i = 0; i < p->num_slots; i++) close_slot(&p->slots[i]);
+    for (int i = 0; i < p->num_slots; i++) {
+        close_slot(&p->slots[i]);
+        free(p->slots[i].folder);
+    }
     if (p->backend != NULL) backend_free(p->backend);
     arena_free(p->arena);
     json_free(p->index);

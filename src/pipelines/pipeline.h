@@ -14,27 +14,43 @@
 
 #define PIPELINE_MAX_COMPONENTS 8
 
+/* What a picture is made from: the negative prompt first where the picture is guided, then the prompt. */
+struct prompts {
+    const char *texts[2]; /* NULL: no negative prompt was given */
+    int count;            /* 1 or 2; texts[0] is the negative one only if 2 */
+};
+
+/* What the text becomes, F32, a row per prompt; what a family does not have is empty. See denoiser_inputs. */
 struct prompt_states {
-    struct tensor text;   /* F32 [count, T, C] */
-    struct tensor pooled; /* F32 [count, P] */
+    struct tensor text, text_mask, pooled, text_2, text_2_mask;
 };
 
 struct pipeline;
 
+/* A family: what it adds to the shared way, and diffusers' defaults for it. */
 struct pipeline_class {
     const char *name; /* model_index.json's _class_name */
     int num_inference_steps, max_sequence_length;
-    float guidance_scale; /* diffusers' defaults */
-    bool flow_matching;   /* what the denoiser was trained to predict: as scheduler_class has it */
-    /* The states of `count` prompts, in run->arena. */
-    tessera_status (*encode_prompts)(struct pipeline *, struct run *, const char *const *prompts, int count, int max_sequence_length,
+    float guidance_scale, strength;
+    int64_t sample_size;    /* default latent side where the denoiser's config.json names none */
+    bool flow_matching;     /* what the denoiser was trained to predict: as scheduler_class has it */
+    bool sigmas_from_steps; /* see struct scheduler */
+    bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
+    bool whole_steps;       /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
+    enum { BINS_NONE, BINS_PIXART, BINS_HUNYUANDIT } bins;
+    /* The states of the prompts, in run->arena. */
+    tessera_status (*encode_prompts)(struct pipeline *, struct run *, const tessera_request *, const struct prompts *,
                                      struct prompt_states *, tessera_error *);
+    /* The denoiser's size conditions for a picture worked on at width x height: how many were written to out[6]; NULL: none. */
+    int (*size_conditions)(const tessera_request *, int width, int height, float *out);
 };
 
-extern const struct pipeline_class stable_diffusion_3_class;
+extern const struct pipeline_class stable_diffusion_class, stable_diffusion_xl_class, stable_diffusion_3_class, flux_class;
+extern const struct pipeline_class pixart_alpha_class, pixart_sigma_class, hunyuandit_class;
 
 struct pipeline_slot {
     char name[32]; /* the subfolder, e.g. "text_encoder_2" */
+    char *folder;  /* where it lies */
     bool is_open;
     struct component component;
 };
@@ -48,6 +64,8 @@ struct pipeline {
     bool vae_tiling, keep_components;
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
+    const char *denoiser;                   /* "unet" or "transformer" */
+    int64_t sample_size;                    /* the denoiser's default latent side */
     struct arena *arena;                    /* the request's */
     int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */
     tessera_request defaults;

@@ -297,6 +297,10 @@ static void test_moves(struct bench *t) {
     for (int64_t i = 0; i < 39; i++) found[i] = get(&table, ids[i / 13] * 13 + i % 13);
     ops->upsample(t->backend, &up, &x);
     compare(t, "upsample", &up, expected);
+    struct tensor odd = make(t, t->dtype, SHAPE(2, 5, 9, 7));
+    for (int64_t i = 0; i < 2 * 5 * 9 * 7; i++) expected[i] = get(&x, ((i / 315 * 3 + i / 63 % 5 / 2) * 5 + i / 7 % 9 / 2) * 7 + i % 7);
+    ops->upsample(t->backend, &odd, &x);
+    compare(t, "upsample to odd sides", &odd, expected);
     ops->embed(t->backend, &rows, &table, ids);
     compare(t, "embed", &rows, found);
     struct tensor from = tensor_reshape(x, SHAPE(2, 15, 7)), to = make_random(t, t->dtype, 1, SHAPE(2, 4, 7));

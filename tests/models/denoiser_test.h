@@ -8,13 +8,21 @@
 /* embed, blocks one by one and finish: named middles, then the same result as `whole`. */
 typedef void denoiser_check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole);
 
+/* The case's model folder, its own or another case's; the caller frees. */
+static inline char *denoiser_case_model(const struct case_io *c, const char *folder) {
+    const char *relative = "model";
+    tessera_error error = {0};
+    if (c->json != NULL) CHECK(json_string(c->json, "model", "model", &relative, &error) == TESSERA_OK, "%s", error.message);
+    return file_join(folder, relative);
+}
+
 static inline void test_denoiser_case(const char *folder, enum dtype dtype, denoiser_check_cuts *check_cuts) {
     struct case_io c;
     struct component_test t;
     tessera_error error = {0};
-    char *model = file_join(folder, "model");
     printf("%s\n", folder);
     CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
+    char *model = denoiser_case_model(&c, folder);
     if (component_test_open(&t, model, dtype)) {
         struct denoiser_case inputs = denoiser_case_read(&c);
         struct tensor want = case_picture(&c, "out.sample");

@@ -110,18 +110,16 @@ static void embed(struct backend *backend, struct tensor *out, const struct tens
 }
 
 static void upsample(struct backend *backend, struct tensor *out, const struct tensor *x) {
-    int64_t batch = x->shape[0], height = x->shape[1], width = x->shape[2];
-    size_t pixel = (size_t)x->shape[3] * dtype_size(x->dtype), line = (size_t)width * pixel;
-    assert(out->shape[1] == 2 * height && out->shape[2] == 2 * width && out->shape[3] == x->shape[3] && out->dtype == x->dtype);
+    int64_t batch = x->shape[0], height = x->shape[1], width = x->shape[2], rows = out->shape[1], columns = out->shape[2];
+    size_t pixel = (size_t)x->shape[3] * dtype_size(x->dtype);
+    assert((rows + 1) / 2 == height && (columns + 1) / 2 == width && out->shape[3] == x->shape[3] && out->dtype == x->dtype);
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
-    for (int64_t row = 0; row < batch * height; row++) {
-        const char *from = (const char *)x->data + (size_t)row * line;
-        char *to = (char *)out->data + (size_t)row * 4 * line;
-        for (int64_t w = 0; w < width; w++) {
-            memcpy(to + (size_t)(2 * w) * pixel, from + (size_t)w * pixel, pixel);
-            memcpy(to + (size_t)(2 * w + 1) * pixel, from + (size_t)w * pixel, pixel);
-        }
-        memcpy(to + 2 * line, to, 2 * line);
+    for (int64_t pair = 0; pair < batch * height; pair++) { /* the output rows that one input row becomes: two, or at an odd end one */
+        int64_t row = pair / height * rows + pair % height * 2;
+        const char *from = (const char *)x->data + (size_t)(pair * width) * pixel;
+        char *to = (char *)out->data + (size_t)(row * columns) * pixel;
+        for (int64_t w = 0; w < columns; w++) memcpy(to + (size_t)w * pixel, from + (size_t)(w / 2) * pixel, pixel);
+        if (pair % height * 2 + 1 < rows) memcpy(to + (size_t)columns * pixel, to, (size_t)columns * pixel);
     }
 }
 

@@ -1,0 +1,32 @@
+/* Flux.1 dev and schnell: what the prompt becomes (diffusers' FluxPipeline.encode_prompt): T5's last hidden state as the text, and the
+ * pooled state of CLIP-L.
+ *
+ * The guidance scale is an input of the denoiser (dev was distilled from guided pictures; schnell has no such input). With a negative prompt
+ * and a true_cfg_scale above 1 the picture is guided as others are, which takes twice the time. */
+#include "pipelines/prompt.h"
+
+static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
+                                     struct prompt_states *states, tessera_error *error) {
+    struct prompt_reading clip, t5;
+    if (request->max_sequence_length < 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: Flux needs at least 1 token of text");
+    TRY(prompt_read(p, run, &(struct prompt_reader){.encoder = "text_encoder", .tokenizer = "tokenizer"}, prompts, &clip, error));
+    struct prompt_reader reader = {"text_encoder_2", "tokenizer_2", .max_length = request->max_sequence_length};
+    TRY(prompt_read(p, run, &reader, prompts, &t5, error));
+    states->text = t5.states.last_hidden_state;
+    states->pooled = clip.states.pooled;
+    return TESSERA_OK;
+}
+
+const struct pipeline_class flux_class = {
+    .name = "FluxPipeline",
+    .num_inference_steps = 28,
+    .max_sequence_length = 512,
+    .guidance_scale = 3.5f,
+    .strength = 0.6f,
+    .sample_size = 128,
+    .flow_matching = true,
+    .sigmas_from_steps = true,
+    .distilled = true,
+    .encode_prompts = encode_prompts,
+};

@@ -1,0 +1,37 @@
+/* One request being worked on: what generate.c sets up and its parts (denoise.c, picture.c) read. Private to this room. */
+#ifndef TESSERA_PIPELINES_GENERATION_H
+#define TESSERA_PIPELINES_GENERATION_H
+
+#include "base/random.h"
+#include "pipelines/pipeline.h"
+
+struct generation {
+    struct pipeline *pipeline;
+    const tessera_request *request;
+    tessera_image *image;
+    struct run run;
+    struct scheduler *scheduler;
+    struct prompt_states states;
+    int width, height;               /* pixels that are worked at: the request's, or those of a resolution bin */
+    int64_t rows, columns, channels; /* of the latents */
+    int64_t positions, count;        /* rows * columns; times channels */
+    int64_t patch_size;
+    int first_step;                    /* picture to picture skips the steps before */
+    bool guided;                       /* the negative prompt is row 0 of the states, the prompt row 1 */
+    float guidance_scale;              /* e_negative + guidance_scale (e_prompt - e_negative) where guided */
+    struct random_generator generator; /* after the pictures' noise is drawn, where each picture's fresh noise begins */
+    float *noise;                      /* [num_images, channels, rows, columns] as drawn */
+    float *fresh_noise;  /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
+    float *init_latents; /* [rows, columns, channels], or NULL */
+};
+
+/* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
+tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);
+/* Latents of picture `index` into x [rows, columns, channels]; `prediction` is as large and is overwritten. (denoise.c) */
+tessera_status generation_denoise(struct generation *g, int index, float *x, float *prediction, tessera_error *error);
+/* The init picture's latents into g->init_latents; draws from the generator, as diffusers' latent_dist.sample does. (picture.c) */
+tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error);
+/* Latents x to picture `made` of g->image. (picture.c) */
+tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error);
+
+#endif

@@ -1,0 +1,82 @@
+/* Between pictures and latents: the autoencoder's two ends of a request.
+ *
+ *     encode:  z = mean + exp(logvar / 2) noise;  x_0 = (z - shift) * scaling           (Rombach et al. 2022, section 3.1)
+ *     decode:  picture = decoder(x_0 / scaling + shift), from [-1, 1] to [0, 1] */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "pipelines/bins.h"
+#include "pipelines/generation.h"
+#include "pipelines/layout.h"
+
+/* moments [rows, columns, 2 channels], noise as torch draws it. */
+static void sample_latents(struct generation *g, const struct autoencoder *vae, const float *moments, const float *noise) {
+    for (int64_t i = 0; i < g->positions; i++)
+        for (int64_t c = 0; c < g->channels; c++) {
+            const float *m = moments + i * 2 * g->channels + c;
+            float z = m[0] + expf(0.5f * fminf(fmaxf(m[g->channels], -30.0f), 20.0f)) * noise[c * g->positions + i];
+            g->init_latents[i * g->channels + c] = (z - vae->shift_factor) * vae->scaling_factor;
+        }
+}
+
+static tessera_status encode(struct generation *g, const struct autoencoder *vae, struct random_generator *generator, float *noise,
+                             tessera_error *error) {
+    const tessera_request *r = g->request;
+    struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, r->height, r->width, 3));
+    TRY(run_status(&g->run, error));
+    for (int64_t i = 0; i < (int64_t)r->width * r->height * 3; i++)
+        ((float *)pixels.data)[i] = (float)r->init_image[i] / 255.0f * 2.0f - 1.0f;
+    struct tensor moments = autoencoder_kl_encode(vae, &g->run, pixels);
+    TRY(run_status(&g->run, error));
+    random_normal(generator, noise, (size_t)g->count);
+    sample_latents(g, vae, moments.data, noise);
+    return TESSERA_OK;
+}
+
+tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
+    struct component *vae;
+    TRY(pipeline_component(g->pipeline, "vae", &vae, error));
+    if (!vae->autoencoder->has_encoder)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: picture to picture needs one", g->pipeline->folder);
+    TRY(generation_report(g, TESSERA_PHASE_ENCODE, 0, 1, error));
+    double start = clock_seconds();
+    size_t scope = run_enter(&g->run);
+    float *noise = malloc((size_t)g->count * sizeof(float));
+    g->init_latents = malloc((size_t)g->count * sizeof(float));
+    tessera_status status = g->init_latents == NULL || noise == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory")
+                                                                     : encode(g, vae->autoencoder, generator, noise, error);
+    arena_trim(g->run.arena, scope);
+    free(noise);
+    g->image->seconds_encode = clock_seconds() - start;
+    return status == TESSERA_OK ? generation_report(g, TESSERA_PHASE_ENCODE, 1, 1, error) : status;
+}
+
+/* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked for. */
+static void store_pixels(struct generation *g, int made, const float *picture) {
+    int64_t count = (int64_t)g->image->width * g->image->height * 3;
+    float *out = g->image->pixels_f32 + made * count;
+    uint8_t *bytes = g->image->pixels + made * count;
+    bins_resize_and_crop(picture, g->height, g->width, out, g->image->height, g->image->width);
+    for (int64_t i = 0; i < count; i++) {
+        out[i] = fminf(fmaxf(out[i] * 0.5f + 0.5f, 0.0f), 1.0f);
+        bytes[i] = (uint8_t)lrintf(out[i] * 255.0f);
+    }
+}
+
+tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
+    struct component *component;
+    TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
+    TRY(pipeline_component(g->pipeline, "vae", &component, error));
+    const struct autoencoder *vae = component->autoencoder;
+    size_t scope = run_enter(&g->run);
+    struct tensor z = run_tensor(&g->run, DTYPE_F32, SHAPE(1, g->rows, g->columns, g->channels));
+    TRY(run_status(&g->run, error));
+    for (int64_t i = 0; i < g->count; i++) ((float *)z.data)[i] = x[i] / vae->scaling_factor + vae->shift_factor;
+    struct tensor picture = g->pipeline->vae_tiling ? autoencoder_kl_decode_tiled(vae, &g->run, z) : autoencoder_kl_decode(vae, &g->run, z);
+    TRY(run_status(&g->run, error));
+    store_pixels(g, made, picture.data);
+    layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
+    arena_trim(g->run.arena, scope);
+    return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
+}

@@ -1,0 +1,84 @@
+/* PixArt-alpha and PixArt-Sigma: what the prompt and the sizes become (Chen et al. 2023, section 2.3; diffusers' PixArtAlphaPipeline): T5's
+ * last hidden state and its mask, over which the denoiser's cross attention runs; alpha's larger models are told height, width and their
+ * ratio.
+ *
+ * The text is lowered and stripped of space at its ends, as diffusers does with clean_caption=False and, whatever clean_caption says, where
+ * ftfy and beautifulsoup4 are not installed. */
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "pipelines/prompt.h"
+#include "tokenizers/text.h"
+
+/* `text` in lower case, without the space around it: the caller frees it; NULL if memory is out. */
+static char *clean(const char *text) {
+    struct text_bytes out = {0};
+    size_t length = strlen(text), size = 0, kept = 0;
+    struct text_bytes repaired = {0};
+    bool ok = text_append_repaired(&repaired, text, length) && text_bytes_append(&repaired, "", 1);
+    for (size_t i = 0; ok && i + 1 < repaired.length; i += size) {
+        int32_t point = text_decode(repaired.data + i, repaired.length - 1 - i, &size);
+        bool space = text_is_space(point);
+        if (space && out.length == 0) continue;
+        ok = text_append_codepoint(&out, utf8proc_tolower(point));
+        if (!space) kept = out.length;
+    }
+    free(repaired.data);
+    out.length = kept;
+    ok = ok && text_bytes_append(&out, "", 1);
+    if (!ok) free(out.data);
+    return ok ? out.data : NULL;
+}
+
+static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
+                                     struct prompt_states *states, tessera_error *error) {
+    struct prompt_reading t5;
+    struct prompts cleaned = {.count = prompts->count};
+    char *texts[2] = {0};
+    tessera_status status = TESSERA_OK;
+    if (request->max_sequence_length < 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: PixArt needs at least 1 token of text");
+    for (int i = 0; i < prompts->count && status == TESSERA_OK; i++) {
+        cleaned.texts[i] = texts[i] = clean(prompts->texts[i] != NULL ? prompts->texts[i] : "");
+        if (texts[i] == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    }
+    struct prompt_reader reader = {"text_encoder", "tokenizer", .max_length = request->max_sequence_length, .masked = true};
+    if (status == TESSERA_OK) status = prompt_read(p, run, &reader, &cleaned, &t5, error);
+    free(texts[0]);
+    free(texts[1]);
+    if (status != TESSERA_OK) return status;
+    states->text = t5.states.last_hidden_state;
+    states->text_mask = t5.mask;
+    return TESSERA_OK;
+}
+
+static int size_conditions(const tessera_request *request, int width, int height, float *out) {
+    out[0] = (float)height;
+    out[1] = (float)width;
+    out[2] = (float)height / (float)width;
+    return 3;
+}
+
+const struct pipeline_class pixart_alpha_class = {
+    .name = "PixArtAlphaPipeline",
+    .num_inference_steps = 20,
+    .max_sequence_length = 120,
+    .guidance_scale = 4.5f,
+    .strength = 0.8f,
+    .sample_size = 128,
+    .bins = BINS_PIXART,
+    .encode_prompts = encode_prompts,
+    .size_conditions = size_conditions,
+};
+
+const struct pipeline_class pixart_sigma_class = {
+    .name = "PixArtSigmaPipeline",
+    .num_inference_steps = 20,
+    .max_sequence_length = 300,
+    .guidance_scale = 4.5f,
+    .strength = 0.8f,
+    .sample_size = 128,
+    .bins = BINS_PIXART,
+    .encode_prompts = encode_prompts,
+};

@@ -1,0 +1,23 @@
+/* Stable Diffusion 1.x and 2.x: what the prompt becomes (Rombach et al. 2022, section 3.3; diffusers'
+ * StableDiffusionPipeline.encode_prompt): the last hidden state of one CLIP text encoder, [count, 77, C].
+ *
+ * The folder's safety checker is not run. */
+#include "pipelines/prompt.h"
+
+static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
+                                     struct prompt_states *states, tessera_error *error) {
+    struct prompt_reading clip;
+    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .skip = request->clip_skip}, prompts, &clip, error));
+    states->text = clip.states.last_hidden_state;
+    return TESSERA_OK;
+}
+
+const struct pipeline_class stable_diffusion_class = {
+    .name = "StableDiffusionPipeline",
+    .num_inference_steps = 50,
+    .guidance_scale = 7.5f,
+    .strength = 0.8f,
+    .sample_size = 64,
+    .whole_steps = true,
+    .encode_prompts = encode_prompts,
+};
