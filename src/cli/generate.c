@@ -25,127 +25,6 @@
 #define EMBEDDED_MODEL "models/emoji"
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
-const struct option generate_options[GENERATE_OPTION_COUNT] = {
-    [GENERATE_MODEL] = {.name = "model",
-                        .aliases = {"model-id", "pretrained-model-name-or-path"},
-                        .type = OPTION_TEXT,
-                        .placeholder = "FOLDER",
-                        .help = "model folder in diffusers' layout (default: the embedded emoji model)",
-                        .record = "model"},
-    [GENERATE_PROMPT] = {.name = "prompt",
-                         .type = OPTION_TEXTS,
-                         .placeholder = "TEXT",
-                         .help = "what to draw; several make several pictures",
-                         .record = "prompt"},
-    [GENERATE_PROMPTS_FILE] = {.name = "prompts-file",
-                               .type = OPTION_TEXT,
-                               .placeholder = "FILE",
-                               .help = "one prompt a line, after those of --prompt"},
-    [GENERATE_NEGATIVE_PROMPT] = {.name = "negative-prompt",
-                                  .type = OPTION_TEXT,
-                                  .placeholder = "TEXT",
-                                  .help = "what to stay away from",
-                                  .record = "negative_prompt"},
-    [GENERATE_WIDTH] = {.name = "width",
-                        .type = OPTION_INTEGER,
-                        .placeholder = "PIXELS",
-                        .help = "default: the model's",
-                        .low = 1,
-                        .high = PNG_MAX_SIDE,
-                        .record = "width"},
-    [GENERATE_HEIGHT] = {.name = "height",
-                         .type = OPTION_INTEGER,
-                         .placeholder = "PIXELS",
-                         .help = "default: the model's",
-                         .low = 1,
-                         .high = PNG_MAX_SIDE,
-                         .record = "height"},
-    [GENERATE_STEPS] = {.name = "steps",
-                        .aliases = {"num-inference-steps"},
-                        .type = OPTION_INTEGER,
-                        .placeholder = "N",
-                        .help = "denoising steps; default: the model's",
-                        .low = 1,
-                        .high = 10000,
-                        .record = "steps"},
-    [GENERATE_GUIDANCE_SCALE] = {.name = "guidance-scale",
-                                 .type = OPTION_NUMBER,
-                                 .placeholder = "X",
-                                 .help = "1: no guidance; default: the model's",
-                                 .low = 0,
-                                 .high = 1000,
-                                 .record = "guidance_scale"},
-    [GENERATE_SEED] = {.name = "seed",
-                       .type = OPTION_SEED,
-                       .placeholder = "N",
-                       .help = "as torch's CPU generator; each prompt starts from it (default 0)",
-                       .record = "seed"},
-    [GENERATE_NUM_IMAGES] = {.name = "num-images",
-                             .aliases = {"num-images-per-prompt"},
-                             .type = OPTION_INTEGER,
-                             .placeholder = "N",
-                             .help = "pictures of each prompt",
-                             .low = 1,
-                             .high = 1024,
-                             .record = "num_images"},
-    [GENERATE_SCHEDULER] = {.name = "scheduler",
-                            .type = OPTION_TEXT,
-                            .placeholder = "CLASS",
-                            .help = "diffusers' class name; default: the model's own",
-                            .record = "scheduler"},
-    [GENERATE_MAX_SEQUENCE_LENGTH] = {.name = "max-sequence-length",
-                                      .type = OPTION_INTEGER,
-                                      .placeholder = "N",
-                                      .help = "tokens of the T5 encoder",
-                                      .low = 0,
-                                      .high = 8192,
-                                      .record = "max_sequence_length"},
-    [GENERATE_INIT_IMAGE] = {.name = "init-image",
-                             .type = OPTION_TEXT,
-                             .placeholder = "FILE.png",
-                             .help = "start from this picture; its size is the default size",
-                             .record = "init_image"},
-    [GENERATE_STRENGTH] = {.name = "strength",
-                           .type = OPTION_NUMBER,
-                           .placeholder = "X",
-                           .help = "0 keeps --init-image, 1 ignores it",
-                           .low = 0,
-                           .high = 1,
-                           .record = "strength"},
-    [GENERATE_VAE_TILING] = {.name = "vae-tiling",
-                             .type = OPTION_FLAG,
-                             .help = "decode in blended tiles: less memory, not exact",
-                             .record = "vae_tiling"},
-    [GENERATE_DTYPE] = {.name = "dtype",
-                        .type = OPTION_CHOICE,
-                        .placeholder = "f32|bf16",
-                        .help = "what products are computed in (default bf16)",
-                        .record = "dtype"},
-    [GENERATE_THREADS] = {.name = "threads",
-                          .type = OPTION_INTEGER,
-                          .placeholder = "N",
-                          .help = "0: as many as the machine grants",
-                          .low = 0,
-                          .high = 1024,
-                          .record = "threads"},
-    [GENERATE_OUTPUT] = {.name = "output",
-                         .aliases = {"output-root"},
-                         .letter = 'o',
-                         .type = OPTION_TEXT,
-                         .placeholder = "FILE|FOLDER",
-                         .help = "where to; default: tessera-PROMPT-SEED.png"},
-    [GENERATE_FROM] = {.name = "from",
-                       .type = OPTION_TEXT,
-                       .placeholder = "PICTURE.png",
-                       .help = "make this picture again from the record in it"},
-    [GENERATE_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output, no progress"},
-    [GENERATE_PREVIEW] = {.name = "preview",
-                          .type = OPTION_CHOICE,
-                          .placeholder = "auto|kitty|iterm|sixel|blocks|none",
-                          .help = "show pictures on the terminal"},
-    [GENERATE_NO_PREVIEW] = {.name = "no-preview", .type = OPTION_FLAG, .help = "the same as --preview none"},
-};
-
 struct session {
     struct option_value *values;
     bool usage;                  /* the error so far is one of the command line */
@@ -219,8 +98,30 @@ static tessera_status read_init_image(struct session *s) {
     return TESSERA_OK;
 }
 
+/* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched where the option was not given. */
+static tessera_status read_pair(struct session *s, int option, char separator, int low, int *first, int *second) {
+    const char *text = s->values[option].text;
+    char between, rest;
+    int a, b;
+    if (text == NULL) return TESSERA_OK;
+    if (sscanf(text, "%d%c%d%c", &a, &between, &b, &rest) != 3 || between != separator || a < low || b < low || a > 1 << 20 || b > 1 << 20)
+        return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--%s %s: it must be two whole numbers from %d: %s",
+                         generate_options[option].name, text, low, generate_options[option].placeholder);
+    *first = a;
+    *second = b;
+    return TESSERA_OK;
+}
+
+/* SDXL's micro-conditions into a request. */
+static tessera_status read_size_conditions(struct session *s, tessera_request *r) {
+    TRY(read_pair(s, GENERATE_ORIGINAL_SIZE, 'x', 1, &r->original_width, &r->original_height));
+    TRY(read_pair(s, GENERATE_CROPS, ',', 0, &r->crop_top, &r->crop_left));
+    return read_pair(s, GENERATE_TARGET_SIZE, 'x', 1, &r->target_width, &r->target_height);
+}
+
 static tessera_status check_command_line(struct session *s) {
     struct option_value *values = s->values;
+    tessera_request unused = {0};
     if (values[GENERATE_STRENGTH].given && !values[GENERATE_INIT_IMAGE].given) {
         s->usage = !values[GENERATE_FROM].given;
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
@@ -228,6 +129,7 @@ static tessera_status check_command_line(struct session *s) {
     TRY(read_prompts_file(s));
     s->usage = true;
     TRY(check_prompts(s));
+    TRY(read_size_conditions(s, &unused));
     tessera_status status = output_check(values[GENERATE_OUTPUT].text, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
@@ -269,7 +171,7 @@ static tessera_status choose_model(struct session *s) {
 }
 
 /* The request: the model's defaults, the starting picture's size, then what was given. */
-static void fill_request(struct session *s) {
+static tessera_status fill_request(struct session *s) {
     const struct option_value *v = s->values;
     tessera_request *r = &s->request;
     *r = tessera_request_default(s->model);
@@ -282,6 +184,11 @@ static void fill_request(struct session *s) {
     if (v[GENERATE_HEIGHT].given) r->height = v[GENERATE_HEIGHT].integer;
     if (v[GENERATE_STEPS].given) r->num_inference_steps = v[GENERATE_STEPS].integer;
     if (v[GENERATE_GUIDANCE_SCALE].given) r->guidance_scale = (float)v[GENERATE_GUIDANCE_SCALE].number;
+    if (v[GENERATE_GUIDANCE_RESCALE].given) r->guidance_rescale = (float)v[GENERATE_GUIDANCE_RESCALE].number;
+    if (v[GENERATE_TRUE_CFG_SCALE].given) r->true_cfg_scale = (float)v[GENERATE_TRUE_CFG_SCALE].number;
+    if (v[GENERATE_CLIP_SKIP].given) r->clip_skip = v[GENERATE_CLIP_SKIP].integer;
+    if (v[GENERATE_RESOLUTION_BINNING].given) r->use_resolution_binning = v[GENERATE_RESOLUTION_BINNING].flag;
+    if (v[GENERATE_NO_RESOLUTION_BINNING].flag) r->use_resolution_binning = false;
     if (v[GENERATE_NUM_IMAGES].given) r->num_images = v[GENERATE_NUM_IMAGES].integer;
     if (v[GENERATE_MAX_SEQUENCE_LENGTH].given) r->max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].integer;
     if (v[GENERATE_STRENGTH].given) r->strength = (float)v[GENERATE_STRENGTH].number;
@@ -290,6 +197,7 @@ static void fill_request(struct session *s) {
     r->scheduler = v[GENERATE_SCHEDULER].text;
     r->progress = progress_report;
     r->progress_user = &s->progress;
+    return read_size_conditions(s, r);
 }
 
 /* Puts what is in force back into the values, from which the record is written. */
@@ -301,6 +209,10 @@ static void settle_values(struct session *s) {
     v[GENERATE_HEIGHT].integer = r->height;
     v[GENERATE_STEPS].integer = r->num_inference_steps;
     v[GENERATE_GUIDANCE_SCALE].number = (double)r->guidance_scale;
+    v[GENERATE_GUIDANCE_RESCALE].number = (double)r->guidance_rescale;
+    v[GENERATE_TRUE_CFG_SCALE].number = (double)r->true_cfg_scale;
+    v[GENERATE_CLIP_SKIP].integer = r->clip_skip;
+    v[GENERATE_RESOLUTION_BINNING].flag = r->use_resolution_binning;
     v[GENERATE_NUM_IMAGES].integer = r->num_images;
     v[GENERATE_MAX_SEQUENCE_LENGTH].integer = r->max_sequence_length;
     v[GENERATE_STRENGTH].number = (double)r->strength;
@@ -312,6 +224,10 @@ static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(choose_model(s));
     tessera_model_options options = {.threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
+    options.vae = v[GENERATE_VAE].text;
+    options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
+    options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
+    options.text_encoder_3 = v[GENERATE_TEXT_ENCODER_3].text;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     double start = clock_seconds();
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
@@ -319,7 +235,7 @@ static tessera_status open_model(struct session *s) {
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
-    fill_request(s);
+    TRY(fill_request(s));
     settle_values(s);
     s->record = record_object(s->values, &s->facts);
     s->pictures = cJSON_CreateArray();
