@@ -49,6 +49,11 @@ struct backend_ops {
     /* Softmax(scale q k^T + bias, masked) v -> out[B, Sq, N, D]; if lse is given (F32 [B, N, Sq]) the log-sum-exp of each row's scores. */
     tessera_status (*attention)(struct backend *, struct tensor *out, struct tensor *lse, const struct attention_args *, tessera_error *);
 
+    /* Attention over two sets of keys from that over each: sum F32 [B, Sq, N, D] and its log-sum-exp lse F32 [B, N, Sq] take in `part`
+     * [B, Sq, N, D] and part_lse: sum = exp(lse - l) sum + exp(part_lse - l) part, l = log(exp(lse) + exp(part_lse)); lse = l. */
+    void (*merge_attention)(struct backend *, struct tensor *sum, struct tensor *lse, const struct tensor *part,
+                            const struct tensor *part_lse);
+
     /* Over the last dimension of x[B, S, C] (or any shape if scale and shift are NULL):
      * out = norm(x) * weight + bias, then * (1 + scale[b, :]) + shift[b, :]. weight, bias [C]; scale, shift [B, C]; any of the four may
      * be NULL. NORM_RMS divides by the root mean square and subtracts no mean. out may be x. */

@@ -31,7 +31,9 @@ struct denoiser_state {
     struct tensor text;                      /* [B, T, C]; empty where the text's stream has ended */
     struct tensor text_mask;                 /* F32 [B, T] as in the inputs, whose memory it is; empty: all of the text counts */
     struct tensor cond;                      /* conditioning, F32 [B, the class's width] */
-    int64_t rows, columns;                   /* of patches: S = rows * columns */
+    int64_t rows, columns;                   /* of patches, of the whole picture */
+    const struct cut *cut;                   /* the patches that `picture` holds: S of them; NULL: all, S = rows * columns */
+    bool text_whole;                         /* `text` is all of the text, though the picture is cut */
     struct tensor skips[DENOISER_MAX_SKIPS]; /* earlier pictures that later blocks read, a stack; none is also `picture` */
     int num_skips;
 };

@@ -236,7 +236,7 @@ static struct tensor embed_picture(const struct hunyuan_transformer *m, struct r
     size_t scope = run_enter(run);
     struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
                           .bias = m->patch_proj.bias};
-    return run_leave(run, scope, nn_linear(run, &proj, nn_patches(run, latents, p), ACTIVATION_NONE));
+    return run_leave(run, scope, nn_linear(run, &proj, nn_patches(run, latents, p, NULL), ACTIVATION_NONE));
 }
 
 static bool is_kept(const struct tensor *mask, int64_t batch, int64_t token) {

@@ -203,7 +203,7 @@ static struct tensor embed_picture(const struct pixart_transformer *m, struct ru
     size_t scope = run_enter(run);
     struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
                           .bias = m->patch_proj.bias};
-    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p), ACTIVATION_NONE);
+    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p, NULL), ACTIVATION_NONE);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, latents.shape[1] / p, latents.shape[2] / p)));
 }
 

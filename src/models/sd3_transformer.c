@@ -192,25 +192,27 @@ static tessera_status check_inputs(const struct denoiser *m, const struct denois
     return denoiser_check_shape(m, "pooled text", &in->pooled, SHAPE(batch, m->pooled_channels), error);
 }
 
-/* The table's rows for an h x w picture in the middle of the largest one, for each of the batch: [B, h w, C]. */
-static struct tensor positions_of(const struct sd3_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w) {
+/* The table's rows for this rank's patches of an h x w picture in the middle of the largest one, for each of the batch: [B, S, C]. */
+static struct tensor positions_of(const struct sd3_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w,
+                                  const struct cut *cut) {
     int64_t side = m->base.max_patches, top = (side - h) / 2, left = (side - w) / 2;
-    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w));
+    struct span mine = cut_mine(cut, h * w);
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
     if (run_failed(run)) return index;
     int32_t *next = index.data;
-    for (int64_t y = 0; y < batch * h; y++) {
-        for (int64_t x = 0; x < w; x++) *next++ = (int32_t)((top + y % h) * side + left + x);
+    for (int64_t b = 0; b < batch; b++) {
+        for (int64_t i = mine.first; i < mine.first + mine.count; i++) *next++ = (int32_t)((top + i / w) * side + left + i % w);
     }
-    return nn_embed(run, m->pos_embed, index.data, batch, h * w);
+    return nn_embed(run, m->pos_embed, index.data, batch, mine.count);
 }
 
-static struct tensor embed_picture(const struct sd3_transformer *m, struct run *run, struct tensor latents) {
+static struct tensor embed_picture(const struct sd3_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], p = m->base.patch_size, h = latents.shape[1] / p, w = latents.shape[2] / p;
     size_t scope = run_enter(run);
     struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
                           .bias = m->patch_proj.bias};
-    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p), ACTIVATION_NONE);
-    return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, h, w)));
+    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p, cut), ACTIVATION_NONE);
+    return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, h, w, cut)));
 }
 
 /* mlp(sinusoid(timestep)) + mlp(pooled): F32 [B, C]. */
@@ -223,9 +225,10 @@ static struct tensor embed_cond(const struct sd3_transformer *m, struct run *run
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, pooled, DTYPE_F32)));
 }
 
-static struct tensor embed_text(const struct sd3_transformer *m, struct run *run, struct tensor text) {
+static struct tensor embed_text(const struct sd3_transformer *m, struct run *run, struct tensor text, bool *whole) {
     size_t scope = run_enter(run);
-    return run_leave(run, scope, nn_linear(run, &m->context_embedder, nn_cast(run, text, run->dtype), ACTIVATION_NONE));
+    text = nn_cast(run, exchange_text(run, text, whole), run->dtype);
+    return run_leave(run, scope, nn_linear(run, &m->context_embedder, text, ACTIVATION_NONE));
 }
 
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
@@ -234,8 +237,9 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (run_failed(run) || check_inputs(base, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
-    state.picture = embed_picture(m, run, in->latents);
-    state.text = embed_text(m, run, in->text);
+    state.cut = exchange_cut_tokens(run, state.rows, state.columns);
+    state.picture = embed_picture(m, run, in->latents, state.cut);
+    state.text = embed_text(m, run, in->text, &state.text_whole);
     state.cond = embed_cond(m, run, in);
     return state;
 }
@@ -279,19 +283,21 @@ static struct tensor project(const struct sd3_transformer *m, struct run *run, c
 }
 
 /* q [B, Sq, C], k and v [B, Sk, C] -> [B, Sq, C] */
-static struct tensor attend(const struct sd3_transformer *m, struct run *run, struct tensor q, struct tensor k, struct tensor v) {
+static struct tensor attend(const struct sd3_transformer *m, struct run *run, struct tensor q, struct tensor k, struct tensor v,
+                            const struct cut *cut, struct text_span text) {
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = q.shape[0], tokens = q.shape[1];
     q = tensor_reshape(q, SHAPE(batch, tokens, m->num_heads, m->head_dim));
     k = tensor_reshape(k, SHAPE(batch, k.shape[1], m->num_heads, m->head_dim));
     v = tensor_reshape(v, SHAPE(batch, v.shape[1], m->num_heads, m->head_dim));
     struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    return nn_reshape(nn_attention(run, args), SHAPE(batch, tokens, m->inner_dim));
+    return nn_reshape(nn_joint_attention(run, args, cut, text), SHAPE(batch, tokens, m->inner_dim));
 }
 
 /* Attention over picture and text together. *text_out is left empty in the last block. */
-static void joint_attention(const struct sd3_transformer *m, struct run *run, const struct sd3_block *block, struct tensor picture,
-                            struct tensor text, struct tensor *picture_out, struct tensor *text_out) {
+static void joint_attention(const struct sd3_transformer *m, struct run *run, const struct sd3_block *block,
+                            const struct denoiser_state *state, struct tensor picture, struct tensor text, struct tensor *picture_out,
+                            struct tensor *text_out) {
     const struct projections *a = &block->attn, *c = &block->attn_context;
     size_t scope = run_enter(run);
     *text_out = (struct tensor){0};
@@ -299,17 +305,19 @@ static void joint_attention(const struct sd3_transformer *m, struct run *run, co
     if (!block->last) q = nn_concat_rows(run, q, project(m, run, &c->q, &c->norm_q, text));
     struct tensor k = nn_concat_rows(run, project(m, run, &a->k, &a->norm_k, picture), project(m, run, &c->k, &c->norm_k, text));
     struct tensor v = nn_concat_rows(run, nn_linear(run, &a->v, picture, ACTIVATION_NONE), nn_linear(run, &c->v, text, ACTIVATION_NONE));
-    struct tensor y = attend(m, run, q, k, v);
+    struct text_span span = {.first = picture.shape[1], .count = text.shape[1], .in_queries = !block->last, .whole = state->text_whole};
+    struct tensor y = attend(m, run, q, k, v, state->cut, span);
     *picture_out = nn_linear(run, &a->out, nn_slice_rows(run, y, 0, picture.shape[1]), ACTIVATION_NONE);
     if (!block->last) *text_out = nn_linear(run, &c->out, nn_slice_rows(run, y, picture.shape[1], text.shape[1]), ACTIVATION_NONE);
     run_leave_all(run, scope, (struct tensor *[]){picture_out, text_out}, 2);
 }
 
 /* SD3.5's second attention: the picture with itself. */
-static struct tensor picture_attention(const struct sd3_transformer *m, struct run *run, const struct projections *a, struct tensor x) {
+static struct tensor picture_attention(const struct sd3_transformer *m, struct run *run, const struct projections *a, struct tensor x,
+                                       const struct cut *cut) {
     size_t scope = run_enter(run);
     struct tensor q = project(m, run, &a->q, &a->norm_q, x), k = project(m, run, &a->k, &a->norm_k, x);
-    struct tensor y = attend(m, run, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE));
+    struct tensor y = attend(m, run, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE), cut, (struct text_span){0});
     return run_leave(run, scope, nn_linear(run, &a->out, y, ACTIVATION_NONE));
 }
 
@@ -331,10 +339,11 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     if (!b->last) text_mod = modulate(run, &b->norm1_context, emb, 6);
     struct tensor text_in = b->last ? norm_continuous(run, &b->norm1_context, text, emb)
                                     : nn_norm_modulated(run, &plain_norm, text, text_mod.scale, text_mod.shift);
-    joint_attention(m, run, b, nn_norm_modulated(run, &plain_norm, x, mod.scale, mod.shift), text_in, &x_attn, &text_attn);
+    joint_attention(m, run, b, &state, nn_norm_modulated(run, &plain_norm, x, mod.scale, mod.shift), text_in, &x_attn, &text_attn);
     struct tensor y = nn_gated_add(run, x, x_attn, mod.gate);
     if (b->dual) {
-        struct tensor again = picture_attention(m, run, &b->attn2, nn_norm_modulated(run, &plain_norm, x, mod.scale2, mod.shift2));
+        struct tensor again =
+            picture_attention(m, run, &b->attn2, nn_norm_modulated(run, &plain_norm, x, mod.scale2, mod.shift2), state.cut);
         y = nn_gated_add(run, y, again, mod.gate2);
     }
     state.picture = feed_forward(run, &b->ff, y, &mod);
@@ -351,7 +360,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor x = norm_continuous(run, &m->norm_out, state.picture, activated_cond(run, state.cond));
-    x = nn_linear(run, &m->proj_out, x, ACTIVATION_NONE);
+    x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
     return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
 }
 

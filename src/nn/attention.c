@@ -12,3 +12,7 @@ struct tensor nn_attention(struct run *run, struct attention_args args) {
     run->operations += 4.0 * (double)tensor_count(q) * (double)k->shape[1];
     return run_checked(run, run->backend->ops->attention(run->backend, &out, NULL, &args, &run->error), out);
 }
+
+struct tensor nn_joint_attention(struct run *run, struct attention_args args, const struct cut *cut, struct text_span text) {
+    return cut == NULL ? nn_attention(run, args) : exchange_attention(run, &args, cut, text);
+}

@@ -6,6 +6,7 @@
 #define TESSERA_NN_LAYERS_H
 
 #include "nn/run.h"
+#include "parallel/exchange.h"
 
 struct linear {
     struct tensor weight, bias;
@@ -31,6 +32,9 @@ struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struc
 /* Group normalisation over the whole picture, then `act`: x [B, H, W, C]. */
 struct tensor nn_group_norm(struct run *run, const struct norm *layer, int groups, struct tensor x, enum activation act);
 struct tensor nn_attention(struct run *run, struct attention_args args);
+/* Attention among the tokens of a picture and, for joint attention, of its text: q, k and v hold those that this rank works on. `cut` and
+ * `text` are those of nn_cut_tokens and nn_text_part; no mask, bias or causality. */
+struct tensor nn_joint_attention(struct run *run, struct attention_args args, const struct cut *cut, struct text_span text);
 struct tensor nn_activate(struct run *run, struct tensor x, enum activation act);
 struct tensor nn_add(struct run *run, struct tensor a, struct tensor b);
 /* act(a) * b */

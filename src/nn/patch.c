@@ -3,19 +3,20 @@
 
 #include "nn/layers.h"
 
-struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p) {
+struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p, const struct cut *cut) {
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = picture.shape[0], h = picture.shape[1] / p, w = picture.shape[2] / p, strip = p * picture.shape[3];
-    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w * p));
+    struct span mine = cut_mine(cut, h * w);
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count * p));
     if (run_failed(run)) return index;
     int32_t *next = index.data;
-    for (int64_t y = 0; y < batch * h; y++) {
-        for (int64_t x = 0; x < w; x++) {
-            for (int64_t i = 0; i < p; i++) *next++ = (int32_t)((y * p + i) * w + x);
+    for (int64_t b = 0; b < batch; b++) {
+        for (int64_t token = mine.first; token < mine.first + mine.count; token++) {
+            for (int64_t i = 0; i < p; i++) *next++ = (int32_t)(((b * h + token / w) * p + i) * w + token % w);
         }
     }
-    struct tensor strips = nn_embed(run, tensor_reshape(picture, SHAPE(batch * h * p * w, strip)), index.data, batch, h * w * p);
-    return nn_reshape(strips, SHAPE(batch, h * w, p * strip));
+    struct tensor strips = nn_embed(run, tensor_reshape(picture, SHAPE(batch * h * p * w, strip)), index.data, batch, mine.count * p);
+    return nn_reshape(strips, SHAPE(batch, mine.count, p * strip));
 }
 
 struct tensor nn_unpatch(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w) {

@@ -14,12 +14,15 @@
 #include "backend/backend.h"
 #include "base/arena.h"
 
+struct parallel; /* parallel/parallel.h */
+
 struct run {
     struct backend *backend;
     struct arena *arena;
-    enum dtype dtype;   /* of activations: F32 or BF16 */
-    double operations;  /* multiplications and additions of products, convolutions and attention so far */
-    size_t strip_bytes; /* feature maps of convolutional models larger than this are worked on in strips of rows */
+    enum dtype dtype;          /* of activations: F32 or BF16 */
+    double operations;         /* multiplications and additions of products, convolutions and attention so far */
+    size_t strip_bytes;        /* feature maps of convolutional models larger than this are worked on in strips of rows */
+    struct parallel *parallel; /* the other ranks; NULL: this run is alone */
     tessera_error error;
 };
 

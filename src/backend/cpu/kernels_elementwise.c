@@ -147,6 +147,7 @@ static void copy_rows(struct backend *backend, struct tensor *out, int64_t to, c
     assert(last_dim(out) == last_dim(x) && out->dtype == x->dtype && out->shape[0] == batch);
     assert(from >= 0 && to >= 0 && rows >= 0 && from + rows <= x_rows && to + rows <= out_rows);
     if (rows == 0) return;
+#pragma omp parallel for schedule(static) num_threads(backend->threads) if (batch * rows * (int64_t)row > 1 << 20)
     for (int64_t b = 0; b < batch; b++)
         memcpy((char *)out->data + (size_t)(b * out_rows + to) * row, (const char *)x->data + (size_t)(b * x_rows + from) * row,
                (size_t)rows * row);

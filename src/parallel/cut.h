@@ -1,0 +1,52 @@
+/* Cuts: which positions of a picture each rank of a group works on.
+ *
+ * A picture is a grid of rows x columns positions (patches of a transformer, latent places of a U-Net), numbered row by row; member i has
+ * the positions bounds[i] .. bounds[i + 1] - 1. A cut by tokens divides anywhere; a cut by rows divides between rows, at multiples of a
+ * unit, so that the grids of the coarser levels (halved once or more) are cut at the same places:
+ *
+ *     level 0:  0 . . . | 4 . . . | 8 . . . |         unit 4
+ *     level 1:  0   .   | 2   .   | 4   .   |
+ *     level 2:  0       | 1       | 2       |
+ */
+#ifndef TESSERA_PARALLEL_CUT_H
+#define TESSERA_PARALLEL_CUT_H
+
+#include "base/error.h"
+
+struct cut {
+    int64_t rows, columns; /* of the whole picture */
+    int members, me;
+    int64_t *bounds;             /* [members + 1] positions */
+    struct cut *finer, *coarser; /* of a cut by rows: the levels beside this one; owned by the finest */
+};
+
+/* rows x columns in `members` parts as equal as they can be: member i has the positions total * i / members to total * (i + 1) / members. */
+tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error);
+
+/* Whole rows in multiples of `unit` (the last part may end between) on `levels` levels, each of half the rows and columns, rounded up, of
+ * the one before. ARGUMENT if there are fewer units than members: it names the most that are possible. */
+tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, struct cut **out,
+                        tessera_error *error);
+/* With all coarser levels; NULL is fine. */
+void cut_free(struct cut *cut);
+
+/* Positions first .. first + count. */
+struct span {
+    int64_t first, count;
+};
+
+/* This rank's positions of `total`; all of them where there is no cut (NULL). */
+static inline struct span cut_mine(const struct cut *cut, int64_t total) {
+    if (cut == NULL) return (struct span){0, total};
+    return (struct span){cut->bounds[cut->me], cut->bounds[cut->me + 1] - cut->bounds[cut->me]};
+}
+
+/* Positions of a member. */
+static inline int64_t cut_first(const struct cut *cut, int member) {
+    return cut->bounds[member];
+}
+static inline int64_t cut_count(const struct cut *cut, int member) {
+    return cut->bounds[member + 1] - cut->bounds[member];
+}
+
+#endif

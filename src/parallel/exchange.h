@@ -1,0 +1,41 @@
+/* What layers ask of other ranks. This header is the one place where `parallel` and `nn` know each other: nn/ calls it, and it works on
+ * nn/run.h's runs.
+ *
+ * Every function is the identity, or plain computing, where the run is alone. Errors stick in run->error. All members of a group call the
+ * same functions in the same order.
+ *
+ *     attention       heads for positions (all-to-all) and keys and values around a ring
+ *     gather          all members' positions, on all
+ *     halo            the neighbours' rows, for convolutions wider than 1x1
+ *     group_stats     means and variances of a whole picture from those of its parts
+ *     sum             of partial products, where weights are cut */
+#ifndef TESSERA_PARALLEL_EXCHANGE_H
+#define TESSERA_PARALLEL_EXCHANGE_H
+
+#include "nn/run.h"
+#include "parallel/parallel.h"
+
+/* The cut of a transformer's rows x columns tokens among this run's ranks; NULL where it is alone. Kept and given again for the same grid. */
+const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns);
+/* The cut of a picture's rows; see cut_rows. */
+const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels);
+
+/* Text tokens among the rows of q, k and v. Where the number of text tokens is a multiple of the ranks they are cut as the picture's are;
+ * otherwise each rank holds all of them. */
+struct text_span {
+    int64_t first, count; /* this rank's rows of k and v; of q, too, if in_queries */
+    bool in_queries;
+    bool whole; /* each rank holds all of the text */
+};
+
+/* Softmax(scale q k^T) v over all members' tokens: q, k, v hold this rank's picture tokens (by the cut) and text tokens. No mask, no bias.
+ * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
+struct tensor exchange_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
+
+/* This rank's part of the text's tokens x [B, T, C], or x itself; *whole says which. */
+struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
+
+/* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
+struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
+
+#endif

@@ -1,0 +1,44 @@
+/* The cuts that a run keeps: a model asks for the same few grids at every step. */
+#include "parallel/exchange.h"
+
+void parallel_free(struct parallel *parallel) {
+    if (parallel == NULL) return;
+    for (int i = 0; i < parallel->num_cuts; i++) cut_free(parallel->cuts[i]);
+    parallel->num_cuts = 0;
+}
+
+static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns) {
+    for (int i = 0; i < parallel->num_cuts; i++)
+        if (parallel->cuts[i]->rows == rows && parallel->cuts[i]->columns == columns) return parallel->cuts[i];
+    return NULL;
+}
+
+/* Keeps a new cut; the oldest goes where there is no room. */
+static struct cut *keep(struct parallel *parallel, struct cut *cut) {
+    const int capacity = (int)(sizeof parallel->cuts / sizeof parallel->cuts[0]);
+    if (parallel->num_cuts == capacity) {
+        cut_free(parallel->cuts[0]);
+        for (int i = 1; i < capacity; i++) parallel->cuts[i - 1] = parallel->cuts[i];
+        parallel->num_cuts--;
+    }
+    parallel->cuts[parallel->num_cuts++] = cut;
+    return cut;
+}
+
+const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns) {
+    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return NULL;
+    struct cut *cut = find(run->parallel, rows, columns);
+    if (cut != NULL) return cut;
+    struct comm *group = run->parallel->rows;
+    tessera_status status = cut_tokens(rows, columns, comm_size(group), comm_rank(group), &cut, &run->error);
+    return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
+}
+
+const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels) {
+    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return NULL;
+    struct cut *cut = find(run->parallel, rows, columns);
+    if (cut != NULL) return cut;
+    struct comm *group = run->parallel->rows;
+    tessera_status status = cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), &cut, &run->error);
+    return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
+}

@@ -1,0 +1,100 @@
+/* Every exact hybrid of a world against one rank: each denoiser case is run alone by every rank, then by all together over every mesh that
+ * the world's size allows, and must agree within the case's tolerance.
+ *
+ *     mpirun -n N test_hybrids CASE_FOLDER...
+ *
+ * Prints one line per case; exits 1 if one failed. A degree that a model cannot have (more heads than it has) must give an error. */
+#include <stdlib.h>
+
+#include "comm/mesh.h"
+#include "denoiser_case.h"
+#include "models/component_test.h"
+#include "parallel/parallel.h"
+
+struct world {
+    struct comm *comm;
+    int size, rank;
+};
+
+/* The largest error of got against want, in shares of the case's tolerance. */
+static double worst_error(const struct case_io *c, struct tensor got, struct tensor want) {
+    return case_compare(c, &got, &want).worst;
+}
+
+static struct tensor copy_of(struct tensor t) {
+    struct tensor copy = t;
+    copy.data = malloc(tensor_bytes(&t));
+    memcpy(copy.data, t.data, tensor_bytes(&t));
+    return copy;
+}
+
+/* One mesh: this rank's part of the case. */
+static void run_mesh(const struct world *world, const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in,
+                     struct tensor alone, const int degrees[MESH_AXES], double *worst) {
+    tessera_error error = {0};
+    struct mesh *mesh = NULL;
+    CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
+    if (mesh == NULL) return;
+    struct parallel parallel = {.rows = mesh->group[MESH_SEQUENCE],
+                                .ring = mesh->group[MESH_RING],
+                                .ulysses = mesh->group[MESH_ULYSSES],
+                                .tensor = mesh->group[MESH_TENSOR]};
+    size_t scope = run_enter(&t->run);
+    t->run.parallel = &parallel;
+    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
+    bool possible = !run_failed(&t->run);
+    CHECK(possible || strstr(t->run.error.message, "possible") != NULL, "%s", t->run.error.message);
+    if (possible) {
+        double e = worst_error(c, out, alone);
+        CHECK(e <= 1.0, "ring %d ulysses %d tensor %d: %.3g of the tolerance", degrees[MESH_RING], degrees[MESH_ULYSSES],
+              degrees[MESH_TENSOR], e);
+        if (e > *worst) *worst = e;
+    }
+    t->run.error = (tessera_error){0};
+    t->run.parallel = NULL;
+    arena_release(t->run.arena, scope);
+    parallel_free(&parallel);
+    mesh_free(mesh);
+}
+
+static void run_case(const struct world *world, const char *folder) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
+    if (c.json == NULL) return;
+    char *model = file_join(folder, "model");
+    if (!component_test_open(&t, model, DTYPE_F32)) return;
+    struct denoiser_case d = denoiser_case_read(&c);
+    
+    struct tensor alone = copy_of(denoiser_forward(t.component.denoiser, &t.run, &d.in));
+    double worst = 0;
+    int meshes = 0;
+    for (int ring = 1; ring <= world->size; ring++) {
+        if (world->size % ring != 0) continue;
+        int degrees[MESH_AXES] = {1, 1, 1, 1, ring, world->size / ring, 1};
+        run_mesh(world, &c, &t, &d.in, alone, degrees, &worst);
+        meshes++;
+    }
+    if (world->rank == 0) printf("  %-40s %d meshes of %d ranks, worst %.3g of tolerance\n", folder, meshes, world->size, worst);
+    free(alone.data);
+    denoiser_case_free(&d);
+    component_test_close(&t);
+    free(model);
+    case_close(&c);
+}
+
+int main(int argc, char **argv) {
+    tessera_error error = {0};
+    struct world world = {0};
+    if (comm_world_open(NULL, &world.comm, &error) != TESSERA_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    world.size = comm_size(world.comm);
+    world.rank = comm_rank(world.comm);
+    for (int i = 1; i < argc; i++) run_case(&world, argv[i]);
+    comm_finish(world.comm, &error);
+    comm_free(world.comm);
+    return CHECK_REPORT();
+}
