@@ -15,6 +15,7 @@
  * positions for the longer side. The output has all of out_channels: the second half is the learned variance, which samplers leave out.
  * Cond, modulations and norms are F32; products and the residual stream have the run's type.
  * Left out: ControlNet residuals, styles other than 0 (the published embedding has one), other activations. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +30,7 @@ enum {
     POOL_HEADS = 8,
     TEXT_MLP_RATIO = 4,
     EXTRA_MLP_RATIO = 4,
+    MAX_MLP_RATIO = 64,
     BASE_SIDE = 512 / 8 /* of latents, to whose patches positions are stretched */
 };
 #define NORM_EPS 1e-6f /* of all norms; diffusers writes it in the code, not in the config */
@@ -59,7 +61,7 @@ struct hunyuan_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim, ff_dim;
     int64_t text_tokens, text_2_tokens, text_2_channels, pooled_dim;
-    bool use_sizes; /* and style */
+    bool use_sizes;         /* and style */
     struct conv patch_proj; /* [C, p, p, in] */
     struct mlp text_2, timestep, extra;
     struct tensor padding; /* [text_tokens + text_2_tokens, text_channels]: what dropped tokens become */
@@ -73,8 +75,7 @@ static const struct norm plain_norm = {.kind = NORM_LAYER, .eps = NORM_EPS};
 
 /* ---- loading ---- */
 
-static tessera_status check_sizes(const struct json *config, const struct hunyuan_transformer *m, int64_t hidden, double mlp_ratio,
-                                  tessera_error *error) {
+static tessera_status check_sizes(const struct json *config, const struct hunyuan_transformer *m, int64_t hidden, tessera_error *error) {
     int64_t layers = m->base.num_blocks;
     if (hidden != m->inner_dim || m->head_dim % 4 != 0)
         return error_set(error, TESSERA_ERROR_FORMAT,
@@ -86,23 +87,29 @@ static tessera_status check_sizes(const struct json *config, const struct hunyua
     if (m->text_2_channels % POOL_HEADS != 0)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: cross_attention_dim_t5 is %lld; it must be a multiple of %d", json_path(config),
                          (long long)m->text_2_channels, POOL_HEADS);
-    if (!(mlp_ratio > 0 && mlp_ratio <= 64) || m->ff_dim < 1)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: mlp_ratio is %g; a number above 0 and at most 64 is needed", json_path(config),
-                         mlp_ratio);
-    if (m->base.patch_size > BASE_SIDE)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: patch_size is %lld; at most %d", json_path(config),
-                         (long long)m->base.patch_size, BASE_SIDE);
     return TESSERA_OK;
+}
+
+static tessera_status read_feed_forward(const struct json *config, struct hunyuan_transformer *m, tessera_error *error) {
+    double ratio;
+    const char *activation;
+    TRY(json_double(config, "mlp_ratio", 4.0, &ratio, error));
+    if (!(ratio * (double)m->inner_dim >= 1.0 && ratio <= MAX_MLP_RATIO))
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: mlp_ratio is %g; a number above 0 and at most %d is needed", json_path(config),
+                         ratio, MAX_MLP_RATIO);
+    m->ff_dim = (int64_t)(ratio * (double)m->inner_dim);
+    TRY(json_string(config, "activation_fn", "gelu-approximate", &activation, error));
+    if (strcmp(activation, "gelu-approximate") == 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: activation_fn is \"%.60s\"; only \"gelu-approximate\" is known",
+                     json_path(config), activation);
 }
 
 static tessera_status read_config(const struct json *config, struct hunyuan_transformer *m, tessera_error *error) {
     struct denoiser *base = &m->base;
-    const char *activation;
     int64_t layers, hidden;
-    double mlp_ratio;
     bool learn_sigma;
     TRY(json_int(config, "sample_size", 32, 1, 1 << 16, &base->sample_size, error));
-    TRY(json_int(config, "patch_size", 2, 1, 64, &base->patch_size, error));
+    TRY(json_int(config, "patch_size", 2, 1, BASE_SIDE, &base->patch_size, error));
     TRY(json_int(config, "in_channels", 4, 1, 1 << 12, &base->in_channels, error));
     TRY(json_int(config, "num_layers", 28, 1, MAX_LAYERS, &layers, error));
     TRY(json_int(config, "num_attention_heads", 16, 1, 1 << 10, &m->num_heads, error));
@@ -115,16 +122,11 @@ static tessera_status read_config(const struct json *config, struct hunyuan_tran
     TRY(json_int(config, "text_len_t5", 256, 1, 1 << 12, &m->text_2_tokens, error));
     TRY(json_bool(config, "learn_sigma", true, &learn_sigma, error));
     TRY(json_bool(config, "use_style_cond_and_image_meta_size", true, &m->use_sizes, error));
-    TRY(json_double(config, "mlp_ratio", 4.0, &mlp_ratio, error));
-    TRY(json_string(config, "activation_fn", "gelu-approximate", &activation, error));
-    if (strcmp(activation, "gelu-approximate") != 0)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: activation_fn is \"%.60s\"; only \"gelu-approximate\" is known",
-                         json_path(config), activation);
     base->num_blocks = (int)layers;
     base->out_channels = (learn_sigma ? 2 : 1) * base->in_channels;
     m->inner_dim = m->num_heads * m->head_dim;
-    m->ff_dim = mlp_ratio > 0 && mlp_ratio <= 64 ? (int64_t)((double)m->inner_dim * mlp_ratio) : 0;
-    return check_sizes(config, m, hidden, mlp_ratio, error);
+    TRY(check_sizes(config, m, hidden, error));
+    return read_feed_forward(config, m, error);
 }
 
 /* "<name>.linear_1" and "<name>.linear_2" */
@@ -192,7 +194,8 @@ static void load_weights(struct loader *loader, struct hunyuan_transformer *m) {
     load_set_prefix(loader, "%s", "");
     m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
     m->text_2 = load_mlp(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
-    m->padding = load_tensor(loader, loader->dtype, SHAPE(m->text_tokens + m->text_2_tokens, base->text_channels), "text_embedding_padding");
+    m->padding =
+        load_tensor(loader, loader->dtype, SHAPE(m->text_tokens + m->text_2_tokens, base->text_channels), "text_embedding_padding");
     m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
     m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
     load_cond(loader, m);
@@ -350,8 +353,8 @@ static struct grid grid_of(int64_t base, int64_t h, int64_t w) {
     return (struct grid){.top = top, .left = left, .bottom = top + height, .right = left + width};
 }
 
-/* Place `index` of `count` from `start` towards `stop`: torch.linspace(start, stop (count - 1) / count, count), which counts from the nearer
- * end, in float32. */
+/* Place `index` of `count` from `start` towards `stop`: torch.linspace(start, stop (count - 1) / count, count), which counts from the
+ * nearer end, in float32. */
 static float place(double start, double stop, int64_t count, int64_t index) {
     float first = (float)start, last = (float)(stop * (double)(count - 1) / (double)count);
     if (count == 1) return first;
@@ -433,8 +436,14 @@ static struct tensor shifted_norm(struct run *run, const struct hunyuan_block *b
     return nn_norm_modulated(run, &b->norm1, x, scale, shift);
 }
 
+static void push(struct denoiser_state *state, struct tensor x) {
+    assert(state->num_skips < DENOISER_MAX_SKIPS);
+    state->skips[state->num_skips++] = x;
+}
+
 /* The picture with the topmost skip mixed in. */
 static struct tensor mix_skip(struct run *run, const struct hunyuan_block *b, struct denoiser_state *state) {
+    assert(state->num_skips > 0);
     struct tensor skip = state->skips[--state->num_skips];
     state->skips[state->num_skips] = (struct tensor){0};
     size_t scope = run_enter(run);
@@ -448,7 +457,7 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
     struct rotation r = rotation_of(m, run, state.rows, state.columns);
-    if (pushes(base, index)) state.skips[state.num_skips++] = state.picture;
+    if (pushes(base, index)) push(&state, state.picture);
     struct tensor x = pops(base, index) ? mix_skip(run, b, &state) : state.picture;
     x = nn_add(run, x, attend(m, run, &b->self, &r, shifted_norm(run, b, x, state.cond), NULL));
     x = nn_add(run, x, attend(m, run, &b->cross, &r, nn_norm(run, &b->norm2, x), &state.text));

@@ -45,8 +45,9 @@ static tessera_status check_request(const tessera_request *r, tessera_error *err
 static tessera_status choose_size(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     const struct pipeline *p = g->pipeline;
-    g->width = r->width;
-    g->height = r->height;
+    int unit = p->class->bins == BINS_HUNYUANDIT ? 16 : 1; /* diffusers rounds HunyuanDiT's sizes down to it */
+    g->width = r->width / unit * unit;
+    g->height = r->height / unit * unit;
     if (!r->use_resolution_binning || p->class->bins == BINS_NONE || r->init_image != NULL || r->width < 1 || r->height < 1)
         return TESSERA_OK;
     if (p->class->bins == BINS_HUNYUANDIT)
@@ -188,7 +189,7 @@ static tessera_status make_pictures(struct generation *g, tessera_error *error) 
 
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
     tessera_image *image = g->image;
-    bool keeps_bin = g->pipeline->class->bins == BINS_HUNYUANDIT; /* its pictures stay as large as their bin */
+    bool keeps_bin = g->pipeline->class->bins == BINS_HUNYUANDIT; /* its pictures stay as large as they were worked at */
     *image = (tessera_image){.count = g->request->num_images - g->request->first_image,
                              .width = keeps_bin ? g->width : g->request->width,
                              .height = keeps_bin ? g->height : g->request->height,

@@ -150,6 +150,8 @@ static tessera_status read_generation_defaults(struct pipeline *p, tessera_error
         status = json_int(file, ints[i].field, *ints[i].value, ints[i].low, ints[i].high, &value, error);
         if (status == TESSERA_OK) *ints[i].value = (int)value;
     }
+    if (status == TESSERA_OK)
+        status = json_bool(file, "use_resolution_binning", p->defaults.use_resolution_binning, &p->defaults.use_resolution_binning, error);
     double guidance;
     if (status == TESSERA_OK) status = json_double(file, "guidance_scale", p->defaults.guidance_scale, &guidance, error);
     if (status == TESSERA_OK) p->defaults.guidance_scale = (float)guidance;
@@ -173,11 +175,11 @@ static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_err
     return status;
 }
 
-/* The bins are meant for models of the sizes that were published. */
+/* diffusers' default is to use them where there are any. */
 static bool has_bins(const struct pipeline *p) {
     int width = 1, height = 1;
     if (p->class->bins == BINS_PIXART) return bins_pixart(p->sample_size, &width, &height);
-    return p->class->bins == BINS_HUNYUANDIT && p->sample_size == p->class->sample_size;
+    return p->class->bins == BINS_HUNYUANDIT;
 }
 
 static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {

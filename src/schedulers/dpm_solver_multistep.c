@@ -44,6 +44,15 @@ static tessera_status configure_solver(struct dpm_solver *solver, const struct j
     return TESSERA_OK;
 }
 
+/* A variance that the model learned would be half of its output; pipelines leave it out before a sampler sees it. */
+static tessera_status refuse_learned_variance(const struct json *json, tessera_error *error) {
+    const char *type = NULL;
+    TRY(json_string(json, "variance_type", NULL, &type, error));
+    if (type == NULL || strncmp(type, "learned", 7) != 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: field variance_type is \"%s\", which this scheduler does not support; set it to null", json_path(json), type);
+}
+
 static tessera_status configure(struct scheduler *scheduler, const struct json *json, tessera_error *error) {
     static const struct noise_defaults defaults = {NOISE_DEFAULT_BETAS, .timestep_spacing = SPACING_LINSPACE, .keeps_finite_sigmas = true};
     struct dpm_solver *solver = calloc(1, sizeof *solver);
@@ -53,7 +62,7 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     TRY(noise_schedule_refuse_true(json, "use_lu_lambdas", error));
     TRY(noise_schedule_refuse_true(json, "use_dynamic_shifting", error));
     TRY(noise_schedule_refuse_set(json, "lambda_min_clipped", error));
-    TRY(noise_schedule_refuse_set(json, "variance_type", error));
+    TRY(refuse_learned_variance(json, error));
     TRY(noise_schedule_configure(scheduler, &solver->noise, json, &defaults, error));
     TRY(noise_schedule_configure_sigmas(&solver->noise, json, error));
     TRY(configure_solver(solver, json, error));

@@ -137,8 +137,9 @@ static void test_names(const char *folder) {
     if (weights == NULL) return;
     struct recorded r = {.weights = weights};
     CHECK(record_folder(folder, &r, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(r.tensors == weights_count(weights) && r.parameters == weights_parameters(weights), "%s: %d tensors of %d, %lld parameters of %lld",
-          folder, r.tensors, weights_count(weights), (long long)r.parameters, (long long)weights_parameters(weights));
+    CHECK(r.tensors == weights_count(weights) && r.parameters == weights_parameters(weights),
+          "%s: %d tensors of %d, %lld parameters of %lld", folder, r.tensors, weights_count(weights), (long long)r.parameters,
+          (long long)weights_parameters(weights));
     weights_close(weights);
 }
 

@@ -83,8 +83,9 @@ static void check_config_refused(const char *from, const char *to, tessera_statu
     CHECK(symlink(target, link_path) == 0, "no link");
     write_text(folder, "config.json", at != NULL ? text : "{}");
     struct component component;
-    CHECK(component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error) == status && strstr(error.message, names) != NULL, "%s: %s", names,
-          error.message);
+    CHECK(component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error) == status &&
+              strstr(error.message, names) != NULL,
+          "%s: %s", names, error.message);
     component_close(&component);
     unlink(link_path);
     unlink(config_path);
