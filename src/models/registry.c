@@ -13,11 +13,7 @@
 
 static const char autoencoder_class_name[] = "AutoencoderKL";
 static const struct denoiser_class *const denoiser_classes[] = {
-    &pixart_transformer_class,
-    &sd3_transformer_class,
-    &flux_transformer_class,
-    &hunyuan_transformer_class,
-    &unet_2d_condition_class,
+    &pixart_transformer_class, &sd3_transformer_class, &flux_transformer_class, &hunyuan_transformer_class, &unet_2d_condition_class,
 };
 static const struct text_encoder_class *const text_encoder_classes[] = {&bert_class, &clip_text_class, &clip_text_with_projection_class,
                                                                         &t5_encoder_class};
@@ -82,7 +78,7 @@ static tessera_status open_layers(const struct component_source *source, enum dt
     if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;
-    struct loader loader = {.weights = out->weights, .hooks = source->hooks, .arena = out->arena, .dtype = dtype};
+    struct loader loader = {.weights = out->weights, .hooks = source->hooks, .share = source->share, .arena = out->arena, .dtype = dtype};
     if (denoiser != NULL) out->denoiser = denoiser->open(out->config, &loader);
     if (text_encoder != NULL) out->text_encoder = text_encoder->open(out->config, &loader);
     if (is_autoencoder) out->autoencoder = autoencoder_kl_open(out->config, &loader);

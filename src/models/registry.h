@@ -21,6 +21,7 @@ struct component_source {
     const char *folder;             /* holds config.json */
     struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
     const struct load_hooks *hooks; /* or NULL; used while opening only */
+    struct load_share share;        /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
 };
 
 /* Opens a component of any class that the engine knows: NULL-initialised `out` on failure. */

@@ -40,6 +40,7 @@ struct sd3_block {
 struct sd3_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim;
+    int64_t my_heads; /* of num_heads, where weights are cut over ranks */
     bool qk_norm;
     struct conv patch_proj;  /* [C, p, p, in] */
     struct tensor pos_embed; /* [max_patches^2, C] */
@@ -87,11 +88,12 @@ static tessera_status read_config(const struct json *config, struct sd3_transfor
 /* `names`: of q, k, v, out, norm_q, norm_k; "" where there is none to load. */
 static struct projections load_projections(struct loader *loader, const struct sd3_transformer *m, const char *const names[6]) {
     struct projections p = {0};
-    struct linear *const linears[] = {&p.q, &p.k, &p.v, &p.out};
+    struct linear *const linears[] = {&p.q, &p.k, &p.v};
     struct norm *const norms[] = {&p.norm_q, &p.norm_k};
-    for (int i = 0; i < 4; i++) {
-        if (names[i][0] != '\0') *linears[i] = load_linear(loader, m->inner_dim, m->inner_dim, true, "%s", names[i]);
+    for (int i = 0; i < 3; i++) {
+        if (names[i][0] != '\0') *linears[i] = load_linear_outputs(loader, m->inner_dim, m->num_heads, m->head_dim, true, "%s", names[i]);
     }
+    if (names[3][0] != '\0') p.out = load_linear_inputs(loader, m->num_heads, m->head_dim, m->inner_dim, true, "%s", names[3]);
     for (int i = 0; i < 2; i++) {
         if (m->qk_norm && names[4 + i][0] != '\0')
             *norms[i] = load_norm(loader, NORM_RMS, m->head_dim, NORM_EPS, false, "%s", names[4 + i]);
@@ -100,8 +102,8 @@ static struct projections load_projections(struct loader *loader, const struct s
 }
 
 static struct feed_forward load_feed_forward(struct loader *loader, int64_t channels, const char *name) {
-    return (struct feed_forward){.in = load_linear(loader, channels, 4 * channels, true, "%s.net.0.proj", name),
-                                 .out = load_linear(loader, 4 * channels, channels, true, "%s.net.2", name)};
+    return (struct feed_forward){.in = load_linear_outputs(loader, channels, 4 * channels, 1, true, "%s.net.0.proj", name),
+                                 .out = load_linear_inputs(loader, 4 * channels, 1, channels, true, "%s.net.2", name)};
 }
 
 static const char *const picture_names[] = {"attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.norm_q", "attn.norm_k"};
@@ -179,6 +181,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    m->my_heads = load_units(loader, m->num_heads);
     load_weights(loader, m, config, dual);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -278,8 +281,8 @@ static struct tensor project(const struct sd3_transformer *m, struct run *run, c
                              struct tensor x) {
     struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
     if (norm->weight.data == NULL) return y;
-    y = nn_norm(run, norm, nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->num_heads, m->head_dim)));
-    return nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->inner_dim));
+    y = nn_norm(run, norm, nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->my_heads, m->head_dim)));
+    return nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->my_heads * m->head_dim));
 }
 
 /* q [B, Sq, C], k and v [B, Sk, C] -> [B, Sq, C] */
@@ -287,11 +290,11 @@ static struct tensor attend(const struct sd3_transformer *m, struct run *run, st
                             const struct cut *cut, struct text_span text) {
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = q.shape[0], tokens = q.shape[1];
-    q = tensor_reshape(q, SHAPE(batch, tokens, m->num_heads, m->head_dim));
-    k = tensor_reshape(k, SHAPE(batch, k.shape[1], m->num_heads, m->head_dim));
-    v = tensor_reshape(v, SHAPE(batch, v.shape[1], m->num_heads, m->head_dim));
+    q = tensor_reshape(q, SHAPE(batch, tokens, m->my_heads, m->head_dim));
+    k = tensor_reshape(k, SHAPE(batch, k.shape[1], m->my_heads, m->head_dim));
+    v = tensor_reshape(v, SHAPE(batch, v.shape[1], m->my_heads, m->head_dim));
     struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    return nn_reshape(nn_joint_attention(run, args, cut, text), SHAPE(batch, tokens, m->inner_dim));
+    return nn_reshape(nn_joint_attention(run, args, cut, text), SHAPE(batch, tokens, m->my_heads * m->head_dim));
 }
 
 /* Attention over picture and text together. *text_out is left empty in the last block. */
@@ -307,8 +310,8 @@ static void joint_attention(const struct sd3_transformer *m, struct run *run, co
     struct tensor v = nn_concat_rows(run, nn_linear(run, &a->v, picture, ACTIVATION_NONE), nn_linear(run, &c->v, text, ACTIVATION_NONE));
     struct text_span span = {.first = picture.shape[1], .count = text.shape[1], .in_queries = !block->last, .whole = state->text_whole};
     struct tensor y = attend(m, run, q, k, v, state->cut, span);
-    *picture_out = nn_linear(run, &a->out, nn_slice_rows(run, y, 0, picture.shape[1]), ACTIVATION_NONE);
-    if (!block->last) *text_out = nn_linear(run, &c->out, nn_slice_rows(run, y, picture.shape[1], text.shape[1]), ACTIVATION_NONE);
+    *picture_out = nn_linear_sum(run, &a->out, nn_slice_rows(run, y, 0, picture.shape[1]));
+    if (!block->last) *text_out = nn_linear_sum(run, &c->out, nn_slice_rows(run, y, picture.shape[1], text.shape[1]));
     run_leave_all(run, scope, (struct tensor *[]){picture_out, text_out}, 2);
 }
 
@@ -318,14 +321,14 @@ static struct tensor picture_attention(const struct sd3_transformer *m, struct r
     size_t scope = run_enter(run);
     struct tensor q = project(m, run, &a->q, &a->norm_q, x), k = project(m, run, &a->k, &a->norm_k, x);
     struct tensor y = attend(m, run, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE), cut, (struct text_span){0});
-    return run_leave(run, scope, nn_linear(run, &a->out, y, ACTIVATION_NONE));
+    return run_leave(run, scope, nn_linear_sum(run, &a->out, y));
 }
 
 /* x + gate * ff(norm(x) modulated) */
 static struct tensor feed_forward(struct run *run, const struct feed_forward *ff, struct tensor x, const struct modulation *mod) {
     size_t scope = run_enter(run);
     struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod->ff_scale, mod->ff_shift);
-    y = nn_linear(run, &ff->out, nn_linear(run, &ff->in, y, ACTIVATION_GELU_TANH), ACTIVATION_NONE);
+    y = nn_linear_sum(run, &ff->out, nn_linear(run, &ff->in, y, ACTIVATION_GELU_TANH));
     return run_leave(run, scope, nn_gated_add(run, x, y, mod->ff_gate));
 }
 

@@ -27,6 +27,10 @@ struct tensor nn_linear(struct run *run, const struct linear *layer, struct tens
                        out);
 }
 
+struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct tensor x) {
+    return exchange_sum(run, nn_linear(run, layer, x, ACTIVATION_NONE));
+}
+
 struct tensor nn_norm(struct run *run, const struct norm *layer, struct tensor x) {
     struct tensor out = run_like(run, &x);
     if (run_failed(run)) return out;

@@ -22,6 +22,8 @@ struct norm {
 
 /* act(x w^T + bias): x [..., K] -> [..., O]. */
 struct tensor nn_linear(struct run *run, const struct linear *layer, struct tensor x, enum activation act);
+/* The same for a layer of load_linear_inputs: the sum of all ranks' products, on each of them. */
+struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct tensor x);
 /* x [B, H, W, C] -> [B, H', W', O]; "same" padding for stride 1 and odd kernels. `residual` may be NULL. */
 struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry);

@@ -151,6 +151,71 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
     return layer;
 }
 
+/* ---- shares ---- */
+
+static struct span share_of(const struct loader *loader, int64_t units) {
+    int64_t count = loader->share.count > 1 ? loader->share.count : 1, index = loader->share.count > 1 ? loader->share.index : 0;
+    int64_t first = units * index / count;
+    return (struct span){first, units * (index + 1) / count - first};
+}
+
+int64_t load_units(struct loader *loader, int64_t units) {
+    if (units < loader->share.count && !load_failed(loader))
+        error_set(&loader->error, TESSERA_ERROR_ARGUMENT,
+                  "%s: tensor degree %d: this model's layers have as few as %lld heads or channels to give, so at most %lld are possible",
+                  where(loader), loader->share.count, (long long)units, (long long)units);
+    return share_of(loader, units).count;
+}
+
+/* Rows and columns of the matrix `name`, stored as [out, in], in the computing type: lent where whole rows lie in the file as they are
+ * wanted, otherwise copied; of the file, only what is copied is read. */
+static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows, struct span columns) {
+    struct tensor whole = stored(loader, name, SHAPE(out, in));
+    if (whole.data == NULL || (rows.count == out && columns.count == in)) return converted(loader, name, whole, loader->dtype);
+    bool change = is_changed(loader, name);
+    struct tensor share = whole;
+    share.shape[0] = rows.count;
+    share.data = (char *)whole.data + (size_t)(rows.first * in) * dtype_size(whole.dtype);
+    if (!change && columns.count == in) return converted(loader, name, share, loader->dtype);
+    struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, columns.count));
+    part.data = take(loader, tensor_bytes(&part));
+    size_t mark = arena_mark(loader->arena);
+    if (change) whole = changed(loader, name, whole);
+    if (load_failed(loader)) return (struct tensor){0};
+    size_t from = dtype_size(whole.dtype), to = dtype_size(part.dtype);
+    for (int64_t r = 0; r < rows.count; r++)
+        dtype_convert((char *)part.data + (size_t)(r * columns.count) * to, part.dtype,
+                      (const char *)whole.data + (size_t)((rows.first + r) * in + columns.first) * from, whole.dtype,
+                      (size_t)columns.count);
+    arena_release(loader->arena, mark);
+    return part;
+}
+
+struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = share_of(loader, units), rows = {mine.first * width, mine.count * width};
+    char part[NAME_CAPACITY + 16];
+    snprintf(part, sizeof part, "%s.weight", full);
+    struct linear layer = {.weight = share_matrix(loader, part, units * width, in, rows, (struct span){0, in})};
+    if (!bias) return layer;
+    layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(units * width));
+    if (layer.bias.data == NULL || rows.count == units * width) return layer;
+    layer.bias = tensor_of((float *)layer.bias.data + rows.first, DTYPE_F32, SHAPE(rows.count));
+    return layer;
+}
+
+struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = share_of(loader, units), columns = {mine.first * width, mine.count * width};
+    char part[NAME_CAPACITY + 16];
+    snprintf(part, sizeof part, "%s.weight", full);
+    struct linear layer = {.weight = share_matrix(loader, part, out, units * width, (struct span){0, out}, columns)};
+    if (bias && columns.first == 0) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    return layer;
+}
+
+/* ---- convolutions ---- */
+
 /* [O, I, kh, kw] -> [O, kh, kw, I], element by element of `size` bytes. */
 static void reorder_kernel(char *to, const char *from, const int64_t *shape, size_t size) {
     int64_t inputs = shape[1], taps = shape[2] * shape[3];

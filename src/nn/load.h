@@ -22,7 +22,13 @@ struct load_hooks {
     tessera_status (*change)(void *user, const char *name, struct tensor *weight, tessera_error *);
 };
 
+/* This rank's share where weights are cut over ranks (tensor parallelism): part `index` of `count`; count 0 is as 1. */
+struct load_share {
+    int index, count;
+};
+
 struct loader {
+    struct load_share share;
     const struct weights *weights;
     const struct load_hooks *hooks; /* or NULL */
     struct arena *arena;            /* the model's: lives as long as the layers */
@@ -34,6 +40,16 @@ struct loader {
 /* Weight [out, in] (or [out, in, 1, 1]) at "<name>.weight"; bias [out] at "<name>.bias" if `bias`. */
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
+/* How many of `units` (attention heads, hidden channels) are this rank's: units * index / count up to units * (index + 1) / count. An
+ * ARGUMENT error where there are fewer units than ranks. */
+int64_t load_units(struct loader *loader, int64_t units);
+/* A linear whose outputs are `units` groups of `width` channels: [this rank's units * width, in]. Its outputs are this rank's alone. */
+struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...)
+    __attribute__((format(printf, 6, 7)));
+/* A linear whose inputs are such groups: [out, this rank's units * width]. The ranks' outputs must be added (nn_linear_sum); the first
+ * rank's has the bias. */
+struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...)
+    __attribute__((format(printf, 6, 7)));
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
 /* "<name>.weight" [channels] and, if `bias`, "<name>.bias". */

@@ -35,6 +35,9 @@ struct tensor exchange_attention(struct run *run, const struct attention_args *a
 /* This rank's part of the text's tokens x [B, T, C], or x itself; *whole says which. */
 struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
 
+/* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
+struct tensor exchange_sum(struct run *run, struct tensor x);
+
 /* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
 

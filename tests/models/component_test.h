@@ -14,16 +14,23 @@ struct component_test {
     struct run run;
 };
 
+/* With this rank's share of the weights; false and `error` where the component does not open. */
+static inline bool component_test_open_share(struct component_test *t, const char *folder, enum dtype dtype, struct load_share share,
+                                             tessera_error *error) {
+    memset(t, 0, sizeof *t);
+    struct component_source source = {.folder = folder, .share = share};
+    if (component_open(&source, dtype, &t->component, error) != TESSERA_OK) return false;
+    t->backend = cpu_backend_open(1, CPU_KERNELS_BEST, error);
+    struct arena *arena = arena_new((size_t)1 << 30, error);
+    t->run = (struct run){.backend = t->backend, .arena = arena, .dtype = dtype, .strip_bytes = (size_t)1 << 30};
+    return t->backend != NULL && arena != NULL;
+}
+
 static inline bool component_test_open(struct component_test *t, const char *folder, enum dtype dtype) {
     tessera_error error = {0};
-    memset(t, 0, sizeof *t);
-    bool opened = component_open(&(struct component_source){.folder = folder}, dtype, &t->component, &error) == TESSERA_OK;
+    bool opened = component_test_open_share(t, folder, dtype, (struct load_share){0}, &error);
     CHECK(opened, "%s: %s", folder, error.message);
-    t->backend = cpu_backend_open(1, CPU_KERNELS_BEST, &error);
-    struct arena *arena = arena_new((size_t)1 << 30, &error);
-    CHECK(t->backend != NULL && arena != NULL, "%s", error.message);
-    t->run = (struct run){.backend = t->backend, .arena = arena, .dtype = dtype, .strip_bytes = (size_t)1 << 30};
-    return opened && t->backend != NULL && arena != NULL;
+    return opened;
 }
 
 static inline void component_test_close(struct component_test *t) {

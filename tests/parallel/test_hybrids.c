@@ -29,57 +29,68 @@ static struct tensor copy_of(struct tensor t) {
 }
 
 /* One mesh: this rank's part of the case. */
-static void run_mesh(const struct world *world, const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in,
-                     struct tensor alone, const int degrees[MESH_AXES], double *worst) {
+static void run_mesh(const struct world *world, const struct case_io *c, const char *model, const struct denoiser_inputs *in,
+                     struct tensor alone, const struct mesh *mesh, double *worst) {
+    const int *degrees = mesh->degrees;
+    struct component_test t;
+    struct load_share share = {mesh->coordinate[MESH_TENSOR], degrees[MESH_TENSOR]};
     tessera_error error = {0};
-    struct mesh *mesh = NULL;
-    CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
-    if (mesh == NULL) return;
+    if (!component_test_open_share(&t, model, DTYPE_F32, share, &error)) {
+        CHECK(strstr(error.message, "possible") != NULL, "%s", error.message);
+        return;
+    }
     struct parallel parallel = {.rows = mesh->group[MESH_SEQUENCE],
                                 .ring = mesh->group[MESH_RING],
                                 .ulysses = mesh->group[MESH_ULYSSES],
                                 .tensor = mesh->group[MESH_TENSOR]};
-    size_t scope = run_enter(&t->run);
-    t->run.parallel = &parallel;
-    struct tensor out = denoiser_forward(t->component.denoiser, &t->run, in);
-    bool possible = !run_failed(&t->run);
-    CHECK(possible || strstr(t->run.error.message, "possible") != NULL, "%s", t->run.error.message);
-    if (possible) {
+    t.run.parallel = &parallel;
+    struct tensor out = denoiser_forward(t.component.denoiser, &t.run, in);
+    if (run_failed(&t.run)) {
+        CHECK(strstr(t.run.error.message, "possible") != NULL, "%s", t.run.error.message);
+    } else {
         double e = worst_error(c, out, alone);
         CHECK(e <= 1.0, "ring %d ulysses %d tensor %d: %.3g of the tolerance", degrees[MESH_RING], degrees[MESH_ULYSSES],
               degrees[MESH_TENSOR], e);
         if (e > *worst) *worst = e;
     }
-    t->run.error = (tessera_error){0};
-    t->run.parallel = NULL;
-    arena_release(t->run.arena, scope);
     parallel_free(&parallel);
-    mesh_free(mesh);
+    component_test_close(&t);
+}
+
+/* Every mesh of ring x ulysses x tensor. */
+static int run_meshes(const struct world *world, const struct case_io *c, const char *model, const struct denoiser_inputs *in,
+                      struct tensor alone, double *worst) {
+    int meshes = 0;
+    for (int tensor = 1; tensor <= world->size; tensor++)
+        for (int ring = 1; ring <= world->size / tensor; ring++) {
+            tessera_error error = {0};
+            struct mesh *mesh = NULL;
+            int degrees[MESH_AXES] = {1, 1, 1, 1, ring, world->size / tensor / ring, tensor};
+            if (degrees[MESH_ULYSSES] * ring * tensor != world->size) continue;
+            CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
+            run_mesh(world, c, model, in, alone, mesh, worst);
+            mesh_free(mesh);
+            meshes++;
+        }
+    return meshes;
 }
 
 static void run_case(const struct world *world, const char *folder) {
     struct case_io c;
     struct component_test t;
     tessera_error error = {0};
+    double worst = 0;
     CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
     if (c.json == NULL) return;
     char *model = file_join(folder, "model");
     if (!component_test_open(&t, model, DTYPE_F32)) return;
     struct denoiser_case d = denoiser_case_read(&c);
-    
     struct tensor alone = copy_of(denoiser_forward(t.component.denoiser, &t.run, &d.in));
-    double worst = 0;
-    int meshes = 0;
-    for (int ring = 1; ring <= world->size; ring++) {
-        if (world->size % ring != 0) continue;
-        int degrees[MESH_AXES] = {1, 1, 1, 1, ring, world->size / ring, 1};
-        run_mesh(world, &c, &t, &d.in, alone, degrees, &worst);
-        meshes++;
-    }
+    component_test_close(&t);
+    int meshes = run_meshes(world, &c, model, &d.in, alone, &worst);
     if (world->rank == 0) printf("  %-40s %d meshes of %d ranks, worst %.3g of tolerance\n", folder, meshes, world->size, worst);
     free(alone.data);
     denoiser_case_free(&d);
-    component_test_close(&t);
     free(model);
     case_close(&c);
 }
