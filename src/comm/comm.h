@@ -1,0 +1,74 @@
+/* Process groups, and messages between their members.
+ *
+ *     struct comm *world = NULL;
+ *     TRY(comm_world_open(NULL, &world, error));
+ *     struct comm_request *out = comm_send_start(world, next, mine, bytes);
+ *     struct comm_request *in = comm_receive_start(world, previous, theirs, bytes);
+ *     ... compute ...
+ *     TRY(comm_wait(world, in, error));
+ *     TRY(comm_wait(world, out, error));
+ *
+ * A process that mpirun or srun started is one rank of the world; one that was started alone is rank 0 of 1, runs the same code and
+ * never touches MPI. A group is a list of world ranks with a context number, which is the tag of its messages over one MPI
+ * communicator; so groups are cheap, and groups without a common member may share a context. Messages from one rank to another in one
+ * group arrive in the order in which they were sent. All messages are carried by the one communication thread of engine.h, so they
+ * move while the caller computes.
+ *
+ * Failure is sticky and common to the process: once a rank has died, gone silent or called comm_abort, every wait on every rank returns
+ * an error that names the rank and the cause. After it nothing more can be sent; the program says the error and ends.
+ *
+ * Environment, for debugging: TESSERA_COMM_DELAY_MS=N holds every message back for a random 0 to N milliseconds, which must change no
+ * bit of any result. */
+#ifndef TESSERA_COMM_COMM_H
+#define TESSERA_COMM_COMM_H
+
+#include "base/error.h"
+
+struct comm;
+struct comm_request; /* a message under way; from a pool, given back by comm_wait */
+
+struct comm_options {         /* 0: the default */
+    double heartbeat_seconds; /* a sign of life to every rank this often (1) */
+    double silence_seconds;   /* a rank that is silent for so long has failed (6) */
+    double finish_seconds;    /* how long comm_finish waits for MPI itself (10) */
+    int delay_ms;             /* as TESSERA_COMM_DELAY_MS, which overrides it */
+};
+
+/* Opens the group of all ranks; `options` may be NULL. Once per process where a launcher started it (MPI's rule). Errors: MPI is in use
+ * already, or does not start; the launcher started several tasks but gives them no way to find each other. */
+tessera_status comm_world_open(const struct comm_options *options, struct comm **out, tessera_error *error);
+
+/* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After
+ * a failure it returns that failure at once. */
+tessera_status comm_finish(struct comm *comm, tessera_error *error);
+
+/* Frees a group (NULL is fine); the last one ends the communication thread, and MPI if nothing has failed. */
+void comm_free(struct comm *comm);
+
+int comm_rank(const struct comm *comm); /* mine in this group */
+int comm_size(const struct comm *comm);
+int comm_world_rank(const struct comm *comm, int rank);   /* of member `rank` */
+const char *comm_host(const struct comm *comm, int rank); /* of member `rank`; lives as long as the world */
+
+/* Splits a group, on all its members: those with the same colour make a group, ordered by key, then by rank. A negative colour takes
+ * part in no group: *out is NULL. */
+tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error);
+
+/* Tells all ranks that this one fails and why ("rank 2 on host a: <message>"); their waits, and this rank's, return it. Returns when they
+ * know it, at most a second later. */
+void comm_abort(struct comm *comm, const tessera_error *error);
+
+/* Fails on all members alike if `text` is not the same on all; the error names the ranks and both values. `what`: "options". */
+tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error);
+
+/* Starts a message of any length (0 too) to or from another member. The buffer must stay as it is until comm_wait. The receiver asks for
+ * exactly the length that is sent. NULL only when memory is out: the wait then gives the error. */
+struct comm_request *comm_send_start(struct comm *comm, int to, const void *data, size_t bytes);
+struct comm_request *comm_receive_start(struct comm *comm, int from, void *data, size_t bytes);
+
+/* Waits until the message is sent (its buffer may change) or received, and gives the request back. Every request is waited for once. */
+tessera_status comm_wait(struct comm *comm, struct comm_request *request, tessera_error *error);
+/* True if comm_wait would not block. */
+bool comm_test(struct comm *comm, const struct comm_request *request);
+
+#endif

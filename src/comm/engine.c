@@ -1,0 +1,343 @@
+/* The computing threads' side of the engine: opening and ending it, posting messages and waiting for them, counting.
+ *
+ * Requests live in a pool that grows in blocks and is never returned before the end, so a step that sends what the step before sent
+ * allocates nothing. A process without a launcher has no thread: its world is one rank, to whom no message can be posted.
+ * Waits never trust MPI: they wake every second, and if the communication thread has made no round for as long as a silent rank would be
+ * given, it is stuck inside MPI, which is a failure too; the thread and the engine's memory are then left to the end of the process. */
+#include "comm/engine_state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/clock.h"
+
+enum { POOL_BLOCK = 64 };
+
+struct request_block {
+    struct request_block *next;
+    struct comm_request requests[POOL_BLOCK];
+};
+
+void engine_sleep(struct engine *engine, pthread_cond_t *condition, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t nanoseconds = until.tv_nsec + (int64_t)(seconds * 1e9);
+    until.tv_sec += nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
+    pthread_cond_timedwait(condition, &engine->lock, &until);
+}
+
+/* Whether a launcher that speaks MPI's start-up protocols (Open MPI's own, PMI, PMIx) started this process. */
+static tessera_status find_launcher(bool *found, tessera_error *error) {
+    *found = getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMI_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    if (!*found && tasks != NULL && atoi(tasks) > 1)
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "srun started %s tasks, but with no way to find each other: use srun --mpi=pmix (srun --mpi=list shows what there is)", tasks);
+    return TESSERA_OK;
+}
+
+static struct comm_options fill_options(const struct comm_options *given) {
+    struct comm_options options = given != NULL ? *given : (struct comm_options){0};
+    if (options.heartbeat_seconds <= 0) options.heartbeat_seconds = 1;
+    if (options.silence_seconds <= 0) options.silence_seconds = 6;
+    if (options.finish_seconds <= 0) options.finish_seconds = 10;
+    const char *delay = getenv("TESSERA_COMM_DELAY_MS");
+    if (delay != NULL) options.delay_ms = atoi(delay);
+    if (options.delay_ms < 0) options.delay_ms = 0;
+    return options;
+}
+
+static void open_locks(struct engine *engine) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->wake, &attributes);
+    pthread_cond_init(&engine->done, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void engine_free(struct engine *engine) {
+    while (engine->blocks != NULL) {
+        struct request_block *block = engine->blocks;
+        engine->blocks = block->next;
+        free(block);
+    }
+    pthread_cond_destroy(&engine->done);
+    pthread_cond_destroy(&engine->wake);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine->hosts);
+    free(engine);
+}
+
+/* Starts the thread and waits until MPI stands. */
+static tessera_status start_thread(struct engine *engine, tessera_error *error) {
+    if (pthread_create(&engine->thread, NULL, progress_main, engine) != 0)
+        return error_set(error, TESSERA_ERROR_MEMORY, "no thread for communication: %s", strerror(errno));
+    pthread_mutex_lock(&engine->lock);
+    while (engine->phase == ENGINE_STARTING) pthread_cond_wait(&engine->done, &engine->lock);
+    bool failed = engine->phase == ENGINE_FAILED;
+    if (failed && error != NULL) *error = engine->error;
+    tessera_status status = failed ? engine->error.status : TESSERA_OK;
+    pthread_mutex_unlock(&engine->lock);
+    if (failed) pthread_join(engine->thread, NULL);
+    engine->has_thread = !failed;
+    return status;
+}
+
+static tessera_status start_alone(struct engine *engine, tessera_error *error) {
+    engine->size = 1;
+    engine->phase = ENGINE_RUNNING;
+    engine->hosts = calloc(1, sizeof *engine->hosts);
+    if (engine->hosts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for communication");
+    if (gethostname(engine->hosts[0], ENGINE_HOST_LENGTH - 1) != 0) engine->hosts[0][0] = 0;
+    return TESSERA_OK;
+}
+
+tessera_status engine_open(const struct comm_options *options, struct engine **out, tessera_error *error) {
+    bool launched = false;
+    TRY(find_launcher(&launched, error));
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for communication");
+    engine->options = fill_options(options);
+    engine->users = 1;
+    engine->posted_end = &engine->posted;
+    engine->contexts[0] = 1 | 1 << ENGINE_CONTEXT_WORLD; /* 0: heartbeats and notices */
+    engine->num_labels = 1;
+    strcpy(engine->stats[0].label, "other");
+    open_locks(engine);
+    tessera_status status = launched ? start_thread(engine, error) : start_alone(engine, error);
+    if (status != TESSERA_OK) {
+        engine_free(engine);
+        return status;
+    }
+    *out = engine;
+    return TESSERA_OK;
+}
+
+void engine_hold(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    engine->users++;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* The failure that the engine is in; the caller holds the lock. */
+static tessera_status failure(const struct engine *engine, tessera_error *error) {
+    if (engine->phase != ENGINE_FAILED) return TESSERA_OK;
+    if (error != NULL) *error = engine->error;
+    return engine->error.status;
+}
+
+/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds the lock. */
+static void give_up(struct engine *engine, const char *what) {
+    if (engine->phase == ENGINE_FAILED) return;
+    if (!engine->abort_wanted)
+        error_set(&engine->error, TESSERA_ERROR_IO, "rank %d on %s: MPI does not return from %s", engine->rank, engine->hosts[engine->rank],
+                  what);
+    engine->phase = ENGINE_FAILED;
+    pthread_detach(engine->thread);
+    engine->has_thread = false;
+    engine->users++; /* the thread: so the memory stays */
+    pthread_cond_broadcast(&engine->done);
+}
+
+/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round. The caller holds the
+ * lock. */
+static void wait_for_thread(struct engine *engine, double limit, int *stalled, const char *what) {
+    uint64_t rounds = engine->rounds;
+    double start = clock_seconds();
+    engine_sleep(engine, &engine->done, 1.0);
+    if (engine->rounds != rounds)
+        *stalled = 0;
+    else if (clock_seconds() - start > 0.9)
+        ++*stalled;
+    if (*stalled > limit) give_up(engine, what);
+}
+
+tessera_status engine_finish(struct engine *engine, tessera_error *error) {
+    pthread_mutex_lock(&engine->lock);
+    if (engine->phase == ENGINE_RUNNING) engine->phase = engine->has_thread ? ENGINE_FINISHING : ENGINE_FINISHED;
+    pthread_cond_signal(&engine->wake);
+    int stalled = 0;
+    while (engine->phase == ENGINE_FINISHING) wait_for_thread(engine, engine->options.finish_seconds, &stalled, "its end");
+    tessera_status status = failure(engine, error);
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
+
+void engine_release(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    bool last = --engine->users == 0;
+    pthread_mutex_unlock(&engine->lock);
+    if (!last) return;
+    engine_finish(engine, NULL);
+    if (engine->users != 0) return; /* given up: no thread to join, and memory that it may still use */
+    if (engine->has_thread) pthread_join(engine->thread, NULL);
+    engine_free(engine);
+}
+
+int engine_rank(const struct engine *engine) {
+    return engine->rank;
+}
+
+int engine_size(const struct engine *engine) {
+    return engine->size;
+}
+
+const char *engine_host(const struct engine *engine, int rank) {
+    return engine->hosts[rank];
+}
+
+void engine_contexts(struct engine *engine, uint64_t used[ENGINE_CONTEXTS / 64]) {
+    pthread_mutex_lock(&engine->lock);
+    memcpy(used, engine->contexts, sizeof engine->contexts);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_context_set(struct engine *engine, int context, bool used) {
+    pthread_mutex_lock(&engine->lock);
+    uint64_t bit = (uint64_t)1 << (context % 64), *word = &engine->contexts[context / 64];
+    *word = used ? *word | bit : *word & ~bit;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* A request from the pool; NULL when memory is out. The caller holds the lock. */
+static struct comm_request *pool_take(struct engine *engine) {
+    if (engine->pool == NULL) {
+        struct request_block *block = malloc(sizeof *block);
+        if (block == NULL) return NULL;
+        block->next = engine->blocks;
+        engine->blocks = block;
+        for (int i = 0; i < POOL_BLOCK; i++) {
+            block->requests[i].next = engine->pool;
+            engine->pool = &block->requests[i];
+        }
+    }
+    struct comm_request *request = engine->pool;
+    engine->pool = request->next;
+    return request;
+}
+
+/* Asks the thread to fail; the caller holds the lock. The first cause stays. */
+static void want_abort(struct engine *engine, tessera_status status, const char *message) {
+    if (engine->abort_wanted || engine->phase >= ENGINE_FINISHED) return;
+    error_set(&engine->error, status, "rank %d on %s: %s", engine->rank, engine->hosts[engine->rank], message);
+    engine->abort_wanted = true;
+    if (!engine->has_thread) engine->phase = ENGINE_FAILED;
+    pthread_cond_signal(&engine->wake);
+}
+
+static void count(struct engine *engine, const struct comm_request *request) {
+    struct comm_stats_row *row = &engine->stats[request->label];
+    if (request->is_send) {
+        row->bytes_sent += request->bytes;
+        row->messages_sent++;
+    } else {
+        row->bytes_received += request->bytes;
+    }
+}
+
+struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, int context, void *data, size_t bytes) {
+    assert(peer >= 0 && peer < engine->size && peer != engine->rank);
+    pthread_mutex_lock(&engine->lock);
+    struct comm_request *request = pool_take(engine);
+    if (request == NULL) {
+        want_abort(engine, TESSERA_ERROR_MEMORY, "no memory for a message");
+    } else {
+        *request = (struct comm_request){
+            .is_send = is_send, .peer = peer, .context = context, .label = engine->label, .data = data, .bytes = bytes};
+        count(engine, request);
+        assert(engine->phase == ENGINE_RUNNING || engine->phase == ENGINE_FAILED);
+        request->complete = engine->phase == ENGINE_FAILED; /* the wait gives the failure */
+        if (!request->complete) {
+            *engine->posted_end = request;
+            engine->posted_end = &request->next;
+            pthread_cond_signal(&engine->wake);
+        }
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return request;
+}
+
+tessera_status engine_wait(struct engine *engine, struct comm_request *request, tessera_error *error) {
+    pthread_mutex_lock(&engine->lock);
+    if (request != NULL && !request->complete) {
+        double start = clock_seconds();
+        int stalled = 0;
+        engine->waiters++;
+        pthread_cond_signal(&engine->wake);
+        while (!request->complete && engine->phase != ENGINE_FAILED)
+            wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "a message");
+        engine->waiters--;
+        engine->stats[request->label].seconds_waited += clock_seconds() - start;
+    }
+    int stalled = 0;
+    while (request == NULL && engine->abort_wanted && engine->phase < ENGINE_FINISHED)
+        wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "an abort");
+    tessera_status status = failure(engine, error);
+    if (request != NULL && status == TESSERA_OK) {
+        request->next = engine->pool;
+        engine->pool = request;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
+
+bool engine_test(struct engine *engine, const struct comm_request *request) {
+    pthread_mutex_lock(&engine->lock);
+    bool ready = request == NULL || request->complete || engine->phase == ENGINE_FAILED;
+    pthread_mutex_unlock(&engine->lock);
+    return ready;
+}
+
+void engine_abort(struct engine *engine, const tessera_error *error) {
+    pthread_mutex_lock(&engine->lock);
+    want_abort(engine, error->status != TESSERA_OK ? error->status : TESSERA_ERROR_INTERNAL, error->message);
+    pthread_mutex_unlock(&engine->lock);
+    engine_wait(engine, NULL, NULL);
+}
+
+tessera_status engine_status(struct engine *engine, tessera_error *error) {
+    pthread_mutex_lock(&engine->lock);
+    tessera_status status = failure(engine, error);
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
+
+const char *engine_label(struct engine *engine, const char *label) {
+    pthread_mutex_lock(&engine->lock);
+    const char *before = engine->stats[engine->label].label;
+    int found = 0;
+    while (found < engine->num_labels && strncmp(engine->stats[found].label, label, COMM_STATS_LABEL_LENGTH - 1) != 0) found++;
+    if (found == COMM_STATS_LABELS) found = 0;
+    if (found == engine->num_labels) {
+        strncpy(engine->stats[found].label, label, COMM_STATS_LABEL_LENGTH - 1);
+        engine->num_labels++;
+    }
+    engine->label = found;
+    pthread_mutex_unlock(&engine->lock);
+    return before;
+}
+
+int engine_stats(struct engine *engine, struct comm_stats_row rows[COMM_STATS_LABELS]) {
+    pthread_mutex_lock(&engine->lock);
+    int rows_used = engine->num_labels;
+    memcpy(rows, engine->stats, (size_t)rows_used * sizeof *rows);
+    pthread_mutex_unlock(&engine->lock);
+    return rows_used;
+}
+
+void engine_stats_reset(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    for (int i = 0; i < engine->num_labels; i++) {
+        struct comm_stats_row *row = &engine->stats[i];
+        row->bytes_sent = row->bytes_received = row->messages_sent = 0;
+        row->seconds_waited = 0;
+    }
+    pthread_mutex_unlock(&engine->lock);
+}

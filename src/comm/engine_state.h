@@ -1,0 +1,53 @@
+/* The engine's insides, shared by engine.c (the computing threads' side) and progress.c (the communication thread's). */
+#ifndef TESSERA_COMM_ENGINE_STATE_H
+#define TESSERA_COMM_ENGINE_STATE_H
+
+#include <pthread.h>
+#include "comm/engine.h"
+
+struct comm_request {
+    struct comm_request *next; /* in the posted queue, the unposted list or the pool */
+    bool is_send, complete;
+    int peer, context, label;
+    uint8_t *data;
+    size_t bytes;
+    /* of the communication thread */
+    double ready_at;     /* an injected delay ends then */
+    size_t posted, done; /* bytes given to MPI, bytes that it has finished */
+    bool all_posted;
+    int in_flight; /* chunks */
+};
+
+enum engine_phase { ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FINISHING, ENGINE_FINISHED, ENGINE_FAILED };
+
+struct engine {
+    /* fixed once the engine is open */
+    struct comm_options options;
+    int rank, size;
+    char (*hosts)[ENGINE_HOST_LENGTH]; /* [size] */
+    bool has_thread;
+    pthread_t thread;
+
+    pthread_mutex_t lock;      /* guards all below */
+    pthread_cond_t wake, done; /* to the communication thread; from it */
+    int users;
+    enum engine_phase phase;
+    tessera_error error; /* why it failed; in phases before, what engine_abort was given */
+    bool abort_wanted;
+    uint64_t rounds; /* of the communication thread: it is alive while they grow */
+    int waiters;
+    struct comm_request *posted, **posted_end; /* for the thread to take */
+    struct comm_request *pool;
+    struct request_block *blocks;
+    uint64_t contexts[ENGINE_CONTEXTS / 64];
+    int label, num_labels;
+    struct comm_stats_row stats[COMM_STATS_LABELS];
+};
+
+/* The communication thread: starts MPI, works until the end or a failure. */
+void *progress_main(void *engine);
+
+/* Waits at most `seconds`; the condition uses the monotonic clock. */
+void engine_sleep(struct engine *engine, pthread_cond_t *condition, double seconds);
+
+#endif

@@ -1,0 +1,328 @@
+/* The communication thread: starts MPI, moves chunks, watches the others, ends MPI.
+ *
+ *     posted queue -> unposted list -> slots (one MPI request each) -> complete
+ *
+ * A message keeps at most CHUNK_WINDOW chunks with MPI. Order between two ranks in one context is MPI's own (same source, tag and
+ * communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the unposted list until
+ * no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops calling MPI, and
+ * only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
+#include "comm/engine_state.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "comm/liveness.h"
+
+enum { CHUNK_BYTES = 1 << 20, CHUNK_WINDOW = 4, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
+
+/* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener. */
+#define NAP_FIRST 5e-6
+#define NAP_LAST_WAITED 50e-6
+#define NAP_LAST_BUSY 1e-3
+#define NAP_LAST_IDLE 5e-3
+
+#define GOODBYE_SECONDS 0.5 /* how long a failing rank tries to tell the others */
+
+struct slot {
+    struct comm_request *request;
+    size_t bytes;
+};
+
+struct progress {
+    struct engine *engine;
+    MPI_Comm comm;
+    struct liveness liveness;
+    struct comm_request *unposted, **unposted_end;
+    int count, capacity; /* of the slots; all four arrays are [capacity] */
+    MPI_Request *handles;
+    struct slot *slots;
+    int *indices;
+    MPI_Status *statuses;
+    int idle_rounds;
+    bool waited;     /* a thread is waiting */
+    uint64_t random; /* of the injected delay */
+    bool failed;
+    tessera_error failure;
+};
+
+static void fail(struct progress *p, tessera_status status, const char *what, int peer) {
+    if (p->failed) return;
+    p->failed = true;
+    const struct engine *engine = p->engine;
+    error_set(&p->failure, status, "rank %d on %s: %s (rank %d on %s)", engine->rank, engine->hosts[engine->rank], what, peer,
+              engine->hosts[peer]);
+}
+
+static void fail_mpi(struct progress *p, int code, int peer) {
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    fail(p, TESSERA_ERROR_IO, text, peer);
+}
+
+/* The next number of splitmix64 (Steele et al. 2014). */
+static double random_unit(uint64_t *state) {
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+static bool grow_slots(struct progress *p) {
+    int capacity = p->capacity == 0 ? 64 : 2 * p->capacity;
+    size_t n = (size_t)capacity;
+    void *handles = realloc(p->handles, n * sizeof *p->handles);
+    if (handles != NULL) p->handles = handles;
+    void *slots = realloc(p->slots, n * sizeof *p->slots);
+    if (slots != NULL) p->slots = slots;
+    void *indices = realloc(p->indices, n * sizeof *p->indices);
+    if (indices != NULL) p->indices = indices;
+    void *statuses = realloc(p->statuses, n * sizeof *p->statuses);
+    if (statuses != NULL) p->statuses = statuses;
+    if (handles == NULL || slots == NULL || indices == NULL || statuses == NULL) return false;
+    p->capacity = capacity;
+    return true;
+}
+
+/* Gives the next chunk of a request to MPI. */
+static void post_chunk(struct progress *p, struct comm_request *r) {
+    if (p->count == p->capacity && !grow_slots(p)) {
+        fail(p, TESSERA_ERROR_MEMORY, "no memory for a message", r->peer);
+        return;
+    }
+    size_t bytes = r->bytes - r->posted < CHUNK_BYTES ? r->bytes - r->posted : CHUNK_BYTES;
+    MPI_Request *handle = &p->handles[p->count];
+    int code = r->is_send ? MPI_Isend(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle)
+                          : MPI_Irecv(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle);
+    if (code != MPI_SUCCESS) {
+        fail_mpi(p, code, r->peer);
+        return;
+    }
+    p->slots[p->count++] = (struct slot){r, bytes};
+    r->posted += bytes;
+    r->in_flight++;
+    r->all_posted = r->posted == r->bytes;
+}
+
+/* Whether an earlier message of the same direction, peer and context still has chunks to post. */
+static bool must_queue(const struct progress *p, const struct comm_request *r) {
+    for (const struct comm_request *other = p->unposted; other != r; other = other->next)
+        if (other->is_send == r->is_send && other->peer == r->peer && other->context == r->context) return true;
+    return false;
+}
+
+/* Posts what may be posted; true if anything was. */
+static bool post_chunks(struct progress *p, double now) {
+    bool any = false;
+    struct comm_request **link = &p->unposted;
+    while (*link != NULL && !p->failed) {
+        struct comm_request *r = *link;
+        if (r->ready_at <= now && !must_queue(p, r)) {
+            while (!r->all_posted && r->in_flight < CHUNK_WINDOW && !p->failed) {
+                post_chunk(p, r);
+                any = true;
+            }
+        }
+        if (r->all_posted)
+            *link = r->next;
+        else
+            link = &r->next;
+    }
+    p->unposted_end = link;
+    while (*p->unposted_end != NULL) p->unposted_end = &(*p->unposted_end)->next;
+    return any;
+}
+
+/* One chunk has ended; true if its message is complete. */
+static bool end_chunk(struct progress *p, struct slot slot, const MPI_Status *status) {
+    struct comm_request *r = slot.request;
+    int received = 0;
+    if (!r->is_send) {
+        MPI_Get_count(status, MPI_BYTE, &received);
+        if ((size_t)received != slot.bytes) fail(p, TESSERA_ERROR_INTERNAL, "a message is shorter than what it was awaited for", r->peer);
+    }
+    r->in_flight--;
+    r->done += slot.bytes;
+    return r->all_posted && r->in_flight == 0;
+}
+
+static int descending(const void *a, const void *b) {
+    return *(const int *)b - *(const int *)a;
+}
+
+/* Asks MPI for finished chunks; true if there were any. */
+static bool test_slots(struct progress *p) {
+    int ended = 0;
+    if (p->count == 0) return false;
+    int code = MPI_Testsome(p->count, p->handles, &ended, p->indices, p->statuses);
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) fail_mpi(p, code, p->slots[0].request->peer);
+    if (ended == MPI_UNDEFINED || ended <= 0 || p->failed) return false;
+    bool any_complete = false;
+    pthread_mutex_lock(&p->engine->lock);
+    for (int i = 0; i < ended; i++) {
+        struct slot slot = p->slots[p->indices[i]];
+        if (code == MPI_ERR_IN_STATUS && p->statuses[i].MPI_ERROR != MPI_SUCCESS) fail_mpi(p, p->statuses[i].MPI_ERROR, slot.request->peer);
+        bool complete = end_chunk(p, slot, &p->statuses[i]) && !p->failed;
+        slot.request->complete |= complete;
+        any_complete |= complete;
+    }
+    if (any_complete) pthread_cond_broadcast(&p->engine->done);
+    pthread_mutex_unlock(&p->engine->lock);
+    qsort(p->indices, (size_t)ended, sizeof *p->indices, descending); /* so that the last slot always is one that stays */
+    for (int i = 0; i < ended; i++) {
+        p->count--;
+        p->handles[p->indices[i]] = p->handles[p->count];
+        p->slots[p->indices[i]] = p->slots[p->count];
+    }
+    return true;
+}
+
+/* Takes over what was posted, and what was decided: true if there was a message. */
+static bool take_posted(struct progress *p, double now) {
+    struct engine *engine = p->engine;
+    pthread_mutex_lock(&engine->lock);
+    struct comm_request *first = engine->posted;
+    *p->unposted_end = first;
+    engine->posted = NULL;
+    engine->posted_end = &engine->posted;
+    engine->rounds++;
+    p->waited = engine->waiters > 0;
+    if (engine->abort_wanted && !p->failed) {
+        p->failed = true;
+        p->failure = engine->error;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    for (struct comm_request *r = first; r != NULL; r = r->next) {
+        p->unposted_end = &r->next;
+        if (r->is_send && engine->options.delay_ms > 0) r->ready_at = now + 1e-3 * engine->options.delay_ms * random_unit(&p->random);
+    }
+    return first != NULL;
+}
+
+/* Sleeps a little, longer with every idle round; a post or a wait ends it. */
+static void nap(struct progress *p) {
+    struct engine *engine = p->engine;
+    int doublings = p->idle_rounds++ - (p->waited ? EAGER_POLLS_WAITED : EAGER_POLLS);
+    if (doublings < 0) {
+        sched_yield();
+        return;
+    }
+    bool busy = p->count > 0 || p->unposted != NULL;
+    double seconds = NAP_FIRST * (double)(1 << (doublings < 12 ? doublings : 12));
+    pthread_mutex_lock(&engine->lock);
+    double last = !busy ? NAP_LAST_IDLE : engine->waiters > 0 ? NAP_LAST_WAITED : NAP_LAST_BUSY;
+    if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds < last ? seconds : last);
+    if (engine->posted != NULL) p->idle_rounds = 0;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* One round; false after a failure. */
+static bool work(struct progress *p) {
+    double now = clock_seconds();
+    bool any = take_posted(p, now);
+    if (p->failed) return false;
+    any |= post_chunks(p, now);
+    any |= test_slots(p);
+    any |= liveness_poll(&p->liveness, now);
+    if (p->liveness.failed && !p->failed) {
+        p->failed = true;
+        p->failure = p->liveness.failure;
+    }
+    if (any)
+        p->idle_rounds = 0;
+    else
+        nap(p);
+    return !p->failed;
+}
+
+static enum engine_phase phase_of(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    enum engine_phase phase = engine->phase;
+    pthread_mutex_unlock(&engine->lock);
+    return phase;
+}
+
+static void set_phase(struct progress *p, enum engine_phase phase) {
+    struct engine *engine = p->engine;
+    pthread_mutex_lock(&engine->lock);
+    if (phase == ENGINE_FAILED) engine->error = p->failure;
+    if (engine->phase != ENGINE_FAILED) engine->phase = phase; /* failed already: it was given up */
+    pthread_cond_broadcast(&engine->done);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* Tells the failure to all who can be reached, until all have said it too: whoever has is sure to know it. */
+static void say_goodbye(struct progress *p) {
+    double until = clock_seconds() + GOODBYE_SECONDS;
+    liveness_tell(&p->liveness, LIVENESS_ABORT, &p->failure);
+    p->liveness.failed = true;
+    while (clock_seconds() < until) {
+        liveness_poll(&p->liveness, clock_seconds());
+        if (liveness_told(&p->liveness, LIVENESS_ABORT) && liveness_all_said(&p->liveness, LIVENESS_ABORT)) break;
+        usleep(200);
+    }
+}
+
+/* Both halves of the orderly end (liveness.h), then MPI's. False if a rank fails meanwhile. */
+static bool end_orderly(struct progress *p) {
+    for (int kind = LIVENESS_FINISH; kind <= LIVENESS_LAST; kind++) {
+        liveness_tell(&p->liveness, kind, NULL);
+        while (!liveness_all_said(&p->liveness, kind))
+            if (!work(p)) return false;
+    }
+    liveness_close(&p->liveness);
+    MPI_Comm_free(&p->comm);
+    MPI_Finalize();
+    return true;
+}
+
+static bool start_failed(struct progress *p, const char *what) {
+    p->failed = true;
+    error_set(&p->failure, TESSERA_ERROR_IO, "MPI: %s", what);
+    return false;
+}
+
+static bool start_mpi(struct progress *p) {
+    struct engine *engine = p->engine;
+    int already = 0, level = 0;
+    MPI_Initialized(&already);
+    if (already) return start_failed(p, "already in use by this process, which can open one world only");
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS) return start_failed(p, "does not start");
+    if (level < MPI_THREAD_SERIALIZED) return start_failed(p, "no support for threads (MPI_THREAD_SERIALIZED)");
+    MPI_Comm_dup(MPI_COMM_WORLD, &p->comm);
+    MPI_Comm_set_errhandler(p->comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(p->comm, &engine->rank);
+    MPI_Comm_size(p->comm, &engine->size);
+    engine->hosts = calloc((size_t)engine->size, sizeof *engine->hosts);
+    if (engine->hosts == NULL) return start_failed(p, "no memory");
+    char host[ENGINE_HOST_LENGTH] = "";
+    if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "?");
+    MPI_Allgather(host, sizeof host, MPI_BYTE, engine->hosts, sizeof host, MPI_BYTE, p->comm);
+    p->random = (uint64_t)time(NULL) << 20 ^ (uint64_t)engine->rank << 50;
+    if (!liveness_open(&p->liveness, p->comm, engine, clock_seconds())) return start_failed(p, "no memory");
+    return true;
+}
+
+void *progress_main(void *engine) {
+    struct progress p = {.engine = engine, .unposted_end = &p.unposted};
+    prctl(PR_SET_TIMERSLACK, 1000); /* naps as short as asked for, not 50 us longer */
+    if (start_mpi(&p)) {
+        set_phase(&p, ENGINE_RUNNING);
+        while (phase_of(engine) != ENGINE_FINISHING && work(&p)) {
+        }
+        if (p.failed || !end_orderly(&p)) {
+            say_goodbye(&p);
+            liveness_forget(&p.liveness);
+        }
+    }
+    free(p.handles);
+    free(p.slots);
+    free(p.indices);
+    free(p.statuses);
+    set_phase(&p, p.failed ? ENGINE_FAILED : ENGINE_FINISHED);
+    return NULL;
+}
