@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-PACKAGES = cmake g++ pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev
+PACKAGES = cmake g++ pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
 .PHONY: all help demo test bench asan fuzz cuda install packages clean
@@ -25,6 +25,9 @@ demo: all  ## build, then make a picture from a prompt with the embedded model
 
 test: all  ## run every test
 	cd build && ctest --output-on-failure
+
+test-hybrids: all  ## every exact hybrid of up to 8 ranks against one rank, for every denoiser family
+	cmake --build build --target run_hybrids
 
 bench: all  ## time the kernels and the phases of a picture, as shares of this machine's peak
 	build/bench/bench_kernels

@@ -1,30 +1,13 @@
 /* Fuzz target: vocab.json of a CLIP tokenizer. */
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/json.h"
-#include "tokenizers/clip_bpe.h"
-#include "tokenizers/t5_sentencepiece.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Encodes a text that reaches every kind of word. */
-static void encode(struct clip_bpe *bpe) {
-    static const char text[] = "a e 12 it's <|endoftext|> \xC3\xA9!";
-    struct special_token end = {"e", false};
-    struct special_tokens specials = {end, end, end, end};
-    struct text_ids ids = {0};
-    if (clip_bpe_finish(bpe, "fuzz", &specials, NULL) == TESSERA_OK) clip_bpe_encode(bpe, text, strlen(text), &ids, NULL);
-    free(ids.data);
-}
+#include "tokenizer_texts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct json *json = NULL;
     struct clip_bpe bpe = {0};
     if (json_parse("vocab.json", (const char *)data, size, &json, NULL) == TESSERA_OK &&
         clip_bpe_read_vocab(&bpe, json, NULL) == TESSERA_OK)
-        encode(&bpe);
+        encode_clip(&bpe);
     clip_bpe_clear(&bpe);
-    if (json != NULL) json_free(json);
+    json_free(json);
     return 0;
 }

@@ -57,8 +57,9 @@ typedef struct tessera_model_options {
     tessera_dtype dtype; /* what products are computed in; sums are float32 */
     int threads;         /* 0: as many as the machine grants this process */
     bool vae_tiling;     /* decode in blended tiles: less memory, not exact */
-    /* Folders to take a component from instead of the model's own; NULL: its own. */
+    /* Folders, hub names or safetensors files to take a component from instead of the model's own; NULL: its own. */
     const char *vae, *text_encoder, *text_encoder_2, *text_encoder_3;
+    const char *config;        /* of a single file: a model folder whose configs serve; NULL: the published model's that it proves to be */
     const tessera_lora *loras; /* [num_loras], merged into the weights in this order */
     int num_loras;
 } tessera_model_options;
@@ -93,10 +94,10 @@ typedef struct tessera_request {
     bool use_resolution_binning; /* PixArt, HunyuanDiT: work at the nearest trained size, then resize the picture */
     /* SDXL's micro-conditions in pixels (Podell et al. 2023, section 2.2). 0: the picture's size, and no crop. */
     int original_width, original_height, crop_left, crop_top, target_width, target_height;
-    uint64_t seed;             /* of torch's CPU generator: a seed gives diffusers' picture */
-    int num_images;            /* pictures whose noise is drawn from one generator, as diffusers' num_images_per_prompt */
-    int first_image;           /* make only pictures first_image .. num_images - 1 of those: picture i of a batch of n prompts in
-                                     diffusers is first_image i, num_images i + 1 */
+    uint64_t seed; /* of torch's CPU generator: a seed gives diffusers' picture */
+    /* Pictures whose noise is drawn from one generator, as diffusers' num_images_per_prompt (or its prompts in a list). Of them are made
+     * only made_images, from first_image on; made_images 0: all that remain. What is made does not depend on what is left out. */
+    int num_images, first_image, made_images;
     int max_sequence_length;   /* text tokens of the T5 encoder */
     const char *scheduler;     /* diffusers' class name, or NULL for the folder's own */
     const uint8_t *init_image; /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
@@ -109,7 +110,7 @@ typedef struct tessera_request {
 tessera_request tessera_request_default(const tessera_model *model);
 
 typedef struct tessera_image {
-    int count, width, height; /* count = num_images - first_image */
+    int count, width, height; /* the pictures that were made */
     uint8_t *pixels;          /* [count, height, width, 3], 8-bit RGB */
     float *pixels_f32;        /* the same before rounding, in [0, 1] */
     float *latents;           /* [count, channels, rows, columns] as diffusers' output_type "latent" */

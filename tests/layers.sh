@@ -3,7 +3,7 @@
 # use each other's headers at one documented place: src/parallel/exchange.h.
 #   tests/layers.sh SOURCE_FOLDER
 set -eu
-rooms="base tensor backend comm parallel nn models schedulers tokenizers pipelines split cli"
+rooms="base hub tensor backend comm parallel nn models checkpoint schedulers tokenizers pipelines split cli"
 failed=0 checked=0 above=
 for room in $rooms; do
     above="$above $room"
@@ -11,6 +11,7 @@ for room in $rooms; do
     for file in $(find "$1/$room" -name '*.[ch]' -o -name '*.cc' -o -name '*.cu'); do
         for used in $(sed -n 's/^ *# *include *"\([a-z_0-9]*\)\/[^"]*".*/\1/p' "$file" | sort -u); do
             checked=$((checked + 1))
+            [ "$room/$used" = parallel/nn ] && [ "$(basename "$file")" = exchange.h ] && continue
             case " $above " in *" $used "*) ;; *)
                 # a subfolder of the same room, included by its short name
                 [ -d "$1/$room/$used" ] || { echo "$file: includes $used/, which is below $room/" >&2; failed=$((failed + 1)); } ;;

@@ -12,12 +12,12 @@ struct command {
     const char *examples;
     const struct option *options;
     int option_count;
-    bool takes_path; /* its first argument is a path, not an option */
+    bool takes_path; /* one argument is a path, not an option's value */
     /* Returns the exit status. `path` only where takes_path. */
     int (*run)(const char *path, struct option_value *values);
 };
 
-extern const struct command generate_command, inspect_command;
+extern const struct command generate_command, inspect_command, download_command, convert_command, make_model_command;
 
 /* "tessera: error: ..." on stderr; returns the exit status that goes with it (EXIT_USAGE where the caller says that the command
  * line itself is wrong). */

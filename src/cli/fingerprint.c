@@ -78,9 +78,16 @@ static tessera_status hash_folder(const char *folder, int depth, uint64_t *hash,
     return status;
 }
 
-tessera_status fingerprint_model(const char *folder, char out[FINGERPRINT_BYTES], tessera_error *error) {
+tessera_status fingerprint_model(const char *model, char out[FINGERPRINT_BYTES], tessera_error *error) {
     uint64_t hash = FNV_OFFSET;
-    TRY(hash_folder(folder, 0, &hash, error));
+    TRY(file_is_folder(model) ? hash_folder(model, 0, &hash, error) : hash_file(model, &hash, error));
+    to_text(hash, out);
+    return TESSERA_OK;
+}
+
+tessera_status fingerprint_loras(const tessera_lora *loras, int count, char out[FINGERPRINT_BYTES], tessera_error *error) {
+    uint64_t hash = FNV_OFFSET;
+    for (int i = 0; i < count; i++) TRY(hash_file(loras[i].path, &hash, error));
     to_text(hash, out);
     return TESSERA_OK;
 }

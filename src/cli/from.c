@@ -33,7 +33,9 @@ static bool same_value(const struct option *option, const struct option_value *a
     case OPTION_SEED:
         return a->seed == b->seed;
     case OPTION_TEXTS:
-        return a->count == 1 && b->count == 1 && same_text(a->texts[0], b->texts[0]);
+        for (int i = 0; i < a->count && i < b->count; i++)
+            if (!same_text(a->texts[i], b->texts[i])) return false;
+        return a->count == b->count;
     default:
         return same_text(a->text, b->text);
     }
@@ -44,13 +46,26 @@ static bool reported_later(int option) {
     return option == GENERATE_MODEL || option == GENERATE_DTYPE || option == GENERATE_THREADS;
 }
 
+/* Reads the record's value of an option, or each of a list of them; *text is what a message shows. */
+static tessera_status read_recorded(const struct option *option, const cJSON *item, char *buffer, size_t capacity, const char **text,
+                                    struct option_value *recorded, tessera_error *error) {
+    const cJSON *first = cJSON_IsArray(item) ? item->child : item;
+    *text = spelling(first, buffer, capacity);
+    for (const cJSON *one = first; one != NULL; one = cJSON_IsArray(item) ? one->next : NULL) {
+        const char *spelled = spelling(one, buffer, capacity);
+        if (spelled != NULL) TRY(options_read_value(option, spelled, recorded, error));
+    }
+    return TESSERA_OK;
+}
+
 static tessera_status restore_option(struct record_source *source, int i, struct option_value *value, tessera_error *error) {
     const struct option *option = &generate_options[i];
     struct option_value recorded = {0};
     tessera_error why = {0};
     char buffer[40];
-    const char *text = spelling(json_find(source->json, option->record), buffer, sizeof buffer);
-    if (text != NULL && options_read_value(option, text, &recorded, &why) != TESSERA_OK) {
+    const char *text;
+    const cJSON *item = json_find(source->json, option->record);
+    if (read_recorded(option, item, buffer, sizeof buffer, &text, &recorded, &why) != TESSERA_OK) {
         free(recorded.texts);
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: its record is broken: %s", source->path, why.message);
     }
@@ -117,6 +132,7 @@ void record_source_report(struct record_source *source, const struct option_valu
     report_fact(source, "the mesh", "mesh", "1");
     if (facts->init_image_fingerprint[0] != 0)
         report_fact(source, "the fingerprint of the starting picture", "init_image_fingerprint", facts->init_image_fingerprint);
+    if (facts->lora_fingerprint[0] != 0) report_fact(source, "the LoRA files' fingerprint", "lora_fingerprint", facts->lora_fingerprint);
 }
 
 void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height) {

@@ -7,8 +7,6 @@
 
 #include <assert.h>
 #include <cjson/cJSON.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +14,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "checkpoint/published.h"
 #include "cli/command.h"
+#include "cli/download.h"
 #include "cli/output.h"
 #include "cli/preview.h"
 #include "cli/progress.h"
@@ -32,6 +32,7 @@ struct session {
     char *prompts_text;          /* the prompts file, cut into lines */
     struct png_picture init;
     char *model_folder;
+    tessera_lora *loras; /* of --lora; the paths are owned */
     tessera_model *model;
     tessera_request request;
     struct record_facts facts;
@@ -138,35 +139,18 @@ static tessera_status check_command_line(struct session *s) {
 
 /* ---- the model ---- */
 
-/* The embedded model: below the current folder, beside the build folder of this program, or installed with it. */
-static char *find_embedded_model(void) {
-    char program[PATH_MAX];
-    const char *beside[] = {"../" EMBEDDED_MODEL, "../share/tessera/" EMBEDDED_MODEL};
-    if (file_is_folder(EMBEDDED_MODEL)) return strdup(EMBEDDED_MODEL);
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n <= 0) return NULL;
-    program[n] = 0;
-    const char *folder = dirname(program);
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        char *path = file_join(folder, beside[i]);
-        if (path != NULL && file_is_folder(path)) return path;
-        free(path);
-    }
-    return NULL;
-}
-
 static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
-    bool recorded = given != NULL && s->source.json != NULL && !file_is_folder(given);
+    bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
-        s->model_folder = strdup(given);
+        TRY(download_model(given, s->values[GENERATE_JSON].flag, &s->model_folder, &s->error));
     } else {
-        s->model_folder = find_embedded_model();
-        if (recorded && s->model_folder != NULL) fprintf(stderr, "tessera: %s is not there; using %s\n", given, s->model_folder);
+        tessera_error missing = {0};
+        tessera_status status = data_find(EMBEDDED_MODEL, &s->model_folder, &missing);
+        if (status != TESSERA_OK) return error_set(&s->error, status, "no model: give --model FOLDER (%s)", missing.message);
+        if (recorded) fprintf(stderr, "tessera: %s is not there; using %s\n", given, s->model_folder);
+        s->values[GENERATE_MODEL].text = s->model_folder;
     }
-    if (s->model_folder == NULL)
-        return error_set(&s->error, TESSERA_ERROR_IO, "no model: there is no %s here or beside the program; give --model FOLDER",
-                         given != NULL ? given : EMBEDDED_MODEL);
     return TESSERA_OK;
 }
 
@@ -204,7 +188,6 @@ static tessera_status fill_request(struct session *s) {
 static void settle_values(struct session *s) {
     struct option_value *v = s->values;
     const tessera_request *r = &s->request;
-    v[GENERATE_MODEL].text = s->model_folder;
     v[GENERATE_WIDTH].integer = r->width;
     v[GENERATE_HEIGHT].integer = r->height;
     v[GENERATE_STEPS].integer = r->num_inference_steps;
@@ -220,19 +203,47 @@ static void settle_values(struct session *s) {
     if (v[GENERATE_DTYPE].text == NULL) v[GENERATE_DTYPE].text = "bf16";
 }
 
+/* FILE[:SCALE], each; only a number after the last colon is a scale. */
+static tessera_status read_loras(struct session *s) {
+    const struct option_value *v = &s->values[GENERATE_LORA];
+    s->loras = calloc((size_t)v->count + 1, sizeof *s->loras);
+    for (int i = 0; s->loras != NULL && i < v->count; i++) {
+        char *path = strdup(v->texts[i]), *end;
+        if (path == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+        s->loras[i] = (tessera_lora){.path = path, .scale = 1};
+        char *colon = strrchr(path, ':');
+        if (colon == NULL || colon == path) continue;
+        float scale = strtof(colon + 1, &end);
+        if (end == colon + 1 || *end != 0) continue;
+        s->loras[i].scale = scale;
+        *colon = 0;
+    }
+    return s->loras != NULL ? TESSERA_OK : error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+}
+
+static void free_loras(struct session *s) {
+    for (int i = 0; s->loras != NULL && i < s->values[GENERATE_LORA].count; i++) free((char *)s->loras[i].path);
+    free(s->loras);
+}
+
 static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(choose_model(s));
+    TRY(read_loras(s));
     tessera_model_options options = {.threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
+    options.config = v[GENERATE_CONFIG].text;
     options.vae = v[GENERATE_VAE].text;
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
     options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
     options.text_encoder_3 = v[GENERATE_TEXT_ENCODER_3].text;
+    options.loras = s->loras;
+    options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     double start = clock_seconds();
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
+    if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     TRY(fill_request(s));
@@ -327,7 +338,7 @@ static tessera_status make_picture(struct session *s, const char *prompt, int in
     tessera_request request = s->request;
     request.prompt = prompt;
     request.first_image = index;
-    request.num_images = index + 1;
+    request.made_images = 1;
     tessera_status status = tessera_generate(s->model, &request, &image, &s->error);
     progress_clear(&s->progress);
     if (status == TESSERA_OK) {
@@ -414,6 +425,7 @@ static int run_generate(const char *path, struct option_value *values) {
     tessera_model_free(s.model);
     png_picture_free(&s.init);
     record_source_close(&s.source);
+    free_loras(&s);
     free(s.model_folder);
     free(s.prompts_text);
     return code;

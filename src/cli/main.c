@@ -6,11 +6,12 @@
 #include "base/error.h"
 #include "cli/command.h"
 
-#define COMMAND_COUNT 2
+#define COMMAND_COUNT 5
 #define MAX_OPTIONS 64
 
 static const struct command *command_at(int i) {
-    const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command};
+    const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command, &download_command, &convert_command,
+                                                           &make_model_command};
     return commands[i];
 }
 
@@ -28,8 +29,8 @@ int command_fail(const tessera_error *error, bool usage) {
 
 static void print_help(FILE *stream) {
     fprintf(stream, "Tessera %s: pictures from diffusion models.\n\nusage: tessera COMMAND [OPTIONS]\n\ncommands:\n", TESSERA_VERSION);
-    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(stream, "  %-10s %s\n", command_at(i)->name, command_at(i)->summary);
-    fprintf(stream, "  %-10s %s\n  %-10s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "version", "the version");
+    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(stream, "  %-11s %s\n", command_at(i)->name, command_at(i)->summary);
+    fprintf(stream, "  %-11s %s\n  %-11s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "version", "the version");
     fprintf(stream, "\nexamples:\n  tessera generate --prompt \"a lion on a blue background\" -o lion.png\n"
                     "  tessera help generate\n");
 }
@@ -56,12 +57,9 @@ static int run_command(const struct command *command, int argc, char **argv) {
     tessera_error error = {0};
     bool help;
     const char *path = NULL;
-    if (command->takes_path && argc > 0 && argv[0][0] != '-') {
-        path = *argv++;
-        argc--;
-    }
     int code = EXIT_DONE;
-    if (options_parse(command->options, command->option_count, argc, argv, values, &help, &error) != TESSERA_OK) {
+    if (options_parse(command->options, command->option_count, argc, argv, values, command->takes_path ? &path : NULL, &help, &error) !=
+        TESSERA_OK) {
         code = command_fail(&error, true);
         fprintf(stderr, "'tessera help %s' lists the options.\n", command->name);
     } else if (help) {

@@ -172,14 +172,31 @@ static tessera_status take_values(const struct option *option, int argc, char **
     return TESSERA_OK;
 }
 
-tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, bool *help,
-                             tessera_error *error) {
+/* The first positional option that has no value yet; `count` if there is none. */
+static int find_positional(const struct option *options, int count, const struct option_value *values) {
+    int i = 0;
+    while (i < count && (!options[i].positional || values[i].given)) i++;
+    return i;
+}
+
+tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, const char **path,
+                             bool *help, tessera_error *error) {
     memset(values, 0, (size_t)count * sizeof *values);
+    if (path != NULL) *path = NULL;
     *help = false;
     for (int i = 0; i < argc;) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             *help = true;
             return TESSERA_OK;
+        }
+        if (path != NULL && *path == NULL && argv[i][0] != '-') {
+            *path = argv[i++];
+            continue;
+        }
+        int next = argv[i][0] != '-' ? find_positional(options, count, values) : count;
+        if (next < count) {
+            TRY(options_read_value(&options[next], argv[i++], &values[next], error));
+            continue;
         }
         int index = 0;
         const char *inline_value;
@@ -201,7 +218,7 @@ void options_free(struct option_value *values, int count) {
 void options_print(FILE *stream, const struct option *options, int count) {
     for (int i = 0; i < count; i++) {
         const struct option *o = &options[i];
-        char left[80];
+        char left[256];
         int n = o->letter ? snprintf(left, sizeof left, "-%c, ", o->letter) : 0;
         snprintf(left + n, sizeof left - (size_t)n, "--%s %s%s", o->name, o->placeholder != NULL ? o->placeholder : "",
                  o->type == OPTION_TEXTS ? "..." : "");

@@ -20,6 +20,7 @@ struct option {
     const char *help;        /* one line; the range is printed after it */
     double low, high;        /* of INTEGER and NUMBER, both allowed */
     const char *record;      /* its key in a picture's record, or NULL */
+    bool positional;         /* a word that is no option's value may give it, after the path */
 };
 
 struct option_value {
@@ -34,9 +35,10 @@ struct option_value {
 };
 
 /* Reads argv[0..argc) (without the command's name). "--help" or "-h" sets *help and stops. Fails with TESSERA_ERROR_ARGUMENT,
- * and names the nearest option if one is unknown. `values` is cleared first; free it with options_free either way. */
-tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, bool *help,
-                             tessera_error *error);
+ * and names the nearest option if one is unknown. One word that is no option's value becomes *path (NULL: none may). `values` is
+ * cleared first; free it with options_free either way. */
+tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, const char **path,
+                             bool *help, tessera_error *error);
 /* Reads one value into `value` as if it stood on the command line. */
 tessera_status options_read_value(const struct option *option, const char *text, struct option_value *value, tessera_error *error);
 void options_free(struct option_value *values, int count);

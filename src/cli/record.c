@@ -16,6 +16,13 @@ static cJSON *add_text(cJSON *object, const char *key, const char *text) {
     return text != NULL ? cJSON_AddStringToObject(object, key, text) : cJSON_AddNullToObject(object, key);
 }
 
+static cJSON *add_texts(cJSON *object, const char *key, const struct option_value *value) {
+    cJSON *list = cJSON_AddArrayToObject(object, key);
+    bool good = list != NULL;
+    for (int i = 0; good && i < value->count; i++) good = cJSON_AddItemToArray(list, cJSON_CreateString(value->texts[i]));
+    return good ? list : NULL;
+}
+
 static cJSON *add_value(cJSON *object, const struct option *option, const struct option_value *value) {
     switch (option->type) {
     case OPTION_FLAG:
@@ -26,6 +33,8 @@ static cJSON *add_value(cJSON *object, const struct option *option, const struct
         return cJSON_AddNumberToObject(object, option->record, value->number);
     case OPTION_SEED:
         return add_seed(object, option->record, value->seed);
+    case OPTION_TEXTS:
+        return add_texts(object, option->record, value);
     default:
         return add_text(object, option->record, value->text);
     }
@@ -40,7 +49,8 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
            cJSON_AddStringToObject(object, "kernel_path", facts->kernel_path) != NULL &&
            cJSON_AddStringToObject(object, "mesh", "1") != NULL &&
            (facts->init_image_fingerprint[0] == 0 ||
-            cJSON_AddStringToObject(object, "init_image_fingerprint", facts->init_image_fingerprint) != NULL);
+            cJSON_AddStringToObject(object, "init_image_fingerprint", facts->init_image_fingerprint) != NULL) &&
+           (facts->lora_fingerprint[0] == 0 || cJSON_AddStringToObject(object, "lora_fingerprint", facts->lora_fingerprint) != NULL);
     if (good) return object;
     cJSON_Delete(object);
     return NULL;

@@ -1,6 +1,6 @@
 /* The record that a picture carries: all that is needed to make it again, as one JSON object in the PNG text chunk RECORD_KEY.
  *
- *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "1", "init_image_fingerprint": "...",
+ *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "1", "init_image_fingerprint": "...", "lora_fingerprint": "...",
  *      "prompt": "...", "index": 0, and every option of generate.h with a `record` key, at the value that was in force}
  *
  * `index` is the picture's place among num_images, which are drawn one after the other from one generator. A seed above 2^53 is
@@ -19,6 +19,7 @@
 struct record_facts {
     char model_fingerprint[FINGERPRINT_BYTES];
     char init_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
+    char lora_fingerprint[FINGERPRINT_BYTES];       /* "": no LoRA files */
     const char *kernel_path;
 };
 
@@ -40,7 +41,7 @@ struct record_source {
 /* Reads the PNG at `path` and fills every option of `values` that was not given from its record; given ones that differ are reported on
  * stderr and counted. FORMAT if the picture has no record or a broken one. Free with record_source_close; `values` borrows from it. */
 tessera_status record_source_open(const char *path, struct option_value *values, struct record_source *source, tessera_error *error);
-/* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture. */
+/* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture, LoRA files. */
 void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts);
 /* Says on stderr whether pixels [height, width, 3] are those of the source (only if nothing differs). */
 void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height);

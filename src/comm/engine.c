@@ -225,7 +225,7 @@ static struct comm_request *pool_take(struct engine *engine) {
 
 /* Asks the thread to fail; the caller holds the lock. The first cause stays. */
 static void want_abort(struct engine *engine, tessera_status status, const char *message) {
-    if (engine->abort_wanted || engine->phase == ENGINE_FAILED) return;
+    if (engine->abort_wanted || engine->phase >= ENGINE_FINISHED) return;
     error_set(&engine->error, status, "rank %d on %s: %s", engine->rank, engine->hosts[engine->rank], message);
     engine->abort_wanted = true;
     if (!engine->has_thread) engine->phase = ENGINE_FAILED;
@@ -277,7 +277,7 @@ tessera_status engine_wait(struct engine *engine, struct comm_request *request, 
         engine->stats[request->label].seconds_waited += clock_seconds() - start;
     }
     int stalled = 0;
-    while (request == NULL && engine->phase != ENGINE_FAILED && engine->abort_wanted)
+    while (request == NULL && engine->abort_wanted && engine->phase < ENGINE_FINISHED)
         wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "an abort");
     tessera_status status = failure(engine, error);
     if (request != NULL && status == TESSERA_OK) {

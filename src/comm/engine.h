@@ -2,7 +2,7 @@
  *
  *     computing threads                     communication thread
  *     engine_post  --> [ posted queue ] --> chunks of at most 1 MiB --> MPI_Isend / MPI_Irecv
- *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 to 200 us between polls
+ *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 us to 1 ms between polls
  *                                           heartbeats, abort notices, the orderly end (liveness.h)
  *
  * MPI makes progress only inside its calls. A dedicated thread calls it often enough that messages move while others compute, and

@@ -17,12 +17,12 @@
 #include "base/clock.h"
 #include "comm/liveness.h"
 
-enum { CHUNK_BYTES = 1 << 20, CHUNK_WINDOW = 4, EAGER_POLLS = 8 };
+enum { CHUNK_BYTES = 1 << 20, CHUNK_WINDOW = 4, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
 /* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener. */
 #define NAP_FIRST 5e-6
 #define NAP_LAST_WAITED 50e-6
-#define NAP_LAST_BUSY 200e-6
+#define NAP_LAST_BUSY 1e-3
 #define NAP_LAST_IDLE 5e-3
 
 #define GOODBYE_SECONDS 0.5 /* how long a failing rank tries to tell the others */
@@ -43,6 +43,7 @@ struct progress {
     int *indices;
     MPI_Status *statuses;
     int idle_rounds;
+    bool waited;     /* a thread is waiting */
     uint64_t random; /* of the injected delay */
     bool failed;
     tessera_error failure;
@@ -189,6 +190,7 @@ static bool take_posted(struct progress *p, double now) {
     engine->posted = NULL;
     engine->posted_end = &engine->posted;
     engine->rounds++;
+    p->waited = engine->waiters > 0;
     if (engine->abort_wanted && !p->failed) {
         p->failed = true;
         p->failure = engine->error;
@@ -204,15 +206,15 @@ static bool take_posted(struct progress *p, double now) {
 /* Sleeps a little, longer with every idle round; a post or a wait ends it. */
 static void nap(struct progress *p) {
     struct engine *engine = p->engine;
-    if (p->idle_rounds++ < EAGER_POLLS) {
+    int doublings = p->idle_rounds++ - (p->waited ? EAGER_POLLS_WAITED : EAGER_POLLS);
+    if (doublings < 0) {
         sched_yield();
         return;
     }
     bool busy = p->count > 0 || p->unposted != NULL;
+    double seconds = NAP_FIRST * (double)(1 << (doublings < 12 ? doublings : 12));
     pthread_mutex_lock(&engine->lock);
     double last = !busy ? NAP_LAST_IDLE : engine->waiters > 0 ? NAP_LAST_WAITED : NAP_LAST_BUSY;
-    int doublings = p->idle_rounds - EAGER_POLLS < 12 ? p->idle_rounds - EAGER_POLLS : 12;
-    double seconds = NAP_FIRST * (double)(1 << doublings);
     if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds < last ? seconds : last);
     if (engine->posted != NULL) p->idle_rounds = 0;
     pthread_mutex_unlock(&engine->lock);

@@ -72,7 +72,8 @@ static struct bert_layer load_layer(struct loader *loader, const struct bert *m)
 static void load_weights(struct loader *loader, struct bert *m) {
     int64_t c = m->base.hidden_size;
     load_set_prefix(loader, "%s", "");
-    const char *top = load_has(loader, "embeddings.word_embeddings.weight") ? "" : "bert.";
+    bool headless = load_has(loader, "embeddings.word_embeddings.weight") || !load_has(loader, "bert.embeddings.word_embeddings.weight");
+    const char *top = headless ? "" : "bert.";
     load_set_prefix(loader, "%sembeddings.", top);
     m->token_embedding = load_table(loader, m->base.vocab_size, c, "word_embeddings.weight");
     m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embeddings.weight");

@@ -31,6 +31,19 @@ tessera_status denoiser_check_latents(const struct denoiser *denoiser, const str
     return TESSERA_OK;
 }
 
+tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error) {
+    int64_t heads = denoiser->num_heads;
+    if (tensor > heads)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tensor degree %d: %s has %lld attention heads in a layer: 1 to %lld are possible",
+                         tensor, denoiser->class->name, (long long)heads, (long long)heads);
+    if (ulysses > heads / tensor)
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "ulysses degree %d: %s has %lld attention heads in a layer, cut over %d: 1 to %lld are possible; the ring takes any", ulysses,
+            denoiser->class->name, (long long)heads, tensor, (long long)(heads / tensor));
+    return TESSERA_OK;
+}
+
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs) {
     size_t scope = run_enter(run);
     struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs);

@@ -53,6 +53,7 @@ struct denoiser {
     int64_t patch_size;  /* latent rows and columns must be multiples of it */
     int64_t max_patches; /* a side, 0: no limit */
     int64_t text_channels, pooled_channels;
+    int64_t num_heads;   /* of the attention layer that has fewest, on all ranks together */
     int64_t sample_size; /* config's default latent side, 0 if absent */
 };
 
@@ -72,6 +73,9 @@ tessera_status denoiser_check_latents(const struct denoiser *denoiser, const str
 /* Must `t` be there with this shape? A wanted extent of -1 stands for any of at least 1. */
 tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char *what, const struct tensor *t, int ndim,
                                     const int64_t *wanted, tessera_error *error);
+
+/* Can the model's heads be shared by `ulysses` ranks and its weights be cut over `tensor`? ARGUMENT errors say which degrees are possible. */
+tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error);
 
 /* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);

@@ -85,14 +85,19 @@ static tessera_status open_layers(const struct component_source *source, enum dt
     return load_failed(&loader) ? error_set(error, loader.error.status, "%s", loader.error.message) : TESSERA_OK;
 }
 
-tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
-    *out = (struct component){.weights = source->weights};
-    tessera_error local = {0};
-    char *path = file_join(source->folder, "config.json");
-    tessera_status status = path == NULL ? error_set(&local, TESSERA_ERROR_MEMORY, "%s: no memory for its path", source->folder)
-                                         : json_open(path, 0, &out->config, &local);
-    if (status == TESSERA_OK) status = open_layers(source, dtype, out, &local);
+static tessera_status open_config(const char *folder, struct json **out, tessera_error *error) {
+    char *path = file_join(folder, "config.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
+    tessera_status status = json_open(path, 0, out, error);
     free(path);
+    return status;
+}
+
+tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
+    *out = (struct component){.config = source->config, .weights = source->weights};
+    tessera_error local = {0};
+    tessera_status status = out->config != NULL ? TESSERA_OK : open_config(source->folder, &out->config, &local);
+    if (status == TESSERA_OK) status = open_layers(source, dtype, out, &local);
     if (status == TESSERA_OK) return status;
     component_close(out);
     return error_set(error, status, "%s", local.message);

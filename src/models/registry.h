@@ -18,7 +18,8 @@ struct component {
 
 /* Where a component comes from. */
 struct component_source {
-    const char *folder;             /* holds config.json */
+    const char *folder;             /* holds config.json; may be NULL where config, and weights or hooks that record, are given */
+    struct json *config;            /* becomes the component's, on failure too; NULL: the folder's own */
     struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
     const struct load_hooks *hooks; /* or NULL; used while opening only */
     struct load_share share;        /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */

@@ -67,6 +67,7 @@ static tessera_status read_config(const struct json *config, struct sd3_transfor
     TRY(json_int(config, "pos_embed_max_size", 96, 1, 1 << 12, &base->max_patches, error));
     TRY(json_string(config, "qk_norm", NULL, &qk_norm, error));
     base->num_blocks = (int)layers;
+    base->num_heads = m->num_heads;
     m->inner_dim = m->num_heads * m->head_dim;
     m->qk_norm = qk_norm != NULL;
     if (qk_norm != NULL && strcmp(qk_norm, "rms_norm") != 0) {

@@ -17,12 +17,42 @@ static struct tensor convolve(struct run *run, const struct conv *layer, struct 
     return run_checked(run, run->backend->ops->conv2d(run->backend, &out, &x, &layer->weight, bias, residual, g, &run->error), out);
 }
 
+/* Rows of the neighbours above and below x, in one tensor. */
+static struct tensor with_halo(struct run *run, struct tensor x, const struct halo *halo) {
+    int64_t above = halo->above.data != NULL ? halo->above.shape[1] : 0, below = halo->below.data != NULL ? halo->below.shape[1] : 0;
+    if (above + below == 0 || run_failed(run)) return x;
+    int64_t width = x.shape[2] * x.shape[3], at = 0;
+    struct tensor joined = run_tensor(run, x.dtype, SHAPE(x.shape[0], above + x.shape[1] + below, x.shape[2], x.shape[3]));
+    if (run_failed(run)) return joined;
+    struct tensor to = tensor_reshape(joined, SHAPE(x.shape[0], joined.shape[1], width)), parts[] = {halo->above, x, halo->below};
+    for (int i = 0; i < 3; i++) {
+        if (parts[i].data == NULL) continue;
+        struct tensor part = tensor_reshape(parts[i], SHAPE(x.shape[0], parts[i].shape[1], width));
+        run->backend->ops->copy_rows(run->backend, &to, at, &part, 0, part.shape[1]);
+        at += part.shape[1];
+    }
+    return joined;
+}
+
+/* Of a picture cut by rows, the rows that the kernel reaches beyond this rank's come from the neighbours and replace the padding there. */
+static struct tensor convolve_cut(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
+                                  struct conv2d_geometry g) {
+    int64_t kernel = layer->weight.shape[1], below = kernel - g.stride - g.pad_top;
+    if (kernel == 1 || !parallel_cuts_rows(run->parallel) || run_failed(run)) return convolve(run, layer, x, residual, g);
+    size_t scope = run_enter(run);
+    struct halo halo = exchange_halo_start(run, x, g.pad_top, below > 0 ? below : 0);
+    exchange_halo_wait(run, &halo);
+    if (halo.above.data != NULL) g.pad_top = 0;
+    if (halo.below.data != NULL) g.pad_bottom = 0;
+    return run_leave(run, scope, convolve(run, layer, with_halo(run, x, &halo), residual, g));
+}
+
 struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual) {
     if (run_failed(run)) return (struct tensor){0};
     int rows = (int)(layer->weight.shape[1] / 2), columns = (int)(layer->weight.shape[2] / 2);
-    return convolve(run, layer, x, residual, (struct conv2d_geometry){1, rows, rows, columns, columns});
+    return convolve_cut(run, layer, x, residual, (struct conv2d_geometry){1, rows, rows, columns, columns});
 }
 
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry) {
-    return convolve(run, layer, x, NULL, geometry);
+    return convolve_cut(run, layer, x, NULL, geometry);
 }

@@ -38,6 +38,23 @@ struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);
 
+/* Rows of the neighbours in a picture that is cut by rows. */
+struct halo {
+    struct tensor above, below; /* [B, rows asked for, W, C]; empty at the picture's edge, and where the run is alone */
+    struct tensor out[2];       /* what is under way */
+    struct comm_request *requests[4];
+};
+
+/* Starts fetching the last `above` rows of the member above and the first `below` rows of the one below x [B, rows, W, C] (and sending them
+ * theirs); each member has at least as many rows. x must stay as it is until exchange_halo_wait. */
+struct halo exchange_halo_start(struct run *run, struct tensor x, int64_t above, int64_t below);
+/* After it the halo's rows are there. */
+void exchange_halo_wait(struct run *run, struct halo *halo);
+
+/* stats F32 [B, groups, 2] (mean, variance) of this rank's rows, which are `weight` of some unit (rows, elements), become those of the
+ * whole picture, the same bits on every rank (Chan, Golub and LeVeque 1979, equation 2.1, in the order of ranks). */
+void exchange_group_stats(struct run *run, struct tensor *stats, double weight);
+
 /* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
 

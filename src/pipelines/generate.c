@@ -28,8 +28,10 @@ static tessera_status check_request(const tessera_request *r, tessera_error *err
     if (r->prompt == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "prompt: is missing");
     if (r->num_inference_steps < 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "steps: %d: at least 1 is needed", r->num_inference_steps);
-    if (r->num_images < 1 || r->first_image < 0 || r->first_image >= r->num_images)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "num-images: pictures %d to %d: none to make", r->first_image, r->num_images - 1);
+    if (r->num_images < 1 || r->first_image < 0 || r->first_image >= r->num_images || r->made_images < 0 ||
+        r->made_images > r->num_images - r->first_image)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "num-images: %d pictures from number %d on cannot be made of %d", r->made_images,
+                         r->first_image, r->num_images);
     if (!isfinite(r->guidance_scale)) return error_set(error, TESSERA_ERROR_ARGUMENT, "guidance-scale: must be a finite number");
     if (!isfinite(r->true_cfg_scale)) return error_set(error, TESSERA_ERROR_ARGUMENT, "true-cfg-scale: must be a finite number");
     if (!(r->guidance_rescale >= 0.0f && r->guidance_rescale <= 1.0f))
@@ -110,11 +112,13 @@ static int first_step_of(int steps, float strength, bool whole) {
 }
 
 static tessera_status set_timesteps(struct generation *g, tessera_error *error) {
-    char path[4096];
+    char *path = NULL;
     const tessera_request *r = g->request;
     const struct pipeline_class *class = g->pipeline->class;
-    snprintf(path, sizeof path, "%s/scheduler", g->pipeline->folder);
-    TRY(scheduler_open(path, r->scheduler, &g->scheduler, error));
+    TRY(pipeline_part_folder(g->pipeline, "scheduler", &path, error));
+    tessera_status status = scheduler_open(path, r->scheduler, &g->scheduler, error);
+    free(path);
+    if (status != TESSERA_OK) return status;
     if (g->scheduler->class->flow_matching != class->flow_matching)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s is not for this model, which was %strained by flow matching",
                          g->pipeline->folder, g->scheduler->class->name, class->flow_matching ? "" : "not ");
@@ -170,15 +174,15 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
 static tessera_status make_pictures(struct generation *g, tessera_error *error) {
     float *x = malloc((size_t)g->count * sizeof(float)), *prediction = malloc((size_t)g->count * sizeof(float));
     tessera_status status = x == NULL || prediction == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : TESSERA_OK;
-    for (int i = g->request->first_image; i < g->request->num_images && status == TESSERA_OK; i++) {
+    for (int i = 0; i < g->image->count && status == TESSERA_OK; i++) {
         double start = clock_seconds(), operations = g->run.operations;
-        status = generation_denoise(g, i, x, prediction, error);
+        status = generation_denoise(g, g->request->first_image + i, x, prediction, error);
         g->image->seconds_denoise += clock_seconds() - start;
         g->image->operations_denoise += g->run.operations - operations;
-        if (i + 1 == g->request->num_images) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
+        if (i + 1 == g->image->count) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
         if (status != TESSERA_OK) break;
         start = clock_seconds(), operations = g->run.operations;
-        status = generation_decode(g, i - g->request->first_image, x, error);
+        status = generation_decode(g, i, x, error);
         g->image->seconds_decode += clock_seconds() - start;
         g->image->operations_decode += g->run.operations - operations;
     }
@@ -190,9 +194,10 @@ static tessera_status make_pictures(struct generation *g, tessera_error *error) 
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
     tessera_image *image = g->image;
     bool keeps_bin = g->pipeline->class->bins == BINS_HUNYUANDIT; /* its pictures stay as large as they were worked at */
-    *image = (tessera_image){.count = g->request->num_images - g->request->first_image,
-                             .width = keeps_bin ? g->width : g->request->width,
-                             .height = keeps_bin ? g->height : g->request->height,
+    const tessera_request *r = g->request;
+    *image = (tessera_image){.count = r->made_images > 0 ? r->made_images : r->num_images - r->first_image,
+                             .width = keeps_bin ? g->width : r->width,
+                             .height = keeps_bin ? g->height : r->height,
                              .latent_channels = (int)g->channels,
                              .latent_height = (int)g->rows,
                              .latent_width = (int)g->columns};

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "pipelines/bins.h"
+#include "pipelines/source.h"
 
 static const struct pipeline_class *const classes[] = {
     &stable_diffusion_class, &stable_diffusion_xl_class, &stable_diffusion_3_class, &flux_class,
@@ -52,7 +53,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
                          p->class->name);
     if (!slot->is_open) {
-        TRY(component_open(&(struct component_source){.folder = slot->folder}, p->dtype, &slot->component, error));
+        TRY(source_component(p, slot, error));
         slot->is_open = true;
     }
     *out = &slot->component;
@@ -70,61 +71,20 @@ void pipeline_done_with(struct pipeline *p, const char *name) {
 }
 
 tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
-    char *folder = file_join(p->folder, name);
-    if (folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    char *folder = NULL;
+    TRY(pipeline_part_folder(p, name, &folder, error));
     tessera_status status = tokenizer_open(folder, out, error);
     free(folder);
     return status;
 }
 
-/* The slot of component `name`, in `folder` if that is not NULL; adds what its weights take to *total. */
-static tessera_status add_slot(struct pipeline *p, const char *name, const char *folder, size_t *total, tessera_error *error) {
-    struct pipeline_slot *slot = &p->slots[p->num_slots];
-    struct weights *weights = NULL;
-    snprintf(slot->name, sizeof slot->name, "%s", name);
-    slot->folder = folder != NULL ? strdup(folder) : file_join(p->folder, name);
-    if (slot->folder == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    p->num_slots++;
-    TRY(weights_open(slot->folder, &weights, error));
-    *total += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
-    weights_close(weights);
-    return TESSERA_OK;
-}
-
-/* A slot for every component with weights; sums what they take to decide whether they stay open. */
-static tessera_status list_components(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
-    const struct {
-        const char *name, *folder;
-    } components[] = {
-        {"text_encoder", options->text_encoder},
-        {"text_encoder_2", options->text_encoder_2},
-        {"text_encoder_3", options->text_encoder_3},
-        {p->denoiser, NULL},
-        {"vae", options->vae},
-    };
-    size_t total = 0;
-    for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
-        if (pipeline_has(p, components[i].name))
-            TRY(add_slot(p, components[i].name, components[i].folder, &total, error));
-        else if (components[i].folder != NULL)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", components[i].folder, p->class->name,
-                             components[i].name);
-    }
-    p->keep_components = total < memory_total() / 2;
-    return TESSERA_OK;
-}
-
-/* The config.json of a component's slot. */
+/* The config.json of a component. */
 static tessera_status open_config(struct pipeline *p, const char *name, struct json **out, tessera_error *error) {
     struct pipeline_slot *slot = find_slot(p, name);
     if (slot == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
                          p->class->name);
-    char *path = file_join(slot->folder, "config.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    tessera_status status = json_open(path, 0, out, error);
-    free(path);
-    return status;
+    return source_config(p, slot, out, error);
 }
 
 /* generation_defaults.json, if there is one, over the values already set. */
@@ -200,39 +160,28 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     return read_generation_defaults(p, error);
 }
 
-static tessera_status open_index(struct pipeline *p, tessera_error *error) {
-    if (!file_is_folder(p->folder))
-        return error_set(error, TESSERA_ERROR_IO, "%s: no such folder: --model takes a model folder in diffusers' layout", p->folder);
-    char *path = file_join(p->folder, "model_index.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    tessera_status status = json_open(path, 0, &p->index, error);
-    free(path);
-    return status;
-}
-
-static tessera_status open_pipeline(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
-    TRY(open_index(p, error));
+static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
+    size_t bytes;
+    TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
     p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
-    TRY(list_components(p, options, error));
+    TRY(source_list(p, options, &bytes, error));
+    p->keep_components = bytes < memory_total() / 2;
     TRY(find_defaults(p, error));
     p->arena = arena_new(0, error);
     p->backend = p->arena == NULL ? NULL : cpu_backend_open(options->threads, CPU_KERNELS_BEST, error);
     return p->backend == NULL ? error->status : TESSERA_OK;
 }
 
-tessera_status pipeline_open(const char *folder, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
+tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
     static const tessera_model_options standard = {.dtype = TESSERA_BF16};
     if (options == NULL) options = &standard;
     *out = NULL;
     struct pipeline *p = calloc(1, sizeof *p);
-    if (p == NULL || (p->folder = strdup(folder)) == NULL) {
-        free(p);
-        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    }
+    if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
     p->vae_tiling = options->vae_tiling;
-    tessera_status status = open_pipeline(p, options, error);
+    tessera_status status = open_pipeline(p, model, options, error);
     if (status != TESSERA_OK) {
         pipeline_free(p);
         return status;
@@ -246,10 +195,14 @@ void pipeline_free(struct pipeline *p) {
     for (int i = 0; i < p->num_slots; i++) {
         close_slot(&p->slots[i]);
         free(p->slots[i].folder);
+        free(p->slots[i].file);
     }
     if (p->backend != NULL) backend_free(p->backend);
     arena_free(p->arena);
     json_free(p->index);
+    lora_set_close(p->loras);
+    single_file_close(p->file);
     free(p->folder);
+    free(p->name);
     free(p);
 }

@@ -4,10 +4,14 @@
  *
  * Components (text encoders, denoiser, autoencoder) are opened when they are first needed. They stay open between requests as
  * long as the whole model takes less than half of the machine's memory; otherwise each is closed when its phase is over, so
- * that a model that does not fit as a whole is worked through phase by phase. */
+ * that a model that does not fit as a whole is worked through phase by phase.
+ *
+ * A model is a folder in diffusers' layout, a single-file checkpoint, or a name on the hub (source.c says where a component lies). */
 #ifndef TESSERA_PIPELINES_PIPELINE_H
 #define TESSERA_PIPELINES_PIPELINE_H
 
+#include "checkpoint/lora.h"
+#include "checkpoint/single_file.h"
 #include "models/registry.h"
 #include "schedulers/scheduler.h"
 #include "tokenizers/tokenizer.h"
@@ -50,14 +54,19 @@ extern const struct pipeline_class pixart_alpha_class, pixart_sigma_class, hunyu
 
 struct pipeline_slot {
     char name[32]; /* the subfolder, e.g. "text_encoder_2" */
-    char *folder;  /* where it lies */
+    char *folder;  /* holds its config.json */
+    char *file;    /* a safetensors file of its own, or NULL */
+    bool replaced; /* not the model's own */
     bool is_open;
     struct component component;
 };
 
 struct pipeline {
     const struct pipeline_class *class;
-    char *folder;
+    char *name;               /* as messages call the model */
+    char *folder;             /* of model_index.json and, unless it is a single file, of all parts */
+    struct single_file *file; /* or NULL */
+    struct lora_set *loras;
     struct json *index; /* model_index.json */
     struct backend *backend;
     enum dtype dtype;
@@ -71,7 +80,7 @@ struct pipeline {
     tessera_request defaults;
 };
 
-tessera_status pipeline_open(const char *folder, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
+tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
 void pipeline_free(struct pipeline *pipeline);
 
 /* Is the component listed in model_index.json, and not as [null, null]? */
@@ -80,6 +89,8 @@ bool pipeline_has(const struct pipeline *pipeline, const char *name);
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
 /* Says that a phase is done with a component: it is closed unless components are kept. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
+/* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
+tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
 
 /* Prompt to picture by a pipeline: tessera_generate's work. */

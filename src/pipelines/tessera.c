@@ -10,9 +10,9 @@ struct tessera_model {
     struct pipeline *pipeline;
 };
 
-tessera_model *tessera_model_open(const char *folder, const tessera_model_options *options, tessera_error *error) {
-    if (folder == NULL) {
-        error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: folder is NULL");
+tessera_model *tessera_model_open(const char *name, const tessera_model_options *options, tessera_error *error) {
+    if (name == NULL) {
+        error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: no model is named");
         return NULL;
     }
     tessera_model *model = calloc(1, sizeof *model);
@@ -20,7 +20,7 @@ tessera_model *tessera_model_open(const char *folder, const tessera_model_option
         error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    if (pipeline_open(folder, options, &model->pipeline, error) != TESSERA_OK) {
+    if (pipeline_open(name, options, &model->pipeline, error) != TESSERA_OK) {
         free(model);
         return NULL;
     }

@@ -8,6 +8,7 @@
  * integers wider than a byte, which no model of ours has. */
 #include "tensor/safetensors.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
@@ -283,43 +284,89 @@ static void print_name(FILE *stream, const char *name) {
     fputc('"', stream);
 }
 
-static void print_header(FILE *stream, const struct safetensors_entry *entries, int count) {
+/* The header's JSON; returns how many bytes of data it announces. */
+static size_t print_header(FILE *stream, const struct safetensors_entry *entries, int count, const char *format) {
     size_t begin = 0;
+    const char *separator = "";
+    fputc('{', stream);
+    if (format != NULL) {
+        fputs("\"__metadata__\":{\"format\":", stream);
+        print_name(stream, format);
+        fputc('}', stream);
+        separator = ",";
+    }
     for (int i = 0; i < count; i++) {
         const struct tensor *tensor = &entries[i].tensor;
         char shape[TENSOR_MAX_DIMS * 24];
-        fputc(i == 0 ? '{' : ',', stream);
+        fputs(separator, stream);
+        separator = ",";
         print_name(stream, entries[i].name);
         fprintf(stream, ":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", dtype_name(tensor->dtype),
                 tensor_shape_text(tensor->ndim, tensor->shape, shape, sizeof shape), begin, begin + tensor_bytes(tensor));
         begin += tensor_bytes(tensor);
     }
-    fputs(count == 0 ? "{}" : "}", stream);
+    fputc('}', stream);
+    return begin;
+}
+
+struct safetensors_writer {
+    struct file_output output;
+    size_t announced, added; /* bytes of data */
+};
+
+tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
+                                       struct safetensors_writer **out, tessera_error *error) {
+    char *header = NULL;
+    size_t length = 0;
+    *out = NULL;
+    struct safetensors_writer *writer = calloc(1, sizeof *writer);
+    FILE *memory = writer != NULL ? open_memstream(&header, &length) : NULL;
+    tessera_status status = TESSERA_OK;
+    if (memory != NULL) {
+        writer->announced = print_header(memory, entries, count, format);
+        while (ftell(memory) % (long)LENGTH_BYTES != 0) fputc(' ', memory); /* so that the data begins aligned */
+    }
+    if (memory == NULL || fclose(memory) != 0)
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for the header of %d tensors", path, count);
+    if (status == TESSERA_OK) status = file_output_open(path, &writer->output, error);
+    if (status == TESSERA_OK) { /* an error of any write is found when the file is committed */
+        for (size_t i = 0; i < LENGTH_BYTES; i++) fputc((int)((uint64_t)length >> (8 * i) & 0xff), writer->output.stream);
+        fwrite(header, 1, length, writer->output.stream);
+        *out = writer;
+    } else {
+        free(writer);
+    }
+    free(header);
+    return status;
+}
+
+tessera_status safetensors_writer_add(struct safetensors_writer *writer, const void *data, size_t bytes, tessera_error *error) {
+    assert(bytes <= writer->announced - writer->added);
+    writer->added += bytes;
+    if (bytes == 0 || fwrite(data, 1, bytes, writer->output.stream) == bytes) return TESSERA_OK;
+    return error_set_errno(error, "%s: cannot write", writer->output.path);
+}
+
+tessera_status safetensors_writer_commit(struct safetensors_writer *writer, tessera_error *error) {
+    assert(writer->added == writer->announced);
+    tessera_status status = file_output_commit(&writer->output, error);
+    free(writer);
+    return status;
+}
+
+void safetensors_writer_discard(struct safetensors_writer *writer) {
+    if (writer == NULL) return;
+    file_output_discard(&writer->output);
+    free(writer);
 }
 
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
-    char *header = NULL;
-    size_t length = 0;
-    FILE *memory = open_memstream(&header, &length);
-    if (memory != NULL) {
-        print_header(memory, entries, count);
-        while (ftell(memory) % (long)LENGTH_BYTES != 0) fputc(' ', memory); /* so that the data begins aligned */
-    }
-    if (memory == NULL || fclose(memory) != 0) {
-        free(header);
-        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for the header of %d tensors", path, count);
-    }
-    struct file_output output;
-    tessera_status status = file_output_open(path, &output, error);
-    if (status == TESSERA_OK) {
-        for (size_t i = 0; i < LENGTH_BYTES; i++) fputc((int)((uint64_t)length >> (8 * i) & 0xff), output.stream);
-        fwrite(header, 1, length, output.stream);
-        for (int i = 0; i < count; i++) {
-            size_t bytes = tensor_bytes(&entries[i].tensor);
-            if (bytes > 0) fwrite(entries[i].tensor.data, 1, bytes, output.stream);
-        }
-        status = file_output_commit(&output, error); /* an error of any write above is found here */
-    }
-    free(header);
+    struct safetensors_writer *writer;
+    TRY(safetensors_writer_open(path, entries, count, NULL, &writer, error));
+    tessera_status status = TESSERA_OK;
+    for (int i = 0; i < count && status == TESSERA_OK; i++)
+        status = safetensors_writer_add(writer, entries[i].tensor.data, tensor_bytes(&entries[i].tensor), error);
+    if (status == TESSERA_OK) return safetensors_writer_commit(writer, error);
+    safetensors_writer_discard(writer);
     return status;
 }

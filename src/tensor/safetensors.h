@@ -30,7 +30,17 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *file,
 /* Value of __metadata__[key], or NULL. */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
-/* For tests and make-model: writes tensors (borrowed) to a new file, atomically. */
+/* Writes tensors (borrowed) to a new file, atomically. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
+
+/* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the same
+ * order in pieces of any size. `format` becomes __metadata__.format ("pt" is what transformers asks for); NULL: none. */
+struct safetensors_writer;
+tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
+                                       struct safetensors_writer **out, tessera_error *error);
+tessera_status safetensors_writer_add(struct safetensors_writer *writer, const void *data, size_t bytes, tessera_error *error);
+/* The file appears if every byte that the header announces was added. Both free the writer; discard leaves nothing behind. */
+tessera_status safetensors_writer_commit(struct safetensors_writer *writer, tessera_error *error);
+void safetensors_writer_discard(struct safetensors_writer *writer);
 
 #endif

@@ -6,6 +6,7 @@
  * is refused. Left out: variants in the file name (".fp16") and the pickle formats, which would run foreign code. */
 #include "tensor/weights.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,14 @@ struct weights {
     int shard_count;
     const struct safetensors_entry **entries; /* sorted by name */
     int count;
+    struct view_entry *view; /* of a view: the entries, which it owns */
+    int view_capacity;
+};
+
+struct view_entry {
+    struct safetensors_entry entry;
+    char *name;
+    void *owned;
 };
 
 static int compare_entries(const void *a, const void *b) {
@@ -123,8 +132,7 @@ static tessera_status sort_entries(struct weights *weights, tessera_error *error
     qsort(weights->entries, (size_t)weights->count, sizeof *weights->entries, compare_entries);
     for (int i = 1; i < weights->count; i++)
         if (strcmp(weights->entries[i - 1]->name, weights->entries[i]->name) == 0)
-            return error_set(error, TESSERA_ERROR_FORMAT, "%s: weight_map: tensor \"%s\" occurs twice", weights->folder,
-                             weights->entries[i]->name);
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" occurs twice", weights->folder, weights->entries[i]->name);
     return TESSERA_OK;
 }
 
@@ -155,11 +163,64 @@ fail:
 
 void weights_close(struct weights *weights) {
     if (weights == NULL) return;
+    for (int i = 0; weights->view != NULL && i < weights->count; i++) {
+        free(weights->view[i].name);
+        free(weights->view[i].owned);
+    }
     for (int i = 0; i < weights->shard_count; i++) safetensors_close(weights->shards[i]);
+    free(weights->view);
     free(weights->shards);
     free(weights->entries);
     free(weights->folder);
     free(weights);
+}
+
+tessera_status weights_view_new(const char *label, struct weights **out, tessera_error *error) {
+    struct weights *weights = *out = calloc(1, sizeof *weights);
+    if (weights != NULL && (weights->folder = strdup(label)) != NULL) return TESSERA_OK;
+    weights_close(weights);
+    *out = NULL;
+    return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", label);
+}
+
+/* Room for one more entry. */
+static bool view_grow(struct weights *weights) {
+    if (weights->count < weights->view_capacity) return true;
+    int capacity = weights->view_capacity > 0 ? 2 * weights->view_capacity : 256;
+    struct view_entry *view = realloc(weights->view, (size_t)capacity * sizeof *view);
+    if (view == NULL) return false;
+    weights->view = view;
+    weights->view_capacity = capacity;
+    return true;
+}
+
+tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, void *owned, tessera_error *error) {
+    char *copy = strdup(name);
+    if (copy == NULL || !view_grow(weights)) {
+        free(copy);
+        free(owned);
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for tensor \"%s\"", weights->folder, name);
+    }
+    weights->view[weights->count++] = (struct view_entry){{copy, *tensor}, copy, owned};
+    return TESSERA_OK;
+}
+
+tessera_status weights_view_keep(struct weights *weights, struct safetensors *file, tessera_error *error) {
+    assert(weights->shards == NULL);
+    weights->shards = calloc(1, sizeof *weights->shards);
+    if (weights->shards == NULL) {
+        safetensors_close(file);
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to keep its file", weights->folder);
+    }
+    weights->shards[weights->shard_count++] = file;
+    return TESSERA_OK;
+}
+
+tessera_status weights_view_finish(struct weights *weights, tessera_error *error) {
+    weights->entries = calloc((size_t)weights->count + 1, sizeof *weights->entries);
+    if (weights->entries == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its tensors", weights->folder);
+    for (int i = 0; i < weights->count; i++) weights->entries[i] = &weights->view[i].entry;
+    return sort_entries(weights, error);
 }
 
 static const struct safetensors_entry *find(const struct weights *weights, const char *name) {

@@ -2,7 +2,9 @@
  *
  * In a folder it looks for diffusers' names (diffusion_pytorch_model.safetensors[.index.json]), then transformers'
  * (model.safetensors[.index.json]). Shards are mapped when opened; nothing is read until it is used. Every shard that the index
- * names must exist and hold the tensors that the index says. */
+ * names must exist and hold the tensors that the index says.
+ *
+ * Weights can also be a view: tensors that lie in another file, under other names, cut or rearranged (single-file checkpoints). */
 #ifndef TESSERA_TENSOR_WEIGHTS_H
 #define TESSERA_TENSOR_WEIGHTS_H
 
@@ -12,6 +14,16 @@ struct weights;
 
 tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error);
 void weights_close(struct weights *weights);
+
+/* An empty view; `label` stands for the folder in messages. Add tensors, then finish, then use it like any weights. */
+tessera_status weights_view_new(const char *label, struct weights **out, tessera_error *error);
+/* Adds `tensor` under `name` (copied). The data is lent (by a file given with weights_view_keep) or, if `owned` is not NULL, lies in that
+ * block of malloc, which the view frees when it is closed; on failure it is freed at once. */
+tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, void *owned, tessera_error *error);
+/* The view closes `file` when it is closed; on failure it is closed at once. One file per view. */
+tessera_status weights_view_keep(struct weights *weights, struct safetensors *file, tessera_error *error);
+/* Sorts the names. FORMAT if one occurs twice. */
+tessera_status weights_view_finish(struct weights *weights, tessera_error *error);
 
 /* A view into the map; a missing tensor is a FORMAT error that names folder and tensor. */
 tessera_status weights_get(const struct weights *weights, const char *name, struct tensor *out, tessera_error *error);

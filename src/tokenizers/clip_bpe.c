@@ -273,12 +273,6 @@ done:
 
 /* ---- normalising and finding words ---- */
 
-/* One code point in lower case. Only U+0130 becomes two: i and a dot above (SpecialCasing.txt). */
-static bool append_lower(struct text_bytes *out, int32_t codepoint) {
-    if (codepoint == 0x130) return text_bytes_append(out, "i\xCC\x87", 3);
-    return text_append_codepoint(out, utf8proc_tolower(codepoint));
-}
-
 static bool normalize(const char *text, size_t length, struct text_bytes *out) {
     utf8proc_uint8_t *composed = NULL;
     utf8proc_ssize_t size =
@@ -289,7 +283,7 @@ static bool normalize(const char *text, size_t length, struct text_bytes *out) {
         int32_t codepoint = text_decode((const char *)composed + i, (size_t)size - i, &step);
         bool space = text_is_space(codepoint);
         if (!space)
-            ok = append_lower(out, codepoint);
+            ok = text_append_lower(out, codepoint);
         else if (!in_space)
             ok = text_bytes_append(out, " ", 1);
         in_space = space;

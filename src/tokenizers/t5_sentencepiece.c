@@ -4,7 +4,10 @@
  * the library gets the identity normalizer and one word at a time. All pieces but the unknown one are normal ones, as in
  * transformers, where "</s>" in a normalised text is a piece like any other.
  *
- * Left out: byte fallback and byte pieces, Metaspace without a prefix on each word, BPE models: no T5 folder has them. */
+ * Byte pieces (mT5's <0x00> to <0xFF>) are pieces like any other and unknown characters are the unknown token, because transformers 5
+ * does no byte fallback for T5. User-defined and control pieces are cut out of the raw text.
+ *
+ * Left out: byte fallback (model.byte_fallback), BPE models, and what Metaspace does with several spaces in a row. */
 #include "tokenizers/t5_sentencepiece.h"
 
 #include <cjson/cJSON.h>
@@ -16,8 +19,8 @@
 #include "base/json.h"
 
 static const char space_symbol[] = "\xE2\x96\x81"; /* U+2581 */
-enum { PIECE_LIMIT = 1 << 22 };
-enum { PIECE_NORMAL = 1, PIECE_UNKNOWN = 2, PIECE_BYTE = 6 }; /* sentencepiece_model.proto, SentencePiece.Type */
+enum { PIECE_LIMIT = 1 << 22, MOST_CUT_PIECES = 4096 };
+enum { PIECE_NORMAL = 1, PIECE_UNKNOWN = 2, PIECE_CONTROL = 3, PIECE_USER_DEFINED = 4 }; /* sentencepiece_model.proto, SentencePiece.Type */
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -134,6 +137,17 @@ static tessera_status broken_wire(const char *name, const char *field, tessera_e
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is not a well-formed sentencepiece model", name, field);
 }
 
+/* A piece that is cut out of the raw text. */
+static tessera_status add_cut_piece(struct t5_sentencepiece *t5, const struct wire *piece, int32_t id, tessera_error *error) {
+    if (t5->added.count >= MOST_CUT_PIECES)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "more than %d user-defined or control pieces", MOST_CUT_PIECES);
+    char *content = strndup((const char *)piece->data, piece->left);
+    if (content == NULL) return out_of_memory(error);
+    tessera_status status = added_tokens_add(&t5->added, content, id, false, error);
+    free(content);
+    return status;
+}
+
 static tessera_status read_piece(struct t5_sentencepiece *t5, const char *name, struct wire wire, tessera_error *error) {
     struct wire piece = {0};
     float score = 0;
@@ -148,10 +162,10 @@ static tessera_status read_piece(struct t5_sentencepiece *t5, const char *name, 
         }
         if (field.number == 3 && field.type == WIRE_VARINT) type = field.value;
     }
-    if (type == PIECE_BYTE)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: pieces of type BYTE (byte fallback) are not supported", name);
     if (type == PIECE_UNKNOWN && t5->unk >= 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: two pieces are of type UNKNOWN", name);
-    return add_piece(t5, name, (const char *)piece.data, piece.left, score, type == PIECE_UNKNOWN, error);
+    int32_t id = (int32_t)t5->pieces.count;
+    TRY(add_piece(t5, name, (const char *)piece.data, piece.left, score, type == PIECE_UNKNOWN, error));
+    return type == PIECE_CONTROL || type == PIECE_USER_DEFINED ? add_cut_piece(t5, &piece, id, error) : TESSERA_OK;
 }
 
 /* The field `number` of a message, the last one if there are several; its wire type must be `type`. False: malformed. */
@@ -227,7 +241,32 @@ static tessera_status read_normalizer(struct t5_sentencepiece *t5, const char *p
     return TESSERA_OK;
 }
 
-tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const struct json *json, tessera_error *error) {
+/* Metaspace, alone or after WhitespaceSplit. Older files have add_prefix_space for prepend_scheme. */
+static tessera_status read_pre_tokenizer(struct t5_sentencepiece *t5, const char *path, const struct cJSON *item, int depth,
+                                         tessera_error *error) {
+    const struct cJSON *type = cJSON_GetObjectItemCaseSensitive(item, "type");
+    const char *kind = cJSON_IsString(type) ? type->valuestring : "";
+    const struct cJSON *list = cJSON_GetObjectItemCaseSensitive(item, "pretokenizers");
+    if (strcmp(kind, "Sequence") == 0 && cJSON_IsArray(list) && depth == 0) {
+        for (item = list->child; item != NULL; item = item->next) TRY(read_pre_tokenizer(t5, path, item, 1, error));
+        return TESSERA_OK;
+    }
+    if (strcmp(kind, "WhitespaceSplit") == 0) {
+        t5->keeps_spaces = false;
+        return TESSERA_OK;
+    }
+    const struct cJSON *scheme = cJSON_GetObjectItemCaseSensitive(item, "prepend_scheme");
+    const char *name = cJSON_IsString(scheme) ? scheme->valuestring : "always";
+    bool old_never = scheme == NULL && cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(item, "add_prefix_space"));
+    bool always = strcmp(name, "always") == 0, first = strcmp(name, "first") == 0, never = strcmp(name, "never") == 0;
+    if (strcmp(kind, "Metaspace") != 0 || !(always || first || never))
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: pre_tokenizer: \"%.60s\" with prepend_scheme \"%.60s\" is not supported for T5", path, kind, name);
+    t5->prepend = never || old_never ? T5_PREPEND_NEVER : first ? T5_PREPEND_FIRST : T5_PREPEND_ALWAYS;
+    return TESSERA_OK;
+}
+
+tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const struct json *json, bool rules, tessera_error *error) {
     const char *type, *path = json_path(json);
     bool byte_fallback;
     int64_t unk;
@@ -248,6 +287,8 @@ tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const str
         TRY(add_piece(t5, path, piece->valuestring, strlen(piece->valuestring), score->valuedouble, unknown, error));
     }
     TRY(read_normalizer(t5, path, json_find(json, "normalizer"), 0, error));
+    t5->keeps_spaces = rules;
+    if (rules) TRY(read_pre_tokenizer(t5, path, json_find(json, "pre_tokenizer"), 0, error));
     return added_tokens_read(&t5->added, json, &t5->pieces, error);
 }
 
@@ -260,19 +301,23 @@ static tessera_status find_special(struct t5_sentencepiece *t5, const char *name
     return added_tokens_add(&t5->added, token->content, *id, token->normalized, error);
 }
 
-tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials, int extra_ids,
+tessera_status t5_sentencepiece_add_extra_ids(struct t5_sentencepiece *t5, int count, bool descending, tessera_error *error) {
+    char content[32];
+    for (int i = 0; i < count; i++) {
+        snprintf(content, sizeof content, "<extra_id_%d>", descending ? count - 1 - i : i);
+        TRY(added_tokens_add(&t5->added, content, added_tokens_id(&t5->added, &t5->pieces, content), false, error));
+    }
+    return TESSERA_OK;
+}
+
+tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials,
                                        tessera_error *error) {
-    char content[32], message[256] = "";
+    char message[256] = "";
     int32_t named_unk;
     if (t5->unk < 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: no piece is the unknown one (type UNKNOWN, model.unk_id)", name);
     TRY(find_special(t5, name, "eos_token", &specials->eos, &t5->eos, error));
     TRY(find_special(t5, name, "pad_token", &specials->pad, &t5->pad, error));
     TRY(find_special(t5, name, "unk_token", &specials->unk, &named_unk, error));
-    for (int i = 0; i < extra_ids; i++) {
-        snprintf(content, sizeof content, "<extra_id_%d>", i);
-        int32_t known = vocab_find(&t5->pieces, content, strlen(content));
-        TRY(added_tokens_add(&t5->added, content, known >= 0 ? known : (int32_t)t5->pieces.count + extra_ids - 1 - i, false, error));
-    }
     for (size_t i = 0; i < t5->added.count; i++) t5->added.tokens[i].normalized = false; /* all are cut out of the raw text */
     if (!write_specs(&t5->proto)) return out_of_memory(error);
     t5->model = sentencepiece_open(t5->proto.data, t5->proto.length, message, sizeof message);
@@ -304,26 +349,31 @@ static bool next_word(const struct t5_sentencepiece *t5, struct text_bytes *word
     return ok;
 }
 
-/* Words of normalised text: whitespace is dropped, each word gets the space symbol, and a space symbol in the text begins a word. */
-static bool encode_words(const struct t5_sentencepiece *t5, const char *text, size_t length, struct text_ids *ids) {
+/* Words of normalised text: whitespace is dropped, words get the space symbol as `prepend` and keeps_spaces say, and a space symbol in
+ * the text begins a word. `first`: the text begins here. */
+static bool encode_words(const struct t5_sentencepiece *t5, const char *text, size_t length, bool first, struct text_ids *ids) {
     struct text_bytes word = {0};
-    bool ok = true;
+    bool ok = true, after_space = false;
     size_t size;
     for (size_t i = 0; i < length && ok; i += size) {
         int32_t codepoint = text_decode(text + i, length - i, &size);
-        if (text_is_space(codepoint) || codepoint == 0x2581) ok = next_word(t5, &word, ids);
-        if (!ok || text_is_space(codepoint)) continue;
-        if (word.length == 0 && codepoint != 0x2581) ok = text_bytes_append(&word, space_symbol, 3);
-        ok = ok && text_bytes_append(&word, text + i, size);
+        bool space = text_is_space(codepoint);
+        if (space || codepoint == 0x2581) ok = next_word(t5, &word, ids);
+        if (ok && !space && word.length == 0 && codepoint != 0x2581) {
+            bool prepends = t5->prepend == T5_PREPEND_ALWAYS || (t5->prepend == T5_PREPEND_FIRST && first && i == 0);
+            if (prepends || (t5->keeps_spaces && after_space)) ok = text_bytes_append(&word, space_symbol, 3);
+        }
+        if (ok && !space) ok = text_bytes_append(&word, text + i, size);
+        after_space = space;
     }
     ok = ok && next_word(t5, &word, ids);
     free(word.data);
     return ok;
 }
 
-static bool encode_segment(const struct t5_sentencepiece *t5, const char *text, size_t length, struct text_ids *ids) {
+static bool encode_segment(const struct t5_sentencepiece *t5, const char *text, size_t length, bool first, struct text_ids *ids) {
     struct text_bytes clean = {0};
-    bool ok = charsmap_apply(&t5->charsmap, text, length, &clean) && encode_words(t5, clean.data, clean.length, ids);
+    bool ok = charsmap_apply(&t5->charsmap, text, length, &clean) && encode_words(t5, clean.data, clean.length, first, ids);
     free(clean.data);
     return ok;
 }
@@ -333,7 +383,7 @@ tessera_status t5_sentencepiece_encode(const struct t5_sentencepiece *t5, const 
     for (size_t i = 0, start; i < length;) {
         start = i;
         int token = added_tokens_search(&t5->added, false, text, length, &start);
-        if (start > i && !encode_segment(t5, text + i, start - i, ids)) return out_of_memory(error);
+        if (start > i && !encode_segment(t5, text + i, start - i, i == 0, ids)) return out_of_memory(error);
         if (token >= 0 && !text_ids_append(ids, t5->added.tokens[token].id)) return out_of_memory(error);
         i = token >= 0 ? start + t5->added.tokens[token].length : length;
     }

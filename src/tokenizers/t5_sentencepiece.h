@@ -10,22 +10,30 @@
 #include "tokenizers/charsmap.h"
 #include "tokenizers/sentencepiece_bridge.h"
 
+/* Which words get the space symbol that the text does not have (Metaspace's prepend_scheme). */
+enum t5_prepend { T5_PREPEND_ALWAYS, T5_PREPEND_FIRST, T5_PREPEND_NEVER };
+
 struct t5_sentencepiece {
     struct vocab pieces;     /* piece to id */
     struct text_bytes proto; /* the ModelProto so far; empty once the library has it */
     struct charsmap charsmap;
     struct added_tokens added;
     struct sentencepiece_model *model;
+    enum t5_prepend prepend;
+    bool keeps_spaces; /* Metaspace alone: a space in the text is a space symbol; otherwise only `prepend` gives one */
     int32_t unk, eos, pad;
 };
 
 /* Reads spiece.model's bytes. `t5` must be zeroed; clear it in any case. */
 tessera_status t5_sentencepiece_read_model(struct t5_sentencepiece *t5, const char *name, const uint8_t *data, size_t length,
                                            tessera_error *error);
-/* Reads tokenizer.json (model.type Unigram). */
-tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const struct json *json, tessera_error *error);
-/* Looks up the special tokens, adds `extra_ids` tokens <extra_id_N> above the pieces, and hands the pieces to the library. */
-tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials, int extra_ids,
+/* Reads tokenizer.json (model.type Unigram); `rules`: its pre-tokenizer too, otherwise the class's own is used. */
+tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const struct json *json, bool rules, tessera_error *error);
+/* Makes <extra_id_0> ... <extra_id_(count - 1)> added tokens: those that are no pieces get ids above all, the last one first if
+ * `descending` (spiece.model), the first one first otherwise (tokenizer.json). */
+tessera_status t5_sentencepiece_add_extra_ids(struct t5_sentencepiece *t5, int count, bool descending, tessera_error *error);
+/* Looks up the special tokens and hands the pieces to the library. */
+tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials,
                                        tessera_error *error);
 /* Appends the ids of `text` (valid UTF-8) without eos. */
 tessera_status t5_sentencepiece_encode(const struct t5_sentencepiece *t5, const char *text, size_t length, struct text_ids *ids,

@@ -51,6 +51,11 @@ bool text_append_codepoint(struct text_bytes *bytes, int32_t codepoint) {
     return text_bytes_append(bytes, (const char *)encoded, (size_t)size);
 }
 
+bool text_append_lower(struct text_bytes *bytes, int32_t codepoint) {
+    if (codepoint == 0x130) return text_bytes_append(bytes, "i\xCC\x87", 3);
+    return text_append_codepoint(bytes, utf8proc_tolower(codepoint));
+}
+
 bool text_append_repaired(struct text_bytes *bytes, const char *data, size_t length) {
     size_t size;
     for (size_t i = 0; i < length; i += size) {
@@ -85,6 +90,13 @@ tessera_status added_tokens_add(struct added_tokens *added, const char *content,
     return TESSERA_OK;
 }
 
+/* "normalized" of an added token; where it is absent, what is not special is normalized. */
+static bool is_normalized(const struct cJSON *item) {
+    const struct cJSON *normalized = cJSON_GetObjectItemCaseSensitive(item, "normalized");
+    if (cJSON_IsBool(normalized)) return cJSON_IsTrue(normalized);
+    return !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "special"));
+}
+
 static tessera_status read_added_token(struct added_tokens *added, const char *path, const struct cJSON *item, double id,
                                        const struct vocab *vocab, tessera_error *error) {
     const struct cJSON *content = cJSON_GetObjectItemCaseSensitive(item, "content");
@@ -94,7 +106,7 @@ static tessera_status read_added_token(struct added_tokens *added, const char *p
     if (known < 0 && !(id >= 0 && id < ID_LIMIT && id == (int32_t)id))
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: added_tokens: the id of \"%.60s\" must be a whole number in [0, %d)", path,
                          content->valuestring, ID_LIMIT);
-    bool normalized = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "normalized"));
+    bool normalized = is_normalized(item);
     return added_tokens_add(added, content->valuestring, known >= 0 ? known : (int32_t)id, normalized, error);
 }
 
@@ -116,6 +128,31 @@ tessera_status added_tokens_read(struct added_tokens *added, const struct json *
         double id = strtod(item->string, &end);
         if (++count > MOST) return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: more than %d added tokens", json_path(json), MOST);
         TRY(read_added_token(added, json_path(json), item, *end == 0 && end != item->string ? id : -1, vocab, error));
+    }
+    return TESSERA_OK;
+}
+
+int32_t added_tokens_id(const struct added_tokens *added, const struct vocab *vocab, const char *content) {
+    int32_t id = vocab_find(vocab, content, strlen(content)), next = (int32_t)vocab->count;
+    for (size_t i = 0; i < added->count && id < 0; i++) {
+        if (strcmp(added->tokens[i].content, content) == 0) id = added->tokens[i].id;
+        if (added->tokens[i].id >= next) next = added->tokens[i].id + 1;
+    }
+    return id >= 0 ? id : next;
+}
+
+tessera_status added_tokens_read_list(struct added_tokens *added, const struct json *json, const char *field, const struct vocab *vocab,
+                                      tessera_error *error) {
+    enum { MOST = 4096 };
+    const struct cJSON *list = json_find(json, field);
+    int count = 0;
+    for (const struct cJSON *item = cJSON_IsArray(list) ? list->child : NULL; item != NULL; item = item->next) {
+        const struct cJSON *content = cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "content") : item;
+        if (!cJSON_IsString(content) || content->valuestring[0] == 0 || !text_is_valid(content->valuestring, strlen(content->valuestring)))
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s: number %d is no token", json_path(json), field, count);
+        if (++count > MOST) return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s: more than %d tokens", json_path(json), field, MOST);
+        int32_t id = added_tokens_id(added, vocab, content->valuestring);
+        TRY(added_tokens_add(added, content->valuestring, id, false, error));
     }
     return TESSERA_OK;
 }

@@ -2,7 +2,11 @@
  *
  *     CLIP:  bos tokens ... eos pad pad        T5:  tokens ... </s> pad pad        BERT:  [CLS] tokens ... [SEP] [PAD] [PAD]
  *
- * Where a folder has both layouts, vocab.json + merges.txt or spiece.model is read rather than tokenizer.json's model. */
+ * Where a folder has both layouts, vocab.json + merges.txt, spiece.model or vocab.txt is read rather than tokenizer.json's model. As in
+ * transformers, a class that tokenizer_config.json names brings its own rules (normalizer, pre-tokenizer, defaults) and takes only the
+ * vocabulary from tokenizer.json; where none is named, tokenizer.json's rules count.
+ *
+ * Left out: padding and truncation on the left, and added_tokens.json. */
 #include "tokenizers/tokenizer.h"
 
 #include <stdlib.h>
@@ -19,6 +23,7 @@ enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 16 << 20, MOST_LENGTH = 1 <
 
 struct tokenizer {
     enum tokenizer_class class;
+    bool named; /* by tokenizer_config.json, rather than found in the files */
     int model_max_length;
     struct clip_bpe clip;
     struct t5_sentencepiece t5;
@@ -52,7 +57,8 @@ static tessera_status folder_open(struct folder *folder, tessera_error *error) {
                  {"spiece.model", &folder->spiece_path},
                  {"tokenizer.json", &folder->json_path},
                  {"tokenizer_config.json", &folder->config_path},
-                 {"special_tokens_map.json", &folder->map_path}};
+                 {"special_tokens_map.json", &folder->map_path},
+                 {"vocab.txt", &folder->words_path}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if ((*files[i].path = file_join(folder->path, files[i].name)) == NULL)
             return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
@@ -62,43 +68,76 @@ static tessera_status folder_open(struct folder *folder, tessera_error *error) {
     return TESSERA_OK;
 }
 
-static tessera_status detect_class(struct folder *folder, enum tokenizer_class *class, tessera_error *error) {
-    const char *name = "", *type = "";
-    if (folder->config != NULL) TRY(json_string(folder->config, "tokenizer_class", "", &name, error));
-    bool clip = strncmp(name, "CLIPTokenizer", 13) == 0, t5 = strncmp(name, "T5Tokenizer", 11) == 0;
-    if (strncmp(name, "BertTokenizer", 13) == 0) {
-        *class = CLASS_BERT;
-        return TESSERA_OK;
+/* The class that the name in tokenizer_config.json means; false if it names none in particular. */
+static bool class_of_name(const char *name, enum tokenizer_class *class) {
+    static const char *const names[] = {[CLASS_CLIP] = "CLIPTokenizer", [CLASS_T5] = "T5Tokenizer", [CLASS_BERT] = "BertTokenizer"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t length = strlen(names[i]);
+        if (strncmp(name, names[i], length) != 0 || (name[length] != 0 && strcmp(name + length, "Fast") != 0)) continue;
+        *class = (enum tokenizer_class)i;
+        return true;
     }
-    bool unnamed = *name == 0 || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0;
-    if (unnamed && file_exists(folder->vocab_path))
-        clip = true;
-    else if (unnamed && file_exists(folder->spiece_path))
-        t5 = true;
-    else if (unnamed && file_exists(folder->json_path)) {
+    /* transformers has T5's tokenizer under mT5's name too */
+    *class = CLASS_T5;
+    return strcmp(name, "MT5Tokenizer") == 0 || strcmp(name, "MT5TokenizerFast") == 0;
+}
+
+/* The class of a folder that names none, from the files that it has; false if they are none we know. */
+static tessera_status class_of_files(struct folder *folder, enum tokenizer_class *class, bool *found, tessera_error *error) {
+    const char *type = "";
+    *found = true;
+    *class = CLASS_CLIP;
+    if (file_exists(folder->vocab_path)) return TESSERA_OK;
+    *class = CLASS_T5;
+    if (file_exists(folder->spiece_path)) return TESSERA_OK;
+    *class = CLASS_BERT;
+    if (file_exists(folder->words_path)) return TESSERA_OK;
+    if (file_exists(folder->json_path)) {
         TRY(json_open(folder->json_path, 0, &folder->json, error));
         TRY(json_string(folder->json, "model.type", "", &type, error));
-        clip = strcmp(type, "BPE") == 0;
-        t5 = strcmp(type, "Unigram") == 0;
     }
-    if (!clip && !t5)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                         "%s: tokenizer_class \"%.60s\" is not supported; CLIPTokenizer, T5Tokenizer and BertTokenizer are",
-                         folder->config_path, name);
-    *class = clip ? CLASS_CLIP : CLASS_T5;
+    *class = strcmp(type, "BPE") == 0 ? CLASS_CLIP : strcmp(type, "Unigram") == 0 ? CLASS_T5 : CLASS_BERT;
+    *found = *class != CLASS_BERT || strcmp(type, "WordPiece") == 0;
     return TESSERA_OK;
 }
 
-static tessera_status read_specials(struct folder *folder, struct special_tokens *specials, tessera_error *error) {
-    struct json *documents[] = {folder->map, folder->config}; /* the later one goes before */
-    for (size_t i = 0; i < 2; i++) {
-        if (documents[i] == NULL) continue;
-        TRY(special_token_read(documents[i], "bos_token", &specials->bos, error));
-        TRY(special_token_read(documents[i], "eos_token", &specials->eos, error));
-        TRY(special_token_read(documents[i], "unk_token", &specials->unk, error));
-        TRY(special_token_read(documents[i], "pad_token", &specials->pad, error));
-    }
-    return TESSERA_OK;
+static tessera_status detect_class(struct folder *folder, struct tokenizer *tokenizer, tessera_error *error) {
+    const char *name = "";
+    bool found = false;
+    if (folder->config != NULL) TRY(json_string(folder->config, "tokenizer_class", "", &name, error));
+    tokenizer->named = class_of_name(name, &tokenizer->class);
+    if (tokenizer->named) return TESSERA_OK;
+    if (*name == 0 || strcmp(name, "PreTrainedTokenizerFast") == 0 || strcmp(name, "TokenizersBackend") == 0)
+        TRY(class_of_files(folder, &tokenizer->class, &found, error));
+    if (found) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: tokenizer_class \"%.60s\" is not supported; CLIPTokenizer, T5Tokenizer and BertTokenizer are",
+                     folder->config_path, name);
+}
+
+/* One special token's name: tokenizer_config.json's, then special_tokens_map.json's over it, unless the former lists all added tokens. */
+static tessera_status read_special(struct folder *folder, const char *field, struct special_token *token, tessera_error *error) {
+    if (folder->config != NULL) TRY(special_token_read(folder->config, field, token, error));
+    bool complete = folder->config != NULL && json_find(folder->config, "added_tokens_decoder") != NULL;
+    return folder->map != NULL && !complete ? special_token_read(folder->map, field, token, error) : TESSERA_OK;
+}
+
+static tessera_status read_specials(struct folder *folder, bool bert, struct special_tokens *specials, tessera_error *error) {
+    TRY(read_special(folder, bert ? "cls_token" : "bos_token", &specials->bos, error));
+    TRY(read_special(folder, bert ? "sep_token" : "eos_token", &specials->eos, error));
+    TRY(read_special(folder, "unk_token", &specials->unk, error));
+    return read_special(folder, "pad_token", &specials->pad, error);
+}
+
+/* The tokens that tokenizer_config.json adds to a vocabulary: the mask, those by id, and those without one. */
+static tessera_status read_added(struct folder *folder, struct added_tokens *added, const struct vocab *vocab, tessera_error *error) {
+    struct special_token mask = {0};
+    if (folder->config == NULL) return TESSERA_OK;
+    TRY(added_tokens_read(added, folder->config, vocab, error));
+    TRY(read_special(folder, "mask_token", &mask, error));
+    if (mask.content != NULL) TRY(added_tokens_add(added, mask.content, added_tokens_id(added, vocab, mask.content), false, error));
+    TRY(added_tokens_read_list(added, folder->config, "additional_special_tokens", vocab, error));
+    return added_tokens_read_list(added, folder->config, "extra_special_tokens", vocab, error);
 }
 
 /* tokenizer.json, read once; an error if it is not there. */
@@ -113,7 +152,7 @@ static tessera_status open_clip(struct clip_bpe *clip, struct folder *folder, te
     struct special_tokens specials = {.bos = {"<|startoftext|>", false}, .eos = {"<|endoftext|>", false}, .unk = {"<|endoftext|>", false}};
     const char *name = folder->vocab_path;
     size_t length;
-    TRY(read_specials(folder, &specials, error));
+    TRY(read_specials(folder, false, &specials, error));
     if (specials.pad.content == NULL) specials.pad = specials.eos;
     if (file_exists(folder->vocab_path) && file_exists(folder->merges_path)) {
         TRY(json_open(folder->vocab_path, 0, &folder->vocab, error));
@@ -125,43 +164,50 @@ static tessera_status open_clip(struct clip_bpe *clip, struct folder *folder, te
         TRY(clip_bpe_read_json(clip, folder->json, error));
         name = folder->json_path;
     }
-    if (folder->config != NULL) TRY(added_tokens_read(&clip->added, folder->config, &clip->vocab, error));
+    TRY(read_added(folder, &clip->added, &clip->vocab, error));
     return clip_bpe_finish(clip, name, &specials, error);
 }
 
-static tessera_status open_t5(struct t5_sentencepiece *t5, struct folder *folder, tessera_error *error) {
+static tessera_status open_t5(struct t5_sentencepiece *t5, struct folder *folder, bool named, tessera_error *error) {
     struct special_tokens specials = {.eos = {"</s>", false}, .unk = {"<unk>", false}, .pad = {"<pad>", false}};
     const char *name = folder->spiece_path;
-    int64_t extra_ids = 0;
+    int64_t extra_ids = 100; /* the class's default */
     size_t length;
-    TRY(read_specials(folder, &specials, error));
+    TRY(read_specials(folder, false, &specials, error));
+    if (folder->config != NULL) TRY(json_int(folder->config, "extra_ids", 100, 0, 10000, &extra_ids, error));
     if (file_exists(folder->spiece_path)) {
         TRY(file_read(folder->spiece_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
         TRY(t5_sentencepiece_read_model(t5, folder->spiece_path, (const uint8_t *)folder->bytes, length, error));
-        extra_ids = 100; /* the class's default */
-        if (folder->config != NULL) TRY(json_int(folder->config, "extra_ids", 100, 0, 10000, &extra_ids, error));
+        TRY(t5_sentencepiece_add_extra_ids(t5, (int)extra_ids, true, error));
     } else {
         TRY(need_json(folder, "spiece.model", error));
-        TRY(t5_sentencepiece_read_json(t5, folder->json, error));
+        TRY(t5_sentencepiece_read_json(t5, folder->json, !named, error));
         name = folder->json_path;
     }
-    if (folder->config != NULL) TRY(added_tokens_read(&t5->added, folder->config, &t5->pieces, error));
-    return t5_sentencepiece_finish(t5, name, &specials, (int)extra_ids, error);
+    TRY(read_added(folder, &t5->added, &t5->pieces, error));
+    bool lists = folder->config != NULL && (json_find(folder->config, "extra_special_tokens") != NULL ||
+                                            json_find(folder->config, "additional_special_tokens") != NULL);
+    if (named && !lists && !file_exists(folder->spiece_path)) TRY(t5_sentencepiece_add_extra_ids(t5, (int)extra_ids, false, error));
+    return t5_sentencepiece_finish(t5, name, &specials, error);
 }
 
-static tessera_status open_bert(struct wordpiece *bert, struct folder *folder, tessera_error *error) {
+static tessera_status open_bert(struct wordpiece *bert, struct folder *folder, bool named, tessera_error *error) {
     struct special_tokens specials = {.bos = {"[CLS]", false}, .eos = {"[SEP]", false}, .unk = {"[UNK]", false}, .pad = {"[PAD]", false}};
+    const char *name = folder->words_path;
     size_t length;
-    TRY(special_token_read(folder->config, "cls_token", &specials.bos, error));
-    TRY(special_token_read(folder->config, "sep_token", &specials.eos, error));
-    TRY(special_token_read(folder->config, "unk_token", &specials.unk, error));
-    TRY(special_token_read(folder->config, "pad_token", &specials.pad, error));
-    TRY(json_bool(folder->config, "do_lower_case", true, &bert->lower_case, error));
-    if ((folder->words_path = file_join(folder->path, "vocab.txt")) == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    TRY(file_read(folder->words_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
-    TRY(wordpiece_read_vocab(bert, folder->bytes, length, error));
-    TRY(added_tokens_read(&bert->added, folder->config, &bert->vocab, error));
-    return wordpiece_finish(bert, folder->words_path, &specials, error);
+    TRY(read_specials(folder, true, &specials, error));
+    if (file_exists(folder->words_path)) {
+        TRY(file_read(folder->words_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(wordpiece_read_vocab(bert, folder->bytes, length, error));
+        named = true;
+    } else {
+        TRY(need_json(folder, "vocab.txt", error));
+        TRY(wordpiece_read_json(bert, folder->json, error));
+        name = folder->json_path;
+    }
+    if (named) TRY(wordpiece_read_rules(bert, folder->config, error));
+    TRY(read_added(folder, &bert->added, &bert->vocab, error));
+    return wordpiece_finish(bert, name, &specials, error);
 }
 
 /* model_max_length; transformers writes 1e30 for "none". */
@@ -179,12 +225,14 @@ tessera_status tokenizer_open(const char *path, struct tokenizer **out, tessera_
     *out = NULL;
     if (tokenizer == NULL) return error_set(error, status, "out of memory for a tokenizer");
     if ((status = folder_open(&folder, error)) != TESSERA_OK) goto fail;
-    if ((status = detect_class(&folder, &tokenizer->class, error)) != TESSERA_OK) goto fail;
+    if ((status = detect_class(&folder, tokenizer, error)) != TESSERA_OK) goto fail;
     if ((status = read_max_length(&folder, &tokenizer->model_max_length, error)) != TESSERA_OK) goto fail;
-    if (tokenizer->class == CLASS_BERT)
-        status = open_bert(&tokenizer->bert, &folder, error);
+    if (tokenizer->class == CLASS_CLIP)
+        status = open_clip(&tokenizer->clip, &folder, error);
+    else if (tokenizer->class == CLASS_T5)
+        status = open_t5(&tokenizer->t5, &folder, tokenizer->named, error);
     else
-        status = tokenizer->class == CLASS_CLIP ? open_clip(&tokenizer->clip, &folder, error) : open_t5(&tokenizer->t5, &folder, error);
+        status = open_bert(&tokenizer->bert, &folder, tokenizer->named, error);
     if (status != TESSERA_OK) goto fail;
     folder_close(&folder);
     *out = tokenizer;

@@ -6,58 +6,13 @@ no guidance, dynamic shifting, other sizes, tiles, and the older key layouts of 
     python3 make_cases.py OUT_DIR [--only PREFIX]
 
 OUT_DIR is the folder that already holds pipeline_sd3, sd3, clip_l and vae_sd (see README.md): their models and tokenizers are
-used again. Each case is a folder with `case.json` (what it is, scalars, tolerances), `io.safetensors` (tensors named
-in.* and out.*) and either a `model/` folder as diffusers lays it out or, in case.json, "model": the path of another
-case's, relative to the case. Everything is computed in float32 on the CPU from weights that are exact in bfloat16.
+used again. case_writer.py says what a case folder holds; make_pipeline_cases.py makes those of the other pipelines.
 """
-import argparse, json, math, os, shutil
+import argparse, json, os, shutil
 import diffusers as D, torch
+from case_writer import NEGATIVE, PROMPT, Writer, gen, init_picture, lively, run_case
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-torch.set_grad_enabled(False)
-torch.set_num_threads(2)
-PROMPT, NEGATIVE = "a photo of an astronaut riding a horse", "blurry, bad"
-
-
-def gen(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-class Writer:
-    def __init__(self, root, only):
-        self.root, self.only = root, only
-
-    def wanted(self, name):
-        return name.startswith(self.only)
-
-    def path(self, *parts):
-        return os.path.join(self.root, *parts)
-
-    def case(self, name, kind, tensors, atol=2e-4, rtol=2e-3, **scalars):
-        """A fresh case folder; its model, if it has one of its own, is added afterwards."""
-        folder = self.path(name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, os.path.join(folder, "io.safetensors"))
-        with open(os.path.join(folder, "case.json"), "w") as f:
-            json.dump({"kind": kind, "tolerance": {"atol": atol, "rtol": rtol}, **scalars}, f, indent=1)
-        print(name, "ok", flush=True)
-        return folder
-
-
-def lively(module, seed):
-    """Draws every weight anew, so that no zero-initialised gate hides a mistake, and rounds it to bfloat16."""
-    g = gen(seed)
-    for name, p in module.named_parameters():
-        noise = torch.randn(p.shape, generator=g)
-        if p.dim() >= 2:
-            p.data = noise / math.sqrt(p[0].numel())
-        else:
-            p.data = 1 + 0.2 * noise if "norm" in name and name.endswith("weight") else 0.1 * noise
-    for p in list(module.parameters()) + [b for b in module.buffers() if b.is_floating_point()]:
-        p.data = p.data.bfloat16().float()
-    return module.eval()
 
 
 # ------------------------------------------------------------------ whole pipelines
@@ -88,27 +43,12 @@ def small_pipeline(w, **scheduler):
     return pipe
 
 
-def run_case(w, name, pipe, prompt, height, width, steps, seed, call, extra=None, inputs=None, scalars=None):
-    """Calls the pipeline for the latents and for the picture and writes both. `extra` goes to the call but not into case.json."""
-    size = {} if inputs else dict(height=height, width=width)
-    out = {}
-    for key, kind in (("out.latents", "latent"), ("out.image", "pt")):
-        out[key] = pipe(prompt=prompt, num_inference_steps=steps, generator=gen(seed), output_type=kind, **size, **call,
-                        **(extra or {})).images.float()
-    key = "prompts" if isinstance(prompt, list) else "prompt"
-    return w.case(name, "pipeline", {**(inputs or {}), **out}, atol=2e-3, rtol=2e-3, **{key: prompt}, height=height, width=width,
-                  steps=steps, seed=seed, call=call, **(scalars or {}))
-
-
 def image_to_image(w):
     """The generator draws the noise of the posterior's sample first, then that of the latents."""
     for name, strength, steps in (("pipeline_sd3_img2img", 0.6, 5), ("pipeline_sd3_img2img_90", 0.9, 10)):
         if not w.wanted(name): continue
         height, width = 64, 96
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        waves = 128 + 127 * torch.sin(0.2 * (x + 2 * y))
-        picture = torch.stack([x * 255 // (width - 1), y * 255 // (height - 1), waves], -1).to(torch.uint8)
-        image = (picture.float() / 255).permute(2, 0, 1)[None]
+        picture, image = init_picture(height, width)
         call = dict(strength=strength, guidance_scale=5.0, negative_prompt=NEGATIVE, max_sequence_length=24)
         run_case(w, name, sd3_pipeline(w, D.StableDiffusion3Img2ImgPipeline), PROMPT, height, width, steps, 11, call,
                  extra=dict(image=image, height=height, width=width), inputs={"in.init_image": picture},

@@ -125,6 +125,51 @@ run 1 inspect "$work/none"; says none
 run 1 inspect "$work/bad.png"; says bad.png
 run 2 inspect
 
+# LoRA files: a path with a colon, a scale, several; the record has them
+sd=tests/cases/pipeline_sd15/model
+cp tests/cases/pipeline_sd15_lora_kohya/lora.safetensors "$work/a:b.safetensors"
+small="--prompt a --steps 1 --width 64 --height 64 --threads 1"
+run 0 generate --model $sd $small -o "$work/plain.png"
+run 0 generate --model $sd $small --lora "$work/a:b.safetensors" --lora tests/cases/pipeline_sd15_lora/lora.safetensors:-0.5 -o "$work/lora.png"
+run 0 generate --from "$work/lora.png" -o "$work/lora2.png"; says "bit for bit the same"
+run 0 generate --from "$work/plain.png" --lora "$work/a:b.safetensors:0" -o "$work/zero.png"; says "not bit for bit: --lora"
+run 1 generate --model $sd $small --lora tests/cases/pipeline_flux_lora/lora.safetensors -o "$work/x.png"; says "names no module"
+run 1 generate --model $sd $small --lora missing.safetensors:2 -o "$work/x.png"; says "missing.safetensors: cannot open"
+
+# convert
+tiny=tests/cases
+run 0 help convert; prints --config; prints examples
+run 0 convert $tiny/single_file/sd15.safetensors "$work/sd15" --config $tiny/pipeline_sd15/model; prints "540 tensors"
+there "$work/sd15/unet/diffusion_pytorch_model.safetensors"
+run 0 convert "$work/sd15" -o "$work/sd15.safetensors"; prints "540 tensors"
+run 0 convert --config $tiny/pipeline_flux/model $tiny/single_file/flux.safetensors "$work/flux"; says "holds no text_encoder"
+run 2 convert $tiny/single_file/sd15.safetensors "$work/sd15" --config $tiny/pipeline_sd15/model; says "exists"
+run 2 convert $tiny/single_file/sd15.safetensors; says "an input and an output"
+run 2 convert "$work/sd15" "$work/file"; says ".safetensors"
+run 1 convert $tiny/single_file/flux_ae.safetensors "$work/ae"; says "autoencoder alone"
+
+# make-model
+run 0 help make-model; prints --scale; prints hunyuandit-v1.1
+run 0 make-model --class sd15 --scale tiny --seed 1 "$work/tiny"; prints "$work/tiny"; says "GB in"
+there "$work/tiny/model_index.json"; there "$work/tiny/unet/diffusion_pytorch_model.safetensors"
+run 0 generate --model "$work/tiny" --prompt a --width 64 --height 64 --steps 1 --threads 1 -o "$work/noise.png"; there "$work/noise.png"
+run 0 inspect "$work/tiny"; prints UNet2DConditionModel
+run 1 make-model --class sd15 --scale tiny "$work/tiny"; says "exists and is not an empty folder"
+run 2 make-model --class sd16 "$work/no"; says "flux-schnell"
+run 2 make-model "$work/no"; says "needs --class"
+run 2 make-model --class sd15; says "needs the folder"
+mkdir "$work/big"
+(trap '' XFSZ; ulimit -f 4000; "$program" make-model --class sd15 "$work/big/sd15" >/dev/null 2>"$work/limit")
+check "make-model on a full disk fails" test "$?" -eq 1
+nothing_in "$work/big"
+"$program" make-model --class sd15 "$work/big/sd15" >"$work/out" 2>"$work/err" &
+pid=$!
+sleep 0.5
+kill -INT "$pid"
+wait "$pid"
+check "SIGINT stops make-model" test "$?" -eq 130
+nothing_in "$work/big"
+
 # cut-off weights
 cp -r models/emoji "$work/broken"
 head -c 100000 models/emoji/vae/diffusion_pytorch_model.safetensors >"$work/broken/vae/diffusion_pytorch_model.safetensors"

@@ -61,6 +61,35 @@ static void test_wrong(struct loader *loader) {
     check_error(loader, TESSERA_ERROR_UNSUPPORTED, "I32");
 }
 
+struct heard {
+    int count;
+    char text[256]; /* "name [shape]; ..." */
+};
+
+static void hear(void *user, const char *name, int ndim, const int64_t *shape) {
+    struct heard *heard = user;
+    char shape_text[64];
+    size_t used = strlen(heard->text);
+    heard->count++;
+    snprintf(heard->text + used, sizeof heard->text - used, "%s %s; ", name, tensor_shape_text(ndim, shape, shape_text, sizeof shape_text));
+}
+
+/* A recording hook hears of every tensor once, without any file; nothing is loaded. */
+static void test_record(struct arena *arena) {
+    struct heard heard = {0};
+    struct load_hooks hooks = {.user = &heard, .record = hear};
+    struct loader loader = {.hooks = &hooks, .arena = arena, .dtype = DTYPE_F32};
+    load_set_prefix(&loader, "a.");
+    struct linear linear = load_linear(&loader, 6, 4, true, "l%d", 1);
+    struct conv conv = load_conv(&loader, 3, 2, 5, "c");
+    load_unused(&loader, SHAPE(7), "rest");
+    CHECK(linear.weight.data == NULL && conv.weight.data == NULL && !load_failed(&loader), "%s", loader.error.message);
+    CHECK(heard.count == 5 &&
+              strcmp(heard.text, "a.l1.weight [4, 6]; a.l1.bias [4]; a.c.weight [2, 3, 5, 5]; a.c.bias [2]; a.rest [7]; ") == 0,
+          "%s", heard.text);
+    CHECK(load_has(&loader, "anything"), "every name is there to be recorded");
+}
+
 int main(void) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     CHECK(mkdtemp(folder) != NULL, "no temporary folder");
@@ -74,6 +103,7 @@ int main(void) {
     if (weights != NULL && loader.arena != NULL) {
         test_good(&loader);
         test_wrong(&loader);
+        test_record(loader.arena);
     }
     arena_free(loader.arena);
     weights_close(weights);

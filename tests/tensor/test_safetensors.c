@@ -1,5 +1,6 @@
 /* The safetensors reader on whole and broken files (each made in memory; its message must name file and field), and the writer.
  * Given a folder, it writes the same files there: the fuzz target's corpus. */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -131,6 +132,43 @@ static void test_write(void) {
     rmdir(folder);
 }
 
+static int files_in(const char *folder) {
+    int count = 0;
+    DIR *listing = opendir(folder);
+    for (struct dirent *entry; listing != NULL && (entry = readdir(listing)) != NULL;) count += entry->d_name[0] != '.';
+    if (listing != NULL) closedir(listing);
+    return count;
+}
+
+/* Piece by piece, with pieces that end anywhere; a discarded file leaves nothing. */
+static void test_writer(void) {
+    char folder[] = "/tmp/tessera-test-XXXXXX";
+    if (mkdtemp(folder) == NULL) return;
+    char *path = file_join(folder, "w.safetensors");
+    tessera_error error = {0};
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    struct safetensors_entry entries[] = {{"x", tensor_of(NULL, DTYPE_F32, SHAPE(2, 2))}, {"y", tensor_of(NULL, DTYPE_F32, SHAPE(2))}};
+    struct safetensors_writer *writer;
+    CHECK(safetensors_writer_open(path, entries, 2, "pt", &writer, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_writer_add(writer, values, 5, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(!file_exists(path), "before the commit");
+    CHECK(safetensors_writer_add(writer, (char *)values + 5, sizeof values - 5, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_writer_commit(writer, &error) == TESSERA_OK, "%s", error.message);
+    struct safetensors *file;
+    CHECK(safetensors_open(path, &file, &error) == TESSERA_OK, "%s", error.message);
+    const struct safetensors_entry *y = file == NULL ? NULL : safetensors_find(file, "y");
+    CHECK(y != NULL && memcmp(y->tensor.data, values + 4, 8) == 0, "comes back");
+    CHECK(file != NULL && strcmp(safetensors_metadata(file, "format"), "pt") == 0, "format");
+    safetensors_close(file);
+    unlink(path);
+    CHECK(safetensors_writer_open(path, entries, 2, NULL, &writer, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_writer_add(writer, values, 7, &error) == TESSERA_OK, "%s", error.message);
+    safetensors_writer_discard(writer);
+    CHECK(files_in(folder) == 0, "nothing is left of a discarded file");
+    free(path);
+    rmdir(folder);
+}
+
 static int write_corpus(const char *folder) {
     for (size_t i = 0; i < FILES; i++) {
         size_t length;
@@ -152,5 +190,6 @@ int main(int count, char **arguments) {
     test_short();
     test_values();
     test_write();
+    test_writer();
     return CHECK_REPORT();
 }

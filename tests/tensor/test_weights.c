@@ -56,6 +56,29 @@ static void expect_tensors(int count) {
     weights_close(weights);
 }
 
+/* A view: other names, lent and owned data, sorted; a name that occurs twice is refused. */
+static void check_view(void) {
+    float lent[] = {1, 2, 3, 4}, *owned = malloc(sizeof *owned);
+    struct weights *view = NULL;
+    struct tensor tensor = tensor_of(lent + 2, DTYPE_F32, 1, (int64_t[]){2}), single = tensor_of(owned, DTYPE_F32, 1, (int64_t[]){1});
+    tessera_error error = {0};
+    *owned = 9;
+    CHECK(weights_view_new("file.safetensors", &view, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_add(view, "z", &tensor, NULL, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_add(view, "a", &single, owned, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_finish(view, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_count(view) == 2 && strcmp(weights_at(view, 0)->name, "a") == 0, "order");
+    CHECK(weights_get(view, "z", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[1] == 4, "z");
+    CHECK(weights_get(view, "a", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[0] == 9, "a");
+    CHECK(weights_get(view, "none", &tensor, &error) != TESSERA_OK && strstr(error.message, "file.safetensors") != NULL, "%s",
+          error.message);
+    weights_close(view);
+    CHECK(weights_view_new("file.safetensors", &view, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; i < 2; i++) weights_view_add(view, "twice", &tensor, NULL, &error);
+    CHECK(weights_view_finish(view, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "twice") != NULL, "%s", error.message);
+    weights_close(view);
+}
+
 int main(void) {
     float values[] = {1, 2};
     if (mkdtemp(folder) == NULL) return 1;
@@ -83,5 +106,6 @@ int main(void) {
     remove_file("one.safetensors");
     remove_file("model.safetensors.index.json");
     rmdir(folder);
+    check_view();
     return CHECK_REPORT();
 }

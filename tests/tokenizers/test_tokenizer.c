@@ -10,11 +10,12 @@
 #include "tokenizers/clip_bpe.h"
 #include "tokenizers/t5_sentencepiece.h"
 #include "tokenizers/tokenizer.h"
+#include "tokenizers/wordpiece.h"
 
 enum { LONGEST = 512 };
 
 static void check_prompt(const struct tokenizer *tokenizer, const char *folder, const char *prompt, int max_length,
-                         const struct cJSON *expected) {
+                         const struct cJSON *expected, const struct cJSON *expected_ones) {
     int32_t ids[LONGEST];
     float mask[LONGEST];
     int count = 0, differing = 0, place = 0;
@@ -25,6 +26,7 @@ static void check_prompt(const struct tokenizer *tokenizer, const char *folder, 
     CHECK(place == max_length && differing == 0, "%s: %d ids of \"%s\" differ", folder, differing, prompt);
     int ones = 0;
     for (int i = 0; i < max_length; i++) ones += mask[i] == 1.0f;
+    CHECK(expected_ones == NULL || expected_ones->valueint == ones, "%s: mask of \"%s\": %d ones", folder, prompt, ones);
     CHECK(ones == (count < max_length ? count : max_length), "%s: mask of \"%s\": %d ones, %d tokens", folder, prompt, ones, count);
 }
 
@@ -37,9 +39,14 @@ static void check_case(const char *case_path, const char *folder) {
     CHECK(tokenizer_open(folder, &tokenizer, &error) == TESSERA_OK, "%s", error.message);
     if (json != NULL && tokenizer != NULL) {
         const struct cJSON *prompt = json_find(json, "prompts")->child, *ids = json_find(json, "input_ids")->child;
+        const struct cJSON *ones = json_find(json, "attention_mask_ones");
         int max_length = json_find(json, "max_length")->valueint;
-        for (; prompt != NULL && ids != NULL; prompt = prompt->next, ids = ids->next)
-            check_prompt(tokenizer, folder, prompt->valuestring, max_length, ids);
+        CHECK(prompt != NULL, "%s: no prompts", case_path);
+        ones = ones != NULL ? ones->child : NULL;
+        for (; prompt != NULL && ids != NULL; prompt = prompt->next, ids = ids->next) {
+            check_prompt(tokenizer, folder, prompt->valuestring, max_length, ids, ones);
+            if (ones != NULL) ones = ones->next;
+        }
     }
     tokenizer_free(tokenizer);
     if (json != NULL) json_free(json);
@@ -103,6 +110,65 @@ static void test_refused(void) {
     t5_sentencepiece_clear(&t5);
 }
 
+/* The cases of make_tokenizer_cases.py: both layouts, padding tokens, BERT's and Metaspace's options. */
+static void test_variants(void) {
+    static const char *const names[] = {"clip_json",         "clip_pad_config",
+                                        "clip_pad_map",      "clip_pad_map_wins",
+                                        "clip_pad_decoder",  "clip_json_pad",
+                                        "clip_json_pad_map", "bert_json",
+                                        "bert_cased",        "bert_cased_plain",
+                                        "bert_accents",      "bert_json_no_chinese",
+                                        "bert_json_pad",     "bert_json_unnamed",
+                                        "t5_json",           "t5_extra_ids",
+                                        "t5_json_extra_ids", "t5_json_always",
+                                        "t5_json_first",     "t5_json_never",
+                                        "t5_json_named",     "mt5"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char folder[128], path[160], tokenizer[160];
+        snprintf(folder, sizeof folder, "tests/cases/tokenizer_%s", names[i]);
+        snprintf(path, sizeof path, "%s/case.json", folder);
+        snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer", folder);
+        check_case(path, tokenizer);
+    }
+}
+
+/* A WordPiece model from tokenizer.json's text; the status of the first step that fails. */
+static tessera_status read_wordpiece(const char *text, tessera_error *error) {
+    struct json *json = NULL;
+    struct wordpiece bert = {0};
+    struct special_token u = {"u", false};
+    struct special_tokens specials = {u, u, u, u};
+    struct text_ids ids = {0};
+    tessera_status status = json_parse("tokenizer.json", text, strlen(text), &json, error);
+    if (status == TESSERA_OK) status = wordpiece_read_json(&bert, json, error);
+    if (status == TESSERA_OK) status = wordpiece_finish(&bert, "tokenizer.json", &specials, error);
+    if (status == TESSERA_OK) status = wordpiece_encode(&bert, "ab abc", 6, &ids, error);
+    if (status == TESSERA_OK) CHECK(ids.count == 3 && ids.data[0] == 1 && ids.data[1] == 2 && ids.data[2] == 0, "%zu pieces", ids.count);
+    free(ids.data);
+    wordpiece_clear(&bert);
+    json_free(json);
+    return status;
+}
+
+static void test_wordpiece_json(void) {
+    static const char good[] =
+        "{\"model\":{\"type\":\"WordPiece\",\"continuing_subword_prefix\":\"@\",\"vocab\":{\"u\":0,\"a\":1,\"@b\":2}}}";
+    struct {
+        const char *text, *says;
+    } cases[] = {{"{\"model\":{\"type\":\"BPE\"}}", "WordPiece"},
+                 {"{\"model\":{\"vocab\":[]}}", "model.vocab"},
+                 {"{\"model\":{\"vocab\":{\"u\":-1}}}", "whole number"},
+                 {"{\"model\":{\"vocab\":{\"a\":1}}}", "special token"},
+                 {"{\"model\":{\"continuing_subword_prefix\":\"12345678901234567\"}}", "prefix"},
+                 {"{\"model\":{\"vocab\":{\"u\":0}},\"normalizer\":{\"type\":\"NFC\"}}", "BertNormalizer"}};
+    tessera_error error = {0};
+    CHECK(read_wordpiece(good, &error) == TESSERA_OK, "%s", error.message);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(read_wordpiece(cases[i].text, &error) != TESSERA_OK && strstr(error.message, cases[i].says) != NULL, "%s: \"%s\"",
+              cases[i].text, error.message);
+    }
+}
+
 int main(void) {
     const char *clip = "tests/cases/tokenizer_clip/case.json", *t5 = "tests/cases/tokenizer_t5/case.json";
     check_case(clip, "tests/cases/tokenizer_clip/tokenizer");
@@ -110,6 +176,8 @@ int main(void) {
     check_case(t5, "tests/cases/tokenizer_t5/tokenizer");
     check_case("tests/cases/tokenizer_bert/case.json", "tests/cases/tokenizer_bert/tokenizer");
     check_case(t5, "tests/cases/pipeline_sd3/model/tokenizer_3");
+    test_variants();
+    test_wordpiece_json();
     test_frame();
     test_refused();
     return CHECK_REPORT();

@@ -1,0 +1,34 @@
+/* libFuzzer target for LoRA files: any bytes either give an error or changes that can be merged into weights of a fixed shape. */
+#include <stdlib.h>
+
+#include "checkpoint/lora.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { ROWS = 4, INPUTS = 6, TAPS = 9 };
+
+/* Merges into a weight of the component, if the file has a change for it. */
+static void merge(struct lora_set *set, const char *component, const char *name, int ndim, const int64_t *shape) {
+    float values[ROWS * INPUTS * TAPS] = {0};
+    tessera_error error = {0};
+    struct load_hooks hooks;
+    struct tensor weight = tensor_of(values, DTYPE_F32, ndim, shape);
+    if (lora_hooks_for(set, component, NULL, &hooks, &error) != TESSERA_OK) abort();
+    if (hooks.changes(hooks.user, name) && hooks.change(hooks.user, name, &weight, &error) != TESSERA_OK && error.message[0] == 0) abort();
+    if (lora_hooks_done(set, component, NULL, &error) != TESSERA_OK && error.message[0] == 0) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    tessera_error error = {0};
+    struct lora_set *set;
+    if (lora_set_parse("fuzz", data, size, 0.5f, &set, &error) != TESSERA_OK) {
+        if (set != NULL || error.message[0] == 0) abort();
+        return 0;
+    }
+    merge(set, "unet", "a.to_q.weight", SHAPE(ROWS, INPUTS));
+    merge(set, "transformer", "conv.weight", SHAPE(ROWS, INPUTS, 3, 3));
+    merge(set, "text_encoder", "text_model.q_proj.weight", SHAPE(ROWS, INPUTS));
+    merge(set, "text_encoder_2", "q.weight", SHAPE(ROWS, INPUTS, 1, 1));
+    lora_set_close(set);
+    return 0;
+}

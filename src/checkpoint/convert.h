@@ -1,0 +1,28 @@
+/* Rewriting a model in the other layout: a single file as a model folder of diffusers, and the other way round.
+ *
+ * Values and element types stay as they are. Tensors are written one after another from the mapped input, so that memory holds about one of
+ * them; the output appears under its name only when it is complete. */
+#ifndef TESSERA_CHECKPOINT_CONVERT_H
+#define TESSERA_CHECKPOINT_CONVERT_H
+
+#include "base/error.h"
+
+struct convert_report {
+    int tensors;       /* written */
+    char missing[256]; /* components that the model has but the input does not, "text_encoder, vae"; "" if none */
+};
+
+/* Single file `input` to the new folder `output`. `config` as in single_file_open. ARGUMENT if the output exists; errors of
+ * single_file.h. */
+tessera_status convert_to_folder(const char *input, const char *config, const char *output, struct convert_report *report,
+                                 tessera_error *error);
+/* Model folder `input` to the file `output`, which is replaced if it exists. UNSUPPORTED if its pipeline class has no original layout. */
+tessera_status convert_to_file(const char *input, const char *output, struct convert_report *report, tessera_error *error);
+
+/* Notes in the report that the input lacks `component`. */
+void convert_report_missing(struct convert_report *report, const char *component);
+/* Tells the operating system that a written tensor's pages are not needed any more; they may be read again. */
+struct tensor;
+void convert_forget(const struct tensor *tensor);
+
+#endif

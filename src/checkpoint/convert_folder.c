@@ -1,0 +1,217 @@
+/* A single file as a model folder: configs, tokenizers and scheduler from the folder that serves the file (single_file.h), each component's
+ * weights from its view. All of it is written to OUTPUT.PID.tmp, which then gets its name. */
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/convert.h"
+#include "checkpoint/single_file.h"
+
+#define MAX_COPIED_FILE (64u << 20) /* the largest tokenizer.json are half of that */
+
+static tessera_status no_memory(const char *path, tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to write it", path);
+}
+
+static tessera_status make_folder(const char *path, tessera_error *error) {
+    return mkdir(path, 0777) == 0 || errno == EEXIST ? TESSERA_OK : error_set_errno(error, "%s: cannot create", path);
+}
+
+static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *place) {
+    return remove(path);
+}
+
+static void remove_folder(const char *path) {
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static tessera_status copy_file(const char *from, const char *to, tessera_error *error) {
+    char *data;
+    size_t length;
+    struct file_output output;
+    TRY(file_read(from, MAX_COPIED_FILE, &data, &length, error));
+    tessera_status status = file_output_open(to, &output, error);
+    if (status == TESSERA_OK) {
+        fwrite(data, 1, length, output.stream); /* an error is found by commit */
+        status = file_output_commit(&output, error);
+    }
+    free(data);
+    return status;
+}
+
+/* Is it one of the small files that a part consists of beside its weights? */
+static bool is_copied(const char *name) {
+    static const char *const endings[] = {".json", ".txt", ".model"};
+    size_t length = strlen(name);
+    if (length > 11 && strcmp(name + length - 11, ".index.json") == 0) return false;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t ending = strlen(endings[i]);
+        if (length > ending && strcmp(name + length - ending, endings[i]) == 0) return true;
+    }
+    return false;
+}
+
+static tessera_status copy_small_files(const char *from, const char *to, tessera_error *error) {
+    DIR *folder = opendir(from);
+    if (folder == NULL) return error_set_errno(error, "%s: cannot list", from);
+    tessera_status status = TESSERA_OK;
+    for (struct dirent *item; status == TESSERA_OK && (item = readdir(folder)) != NULL;) {
+        if (!is_copied(item->d_name)) continue;
+        char *source = file_join(from, item->d_name), *target = file_join(to, item->d_name);
+        status = source == NULL || target == NULL ? no_memory(to, error) : copy_file(source, target, error);
+        free(source);
+        free(target);
+    }
+    closedir(folder);
+    return status;
+}
+
+/* Wide elements first: then every tensor lies aligned in the file. */
+static int compare_width(const void *a, const void *b) {
+    const struct safetensors_entry *x = a, *y = b;
+    size_t wide = dtype_size(x->tensor.dtype), other = dtype_size(y->tensor.dtype);
+    return wide != other ? (wide > other ? -1 : 1) : strcmp(x->name, y->name);
+}
+
+static tessera_status write_entries(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
+    struct safetensors_writer *writer;
+    TRY(safetensors_writer_open(path, entries, count, "pt", &writer, error));
+    for (int i = 0; i < count; i++) {
+        const struct tensor *tensor = &entries[i].tensor;
+        tessera_status status = safetensors_writer_add(writer, tensor->data, tensor_bytes(tensor), error);
+        if (status != TESSERA_OK) {
+            safetensors_writer_discard(writer);
+            return status;
+        }
+        convert_forget(tensor);
+    }
+    return safetensors_writer_commit(writer, error);
+}
+
+static tessera_status write_weights(const struct weights *weights, const char *path, tessera_error *error) {
+    int count = weights_count(weights);
+    struct safetensors_entry *entries = calloc((size_t)count + 1, sizeof *entries);
+    if (entries == NULL) return no_memory(path, error);
+    for (int i = 0; i < count; i++) entries[i] = *weights_at(weights, i);
+    qsort(entries, (size_t)count, sizeof *entries, compare_width);
+    tessera_status status = write_entries(path, entries, count, error);
+    free(entries);
+    return status;
+}
+
+/* Replaces the copied config.json where the file shows other counts. */
+static tessera_status write_config(const struct single_file *file, const char *name, const char *folder, tessera_error *error) {
+    struct json *config;
+    struct file_output output;
+    TRY(single_file_config(file, name, &config, error));
+    if (config == NULL) return TESSERA_OK;
+    char *path = file_join(folder, "config.json"), *text = cJSON_Print(json_root(config));
+    tessera_status status = path == NULL || text == NULL ? no_memory(folder, error) : file_output_open(path, &output, error);
+    if (status == TESSERA_OK) {
+        fprintf(output.stream, "%s\n", text);
+        status = file_output_commit(&output, error);
+    }
+    cJSON_free(text);
+    free(path);
+    json_free(config);
+    return status;
+}
+
+/* The weights of one component into its new folder. */
+static tessera_status convert_component(const struct single_file *file, const char *name, bool transformers, const char *folder,
+                                        struct convert_report *report, tessera_error *error) {
+    struct weights *weights;
+    TRY(write_config(file, name, folder, error));
+    TRY(single_file_weights(file, name, &weights, error));
+    char *path = file_join(folder, transformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors");
+    tessera_status status = path == NULL ? no_memory(folder, error) : write_weights(weights, path, error);
+    report->tensors += weights_count(weights);
+    free(path);
+    weights_close(weights);
+    return status;
+}
+
+static bool has_weights(const char *name) {
+    return strstr(name, "tokenizer") == NULL && strcmp(name, "scheduler") != 0 && strcmp(name, "feature_extractor") != 0 &&
+           strcmp(name, "safety_checker") != 0 && strcmp(name, "image_encoder") != 0;
+}
+
+/* One entry of model_index.json: "vae": ["diffusers", "AutoencoderKL"]. */
+static tessera_status convert_part(const struct single_file *file, const cJSON *item, const char *output, struct convert_report *report,
+                                   tessera_error *error) {
+    const cJSON *library = cJSON_GetArrayItem(item, 0);
+    const char *name = item->string;
+    if (!cJSON_IsString(library)) return TESSERA_OK; /* a setting, or a part that the model does without */
+    if (strchr(name, '/') != NULL || strstr(name, "..") != NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s/model_index.json: \"%s\" is not the name of a folder", single_file_folder(file),
+                         name);
+    bool held = single_file_has(file, name);
+    if (!held && has_weights(name)) convert_report_missing(report, name);
+    char *source = NULL, *target = file_join(output, name);
+    tessera_status status = target == NULL ? no_memory(output, error) : single_file_part_folder(file, name, &source, error);
+    if (status == TESSERA_ERROR_IO && !held) { /* the configs do without it as well (safety_checker) */
+        free(target);
+        return TESSERA_OK;
+    }
+    if (status == TESSERA_OK) status = make_folder(target, error);
+    if (status == TESSERA_OK) status = copy_small_files(source, target, error);
+    if (status == TESSERA_OK && held)
+        status = convert_component(file, name, strcmp(library->valuestring, "transformers") == 0, target, report, error);
+    free(source);
+    free(target);
+    return status;
+}
+
+static tessera_status fill_folder(const struct single_file *file, const char *output, struct convert_report *report, tessera_error *error) {
+    struct json *index = NULL;
+    char *from = file_join(single_file_folder(file), "model_index.json"), *to = file_join(output, "model_index.json");
+    tessera_status status = from == NULL || to == NULL ? no_memory(output, error) : json_open(from, 0, &index, error);
+    if (status == TESSERA_OK) status = copy_file(from, to, error);
+    const cJSON *item = index != NULL ? json_root(index)->child : NULL;
+    for (; item != NULL && status == TESSERA_OK; item = item->next)
+        if (cJSON_IsArray(item)) status = convert_part(file, item, output, report, error);
+    json_free(index);
+    free(from);
+    free(to);
+    return status;
+}
+
+/* Fills in a new folder beside `output` and gives it that name. */
+static tessera_status write_folder(const struct single_file *file, const char *output, struct convert_report *report,
+                                   tessera_error *error) {
+    char *temporary;
+    if (asprintf(&temporary, "%s.%ld.tmp", output, (long)getpid()) < 0) return no_memory(output, error);
+    tessera_status status = make_folder(temporary, error);
+    if (status == TESSERA_OK) {
+        status = fill_folder(file, temporary, report, error);
+        if (status == TESSERA_OK && rename(temporary, output) != 0) status = error_set_errno(error, "%s: cannot name it so", output);
+        if (status != TESSERA_OK) remove_folder(temporary);
+    }
+    free(temporary);
+    return status;
+}
+
+tessera_status convert_to_folder(const char *input, const char *config, const char *output, struct convert_report *report,
+                                 tessera_error *error) {
+    *report = (struct convert_report){0};
+    struct single_file *file;
+    char *target = strdup(output); /* without a '/' at the end: the temporary folder lies beside it */
+    if (target == NULL) return no_memory(output, error);
+    for (size_t n = strlen(target); n > 1 && target[n - 1] == '/'; n--) target[n - 1] = 0;
+    tessera_status status = TESSERA_OK;
+    if (file_exists(target)) status = error_set(error, TESSERA_ERROR_ARGUMENT, "%s: exists; name a new folder", target);
+    if (status == TESSERA_OK && (status = single_file_open(input, config, &file, error)) == TESSERA_OK) {
+        status = write_folder(file, target, report, error);
+        single_file_close(file);
+    }
+    free(target);
+    return status;
+}

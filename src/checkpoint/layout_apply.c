@@ -1,0 +1,109 @@
+/* Bands are views, swapped halves and transposed matrices are copies. All of it works on elements of any type.
+ *
+ * Swapping halves and transposing undo themselves, so one function serves both directions. */
+#include "checkpoint/layout_apply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static tessera_status cannot(const char *name, const struct tensor *tensor, const char *what, tessera_error *error) {
+    char shape[TENSOR_MAX_DIMS * 24];
+    return error_set(error, TESSERA_ERROR_FORMAT, "tensor \"%s\": shape %s cannot be %s", name,
+                     tensor_shape_text(tensor->ndim, tensor->shape, shape, sizeof shape), what);
+}
+
+static void copy_swapped(const struct tensor *from, uint8_t *to) {
+    size_t half = tensor_bytes(from) / 2;
+    memcpy(to, (const uint8_t *)from->data + half, half);
+    memcpy(to + half, from->data, half);
+}
+
+static void copy_transposed(const struct tensor *from, uint8_t *to) {
+    size_t size = dtype_size(from->dtype);
+    int64_t rows = from->shape[0], columns = from->shape[1];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            memcpy(to + (size_t)(c * rows + r) * size, (const uint8_t *)from->data + (size_t)(r * columns + c) * size, size);
+}
+
+/* A rearranged copy; the shape is checked. */
+static void *copy_changed(enum layout_how how, const struct tensor *from) {
+    size_t bytes = tensor_bytes(from);
+    uint8_t *copy = malloc(bytes > 0 ? bytes : 1);
+    if (copy == NULL) return NULL;
+    if (how == LAYOUT_TRANSPOSE)
+        copy_transposed(from, copy);
+    else
+        copy_swapped(from, copy);
+    return copy;
+}
+
+static tessera_status take_band(const struct layout_change *change, const char *name, struct tensor *tensor, tessera_error *error) {
+    if (tensor->ndim < 1 || tensor->shape[0] % change->parts != 0) return cannot(name, tensor, "cut into its parts", error);
+    int64_t rows = tensor->shape[0] / change->parts;
+    size_t bytes = tensor_bytes(tensor) / (size_t)change->parts;
+    tensor->data = (uint8_t *)tensor->data + bytes * (size_t)change->first;
+    tensor->shape[0] = rows * change->span;
+    return TESSERA_OK;
+}
+
+tessera_status layout_apply(const struct layout_change *change, const char *name, const struct tensor *from, struct tensor *to,
+                            void **owned, tessera_error *error) {
+    *to = *from;
+    *owned = NULL;
+    if (change->how == LAYOUT_BAND) return take_band(change, name, to, error);
+    if (change->how == LAYOUT_LINEAR && from->ndim == 4 && from->shape[2] == 1 && from->shape[3] == 1) to->ndim = 2;
+    if (change->how != LAYOUT_SWAP_HALVES && change->how != LAYOUT_TRANSPOSE) return TESSERA_OK;
+
+    if (change->how == LAYOUT_SWAP_HALVES && (from->ndim < 1 || from->shape[0] % 2 != 0)) return cannot(name, from, "halved", error);
+    if (change->how == LAYOUT_TRANSPOSE && from->ndim != 2) return cannot(name, from, "transposed", error);
+    *owned = to->data = copy_changed(change->how, from);
+    if (*owned == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+    if (change->how == LAYOUT_TRANSPOSE) {
+        to->shape[0] = from->shape[1];
+        to->shape[1] = from->shape[0];
+    }
+    return TESSERA_OK;
+}
+
+tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *whole,
+                                     tessera_error *error) {
+    *whole = *part;
+    whole->data = NULL;
+    switch (change->how) {
+    case LAYOUT_BAND:
+        if (part->ndim < 1 || part->shape[0] % change->span != 0) return cannot(name, part, "a part of a fused tensor", error);
+        whole->shape[0] = part->shape[0] / change->span * change->parts;
+        break;
+    case LAYOUT_SWAP_HALVES:
+        if (part->ndim < 1 || part->shape[0] % 2 != 0) return cannot(name, part, "halved", error);
+        break;
+    case LAYOUT_TRANSPOSE:
+        if (part->ndim != 2) return cannot(name, part, "transposed", error);
+        whole->shape[0] = part->shape[1];
+        whole->shape[1] = part->shape[0];
+        break;
+    case LAYOUT_LINEAR:
+        if (part->ndim == 2) {
+            whole->ndim = 4;
+            whole->shape[2] = whole->shape[3] = 1;
+        }
+        break;
+    case LAYOUT_AS_IS:
+        break;
+    }
+    return TESSERA_OK;
+}
+
+tessera_status layout_write_original(const struct layout_change *change, const char *name, const struct tensor *part,
+                                     struct safetensors_writer *writer, tessera_error *error) {
+    size_t bytes = tensor_bytes(part);
+    bool rearranged = change->how == LAYOUT_SWAP_HALVES || change->how == LAYOUT_TRANSPOSE;
+    void *copy = rearranged ? copy_changed(change->how, part) : NULL;
+    if (rearranged && copy == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+    tessera_status status = safetensors_writer_add(writer, rearranged ? copy : part->data, bytes, error);
+    free(copy);
+    return status;
+}

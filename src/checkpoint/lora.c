@@ -1,0 +1,409 @@
+/* LoRA files: grouping their keys by module, finding a weight's module, and merging.
+ *
+ * A file's keys are parsed and sorted by module, so that the parts of one module (A, B, M, alpha) lie side by side; a weight finds its
+ * module by its name with underscores for dots, or by the name it has in the original checkpoint. There one module may be several of
+ * diffusers' (fused query, key and value): each takes its band of B's rows. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "base/file.h"
+#include "checkpoint/layout.h"
+#include "checkpoint/lora.h"
+#include "checkpoint/lora_key.h"
+#include "checkpoint/lora_merge.h"
+
+enum { COMPONENTS = 4, ALIASES = 2 };
+
+/* A tensor of the file and what its key says. */
+struct part {
+    struct lora_key key;
+    const struct safetensors_entry *entry;
+};
+
+struct module {
+    const char *name;                                       /* as struct lora_key has it */
+    unsigned components;                                    /* that it may belong to */
+    unsigned found;                                         /* those that have its weight */
+    const struct safetensors_entry *parts[LORA_PART_COUNT]; /* NULL where absent */
+    float factor;                                           /* scale * alpha / rank */
+};
+
+struct lora_file {
+    struct safetensors *tensors;
+    struct json *adapter; /* peft's configuration, or NULL */
+    float scale;
+    struct part *keys; /* sorted by module and components */
+    struct module *modules;
+    int num_modules;
+};
+
+/* What the hooks of one component know. */
+struct use {
+    struct lora_set *set;
+    unsigned component;
+    struct layout *layout; /* or NULL */
+};
+
+struct lora_set {
+    struct lora_file *files;
+    int count;
+    struct use uses[COMPONENTS]; /* by the number of the component's bit */
+};
+
+/* ---- opening ---- */
+
+static int compare_modules(const char *a, unsigned a_components, const char *b, unsigned b_components) {
+    int order = strcmp(a, b);
+    return order != 0 ? order : (int)a_components - (int)b_components;
+}
+
+static int compare_parts(const void *a, const void *b) {
+    const struct part *x = a, *y = b;
+    int order = compare_modules(x->key.module, x->key.components, y->key.module, y->key.components);
+    return order != 0 ? order : (int)x->key.part - (int)y->key.part;
+}
+
+static const char *file_name(const struct lora_file *file) {
+    return safetensors_path(file->tensors);
+}
+
+static tessera_status check_part(const struct lora_file *file, const struct part *part, tessera_error *error) {
+    const struct tensor *t = &part->entry->tensor;
+    if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_BF16) {
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%.300s\" is stored as %s; a LoRA can be F32, F16 or BF16",
+                         file_name(file), part->entry->name, dtype_name(t->dtype));
+    }
+    bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= 2 && t->shape[0] > 0;
+    if (right) return TESSERA_OK;
+    char shape[128];
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.300s\" has shape %s, which no part of a LoRA has", file_name(file),
+                     part->entry->name, tensor_shape_text(t->ndim, t->shape, shape, sizeof shape));
+}
+
+/* Fills in the modules from the sorted keys. */
+static tessera_status group_parts(struct lora_file *file, tessera_error *error) {
+    struct module *module = NULL;
+    for (int i = 0; i < safetensors_count(file->tensors); i++) {
+        struct part *part = &file->keys[i];
+        TRY(check_part(file, part, error));
+        if (module == NULL || compare_modules(module->name, module->components, part->key.module, part->key.components) != 0) {
+            module = &file->modules[file->num_modules++];
+            *module = (struct module){.name = part->key.module, .components = part->key.components};
+        }
+        if (module->parts[part->key.part] != NULL) {
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: keys \"%.300s\" and \"%.300s\" are the same part of one module",
+                             file_name(file), module->parts[part->key.part]->name, part->entry->name);
+        }
+        module->parts[part->key.part] = part->entry;
+    }
+    return TESSERA_OK;
+}
+
+/* ---- the factor ---- */
+
+/* A field of peft's configuration, which a pipeline's file keeps as "<component>.<field>", a model's as "<field>". */
+static const cJSON *adapter_field(const struct lora_file *file, const char *key, const char *field) {
+    char name[64];
+    const cJSON *root = json_root(file->adapter);
+    snprintf(name, sizeof name, "%.*s.%s", (int)strcspn(key, "."), key, field);
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(root, name);
+    return value != NULL ? value : cJSON_GetObjectItemCaseSensitive(root, field);
+}
+
+/* Does a pattern of peft's (the end of a module's name) mean this module? */
+static bool pattern_matches(const char *pattern, const char *key) {
+    static const char part[] = ".lora_";
+    const char *end = strstr(key, part);
+    size_t length = strlen(pattern), module = end == NULL ? 0 : (size_t)(end - key);
+    return module > length && key[module - length - 1] == '.' && memcmp(key + module - length, pattern, length) == 0;
+}
+
+/* alpha / rank as peft's configuration gives it; 1 where there is none. */
+static double adapter_factor(const struct lora_file *file, const char *key, double rank) {
+    if (file->adapter == NULL) return 1;
+    const cJSON *alpha = adapter_field(file, key, "lora_alpha"), *pattern;
+    cJSON_ArrayForEach(pattern, adapter_field(file, key, "alpha_pattern")) {
+        if (!pattern_matches(pattern->string, key)) continue;
+        alpha = pattern;
+        break;
+    }
+    if (!cJSON_IsNumber(alpha)) return 1;
+    bool square_root = cJSON_IsTrue(adapter_field(file, key, "use_rslora")); /* Kalajdzievski 2023: alpha / sqrt(rank) */
+    return alpha->valuedouble / (square_root ? sqrt(rank) : rank);
+}
+
+/* A module must have A and B; then its factor is known. */
+static tessera_status complete_module(const struct lora_file *file, struct module *module, tessera_error *error) {
+    const struct safetensors_entry *down = module->parts[LORA_DOWN], *up = module->parts[LORA_UP], *alpha = module->parts[LORA_ALPHA];
+    if (down == NULL || up == NULL) {
+        const struct safetensors_entry *some = down != NULL ? down : up != NULL ? up : alpha != NULL ? alpha : module->parts[LORA_MID];
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has no lora_%s: is the file cut off?",
+                         file_name(file), some->name, down == NULL ? "A (lora_down)" : "B (lora_up)");
+    }
+    double rank = (double)down->tensor.shape[0], factor = adapter_factor(file, down->name, rank);
+    if (alpha != NULL) {
+        float value;
+        dtype_convert(&value, DTYPE_F32, alpha->tensor.data, alpha->tensor.dtype, 1);
+        factor = value / rank;
+    }
+    module->factor = (float)(file->scale * factor);
+    if (isfinite(module->factor)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has an alpha that is no number", file_name(file),
+                     down->name);
+}
+
+static tessera_status read_adapter(struct lora_file *file, tessera_error *error) {
+    const char *text = safetensors_metadata(file->tensors, "lora_adapter_metadata");
+    return text == NULL ? TESSERA_OK : json_parse(file_name(file), text, strlen(text), &file->adapter, error);
+}
+
+/* Reads the keys of file->tensors. */
+static tessera_status read_file(struct lora_file *file, tessera_error *error) {
+    int count = safetensors_count(file->tensors);
+    if (count == 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: the file holds no tensors", file_name(file));
+    TRY(read_adapter(file, error));
+    file->keys = calloc((size_t)count, sizeof *file->keys);
+    file->modules = calloc((size_t)count, sizeof *file->modules);
+    if (file->keys == NULL || file->modules == NULL) {
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %d keys", file_name(file), count);
+    }
+    for (int i = 0; i < count; i++) {
+        file->keys[i].entry = safetensors_at(file->tensors, i);
+        TRY(lora_key_parse(file_name(file), file->keys[i].entry->name, &file->keys[i].key, error));
+    }
+    qsort(file->keys, (size_t)count, sizeof *file->keys, compare_parts);
+    TRY(group_parts(file, error));
+    for (int i = 0; i < file->num_modules; i++) TRY(complete_module(file, &file->modules[i], error));
+    return TESSERA_OK;
+}
+
+static tessera_status set_new(int count, struct lora_set **out, tessera_error *error) {
+    struct lora_set *set = *out = calloc(1, sizeof *set);
+    if (set != NULL) set->files = calloc((size_t)count + 1, sizeof *set->files);
+    if (set == NULL || set->files == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for %d LoRA files", count);
+    set->count = count;
+    return TESSERA_OK;
+}
+
+tessera_status lora_set_open(const tessera_lora *loras, int count, struct lora_set **out, tessera_error *error) {
+    tessera_status status = set_new(count, out, error);
+    for (int i = 0; status == TESSERA_OK && i < count; i++) {
+        struct lora_file *file = &(*out)->files[i];
+        file->scale = loras[i].scale;
+        if (loras[i].path == NULL || !isfinite(loras[i].scale)) {
+            status = error_set(error, TESSERA_ERROR_ARGUMENT, "LoRA %d (%s) has the scale %g; it takes a path and a finite number", i + 1,
+                               loras[i].path == NULL ? "no path" : loras[i].path, (double)loras[i].scale);
+        }
+        if (status == TESSERA_OK) status = safetensors_open(loras[i].path, &file->tensors, error);
+        if (status == TESSERA_OK) status = read_file(file, error);
+    }
+    if (status == TESSERA_OK) return status;
+    lora_set_close(*out);
+    *out = NULL;
+    return status;
+}
+
+tessera_status lora_set_parse(const char *name, const uint8_t *data, size_t length, float scale, struct lora_set **out,
+                              tessera_error *error) {
+    tessera_status status = set_new(1, out, error);
+    if (status != TESSERA_OK) goto fail;
+    struct lora_file *file = &(*out)->files[0];
+    file->scale = scale;
+    status = safetensors_parse(name, data, length, &file->tensors, error);
+    if (status == TESSERA_OK) status = read_file(file, error);
+    if (status == TESSERA_OK) return status;
+fail:
+    lora_set_close(*out);
+    *out = NULL;
+    return status;
+}
+
+void lora_set_close(struct lora_set *set) {
+    if (set == NULL) return;
+    for (int i = 0; i < set->count && set->files != NULL; i++) {
+        free(set->files[i].keys);
+        free(set->files[i].modules);
+        json_free(set->files[i].adapter);
+        safetensors_close(set->files[i].tensors);
+    }
+    for (int i = 0; i < COMPONENTS; i++) layout_free(set->uses[i].layout);
+    free(set->files);
+    free(set);
+}
+
+/* ---- hooks ---- */
+
+/* The names under which a file may know a weight's module, and which rows of that module are the weight's. */
+struct alias {
+    char module[sizeof((struct lora_key *)0)->module];
+    struct layout_change change;
+};
+
+/* Fills in `aliases`; returns how many there are. */
+static int find_aliases(const struct use *use, const char *weight, struct alias aliases[ALIASES]) {
+    struct layout_match original;
+    int count = 0;
+    if (lora_module_name(use->component, weight, aliases[count].module, sizeof aliases[count].module)) {
+        aliases[count++].change = (struct layout_change){.how = LAYOUT_AS_IS};
+    }
+    if (use->layout == NULL || !layout_to_original(use->layout, weight, &original)) return count;
+    if (lora_module_name(use->component, original.name, aliases[count].module, sizeof aliases[count].module)) {
+        aliases[count++].change = original.change;
+    }
+    return count > 1 && strcmp(aliases[0].module, aliases[1].module) == 0 ? 1 : count; /* one name: merge once */
+}
+
+/* The file's module of that name in a component; NULL if there is none. */
+static struct module *find_module(const struct lora_file *file, const char *name, unsigned component) {
+    int low = 0, high = file->num_modules;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (strcmp(file->modules[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < file->num_modules && strcmp(file->modules[low].name, name) == 0; low++) {
+        if ((file->modules[low].components & component) != 0) return &file->modules[low];
+    }
+    return NULL;
+}
+
+/* Marks the modules of a weight as found; true if a file has one. */
+static bool find_weight(const struct use *use, const char *name) {
+    struct alias aliases[ALIASES];
+    int count = find_aliases(use, name, aliases);
+    bool any = false;
+    for (int i = 0; i < use->set->count; i++) {
+        for (int a = 0; a < count; a++) {
+            struct module *module = find_module(&use->set->files[i], aliases[a].module, use->component);
+            if (module != NULL) module->found |= use->component;
+            any = any || module != NULL;
+        }
+    }
+    return any;
+}
+
+static bool changes(void *user, const char *name) {
+    return find_weight(user, name);
+}
+
+static tessera_status misfit(const struct lora_file *file, const struct module *module, const char *name, const struct tensor *weight,
+                             tessera_error *error) {
+    const struct safetensors_entry *down = module->parts[LORA_DOWN], *up = module->parts[LORA_UP];
+    char a[128], b[128], w[128];
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "%s: \"%.250s\" %s and \"%.250s\" %s do not fit the model's \"%.150s\" %s: is the LoRA for another model?",
+                     file_name(file), down->name, tensor_shape_text(down->tensor.ndim, down->tensor.shape, a, sizeof a), up->name,
+                     tensor_shape_text(up->tensor.ndim, up->tensor.shape, b, sizeof b), name,
+                     tensor_shape_text(weight->ndim, weight->shape, w, sizeof w));
+}
+
+/* Merges a module into a weight whose rows are those that `change` tells of. */
+static tessera_status merge(const struct lora_file *file, const struct module *module, const struct layout_change *change, const char *name,
+                            struct tensor *weight, tessera_error *error) {
+    const struct safetensors_entry *mid = module->parts[LORA_MID];
+    struct lora_product product = {
+        .down = module->parts[LORA_DOWN]->tensor, .up = module->parts[LORA_UP]->tensor, .factor = module->factor};
+    if (mid != NULL) product.mid = mid->tensor;
+    int64_t rows = weight->shape[0], total = product.up.shape[0], first = 0;
+    bool fits = change->how != LAYOUT_TRANSPOSE;
+    if (change->how == LAYOUT_BAND) {
+        int64_t part = total / change->parts;
+        fits = part * change->parts == total && part * change->span == rows;
+        first = part * change->first;
+    } else {
+        fits = fits && total == rows && (change->how != LAYOUT_SWAP_HALVES || rows % 2 == 0);
+    }
+    if (!fits || !lora_product_fits(&product, total, weight->ndim, weight->shape)) return misfit(file, module, name, weight, error);
+    if (rows == 0) return TESSERA_OK;
+    int64_t columns = tensor_count(weight) / rows;
+    float *values = weight->data;
+    if (change->how != LAYOUT_SWAP_HALVES) return lora_merge_rows(&product, first, rows, columns, values, error);
+    TRY(lora_merge_rows(&product, rows / 2, rows / 2, columns, values, error));
+    return lora_merge_rows(&product, 0, rows / 2, columns, values + rows / 2 * columns, error);
+}
+
+static tessera_status change_weight(void *user, const char *name, struct tensor *weight, tessera_error *error) {
+    const struct use *use = user;
+    struct alias aliases[ALIASES];
+    int count = find_aliases(use, name, aliases);
+    for (int i = 0; i < use->set->count; i++) {
+        const struct lora_file *file = &use->set->files[i];
+        for (int a = 0; a < count; a++) {
+            struct module *module = find_module(file, aliases[a].module, use->component);
+            if (module == NULL) continue;
+            TRY(merge(file, module, &aliases[a].change, name, weight, error));
+        }
+    }
+    return TESSERA_OK;
+}
+
+/* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */
+static tessera_status open_layout(const char *folder, struct layout **out, tessera_error *error) {
+    struct json *config = NULL;
+    char *path = file_join(folder, "config.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
+    tessera_status status = json_open(path, 0, &config, error);
+    if (status == TESSERA_OK && layout_kind_of(config) != LAYOUT_SAME) status = layout_new(layout_kind_of(config), config, out, error);
+    if (status == TESSERA_ERROR_UNSUPPORTED) status = TESSERA_OK; /* only diffusers' names, then */
+    json_free(config);
+    free(path);
+    return status;
+}
+
+static struct use *find_use(struct lora_set *set, unsigned component) {
+    int index = 0;
+    while (1u << index != component) index++;
+    return &set->uses[index];
+}
+
+tessera_status lora_hooks_for(struct lora_set *set, const char *component, const char *folder, struct load_hooks *out,
+                              tessera_error *error) {
+    *out = (struct load_hooks){0};
+    unsigned bit = lora_component(component);
+    if (bit == 0) return TESSERA_OK;
+    struct use *use = find_use(set, bit);
+    layout_free(use->layout);
+    *use = (struct use){.set = set, .component = bit};
+    if (bit == LORA_DENOISER && folder != NULL) TRY(open_layout(folder, &use->layout, error));
+    *out = (struct load_hooks){.user = use, .changes = changes, .change = change_weight};
+    return TESSERA_OK;
+}
+
+/* Are the file's keys that stand for two text encoders meant for this one? They are where one of them was found. */
+static bool settles(const struct lora_file *file, unsigned components, unsigned component) {
+    for (int i = 0; i < file->num_modules; i++) {
+        if (file->modules[i].components == components && (file->modules[i].found & component) != 0) return true;
+    }
+    return false;
+}
+
+static tessera_status check_found(const struct lora_file *file, const char *component, unsigned bit, tessera_error *error) {
+    const struct module *first = NULL;
+    int count = 0;
+    for (int m = 0; m < file->num_modules; m++) {
+        const struct module *module = &file->modules[m];
+        if ((module->components & bit) == 0 || module->found != 0) continue;
+        if (module->components != bit && bit != LORA_TEXT_3 && !settles(file, module->components, bit)) continue;
+        first = first == NULL ? module : first;
+        count++;
+    }
+    if (count == 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "%s: \"%.300s\" names no module of this model's %s (%d such modules in all): is the LoRA for another model?",
+                     file_name(file), first->parts[LORA_DOWN]->name, component, count);
+}
+
+tessera_status lora_hooks_done(struct lora_set *set, const char *component, const struct weights *weights, tessera_error *error) {
+    unsigned bit = lora_component(component);
+    if (bit == 0) return TESSERA_OK;
+    /* A file may hold weights that nothing is computed with, such as the last text queries of SD3: their modules are the model's too. */
+    for (int i = 0; weights != NULL && i < weights_count(weights); i++) find_weight(find_use(set, bit), weights_at(weights, i)->name);
+    for (int i = 0; i < set->count; i++) TRY(check_found(&set->files[i], component, bit, error));
+    return TESSERA_OK;
+}

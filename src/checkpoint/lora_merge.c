@@ -1,0 +1,124 @@
+/* Merging a LoRA's product into rows of a weight.
+ *
+ * The rank r is small, so the product is a sum of r scaled rows of A for each row of W. A is made float32 once; then tiles of
+ * TILE_ROWS rows and TILE_COLUMNS columns are summed, each by one thread, RANKS rows of A at a time. A row of W is summed in the same order
+ * whatever tile it lies in: a slice of the rows gives the bits that the whole gives. */
+#include <stdlib.h>
+
+#include "checkpoint/lora_merge.h"
+
+enum { TILE_ROWS = 8, TILE_COLUMNS = 512, RANKS = 4 };
+
+/* Is what follows the first two dimensions all 1? */
+static bool single_tap(int ndim, const int64_t *shape) {
+    for (int i = 2; i < ndim; i++) {
+        if (shape[i] != 1) return false;
+    }
+    return true;
+}
+
+/* Have two weights the same kernel? */
+static bool same_taps(int ndim, const int64_t *shape, int other_ndim, const int64_t *other) {
+    if (single_tap(ndim, shape) && single_tap(other_ndim, other)) return true;
+    if (ndim != other_ndim) return false;
+    for (int i = 2; i < ndim; i++) {
+        if (shape[i] != other[i]) return false;
+    }
+    return true;
+}
+
+bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndim, const int64_t *shape) {
+    const struct tensor *down = &product->down, *up = &product->up, *mid = &product->mid;
+    if (ndim < 2 || down->ndim < 2 || up->ndim < 2) return false;
+    int64_t rank = down->shape[0];
+    if (rank < 1 || up->shape[0] != rows || up->shape[1] != rank || down->shape[1] != shape[1]) return false;
+    if (!single_tap(up->ndim, up->shape)) return false;
+    if (mid->data == NULL) return same_taps(down->ndim, down->shape, ndim, shape);
+    return mid->ndim >= 2 && mid->shape[0] == rank && mid->shape[1] == rank && single_tap(down->ndim, down->shape) &&
+           same_taps(mid->ndim, mid->shape, ndim, shape);
+}
+
+/* `count` elements of `t` from element `first` on as float32, times `factor`; the caller frees. */
+static float *to_f32(const struct tensor *t, int64_t first, int64_t count, float factor) {
+    float *out = calloc((size_t)count, sizeof *out);
+    if (out == NULL) return NULL;
+    dtype_convert(out, DTYPE_F32, (const char *)t->data + (size_t)first * dtype_size(t->dtype), t->dtype, (size_t)count);
+    for (int64_t i = 0; factor != 1 && i < count; i++) out[i] *= factor;
+    return out;
+}
+
+/* A' [r, I, taps]: A'[a, i, k] = sum over b of M[a, b, k] A[b, i]. */
+static void through_mid(const float *mid, const float *down, int64_t rank, int64_t inputs, int64_t taps, float *out) {
+#pragma omp parallel for
+    for (int64_t a = 0; a < rank; a++) {
+        for (int64_t b = 0; b < rank; b++) {
+            for (int64_t i = 0; i < inputs; i++) {
+                for (int64_t k = 0; k < taps; k++)
+                    out[(a * inputs + i) * taps + k] += mid[(a * rank + b) * taps + k] * down[b * inputs + i];
+            }
+        }
+    }
+}
+
+/* A as [r, columns] in float32, the middle multiplied in; the caller frees. NULL: no memory. */
+static float *kernel_rows(const struct lora_product *product, int64_t columns) {
+    const struct tensor *t = &product->down;
+    float *down = to_f32(t, 0, tensor_count(t), 1);
+    if (product->mid.data == NULL || down == NULL) return down;
+    int64_t rank = t->shape[0], inputs = t->shape[1];
+    float *mid = to_f32(&product->mid, 0, tensor_count(&product->mid), 1);
+    float *out = mid == NULL || columns > INT64_MAX / rank ? NULL : calloc((size_t)(rank * columns), sizeof *out);
+    if (out != NULL) through_mid(mid, down, rank, inputs, columns / inputs, out);
+    free(mid);
+    free(down);
+    return out;
+}
+
+/* A row of a tile, `n` columns: w += b a for `rank` rows of A that are `stride` apart. */
+static void add_row(float *restrict w, const float *b, const float *restrict a, int64_t rank, int64_t stride, int64_t n) {
+    int64_t r = 0;
+    for (; r + RANKS <= rank; r += RANKS) {
+        const float *a0 = a + r * stride, *a1 = a0 + stride, *a2 = a1 + stride, *a3 = a2 + stride;
+        float b0 = b[r], b1 = b[r + 1], b2 = b[r + 2], b3 = b[r + 3];
+        for (int64_t j = 0; j < n; j++) w[j] += (b0 * a0[j] + b1 * a1[j]) + (b2 * a2[j] + b3 * a3[j]);
+    }
+    for (; r < rank; r++) {
+        for (int64_t j = 0; j < n; j++) w[j] += b[r] * a[r * stride + j];
+    }
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* weight [rows, columns] += b [rows, rank] a [rank, columns]. */
+static void add_product(float *weight, const float *b, const float *a, int64_t rows, int64_t rank, int64_t columns) {
+#pragma omp parallel for schedule(static)
+    for (int64_t top = 0; top < rows; top += TILE_ROWS) {
+        int64_t bottom = smaller(top + TILE_ROWS, rows);
+        for (int64_t left = 0; left < columns; left += TILE_COLUMNS) {
+            int64_t n = smaller(TILE_COLUMNS, columns - left);
+            for (int64_t row = top; row < bottom; row++) {
+                add_row(weight + row * columns + left, b + row * rank, a + left, rank, columns, n);
+            }
+        }
+    }
+}
+
+tessera_status lora_merge_rows(const struct lora_product *product, int64_t first, int64_t count, int64_t columns, float *weight,
+                               tessera_error *error) {
+    int64_t rank = product->down.shape[0];
+    tessera_status status = TESSERA_OK;
+    if (count == 0 || columns == 0) return status;
+    float *a = kernel_rows(product, columns);
+    float *b = to_f32(&product->up, first * rank, count * rank, product->factor);
+    if (a != NULL && b != NULL) {
+        add_product(weight, b, a, count, rank, columns);
+    } else {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a LoRA of rank %lld of %lld columns", (long long)rank,
+                           (long long)columns);
+    }
+    free(a);
+    free(b);
+    return status;
+}

@@ -1,0 +1,332 @@
+/* From a file to views: for each tensor of the file the layout table says what it becomes, for each tensor that the model asks for there
+ * must be one. What the model does not ask for (averaged weights, position ids, noise schedules) is left alone.
+ *
+ * Each view opens the file anew (a map and a parsed header), so that it belongs to nobody but its component. */
+#include "checkpoint/single_file.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/family.h"
+#include "checkpoint/layout_apply.h"
+#include "checkpoint/published.h"
+#include "checkpoint/required.h"
+
+struct single_file {
+    char *path, *folder;
+    struct safetensors *tensors;
+    const struct family *family;
+    bool own_config; /* the user gave the folder */
+};
+
+/* What building one view needs. */
+struct building {
+    struct safetensors *file;
+    const struct family_part *part;
+    const char *folder; /* of the config */
+    struct layout *layout;
+    struct required required;
+    struct weights *view;
+};
+
+tessera_status single_file_open(const char *path, const char *config, struct single_file **out, tessera_error *error) {
+    *out = NULL;
+    const char *published = NULL;
+    tessera_status status = TESSERA_OK;
+    struct single_file *file = calloc(1, sizeof *file);
+    if (file == NULL || (file->path = strdup(path)) == NULL) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path);
+        goto fail;
+    }
+    if ((status = safetensors_open(path, &file->tensors, error)) != TESSERA_OK) goto fail;
+    if ((status = family_detect(file->tensors, &file->family, error)) != TESSERA_OK) goto fail;
+    file->own_config = config != NULL;
+    if (config != NULL) {
+        file->folder = strdup(config);
+        if (file->folder == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path);
+    } else {
+        status = family_published(file->family, file->tensors, &published, error);
+        if (status == TESSERA_OK) status = published_folder(published, &file->folder, error);
+    }
+    if (status != TESSERA_OK) goto fail;
+    *out = file;
+    return TESSERA_OK;
+fail:
+    single_file_close(file);
+    return status;
+}
+
+void single_file_close(struct single_file *file) {
+    if (file == NULL) return;
+    safetensors_close(file->tensors);
+    free(file->folder);
+    free(file->path);
+    free(file);
+}
+
+const char *single_file_path(const struct single_file *file) {
+    return file->path;
+}
+
+const char *single_file_folder(const struct single_file *file) {
+    return file->folder;
+}
+
+/* The tokenizer folder that FOLDER/tokenizers.json names for `name`; *out stays NULL if there is none. */
+static tessera_status find_tokenizer(const char *folder, const char *name, char **out, tessera_error *error) {
+    char *path = file_join(folder, "tokenizers.json"), *shared = NULL;
+    struct json *list = NULL;
+    const char *tokenizer = NULL;
+    tessera_status status = path == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder) : TESSERA_OK;
+    if (status == TESSERA_OK && file_exists(path)) status = json_open(path, 0, &list, error);
+    if (status == TESSERA_OK && list != NULL) status = json_string(list, name, NULL, &tokenizer, error);
+    if (status == TESSERA_OK && tokenizer != NULL) {
+        shared = file_join("assets/tokenizers", tokenizer);
+        status =
+            shared == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder) : data_find(shared, out, error);
+    }
+    free(shared);
+    free(path);
+    json_free(list);
+    return status;
+}
+
+tessera_status single_file_part_folder(const struct single_file *file, const char *name, char **out, tessera_error *error) {
+    *out = file_join(file->folder, name);
+    if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", file->folder);
+    if (file_is_folder(*out)) return TESSERA_OK;
+    free(*out);
+    *out = NULL;
+    TRY(find_tokenizer(file->folder, name, out, error));
+    return *out != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_IO, "%s: has no folder \"%s\"", file->folder, name);
+}
+
+bool single_file_has(const struct single_file *file, const char *component) {
+    return family_find_part(file->family, file->tensors, component) != NULL;
+}
+
+/* ---- configs ---- */
+
+static tessera_status open_config(const char *folder, struct json **out, tessera_error *error) {
+    char *path = file_join(folder, "config.json");
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
+    tessera_status status = json_open(path, 0, out, error);
+    free(path);
+    return status;
+}
+
+/* A copy of `config` with one count changed. */
+static tessera_status set_count(const struct json *config, const char *field, int value, struct json **out, tessera_error *error) {
+    cJSON *copy = cJSON_Duplicate(json_root(config), true);
+    cJSON_DeleteItemFromObjectCaseSensitive(copy, field);
+    cJSON_AddNumberToObject(copy, field, value);
+    char *text = cJSON_PrintUnformatted(copy);
+    tessera_status status = text != NULL ? json_parse(json_path(config), text, strlen(text), out, error)
+                                         : error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to change it", json_path(config));
+    cJSON_free(text);
+    cJSON_Delete(copy);
+    return status;
+}
+
+/* Puts the counts that the file shows into *config; *changed is whether one differs. */
+static tessera_status apply_counts(const struct single_file *file, const struct family_part *part, struct json **config, bool *changed,
+                                   tessera_error *error) {
+    *changed = false;
+    for (int i = 0; i < file->family->count_count && !file->own_config; i++) {
+        const struct family_count *count = &file->family->counts[i];
+        int64_t published = 0;
+        if (strcmp(count->component, part->component) != 0) continue;
+        int shown = family_count_in(count, part, file->tensors);
+        TRY(json_int(*config, count->field, 0, 0, 4096, &published, error));
+        if (shown == 0 || shown == published) continue;
+        struct json *edited;
+        TRY(set_count(*config, count->field, shown, &edited, error));
+        json_free(*config);
+        *config = edited;
+        *changed = true;
+    }
+    return TESSERA_OK;
+}
+
+tessera_status single_file_config(const struct single_file *file, const char *component, struct json **out, tessera_error *error) {
+    *out = NULL;
+    const struct family_part *part = family_find_part(file->family, file->tensors, component);
+    char *folder;
+    bool changed = false;
+    if (part == NULL) return TESSERA_OK;
+    TRY(single_file_part_folder(file, component, &folder, error));
+    tessera_status status = open_config(folder, out, error);
+    if (status == TESSERA_OK) status = apply_counts(file, part, out, &changed, error);
+    if (!changed) {
+        json_free(*out);
+        *out = NULL;
+    }
+    free(folder);
+    return status;
+}
+
+/* ---- views ---- */
+
+static tessera_status wrong_shape(const struct building *b, const char *original, const struct required_tensor *wanted,
+                                  const struct tensor *stored, tessera_error *error) {
+    char have[128], want[128];
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "%s: tensor \"%s\" (\"%s\" in diffusers' layout) has shape %s, but %s/config.json asks for %s: "
+                     "give the model's own configs with --config",
+                     safetensors_path(b->file), original, wanted->name, tensor_shape_text(stored->ndim, stored->shape, have, sizeof have),
+                     b->folder, tensor_shape_text(wanted->ndim, wanted->shape, want, sizeof want));
+}
+
+/* Adds to the view what the model asks for of one tensor of the file. */
+static tessera_status add_tensor(struct building *b, const struct safetensors_entry *entry, tessera_error *error) {
+    struct layout_match matches[LAYOUT_MAX_MATCHES];
+    int count = layout_to_diffusers(b->layout, entry->name + strlen(b->part->prefix), matches);
+    for (int i = 0; i < count; i++) {
+        struct required_tensor *wanted = required_find(&b->required, matches[i].name);
+        if (wanted == NULL || wanted->seen) continue;
+        struct tensor tensor;
+        void *owned;
+        tessera_error local = {0};
+        if (layout_apply(&matches[i].change, entry->name, &entry->tensor, &tensor, &owned, &local) != TESSERA_OK)
+            return error_set(error, local.status, "%s: %s", safetensors_path(b->file), local.message);
+        if (!required_fits(wanted, &tensor)) {
+            free(owned);
+            return wrong_shape(b, entry->name, wanted, &tensor, error);
+        }
+        TRY(weights_view_add(b->view, wanted->name, &tensor, owned, error));
+        wanted->seen = true;
+    }
+    return TESSERA_OK;
+}
+
+/* SD3's files may leave out the projection of the pooled state of CLIP-L: then it is the identity. */
+static tessera_status add_projection(struct building *b, tessera_error *error) {
+    struct required_tensor *wanted = required_find(&b->required, "text_projection.weight");
+    if (wanted == NULL || wanted->seen || strstr(b->part->prefix, "clip_l") == NULL || wanted->shape[0] != wanted->shape[1])
+        return TESSERA_OK;
+    int64_t n = wanted->shape[0];
+    float *identity = calloc((size_t)(n * n), sizeof *identity);
+    if (identity == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for a projection", safetensors_path(b->file));
+    for (int64_t i = 0; i < n; i++) identity[i * n + i] = 1;
+    struct tensor tensor = tensor_of(identity, DTYPE_F32, 2, wanted->shape);
+    wanted->seen = true;
+    return weights_view_add(b->view, wanted->name, &tensor, identity, error);
+}
+
+/* The encoding half of an autoencoder may be missing: then pictures can be decoded only. */
+static bool is_optional(const struct building *b, const char *name) {
+    return b->part->kind == LAYOUT_VAE && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
+}
+
+static tessera_status check_complete(const struct building *b, tessera_error *error) {
+    for (int i = 0; i < b->required.count; i++) {
+        const struct required_tensor *wanted = &b->required.tensors[i];
+        if (wanted->seen || is_optional(b, wanted->name)) continue;
+        struct layout_match original = {0};
+        layout_to_original(b->layout, wanted->name, &original);
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: tensor \"%s%s\" (\"%s\" in diffusers' layout) is missing, but %s/config.json asks for it: "
+                         "if this is another model, give its configs with --config",
+                         safetensors_path(b->file), b->part->prefix, original.name, wanted->name, b->folder);
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status fill_view(struct building *b, tessera_error *error) {
+    size_t length = strlen(b->part->prefix);
+    for (int i = 0; i < safetensors_count(b->file); i++) {
+        const struct safetensors_entry *entry = safetensors_at(b->file, i);
+        if (strncmp(entry->name, b->part->prefix, length) == 0) TRY(add_tensor(b, entry, error));
+    }
+    TRY(add_projection(b, error));
+    TRY(check_complete(b, error));
+    return weights_view_finish(b->view, error);
+}
+
+/* The view of `part` of the file `path`, for `config` (which is freed; NULL: the one in `folder`). */
+static tessera_status build_view(const char *path, const struct family_part *part, const char *folder, struct json *config,
+                                 struct weights **out, tessera_error *error) {
+    struct building b = {.part = part, .folder = folder};
+    *out = NULL;
+    tessera_status status = config == NULL ? open_config(folder, &config, error) : TESSERA_OK;
+    if (status == TESSERA_OK) status = layout_new(part->kind, config, &b.layout, error);
+    if (status == TESSERA_OK)
+        status = required_read(folder, config, &b.required, error);
+    else
+        json_free(config);
+    if (status == TESSERA_OK) status = weights_view_new(path, &b.view, error);
+    if (status == TESSERA_OK) status = safetensors_open(path, &b.file, error);
+    if (status == TESSERA_OK) status = weights_view_keep(b.view, b.file, error);
+    if (status == TESSERA_OK) status = fill_view(&b, error);
+    required_free(&b.required);
+    layout_free(b.layout);
+    if (status == TESSERA_OK)
+        *out = b.view;
+    else
+        weights_close(b.view);
+    return status;
+}
+
+tessera_status single_file_weights(const struct single_file *file, const char *component, struct weights **out, tessera_error *error) {
+    *out = NULL;
+    const struct family_part *part = family_find_part(file->family, file->tensors, component);
+    if (part == NULL) {
+        char option[64];
+        snprintf(option, sizeof option, "%.60s", component);
+        for (char *c = option; *c != 0; c++)
+            if (*c == '_') *c = '-';
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: holds no weights for \"%s\": give the component with --%s", file->path,
+                         component, option);
+    }
+    char *folder;
+    struct json *config;
+    TRY(single_file_config(file, component, &config, error));
+    tessera_status status = single_file_part_folder(file, component, &folder, error);
+    if (status == TESSERA_OK) {
+        status = build_view(file->path, part, folder, config, out, error);
+        free(folder);
+    } else {
+        json_free(config);
+    }
+    return status;
+}
+
+/* ---- one component alone ---- */
+
+/* Files that hold one component and nothing else; "" for the component: any. */
+static const struct family_part lone_parts[] = {
+    {"vae", "", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
+    {"vae", "first_stage_model.", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
+    {"vae", "vae.", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
+    {"vae", "", LAYOUT_SAME, "decoder.mid_block.resnets.0.conv1.weight"},
+    {"", "", LAYOUT_SAME, "text_model.embeddings.token_embedding.weight"},
+    {"", "", LAYOUT_SAME, "embeddings.token_embedding.weight"},
+    {"", "", LAYOUT_OPENCLIP, "transformer.resblocks.0.attn.in_proj_weight"},
+    {"", "", LAYOUT_SAME, "encoder.block.0.layer.0.SelfAttention.q.weight"},
+};
+
+static const struct family_part *find_lone_part(const struct safetensors *file, const char *component) {
+    for (size_t i = 0; i < sizeof lone_parts / sizeof *lone_parts; i++) {
+        const struct family_part *part = &lone_parts[i];
+        bool text = part->component[0] == 0 && strncmp(component, "text_encoder", 12) == 0;
+        if ((text || strcmp(part->component, component) == 0) && family_find_tensor(file, part->prefix, part->probe) != NULL) return part;
+    }
+    return NULL;
+}
+
+tessera_status single_file_component(const char *path, const char *component, const char *folder, struct weights **out,
+                                     tessera_error *error) {
+    *out = NULL;
+    struct safetensors *file;
+    const struct family *family;
+    TRY(safetensors_open(path, &file, error));
+    const struct family_part *part = find_lone_part(file, component);
+    if (part == NULL && family_detect(file, &family, NULL) == TESSERA_OK) part = family_find_part(family, file, component);
+    safetensors_close(file);
+    if (part != NULL) return build_view(path, part, folder, NULL, out, error);
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: holds no weights for \"%s\" in a layout that is known here", path, component);
+}

@@ -1,0 +1,145 @@
+/* See source.h. The weights of a slot come from the first of these that applies: its own safetensors file (--vae ae.safetensors), its own
+ * folder (--vae FOLDER), the single file that is the model, the model's folder. LoRA files change them while they are loaded. */
+#include "pipelines/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "hub/hub.h"
+
+static tessera_status out_of_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+}
+
+static bool is_plain_file(const char *path) {
+    return file_exists(path) && !file_is_folder(path);
+}
+
+/* ---- the model ---- */
+
+static tessera_status open_single_file(struct pipeline *p, const char *config, tessera_error *error) {
+    TRY(single_file_open(p->name, config, &p->file, error));
+    p->folder = strdup(single_file_folder(p->file));
+    return p->folder != NULL ? TESSERA_OK : out_of_memory(error);
+}
+
+static tessera_status find_folder(struct pipeline *p, const char *config, tessera_error *error) {
+    if (is_plain_file(p->name)) return open_single_file(p, config, error);
+    if (hub_is_name(p->name)) return hub_resolve(p->name, NULL, &p->folder, error);
+    if (!file_is_folder(p->name))
+        return error_set(error, TESSERA_ERROR_IO,
+                         "%s: no such folder or file: --model takes a model folder in diffusers' layout, a single-file checkpoint, or "
+                         "OWNER/NAME on the Hugging Face hub",
+                         p->name);
+    p->folder = strdup(p->name);
+    return p->folder != NULL ? TESSERA_OK : out_of_memory(error);
+}
+
+tessera_status source_open(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
+    if ((p->name = strdup(model)) == NULL) return out_of_memory(error);
+    TRY(find_folder(p, options->config, error));
+    char *path = file_join(p->folder, "model_index.json");
+    if (path == NULL) return out_of_memory(error);
+    tessera_status status = json_open(path, 0, &p->index, error);
+    free(path);
+    return status == TESSERA_OK ? lora_set_open(options->loras, options->num_loras, &p->loras, error) : status;
+}
+
+tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
+    if (p->file != NULL) return single_file_part_folder(p->file, name, out, error);
+    *out = file_join(p->folder, name);
+    return *out != NULL ? TESSERA_OK : out_of_memory(error);
+}
+
+/* ---- components ---- */
+
+/* The weights of a slot; *out stays NULL where they are the folder's own. */
+static tessera_status open_weights(const struct pipeline *p, const struct pipeline_slot *slot, struct weights **out, tessera_error *error) {
+    *out = NULL;
+    if (slot->file != NULL) return single_file_component(slot->file, slot->name, slot->folder, out, error);
+    if (p->file != NULL && !slot->replaced) return single_file_weights(p->file, slot->name, out, error);
+    return weights_open(slot->folder, out, error);
+}
+
+/* Where the user's replacement `given` for a component lies: in a file, a folder, or the component's folder in a model's folder. */
+static tessera_status replace(const struct pipeline *p, struct pipeline_slot *slot, const char *given, tessera_error *error) {
+    slot->replaced = true;
+    if (is_plain_file(given)) {
+        slot->file = strdup(given);
+        return slot->file != NULL ? pipeline_part_folder(p, slot->name, &slot->folder, error) : out_of_memory(error);
+    }
+    if (hub_is_name(given))
+        TRY(hub_resolve(given, NULL, &slot->folder, error));
+    else if ((slot->folder = strdup(given)) == NULL)
+        return out_of_memory(error);
+    char *inside = file_join(slot->folder, slot->name);
+    if (inside == NULL) return out_of_memory(error);
+    if (!file_is_folder(inside)) {
+        free(inside);
+        return TESSERA_OK;
+    }
+    free(slot->folder);
+    slot->folder = inside;
+    return TESSERA_OK;
+}
+
+static tessera_status add_slot(struct pipeline *p, const char *name, const char *given, size_t *bytes, tessera_error *error) {
+    struct pipeline_slot *slot = &p->slots[p->num_slots++];
+    struct weights *weights = NULL;
+    struct load_hooks hooks;
+    snprintf(slot->name, sizeof slot->name, "%s", name);
+    TRY(given != NULL ? replace(p, slot, given, error) : pipeline_part_folder(p, name, &slot->folder, error));
+    TRY(open_weights(p, slot, &weights, error));
+    *bytes += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
+    tessera_status status = lora_hooks_for(p->loras, name, slot->folder, &hooks, error);
+    if (status == TESSERA_OK) status = lora_hooks_done(p->loras, name, weights, error);
+    weights_close(weights);
+    return status;
+}
+
+tessera_status source_list(struct pipeline *p, const tessera_model_options *options, size_t *bytes, tessera_error *error) {
+    const struct {
+        const char *name, *given;
+    } components[] = {
+        {"text_encoder", options->text_encoder},
+        {"text_encoder_2", options->text_encoder_2},
+        {"text_encoder_3", options->text_encoder_3},
+        {p->denoiser, NULL},
+        {"vae", options->vae},
+    };
+    *bytes = 0;
+    for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
+        if (pipeline_has(p, components[i].name))
+            TRY(add_slot(p, components[i].name, components[i].given, bytes, error));
+        else if (components[i].given != NULL)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", components[i].given, p->class->name,
+                             components[i].name);
+    }
+    return TESSERA_OK;
+}
+
+tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+    struct load_hooks hooks;
+    struct component_source source = {.folder = slot->folder, .hooks = &hooks};
+    TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
+    if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
+    tessera_status status = open_weights(p, slot, &source.weights, error);
+    if (status != TESSERA_OK) {
+        json_free(source.config);
+        return status;
+    }
+    return component_open(&source, p->dtype, &slot->component, error);
+}
+
+tessera_status source_config(const struct pipeline *p, const struct pipeline_slot *slot, struct json **out, tessera_error *error) {
+    *out = NULL;
+    if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, out, error));
+    if (*out != NULL) return TESSERA_OK;
+    char *path = file_join(slot->folder, "config.json");
+    if (path == NULL) return out_of_memory(error);
+    tessera_status status = json_open(path, 0, out, error);
+    free(path);
+    return status;
+}

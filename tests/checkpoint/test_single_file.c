@@ -1,0 +1,231 @@
+/* Each single-file checkpoint in tests/cases/single_file, seen through the tables, equals the model folder that it was made from, tensor by
+ * tensor; and what is no such file, or lacks something, is refused with the names that matter. */
+#include "checkpoint/single_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check.h"
+#include "checkpoint/required.h"
+
+#define CASES "tests/cases/"
+
+static bool same_tensor(const struct tensor *a, const struct tensor *b) {
+    return a->dtype == b->dtype && tensor_bytes(a) == tensor_bytes(b) && memcmp(a->data, b->data, tensor_bytes(a)) == 0;
+}
+
+/* All of the folder's tensors that its model asks for are in `view`, and nothing else. */
+static void compare(const char *name, const struct weights *view, const char *folder) {
+    struct weights *want = NULL;
+    struct required required;
+    tessera_error error = {0};
+    CHECK(required_read(folder, NULL, &required, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_open(folder, &want, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; want != NULL && i < weights_count(want); i++) {
+        const struct safetensors_entry *entry = weights_at(want, i);
+        struct required_tensor *wanted = required_find(&required, entry->name);
+        if (wanted == NULL) continue;
+        struct tensor tensor = {0};
+        CHECK(weights_get(view, wanted->name, &tensor, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(same_tensor(&tensor, &entry->tensor), "%s: %s differs", name, wanted->name);
+    }
+    CHECK(weights_count(view) == required.count, "%s: %d tensors, the model asks for %d", name, weights_count(view), required.count);
+    required_free(&required);
+    weights_close(want);
+}
+
+static void check_component(const struct single_file *file, const char *component, const char *folder) {
+    struct weights *view = NULL;
+    tessera_error error = {0};
+    CHECK(single_file_has(file, component), "%s has no %s", single_file_path(file), component);
+    CHECK(single_file_weights(file, component, &view, &error) == TESSERA_OK, "%s", error.message);
+    if (view != NULL) compare(component, view, folder);
+    weights_close(view);
+}
+
+/* Opens CASES single_file/NAME with the configs of `folder` and compares the components of the list (ends with NULL). */
+static void check_file(const char *name, const char *folder, const char *const *components) {
+    char path[256], component_folder[512];
+    struct single_file *file = NULL;
+    tessera_error error = {0};
+    snprintf(path, sizeof path, CASES "single_file/%s.safetensors", name);
+    CHECK(single_file_open(path, folder, &file, &error) == TESSERA_OK, "%s", error.message);
+    for (; file != NULL && *components != NULL; components++) {
+        snprintf(component_folder, sizeof component_folder, "%s/%s", folder, *components);
+        check_component(file, *components, component_folder);
+    }
+    single_file_close(file);
+}
+
+/* A folder of configs made of two cases, by links. */
+static void check_sd21(void) {
+    char folder[] = "/tmp/test_single_file_XXXXXX", link[128], target[4096 + 64], here[4096];
+    static const char *const parts[][2] = {{"unet", "unet_sd21"}, {"text_encoder", "clip_g"}};
+    CHECK(mkdtemp(folder) != NULL && getcwd(here, sizeof here) != NULL, "no temporary folder");
+    for (int i = 0; i < 2; i++) {
+        snprintf(link, sizeof link, "%s/%s", folder, parts[i][0]);
+        snprintf(target, sizeof target, "%s/" CASES "%s/model", here, parts[i][1]);
+        CHECK(symlink(target, link) == 0, "no link");
+    }
+    check_file("sd21", folder, (const char *const[]){"unet", "text_encoder", NULL});
+    for (int i = 0; i < 2; i++) {
+        snprintf(link, sizeof link, "%s/%s", folder, parts[i][0]);
+        unlink(link);
+    }
+    rmdir(folder);
+}
+
+static void check_lone_component(const char *path, const char *component, const char *folder) {
+    struct weights *view = NULL;
+    tessera_error error = {0};
+    CHECK(single_file_component(path, component, folder, &view, &error) == TESSERA_OK, "%s", error.message);
+    if (view != NULL) compare(path, view, folder);
+    weights_close(view);
+}
+
+static void check_lone_components(void) {
+    check_lone_component(CASES "single_file/flux_ae.safetensors", "vae", CASES "pipeline_flux/model/vae");
+    check_lone_component(CASES "pipeline_flux/model/vae/diffusion_pytorch_model.safetensors", "vae", CASES "pipeline_flux/model/vae");
+    check_lone_component(CASES "single_file/sd15.safetensors", "vae", CASES "pipeline_sd15/model/vae");
+    check_lone_component(CASES "pipeline_flux/model/text_encoder/model.safetensors", "text_encoder",
+                         CASES "pipeline_flux/model/text_encoder");
+    check_lone_component(CASES "pipeline_flux/model/text_encoder_2/model.safetensors", "text_encoder_2",
+                         CASES "pipeline_flux/model/text_encoder_2");
+    check_lone_component(CASES "single_file/sd3.safetensors", "text_encoder_3", CASES "pipeline_sd3/model/text_encoder_3");
+}
+
+static void check_open_error(const char *path, const char *config, tessera_status want, const char *words) {
+    struct single_file *file = NULL;
+    tessera_error error = {0};
+    tessera_status status = single_file_open(path, config, &file, &error);
+    CHECK(status == want && strstr(error.message, words) != NULL, "status %d, message: %s", status, error.message);
+    single_file_close(file);
+}
+
+/* Writes small tensors of the given names and last dimensions to a new file. */
+static void write_tensors(char *path, int count, const char *const *names, const int64_t (*shapes)[2]) {
+    struct safetensors_entry entries[4];
+    int descriptor = mkstemp(path);
+    CHECK(descriptor >= 0, "no temporary file");
+    close(descriptor);
+    float *data = calloc(1 << 19, sizeof *data);
+    for (int i = 0; i < count; i++) entries[i] = (struct safetensors_entry){names[i], tensor_of(data, DTYPE_F32, 2, shapes[i])};
+    CHECK(safetensors_write(path, entries, count, NULL) == TESSERA_OK, "cannot write %s", path);
+    free(data);
+}
+
+static void check_one_tensor(const char *name, int64_t rows, int64_t columns, const char *words) {
+    char path[] = "/tmp/test_single_file_XXXXXX";
+    write_tensors(path, 1, &name, (const int64_t[][2]){{rows, columns}});
+    check_open_error(path, NULL, TESSERA_ERROR_UNSUPPORTED, words);
+    unlink(path);
+}
+
+/* Which published model do two tensors of a file tell? */
+static void check_published(const char *want, const char *name, const int64_t *shape, const char *other_name, const int64_t *other_shape) {
+    char path[] = "/tmp/test_single_file_XXXXXX";
+    struct single_file *file = NULL;
+    tessera_error error = {0};
+    write_tensors(path, 2, (const char *const[]){name, other_name},
+                  (const int64_t[][2]){{shape[0], shape[1]}, {other_shape[0], other_shape[1]}});
+    CHECK(single_file_open(path, NULL, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file != NULL) {
+        const char *slash = strrchr(single_file_folder(file), '/');
+        CHECK(slash != NULL && strcmp(slash + 1, want) == 0, "%s, not %s", single_file_folder(file), want);
+        char *tokenizer = NULL;
+        CHECK(single_file_part_folder(file, "tokenizer", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
+        free(tokenizer);
+    }
+    single_file_close(file);
+    unlink(path);
+}
+
+#define IN(a, b) ((const int64_t[]){a, b})
+
+static void check_published_models(void) {
+    static const char conv_in[] = "model.diffusion_model.input_blocks.0.0.weight",
+                      key[] = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
+    check_published("sd15", conv_in, IN(320, 4), key, IN(320, 768));
+    check_published("sd21", conv_in, IN(320, 4), key, IN(320, 1024));
+    check_published("sdxl", conv_in, IN(320, 4), "model.diffusion_model.label_emb.0.0.weight", IN(1, 1));
+    check_published("sd35-large", "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", IN(1, 1),
+                    "model.diffusion_model.context_embedder.weight", IN(2432, 1));
+    check_published("flux-schnell", "double_blocks.0.img_attn.norm.key_norm.scale", IN(1, 128), "img_in.weight", IN(1, 64));
+}
+
+/* Fewer blocks than the published model has: the config follows. */
+static void check_counts(void) {
+    char path[] = "/tmp/test_single_file_XXXXXX";
+    static const char *const names[] = {"double_blocks.0.img_attn.norm.key_norm.scale", "img_in.weight",
+                                        "double_blocks.0.img_attn.proj.weight", "single_blocks.0.linear2.weight"};
+    struct single_file *file = NULL;
+    struct json *config = NULL;
+    tessera_error error = {0};
+    int64_t layers = 0, single_layers = 0;
+    write_tensors(path, 4, names, (const int64_t[][2]){{1, 128}, {1, 64}, {1, 1}, {1, 1}});
+    CHECK(single_file_open(path, NULL, &file, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(single_file_config(file, "transformer", &config, &error) == TESSERA_OK && config != NULL, "no changed config: %s", error.message);
+    if (config != NULL) {
+        json_int(config, "num_layers", 0, 0, 100, &layers, &error);
+        json_int(config, "num_single_layers", 0, 0, 100, &single_layers, &error);
+        CHECK(layers == 1 && single_layers == 1, "%d and %d layers", (int)layers, (int)single_layers);
+    }
+    json_free(config);
+    single_file_close(file);
+    CHECK(single_file_open(path, CASES "pipeline_flux/model", &file, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(single_file_config(file, "transformer", &config, &error) == TESSERA_OK && config == NULL, "the user's config was changed");
+    single_file_close(file);
+    unlink(path);
+}
+
+static void check_errors(void) {
+    check_open_error(CASES "single_file/flux_ae.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED, "autoencoder alone");
+    check_open_error(CASES "pipeline_sd15/model/unet/diffusion_pytorch_model.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED,
+                     "diffusers' layout");
+    check_open_error(CASES "single_file/sd15.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED, "--config");
+    check_open_error(CASES "nowhere.safetensors", NULL, TESSERA_ERROR_IO, "nowhere");
+    check_one_tensor("lora_unet_down_blocks_0.lora_down.weight", 4, 4, "LoRA");
+    check_one_tensor("model.diffusion_model.input_blocks.0.0.weight", 384, 4, "refiner");
+    check_one_tensor("model.diffusion_model.input_blocks.0.0.weight", 320, 9, "inpainting");
+    char path[] = "/tmp/test_single_file_XXXXXX";
+    static const char *const names[] = {"input_blocks.0.0.weight", "label_emb.0.0.weight", "v_pred"};
+    write_tensors(path, 3, names, (const int64_t[][2]){{320, 4}, {1, 1}, {1, 1}});
+    check_open_error(path, NULL, TESSERA_ERROR_UNSUPPORTED, "v_pred");
+    unlink(path);
+    check_one_tensor("anything.at.all", 1, 1, "layout");
+    check_one_tensor("input_blocks.99999999999999999999.0.in_layers.{}.-1..", 1, 1, "layout");
+}
+
+static void check_component_error(const char *path, const char *config, const char *component, tessera_status want, const char *words) {
+    struct single_file *file = NULL;
+    struct weights *view = NULL;
+    tessera_error error = {0};
+    CHECK(single_file_open(path, config, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file == NULL) return;
+    tessera_status status = single_file_weights(file, component, &view, &error);
+    CHECK(status == want && strstr(error.message, words) != NULL, "status %d, message: %s", status, error.message);
+    weights_close(view);
+    single_file_close(file);
+}
+
+int main(void) {
+    check_file("sd15", CASES "pipeline_sd15/model", (const char *const[]){"unet", "vae", "text_encoder", NULL});
+    check_file("sdxl", CASES "pipeline_sdxl/model", (const char *const[]){"unet", "vae", "text_encoder", "text_encoder_2", NULL});
+    check_file("sd3", CASES "pipeline_sd3/model",
+               (const char *const[]){"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", NULL});
+    check_file("flux", CASES "pipeline_flux/model", (const char *const[]){"transformer", NULL});
+    check_sd21();
+    check_lone_components();
+    check_lone_component(CASES "single_file/sd35.safetensors", "transformer", CASES "sd35/model");
+    check_published_models();
+    check_counts();
+    check_errors();
+    check_component_error(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", "text_encoder_2", TESSERA_ERROR_ARGUMENT,
+                          "--text-encoder-2");
+    check_component_error(CASES "single_file/sd3.safetensors", CASES "pipeline_sd3_dynamic/model", "transformer", TESSERA_ERROR_FORMAT,
+                          "in diffusers' layout");
+    return CHECK_REPORT();
+}
