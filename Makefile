@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 PACKAGES = cmake g++ pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test bench asan fuzz cuda install packages clean
+.PHONY: all help demo test test-hybrids bench asan fuzz cuda install packages clean
 
 all: packages  ## build build/tessera
 	@cmake -S . -B build -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build-configure.log 2>&1 || { cat build-configure.log; exit 1; }

@@ -42,7 +42,8 @@ tessera_status comm_world_open(const struct comm_options *options, struct comm *
  * a failure it returns that failure at once. */
 tessera_status comm_finish(struct comm *comm, tessera_error *error);
 
-/* Frees a group (NULL is fine); the last one ends the communication thread, and MPI if nothing has failed. */
+/* Frees a group (NULL is fine); the last one ends the communication thread, and MPI if nothing has failed. After a failure print it first:
+ * the last one then waits 0.3 s, so that all ranks have printed theirs before the launcher sees one end and kills the rest. */
 void comm_free(struct comm *comm);
 
 int comm_rank(const struct comm *comm); /* mine in this group */

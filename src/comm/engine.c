@@ -14,7 +14,10 @@
 #include <unistd.h>
 #include "base/clock.h"
 
-enum { POOL_BLOCK = 64 };
+enum {
+    POOL_BLOCK = 64,
+    FAREWELL_MICROSECONDS = 300000 /* after a failure, before this process may end: the launcher then kills the others, who have to print */
+};
 
 struct request_block {
     struct request_block *next;
@@ -146,8 +149,8 @@ static void give_up(struct engine *engine, const char *what) {
     pthread_cond_broadcast(&engine->done);
 }
 
-/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round. The caller holds the
- * lock. */
+/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round. The caller
+ * holds the lock. */
 static void wait_for_thread(struct engine *engine, double limit, int *stalled, const char *what) {
     uint64_t rounds = engine->rounds;
     double start = clock_seconds();
@@ -175,7 +178,7 @@ void engine_release(struct engine *engine) {
     bool last = --engine->users == 0;
     pthread_mutex_unlock(&engine->lock);
     if (!last) return;
-    engine_finish(engine, NULL);
+    if (engine_finish(engine, NULL) != TESSERA_OK && engine->size > 1) usleep(FAREWELL_MICROSECONDS);
     if (engine->users != 0) return; /* given up: no thread to join, and memory that it may still use */
     if (engine->has_thread) pthread_join(engine->thread, NULL);
     engine_free(engine);

@@ -15,7 +15,7 @@
 #include "comm/comm.h"
 #include "comm/stats.h"
 
-enum { ENGINE_HOST_LENGTH = 256, ENGINE_CONTEXTS = 4096, ENGINE_CONTEXT_WORLD = 1 };
+enum { ENGINE_HOST_LENGTH = 256, ENGINE_CONTEXTS = 1024, ENGINE_CONTEXT_WORLD = 1 };
 
 struct engine;
 

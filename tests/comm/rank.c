@@ -4,7 +4,7 @@
  *   comm_rank sleep SECONDS      rank 1 computes for so long, the others wait for it
  *   comm_rank abort RANK         that rank fails by itself
  *   comm_rank options RANK       that rank was started with other options than the rest
- *   comm_rank idle SECONDS       says how much processor time the communication thread takes: with nothing under way, and while a message is awaited
+ *   comm_rank idle SECONDS       processor time of the communication thread with nothing under way, and while a message is awaited
  *   comm_rank speed              latency and bandwidth of messages and of all_reduce, and how much of a message a computation hides
  *
  * First each rank prints "rank R pid P". A failure ends it with "rank R failed: MESSAGE" on stderr and status 1. */

@@ -66,7 +66,7 @@ static void test_test(struct comm *world) {
     CHECK_OK(comm_wait(world, out, &error), error);
 }
 
-/* Two halves, and the reversed world: ranks, order, separate messages in both groups; then as many groups as no context number lasts for. */
+/* Two halves, and the reversed world: ranks, order, a message in each; then more groups, one after another, than there are contexts. */
 static void test_split(struct comm *world) {
     int size = comm_size(world), rank = comm_rank(world);
     struct comm *half = NULL, *reversed = NULL, *none = NULL;
@@ -85,11 +85,30 @@ static void test_split(struct comm *world) {
     comm_free(none);
     comm_free(reversed);
     comm_free(half);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 1100; i++) {
         struct comm *again = NULL;
         CHECK_OK(comm_split(world, rank / 2, 0, &again, &error), error);
         comm_free(again);
     }
+}
+
+/* Groups with common members don't mix their messages: received in another order than sent. */
+static void test_contexts(struct comm *world) {
+    int size = comm_size(world), rank = comm_rank(world), values[2] = {10 + rank, 20 + rank}, got[2] = {0, 0};
+    int to = (rank + 1) % size, from = (rank + size - 1) % size;
+    struct comm *groups[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) CHECK_OK(comm_split(world, 0, rank, &groups[i], &error), error);
+    for (int i = 0; i < 2 && size > 1; i++) {
+        struct comm_request *out = comm_send_start(groups[i], to, &values[i], sizeof values[i]);
+        CHECK_OK(comm_wait(groups[i], out, &error), error);
+    }
+    for (int i = 1; i >= 0 && size > 1; i--) {
+        struct comm_request *in = comm_receive_start(groups[i], from, &got[i], sizeof got[i]);
+        CHECK_OK(comm_wait(groups[i], in, &error), error);
+        CHECK(got[i] == 10 * (i + 1) + from, "group %d got %d", i, got[i]);
+    }
+    comm_free(groups[1]);
+    comm_free(groups[0]);
 }
 
 static void test_same(struct comm *world) {
@@ -135,6 +154,7 @@ int main(void) {
     test_order(world);
     test_test(world);
     test_split(world);
+    test_contexts(world);
     test_same(world);
     test_stats(world);
     return ranks_report(world);

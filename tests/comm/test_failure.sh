@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the others do when a rank dies, is cut off (a stopped process, which answers as little as a host without a network), fails by itself or
-# was started differently: all end within 10 s, and say which rank and why. And what is no failure: a long computation.
+# What the others do when a rank dies, is cut off (a stopped process, which answers as little as a host without a network), fails by
+# itself or was started differently: all end within 10 s, and say which rank and why. And what is no failure: a long computation.
 #   test_failure.sh FOLDER_OF_THE_TEST_PROGRAMS
 set -u
 programs=$1
@@ -56,7 +56,7 @@ finish() { # whatever is left of a failed check
     status=$?
 }
 
-for round in 1 2 3; do
+for _ in 1 2 3; do
     start work 60
     sleep "0.$(($(od -An -N1 -tu1 /dev/urandom) % 100 + 100))"
     kill -9 "$(pid_of 2)"
@@ -86,7 +86,10 @@ finish
 
 start options 3
 check "all end when options differ" end_within 10 0 1 2 3
-for rank in 0 1 2 3; do check "rank $rank names both values" says "rank $rank failed: options differ.*rank 0 has \"--seed 7\", rank 3 has \"--seed 8\""; done
+for rank in 0 1 2 3; do
+    check "rank $rank names both values" \
+        says "rank $rank failed: options differ.*rank 0 has \"--seed 7\", rank 3 has \"--seed 8\""
+done
 finish
 
 start sleep 9
