@@ -47,6 +47,35 @@ typedef enum tessera_dtype { TESSERA_BF16 = 0, TESSERA_F32 = 1 } tessera_dtype;
 
 typedef struct tessera_model tessera_model;
 
+/* The processes that mpirun or srun started together, one rank each; a process that was started alone is rank 0 of 1 and needs no MPI.
+ * One per process, opened before the models that use it and freed after them. */
+typedef struct tessera_world tessera_world;
+
+tessera_world *tessera_world_open(tessera_error *error); /* NULL and `error` on failure */
+int tessera_world_rank(const tessera_world *world);
+int tessera_world_size(const tessera_world *world);
+/* Fails on all ranks alike, naming ranks and values, if `text` is not the same on all; `what` says what it is. */
+tessera_status tessera_world_check_same(tessera_world *world, const char *what, const char *text, tessera_error *error);
+/* Tells all ranks that this one failed and why: whatever they wait for ends with that error. */
+void tessera_world_abort(tessera_world *world, const tessera_error *error);
+/* Whether a rank has failed: its own abort, another's, or one that is gone. */
+bool tessera_world_failed(tessera_world *world);
+/* On all ranks: rank 0 prints what was sent and waited for, a line per kind of layer, to `stream` (a FILE *). */
+tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error);
+/* On all ranks, at the orderly end. */
+tessera_status tessera_world_finish(tessera_world *world, tessera_error *error);
+void tessera_world_free(tessera_world *world);
+
+/* How a world's ranks share the work: a box with one axis per strategy, outermost first; the product is the world's size. 0 is as 1. */
+typedef struct tessera_mesh {
+    tessera_world *world; /* NULL: this process alone */
+    int data;             /* pictures of one's own */
+    int cfg;              /* 2: the two predictions of guidance */
+    int ring, ulysses;    /* positions of one picture: keys and values around a ring; heads for positions */
+    int tensor;           /* heads and channels of each layer */
+    bool parallel_vae;    /* the autoencoder's rows over all ranks of a picture */
+} tessera_mesh;
+
 /* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */
 typedef struct tessera_lora {
     const char *path; /* a safetensors file in diffusers' or kohya's key layout */
@@ -62,6 +91,7 @@ typedef struct tessera_model_options {
     const char *config;        /* of a single file: a model folder whose configs serve; NULL: the published model's that it proves to be */
     const tessera_lora *loras; /* [num_loras], merged into the weights in this order */
     int num_loras;
+    tessera_mesh mesh; /* the same on all ranks */
 } tessera_model_options;
 
 /* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,
@@ -75,6 +105,12 @@ void tessera_model_free(tessera_model *model);
 const char *tessera_model_kernel_path(const tessera_model *model);
 int tessera_model_threads(const tessera_model *model);
 const char *tessera_model_pipeline_class(const tessera_model *model);
+
+/* Which of the mesh's groups of ranks that make a picture together this rank is in, and whether it is the one that gets the picture. All
+ * ranks of a group ask for the same pictures; groups may ask for different ones. */
+int tessera_model_group(const tessera_model *model);
+int tessera_model_groups(const tessera_model *model);
+bool tessera_model_gets_pictures(const tessera_model *model);
 
 typedef enum tessera_phase { TESSERA_PHASE_TEXT, TESSERA_PHASE_ENCODE, TESSERA_PHASE_DENOISE, TESSERA_PHASE_DECODE } tessera_phase;
 
@@ -119,7 +155,8 @@ typedef struct tessera_image {
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
 } tessera_image;
 
-/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`. */
+/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`. Of a group of ranks, one gets
+ * the pictures; the others' pixels stay NULL. */
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
 void tessera_image_free(tessera_image *image);
 

@@ -33,6 +33,8 @@ struct session {
     struct png_picture init;
     char *model_folder;
     tessera_lora *loras; /* of --lora; the paths are owned */
+    tessera_world *world;
+    int rank;
     tessera_model *model;
     tessera_request request;
     struct record_facts facts;
@@ -143,7 +145,7 @@ static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
     bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
-        TRY(download_model(given, s->values[GENERATE_JSON].flag, &s->model_folder, &s->error));
+        TRY(download_model(given, s->values[GENERATE_JSON].flag || s->rank > 0, &s->model_folder, &s->error));
     } else {
         tessera_error missing = {0};
         tessera_status status = data_find(EMBEDDED_MODEL, &s->model_folder, &missing);
@@ -226,11 +228,38 @@ static void free_loras(struct session *s) {
     free(s->loras);
 }
 
+/* The ranks of a run must agree on what they are asked for. */
+static tessera_status check_same_options(struct session *s) {
+    struct record_facts none = {.kernel_path = ""};
+    cJSON *options = record_object(s->values, &none);
+    if (options == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int i = 0; i < s->values[GENERATE_PROMPT].count; i++)
+        cJSON_AddStringToObject(options, "prompt", s->values[GENERATE_PROMPT].texts[i]);
+    char *text = cJSON_PrintUnformatted(options);
+    tessera_status status = text != NULL ? tessera_world_check_same(s->world, "options", text, &s->error)
+                                         : error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+    cJSON_free(text);
+    cJSON_Delete(options);
+    return status;
+}
+
+static tessera_mesh mesh_of(const struct session *s) {
+    const struct option_value *v = s->values;
+    return (tessera_mesh){.world = s->world,
+                          .data = v[GENERATE_DATA_DEGREE].integer,
+                          .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
+                          .ring = v[GENERATE_RING_DEGREE].integer,
+                          .ulysses = v[GENERATE_ULYSSES_DEGREE].integer,
+                          .tensor = v[GENERATE_TENSOR_DEGREE].integer,
+                          .parallel_vae = v[GENERATE_PARALLEL_VAE].flag};
+}
+
 static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
+    TRY(check_same_options(s));
     TRY(choose_model(s));
     TRY(read_loras(s));
-    tessera_model_options options = {.threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
+    tessera_model_options options = {.mesh = mesh_of(s), .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
     options.config = v[GENERATE_CONFIG].text;
     options.vae = v[GENERATE_VAE].text;
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
@@ -240,10 +269,11 @@ static tessera_status open_model(struct session *s) {
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     double start = clock_seconds();
-    s->model = tessera_model_open(s->model_folder, &options, &s->error);
-    if (s->model == NULL) return s->error.status;
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
     if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
+    TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
+    s->model = tessera_model_open(s->model_folder, &options, &s->error);
+    if (s->model == NULL) return s->error.status;
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     TRY(fill_request(s));
@@ -252,7 +282,7 @@ static tessera_status open_model(struct session *s) {
     s->pictures = cJSON_CreateArray();
     if (s->record == NULL || s->pictures == NULL)
         return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
-    if (s->source.json != NULL) record_source_report(&s->source, s->values, &s->facts);
+    if (s->source.json != NULL && s->rank == 0) record_source_report(&s->source, s->values, &s->facts);
     return TESSERA_OK;
 }
 
@@ -305,16 +335,22 @@ static tessera_status note_picture(struct session *s, const char *path, const ch
     return TESSERA_OK;
 }
 
+/* A picture to make: one prompt's number `index`, the run's number `number` of `total`. */
+struct task {
+    const char *prompt;
+    int index, number, total;
+};
+
 /* Writes, reports and shows the picture in `image`. */
-static tessera_status deliver_picture(struct session *s, const tessera_image *image, const char *prompt, int index, int total) {
+static tessera_status deliver_picture(struct session *s, const tessera_image *image, const struct task *task) {
     const uint8_t *pixels = image->pixels;
     const struct option_value *v = s->values;
-    char *path = name_output(s, prompt, s->written, total);
+    char *path = name_output(s, task->prompt, task->number, task->total);
     if (path == NULL) return s->error.status;
-    tessera_status status = write_picture(s, path, image, prompt, index);
-    if (status == TESSERA_OK) status = note_picture(s, path, prompt, index);
-    if (status == TESSERA_OK) {
-        s->written++;
+    tessera_status status = write_picture(s, path, image, task->prompt, task->index);
+    if (status == TESSERA_OK) status = note_picture(s, path, task->prompt, task->index);
+    if (status == TESSERA_OK) s->written++;
+    if (status == TESSERA_OK && s->rank == 0) {
         if (!v[GENERATE_JSON].flag) printf("%s\n", path);
         if (!v[GENERATE_JSON].flag && !v[GENERATE_NO_PREVIEW].flag)
             preview_show(v[GENERATE_PREVIEW].text != NULL ? v[GENERATE_PREVIEW].text : "auto", path, pixels, image->width, image->height);
@@ -332,33 +368,55 @@ static void add_costs(struct session *s, const tessera_image *image) {
     for (int i = 0; i < 3; i++) s->operations[i] += operations[i];
 }
 
-/* Picture `index` of one prompt: a call of its own, so that it is written as soon as it is done. */
-static tessera_status make_picture(struct session *s, const char *prompt, int index, int total) {
+/* A call of its own for each picture, so that it is written as soon as it is done. */
+static tessera_status make_picture(struct session *s, const struct task *task) {
     tessera_image image = {0};
     tessera_request request = s->request;
-    request.prompt = prompt;
-    request.first_image = index;
+    request.prompt = task->prompt;
+    request.first_image = task->index;
     request.made_images = 1;
     tessera_status status = tessera_generate(s->model, &request, &image, &s->error);
     progress_clear(&s->progress);
-    if (status == TESSERA_OK) {
-        add_costs(s, &image);
-        status = deliver_picture(s, &image, prompt, index, total);
-    }
+    if (status == TESSERA_OK) add_costs(s, &image);
+    if (status == TESSERA_OK && tessera_model_gets_pictures(s->model)) status = deliver_picture(s, &image, task);
     tessera_image_free(&image);
     return status;
 }
 
-static tessera_status make_pictures(struct session *s) {
+/* Rank 0 speaks of the pictures that other groups of ranks have written. */
+static tessera_status tell_picture(struct session *s, const struct task *task) {
+    char *path = name_output(s, task->prompt, task->number, task->total);
+    if (path == NULL) return s->error.status;
+    tessera_status status = note_picture(s, path, task->prompt, task->index);
+    if (status == TESSERA_OK) s->written++;
+    if (status == TESSERA_OK && !s->values[GENERATE_JSON].flag) printf("%s\n", path);
+    free(path);
+    return status;
+}
+
+/* All tasks, in order; each is one group's. `visit` is called for those that are (mine) or are not this group's. */
+static tessera_status each_task(struct session *s, bool mine, tessera_status (*visit)(struct session *, const struct task *)) {
     const struct option_value *prompts = &s->values[GENERATE_PROMPT];
     int first = only_one(s) ? s->source.index : 0;
     int end = only_one(s) ? first + 1 : s->request.num_images;
+    struct task task = {.total = prompts->count * (end - first)};
     for (int i = 0; i < prompts->count; i++)
-        for (int k = first; k < end; k++) {
+        for (int k = first; k < end; k++, task.number++) {
+            if ((task.number % tessera_model_groups(s->model) == tessera_model_group(s->model)) != mine) continue;
             if (progress_signal() != 0) return error_set(&s->error, TESSERA_ERROR_CANCELLED, "stopped");
-            TRY(make_picture(s, prompts->texts[i], k, prompts->count * (end - first)));
+            task.prompt = prompts->texts[i];
+            task.index = k;
+            TRY(visit(s, &task));
         }
     return TESSERA_OK;
+}
+
+/* Makes this group's pictures; when all ranks are done, tells of the others'. */
+static tessera_status make_pictures(struct session *s) {
+    TRY(each_task(s, true, make_picture));
+    if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
+    TRY(tessera_world_finish(s->world, &s->error));
+    return s->rank == 0 ? each_task(s, false, tell_picture) : TESSERA_OK;
 }
 
 /* ---- reports ---- */
@@ -395,34 +453,62 @@ static tessera_status print_json(struct session *s) {
     return TESSERA_OK;
 }
 
+/* Rank 0 alone talks; where it is the one that went silent, rank 1 does. */
+static bool talks(const struct session *s) {
+    const char *message = s->error.message;
+    return s->rank == 0 || (s->rank == 1 && strncmp(message, "rank 0 ", 7) == 0 && strstr(message, "no sign of life") != NULL);
+}
+
+/* Tells the other ranks of a failure that is this one's own. */
+static void tell_failure(struct session *s) {
+    if (s->world == NULL || tessera_world_size(s->world) == 1 || tessera_world_failed(s->world)) return;
+    tessera_world_abort(s->world, &s->error);
+}
+
 static int finish(struct session *s, tessera_status status) {
     progress_clear(&s->progress);
+    if (status != TESSERA_OK) tell_failure(s);
     if (status == TESSERA_ERROR_CANCELLED) {
-        fprintf(stderr, "tessera: stopped; %d picture%s written before that\n", s->written, s->written == 1 ? "" : "s");
+        if (talks(s)) fprintf(stderr, "tessera: stopped; %d picture%s written before that\n", s->written, s->written == 1 ? "" : "s");
         return 128 + (progress_signal() != 0 ? progress_signal() : 2);
     }
-    return status == TESSERA_OK ? EXIT_DONE : command_fail(&s->error, s->usage);
+    if (status == TESSERA_OK) return EXIT_DONE;
+    if (talks(s)) return command_fail(&s->error, s->usage);
+    return s->usage ? EXIT_USAGE : EXIT_FAILED;
+}
+
+static tessera_status open_world(struct session *s) {
+    s->world = tessera_world_open(&s->error);
+    if (s->world == NULL) return s->error.status;
+    s->rank = tessera_world_rank(s->world);
+    progress_init(&s->progress, s->values[GENERATE_JSON].flag || s->rank > 0);
+    progress_catch_signals();
+    return TESSERA_OK;
+}
+
+static tessera_status generate(struct session *s) {
+    struct option_value *values = s->values;
+    TRY(open_world(s));
+    if (values[GENERATE_FROM].given) TRY(record_source_open(values[GENERATE_FROM].text, values, &s->source, &s->error));
+    TRY(check_command_line(s));
+    s->usage = false;
+    TRY(open_model(s));
+    TRY(make_pictures(s));
+    if (s->rank > 0) return TESSERA_OK;
+    fflush(stdout);
+    if (values[GENERATE_JSON].flag) return print_json(s);
+    print_summary(s);
+    return TESSERA_OK;
 }
 
 static int run_generate(const char *path, struct option_value *values) {
     (void)path;
     struct session s = {.values = values};
-    tessera_status status = TESSERA_OK;
-    progress_init(&s.progress, values[GENERATE_JSON].flag);
-    progress_catch_signals();
-    if (values[GENERATE_FROM].given) status = record_source_open(values[GENERATE_FROM].text, values, &s.source, &s.error);
-    if (status == TESSERA_OK) status = check_command_line(&s);
-    if (status == TESSERA_OK) {
-        s.usage = false;
-        status = open_model(&s);
-    }
-    if (status == TESSERA_OK) status = make_pictures(&s);
-    if (status == TESSERA_OK && values[GENERATE_JSON].flag) status = print_json(&s);
-    if (status == TESSERA_OK && !values[GENERATE_JSON].flag) print_summary(&s);
-    int code = finish(&s, status);
+    int code = finish(&s, generate(&s));
     cJSON_Delete(s.record);
     cJSON_Delete(s.pictures);
     tessera_model_free(s.model);
+    tessera_world_free(s.world);
     png_picture_free(&s.init);
     record_source_close(&s.source);
     free_loras(&s);

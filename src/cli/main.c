@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/error.h"
 #include "cli/command.h"
+#include "comm/comm.h"
 
 #define COMMAND_COUNT 5
 #define MAX_OPTIONS 64
@@ -60,8 +61,8 @@ static int run_command(const struct command *command, int argc, char **argv) {
     int code = EXIT_DONE;
     if (options_parse(command->options, command->option_count, argc, argv, values, command->takes_path ? &path : NULL, &help, &error) !=
         TESSERA_OK) {
-        code = command_fail(&error, true);
-        fprintf(stderr, "'tessera help %s' lists the options.\n", command->name);
+        code = comm_launched_rank() > 0 ? EXIT_USAGE : command_fail(&error, true); /* of many ranks one talks */
+        if (comm_launched_rank() == 0) fprintf(stderr, "'tessera help %s' lists the options.\n", command->name);
     } else if (help) {
         print_command_help(stdout, command);
     } else {

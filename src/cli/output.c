@@ -84,7 +84,7 @@ tessera_status output_check(const char *output, tessera_error *error) {
     if (output == NULL) return check_folder(".", "(none given)", error);
     if (*output == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output is empty: give a file or a folder");
     if (names_folder(output)) {
-        if (!file_is_folder(output) && mkdir(output, 0777) != 0)
+        if (!file_is_folder(output) && mkdir(output, 0777) != 0 && errno != EEXIST) /* another rank may have been first */
             return error_set_errno(error, "--output %s: the folder cannot be made", output);
         return check_folder(output, output, error);
     }

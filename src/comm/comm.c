@@ -145,6 +145,20 @@ tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **
     return status;
 }
 
+int comm_launched_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *rank = getenv(names[i]);
+        if (rank != NULL) return atoi(rank);
+    }
+    return 0;
+}
+
+tessera_status comm_status(struct comm *comm, tessera_error *error) {
+    tessera_error unwanted;
+    return engine_status(comm->engine, error != NULL ? error : &unwanted);
+}
+
 void comm_abort(struct comm *comm, const tessera_error *error) {
     engine_abort(comm->engine, error);
 }

@@ -38,6 +38,9 @@ struct comm_options {         /* 0: the default */
  * already, or does not start; the launcher started several tasks but gives them no way to find each other. */
 tessera_status comm_world_open(const struct comm_options *options, struct comm **out, tessera_error *error);
 
+/* This process's rank as the launcher's environment tells it, before any world is open; 0 without a launcher. */
+int comm_launched_rank(void);
+
 /* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After
  * a failure it returns that failure at once. */
 tessera_status comm_finish(struct comm *comm, tessera_error *error);
@@ -58,6 +61,9 @@ tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **
 /* Tells all ranks that this one fails and why ("rank 2 on host a: <message>"); their waits, and this rank's, return it. Returns when they
  * know it, at most a second later. */
 void comm_abort(struct comm *comm, const tessera_error *error);
+
+/* The failure that has ended this process's communication, if any. `error` may be NULL. */
+tessera_status comm_status(struct comm *comm, tessera_error *error);
 
 /* Fails on all members alike if `text` is not the same on all; the error names the ranks and both values. `what`: "options". */
 tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error);

@@ -43,10 +43,18 @@ static struct tensor size_conditions(struct generation *g, int64_t batch) {
     return t;
 }
 
-/* The denoiser's outputs for sample x, F32 [batch, rows, columns, channels or more]. */
-static struct tensor run_denoiser(struct generation *g, const struct denoiser *d, int step, const float *x) {
+/* Row `row` of a state of both prompts, or both rows (row -1). */
+static struct tensor row_of(struct tensor state, int row) {
+    if (row < 0 || state.data == NULL || state.shape[0] == 1) return state;
+    state.shape[0] = 1;
+    state.data = (char *)state.data + (size_t)row * tensor_bytes(&state);
+    return state;
+}
+
+/* The denoiser's outputs for sample x, F32 [batch, rows, columns, channels or more]: for both prompts, or for one of them (row). */
+static struct tensor run_denoiser(struct generation *g, const struct denoiser *d, int step, const float *x, int row) {
     struct run *run = &g->run;
-    int64_t batch = 1 + g->guided;
+    int64_t batch = g->guided && row < 0 ? 2 : 1;
     float t = g->scheduler->timesteps[step], timesteps[2] = {t, t}, scale = g->request->guidance_scale, scales[2] = {scale, scale};
     struct tensor latents = run_tensor(run, DTYPE_F32, SHAPE(batch, g->rows, g->columns, g->channels));
     struct tensor sizes = size_conditions(g, batch);
@@ -57,24 +65,40 @@ static struct tensor run_denoiser(struct generation *g, const struct denoiser *d
     struct denoiser_inputs inputs = {
         .latents = latents,
         .timesteps = timesteps,
-        .text = s->text,
-        .pooled = s->pooled,
-        .text_mask = s->text_mask,
-        .text_2 = s->text_2,
-        .text_2_mask = s->text_2_mask,
+        .text = row_of(s->text, row),
+        .pooled = row_of(s->pooled, row),
+        .text_mask = row_of(s->text_mask, row),
+        .text_2 = row_of(s->text_2, row),
+        .text_2_mask = row_of(s->text_2_mask, row),
         .guidance = g->pipeline->class->distilled ? tensor_of(scales, DTYPE_F32, SHAPE(batch)) : (struct tensor){0},
         .size_conditions = sizes,
     };
     return denoiser_forward(d, run, &inputs);
 }
 
+/* The predictions for sample x, F32 [1 or 2, count]: where the two of guidance are two ranks' work, each makes one and they exchange them. */
+static const float *predictions(struct generation *g, const struct denoiser *d, int step, const float *x, tessera_error *error) {
+    struct team *team = &g->pipeline->team;
+    bool cut = g->guided && team_degree(team, MESH_CFG) == 2;
+    struct tensor outputs = run_denoiser(g, d, step, x, cut ? team_coordinate(team, MESH_CFG) : -1);
+    struct tensor both = cut ? run_tensor(&g->run, DTYPE_F32, SHAPE(2, g->count)) : outputs;
+    if (run_status(&g->run, error) != TESSERA_OK) return NULL;
+    drop_variance(g, outputs.data, outputs.shape[0], outputs.shape[3]);
+    if (!cut) return outputs.data;
+    size_t bytes = (size_t)g->count * sizeof(float);
+    comm_label(team->mesh->group[MESH_CFG], "cfg");
+    tessera_status status = comm_all_gather(team->mesh->group[MESH_CFG], outputs.data, both.data, (const size_t[]){bytes, bytes}, error);
+    return status == TESSERA_OK ? both.data : NULL;
+}
+
 /* The guided prediction for sample x: into out [count]. */
 static tessera_status predict(struct generation *g, const struct denoiser *d, int step, const float *x, float *out, tessera_error *error) {
     size_t scope = run_enter(&g->run);
-    struct tensor outputs = run_denoiser(g, d, step, x);
-    TRY(run_status(&g->run, error));
-    float *e = outputs.data, s = g->guidance_scale;
-    drop_variance(g, e, outputs.shape[0], outputs.shape[3]);
+    g->run.parallel = team_denoiser(&g->pipeline->team);
+    const float *e = predictions(g, d, step, x, error);
+    float s = g->guidance_scale;
+    g->run.parallel = NULL;
+    if (e == NULL) return error != NULL ? error->status : TESSERA_ERROR_INTERNAL;
     const float *prompt = e + g->count;
     if (!g->guided) {
         memcpy(out, e, (size_t)g->count * sizeof(float));

@@ -84,6 +84,7 @@ static tessera_status size_latents(struct generation *g, tessera_error *error) {
                          p->denoiser);
     const struct denoiser *d = denoiser->denoiser;
     TRY(choose_size(g, error));
+    TRY(denoiser_check_degrees(d, team_degree(&p->team, MESH_ULYSSES), team_degree(&p->team, MESH_TENSOR), error));
     int64_t scale = vae->autoencoder->scale;
     TRY(check_size(g, d, scale * d->patch_size, error));
     g->rows = g->height / scale;
@@ -149,6 +150,10 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     bool distilled = g->pipeline->class->distilled;
     g->guidance_scale = distilled ? r->true_cfg_scale : r->guidance_scale;
     g->guided = g->guidance_scale > 1.0f && (!distilled || r->negative_prompt != NULL);
+    if (!g->guided && team_degree(&g->pipeline->team, MESH_CFG) > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "cfg degree 2: this picture is not guided, so there is one prediction: leave --use-cfg-parallel out%s",
+                         distilled ? ", or give --true-cfg-scale and --negative-prompt" : " or raise --guidance-scale above 1");
     struct prompts prompts = {.texts = {r->prompt}, .count = 1};
     if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2};
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
@@ -201,11 +206,12 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
                              .latent_channels = (int)g->channels,
                              .latent_height = (int)g->rows,
                              .latent_width = (int)g->columns};
+    bool gets_pixels = team_rank(&g->pipeline->team) == 0;
     size_t pixels = (size_t)image->count * (size_t)image->width * (size_t)image->height * 3;
-    image->pixels = malloc(pixels);
-    image->pixels_f32 = malloc(pixels * sizeof(float));
+    image->pixels = gets_pixels ? malloc(pixels) : NULL;
+    image->pixels_f32 = gets_pixels ? malloc(pixels * sizeof(float)) : NULL;
     image->latents = malloc((size_t)image->count * (size_t)g->count * sizeof(float));
-    if (image->pixels == NULL || image->pixels_f32 == NULL || image->latents == NULL)
+    if ((gets_pixels && (image->pixels == NULL || image->pixels_f32 == NULL)) || image->latents == NULL)
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for %d pictures of %dx%d", image->count, image->width, image->height);
     return TESSERA_OK;
 }

@@ -20,8 +20,7 @@ static void sample_latents(struct generation *g, const struct autoencoder *vae, 
         }
 }
 
-static tessera_status encode(struct generation *g, const struct autoencoder *vae, struct random_generator *generator, float *noise,
-                             tessera_error *error) {
+static tessera_status encode(struct generation *g, const struct autoencoder *vae, const float *noise, tessera_error *error) {
     const tessera_request *r = g->request;
     struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, r->height, r->width, 3));
     TRY(run_status(&g->run, error));
@@ -29,23 +28,36 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
         ((float *)pixels.data)[i] = (float)r->init_image[i] / 255.0f * 2.0f - 1.0f;
     struct tensor moments = autoencoder_kl_encode(vae, &g->run, pixels);
     TRY(run_status(&g->run, error));
-    random_normal(generator, noise, (size_t)g->count);
     sample_latents(g, vae, moments.data, noise);
     return TESSERA_OK;
 }
 
-tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
+/* The picture's first rank encodes and sends the others what comes of it. */
+static tessera_status encode_once(struct generation *g, const float *noise, tessera_error *error) {
     struct component *vae;
-    TRY(pipeline_component(g->pipeline, "vae", &vae, error));
-    if (!vae->autoencoder->has_encoder)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: picture to picture needs one", g->pipeline->folder);
+    struct team *team = &g->pipeline->team;
+    if (team_rank(team) == 0) {
+        TRY(pipeline_component(g->pipeline, "vae", &vae, error));
+        if (!vae->autoencoder->has_encoder)
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: picture to picture needs one", g->pipeline->name);
+        TRY(encode(g, vae->autoencoder, noise, error));
+    }
+    return team_broadcast(team, 0, g->init_latents, (size_t)g->count * sizeof(float), error);
+}
+
+tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_ENCODE, 0, 1, error));
     double start = clock_seconds();
     size_t scope = run_enter(&g->run);
     float *noise = malloc((size_t)g->count * sizeof(float));
     g->init_latents = malloc((size_t)g->count * sizeof(float));
-    tessera_status status = g->init_latents == NULL || noise == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory")
-                                                                     : encode(g, vae->autoencoder, generator, noise, error);
+    tessera_status status = TESSERA_OK;
+    if (g->init_latents == NULL || noise == NULL) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    } else {
+        random_normal(generator, noise, (size_t)g->count);
+        status = encode_once(g, noise, error);
+    }
     arena_trim(g->run.arena, scope);
     free(noise);
     g->image->seconds_encode = clock_seconds() - start;
@@ -64,9 +76,8 @@ static void store_pixels(struct generation *g, int made, const float *picture) {
     }
 }
 
-tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
+static tessera_status decode(struct generation *g, int made, const float *x, tessera_error *error) {
     struct component *component;
-    TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
     TRY(pipeline_component(g->pipeline, "vae", &component, error));
     const struct autoencoder *vae = component->autoencoder;
     size_t scope = run_enter(&g->run);
@@ -76,7 +87,13 @@ tessera_status generation_decode(struct generation *g, int made, const float *x,
     struct tensor picture = g->pipeline->vae_tiling ? autoencoder_kl_decode_tiled(vae, &g->run, z) : autoencoder_kl_decode(vae, &g->run, z);
     TRY(run_status(&g->run, error));
     store_pixels(g, made, picture.data);
-    layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
     arena_trim(g->run.arena, scope);
+    return TESSERA_OK;
+}
+
+tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
+    TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
+    layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
+    if (team_rank(&g->pipeline->team) == 0) TRY(decode(g, made, x, error));
     return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
@@ -45,6 +46,12 @@ static struct pipeline_slot *find_slot(struct pipeline *p, const char *name) {
     for (int i = 0; i < p->num_slots; i++)
         if (strcmp(p->slots[i].name, name) == 0) return &p->slots[i];
     return NULL;
+}
+
+int pipeline_slot_index(const struct pipeline *p, const char *name) {
+    for (int i = 0; i < p->num_slots; i++)
+        if (strcmp(p->slots[i].name, name) == 0) return i;
+    return 0;
 }
 
 tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
@@ -160,16 +167,24 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     return read_generation_defaults(p, error);
 }
 
+/* Ranks on one host share its processors, unless each was bound to its own. */
+static int choose_threads(const struct pipeline *p, int given) {
+    int ranks = team_local_ranks(&p->team), mine = threads_available();
+    if (given > 0 || ranks == 1 || (long)mine * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) return given;
+    return mine / ranks > 0 ? mine / ranks : 1;
+}
+
 static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     size_t bytes;
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
     p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
     TRY(source_list(p, options, &bytes, error));
-    p->keep_components = bytes < memory_total() / 2;
+    TRY(team_open(&p->team, &options->mesh, error));
+    p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
     p->arena = arena_new(0, error);
-    p->backend = p->arena == NULL ? NULL : cpu_backend_open(options->threads, CPU_KERNELS_BEST, error);
+    p->backend = p->arena == NULL ? NULL : cpu_backend_open(choose_threads(p, options->threads), CPU_KERNELS_BEST, error);
     return p->backend == NULL ? error->status : TESSERA_OK;
 }
 
@@ -199,6 +214,7 @@ void pipeline_free(struct pipeline *p) {
     }
     if (p->backend != NULL) backend_free(p->backend);
     arena_free(p->arena);
+    team_close(&p->team);
     json_free(p->index);
     lora_set_close(p->loras);
     single_file_close(p->file);

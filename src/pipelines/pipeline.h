@@ -13,6 +13,7 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
+#include "pipelines/team.h"
 #include "schedulers/scheduler.h"
 #include "tokenizers/tokenizer.h"
 
@@ -68,6 +69,7 @@ struct pipeline {
     struct single_file *file; /* or NULL */
     struct lora_set *loras;
     struct json *index; /* model_index.json */
+    struct team team;
     struct backend *backend;
     enum dtype dtype;
     bool vae_tiling, keep_components;
@@ -85,6 +87,8 @@ void pipeline_free(struct pipeline *pipeline);
 
 /* Is the component listed in model_index.json, and not as [null, null]? */
 bool pipeline_has(const struct pipeline *pipeline, const char *name);
+/* The place of a component among the slots; 0 if it has none. */
+int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
 /* The component, opened if it is not. */
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
 /* Says that a phase is done with a component: it is closed unless components are kept. */

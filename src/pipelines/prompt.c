@@ -60,8 +60,8 @@ static tessera_status read_with(const struct text_encoder *encoder, const struct
     return status;
 }
 
-tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
-                           struct prompt_reading *out, tessera_error *error) {
+static tessera_status read_here(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
+                                struct prompt_reading *out, tessera_error *error) {
     struct component *component;
     struct tokenizer *tokenizer = NULL;
     TRY(pipeline_component(p, reader->encoder, &component, error));
@@ -72,6 +72,48 @@ tessera_status prompt_read(struct pipeline *p, struct run *run, const struct pro
     tokenizer_free(tokenizer);
     pipeline_done_with(p, reader->encoder);
     return status;
+}
+
+/* The parts of a reading that are sent: all F32, empty ones stay empty. */
+enum { READING_PARTS = 4 };
+struct announcement {
+    int32_t tokens, ndim[READING_PARTS];
+    int64_t shape[READING_PARTS][TENSOR_MAX_DIMS];
+};
+
+static void parts_of(struct prompt_reading *reading, struct tensor *parts[READING_PARTS]) {
+    parts[0] = &reading->mask;
+    parts[1] = &reading->states.last_hidden_state;
+    parts[2] = &reading->states.penultimate;
+    parts[3] = &reading->states.pooled;
+}
+
+/* The picture's rank `root` has `reading`; the others get it, in their run->arena. */
+static tessera_status share(struct pipeline *p, struct run *run, int root, struct prompt_reading *reading, tessera_error *error) {
+    struct announcement a = {.tokens = reading->tokens};
+    struct tensor *parts[READING_PARTS];
+    parts_of(reading, parts);
+    for (int i = 0; i < READING_PARTS && team_rank(&p->team) == root; i++) {
+        a.ndim[i] = parts[i]->data != NULL ? parts[i]->ndim : 0;
+        for (int d = 0; d < a.ndim[i]; d++) a.shape[i][d] = parts[i]->shape[d];
+    }
+    TRY(team_broadcast(&p->team, root, &a, sizeof a, error));
+    reading->tokens = a.tokens;
+    for (int i = 0; i < READING_PARTS; i++) {
+        if (a.ndim[i] == 0) continue;
+        if (team_rank(&p->team) != root) *parts[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);
+        TRY(run_status(run, error));
+        TRY(team_broadcast(&p->team, root, parts[i]->data, tensor_bytes(parts[i]), error));
+    }
+    return TESSERA_OK;
+}
+
+tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
+                           struct prompt_reading *out, tessera_error *error) {
+    int root = pipeline_slot_index(p, reader->encoder) % team_size(&p->team);
+    *out = (struct prompt_reading){0};
+    if (team_rank(&p->team) == root) TRY(read_here(p, run, reader, prompts, out, error));
+    return team_size(&p->team) > 1 ? share(p, run, root, out, error) : TESSERA_OK;
 }
 
 void prompt_place(struct tensor *out, int64_t first, int64_t offset, const struct tensor *x) {

@@ -123,6 +123,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {.folder = slot->folder, .hooks = &hooks};
+    if (strcmp(slot->name, p->denoiser) == 0) source.share = team_share(&p->team);
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
     tessera_status status = open_weights(p, slot, &source.weights, error);

@@ -45,6 +45,18 @@ const char *tessera_model_pipeline_class(const tessera_model *model) {
     return model->pipeline->class->name;
 }
 
+int tessera_model_group(const tessera_model *model) {
+    return team_coordinate(&model->pipeline->team, MESH_DATA);
+}
+
+int tessera_model_groups(const tessera_model *model) {
+    return team_degree(&model->pipeline->team, MESH_DATA);
+}
+
+bool tessera_model_gets_pictures(const tessera_model *model) {
+    return team_rank(&model->pipeline->team) == 0;
+}
+
 tessera_request tessera_request_default(const tessera_model *model) {
     return model != NULL ? model->pipeline->defaults : (tessera_request){0};
 }

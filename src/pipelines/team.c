@@ -1,0 +1,85 @@
+/* See team.h. */
+#include "pipelines/team.h"
+
+#include <string.h>
+
+#include "parallel/parallel.h"
+#include "pipelines/world.h"
+
+static int degree(int given) {
+    return given > 0 ? given : 1;
+}
+
+static void name_groups(struct team *team) {
+    struct comm *const *group = team->mesh->group;
+    team->denoiser = (struct parallel){
+        .rows = group[MESH_SEQUENCE], .ring = group[MESH_RING], .ulysses = group[MESH_ULYSSES], .tensor = group[MESH_TENSOR]};
+    team->autoencoder =
+        (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = team->alone, .tensor = team->alone};
+}
+
+tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
+    *team = (struct team){.parallel_vae = mesh->parallel_vae};
+    int given[] = {mesh->data, mesh->cfg, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= degree(given[i]);
+    if (tessera_world_size(mesh->world) == 1 && product == 1) return TESSERA_OK;
+    if (mesh->world == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "parallel degrees for %d ranks, but there is one: start them with mpirun -n %d",
+                         product, product);
+    if (degree(mesh->cfg) > 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: guidance has 2 predictions", mesh->cfg);
+    const int degrees[MESH_AXES] = {degree(mesh->data),    degree(mesh->cfg),   1, 1, degree(mesh->ring),
+                                    degree(mesh->ulysses), degree(mesh->tensor)};
+    TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
+    TRY(comm_split(mesh->world->comm, comm_rank(mesh->world->comm), 0, &team->alone, error));
+    name_groups(team);
+    return TESSERA_OK;
+}
+
+void team_close(struct team *team) {
+    parallel_free(&team->denoiser);
+    parallel_free(&team->autoencoder);
+    if (team->mesh != NULL) mesh_free(team->mesh);
+    comm_free(team->alone);
+    *team = (struct team){0};
+}
+
+int team_degree(const struct team *team, enum mesh_axis axis) {
+    return team->mesh != NULL ? team->mesh->degrees[axis] : 1;
+}
+
+int team_coordinate(const struct team *team, enum mesh_axis axis) {
+    return team->mesh != NULL ? team->mesh->coordinate[axis] : 0;
+}
+
+int team_rank(const struct team *team) {
+    return team->mesh != NULL ? comm_rank(team->mesh->group[MESH_PICTURE]) : 0;
+}
+
+int team_size(const struct team *team) {
+    return team->mesh != NULL ? comm_size(team->mesh->group[MESH_PICTURE]) : 1;
+}
+
+int team_local_ranks(const struct team *team) {
+    if (team->mesh == NULL) return 1;
+    const struct comm *world = team->mesh->group[MESH_WORLD];
+    const char *here = comm_host(world, comm_rank(world));
+    int count = 0;
+    for (int i = 0; i < comm_size(world); i++) count += strcmp(comm_host(world, i), here) == 0;
+    return count;
+}
+
+struct parallel *team_denoiser(struct team *team) {
+    return team->mesh != NULL ? &team->denoiser : NULL;
+}
+
+struct parallel *team_autoencoder(struct team *team) {
+    return team->mesh != NULL && team->parallel_vae ? &team->autoencoder : NULL;
+}
+
+struct load_share team_share(const struct team *team) {
+    return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR)};
+}
+
+tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {
+    return team->mesh != NULL ? comm_broadcast(team->mesh->group[MESH_PICTURE], root, data, bytes, error) : TESSERA_OK;
+}

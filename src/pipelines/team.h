@@ -1,0 +1,43 @@
+/* A pipeline's ranks: what each of a mesh's groups does for one picture.
+ *
+ *     text        each encoder runs on one rank of the picture's group, which sends its states to the others
+ *     denoiser    cfg: a prompt each; ring x ulysses: positions each; tensor: heads and channels each
+ *     autoencoder rows each (parallel_vae), or all of it on the group's first rank
+ *
+ * Without a mesh a team is one rank that does everything. */
+#ifndef TESSERA_PIPELINES_TEAM_H
+#define TESSERA_PIPELINES_TEAM_H
+
+#include "comm/mesh.h"
+#include "nn/load.h"
+#include "parallel/parallel.h"
+#include "tessera.h"
+
+struct team {
+    struct mesh *mesh;  /* NULL: one rank */
+    struct comm *alone; /* this rank only */
+    bool parallel_vae;
+    struct parallel denoiser, autoencoder;
+};
+
+/* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
+tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
+void team_close(struct team *team);
+
+int team_degree(const struct team *team, enum mesh_axis axis);
+int team_coordinate(const struct team *team, enum mesh_axis axis);
+/* Among the ranks of one picture. */
+int team_rank(const struct team *team);
+int team_size(const struct team *team);
+/* How many of the world's ranks are on this rank's host. */
+int team_local_ranks(const struct team *team);
+
+/* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */
+struct parallel *team_denoiser(struct team *team);
+struct parallel *team_autoencoder(struct team *team);
+struct load_share team_share(const struct team *team);
+
+/* `bytes` at data, from the picture's rank `root` to all of them. */
+tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error);
+
+#endif

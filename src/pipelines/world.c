@@ -1,0 +1,51 @@
+/* The public API of include/tessera.h over the group of all ranks. */
+#include "pipelines/world.h"
+
+#include <stdlib.h>
+
+#include "comm/stats.h"
+
+tessera_world *tessera_world_open(tessera_error *error) {
+    tessera_world *world = calloc(1, sizeof *world);
+    if (world == NULL) {
+        error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (comm_world_open(NULL, &world->comm, error) == TESSERA_OK) return world;
+    free(world);
+    return NULL;
+}
+
+int tessera_world_rank(const tessera_world *world) {
+    return world != NULL ? comm_rank(world->comm) : 0;
+}
+
+int tessera_world_size(const tessera_world *world) {
+    return world != NULL ? comm_size(world->comm) : 1;
+}
+
+tessera_status tessera_world_check_same(tessera_world *world, const char *what, const char *text, tessera_error *error) {
+    return world != NULL ? comm_check_same(world->comm, what, text, error) : TESSERA_OK;
+}
+
+void tessera_world_abort(tessera_world *world, const tessera_error *error) {
+    if (world != NULL) comm_abort(world->comm, error);
+}
+
+bool tessera_world_failed(tessera_world *world) {
+    return world != NULL && comm_status(world->comm, NULL) != TESSERA_OK;
+}
+
+tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error) {
+    return world != NULL ? comm_stats_print(world->comm, stream, error) : TESSERA_OK;
+}
+
+tessera_status tessera_world_finish(tessera_world *world, tessera_error *error) {
+    return world != NULL ? comm_finish(world->comm, error) : TESSERA_OK;
+}
+
+void tessera_world_free(tessera_world *world) {
+    if (world == NULL) return;
+    comm_free(world->comm);
+    free(world);
+}
