@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-PACKAGES = cmake g++ pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
+PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
 .PHONY: all help demo test test-hybrids bench asan fuzz cuda install packages clean

@@ -73,7 +73,9 @@ typedef struct tessera_mesh {
     int cfg;              /* 2: the two predictions of guidance */
     int ring, ulysses;    /* positions of one picture: keys and values around a ring; heads for positions */
     int tensor;           /* heads and channels of each layer */
-    bool parallel_vae;    /* the autoencoder's rows over all ranks of a picture */
+    int patch;            /* parts of a picture, each made as a picture of its own (naive_patch): not exact; excludes ring and ulysses */
+    const char *split_scheme; /* of these parts: "row" (NULL), "col" or "alternate" */
+    bool parallel_vae;        /* the autoencoder's rows over all ranks of a picture */
 } tessera_mesh;
 
 /* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */

@@ -243,15 +243,34 @@ static tessera_status check_same_options(struct session *s) {
     return status;
 }
 
+/* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go to one axis. */
+static void apply_parallelism(const struct session *s, tessera_mesh *mesh) {
+    const struct option_value *v = s->values;
+    const char *kind = v[GENERATE_PARALLELISM].text;
+    if (kind == NULL) return;
+    int *axis = strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
+    const int claimed[] = {mesh->data, mesh->cfg, mesh->ring, mesh->ulysses, mesh->tensor};
+    int left = tessera_world_size(s->world);
+    for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= claimed[i] > 0 ? claimed[i] : 1;
+    if (mesh->cfg == 1 && left % 2 == 0 && !v[GENERATE_NO_SPLIT_BATCH].flag) {
+        mesh->cfg = 2;
+        left /= 2;
+    }
+    if (left > 1) *axis = left;
+    mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
+}
+
 static tessera_mesh mesh_of(const struct session *s) {
     const struct option_value *v = s->values;
-    return (tessera_mesh){.world = s->world,
-                          .data = v[GENERATE_DATA_DEGREE].integer,
-                          .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
-                          .ring = v[GENERATE_RING_DEGREE].integer,
-                          .ulysses = v[GENERATE_ULYSSES_DEGREE].integer,
-                          .tensor = v[GENERATE_TENSOR_DEGREE].integer,
-                          .parallel_vae = v[GENERATE_PARALLEL_VAE].flag};
+    tessera_mesh mesh = {.world = s->world,
+                         .data = v[GENERATE_DATA_DEGREE].integer,
+                         .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
+                         .ring = v[GENERATE_RING_DEGREE].integer,
+                         .ulysses = v[GENERATE_ULYSSES_DEGREE].integer,
+                         .tensor = v[GENERATE_TENSOR_DEGREE].integer,
+                         .parallel_vae = v[GENERATE_PARALLEL_VAE].flag};
+    apply_parallelism(s, &mesh);
+    return mesh;
 }
 
 static tessera_status open_model(struct session *s) {

@@ -73,7 +73,9 @@ static struct tensor run_denoiser(struct generation *g, const struct denoiser *d
         .guidance = g->pipeline->class->distilled ? tensor_of(scales, DTYPE_F32, SHAPE(batch)) : (struct tensor){0},
         .size_conditions = sizes,
     };
-    return denoiser_forward(d, run, &inputs);
+    const struct team *team = &g->pipeline->team;
+    if (team_degree(team, MESH_PATCH) == 1) return denoiser_forward(d, run, &inputs);
+    return naive_patch_forward(d, run, team->mesh->group[MESH_PATCH], team->split, step - g->first_step, &inputs);
 }
 
 /* The predictions for sample x, F32 [1 or 2, count]: where the two of guidance are two ranks' work, each makes one and they exchange them. */

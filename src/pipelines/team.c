@@ -18,16 +18,27 @@ static void name_groups(struct team *team) {
         (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = team->alone, .tensor = team->alone};
 }
 
+static tessera_status read_split(const char *scheme, enum naive_split *split, tessera_error *error) {
+    static const char *const names[] = {"row", "col", "alternate"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(scheme != NULL ? scheme : names[0], names[i]) == 0) {
+            *split = (enum naive_split)i;
+            return TESSERA_OK;
+        }
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "split scheme \"%s\": it must be row, col or alternate", scheme);
+}
+
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
     *team = (struct team){.parallel_vae = mesh->parallel_vae};
-    int given[] = {mesh->data, mesh->cfg, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
+    TRY(read_split(mesh->split_scheme, &team->split, error));
+    int given[] = {mesh->data, mesh->cfg, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= degree(given[i]);
     if (tessera_world_size(mesh->world) == 1 && product == 1) return TESSERA_OK;
     if (mesh->world == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "parallel degrees for %d ranks, but there is one: start them with mpirun -n %d",
                          product, product);
     if (degree(mesh->cfg) > 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: guidance has 2 predictions", mesh->cfg);
-    const int degrees[MESH_AXES] = {degree(mesh->data),    degree(mesh->cfg),   1, 1, degree(mesh->ring),
+    const int degrees[MESH_AXES] = {degree(mesh->data),    degree(mesh->cfg),   1, degree(mesh->patch), degree(mesh->ring),
                                     degree(mesh->ulysses), degree(mesh->tensor)};
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
     TRY(comm_split(mesh->world->comm, comm_rank(mesh->world->comm), 0, &team->alone, error));

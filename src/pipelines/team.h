@@ -11,12 +11,14 @@
 #include "comm/mesh.h"
 #include "nn/load.h"
 #include "parallel/parallel.h"
+#include "pipelines/naive_patch.h"
 #include "tessera.h"
 
 struct team {
     struct mesh *mesh;  /* NULL: one rank */
     struct comm *alone; /* this rank only */
     bool parallel_vae;
+    enum naive_split split; /* of naive patches, where the patch degree is above 1 */
     struct parallel denoiser, autoencoder;
 };
 

@@ -1,0 +1,102 @@
+/* Whole pictures over every mesh of a world against one rank: data x cfg x ring x ulysses x tensor, with and without the parallel autoencoder,
+ * through the public API.
+ *
+ *     mpirun -n N test_generate MODEL_FOLDER...
+ *
+ * Every rank makes the picture alone first; in float32 a mesh's must reach 50 dB of it. Meshes that a model cannot have (more ranks than heads
+ * or rows; guidance over two ranks without guidance) must be refused with an error that says what is possible. Prints a line per model. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "tessera.h"
+
+enum { STEPS = 3, LEAST_DECIBEL = 50 };
+
+static tessera_request request_of(const tessera_model *model) {
+    tessera_request r = tessera_request_default(model);
+    r.prompt = "a red apple", r.negative_prompt = "blue";
+    r.width = 96, r.height = 128;
+    r.num_inference_steps = STEPS;
+    r.use_resolution_binning = false;
+    if (r.max_sequence_length > 32) r.max_sequence_length = 32;
+    return r;
+}
+
+static tessera_status make(const char *folder, tessera_mesh mesh, tessera_image *image, bool *gets, tessera_error *error) {
+    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh = mesh};
+    tessera_model *model = tessera_model_open(folder, &options, error);
+    if (model == NULL) return error->status;
+    tessera_request request = request_of(model);
+    tessera_status status = tessera_generate(model, &request, image, error);
+    *gets = tessera_model_gets_pictures(model);
+    tessera_model_free(model);
+    return status;
+}
+
+static double decibel(const tessera_image *a, const tessera_image *b) {
+    double sum = 0;
+    size_t count = (size_t)a->width * (size_t)a->height * 3;
+    if (a->width != b->width || a->height != b->height) return 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = (double)a->pixels_f32[i] - (double)b->pixels_f32[i];
+        sum += d * d;
+    }
+    return sum == 0 ? 200 : -10 * log10(sum / (double)count);
+}
+
+/* 1 if the mesh is possible for the model. */
+static int run_mesh(const char *folder, tessera_mesh mesh, const tessera_image *alone, double *worst) {
+    tessera_image image = {0};
+    tessera_error error = {0};
+    bool gets = false;
+    tessera_status status = make(folder, mesh, &image, &gets, &error);
+    if (status != TESSERA_OK) {
+        CHECK(strstr(error.message, "possible") != NULL || strstr(error.message, "guid") != NULL, "%s: %s", folder, error.message);
+        return 0;
+    }
+    CHECK(gets == (image.pixels_f32 != NULL), "%s: the rank that gets pictures has them", folder);
+    double db = gets ? decibel(&image, alone) : 200;
+    CHECK(db >= LEAST_DECIBEL, "%s: data %d cfg %d ring %d ulysses %d tensor %d vae %d: %.1f dB", folder, mesh.data, mesh.cfg, mesh.ring,
+          mesh.ulysses, mesh.tensor, mesh.parallel_vae, db);
+    if (db < *worst) *worst = db;
+    tessera_image_free(&image);
+    return 1;
+}
+
+static void run_model(tessera_world *world, const char *folder) {
+    int size = tessera_world_size(world), meshes = 0;
+    tessera_image alone = {0};
+    tessera_error error = {0};
+    double worst = 200;
+    bool gets;
+    CHECK(make(folder, (tessera_mesh){0}, &alone, &gets, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    if (alone.pixels_f32 == NULL) return;
+    for (int data = 1; data <= size; data++)
+        for (int cfg = 1; cfg <= 2; cfg++)
+            for (int tensor = 1; tensor <= size; tensor++)
+                for (int ring = 1; ring <= size; ring++)
+                    for (int ulysses = 1; ulysses <= size; ulysses++) {
+                        if (data * cfg * tensor * ring * ulysses != size) continue;
+                        bool vae = (ring + ulysses + tensor) % 2 == 0;
+                        tessera_mesh mesh = {.world = world, .data = data, .cfg = cfg, .ring = ring, .ulysses = ulysses};
+                        mesh.tensor = tensor, mesh.parallel_vae = vae;
+                        meshes += run_mesh(folder, mesh, &alone, &worst);
+                    }
+    if (tessera_world_rank(world) == 0) printf("  %-44s %d meshes of %d ranks, %.1f dB at least\n", folder, meshes, size, worst);
+    tessera_image_free(&alone);
+}
+
+int main(int argc, char **argv) {
+    tessera_error error = {0};
+    tessera_world *world = tessera_world_open(&error);
+    if (world == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    for (int i = 1; i < argc; i++) run_model(world, argv[i]);
+    CHECK(tessera_world_finish(world, &error) == TESSERA_OK, "%s", error.message);
+    tessera_world_free(world);
+    return CHECK_REPORT();
+}

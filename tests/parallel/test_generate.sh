@@ -1,0 +1,87 @@
+#!/bin/sh
+# `tessera generate` under mpirun as a person runs it: sh test_generate.sh PROGRAM, in the repository root. Prints a line per check; exits 1 if
+# any failed. What the pictures show is test_generate.c's; here: options, who talks, what is written, and what happens when a rank fails.
+program=$1
+case $program in /*) ;; *) program=$PWD/$program ;; esac
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+check() {
+    name=$1
+    shift
+    if "$@" >/dev/null 2>&1; then
+        echo "ok    $name"
+    else
+        echo "FAIL  $name"
+        sed 's/^/      /' "$work/err"
+        failed=1
+    fi
+}
+
+# ranks N STATUS ARGUMENTS...: the command on N ranks; output in $work/out and $work/err.
+ranks() {
+    count=$1 want=$2
+    shift 2
+    timeout 60 mpirun -n "$count" --oversubscribe "$program" generate --no-preview "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    check "mpirun -n $count tessera generate $* exits $want" test "$got" -eq "$want"
+}
+says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
+once() { check "stderr says '$1' once" test "$(grep -c -e "$1" "$work/err")" -eq 1; }
+prints() { check "stdout has $1 lines" test "$(wc -l <"$work/out")" -eq "$1"; }
+there() { check "$(basename "$1") is there" test -s "$1"; }
+quick="--steps 2 --seed 3 --threads 1"
+
+ranks 2 0 --prompt a $quick --ulysses_degree 2 -o "$work/u.png"; there "$work/u.png"; prints 1; once "1 picture"
+ranks 4 0 --prompt a $quick --ring-degree 2 --use_cfg_parallel --comm-stats -o "$work/r.png"; there "$work/r.png"; says attention
+ranks 2 0 --prompt a b --num-images 2 $quick --data_parallel_degree 2 -o "$work/d/"; prints 4
+check "all pictures of data parallel ranks are there" test "$(ls "$work/d" | wc -l)" -eq 4
+
+# what must be refused, once, with what is possible
+ranks 3 1 --prompt a $quick --ulysses-degree 2 -o "$work/x.png"; once "possible is"
+ranks 2 1 --prompt a $quick --use-cfg-parallel --guidance-scale 1 -o "$work/x.png"; once "not guided"
+ranks 8 1 --prompt a $quick --ulysses-degree 8 -o "$work/x.png"; once "are possible"
+ranks 2 2 --prompt a --promt b; once "did you mean"
+check "nothing is written after an error" test ! -e "$work/x.png"
+
+# ranks that were not started alike
+cat >"$work/unlike" <<END
+#!/bin/sh
+exec "$program" generate --no-preview --prompt a $quick --ulysses-degree 2 -o "$work/x.png" "\$([ "\$OMPI_COMM_WORLD_RANK" = 1 ] && echo --seed=4 || echo --seed=3)"
+END
+cp -r models/emoji "$work/other"
+sed 's/"num_inference_steps": 20/"num_inference_steps": 19/' models/emoji/generation_defaults.json >"$work/other/generation_defaults.json"
+mkdir "$work/0" "$work/1"; cp -r models/emoji "$work/0/m"; mv "$work/other" "$work/1/m"
+cat >"$work/unlike_model" <<END
+#!/bin/sh
+cd "$work/\$OMPI_COMM_WORLD_RANK" && exec "$program" generate --no-preview --model m --prompt a $quick --ulysses-degree 2 -o "$work/x.png"
+END
+chmod +x "$work/unlike" "$work/unlike_model"
+timeout 60 mpirun -n 2 --oversubscribe "$work/unlike" >"$work/out" 2>"$work/err"; check "different options fail" test $? -ne 0; says "options differ between ranks"
+timeout 60 mpirun -n 2 --oversubscribe "$work/unlike_model" >"$work/out" 2>"$work/err"; check "different models fail" test $? -ne 0
+says "model files (fingerprint) differ between ranks"
+check "nothing is written by ranks that differ" test ! -e "$work/x.png"
+
+# a rank that dies while a picture is made: the others end within 10 s, nothing is written
+for signal in KILL STOP; do
+    timeout 60 mpirun --enable-recovery -n 3 --oversubscribe "$program" generate --no-preview --prompt a --seed 3 --threads 1 --steps 5000 \
+        --ulysses-degree 3 -o "$work/x.png" >"$work/out" 2>"$work/err" </dev/null &
+    run=$!
+    sleep 2
+    victim=$(pgrep -f -- "--steps 5000 --ulysses-degree 3 -o $work/x.png" | while read -r p; do
+        tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q '^OMPI_COMM_WORLD_RANK=1$' && echo "$p"; done | head -n 1)
+    check "rank 1 is found" test -n "$victim"
+    start=$(date +%s)
+    kill -s $signal "$victim"
+    while [ "$(pgrep -f -- "--ulysses-degree 3 -o $work/x.png" | while read -r p; do
+        tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q '^OMPI_COMM_WORLD_RANK=[02]$' && echo "$p"; done | wc -l)" -gt 0 ] &&
+        [ $(($(date +%s) - start)) -lt 15 ]; do sleep 0.2; done
+    took=$(($(date +%s) - start))
+    kill -s KILL "$victim" 2>/dev/null
+    wait $run
+    check "ranks end within 10 s of another's SIG$signal ($took s)" test $took -le 10
+    [ $signal = KILL ] || says "rank 1 on .*no sign of life"
+    check "nothing is written after SIG$signal" test ! -e "$work/x.png"
+done
+exit $failed
