@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test test-hybrids bench asan fuzz cuda install packages clean
+.PHONY: all help demo test test-hybrids bench asan tsan fuzz cuda install packages clean
 
 all: packages  ## build build/tessera
 	@cmake -S . -B build -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
@@ -38,6 +38,11 @@ asan: packages  ## run every test under AddressSanitizer and UndefinedBehaviorSa
 	@cmake --build build-asan -j $(JOBS)
 	cd build-asan && LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp ctest --output-on-failure
 
+tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
+	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@cmake --build build-tsan -j $(JOBS) --target test_comm test_collectives test_mesh comm_rank test_hub
+	cd build-tsan && ctest --output-on-failure -R '^comm/|test_hub$$'
+
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@tools/install-packages.sh $(FUZZ_PACKAGES)
 	@CC=clang CXX=clang++ cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
@@ -51,4 +56,4 @@ install: all  ## install tessera and the embedded model below PREFIX
 	@cmake --install build
 
 clean:
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz
