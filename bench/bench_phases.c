@@ -1,8 +1,8 @@
 /* Times a picture phase by phase and sets each against what this machine can do, measured in the same run.
  *
- *     bench_phases MODEL_FOLDER [--threads N] [--runs N] [--width W --height H --steps S]
+ *     bench_phases MODEL_FOLDER [--threads N] [--runs N] [--width W --height H --steps S] [--bf16-only 1] [--warm 0]
  *
- * For each element type: one picture to warm up, then the median of N runs (default 3) of text, denoising per step and decoding:
+ * For each element type (or bfloat16 alone): one picture to warm up (unless --warm 0), then the median of N runs (default 3) of text, denoising per step and decoding:
  * milliseconds, operations per second (a multiplication and an addition are two), share of peak, and at the end the peak
  * resident memory of the process. */
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 struct settings {
     const char *folder;
-    int threads, runs, width, height, steps;
+    int threads, runs, width, height, steps, bf16_only, warm;
 };
 
 static int compare(const void *a, const void *b) {
@@ -52,7 +52,7 @@ static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
     if (s->steps > 0) request.num_inference_steps = s->steps;
     double text[MAX_RUNS], denoise[MAX_RUNS], decode[MAX_RUNS];
     tessera_image image = {0};
-    for (int run = -1; run < s->runs; run++) {
+    for (int run = s->warm ? -1 : 0; run < s->runs; run++) {
         tessera_image_free(&image);
         if (tessera_generate(model, &request, &image, &error) != TESSERA_OK) {
             fprintf(stderr, "bench_phases: %s\n", error.message);
@@ -76,11 +76,12 @@ static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
 }
 
 int main(int argc, char **argv) {
-    struct settings s = {.folder = argc > 1 ? argv[1] : "models/emoji", .runs = 3};
+    struct settings s = {.folder = argc > 1 ? argv[1] : "models/emoji", .runs = 3, .warm = 1};
     struct {
         const char *name;
         int *value;
-    } options[] = {{"--threads", &s.threads}, {"--runs", &s.runs}, {"--width", &s.width}, {"--height", &s.height}, {"--steps", &s.steps}};
+    } options[] = {{"--threads", &s.threads}, {"--runs", &s.runs},           {"--width", &s.width}, {"--height", &s.height},
+                   {"--steps", &s.steps},     {"--bf16-only", &s.bf16_only}, {"--warm", &s.warm}};
     for (int i = 2; i + 1 < argc; i += 2)
         for (size_t k = 0; k < sizeof options / sizeof *options; k++)
             if (strcmp(argv[i], options[k].name) == 0) *options[k].value = atoi(argv[i + 1]);
@@ -88,7 +89,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "bench_phases: --runs must be 1 to %d\n", MAX_RUNS);
         return 2;
     }
-    int failed = bench_dtype(&s, TESSERA_BF16) || bench_dtype(&s, TESSERA_F32);
+    int failed = bench_dtype(&s, TESSERA_BF16) || (!s.bf16_only && bench_dtype(&s, TESSERA_F32));
     printf("peak resident memory %.0f MiB\n", (double)memory_peak_resident() / (1 << 20));
     return failed;
 }
