@@ -33,15 +33,32 @@ tessera_status denoiser_check_latents(const struct denoiser *denoiser, const str
 
 tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error) {
     int64_t heads = denoiser->num_heads;
+    if (ulysses == 1 && tensor == 1) return TESSERA_OK;
     if (tensor > heads)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tensor degree %d: %s has %lld attention heads in a layer: 1 to %lld are possible",
                          tensor, denoiser->class->name, (long long)heads, (long long)heads);
+    if (denoiser->max_tensor > 0 && tensor > denoiser->max_tensor)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "tensor degree %d: %s has %lld groups of channels in a layer: 1 to %lld are possible", tensor,
+                         denoiser->class->name, (long long)denoiser->max_tensor,
+                         (long long)(denoiser->max_tensor < heads ? denoiser->max_tensor : heads));
     if (ulysses > heads / tensor)
         return error_set(
             error, TESSERA_ERROR_ARGUMENT,
             "ulysses degree %d: %s has %lld attention heads in a layer, cut over %d: 1 to %lld are possible; the ring takes any", ulysses,
             denoiser->class->name, (long long)heads, tensor, (long long)(heads / tensor));
     return TESSERA_OK;
+}
+
+tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows, int64_t columns, int ranks, tessera_error *error) {
+    int64_t unit = denoiser->row_unit, p = denoiser->patch_size;
+    int64_t most = unit > 0 ? (rows + unit - 1) / unit : (rows / p) * (columns / p);
+    if (ranks <= most) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "%s: latents of %lld rows and %lld columns cannot be cut over %d ranks: a part has at least %lld %s, so at most %lld "
+                     "are possible",
+                     denoiser->class->name, (long long)rows, (long long)columns, ranks, (long long)(unit > 0 ? unit : 1),
+                     unit > 0 ? "rows" : "patch", (long long)most);
 }
 
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs) {

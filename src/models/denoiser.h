@@ -54,6 +54,8 @@ struct denoiser {
     int64_t max_patches; /* a side, 0: no limit */
     int64_t text_channels, pooled_channels;
     int64_t num_heads;   /* of the attention layer that has fewest, on all ranks together */
+    int64_t max_tensor;  /* ranks that weights can be cut over, where other layers set a limit beside the heads; 0: none does */
+    int64_t row_unit;    /* pictures are cut by rows, in multiples of this; 0: by tokens */
     int64_t sample_size; /* config's default latent side, 0 if absent */
 };
 
@@ -76,6 +78,9 @@ tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char 
 
 /* Can the model's heads be shared by `ulysses` ranks and its weights be cut over `tensor`? ARGUMENT errors say which degrees are possible. */
 tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error);
+
+/* Can a picture of so many latent rows and columns be cut over `ranks`? ARGUMENT errors as above. */
+tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows, int64_t columns, int ranks, tessera_error *error);
 
 /* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);

@@ -19,16 +19,17 @@
 #include <string.h>
 
 #include "models/denoiser.h"
+#include "models/dit_parts.h"
 
-enum { TIMESTEP_CHANNELS = 256, MAX_LAYERS = 256, PATCH = 2, MLP_RATIO = 4, AXES = 3 };
-#define NORM_EPS 1e-6f /* of every norm; diffusers writes it in the code, not in the config */
+enum { MAX_LAYERS = 256, PATCH = 2, MLP_RATIO = 4, AXES = 3 };
 #define ROTARY_THETA 10000.0
 #define EMBEDDED_SCALE 1000.0f
 
-/* One stream's weights in a block. In a single block `out` is empty: ff_out takes attention and MLP together. */
+/* One stream's weights in a block. In a single block attention.out is empty: ff.out takes attention and MLP together. */
 struct stream {
-    struct linear modulation, q, k, v, out, ff_in, ff_out;
-    struct norm norm_q, norm_k;
+    struct linear modulation;
+    struct attention attention;
+    struct mlp ff;
 };
 
 /* single: `picture` serves both streams. */
@@ -37,17 +38,12 @@ struct flux_block {
     struct stream picture, text;
 };
 
-/* linear, SiLU, linear */
-struct embedder {
-    struct linear in, out;
-};
-
 struct flux_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim, double_blocks;
     int64_t axes[AXES]; /* of a head's channels, how many turn with: nothing here (always position 0), the row, the column */
     bool guidance_embeds;
-    struct embedder timestep, guidance, pooled;
+    struct mlp timestep, guidance, pooled;
     struct linear x_embedder, context_embedder, norm_out, proj_out;
     struct flux_block *blocks;
 };
@@ -92,6 +88,7 @@ static tessera_status read_config(const struct json *config, struct flux_transfo
     if (m->double_blocks + single < 1)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: num_layers and num_single_layers are both 0", json_path(config));
     base->num_blocks = (int)(m->double_blocks + single);
+    base->num_heads = m->num_heads;
     base->patch_size = PATCH;
     base->in_channels = in / (PATCH * PATCH);
     base->out_channels = out / (PATCH * PATCH);
@@ -99,38 +96,29 @@ static tessera_status read_config(const struct json *config, struct flux_transfo
     return TESSERA_OK;
 }
 
-struct stream_names {
-    const char *modulation, *q, *k, *v, *out, *norm_q, *norm_k, *ff_in, *ff_out;
-};
+static const struct attention_names single_names = {"attn.to_q", "attn.to_k", "attn.to_v", "", "attn.norm_q", "attn.norm_k"};
 
-static const struct stream_names picture_names = {"norm1.linear", "attn.to_q",   "attn.to_k",     "attn.to_v", "attn.to_out.0",
-                                                  "attn.norm_q",  "attn.norm_k", "ff.net.0.proj", "ff.net.2"};
-static const struct stream_names text_names = {"norm1_context.linear", "attn.add_q_proj",       "attn.add_k_proj",
-                                               "attn.add_v_proj",      "attn.to_add_out",       "attn.norm_added_q",
-                                               "attn.norm_added_k",    "ff_context.net.0.proj", "ff_context.net.2"};
-static const struct stream_names single_names = {"norm.linear", "attn.to_q",   "attn.to_k", "attn.to_v", NULL,
-                                                 "attn.norm_q", "attn.norm_k", "proj_mlp",  "proj_out"};
-
-static struct stream load_stream(struct loader *loader, const struct flux_transformer *m, const struct stream_names *names) {
-    int64_t c = m->inner_dim, mlp = MLP_RATIO * c;
-    bool single = names->out == NULL;
-    struct stream s = {
-        .modulation = load_linear(loader, c, (single ? 3 : 6) * c, true, "%s", names->modulation),
-        .q = load_linear(loader, c, c, true, "%s", names->q),
-        .k = load_linear(loader, c, c, true, "%s", names->k),
-        .v = load_linear(loader, c, c, true, "%s", names->v),
-        .norm_q = load_norm(loader, NORM_RMS, m->head_dim, NORM_EPS, false, "%s", names->norm_q),
-        .norm_k = load_norm(loader, NORM_RMS, m->head_dim, NORM_EPS, false, "%s", names->norm_k),
-        .ff_in = load_linear(loader, c, mlp, true, "%s", names->ff_in),
-        .ff_out = load_linear(loader, single ? c + mlp : mlp, c, true, "%s", names->ff_out),
-    };
-    if (!single) s.out = load_linear(loader, c, c, true, "%s", names->out);
-    return s;
+/* A stream of a double block: its norm's name is `norm`, its feed-forward's `ff`. */
+static struct stream load_stream(struct loader *loader, const struct flux_transformer *m, const struct attention_names *names,
+                                 const char *norm, const char *ff) {
+    int64_t c = m->inner_dim;
+    return (struct stream){.modulation = load_linear(loader, c, 6 * c, true, "%s.linear", norm),
+                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, names, true),
+                           .ff = dit_load_feed_forward(loader, c, MLP_RATIO * c, ff)};
 }
 
-static struct embedder load_embedder(struct loader *loader, int64_t in, int64_t channels, const char *name) {
-    return (struct embedder){.in = load_linear(loader, in, channels, true, "time_text_embed.%s.linear_1", name),
-                             .out = load_linear(loader, channels, channels, true, "time_text_embed.%s.linear_2", name)};
+static struct stream load_single(struct loader *loader, const struct flux_transformer *m) {
+    int64_t c = m->inner_dim, hidden = MLP_RATIO * c;
+    return (struct stream){.modulation = load_linear(loader, c, 3 * c, true, "norm.linear"),
+                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, &single_names, true),
+                           .ff = {.in = load_linear_outputs(loader, c, hidden, 1, true, "proj_mlp"),
+                                  .out = load_linear_joined_inputs(loader, m->num_heads, m->head_dim, hidden, c, true, "proj_out")}};
+}
+
+static struct flux_block load_block(struct loader *loader, const struct flux_transformer *m, bool single) {
+    if (single) return (struct flux_block){.single = true, .picture = load_single(loader, m)};
+    return (struct flux_block){.picture = load_stream(loader, m, &dit_picture_names, "norm1", "ff"),
+                               .text = load_stream(loader, m, &dit_text_names, "norm1_context", "ff_context")};
 }
 
 /* The prefix of a block's weights, without a dot at the end. */
@@ -148,19 +136,16 @@ static void load_weights(struct loader *loader, struct flux_transformer *m) {
     load_set_prefix(loader, "%s", "");
     m->x_embedder = load_linear(loader, PATCH * PATCH * base->in_channels, c, true, "x_embedder");
     m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
-    m->timestep = load_embedder(loader, TIMESTEP_CHANNELS, c, "timestep_embedder");
-    if (m->guidance_embeds) m->guidance = load_embedder(loader, TIMESTEP_CHANNELS, c, "guidance_embedder");
-    m->pooled = load_embedder(loader, base->pooled_channels, c, "text_embedder");
+    m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
+    if (m->guidance_embeds) m->guidance = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.guidance_embedder");
+    m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
     m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
     m->proj_out = load_linear(loader, c, PATCH * PATCH * base->out_channels, true, "proj_out");
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
-        struct flux_block *block = &m->blocks[i];
         char name[64];
         block_name(m, i, name, sizeof name);
         load_set_prefix(loader, "%s.", name);
-        *block = (struct flux_block){.single = i >= m->double_blocks};
-        block->picture = load_stream(loader, m, block->single ? &single_names : &picture_names);
-        if (!block->single) block->text = load_stream(loader, m, &text_names);
+        m->blocks[i] = load_block(loader, m, i >= m->double_blocks);
     }
 }
 
@@ -171,6 +156,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    load_units(loader, m->num_heads);
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -186,21 +172,22 @@ static tessera_status check_inputs(const struct flux_transformer *m, const struc
     return denoiser_check_shape(&m->base, "guidance (a scale for each picture)", &in->guidance, SHAPE(batch), error);
 }
 
-/* The order of a gather between a picture [B, 2 h, 2 w, C] and its patches [B, h w, C 2 2] (channel, row, column within the patch):
- * for each element of the patches its place in the picture if `to_packed`, else the inverse. */
-static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t w, int64_t channels, bool to_packed) {
-    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w * PATCH * PATCH * channels));
+/* The order of a gather between a picture [B, 2 h, 2 w, C] and those of its patches that `cut` leaves to this rank, [B, S, C 2 2] (channel,
+ * row, column within the patch): for each element of the patches its place in the picture if `to_packed`, else (for all patches) the
+ * inverse. */
+static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t w, int64_t channels, const struct cut *cut,
+                             bool to_packed) {
+    struct span mine = cut_mine(cut, h * w);
+    int64_t width = PATCH * PATCH * channels, count = batch * mine.count * width;
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(count));
     if (run_failed(run)) return index;
     int32_t *ids = index.data;
-    int64_t picture = 0;
-    for (int64_t y = 0; y < batch * h * PATCH; y++) {
-        for (int64_t x = 0; x < w * PATCH; x++) {
-            int64_t patch = y / PATCH * w + x / PATCH, corner = y % PATCH * PATCH + x % PATCH;
-            for (int64_t c = 0; c < channels; c++, picture++) {
-                int64_t packed = (patch * channels + c) * PATCH * PATCH + corner;
-                ids[to_packed ? packed : picture] = (int32_t)(to_packed ? picture : packed);
-            }
-        }
+    for (int64_t packed = 0; packed < count; packed++) {
+        int64_t b = packed / width / mine.count, patch = mine.first + packed / width % mine.count;
+        int64_t c = packed % width / (PATCH * PATCH), corner = packed % (PATCH * PATCH);
+        int64_t y = (b * h + patch / w) * PATCH + corner / PATCH, x = patch % w * PATCH + corner % PATCH;
+        int64_t picture = (y * w * PATCH + x) * channels + c;
+        ids[to_packed ? packed : picture] = (int32_t)(to_packed ? picture : packed);
     }
     return index;
 }
@@ -208,22 +195,15 @@ static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t 
 /* Elements of x in the order of `index`, in the run's type: [count, 1]. */
 static struct tensor reorder(struct run *run, struct tensor x, struct tensor index) {
     if (run_failed(run)) return (struct tensor){0};
-    int64_t count = tensor_count(&x);
-    return nn_embed(run, tensor_reshape(x, SHAPE(count, 1)), index.data, 1, count);
+    return nn_embed(run, tensor_reshape(x, SHAPE(tensor_count(&x), 1)), index.data, 1, tensor_count(&index));
 }
 
-static struct tensor embed_picture(const struct flux_transformer *m, struct run *run, struct tensor latents) {
+static struct tensor embed_picture(const struct flux_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], h = latents.shape[1] / PATCH, w = latents.shape[2] / PATCH, channels = m->base.in_channels;
     size_t scope = run_enter(run);
-    struct tensor x = reorder(run, latents, packing(run, batch, h, w, channels, true));
-    x = nn_reshape(x, SHAPE(batch, h * w, PATCH * PATCH * channels));
+    struct tensor x = reorder(run, latents, packing(run, batch, h, w, channels, cut, true));
+    x = nn_reshape(x, SHAPE(batch, cut_mine(cut, h * w).count, PATCH * PATCH * channels));
     return run_leave(run, scope, nn_linear(run, &m->x_embedder, x, ACTIVATION_NONE));
-}
-
-/* F32 */
-static struct tensor apply_embedder(struct run *run, const struct embedder *e, struct tensor x) {
-    x = nn_linear(run, &e->in, nn_cast(run, x, run->dtype), ACTIVATION_SILU);
-    return nn_cast(run, nn_linear(run, &e->out, x, ACTIVATION_NONE), DTYPE_F32);
 }
 
 static struct tensor embed_guidance(const struct flux_transformer *m, struct run *run, struct tensor guidance) {
@@ -231,21 +211,16 @@ static struct tensor embed_guidance(const struct flux_transformer *m, struct run
     struct tensor scaled = run_tensor(run, DTYPE_F32, SHAPE(batch));
     if (run_failed(run)) return scaled;
     for (int64_t b = 0; b < batch; b++) ((float *)scaled.data)[b] = EMBEDDED_SCALE * ((const float *)guidance.data)[b];
-    return apply_embedder(run, &m->guidance, nn_timestep_embedding(run, scaled.data, batch, TIMESTEP_CHANNELS));
+    return nn_cast(run, dit_embed_values(run, &m->guidance, scaled.data, batch), DTYPE_F32);
 }
 
 /* The MLPs of timestep, guidance where the model has it, and pooled text, added: F32 [B, C]. */
 static struct tensor embed_cond(const struct flux_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     size_t scope = run_enter(run);
-    struct tensor time = nn_timestep_embedding(run, in->timesteps, in->latents.shape[0], TIMESTEP_CHANNELS);
-    struct tensor cond = apply_embedder(run, &m->timestep, time);
+    struct tensor cond = nn_cast(run, dit_embed_values(run, &m->timestep, in->timesteps, in->latents.shape[0]), DTYPE_F32);
     if (m->guidance_embeds) cond = nn_add(run, cond, embed_guidance(m, run, in->guidance));
-    return run_leave(run, scope, nn_add(run, cond, apply_embedder(run, &m->pooled, in->pooled)));
-}
-
-static struct tensor embed_text(const struct flux_transformer *m, struct run *run, struct tensor text) {
-    size_t scope = run_enter(run);
-    return run_leave(run, scope, nn_linear(run, &m->context_embedder, nn_cast(run, text, run->dtype), ACTIVATION_NONE));
+    struct tensor pooled = nn_cast(run, dit_mlp(run, &m->pooled, in->pooled, ACTIVATION_SILU), DTYPE_F32);
+    return run_leave(run, scope, nn_add(run, cond, pooled));
 }
 
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
@@ -254,18 +229,14 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / PATCH;
     state.columns = in->latents.shape[2] / PATCH;
-    state.picture = embed_picture(m, run, in->latents);
-    state.text = embed_text(m, run, in->text);
+    state.cut = exchange_cut_tokens(run, state.rows, state.columns);
+    state.picture = embed_picture(m, run, in->latents, state.cut);
+    state.text = dit_embed_text(run, &m->context_embedder, in->text, &state.text_whole);
     state.cond = embed_cond(m, run, in);
     return state;
 }
 
 /* ---- positions ---- */
-
-/* Cosines and sines by which queries and keys of text, then picture, turn: F32 [tokens, head_dim]. */
-struct rotation {
-    struct tensor cos, sin;
-};
 
 /* One axis: `turn` F32 [2, positions, channels], cosines then sines, of position / theta^(2 i / channels), each twice. */
 static void fill_axis(float *turn, int64_t positions, int64_t channels) {
@@ -286,8 +257,11 @@ static void fill_rotation(const struct flux_transformer *m, float *out, const fl
     memcpy(out + still + rows, axes[1] + x * columns, (size_t)columns * sizeof *out);
 }
 
-static struct rotation rotation_of(const struct flux_transformer *m, struct run *run, int64_t text, int64_t h, int64_t w) {
-    int64_t tokens = text + h * w;
+/* Of this rank's tokens: text, then picture. */
+static struct rotation rotation_of(const struct flux_transformer *m, struct run *run, const struct denoiser_state *state) {
+    int64_t h = state->rows, w = state->columns, text = state->text.shape[1];
+    struct span mine = cut_mine(state->cut, h * w);
+    int64_t tokens = text + mine.count;
     struct rotation r = {run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim)), run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim))};
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_F32, SHAPE(2, h, m->axes[1])), columns = run_tensor(run, DTYPE_F32, SHAPE(2, w, m->axes[2]));
@@ -298,7 +272,7 @@ static struct rotation rotation_of(const struct flux_transformer *m, struct run 
         const float *const axes[] = {(const float *)rows.data + part * h * m->axes[1], (const float *)columns.data + part * w * m->axes[2]};
         float *out = part == 0 ? r.cos.data : r.sin.data;
         for (int64_t t = 0; t < tokens; t++, out += m->head_dim) {
-            int64_t at = t < text ? 0 : t - text;
+            int64_t at = t < text ? 0 : mine.first + t - text;
             fill_rotation(m, out, axes, at / w, at % w, part == 1);
         }
     }
@@ -308,110 +282,43 @@ static struct rotation rotation_of(const struct flux_transformer *m, struct run 
 
 /* ---- blocks ---- */
 
-static const struct norm plain_norm = {.kind = NORM_LAYER, .eps = NORM_EPS};
-
-/* silu(cond) in the run's type: what every modulation is a linear of. */
-static struct tensor activated_cond(struct run *run, struct tensor cond) {
-    return nn_cast(run, nn_activate(run, cond, ACTIVATION_SILU), run->dtype);
-}
-
-/* The modulations in their order in the weights; a single block has the first three. Each F32 [B, C]. */
-struct modulation {
-    struct tensor shift, scale, gate, ff_shift, ff_scale, ff_gate;
-};
-
-static struct modulation modulate(struct run *run, const struct linear *layer, struct tensor emb, int parts) {
-    struct modulation m = {0};
-    struct tensor *const chunks[] = {&m.shift, &m.scale, &m.gate, &m.ff_shift, &m.ff_scale, &m.ff_gate};
-    struct tensor all = nn_cast(run, nn_linear(run, layer, emb, ACTIVATION_NONE), DTYPE_F32);
-    for (int i = 0; i < parts; i++) *chunks[i] = nn_chunk(run, all, parts, i);
-    return m;
-}
-
-/* Queries or keys [B, S, C]: a linear and a norm of each head. */
-static struct tensor project(const struct flux_transformer *m, struct run *run, const struct linear *layer, const struct norm *norm,
-                             struct tensor x) {
-    if (run_failed(run)) return (struct tensor){0};
-    struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
-    y = nn_norm(run, norm, nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->num_heads, m->head_dim)));
-    return nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->inner_dim));
-}
-
-/* q, k and v [B, S, C] of text, then picture, not yet rotated -> [B, S, C] */
-static struct tensor attend(const struct flux_transformer *m, struct run *run, const struct rotation *r, struct tensor q, struct tensor k,
-                            struct tensor v) {
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = q.shape[0], tokens = q.shape[1];
-    q = nn_rotary(run, tensor_reshape(q, SHAPE(batch, tokens, m->num_heads, m->head_dim)), r->cos, r->sin);
-    k = nn_rotary(run, tensor_reshape(k, SHAPE(batch, tokens, m->num_heads, m->head_dim)), r->cos, r->sin);
-    v = tensor_reshape(v, SHAPE(batch, tokens, m->num_heads, m->head_dim));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    return nn_reshape(nn_attention(run, args), SHAPE(batch, tokens, m->inner_dim));
-}
-
-/* Attention over text and picture together, each with its own weights. */
-static void joint_attention(const struct flux_transformer *m, struct run *run, const struct flux_block *block, const struct rotation *r,
-                            struct tensor *picture, struct tensor *text) {
-    if (run_failed(run)) return;
-    const struct stream *a = &block->picture, *c = &block->text;
-    int64_t text_tokens = text->shape[1], picture_tokens = picture->shape[1];
-    size_t scope = run_enter(run);
-    struct tensor q = nn_concat_rows(run, project(m, run, &c->q, &c->norm_q, *text), project(m, run, &a->q, &a->norm_q, *picture));
-    struct tensor k = nn_concat_rows(run, project(m, run, &c->k, &c->norm_k, *text), project(m, run, &a->k, &a->norm_k, *picture));
-    struct tensor v = nn_concat_rows(run, nn_linear(run, &c->v, *text, ACTIVATION_NONE), nn_linear(run, &a->v, *picture, ACTIVATION_NONE));
-    struct tensor y = attend(m, run, r, q, k, v);
-    *text = nn_linear(run, &c->out, nn_slice_rows(run, y, 0, text_tokens), ACTIVATION_NONE);
-    *picture = nn_linear(run, &a->out, nn_slice_rows(run, y, text_tokens, picture_tokens), ACTIVATION_NONE);
-    run_leave_all(run, scope, (struct tensor *[]){picture, text}, 2);
-}
-
-/* x + gate * attention, then + gate * ff(norm(x) modulated). */
-static struct tensor double_rest(struct run *run, const struct stream *s, struct tensor x, struct tensor attention,
-                                 const struct modulation *mod) {
-    size_t scope = run_enter(run);
-    x = nn_gated_add(run, x, attention, mod->gate);
-    struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod->ff_scale, mod->ff_shift);
-    y = nn_linear(run, &s->ff_out, nn_linear(run, &s->ff_in, y, ACTIVATION_GELU_TANH), ACTIVATION_NONE);
-    return run_leave(run, scope, nn_gated_add(run, x, y, mod->ff_gate));
+/* Where the text is among the rows of queries, keys and values. */
+static struct text_span text_of(const struct denoiser_state *state) {
+    return (struct text_span){.first = 0, .count = state->text.shape[1], .in_queries = true, .whole = state->text_whole};
 }
 
 static void double_block(const struct flux_transformer *m, struct run *run, const struct flux_block *b, const struct rotation *r,
                          struct denoiser_state *state) {
-    struct tensor emb = activated_cond(run, state->cond);
-    struct modulation mod = modulate(run, &b->picture.modulation, emb, 6), text_mod = modulate(run, &b->text.modulation, emb, 6);
-    struct tensor picture = nn_norm_modulated(run, &plain_norm, state->picture, mod.scale, mod.shift);
-    struct tensor text = nn_norm_modulated(run, &plain_norm, state->text, text_mod.scale, text_mod.shift);
-    joint_attention(m, run, b, r, &picture, &text);
-    state->picture = double_rest(run, &b->picture, state->picture, picture, &mod);
-    state->text = double_rest(run, &b->text, state->text, text, &text_mod);
+    struct tensor emb = dit_activated_cond(run, state->cond), picture = state->picture, text = state->text;
+    struct modulation mod = dit_modulation(run, &b->picture.modulation, emb, 6);
+    struct modulation text_mod = dit_modulation(run, &b->text.modulation, emb, 6);
+    struct tensor both[] = {nn_norm_modulated(run, &dit_plain_norm, text, text_mod.scale, text_mod.shift),
+                            nn_norm_modulated(run, &dit_plain_norm, picture, mod.scale, mod.shift)};
+    const struct attention *const weights[] = {&b->text.attention, &b->picture.attention};
+    dit_joint_attention(run, m->head_dim, weights, r, both, state->cut, text_of(state));
+    state->text = dit_feed_forward(run, &b->text.ff, nn_gated_add(run, text, both[0], text_mod.gate), &text_mod);
+    state->picture = dit_feed_forward(run, &b->picture.ff, nn_gated_add(run, picture, both[1], mod.gate), &mod);
 }
 
-/* [B, S, C] and [B, S, 4 C] -> [B, S, 5 C] */
-static struct tensor concat_mlp(struct run *run, struct tensor attention, struct tensor mlp) {
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = attention.shape[0], tokens = attention.shape[1], c = attention.shape[2];
-    struct tensor both = nn_concat_rows(run, tensor_reshape(attention, SHAPE(batch * tokens, 1, c)),
-                                        tensor_reshape(mlp, SHAPE(batch * tokens, MLP_RATIO, c)));
-    return nn_reshape(both, SHAPE(batch, tokens, (1 + MLP_RATIO) * c));
-}
-
-static struct tensor self_attention(const struct flux_transformer *m, struct run *run, const struct stream *s, const struct rotation *r,
-                                    struct tensor x) {
+/* Attention of the rows of x, text then picture, before its output projection. */
+static struct tensor self_attention(const struct flux_transformer *m, struct run *run, const struct attention *a, const struct rotation *r,
+                                    struct tensor x, const struct denoiser_state *state) {
     size_t scope = run_enter(run);
-    struct tensor q = project(m, run, &s->q, &s->norm_q, x), k = project(m, run, &s->k, &s->norm_k, x);
-    return run_leave(run, scope, attend(m, run, r, q, k, nn_linear(run, &s->v, x, ACTIVATION_NONE)));
+    struct tensor q = dit_project(run, &a->q, &a->norm_q, r, m->head_dim, x), k = dit_project(run, &a->k, &a->norm_k, r, m->head_dim, x);
+    struct tensor v = nn_linear(run, &a->v, x, ACTIVATION_NONE);
+    return run_leave(run, scope, dit_attend(run, m->head_dim, q, k, v, state->cut, text_of(state)));
 }
 
 static void single_block(const struct flux_transformer *m, struct run *run, const struct flux_block *b, const struct rotation *r,
                          struct denoiser_state *state) {
     const struct stream *s = &b->picture;
     int64_t text_tokens = state->text.shape[1], picture_tokens = state->picture.shape[1];
-    struct modulation mod = modulate(run, &s->modulation, activated_cond(run, state->cond), 3);
+    struct modulation mod = dit_modulation(run, &s->modulation, dit_activated_cond(run, state->cond), 3);
     struct tensor x = nn_concat_rows(run, state->text, state->picture);
-    struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod.scale, mod.shift);
-    struct tensor attention = self_attention(m, run, s, r, y);
-    y = concat_mlp(run, attention, nn_linear(run, &s->ff_in, y, ACTIVATION_GELU_TANH));
-    x = nn_gated_add(run, x, nn_linear(run, &s->ff_out, y, ACTIVATION_NONE), mod.gate);
+    struct tensor y = nn_norm_modulated(run, &dit_plain_norm, x, mod.scale, mod.shift);
+    struct tensor attention = self_attention(m, run, &s->attention, r, y, state);
+    y = nn_concat_channels(run, attention, nn_linear(run, &s->ff.in, y, ACTIVATION_GELU_TANH));
+    x = nn_gated_add(run, x, nn_linear_sum(run, &s->ff.out, y), mod.gate);
     state->text = nn_slice_rows(run, x, 0, text_tokens);
     state->picture = nn_slice_rows(run, x, text_tokens, picture_tokens);
 }
@@ -421,7 +328,7 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     const struct flux_block *b = &m->blocks[index];
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
-    struct rotation r = rotation_of(m, run, state.text.shape[1], state.rows, state.columns);
+    struct rotation r = rotation_of(m, run, &state);
     if (b->single)
         single_block(m, run, b, &r, &state);
     else
@@ -433,35 +340,23 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
 
 /* ---- finish ---- */
 
-/* Scale comes before shift in this norm's weights (diffusers' AdaLayerNormContinuous). */
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = state.picture.shape[0], h = state.rows, w = state.columns, channels = base->out_channels;
     size_t scope = run_enter(run);
-    struct tensor both = nn_cast(run, nn_linear(run, &m->norm_out, activated_cond(run, state.cond), ACTIVATION_NONE), DTYPE_F32);
-    struct tensor scale = nn_chunk(run, both, 2, 0), shift = nn_chunk(run, both, 2, 1);
-    struct tensor x = nn_norm_modulated(run, &plain_norm, state.picture, scale, shift);
-    x = nn_linear(run, &m->proj_out, x, ACTIVATION_NONE);
-    x = reorder(run, x, packing(run, batch, h, w, channels, false));
+    struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
+    x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
+    x = reorder(run, x, packing(run, batch, h, w, channels, NULL, false));
     return run_leave(run, scope, nn_cast(run, nn_reshape(x, SHAPE(batch, h * PATCH, w * PATCH, channels)), DTYPE_F32));
 }
 
 /* ---- description ---- */
 
-static int64_t size_of(const struct tensor *t) {
-    return t->data == NULL ? 0 : tensor_count(t);
-}
-
-/* Weights that each token of a stream is multiplied with, and all parameters. */
-static void count_stream(const struct stream *s, int64_t *weights, int64_t *parameters) {
-    const struct linear *const linears[] = {&s->q, &s->k, &s->v, &s->out, &s->ff_in, &s->ff_out};
-    for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) {
-        *weights += size_of(&linears[i]->weight);
-        *parameters += size_of(&linears[i]->weight) + size_of(&linears[i]->bias);
-    }
-    *parameters += size_of(&s->modulation.weight) + size_of(&s->modulation.bias);
-    *parameters += size_of(&s->norm_q.weight) + size_of(&s->norm_k.weight);
+/* Weights that each token of a stream is multiplied with. */
+static int64_t count_stream(const struct stream *s, int64_t *parameters) {
+    dit_count_linear(&s->modulation, parameters);
+    return dit_count_attention(&s->attention, parameters) + dit_count_mlp(&s->ff, parameters);
 }
 
 /* A pair of tokens costs 2 C for its score and 2 C for its value. */
@@ -469,9 +364,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     const struct flux_block *b = &m->blocks[index];
     bool last = index == base->num_blocks - 1;
-    int64_t picture = 0, text = 0, parameters = 0;
-    count_stream(&b->picture, &picture, &parameters);
-    count_stream(&b->text, &text, &parameters);
+    int64_t parameters = 0, picture = count_stream(&b->picture, &parameters), text = count_stream(&b->text, &parameters);
     *info = (struct denoiser_block_info){
         .parameters = parameters,
         .operations_per_picture_token = 2.0 * (double)picture,

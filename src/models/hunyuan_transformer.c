@@ -21,10 +21,10 @@
 #include <string.h>
 
 #include "models/denoiser.h"
+#include "models/dit_parts.h"
 #include "nn/patch.h"
 
 enum {
-    SINUSOID_CHANNELS = 256,
     MAX_LAYERS = 2 * (DENOISER_MAX_SKIPS + 1),
     NUM_SIZES = 6,
     POOL_HEADS = 8,
@@ -33,16 +33,7 @@ enum {
     MAX_MLP_RATIO = 64,
     BASE_SIDE = 512 / 8 /* of latents, to whose patches positions are stretched */
 };
-#define NORM_EPS 1e-6f /* of all norms; diffusers writes it in the code, not in the config */
 #define ROTARY_THETA 10000.0f
-
-struct mlp {
-    struct linear first, second;
-};
-struct attention {
-    struct linear q, k, v, out;
-    struct norm norm_q, norm_k; /* of each head */
-};
 
 struct hunyuan_block {
     struct norm skip_norm, norm1, norm2, norm3; /* skip_*: empty in the first half */
@@ -54,12 +45,13 @@ struct hunyuan_block {
 /* Attention of text_2's mean to itself and to each token. */
 struct pool {
     struct tensor positions; /* F32 [text_2_tokens + 1, C] */
-    struct linear q, k, v, out;
+    struct attention attention;
 };
 
 struct hunyuan_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim, ff_dim;
+    struct span my_skips; /* of the 2 C channels that a skip is mixed from, where weights are cut over ranks */
     int64_t text_tokens, text_2_tokens, text_2_channels, pooled_dim;
     bool use_sizes;         /* and style */
     struct conv patch_proj; /* [C, p, p, in] */
@@ -70,8 +62,6 @@ struct hunyuan_transformer {
     struct linear norm_out, proj_out;
     struct hunyuan_block *blocks;
 };
-
-static const struct norm plain_norm = {.kind = NORM_LAYER, .eps = NORM_EPS};
 
 /* ---- loading ---- */
 
@@ -98,6 +88,7 @@ static tessera_status read_feed_forward(const struct json *config, struct hunyua
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: mlp_ratio is %g; a number above 0 and at most %d is needed", json_path(config),
                          ratio, MAX_MLP_RATIO);
     m->ff_dim = (int64_t)(ratio * (double)m->inner_dim);
+    m->base.max_tensor = m->ff_dim;
     TRY(json_string(config, "activation_fn", "gelu-approximate", &activation, error));
     if (strcmp(activation, "gelu-approximate") == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: activation_fn is \"%.60s\"; only \"gelu-approximate\" is known",
@@ -123,27 +114,22 @@ static tessera_status read_config(const struct json *config, struct hunyuan_tran
     TRY(json_bool(config, "learn_sigma", true, &learn_sigma, error));
     TRY(json_bool(config, "use_style_cond_and_image_meta_size", true, &m->use_sizes, error));
     base->num_blocks = (int)layers;
+    base->num_heads = m->num_heads;
     base->out_channels = (learn_sigma ? 2 : 1) * base->in_channels;
     m->inner_dim = m->num_heads * m->head_dim;
     TRY(check_sizes(config, m, hidden, error));
     return read_feed_forward(config, m, error);
 }
 
-/* "<name>.linear_1" and "<name>.linear_2" */
-static struct mlp load_mlp(struct loader *loader, int64_t in, int64_t hidden, int64_t out, const char *name) {
-    return (struct mlp){.first = load_linear(loader, in, hidden, true, "%s.linear_1", name),
-                        .second = load_linear(loader, hidden, out, true, "%s.linear_2", name)};
-}
-
 /* Queries of the picture, keys and values of tokens of `from` channels. */
 static struct attention load_attention(struct loader *loader, const struct hunyuan_transformer *m, int64_t from, const char *name) {
-    int64_t c = m->inner_dim;
-    return (struct attention){.q = load_linear(loader, c, c, true, "%s.to_q", name),
-                              .k = load_linear(loader, from, c, true, "%s.to_k", name),
-                              .v = load_linear(loader, from, c, true, "%s.to_v", name),
-                              .out = load_linear(loader, c, c, true, "%s.to_out.0", name),
-                              .norm_q = load_norm(loader, NORM_LAYER, m->head_dim, NORM_EPS, true, "%s.norm_q", name),
-                              .norm_k = load_norm(loader, NORM_LAYER, m->head_dim, NORM_EPS, true, "%s.norm_k", name)};
+    int64_t c = m->inner_dim, n = m->num_heads, d = m->head_dim;
+    return (struct attention){.q = load_linear_outputs(loader, c, n, d, true, "%s.to_q", name),
+                              .k = load_linear_outputs(loader, from, n, d, true, "%s.to_k", name),
+                              .v = load_linear_outputs(loader, from, n, d, true, "%s.to_v", name),
+                              .out = load_linear_inputs(loader, n, d, c, true, "%s.to_out.0", name),
+                              .norm_q = load_norm(loader, NORM_LAYER, d, DIT_NORM_EPS, true, "%s.norm_q", name),
+                              .norm_k = load_norm(loader, NORM_LAYER, d, DIT_NORM_EPS, true, "%s.norm_k", name)};
 }
 
 /* Does a block take a skip, or push its input as one? */
@@ -157,35 +143,34 @@ static bool pushes(const struct denoiser *base, int index) {
 static struct hunyuan_block load_block(struct loader *loader, const struct hunyuan_transformer *m, bool skip) {
     int64_t c = m->inner_dim;
     struct hunyuan_block b = {
-        .norm1 = load_norm(loader, NORM_LAYER, c, NORM_EPS, true, "norm1.norm"),
+        .norm1 = load_norm(loader, NORM_LAYER, c, DIT_NORM_EPS, true, "norm1.norm"),
         .shift = load_linear(loader, c, c, true, "norm1.linear"),
         .self = load_attention(loader, m, c, "attn1"),
-        .norm2 = load_norm(loader, NORM_LAYER, c, NORM_EPS, true, "norm2"),
+        .norm2 = load_norm(loader, NORM_LAYER, c, DIT_NORM_EPS, true, "norm2"),
         .cross = load_attention(loader, m, m->base.text_channels, "attn2"),
-        .norm3 = load_norm(loader, NORM_LAYER, c, NORM_EPS, true, "norm3"),
-        .ff = {.first = load_linear(loader, c, m->ff_dim, true, "ff.net.0.proj"),
-               .second = load_linear(loader, m->ff_dim, c, true, "ff.net.2")},
+        .norm3 = load_norm(loader, NORM_LAYER, c, DIT_NORM_EPS, true, "norm3"),
+        .ff = dit_load_feed_forward(loader, c, m->ff_dim, "ff"),
     };
     if (!skip) return b;
-    b.skip_norm = load_norm(loader, NORM_LAYER, 2 * c, NORM_EPS, true, "skip_norm");
-    b.skip = load_linear(loader, 2 * c, c, true, "skip_linear");
+    b.skip_norm = load_norm(loader, NORM_LAYER, 2 * c, DIT_NORM_EPS, true, "skip_norm");
+    b.skip = load_linear_inputs(loader, 2 * c, 1, c, true, "skip_linear");
     return b;
 }
 
 static void load_cond(struct loader *loader, struct hunyuan_transformer *m) {
     int64_t c = m->inner_dim, from = m->text_2_channels, extra = m->pooled_dim;
     load_set_prefix(loader, "time_extra_emb.");
-    m->timestep = load_mlp(loader, SINUSOID_CHANNELS, c, c, "timestep_embedder");
+    m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "timestep_embedder");
     m->pool.positions = load_tensor(loader, DTYPE_F32, SHAPE(m->text_2_tokens + 1, from), "pooler.positional_embedding");
-    m->pool.q = load_linear(loader, from, from, true, "pooler.q_proj");
-    m->pool.k = load_linear(loader, from, from, true, "pooler.k_proj");
-    m->pool.v = load_linear(loader, from, from, true, "pooler.v_proj");
-    m->pool.out = load_linear(loader, from, m->pooled_dim, true, "pooler.c_proj");
+    m->pool.attention.q = load_linear(loader, from, from, true, "pooler.q_proj");
+    m->pool.attention.k = load_linear(loader, from, from, true, "pooler.k_proj");
+    m->pool.attention.v = load_linear(loader, from, from, true, "pooler.v_proj");
+    m->pool.attention.out = load_linear(loader, from, m->pooled_dim, true, "pooler.c_proj");
     if (m->use_sizes) {
         m->style = load_table(loader, 1, c, "style_embedder.weight");
-        extra += NUM_SIZES * SINUSOID_CHANNELS + c;
+        extra += NUM_SIZES * DIT_TIMESTEP_CHANNELS + c;
     }
-    m->extra = load_mlp(loader, extra, EXTRA_MLP_RATIO * c, c, "extra_embedder");
+    m->extra = dit_load_embedder(loader, extra, EXTRA_MLP_RATIO * c, c, "extra_embedder");
 }
 
 static void load_weights(struct loader *loader, struct hunyuan_transformer *m) {
@@ -193,7 +178,7 @@ static void load_weights(struct loader *loader, struct hunyuan_transformer *m) {
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
     m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-    m->text_2 = load_mlp(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
+    m->text_2 = dit_load_embedder(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
     m->padding =
         load_tensor(loader, loader->dtype, SHAPE(m->text_tokens + m->text_2_tokens, base->text_channels), "text_embedding_padding");
     m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
@@ -212,6 +197,8 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    load_units(loader, m->num_heads < m->ff_dim ? m->num_heads : m->ff_dim);
+    m->my_skips = load_span(loader, 2 * m->inner_dim);
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -230,18 +217,6 @@ static tessera_status check_inputs(const struct hunyuan_transformer *m, const st
     return denoiser_check_shape(base, "size conditions (image_meta_size)", &in->size_conditions, SHAPE(batch, NUM_SIZES), error);
 }
 
-static struct tensor apply_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act) {
-    return nn_linear(run, &mlp->second, nn_linear(run, &mlp->first, x, act), ACTIVATION_NONE);
-}
-
-static struct tensor embed_picture(const struct hunyuan_transformer *m, struct run *run, struct tensor latents) {
-    int64_t p = m->base.patch_size;
-    size_t scope = run_enter(run);
-    struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
-                          .bias = m->patch_proj.bias};
-    return run_leave(run, scope, nn_linear(run, &proj, nn_patches(run, latents, p, NULL), ACTIVATION_NONE));
-}
-
 static bool is_kept(const struct tensor *mask, int64_t batch, int64_t token) {
     return mask->data == NULL || ((const float *)mask->data)[batch * mask->shape[1] + token] != 0.0f;
 }
@@ -250,7 +225,7 @@ static bool is_kept(const struct tensor *mask, int64_t batch, int64_t token) {
 static struct tensor embed_text(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     size_t scope = run_enter(run);
     int64_t batch = in->text.shape[0], t = m->text_tokens, tokens = t + m->text_2_tokens, c = m->base.text_channels;
-    struct tensor text_2 = apply_mlp(run, &m->text_2, nn_cast(run, in->text_2, run->dtype), ACTIVATION_SILU);
+    struct tensor text_2 = dit_mlp(run, &m->text_2, in->text_2, ACTIVATION_SILU);
     struct tensor both = nn_concat_rows(run, nn_cast(run, in->text, run->dtype), text_2);
     struct tensor table = nn_concat_rows(run, nn_reshape(both, SHAPE(1, batch * tokens, c)), nn_reshape(m->padding, SHAPE(1, tokens, c)));
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
@@ -286,22 +261,19 @@ static struct tensor pool_tokens(const struct pool *pool, struct run *run, struc
 
 /* All tokens count, masked ones too, as in diffusers: [B, pooled_dim]. */
 static struct tensor pool_text(const struct hunyuan_transformer *m, struct run *run, struct tensor text) {
-    const struct pool *pool = &m->pool;
-    struct tensor x = pool_tokens(pool, run, text), mean = nn_slice_rows(run, x, 0, 1);
-    if (run_failed(run)) return x;
-    int64_t batch = x.shape[0], tokens = x.shape[1], c = x.shape[2], d = c / POOL_HEADS;
-    struct tensor q = nn_reshape(nn_linear(run, &pool->q, mean, ACTIVATION_NONE), SHAPE(batch, 1, POOL_HEADS, d));
-    struct tensor k = nn_reshape(nn_linear(run, &pool->k, x, ACTIVATION_NONE), SHAPE(batch, tokens, POOL_HEADS, d));
-    struct tensor v = nn_reshape(nn_linear(run, &pool->v, x, ACTIVATION_NONE), SHAPE(batch, tokens, POOL_HEADS, d));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)d)};
-    return nn_linear(run, &pool->out, nn_reshape(nn_attention(run, args), SHAPE(batch, c)), ACTIVATION_NONE);
+    const struct attention *a = &m->pool.attention;
+    struct tensor x = pool_tokens(&m->pool, run, text), mean = nn_slice_rows(run, x, 0, 1);
+    struct tensor q = nn_linear(run, &a->q, mean, ACTIVATION_NONE), k = nn_linear(run, &a->k, x, ACTIVATION_NONE);
+    struct tensor v = nn_linear(run, &a->v, x, ACTIVATION_NONE);
+    struct tensor y = dit_attend(run, m->text_2_channels / POOL_HEADS, q, k, v, NULL, (struct text_span){0});
+    return nn_linear(run, &a->out, nn_reshape(y, SHAPE(y.shape[0], y.shape[2])), ACTIVATION_NONE);
 }
 
 /* Sinusoids of the six sizes, then the style 0: [B, 6 * 256 + C] in the run's type. */
 static struct tensor embed_sizes(const struct hunyuan_transformer *m, struct run *run, struct tensor sizes) {
     int64_t batch = sizes.shape[0];
-    struct tensor sinusoids = nn_timestep_embedding(run, sizes.data, NUM_SIZES * batch, SINUSOID_CHANNELS);
-    sinusoids = nn_cast(run, nn_reshape(sinusoids, SHAPE(batch, NUM_SIZES * SINUSOID_CHANNELS)), run->dtype);
+    struct tensor sinusoids = nn_timestep_embedding(run, sizes.data, NUM_SIZES * batch, DIT_TIMESTEP_CHANNELS);
+    sinusoids = nn_cast(run, nn_reshape(sinusoids, SHAPE(batch, NUM_SIZES * DIT_TIMESTEP_CHANNELS)), run->dtype);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch));
     if (run_failed(run)) return index;
     memset(index.data, 0, tensor_bytes(&index));
@@ -312,11 +284,10 @@ static struct tensor embed_sizes(const struct hunyuan_transformer *m, struct run
 /* F32 [B, C] */
 static struct tensor embed_cond(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     size_t scope = run_enter(run);
-    struct tensor sinusoid = nn_timestep_embedding(run, in->timesteps, in->latents.shape[0], SINUSOID_CHANNELS);
-    struct tensor time = apply_mlp(run, &m->timestep, nn_cast(run, sinusoid, run->dtype), ACTIVATION_SILU);
+    struct tensor time = dit_embed_values(run, &m->timestep, in->timesteps, in->latents.shape[0]);
     struct tensor extra = pool_text(m, run, in->text_2);
     if (m->use_sizes) extra = nn_concat_channels(run, extra, embed_sizes(m, run, in->size_conditions));
-    extra = apply_mlp(run, &m->extra, extra, ACTIVATION_SILU);
+    extra = dit_mlp(run, &m->extra, extra, ACTIVATION_SILU);
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, extra, DTYPE_F32)));
 }
 
@@ -326,18 +297,16 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
-    state.picture = embed_picture(m, run, in->latents);
+    state.cut = exchange_cut_tokens(run, state.rows, state.columns);
+    size_t scope = run_enter(run);
+    state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
     state.text = embed_text(m, run, in);
+    state.text_whole = true;
     state.cond = embed_cond(m, run, in);
     return state;
 }
 
 /* ---- positions ---- */
-
-/* Cosines and sines by which queries and keys of the picture turn: F32 [tokens, head_dim]. */
-struct rotation {
-    struct tensor cos, sin;
-};
 
 /* The base's positions that the picture's rows and columns are stretched over: the longer side over all of them, the shorter over as
  * many as its share, in the middle (diffusers' get_resize_crop_region_for_grid; rint rounds halves to even, as Python does). */
@@ -374,10 +343,12 @@ static void fill_axis(float *turn, double start, double stop, int64_t count, int
     }
 }
 
-/* Half a head turns by the column, half by the row. */
-static struct rotation rotation_of(const struct hunyuan_transformer *m, struct run *run, int64_t h, int64_t w) {
-    int64_t tokens = h * w, half = m->head_dim / 2;
-    struct rotation r = {run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim)), run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim))};
+/* Of this rank's patches. Half a head turns by the column, half by the row. */
+static struct rotation rotation_of(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_state *state) {
+    int64_t h = state->rows, w = state->columns, half = m->head_dim / 2;
+    struct span mine = cut_mine(state->cut, h * w);
+    struct rotation r = {run_tensor(run, DTYPE_F32, SHAPE(mine.count, m->head_dim)),
+                         run_tensor(run, DTYPE_F32, SHAPE(mine.count, m->head_dim))};
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_F32, SHAPE(2, h, half)), columns = run_tensor(run, DTYPE_F32, SHAPE(2, w, half));
     if (run_failed(run)) return r;
@@ -387,7 +358,7 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
     for (int part = 0; part < 2; part++) {
         const float *row = (const float *)rows.data + part * h * half, *column = (const float *)columns.data + part * w * half;
         float *out = part == 0 ? r.cos.data : r.sin.data;
-        for (int64_t t = 0; t < tokens; t++, out += m->head_dim) {
+        for (int64_t t = mine.first; t < mine.first + mine.count; t++, out += m->head_dim) {
             memcpy(out, column + t % w * half, (size_t)half * sizeof *out);
             memcpy(out + half, row + t / w * half, (size_t)half * sizeof *out);
         }
@@ -398,38 +369,25 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
 
 /* ---- blocks ---- */
 
-/* silu(cond) in the run's type */
-static struct tensor activated_cond(struct run *run, struct tensor cond) {
-    return nn_cast(run, nn_activate(run, cond, ACTIVATION_SILU), run->dtype);
-}
-
-/* Queries or keys by head, normed: [B, S, C] -> [B, S, N, D]. */
-static struct tensor project(const struct hunyuan_transformer *m, struct run *run, const struct linear *layer, const struct norm *norm,
-                             struct tensor x) {
-    if (run_failed(run)) return (struct tensor){0};
-    struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
-    return nn_norm(run, norm, nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->num_heads, m->head_dim)));
-}
-
-/* Queries of x [B, S, C]; keys and values of `text`, or of x itself where text is NULL. */
+/* Queries of x [B, S, C]; keys and values of all ranks' x, or of the text, which each rank has whole, where `text` is not NULL. */
 static struct tensor attend(const struct hunyuan_transformer *m, struct run *run, const struct attention *a, const struct rotation *r,
-                            struct tensor x, const struct tensor *text) {
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = x.shape[0];
+                            struct tensor x, const struct cut *cut, const struct tensor *text) {
+    int64_t d = m->head_dim;
     struct tensor from = text != NULL ? *text : x;
     size_t scope = run_enter(run);
-    struct tensor q = nn_rotary(run, project(m, run, &a->q, &a->norm_q, x), r->cos, r->sin);
-    struct tensor k = project(m, run, &a->k, &a->norm_k, from);
-    if (text == NULL) k = nn_rotary(run, k, r->cos, r->sin);
-    struct tensor v = nn_reshape(nn_linear(run, &a->v, from, ACTIVATION_NONE), SHAPE(batch, from.shape[1], m->num_heads, m->head_dim));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    struct tensor y = nn_reshape(nn_attention(run, args), SHAPE(batch, x.shape[1], m->inner_dim));
-    return run_leave(run, scope, nn_linear(run, &a->out, y, ACTIVATION_NONE));
+    struct tensor q = dit_project(run, &a->q, &a->norm_q, r, d, x);
+    struct tensor k = dit_project(run, &a->k, &a->norm_k, text != NULL ? NULL : r, d, from);
+    struct tensor y = dit_attend(run, d, q, k, nn_linear(run, &a->v, from, ACTIVATION_NONE), cut, (struct text_span){0});
+    return run_leave(run, scope, nn_linear_sum(run, &a->out, y));
+}
+
+static struct tensor feed_forward(struct run *run, const struct mlp *ff, struct tensor x) {
+    return nn_linear_sum(run, &ff->out, nn_linear(run, &ff->in, x, ACTIVATION_GELU_TANH));
 }
 
 /* norm1(x) + linear(silu(cond)): a modulation whose scale is 0. */
 static struct tensor shifted_norm(struct run *run, const struct hunyuan_block *b, struct tensor x, struct tensor cond) {
-    struct tensor shift = nn_cast(run, nn_linear(run, &b->shift, activated_cond(run, cond), ACTIVATION_NONE), DTYPE_F32);
+    struct tensor shift = nn_cast(run, nn_linear(run, &b->shift, dit_activated_cond(run, cond), ACTIVATION_NONE), DTYPE_F32);
     struct tensor scale = run_tensor(run, DTYPE_F32, SHAPE(cond.shape[0], cond.shape[1]));
     if (run_failed(run)) return scale;
     memset(scale.data, 0, tensor_bytes(&scale));
@@ -441,14 +399,22 @@ static void push(struct denoiser_state *state, struct tensor x) {
     state->skips[state->num_skips++] = x;
 }
 
-/* The picture with the topmost skip mixed in. */
-static struct tensor mix_skip(struct run *run, const struct hunyuan_block *b, struct denoiser_state *state) {
+/* Channels of x [B, S, C]; x itself where those are all. */
+static struct tensor slice_channels(struct run *run, struct tensor x, struct span channels) {
+    if (run_failed(run) || channels.count == x.shape[2]) return x;
+    struct tensor part = nn_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], 1));
+    return nn_reshape(nn_slice_rows(run, part, channels.first, channels.count), SHAPE(x.shape[0], x.shape[1], channels.count));
+}
+
+/* The picture with the topmost skip mixed in. The norm is over all channels, on each rank; the linear over this rank's. */
+static struct tensor mix_skip(const struct hunyuan_transformer *m, struct run *run, const struct hunyuan_block *b,
+                              struct denoiser_state *state) {
     assert(state->num_skips > 0);
     struct tensor skip = state->skips[--state->num_skips];
     state->skips[state->num_skips] = (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor both = nn_norm(run, &b->skip_norm, nn_concat_channels(run, state->picture, skip));
-    return run_leave(run, scope, nn_linear(run, &b->skip, both, ACTIVATION_NONE));
+    return run_leave(run, scope, nn_linear_sum(run, &b->skip, slice_channels(run, both, m->my_skips)));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -456,12 +422,12 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     const struct hunyuan_block *b = &m->blocks[index];
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
-    struct rotation r = rotation_of(m, run, state.rows, state.columns);
+    struct rotation r = rotation_of(m, run, &state);
     if (pushes(base, index)) push(&state, state.picture);
-    struct tensor x = pops(base, index) ? mix_skip(run, b, &state) : state.picture;
-    x = nn_add(run, x, attend(m, run, &b->self, &r, shifted_norm(run, b, x, state.cond), NULL));
-    x = nn_add(run, x, attend(m, run, &b->cross, &r, nn_norm(run, &b->norm2, x), &state.text));
-    state.picture = nn_add(run, x, apply_mlp(run, &b->ff, nn_norm(run, &b->norm3, x), ACTIVATION_GELU_TANH));
+    struct tensor x = pops(base, index) ? mix_skip(m, run, b, &state) : state.picture;
+    x = nn_add(run, x, attend(m, run, &b->self, &r, shifted_norm(run, b, x, state.cond), state.cut, NULL));
+    x = nn_add(run, x, attend(m, run, &b->cross, &r, nn_norm(run, &b->norm2, x), NULL, &state.text));
+    state.picture = nn_add(run, x, feed_forward(run, &b->ff, nn_norm(run, &b->norm3, x)));
     if (index == base->num_blocks - 1) state.text = (struct tensor){0};
     state.picture = run_leave(run, scope, state.picture);
     return state;
@@ -469,14 +435,12 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
 
 /* ---- finish ---- */
 
-/* Scale comes before shift in this norm's weights (diffusers' AdaLayerNormContinuous). */
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor both = nn_cast(run, nn_linear(run, &m->norm_out, activated_cond(run, state.cond), ACTIVATION_NONE), DTYPE_F32);
-    struct tensor x = nn_norm_modulated(run, &plain_norm, state.picture, nn_chunk(run, both, 2, 0), nn_chunk(run, both, 2, 1));
-    x = nn_linear(run, &m->proj_out, x, ACTIVATION_NONE);
+    struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
+    x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
     return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
 }
 
@@ -486,21 +450,10 @@ static int64_t size_of(const struct tensor *t) {
     return t->data == NULL ? 0 : tensor_count(t);
 }
 
-/* Weights of layers that each token goes through; *parameters grows by theirs and their biases'. */
-static int64_t count_weights(const struct linear *const layers[], int count, int64_t *parameters) {
-    int64_t weights = 0;
-    for (int i = 0; i < count; i++) {
-        weights += size_of(&layers[i]->weight);
-        *parameters += size_of(&layers[i]->weight) + size_of(&layers[i]->bias);
-    }
-    return weights;
-}
-
 static int64_t count_norms(const struct hunyuan_block *b) {
-    const struct norm *const norms[] = {&b->skip_norm,   &b->norm1,       &b->norm2,        &b->norm3,
-                                        &b->self.norm_q, &b->self.norm_k, &b->cross.norm_q, &b->cross.norm_k};
+    const struct norm *const norms[] = {&b->skip_norm, &b->norm1, &b->norm2, &b->norm3};
     int64_t parameters = 0;
-    for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) parameters += size_of(&norms[i]->weight) + size_of(&norms[i]->bias);
+    for (int i = 0; i < 4; i++) parameters += size_of(&norms[i]->weight) + size_of(&norms[i]->bias);
     return parameters;
 }
 
@@ -508,13 +461,14 @@ static int64_t count_norms(const struct hunyuan_block *b) {
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
     const struct hunyuan_block *b = &m->blocks[index];
-    const struct linear *const picture[] = {&b->skip,    &b->self.q,    &b->self.k,   &b->self.v,   &b->self.out,
-                                            &b->cross.q, &b->cross.out, &b->ff.first, &b->ff.second};
-    const struct linear *const text[] = {&b->cross.k, &b->cross.v}, *const cond[] = {&b->shift};
+    const struct linear *const text[] = {&b->cross.k, &b->cross.v};
     int last = base->num_blocks - 1;
-    int64_t parameters = count_norms(b);
-    count_weights(cond, 1, &parameters);
-    int64_t picture_weights = count_weights(picture, 9, &parameters), text_weights = count_weights(text, 2, &parameters);
+    int64_t parameters = count_norms(b), text_weights = 0, ignored = 0;
+    dit_count_linear(&b->shift, &parameters);
+    int64_t picture_weights = dit_count_linear(&b->skip, &parameters) + dit_count_attention(&b->self, &parameters) +
+                              dit_count_attention(&b->cross, &parameters) + dit_count_mlp(&b->ff, &parameters);
+    for (int i = 0; i < 2; i++) text_weights += dit_count_linear(text[i], &ignored);
+    picture_weights -= text_weights;
     *info = (struct denoiser_block_info){
         .parameters = parameters,
         .operations_per_picture_token = 2.0 * (double)picture_weights,

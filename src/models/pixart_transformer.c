@@ -17,18 +17,11 @@
 #include <string.h>
 
 #include "models/denoiser.h"
+#include "models/dit_parts.h"
 #include "nn/patch.h"
 #include "nn/position.h"
 
-enum { TIMESTEP_CHANNELS = 256, MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_PARTS = 7, NUM_SIZES = 3 };
-#define OUT_NORM_EPS 1e-6f /* of the last norm; diffusers writes it in the code, not in the config */
-
-struct attention {
-    struct linear q, k, v, out;
-};
-struct mlp {
-    struct linear first, second;
-};
+enum { MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_PARTS = 7, NUM_SIZES = 3 };
 
 struct pixart_block {
     struct tensor scale_shift_table; /* F32 [6, C] */
@@ -110,6 +103,7 @@ static tessera_status read_config(const struct json *config, struct pixart_trans
     TRY(json_double(config, "interpolation_scale", base->sample_size < 64 ? 1.0 : (double)(base->sample_size / 64), &m->interpolation_scale,
                     error));
     base->num_blocks = (int)layers;
+    base->num_heads = m->num_heads;
     base->max_patches = MAX_PATCHES;
     m->inner_dim = m->num_heads * m->head_dim;
     m->norm_eps = (float)eps;
@@ -118,17 +112,11 @@ static tessera_status read_config(const struct json *config, struct pixart_trans
 }
 
 static struct attention load_attention(struct loader *loader, const struct pixart_transformer *m, const char *name) {
-    int64_t c = m->inner_dim;
-    return (struct attention){.q = load_linear(loader, c, c, m->attention_bias, "%s.to_q", name),
-                              .k = load_linear(loader, c, c, m->attention_bias, "%s.to_k", name),
-                              .v = load_linear(loader, c, c, m->attention_bias, "%s.to_v", name),
-                              .out = load_linear(loader, c, c, true, "%s.to_out.0", name)};
-}
-
-/* "<name>.linear_1" and "<name>.linear_2" */
-static struct mlp load_mlp(struct loader *loader, int64_t in, int64_t out, const char *name) {
-    return (struct mlp){.first = load_linear(loader, in, out, true, "%s.linear_1", name),
-                        .second = load_linear(loader, out, out, true, "%s.linear_2", name)};
+    int64_t c = m->inner_dim, n = m->num_heads, d = m->head_dim;
+    return (struct attention){.q = load_linear_outputs(loader, c, n, d, m->attention_bias, "%s.to_q", name),
+                              .k = load_linear_outputs(loader, c, n, d, m->attention_bias, "%s.to_k", name),
+                              .v = load_linear_outputs(loader, c, n, d, m->attention_bias, "%s.to_v", name),
+                              .out = load_linear_inputs(loader, n, d, c, true, "%s.to_out.0", name)};
 }
 
 static struct pixart_block load_block(struct loader *loader, const struct pixart_transformer *m) {
@@ -137,7 +125,7 @@ static struct pixart_block load_block(struct loader *loader, const struct pixart
         .scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(NUM_MODULATIONS, c), "scale_shift_table"),
         .self = load_attention(loader, m, "attn1"),
         .cross = load_attention(loader, m, "attn2"),
-        .ff = {.first = load_linear(loader, c, 4 * c, true, "ff.net.0.proj"), .second = load_linear(loader, 4 * c, c, true, "ff.net.2")},
+        .ff = dit_load_feed_forward(loader, c, 4 * c, "ff"),
     };
 }
 
@@ -146,13 +134,15 @@ static void load_weights(struct loader *loader, struct pixart_transformer *m) {
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
     m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-    m->timestep = load_mlp(loader, TIMESTEP_CHANNELS, c, "adaln_single.emb.timestep_embedder");
+    m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "adaln_single.emb.timestep_embedder");
     if (m->use_sizes) {
-        m->resolution = load_mlp(loader, TIMESTEP_CHANNELS, c / NUM_SIZES, "adaln_single.emb.resolution_embedder");
-        m->aspect_ratio = load_mlp(loader, TIMESTEP_CHANNELS, c / NUM_SIZES, "adaln_single.emb.aspect_ratio_embedder");
+        m->resolution =
+            dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c / NUM_SIZES, c / NUM_SIZES, "adaln_single.emb.resolution_embedder");
+        m->aspect_ratio =
+            dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c / NUM_SIZES, c / NUM_SIZES, "adaln_single.emb.aspect_ratio_embedder");
     }
     m->modulations = load_linear(loader, c, NUM_MODULATIONS * c, true, "adaln_single.linear");
-    m->caption = load_mlp(loader, base->text_channels, c, "caption_projection");
+    m->caption = dit_load_embedder(loader, base->text_channels, c, c, "caption_projection");
     m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
     m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
@@ -168,6 +158,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    load_units(loader, m->num_heads);
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -184,38 +175,39 @@ static tessera_status check_inputs(const struct pixart_transformer *m, const str
                                 error);
 }
 
-static struct tensor apply_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act) {
-    return nn_linear(run, &mlp->second, nn_linear(run, &mlp->first, x, act), ACTIVATION_NONE);
-}
-
-/* The positions of an h x w picture, for each of the batch: [B, h w, C]. */
-static struct tensor positions_of(const struct pixart_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w) {
-    struct tensor table = run_tensor(run, DTYPE_F32, SHAPE(h * w, m->inner_dim)), index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * w));
-    if (run_failed(run)) return index;
+/* The positions of this rank's patches of an h x w picture, F32 [S, C]. Half of the channels tell the column, half the row: one row's
+ * and one column's are made and put together. */
+static struct tensor position_table(const struct pixart_transformer *m, struct run *run, int64_t h, int64_t w, struct span mine) {
+    int64_t c = m->inner_dim, half = c / 2;
+    struct tensor table = run_tensor(run, DTYPE_F32, SHAPE(mine.count, c));
+    struct tensor columns = run_tensor(run, DTYPE_F32, SHAPE(w, c)), rows = run_tensor(run, DTYPE_F32, SHAPE(h, c));
+    if (run_failed(run)) return table;
     double base_size = (double)(m->base.sample_size / m->base.patch_size);
-    position_sincos_2d(table.data, h, w, m->inner_dim, base_size, m->interpolation_scale);
-    for (int64_t i = 0; i < batch * h * w; i++) ((int32_t *)index.data)[i] = (int32_t)(i % (h * w));
-    return nn_embed(run, table, index.data, batch, h * w);
+    position_sincos_2d(columns.data, 1, w, c, base_size, m->interpolation_scale);
+    position_sincos_2d(rows.data, h, 1, c, base_size, m->interpolation_scale);
+    float *out = table.data;
+    for (int64_t i = mine.first; i < mine.first + mine.count; i++, out += c) {
+        memcpy(out, (const float *)columns.data + i % w * c, (size_t)half * sizeof *out);
+        memcpy(out + half, (const float *)rows.data + i / w * c + half, (size_t)half * sizeof *out);
+    }
+    return table;
 }
 
-static struct tensor embed_picture(const struct pixart_transformer *m, struct run *run, struct tensor latents) {
+/* The same for each of the batch: [B, S, C]. */
+static struct tensor positions_of(const struct pixart_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w,
+                                  const struct cut *cut) {
+    struct span mine = cut_mine(cut, h * w);
+    struct tensor table = position_table(m, run, h, w, mine), index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
+    if (run_failed(run)) return index;
+    for (int64_t i = 0; i < batch * mine.count; i++) ((int32_t *)index.data)[i] = (int32_t)(i % mine.count);
+    return nn_embed(run, table, index.data, batch, mine.count);
+}
+
+static struct tensor embed_picture(const struct pixart_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], p = m->base.patch_size;
     size_t scope = run_enter(run);
-    struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
-                          .bias = m->patch_proj.bias};
-    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p, NULL), ACTIVATION_NONE);
-    return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, latents.shape[1] / p, latents.shape[2] / p)));
-}
-
-static struct tensor embed_text(const struct pixart_transformer *m, struct run *run, struct tensor text) {
-    size_t scope = run_enter(run);
-    return run_leave(run, scope, apply_mlp(run, &m->caption, nn_cast(run, text, run->dtype), ACTIVATION_GELU_TANH));
-}
-
-/* mlp(sinusoid(value)) of each value: [count, O]. */
-static struct tensor embed_values(struct run *run, const struct mlp *mlp, const float *values, int64_t count) {
-    struct tensor sinusoid = nn_cast(run, nn_timestep_embedding(run, values, count, TIMESTEP_CHANNELS), run->dtype);
-    return apply_mlp(run, mlp, sinusoid, ACTIVATION_SILU);
+    struct tensor x = dit_embed_patches(run, &m->patch_proj, latents, cut);
+    return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, latents.shape[1] / p, latents.shape[2] / p, cut)));
 }
 
 /* Height, width and aspect ratio give a third of the channels each: F32 [B, C]. */
@@ -230,8 +222,8 @@ static struct tensor embed_sizes(const struct pixart_transformer *m, struct run 
         resolution[2 * b + 1] = *next++;
         aspect_ratio[b] = *next++;
     }
-    struct tensor two = nn_reshape(embed_values(run, &m->resolution, resolution, 2 * batch), SHAPE(batch, 2, third));
-    struct tensor one = nn_reshape(embed_values(run, &m->aspect_ratio, aspect_ratio, batch), SHAPE(batch, 1, third));
+    struct tensor two = nn_reshape(dit_embed_values(run, &m->resolution, resolution, 2 * batch), SHAPE(batch, 2, third));
+    struct tensor one = nn_reshape(dit_embed_values(run, &m->aspect_ratio, aspect_ratio, batch), SHAPE(batch, 1, third));
     return nn_cast(run, nn_reshape(nn_concat_rows(run, two, one), SHAPE(batch, m->inner_dim)), DTYPE_F32);
 }
 
@@ -239,10 +231,9 @@ static struct tensor embed_sizes(const struct pixart_transformer *m, struct run 
 static struct tensor embed_cond(const struct pixart_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     int64_t batch = in->latents.shape[0], c = m->inner_dim;
     size_t scope = run_enter(run);
-    struct tensor e = nn_cast(run, embed_values(run, &m->timestep, in->timesteps, batch), DTYPE_F32);
+    struct tensor e = nn_cast(run, dit_embed_values(run, &m->timestep, in->timesteps, batch), DTYPE_F32);
     if (m->use_sizes) e = nn_add(run, e, embed_sizes(m, run, in->size_conditions));
-    struct tensor active = nn_cast(run, nn_activate(run, e, ACTIVATION_SILU), run->dtype);
-    struct tensor mod = nn_cast(run, nn_linear(run, &m->modulations, active, ACTIVATION_NONE), DTYPE_F32);
+    struct tensor mod = nn_cast(run, nn_linear(run, &m->modulations, dit_activated_cond(run, e), ACTIVATION_NONE), DTYPE_F32);
     struct tensor both = nn_concat_rows(run, nn_reshape(mod, SHAPE(batch, NUM_MODULATIONS, c)), nn_reshape(e, SHAPE(batch, 1, c)));
     return run_leave(run, scope, nn_reshape(both, SHAPE(batch, NUM_COND_PARTS * c)));
 }
@@ -253,8 +244,11 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
-    state.picture = embed_picture(m, run, in->latents);
-    state.text = embed_text(m, run, in->text);
+    state.cut = exchange_cut_tokens(run, state.rows, state.columns);
+    state.picture = embed_picture(m, run, in->latents, state.cut);
+    size_t scope = run_enter(run);
+    state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
+    state.text_whole = true;
     state.text_mask = in->text_mask;
     state.cond = embed_cond(m, run, in);
     return state;
@@ -274,17 +268,28 @@ static struct tensor modulation(struct run *run, struct tensor cond, int part, c
     return m;
 }
 
-/* Queries of x, keys and values of `source`; mask may be NULL. */
-static struct tensor attend(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
-                            struct tensor source, const struct tensor *mask) {
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = x.shape[0], n = m->num_heads, d = m->head_dim;
-    struct tensor q = nn_reshape(nn_linear(run, &a->q, x, ACTIVATION_NONE), SHAPE(batch, x.shape[1], n, d));
-    struct tensor k = nn_reshape(nn_linear(run, &a->k, source, ACTIVATION_NONE), SHAPE(batch, source.shape[1], n, d));
-    struct tensor v = nn_reshape(nn_linear(run, &a->v, source, ACTIVATION_NONE), SHAPE(batch, source.shape[1], n, d));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .scale = 1.0f / sqrtf((float)d)};
-    struct tensor y = nn_reshape(nn_attention(run, args), SHAPE(batch, x.shape[1], m->inner_dim));
-    return nn_linear(run, &a->out, y, ACTIVATION_NONE);
+/* Queries of x, keys and values of all ranks' x. */
+static struct tensor attend_self(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
+                                 const struct cut *cut) {
+    struct tensor q = nn_linear(run, &a->q, x, ACTIVATION_NONE), k = nn_linear(run, &a->k, x, ACTIVATION_NONE);
+    struct tensor v = nn_linear(run, &a->v, x, ACTIVATION_NONE);
+    return nn_linear_sum(run, &a->out, dit_attend(run, m->head_dim, q, k, v, cut, (struct text_span){0}));
+}
+
+/* This rank's heads of linear(x): [B, S, N, D]. */
+static struct tensor heads_of(const struct pixart_transformer *m, struct run *run, const struct linear *layer, struct tensor x) {
+    struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
+    return nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] / m->head_dim, m->head_dim));
+}
+
+/* Queries of x, keys and values of the text, which each rank has whole. */
+static struct tensor attend_text(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
+                                 const struct denoiser_state *state) {
+    const struct tensor *mask = state->text_mask.data != NULL ? &state->text_mask : NULL;
+    struct tensor q = heads_of(m, run, &a->q, x), k = heads_of(m, run, &a->k, state->text), v = heads_of(m, run, &a->v, state->text);
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .scale = 1.0f / sqrtf((float)m->head_dim)};
+    struct tensor y = nn_attention(run, args);
+    return nn_linear_sum(run, &a->out, nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] * y.shape[3])));
 }
 
 /* Modulations 0 .. 2 are the attention's shift, scale and gate, 3 .. 5 the feed-forward's. */
@@ -293,14 +298,14 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     const struct pixart_block *b = &m->blocks[index];
     if (run_failed(run)) return (struct denoiser_state){0};
     const struct norm plain_norm = {.kind = NORM_LAYER, .eps = m->norm_eps};
-    const struct tensor *mask = state.text_mask.data != NULL ? &state.text_mask : NULL;
     size_t scope = run_enter(run);
     struct tensor mod[NUM_MODULATIONS], x = state.picture;
     for (int i = 0; i < NUM_MODULATIONS; i++) mod[i] = modulation(run, state.cond, i, &b->scale_shift_table, i);
     struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod[1], mod[0]);
-    x = nn_gated_add(run, x, attend(m, run, &b->self, y, y, NULL), mod[2]);
-    x = nn_add(run, x, attend(m, run, &b->cross, x, state.text, mask));
-    y = apply_mlp(run, &b->ff, nn_norm_modulated(run, &plain_norm, x, mod[4], mod[3]), ACTIVATION_GELU_TANH);
+    x = nn_gated_add(run, x, attend_self(m, run, &b->self, y, state.cut), mod[2]);
+    x = nn_add(run, x, attend_text(m, run, &b->cross, x, &state));
+    y = nn_linear(run, &b->ff.in, nn_norm_modulated(run, &plain_norm, x, mod[4], mod[3]), ACTIVATION_GELU_TANH);
+    y = nn_linear_sum(run, &b->ff.out, y);
     state.picture = run_leave(run, scope, nn_gated_add(run, x, y, mod[5]));
     if (index == base->num_blocks - 1) state.text = state.text_mask = (struct tensor){0};
     return state;
@@ -310,37 +315,28 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
-    const struct norm out_norm = {.kind = NORM_LAYER, .eps = OUT_NORM_EPS};
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor shift = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 0);
     struct tensor scale = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 1);
-    struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &out_norm, state.picture, scale, shift), ACTIVATION_NONE);
+    struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &dit_plain_norm, state.picture, scale, shift), ACTIVATION_NONE);
+    x = exchange_gather(run, x, state.cut);
     return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
 }
 
 /* ---- description ---- */
 
-/* Weights of layers that each token goes through; *parameters grows by theirs and their biases'. */
-static int64_t count_weights(const struct linear *const layers[], int count, int64_t *parameters) {
-    int64_t weights = 0;
-    for (int i = 0; i < count; i++) {
-        weights += tensor_count(&layers[i]->weight);
-        *parameters += tensor_count(&layers[i]->weight);
-        if (layers[i]->bias.data != NULL) *parameters += tensor_count(&layers[i]->bias);
-    }
-    return weights;
-}
-
 /* A pair of tokens costs 2 C for its score and 2 C for its value. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
     const struct pixart_block *b = &m->blocks[index];
-    const struct linear *const picture[] = {&b->self.q,  &b->self.k,    &b->self.v,   &b->self.out,
-                                            &b->cross.q, &b->cross.out, &b->ff.first, &b->ff.second};
-    const struct linear *const text[] = {&b->cross.k, &b->cross.v};
-    int64_t parameters = tensor_count(&b->scale_shift_table);
-    int64_t picture_weights = count_weights(picture, 8, &parameters), text_weights = count_weights(text, 2, &parameters);
+    const struct linear *const picture[] = {&b->cross.q, &b->cross.out}, *const text[] = {&b->cross.k, &b->cross.v};
+    int64_t parameters = tensor_count(&b->scale_shift_table), text_weights = 0;
+    int64_t picture_weights = dit_count_attention(&b->self, &parameters) + dit_count_mlp(&b->ff, &parameters);
+    for (int i = 0; i < 2; i++) {
+        picture_weights += dit_count_linear(picture[i], &parameters);
+        text_weights += dit_count_linear(text[i], &parameters);
+    }
     *info = (struct denoiser_block_info){
         .parameters = parameters,
         .operations_per_picture_token = 2.0 * (double)picture_weights,

@@ -82,6 +82,7 @@ static tessera_status open_layers(const struct component_source *source, enum dt
     if (denoiser != NULL) out->denoiser = denoiser->open(out->config, &loader);
     if (text_encoder != NULL) out->text_encoder = text_encoder->open(out->config, &loader);
     if (is_autoencoder) out->autoencoder = autoencoder_kl_open(out->config, &loader);
+    out->weight_bytes = loader.bytes;
     return load_failed(&loader) ? error_set(error, loader.error.status, "%s", loader.error.message) : TESSERA_OK;
 }
 

@@ -11,6 +11,7 @@ struct component {
     struct json *config;
     struct weights *weights;
     struct arena *arena;
+    size_t weight_bytes;       /* of the weights that its layers hold: what this rank touches of the file, in the computing type */
     struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;

@@ -10,41 +10,31 @@
  *
  * Modulations, cond and norms are F32; products and the residual streams have the run's type.
  * Left out: ControlNet residuals, skipped layers, image prompts, gradient checkpoints. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "models/denoiser.h"
+#include "models/dit_parts.h"
 #include "nn/patch.h"
 #include "nn/position.h"
 
-enum { TIMESTEP_CHANNELS = 256, MAX_LAYERS = 256 };
-#define NORM_EPS 1e-6f /* of every norm; diffusers writes it in the code, not in the config */
-
-/* One stream's side of an attention. norm_q and norm_k only where the config asks for them. */
-struct projections {
-    struct linear q, k, v, out;
-    struct norm norm_q, norm_k;
-};
-struct feed_forward {
-    struct linear in, out;
-};
+enum { MAX_LAYERS = 256 };
 
 struct sd3_block {
     bool dual, last; /* last: the text gives keys and values only, and its stream ends */
     struct linear norm1, norm1_context;
-    struct projections attn, attn_context, attn2;
-    struct feed_forward ff, ff_context;
+    struct attention attn, attn_context, attn2;
+    struct mlp ff, ff_context;
 };
 
 struct sd3_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim;
-    int64_t my_heads; /* of num_heads, where weights are cut over ranks */
     bool qk_norm;
     struct conv patch_proj;  /* [C, p, p, in] */
     struct tensor pos_embed; /* [max_patches^2, C] */
-    struct linear timestep_1, timestep_2, pooled_1, pooled_2, context_embedder, norm_out, proj_out;
+    struct mlp timestep, pooled;
+    struct linear context_embedder, norm_out, proj_out;
     struct sd3_block *blocks;
 };
 
@@ -86,32 +76,13 @@ static tessera_status read_config(const struct json *config, struct sd3_transfor
     return TESSERA_OK;
 }
 
-/* `names`: of q, k, v, out, norm_q, norm_k; "" where there is none to load. */
-static struct projections load_projections(struct loader *loader, const struct sd3_transformer *m, const char *const names[6]) {
-    struct projections p = {0};
-    struct linear *const linears[] = {&p.q, &p.k, &p.v};
-    struct norm *const norms[] = {&p.norm_q, &p.norm_k};
-    for (int i = 0; i < 3; i++) {
-        if (names[i][0] != '\0') *linears[i] = load_linear_outputs(loader, m->inner_dim, m->num_heads, m->head_dim, true, "%s", names[i]);
-    }
-    if (names[3][0] != '\0') p.out = load_linear_inputs(loader, m->num_heads, m->head_dim, m->inner_dim, true, "%s", names[3]);
-    for (int i = 0; i < 2; i++) {
-        if (m->qk_norm && names[4 + i][0] != '\0')
-            *norms[i] = load_norm(loader, NORM_RMS, m->head_dim, NORM_EPS, false, "%s", names[4 + i]);
-    }
-    return p;
-}
+static const struct attention_names dual_names = {"attn2.to_q",     "attn2.to_k",   "attn2.to_v",
+                                                  "attn2.to_out.0", "attn2.norm_q", "attn2.norm_k"};
+static const struct attention_names last_text_names = {"", "attn.add_k_proj", "attn.add_v_proj", "", "", "attn.norm_added_k"};
 
-static struct feed_forward load_feed_forward(struct loader *loader, int64_t channels, const char *name) {
-    return (struct feed_forward){.in = load_linear_outputs(loader, channels, 4 * channels, 1, true, "%s.net.0.proj", name),
-                                 .out = load_linear_inputs(loader, 4 * channels, 1, channels, true, "%s.net.2", name)};
+static struct attention load_attention(struct loader *loader, const struct sd3_transformer *m, const struct attention_names *names) {
+    return dit_load_attention(loader, m->num_heads, m->head_dim, names, m->qk_norm);
 }
-
-static const char *const picture_names[] = {"attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.norm_q", "attn.norm_k"};
-static const char *const dual_names[] = {"attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "attn2.norm_q", "attn2.norm_k"};
-static const char *const text_names[] = {"attn.add_q_proj", "attn.add_k_proj",   "attn.add_v_proj",
-                                         "attn.to_add_out", "attn.norm_added_q", "attn.norm_added_k"};
-static const char *const last_text_names[] = {"", "attn.add_k_proj", "attn.add_v_proj", "", "", "attn.norm_added_k"};
 
 static struct sd3_block load_block(struct loader *loader, const struct sd3_transformer *m, bool dual, bool last) {
     int64_t c = m->inner_dim;
@@ -120,12 +91,12 @@ static struct sd3_block load_block(struct loader *loader, const struct sd3_trans
         .last = last,
         .norm1 = load_linear(loader, c, (dual ? 9 : 6) * c, true, "norm1.linear"),
         .norm1_context = load_linear(loader, c, (last ? 2 : 6) * c, true, "norm1_context.linear"),
-        .attn = load_projections(loader, m, picture_names),
-        .attn_context = load_projections(loader, m, last ? last_text_names : text_names),
-        .ff = load_feed_forward(loader, c, "ff"),
+        .attn = load_attention(loader, m, &dit_picture_names),
+        .attn_context = load_attention(loader, m, last ? &last_text_names : &dit_text_names),
+        .ff = dit_load_feed_forward(loader, c, 4 * c, "ff"),
     };
-    if (dual) block.attn2 = load_projections(loader, m, dual_names);
-    if (!last) block.ff_context = load_feed_forward(loader, c, "ff_context");
+    if (dual) block.attn2 = load_attention(loader, m, &dual_names);
+    if (!last) block.ff_context = dit_load_feed_forward(loader, c, 4 * c, "ff_context");
     if (last) { /* queries of a text stream that ends here */
         load_unused(loader, SHAPE(c, c), "attn.add_q_proj.weight");
         load_unused(loader, SHAPE(c), "attn.add_q_proj.bias");
@@ -161,10 +132,8 @@ static void load_weights(struct loader *loader, struct sd3_transformer *m, const
     load_set_prefix(loader, "%s", "");
     m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
     if (!load_failed(loader)) m->pos_embed = load_pos_embed(loader, m, config);
-    m->timestep_1 = load_linear(loader, TIMESTEP_CHANNELS, c, true, "time_text_embed.timestep_embedder.linear_1");
-    m->timestep_2 = load_linear(loader, c, c, true, "time_text_embed.timestep_embedder.linear_2");
-    m->pooled_1 = load_linear(loader, base->pooled_channels, c, true, "time_text_embed.text_embedder.linear_1");
-    m->pooled_2 = load_linear(loader, c, c, true, "time_text_embed.text_embedder.linear_2");
+    m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
+    m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
     m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
     m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
     m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
@@ -182,7 +151,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
-    m->my_heads = load_units(loader, m->num_heads);
+    load_units(loader, m->num_heads);
     load_weights(loader, m, config, dual);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -213,26 +182,16 @@ static struct tensor positions_of(const struct sd3_transformer *m, struct run *r
 static struct tensor embed_picture(const struct sd3_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], p = m->base.patch_size, h = latents.shape[1] / p, w = latents.shape[2] / p;
     size_t scope = run_enter(run);
-    struct linear proj = {.weight = nn_reshape(m->patch_proj.weight, SHAPE(m->inner_dim, p * p * m->base.in_channels)),
-                          .bias = m->patch_proj.bias};
-    struct tensor x = nn_linear(run, &proj, nn_patches(run, latents, p, cut), ACTIVATION_NONE);
+    struct tensor x = dit_embed_patches(run, &m->patch_proj, latents, cut);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, h, w, cut)));
 }
 
 /* mlp(sinusoid(timestep)) + mlp(pooled): F32 [B, C]. */
 static struct tensor embed_cond(const struct sd3_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     size_t scope = run_enter(run);
-    struct tensor time = nn_cast(run, nn_timestep_embedding(run, in->timesteps, in->latents.shape[0], TIMESTEP_CHANNELS), run->dtype);
-    time = nn_linear(run, &m->timestep_2, nn_linear(run, &m->timestep_1, time, ACTIVATION_SILU), ACTIVATION_NONE);
-    struct tensor pooled = nn_cast(run, in->pooled, run->dtype);
-    pooled = nn_linear(run, &m->pooled_2, nn_linear(run, &m->pooled_1, pooled, ACTIVATION_SILU), ACTIVATION_NONE);
+    struct tensor time = dit_embed_values(run, &m->timestep, in->timesteps, in->latents.shape[0]);
+    struct tensor pooled = dit_mlp(run, &m->pooled, in->pooled, ACTIVATION_SILU);
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, pooled, DTYPE_F32)));
-}
-
-static struct tensor embed_text(const struct sd3_transformer *m, struct run *run, struct tensor text, bool *whole) {
-    size_t scope = run_enter(run);
-    text = nn_cast(run, exchange_text(run, text, whole), run->dtype);
-    return run_leave(run, scope, nn_linear(run, &m->context_embedder, text, ACTIVATION_NONE));
 }
 
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
@@ -243,94 +202,21 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     state.picture = embed_picture(m, run, in->latents, state.cut);
-    state.text = embed_text(m, run, in->text, &state.text_whole);
+    state.text = dit_embed_text(run, &m->context_embedder, in->text, &state.text_whole);
     state.cond = embed_cond(m, run, in);
     return state;
 }
 
 /* ---- blocks ---- */
 
-static const struct norm plain_norm = {.kind = NORM_LAYER, .eps = NORM_EPS};
-
-/* silu(cond) in the run's type: what every modulation is a linear of. */
-static struct tensor activated_cond(struct run *run, struct tensor cond) {
-    return nn_cast(run, nn_activate(run, cond, ACTIVATION_SILU), run->dtype);
-}
-
-/* The modulations in their order in the weights: adaLN-zero's six, and three more for a second attention. Each F32 [B, C]. */
-struct modulation {
-    struct tensor shift, scale, gate, ff_shift, ff_scale, ff_gate, shift2, scale2, gate2;
-};
-
-static struct modulation modulate(struct run *run, const struct linear *layer, struct tensor emb, int parts) {
-    struct modulation m = {0};
-    struct tensor *const chunks[] = {&m.shift, &m.scale, &m.gate, &m.ff_shift, &m.ff_scale, &m.ff_gate, &m.shift2, &m.scale2, &m.gate2};
-    struct tensor all = nn_cast(run, nn_linear(run, layer, emb, ACTIVATION_NONE), DTYPE_F32);
-    for (int i = 0; i < parts; i++) *chunks[i] = nn_chunk(run, all, parts, i);
-    return m;
-}
-
-/* norm(x) * (1 + scale) + shift, where a linear of the conditioning gives scale, then shift (diffusers' AdaLayerNormContinuous). */
-static struct tensor norm_continuous(struct run *run, const struct linear *layer, struct tensor x, struct tensor emb) {
-    struct tensor both = nn_cast(run, nn_linear(run, layer, emb, ACTIVATION_NONE), DTYPE_F32);
-    struct tensor scale = nn_chunk(run, both, 2, 0), shift = nn_chunk(run, both, 2, 1);
-    return nn_norm_modulated(run, &plain_norm, x, scale, shift);
-}
-
-/* Queries or keys [B, S, C]: a linear, and a norm of each head where the model has one. */
-static struct tensor project(const struct sd3_transformer *m, struct run *run, const struct linear *layer, const struct norm *norm,
-                             struct tensor x) {
-    struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
-    if (norm->weight.data == NULL) return y;
-    y = nn_norm(run, norm, nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->my_heads, m->head_dim)));
-    return nn_reshape(y, SHAPE(x.shape[0], x.shape[1], m->my_heads * m->head_dim));
-}
-
-/* q [B, Sq, C], k and v [B, Sk, C] -> [B, Sq, C] */
-static struct tensor attend(const struct sd3_transformer *m, struct run *run, struct tensor q, struct tensor k, struct tensor v,
-                            const struct cut *cut, struct text_span text) {
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = q.shape[0], tokens = q.shape[1];
-    q = tensor_reshape(q, SHAPE(batch, tokens, m->my_heads, m->head_dim));
-    k = tensor_reshape(k, SHAPE(batch, k.shape[1], m->my_heads, m->head_dim));
-    v = tensor_reshape(v, SHAPE(batch, v.shape[1], m->my_heads, m->head_dim));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    return nn_reshape(nn_joint_attention(run, args, cut, text), SHAPE(batch, tokens, m->my_heads * m->head_dim));
-}
-
-/* Attention over picture and text together. *text_out is left empty in the last block. */
-static void joint_attention(const struct sd3_transformer *m, struct run *run, const struct sd3_block *block,
-                            const struct denoiser_state *state, struct tensor picture, struct tensor text, struct tensor *picture_out,
-                            struct tensor *text_out) {
-    const struct projections *a = &block->attn, *c = &block->attn_context;
-    size_t scope = run_enter(run);
-    *text_out = (struct tensor){0};
-    struct tensor q = project(m, run, &a->q, &a->norm_q, picture);
-    if (!block->last) q = nn_concat_rows(run, q, project(m, run, &c->q, &c->norm_q, text));
-    struct tensor k = nn_concat_rows(run, project(m, run, &a->k, &a->norm_k, picture), project(m, run, &c->k, &c->norm_k, text));
-    struct tensor v = nn_concat_rows(run, nn_linear(run, &a->v, picture, ACTIVATION_NONE), nn_linear(run, &c->v, text, ACTIVATION_NONE));
-    struct text_span span = {.first = picture.shape[1], .count = text.shape[1], .in_queries = !block->last, .whole = state->text_whole};
-    struct tensor y = attend(m, run, q, k, v, state->cut, span);
-    *picture_out = nn_linear_sum(run, &a->out, nn_slice_rows(run, y, 0, picture.shape[1]));
-    if (!block->last) *text_out = nn_linear_sum(run, &c->out, nn_slice_rows(run, y, picture.shape[1], text.shape[1]));
-    run_leave_all(run, scope, (struct tensor *[]){picture_out, text_out}, 2);
-}
-
 /* SD3.5's second attention: the picture with itself. */
-static struct tensor picture_attention(const struct sd3_transformer *m, struct run *run, const struct projections *a, struct tensor x,
+static struct tensor picture_attention(const struct sd3_transformer *m, struct run *run, const struct attention *a, struct tensor x,
                                        const struct cut *cut) {
     size_t scope = run_enter(run);
-    struct tensor q = project(m, run, &a->q, &a->norm_q, x), k = project(m, run, &a->k, &a->norm_k, x);
-    struct tensor y = attend(m, run, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE), cut, (struct text_span){0});
+    struct tensor q = dit_project(run, &a->q, &a->norm_q, NULL, m->head_dim, x);
+    struct tensor k = dit_project(run, &a->k, &a->norm_k, NULL, m->head_dim, x);
+    struct tensor y = dit_attend(run, m->head_dim, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE), cut, (struct text_span){0});
     return run_leave(run, scope, nn_linear_sum(run, &a->out, y));
-}
-
-/* x + gate * ff(norm(x) modulated) */
-static struct tensor feed_forward(struct run *run, const struct feed_forward *ff, struct tensor x, const struct modulation *mod) {
-    size_t scope = run_enter(run);
-    struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod->ff_scale, mod->ff_shift);
-    y = nn_linear_sum(run, &ff->out, nn_linear(run, &ff->in, y, ACTIVATION_GELU_TANH));
-    return run_leave(run, scope, nn_gated_add(run, x, y, mod->ff_gate));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -338,21 +224,23 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     const struct sd3_block *b = &m->blocks[index];
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
-    struct tensor emb = activated_cond(run, state.cond), x = state.picture, text = state.text, x_attn, text_attn;
-    struct modulation mod = modulate(run, &b->norm1, emb, b->dual ? 9 : 6), text_mod = {0};
-    if (!b->last) text_mod = modulate(run, &b->norm1_context, emb, 6);
-    struct tensor text_in = b->last ? norm_continuous(run, &b->norm1_context, text, emb)
-                                    : nn_norm_modulated(run, &plain_norm, text, text_mod.scale, text_mod.shift);
-    joint_attention(m, run, b, &state, nn_norm_modulated(run, &plain_norm, x, mod.scale, mod.shift), text_in, &x_attn, &text_attn);
-    struct tensor y = nn_gated_add(run, x, x_attn, mod.gate);
+    struct tensor emb = dit_activated_cond(run, state.cond), x = state.picture, text = state.text;
+    struct modulation mod = dit_modulation(run, &b->norm1, emb, b->dual ? 9 : 6), text_mod = {0};
+    if (!b->last) text_mod = dit_modulation(run, &b->norm1_context, emb, 6);
+    struct tensor both[] = {nn_norm_modulated(run, &dit_plain_norm, x, mod.scale, mod.shift),
+                            b->last ? dit_norm_continuous(run, &b->norm1_context, text, emb)
+                                    : nn_norm_modulated(run, &dit_plain_norm, text, text_mod.scale, text_mod.shift)};
+    struct text_span span = {.first = x.shape[1], .count = text.shape[1], .in_queries = !b->last, .whole = state.text_whole};
+    dit_joint_attention(run, m->head_dim, (const struct attention *const[]){&b->attn, &b->attn_context}, NULL, both, state.cut, span);
+    struct tensor y = nn_gated_add(run, x, both[0], mod.gate);
     if (b->dual) {
         struct tensor again =
-            picture_attention(m, run, &b->attn2, nn_norm_modulated(run, &plain_norm, x, mod.scale2, mod.shift2), state.cut);
+            picture_attention(m, run, &b->attn2, nn_norm_modulated(run, &dit_plain_norm, x, mod.scale2, mod.shift2), state.cut);
         y = nn_gated_add(run, y, again, mod.gate2);
     }
-    state.picture = feed_forward(run, &b->ff, y, &mod);
+    state.picture = dit_feed_forward(run, &b->ff, y, &mod);
     state.text =
-        b->last ? (struct tensor){0} : feed_forward(run, &b->ff_context, nn_gated_add(run, text, text_attn, text_mod.gate), &text_mod);
+        b->last ? (struct tensor){0} : dit_feed_forward(run, &b->ff_context, nn_gated_add(run, text, both[1], text_mod.gate), &text_mod);
     run_leave_all(run, scope, (struct tensor *[]){&state.picture, &state.text}, 2);
     return state;
 }
@@ -363,39 +251,22 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     const struct sd3_transformer *m = (const struct sd3_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor x = norm_continuous(run, &m->norm_out, state.picture, activated_cond(run, state.cond));
+    struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
     return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
 }
 
 /* ---- description ---- */
 
-static int64_t size_of(const struct linear *layer) {
-    return layer->weight.data == NULL ? 0 : tensor_count(&layer->weight);
-}
-
-static int64_t parameters_of(const struct linear *layer) {
-    return size_of(layer) + (layer->bias.data == NULL ? 0 : tensor_count(&layer->bias));
-}
-
-/* Weights that each token of a stream is multiplied with, and all parameters. */
-static void count_stream(const struct projections *a, const struct feed_forward *ff, int64_t *weights, int64_t *parameters) {
-    const struct linear *const linears[] = {&a->q, &a->k, &a->v, &a->out, &ff->in, &ff->out};
-    for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) {
-        *weights += size_of(linears[i]);
-        *parameters += parameters_of(linears[i]);
-    }
-    const struct norm *const norms[] = {&a->norm_q, &a->norm_k};
-    for (int i = 0; i < 2; i++) *parameters += norms[i]->weight.data == NULL ? 0 : tensor_count(&norms[i]->weight);
-}
-
 /* A pair of tokens costs 2 C for its score and 2 C for its value; a second attention is counted as if over all pairs. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct sd3_block *b = &((const struct sd3_transformer *)base)->blocks[index];
-    int64_t picture = 0, text = 0, parameters = parameters_of(&b->norm1) + parameters_of(&b->norm1_context);
-    count_stream(&b->attn, &b->ff, &picture, &parameters);
-    count_stream(&b->attn2, &(struct feed_forward){0}, &picture, &parameters);
-    count_stream(&b->attn_context, &b->ff_context, &text, &parameters);
+    int64_t parameters = 0;
+    int64_t picture =
+        dit_count_attention(&b->attn, &parameters) + dit_count_attention(&b->attn2, &parameters) + dit_count_mlp(&b->ff, &parameters);
+    int64_t text = dit_count_attention(&b->attn_context, &parameters) + dit_count_mlp(&b->ff_context, &parameters);
+    dit_count_linear(&b->norm1, &parameters);
+    dit_count_linear(&b->norm1_context, &parameters);
     *info = (struct denoiser_block_info){
         .parameters = parameters,
         .operations_per_picture_token = 2.0 * (double)picture,

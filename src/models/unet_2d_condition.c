@@ -9,6 +9,7 @@
  * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
  * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
  * matter of precision only: scores are F32 here always.
+ * Over several ranks the picture is cut by rows, and the state's cut is that of the picture's level; see unet_blocks.h.
  * An odd side is halved upwards; on the way up a map takes the size of the skip that it meets next, so latents of any size will do.
  * Left out: class embeddings, other conditionings and block types. */
 #include <assert.h>
@@ -32,6 +33,7 @@ struct unet {
     int64_t channels, size_channels; /* of the timestep's sinusoid and of each size number's */
     struct conv conv_in, conv_out;
     struct norm norm_out;
+    int out_groups; /* of the last norm, on this rank */
     struct linear time_1, time_2, add_1, add_2;
     struct unet_block blocks[MAX_BLOCKS];
 };
@@ -146,6 +148,16 @@ static tessera_status check_plan(const struct json *config, const struct unet *m
     return TESSERA_OK;
 }
 
+/* Of the levels that attend: the middle does. */
+static int64_t fewest_heads(const struct unet *m, const struct plan *plan) {
+    int64_t fewest = plan->heads[m->levels - 1];
+    for (int i = 0; i < m->levels; i++) {
+        bool attends = plan->down_attends[i] || plan->up_attends[m->levels - 1 - i];
+        if (attends && plan->heads[i] < fewest) fewest = plan->heads[i];
+    }
+    return fewest;
+}
+
 static tessera_status read_plan(const struct json *config, struct unet *m, struct plan *plan, tessera_error *error) {
     int64_t text[MAX_LEVELS];
     TRY(json_ints(config, "block_out_channels", 1, 1 << 16, plan->channels, MAX_LEVELS, &m->levels, error));
@@ -166,6 +178,9 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     m->channels = plan->channels[0];
     m->base.num_blocks = 2 * m->levels + 1;
     m->base.patch_size = 1;
+    m->base.row_unit = (int64_t)1 << (m->levels - 1);
+    m->base.max_tensor = m->settings.groups;
+    m->base.num_heads = fewest_heads(m, plan);
     return check_plan(config, m, plan, error);
 }
 
@@ -264,16 +279,19 @@ static void block_name(const struct unet *m, int index, char *name, size_t capac
 static void load_weights(struct loader *loader, struct unet *m, const struct plan *plan) {
     int64_t time = m->settings.time_channels;
     load_set_prefix(loader, "%s", "");
-    m->conv_in = load_conv(loader, m->base.in_channels, m->channels, (int)plan->conv_in_kernel, "conv_in");
-    m->time_1 = load_linear(loader, m->channels, time, true, "time_embedding.linear_1");
-    m->time_2 = load_linear(loader, time, time, true, "time_embedding.linear_2");
+    load_units(loader, time); /* enough for all ranks? */
+    m->conv_in = load_conv_outputs(loader, m->base.in_channels, m->channels, 1, (int)plan->conv_in_kernel, "conv_in");
+    m->time_1 = load_linear_outputs(loader, m->channels, time, 1, true, "time_embedding.linear_1");
+    m->time_2 = load_linear_inputs(loader, time, 1, time, true, "time_embedding.linear_2");
     if (m->text_time) {
         int64_t width = m->base.pooled_channels + SIZE_NUMBERS * m->size_channels;
-        m->add_1 = load_linear(loader, width, time, true, "add_embedding.linear_1");
-        m->add_2 = load_linear(loader, time, time, true, "add_embedding.linear_2");
+        m->add_1 = load_linear_outputs(loader, width, time, 1, true, "add_embedding.linear_1");
+        m->add_2 = load_linear_inputs(loader, time, 1, time, true, "add_embedding.linear_2");
     }
-    m->norm_out = load_norm(loader, NORM_LAYER, m->channels, m->settings.norm_eps, true, "conv_norm_out");
-    m->conv_out = load_conv(loader, m->channels, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
+    int64_t groups = m->settings.groups, width = m->channels / groups;
+    m->out_groups = (int)load_units(loader, groups);
+    m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
+    m->conv_out = load_conv_inputs(loader, groups, width, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
     for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
         char name[64];
         block_name(m, i, name, sizeof name);
@@ -327,7 +345,7 @@ static struct tensor sinusoids(const struct unet *m, struct run *run, const floa
 /* second(silu(first(x))), F32. */
 static struct tensor mlp(struct run *run, const struct linear *first, const struct linear *second, struct tensor x) {
     struct tensor y = nn_linear(run, first, nn_cast(run, x, run->dtype), ACTIVATION_SILU);
-    return nn_cast(run, nn_linear(run, second, y, ACTIVATION_NONE), DTYPE_F32);
+    return nn_cast(run, nn_linear_sum(run, second, y), DTYPE_F32);
 }
 
 static struct tensor embed_cond(const struct unet *m, struct run *run, const struct denoiser_inputs *in) {
@@ -342,10 +360,37 @@ static struct tensor embed_cond(const struct unet *m, struct run *run, const str
     return run_leave(run, scope, cond);
 }
 
+/* x, of the level of state->cut, becomes the picture. */
 static void set_picture(struct denoiser_state *state, struct tensor x) {
     state->picture = x;
-    state->rows = x.shape[1];
+    state->rows = state->cut != NULL ? state->cut->rows : x.shape[1];
     state->columns = x.shape[2];
+}
+
+/* Are all parts as high as the rows that the first and the last convolution ask of a neighbour? */
+static tessera_status check_cut(const struct unet *m, const struct cut *cut, tessera_error *error) {
+    int64_t in = m->conv_in.weight.shape[1] / 2, out = m->conv_out.weight.shape[1] / 2, reach = in > out ? in : out;
+    for (int i = 0; cut != NULL && i < cut->members; i++) {
+        int64_t rows = cut_count(cut, i) / cut->columns;
+        if (rows < reach)
+            return error_set(
+                error, TESSERA_ERROR_ARGUMENT,
+                "%s: cut over %d ranks, a part of the latents has %lld rows, but convolutions reach over %lld: use fewer ranks",
+                m->base.class->name, cut->members, (long long)rows, (long long)reach);
+    }
+    return TESSERA_OK;
+}
+
+/* conv_in of this rank's rows of the latents. */
+static struct tensor embed_picture(const struct unet *m, struct run *run, struct tensor latents, const struct cut *cut) {
+    if (run_failed(run) || check_cut(m, cut, &run->error) != TESSERA_OK) return (struct tensor){0};
+    size_t scope = run_enter(run);
+    int64_t batch = latents.shape[0], columns = latents.shape[2], channels = latents.shape[3];
+    struct span mine = cut_mine(cut, latents.shape[1] * columns);
+    struct tensor x = tensor_reshape(latents, SHAPE(batch, latents.shape[1] * columns, channels));
+    if (cut != NULL) x = nn_slice_rows(run, x, mine.first, mine.count);
+    x = nn_cast(run, nn_reshape(x, SHAPE(batch, mine.count / columns, columns, channels)), run->dtype);
+    return run_leave(run, scope, exchange_join(run, nn_conv(run, &m->conv_in, x, NULL), m->channels));
 }
 
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
@@ -355,8 +400,8 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     size_t scope = run_enter(run);
     state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
     state.cond = embed_cond(m, run, in);
-    scope = run_enter(run);
-    set_picture(&state, run_leave(run, scope, nn_conv(run, &m->conv_in, nn_cast(run, in->latents, run->dtype), NULL)));
+    state.cut = exchange_cut_rows(run, in->latents.shape[1], in->latents.shape[2], m->base.row_unit, m->levels);
+    set_picture(&state, embed_picture(m, run, in->latents, state.cut));
     return state;
 }
 
@@ -380,10 +425,11 @@ static struct tensor run_down(struct run *run, const struct unet_block *b, struc
         push(state, x);
         size_t scope = run_enter(run);
         x = unet_resnet_run(run, b, i, x, emb);
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text));
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, state->cut));
     }
     if (b->shape.resample == NULL) return x;
     push(state, x);
+    if (state->cut != NULL) state->cut = state->cut->coarser;
     return unet_halve(run, b, x);
 }
 
@@ -391,7 +437,7 @@ static struct tensor run_mid(struct run *run, const struct unet_block *b, struct
     push(state, state->picture);
     size_t scope = run_enter(run);
     struct tensor x = unet_resnet_run(run, b, 0, state->picture, emb);
-    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text));
+    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, state->cut));
     return run_leave(run, scope, unet_resnet_run(run, b, 1, x, emb));
 }
 
@@ -400,9 +446,10 @@ static struct tensor run_up(struct run *run, const struct unet_block *b, struct 
     size_t scope = run_enter(run);
     for (int i = 0; i < b->shape.resnets; i++) {
         x = run_leave(run, scope, unet_resnet_run(run, b, i, nn_concat_channels(run, x, pop(state)), emb));
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text));
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, state->cut));
     }
     if (b->shape.resample == NULL) return x;
+    if (state->cut != NULL) state->cut = state->cut->finer;
     assert(state->num_skips > 0);
     const struct tensor *next = &state->skips[state->num_skips - 1];
     return run_leave(run, scope, unet_double(run, b, x, next->shape[1], next->shape[2]));
@@ -426,9 +473,15 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct unet *m = (const struct unet *)base;
+    if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor x = nn_group_norm(run, &m->norm_out, m->settings.groups, state.picture, ACTIVATION_SILU);
-    return run_leave(run, scope, nn_cast(run, nn_conv(run, &m->conv_out, x, NULL), DTYPE_F32));
+    struct tensor x = nn_group_norm(run, &m->norm_out, m->out_groups, nn_conv_inputs(run, &m->conv_out, state.picture), ACTIVATION_SILU);
+    x = nn_conv_sum(run, &m->conv_out, x, NULL);
+    if (run_failed(run)) return x;
+    int64_t batch = x.shape[0], channels = x.shape[3];
+    x = exchange_gather(run, tensor_reshape(x, SHAPE(batch, x.shape[1] * x.shape[2], channels)), state.cut);
+    x = nn_reshape(x, SHAPE(batch, state.rows, state.columns, channels));
+    return run_leave(run, scope, nn_cast(run, x, DTYPE_F32));
 }
 
 /* ---- description ---- */

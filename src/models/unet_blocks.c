@@ -13,49 +13,52 @@ static const float transformer_norm_eps = 1e-6f, layer_norm_eps = 1e-5f; /* diff
 /* ---- loading ---- */
 
 static struct unet_resnet load_resnet(struct loader *loader, const struct unet_settings *s, int64_t in, int64_t out, int index) {
+    int64_t groups = s->groups, width = out / groups;
     struct unet_resnet r = {
         .norm1 = load_norm(loader, NORM_LAYER, in, s->norm_eps, true, "resnets.%d.norm1", index),
-        .conv1 = load_conv(loader, in, out, 3, "resnets.%d.conv1", index),
-        .time = load_linear(loader, s->time_channels, out, true, "resnets.%d.time_emb_proj", index),
-        .norm2 = load_norm(loader, NORM_LAYER, out, s->norm_eps, true, "resnets.%d.norm2", index),
-        .conv2 = load_conv(loader, out, out, 3, "resnets.%d.conv2", index),
+        .conv1 = load_conv_outputs(loader, in, groups, width, 3, "resnets.%d.conv1", index),
+        .time = load_linear_outputs(loader, s->time_channels, groups, width, true, "resnets.%d.time_emb_proj", index),
+        .norm2 = load_norm_share(loader, NORM_LAYER, groups, width, s->norm_eps, true, "resnets.%d.norm2", index),
+        .conv2 = load_conv_inputs(loader, groups, width, out, 3, "resnets.%d.conv2", index),
     };
-    if (in != out) r.shortcut = load_conv(loader, in, out, 1, "resnets.%d.conv_shortcut", index);
+    if (in != out) r.shortcut = load_conv_inputs(loader, in, 1, out, 1, "resnets.%d.conv_shortcut", index);
     return r;
 }
 
-static struct unet_attention load_attention(struct loader *loader, int64_t channels, int64_t from, const char *name, int which) {
+static struct unet_attention load_attention(struct loader *loader, const struct unet_block_shape *shape, int64_t from, const char *name,
+                                            int which) {
+    int64_t channels = shape->out, heads = shape->heads, width = channels / heads;
     return (struct unet_attention){
-        .q = load_linear(loader, channels, channels, false, "%s.attn%d.to_q", name, which),
-        .k = load_linear(loader, from, channels, false, "%s.attn%d.to_k", name, which),
-        .v = load_linear(loader, from, channels, false, "%s.attn%d.to_v", name, which),
-        .out = load_linear(loader, channels, channels, true, "%s.attn%d.to_out.0", name, which),
+        .q = load_linear_outputs(loader, channels, heads, width, false, "%s.attn%d.to_q", name, which),
+        .k = load_linear_outputs(loader, from, heads, width, false, "%s.attn%d.to_k", name, which),
+        .v = load_linear_outputs(loader, from, heads, width, false, "%s.attn%d.to_v", name, which),
+        .out = load_linear_inputs(loader, heads, width, channels, true, "%s.attn%d.to_out.0", name, which),
     };
 }
 
-static struct unet_layer load_layer(struct loader *loader, const struct unet_settings *s, int64_t channels, int transformer, int index) {
+/* The feed-forward network's first matrix gives values, then gates. */
+static struct unet_layer load_layer(struct loader *loader, const struct unet_settings *s, const struct unet_block_shape *shape,
+                                    int transformer, int index) {
+    int64_t channels = shape->out, hidden = 4 * channels;
     char name[64];
     snprintf(name, sizeof name, "attentions.%d.transformer_blocks.%d", transformer, index);
     return (struct unet_layer){
         .norm1 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm1", name),
-        .self = load_attention(loader, channels, channels, name, 1),
+        .self = load_attention(loader, shape, channels, name, 1),
         .norm2 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm2", name),
-        .cross = load_attention(loader, channels, s->text_channels, name, 2),
+        .cross = load_attention(loader, shape, s->text_channels, name, 2),
         .norm3 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm3", name),
-        .ff_in = load_linear(loader, channels, 8 * channels, true, "%s.ff.net.0.proj", name),
-        .ff_out = load_linear(loader, 4 * channels, channels, true, "%s.ff.net.2", name),
+        .ff_values = load_linear_part(loader, channels, 0, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
+        .ff_gates = load_linear_part(loader, channels, 1, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
+        .ff_out = load_linear_inputs(loader, hidden, 1, channels, true, "%s.ff.net.2", name),
     };
 }
 
 /* A matrix, or a 1x1 convolution read as one. */
 static struct linear load_projection(struct loader *loader, const struct unet_settings *s, int64_t channels, int index, const char *name) {
-    if (s->linear_projection) return load_linear(loader, channels, channels, true, "attentions.%d.%s", index, name);
-    struct linear layer = {
-        .weight = load_tensor(loader, loader->dtype, SHAPE(channels, channels, 1, 1), "attentions.%d.%s.weight", index, name),
-        .bias = load_tensor(loader, DTYPE_F32, SHAPE(channels), "attentions.%d.%s.bias", index, name),
-    };
-    layer.weight = nn_reshape(layer.weight, SHAPE(channels, channels));
-    return layer;
+    if (s->linear_projection) return load_linear_outputs(loader, channels, channels, 1, true, "attentions.%d.%s", index, name);
+    struct conv conv = load_conv_outputs(loader, channels, channels, 1, 1, "attentions.%d.%s", index, name);
+    return (struct linear){nn_reshape(conv.weight, SHAPE(conv.weight.shape[0], channels)), conv.bias};
 }
 
 static struct unet_transformer load_transformer(struct loader *loader, const struct unet_settings *s, const struct unet_block_shape *shape,
@@ -72,17 +75,18 @@ static struct unet_transformer load_transformer(struct loader *loader, const str
         error_set(&loader->error, TESSERA_ERROR_MEMORY, "%sattentions.%d: no memory for %d layers", loader->prefix, index, shape->layers);
         return t;
     }
-    for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, channels, index, i);
+    for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, shape, index, i);
     return t;
 }
 
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape) {
-    struct unet_block block = {.shape = *shape, .groups = settings->groups};
+    struct unet_block block = {.shape = *shape, .groups = settings->groups, .my_groups = (int)load_units(loader, settings->groups)};
+    if (shape->transformers > 0) block.my_heads = load_units(loader, shape->heads);
     for (int i = 0; i < shape->resnets; i++) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, i);
     for (int i = 0; i < shape->transformers && !load_failed(loader); i++) {
         block.transformers[i] = load_transformer(loader, settings, shape, i);
     }
-    if (shape->resample != NULL) block.resample = load_conv(loader, shape->out, shape->out, 3, "%s.0.conv", shape->resample);
+    if (shape->resample != NULL) block.resample = load_conv_outputs(loader, shape->out, shape->out, 1, 3, "%s.0.conv", shape->resample);
     return block;
 }
 
@@ -109,65 +113,72 @@ struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, i
     struct tensor time = nn_linear(run, &r->time, emb, ACTIVATION_NONE);
     struct tensor h = nn_conv(run, &r->conv1, nn_group_norm(run, &r->norm1, block->groups, x, ACTIVATION_SILU), NULL);
     h = run_leave(run, scope, add_to_positions(run, h, time));
-    h = run_leave(run, scope, nn_group_norm(run, &r->norm2, block->groups, h, ACTIVATION_SILU));
-    struct tensor residual = r->shortcut.weight.data != NULL ? nn_conv(run, &r->shortcut, x, NULL) : x;
-    return run_leave(run, scope, nn_conv(run, &r->conv2, h, &residual));
+    h = run_leave(run, scope, nn_group_norm(run, &r->norm2, block->my_groups, h, ACTIVATION_SILU));
+    if (r->shortcut.weight.data == NULL) return run_leave(run, scope, nn_conv_sum(run, &r->conv2, h, exchange_once(run, &x)));
+    struct tensor residual = nn_conv(run, &r->shortcut, nn_conv_inputs(run, &r->shortcut, x), NULL);
+    return run_leave(run, scope, nn_conv_sum(run, &r->conv2, h, &residual));
 }
 
 /* ---- transformers ---- */
 
-/* x + attention from norm(x) to `text`, or to norm(x) itself where text is NULL. */
+/* x + attention from norm(x) to `text`, or to norm(x) of the whole picture where text is NULL. */
 static struct tensor attend(struct run *run, const struct unet_attention *a, const struct norm *norm, int64_t heads, struct tensor x,
-                            const struct tensor *text) {
+                            const struct tensor *text, const struct cut *cut) {
     size_t scope = run_enter(run);
     struct tensor y = nn_norm(run, norm, x), from = text != NULL ? *text : y;
     struct tensor q = nn_linear(run, &a->q, y, ACTIVATION_NONE), k = nn_linear(run, &a->k, from, ACTIVATION_NONE),
                   v = nn_linear(run, &a->v, from, ACTIVATION_NONE);
     if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = x.shape[0], channels = x.shape[2], width = channels / heads;
+    int64_t batch = x.shape[0], width = q.shape[2] / heads;
     q = tensor_reshape(q, SHAPE(batch, x.shape[1], heads, width));
     k = tensor_reshape(k, SHAPE(batch, from.shape[1], heads, width));
     v = tensor_reshape(v, SHAPE(batch, from.shape[1], heads, width));
     struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)width)};
-    struct tensor out = nn_reshape(nn_attention(run, args), SHAPE(batch, x.shape[1], channels));
-    return run_leave(run, scope, nn_add(run, x, nn_linear(run, &a->out, out, ACTIVATION_NONE)));
+    struct tensor out = text != NULL ? nn_attention(run, args) : nn_joint_attention(run, args, cut, (struct text_span){0});
+    out = nn_reshape(out, SHAPE(batch, x.shape[1], heads * width));
+    return run_leave(run, scope, nn_add(run, x, nn_linear_sum(run, &a->out, out)));
 }
 
 /* x + out(values * gelu(gates)) of norm(x) */
 static struct tensor feed_forward(struct run *run, const struct unet_layer *layer, struct tensor x) {
     size_t scope = run_enter(run);
-    struct tensor both = nn_linear(run, &layer->ff_in, nn_norm(run, &layer->norm3, x), ACTIVATION_NONE);
-    struct tensor values = nn_chunk(run, both, 2, 0), gates = nn_chunk(run, both, 2, 1);
-    struct tensor y = nn_multiply(run, gates, values, ACTIVATION_GELU);
-    return run_leave(run, scope, nn_add(run, x, nn_linear(run, &layer->ff_out, y, ACTIVATION_NONE)));
+    struct tensor y = nn_norm(run, &layer->norm3, x);
+    struct tensor values = nn_linear(run, &layer->ff_values, y, ACTIVATION_NONE),
+                  gates = nn_linear(run, &layer->ff_gates, y, ACTIVATION_NONE);
+    y = nn_multiply(run, gates, values, ACTIVATION_GELU);
+    return run_leave(run, scope, nn_add(run, x, nn_linear_sum(run, &layer->ff_out, y)));
 }
 
-struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text) {
+struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text,
+                                   const struct cut *cut) {
     const struct unet_transformer *t = &block->transformers[index];
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor h = nn_group_norm(run, &t->norm, block->groups, x, ACTIVATION_NONE);
     h = nn_linear(run, &t->proj_in, nn_reshape(h, SHAPE(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])), ACTIVATION_NONE);
-    h = run_leave(run, scope, h);
+    h = run_leave(run, scope, exchange_join(run, h, x.shape[3]));
     for (int i = 0; i < block->shape.layers; i++) {
         const struct unet_layer *layer = &t->layers[i];
-        h = attend(run, &layer->self, &layer->norm1, block->shape.heads, h, NULL);
-        h = attend(run, &layer->cross, &layer->norm2, block->shape.heads, h, &text);
+        h = attend(run, &layer->self, &layer->norm1, block->my_heads, h, NULL, cut);
+        h = attend(run, &layer->cross, &layer->norm2, block->my_heads, h, &text, cut);
         h = run_leave(run, scope, feed_forward(run, layer, h));
     }
-    h = nn_reshape(nn_linear(run, &t->proj_out, h, ACTIVATION_NONE), x.ndim, x.shape);
-    return run_leave(run, scope, nn_add(run, x, h));
+    h = exchange_join(run, nn_linear(run, &t->proj_out, h, ACTIVATION_NONE), x.shape[3]);
+    return run_leave(run, scope, nn_add(run, x, nn_reshape(h, x.ndim, x.shape)));
 }
 
 /* ---- sizes ---- */
 
 struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x) {
-    return nn_conv_strided(run, &block->resample, x, (struct conv2d_geometry){2, 1, 1, 1, 1});
+    size_t scope = run_enter(run);
+    struct tensor half = nn_conv_strided(run, &block->resample, x, (struct conv2d_geometry){2, 1, 1, 1, 1});
+    return run_leave(run, scope, exchange_join(run, half, block->shape.out));
 }
 
 struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x, int64_t rows, int64_t columns) {
     size_t scope = run_enter(run);
-    return run_leave(run, scope, nn_conv(run, &block->resample, nn_upsample(run, x, rows, columns), NULL));
+    struct tensor both = nn_conv(run, &block->resample, nn_upsample(run, x, rows, columns), NULL);
+    return run_leave(run, scope, exchange_join(run, both, block->shape.out));
 }
 
 /* ---- measures ---- */
@@ -186,8 +197,8 @@ static void add_norm(struct unet_block_size *size, const struct norm *norm) {
 }
 
 static void measure_layer(struct unet_block_size *size, const struct unet_layer *layer) {
-    const struct linear *const picture[] = {&layer->self.q,  &layer->self.k,    &layer->self.v, &layer->self.out,
-                                            &layer->cross.q, &layer->cross.out, &layer->ff_in,  &layer->ff_out};
+    const struct linear *const picture[] = {&layer->self.q,    &layer->self.k,    &layer->self.v,   &layer->self.out, &layer->cross.q,
+                                            &layer->cross.out, &layer->ff_values, &layer->ff_gates, &layer->ff_out};
     for (size_t i = 0; i < sizeof picture / sizeof picture[0]; i++)
         add_layer(size, &size->per_position, &picture[i]->weight, &picture[i]->bias);
     add_layer(size, &size->per_text_token, &layer->cross.k.weight, &layer->cross.k.bias);

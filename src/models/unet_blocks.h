@@ -3,7 +3,11 @@
  *     resnet       norm, silu, conv -> + linear(emb) -> norm, silu, conv -> + x (or a 1x1 convolution of it)
  *     transformer  norm, linear -> layers of (self attention, attention to the text, GEGLU) -> linear -> + x
  *
- * Feature maps are [B, H, W, C]; emb is silu(cond) [B, time_channels] and text [B, T, text_channels], both in the run's type. */
+ * Feature maps are [B, H, W, C]; emb is silu(cond) [B, time_channels] and text [B, T, text_channels], both in the run's type.
+ *
+ * Over several ranks a map is this rank's rows of the picture (the run's cut), with all channels. Where weights are cut, too, a resnet's
+ * first half gives, and its second half takes, this rank's groups of channels; attention has this rank's heads, a feed-forward network this
+ * rank's hidden channels; other layers give this rank's channels, which are then laid side by side. */
 #ifndef TESSERA_MODELS_UNET_BLOCKS_H
 #define TESSERA_MODELS_UNET_BLOCKS_H
 
@@ -41,7 +45,7 @@ struct unet_attention {
 struct unet_layer {
     struct norm norm1, norm2, norm3;
     struct unet_attention self, cross;
-    struct linear ff_in, ff_out; /* ff_in gives values, then gates */
+    struct linear ff_values, ff_gates, ff_out;
 };
 
 struct unet_transformer {
@@ -52,7 +56,8 @@ struct unet_transformer {
 
 struct unet_block {
     struct unet_block_shape shape;
-    int groups;
+    int groups, my_groups; /* of group norms; of a resnet's second one on this rank */
+    int64_t my_heads;
     struct unet_resnet resnets[UNET_MAX_RESNETS];
     struct unet_transformer transformers[UNET_MAX_RESNETS];
     struct conv resample;
@@ -62,10 +67,12 @@ struct unet_block {
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
-struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text);
+/* `cut` is that of x's level; NULL: x is the whole picture. */
+struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text,
+                                   const struct cut *cut);
 /* Half the rows and columns, rounded up: a convolution of stride 2. */
 struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x);
-/* Back to the size that was halved: nearest neighbours, then a convolution. */
+/* Back to the rows and columns that were halved: nearest neighbours, then a convolution. */
 struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x, int64_t rows, int64_t columns);
 
 /* Parameters, and weights that every position of the level's map, of the map it is resized to, and of the text is multiplied with. */

@@ -53,6 +53,14 @@ struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x
     return convolve_cut(run, layer, x, residual, (struct conv2d_geometry){1, rows, rows, columns, columns});
 }
 
+struct tensor nn_conv_sum(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual) {
+    return exchange_sum(run, nn_conv(run, layer, x, residual));
+}
+
+struct tensor nn_conv_inputs(struct run *run, const struct conv *layer, struct tensor x) {
+    return nn_slice_channels(run, x, layer->first_input, layer->weight.shape[3]);
+}
+
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry) {
     return convolve_cut(run, layer, x, NULL, geometry);
 }

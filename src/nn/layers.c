@@ -112,6 +112,17 @@ struct tensor nn_concat_channels(struct run *run, struct tensor a, struct tensor
     return nn_reshape(both, a.ndim, shape);
 }
 
+struct tensor nn_slice_channels(struct run *run, struct tensor x, int64_t first, int64_t count) {
+    if (run_failed(run)) return (struct tensor){0};
+    int last = x.ndim - 1;
+    if (count == x.shape[last]) return x;
+    struct tensor shape = x;
+    shape.shape[last] = count;
+    int64_t positions = tensor_count(&x) / x.shape[last];
+    struct tensor rows = nn_slice_rows(run, tensor_reshape(x, SHAPE(positions, x.shape[last], 1)), first, count);
+    return nn_reshape(rows, shape.ndim, shape.shape);
+}
+
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {
     if (run_failed(run)) return (struct tensor){0};
     assert(x.ndim == 3 && first >= 0 && count >= 0 && first + count <= x.shape[1]);

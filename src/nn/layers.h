@@ -12,8 +12,9 @@ struct linear {
     struct tensor weight, bias;
 }; /* [O, K]; [O] F32 or empty */
 struct conv {
-    struct tensor weight, bias;
-}; /* [O, kh, kw, I]; [O] F32 */
+    struct tensor weight, bias; /* [O, kh, kw, I]; [O] F32 or empty */
+    int64_t first_input;        /* of load_conv_inputs: where this rank's input channels begin among all */
+};
 struct norm {
     struct tensor weight, bias;
     enum norm_kind kind;
@@ -27,6 +28,10 @@ struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct 
 /* x [B, H, W, C] -> [B, H', W', O]; "same" padding for stride 1 and odd kernels. `residual` may be NULL. */
 struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry);
+/* nn_conv for a layer of load_conv_inputs: the sum of all ranks' convolutions, each with its own `residual`, on each of them. */
+struct tensor nn_conv_sum(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
+/* The channels of x [..., all] that a layer of load_conv_inputs takes; x itself where it takes all. */
+struct tensor nn_conv_inputs(struct run *run, const struct conv *layer, struct tensor x);
 /* norm(x) with the layer's weight and bias (either may be empty). */
 struct tensor nn_norm(struct run *run, const struct norm *layer, struct tensor x);
 /* norm(x) * (1 + scale[B, C]) + shift[B, C]; scale and shift F32. */
@@ -53,6 +58,8 @@ struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype);
 struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b);
 /* [..., Ca] and [..., Cb] -> [..., Ca + Cb] */
 struct tensor nn_concat_channels(struct run *run, struct tensor a, struct tensor b);
+/* Channels first .. first + count of [..., C]; x itself where that is all. */
+struct tensor nn_slice_channels(struct run *run, struct tensor x, int64_t first, int64_t count);
 /* Rows first .. first + count of [B, S, C] */
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count);
 /* Part `index` of `parts` equal parts of the last dimension: x F32 or BF16 [..., parts * C] -> [..., C]. */

@@ -137,11 +137,22 @@ static struct tensor converted(struct loader *loader, const char *name, struct t
     return out;
 }
 
-static struct tensor parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
-                               const int64_t *shape) {
+/* `t`, which a layer keeps. */
+static struct tensor counted(struct loader *loader, struct tensor t) {
+    if (t.data != NULL) loader->bytes += tensor_bytes(&t);
+    return t;
+}
+
+static struct tensor whole_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                                     const int64_t *shape) {
     char name[NAME_CAPACITY + 16];
     snprintf(name, sizeof name, "%s.%s", base, part);
     return converted(loader, name, stored(loader, name, ndim, shape), dtype);
+}
+
+static struct tensor parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                               const int64_t *shape) {
+    return counted(loader, whole_parameter(loader, dtype, base, part, ndim, shape));
 }
 
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...) {
@@ -154,9 +165,7 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
 /* ---- shares ---- */
 
 static struct span share_of(const struct loader *loader, int64_t units) {
-    int64_t count = loader->share.count > 1 ? loader->share.count : 1, index = loader->share.count > 1 ? loader->share.index : 0;
-    int64_t first = units * index / count;
-    return (struct span){first, units * (index + 1) / count - first};
+    return loader->share.count > 1 ? cut_share(units, loader->share.count, loader->share.index) : (struct span){0, units};
 }
 
 int64_t load_units(struct loader *loader, int64_t units) {
@@ -167,26 +176,50 @@ int64_t load_units(struct loader *loader, int64_t units) {
     return share_of(loader, units).count;
 }
 
-/* Rows and columns of the matrix `name`, stored as [out, in], in the computing type: lent where whole rows lie in the file as they are
- * wanted, otherwise copied; of the file, only what is copied is read. */
-static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows, struct span columns) {
+struct span load_span(const struct loader *loader, int64_t units) {
+    return share_of(loader, units);
+}
+
+/* This rank's share of `units` groups of `width` channels, in channels. */
+static struct span channels_of(const struct loader *loader, int64_t units, int64_t width) {
+    struct span mine = share_of(loader, units);
+    return (struct span){mine.first * width, mine.count * width};
+}
+
+/* Some numbers of the vector "<base>.<part>" [channels], F32. */
+static struct tensor share_vector(struct loader *loader, const char *base, const char *part, int64_t channels, struct span mine) {
+    struct tensor whole = whole_parameter(loader, DTYPE_F32, base, part, SHAPE(channels));
+    return whole.data == NULL ? whole : counted(loader, tensor_of((float *)whole.data + mine.first, DTYPE_F32, SHAPE(mine.count)));
+}
+
+/* `columns` of from's rows, from `first_row` on, to columns `at`.. of to's. */
+static void copy_columns(struct tensor to, int64_t at, struct tensor from, int64_t first_row, struct span columns) {
+    size_t from_size = dtype_size(from.dtype), to_size = dtype_size(to.dtype);
+    for (int64_t r = 0; r < to.shape[0]; r++)
+        dtype_convert((char *)to.data + (size_t)(r * to.shape[1] + at) * to_size, to.dtype,
+                      (const char *)from.data + (size_t)((first_row + r) * from.shape[1] + columns.first) * from_size, from.dtype,
+                      (size_t)columns.count);
+}
+
+/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing type:
+ * lent where whole rows lie in the file as they are wanted, otherwise copied; of the file, only what is copied is read. */
+static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
+                                  const struct span columns[2]) {
+    int64_t width = columns[0].count + columns[1].count;
     struct tensor whole = stored(loader, name, SHAPE(out, in));
-    if (whole.data == NULL || (rows.count == out && columns.count == in)) return converted(loader, name, whole, loader->dtype);
+    if (whole.data == NULL || (rows.count == out && width == in)) return converted(loader, name, whole, loader->dtype);
     bool change = is_changed(loader, name);
     struct tensor share = whole;
     share.shape[0] = rows.count;
     share.data = (char *)whole.data + (size_t)(rows.first * in) * dtype_size(whole.dtype);
-    if (!change && columns.count == in) return converted(loader, name, share, loader->dtype);
-    struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, columns.count));
+    if (!change && width == in) return converted(loader, name, share, loader->dtype);
+    struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, width));
     part.data = take(loader, tensor_bytes(&part));
     size_t mark = arena_mark(loader->arena);
     if (change) whole = changed(loader, name, whole);
     if (load_failed(loader)) return (struct tensor){0};
-    size_t from = dtype_size(whole.dtype), to = dtype_size(part.dtype);
-    for (int64_t r = 0; r < rows.count; r++)
-        dtype_convert((char *)part.data + (size_t)(r * columns.count) * to, part.dtype,
-                      (const char *)whole.data + (size_t)((rows.first + r) * in + columns.first) * from, whole.dtype,
-                      (size_t)columns.count);
+    copy_columns(part, 0, whole, rows.first, columns[0]);
+    copy_columns(part, columns[0].count, whole, rows.first, columns[1]);
     arena_release(loader->arena, mark);
     return part;
 }
@@ -196,7 +229,7 @@ struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t uni
     struct span mine = share_of(loader, units), rows = {mine.first * width, mine.count * width};
     char part[NAME_CAPACITY + 16];
     snprintf(part, sizeof part, "%s.weight", full);
-    struct linear layer = {.weight = share_matrix(loader, part, units * width, in, rows, (struct span){0, in})};
+    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, units * width, in, rows, (struct span[2]){{0, in}, {0}}))};
     if (!bias) return layer;
     layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(units * width));
     if (layer.bias.data == NULL || rows.count == units * width) return layer;
@@ -204,47 +237,109 @@ struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t uni
     return layer;
 }
 
+/* `columns`: this rank's share of the inputs. */
+static struct linear share_inputs(struct loader *loader, int64_t in, const struct span columns[2], int64_t out, bool bias,
+                                  const char *name) {
+    char part[NAME_CAPACITY + 16];
+    snprintf(part, sizeof part, "%s.weight", name);
+    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, out, in, (struct span){0, out}, columns))};
+    if (bias && columns[0].first == 0) layer.bias = parameter(loader, DTYPE_F32, name, "bias", SHAPE(out));
+    return layer;
+}
+
 struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    struct span mine = share_of(loader, units), columns = {mine.first * width, mine.count * width};
-    char part[NAME_CAPACITY + 16];
-    snprintf(part, sizeof part, "%s.weight", full);
-    struct linear layer = {.weight = share_matrix(loader, part, out, units * width, (struct span){0, out}, columns)};
-    if (bias && columns.first == 0) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    struct span mine = share_of(loader, units), columns[2] = {{mine.first * width, mine.count * width}, {0}};
+    return share_inputs(loader, units * width, columns, out, bias, full);
+}
+
+struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, int64_t width, int64_t channels, int64_t out, bool bias,
+                                        const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = share_of(loader, units), rest = share_of(loader, channels);
+    struct span columns[2] = {{mine.first * width, mine.count * width}, {units * width + rest.first, rest.count}};
+    return share_inputs(loader, units * width + channels, columns, out, bias, full);
+}
+
+struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+                               const char *name, ...) {
+    FULL_NAME(name);
+    struct linear layer = {0};
+    if (records(loader) && part > 0) return layer;
+    struct span mine = channels_of(loader, units, width);
+    mine.first += part * units * width;
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", full);
+    layer.weight = counted(loader, share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}));
+    if (bias) layer.bias = share_vector(loader, full, "bias", parts * units * width, mine);
     return layer;
 }
 
 /* ---- convolutions ---- */
 
-/* [O, I, kh, kw] -> [O, kh, kw, I], element by element of `size` bytes. */
-static void reorder_kernel(char *to, const char *from, const int64_t *shape, size_t size) {
-    int64_t inputs = shape[1], taps = shape[2] * shape[3];
-    for (int64_t o = 0; o < shape[0]; o++) {
+/* Outputs and inputs of [O, I, kh, kw] -> [O', kh, kw, I'], element by element of `size` bytes. */
+static void reorder_kernel(char *to, const char *from, const int64_t *shape, struct span outputs, struct span inputs, size_t size) {
+    int64_t taps = shape[2] * shape[3];
+    for (int64_t o = outputs.first; o < outputs.first + outputs.count; o++) {
+        const char *kernels = from + (size_t)((o * shape[1] + inputs.first) * taps) * size;
         for (int64_t tap = 0; tap < taps; tap++) {
-            for (int64_t i = 0; i < inputs; i++, to += size) memcpy(to, from + (size_t)((o * inputs + i) * taps + tap) * size, size);
+            for (int64_t i = 0; i < inputs.count; i++, to += size) memcpy(to, kernels + (size_t)(i * taps + tap) * size, size);
         }
     }
 }
 
-static struct tensor reordered(struct loader *loader, const char *name, struct tensor file) {
-    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(file.shape[0], file.shape[2], file.shape[3], file.shape[1]));
+/* Outputs and inputs of the kernels `file`, in the computing type. 1x1 kernels with all inputs lie in the file as they are wanted. */
+static struct tensor reordered(struct loader *loader, const char *name, struct tensor file, struct span outputs, struct span inputs) {
+    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(outputs.count, file.shape[2], file.shape[3], inputs.count));
+    if (!is_changed(loader, name)) { /* the others are not even read */
+        file.data = (char *)file.data + (size_t)(outputs.first * file.shape[1] * file.shape[2] * file.shape[3]) * dtype_size(file.dtype);
+        file.shape[0] = outputs.count;
+        outputs.first = 0;
+    }
+    if (file.shape[0] == outputs.count && file.shape[1] == inputs.count && file.shape[2] * file.shape[3] == 1) {
+        weight.data = converted(loader, name, file, loader->dtype).data;
+        return load_failed(loader) ? (struct tensor){0} : weight;
+    }
     weight.data = take(loader, tensor_bytes(&weight));
     size_t mark = arena_mark(loader->arena);
     file = converted(loader, name, file, loader->dtype);
     if (load_failed(loader)) return (struct tensor){0};
-    reorder_kernel(weight.data, file.data, file.shape, dtype_size(weight.dtype));
+    reorder_kernel(weight.data, file.data, file.shape, outputs, inputs, dtype_size(weight.dtype));
     arena_release(loader->arena, mark);
     return weight;
 }
 
+/* The weights of the convolution `name`, [out, in, kernel, kernel] in the file. */
+static struct conv share_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, struct span outputs,
+                              struct span inputs) {
+    struct conv layer = {.first_input = inputs.first};
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", name);
+    struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
+    if (file.data != NULL) layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
+    return layer;
+}
+
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
-    struct conv layer = {0};
-    char weight_name[NAME_CAPACITY + 16];
-    snprintf(weight_name, sizeof weight_name, "%s.weight", full);
-    struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
-    if (file.data != NULL) layer.weight = reordered(loader, weight_name, file);
+    struct conv layer = share_conv(loader, full, out, in, kernel, (struct span){0, out}, (struct span){0, in});
     layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    return layer;
+}
+
+struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, int kernel, const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = channels_of(loader, units, width);
+    struct conv layer = share_conv(loader, full, units * width, in, kernel, mine, (struct span){0, in});
+    layer.bias = share_vector(loader, full, "bias", units * width, mine);
+    return layer;
+}
+
+struct conv load_conv_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, int kernel, const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = channels_of(loader, units, width);
+    struct conv layer = share_conv(loader, full, out, units * width, kernel, (struct span){0, out}, mine);
+    if (mine.first == 0) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
 
@@ -256,14 +351,24 @@ struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channe
     return layer;
 }
 
+struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
+                            const char *name, ...) {
+    FULL_NAME(name);
+    struct span mine = channels_of(loader, units, width);
+    struct norm layer = {.kind = kind, .eps = eps};
+    layer.weight = share_vector(loader, full, "weight", units * width, mine);
+    if (bias) layer.bias = share_vector(loader, full, "bias", units * width, mine);
+    return layer;
+}
+
 struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...) {
     FULL_NAME(name);
-    return converted(loader, full, stored(loader, full, ndim, shape), dtype);
+    return counted(loader, converted(loader, full, stored(loader, full, ndim, shape), dtype));
 }
 
 struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) {
     FULL_NAME(name);
-    return aligned(loader, stored(loader, full, SHAPE(rows, columns)));
+    return counted(loader, aligned(loader, stored(loader, full, SHAPE(rows, columns))));
 }
 
 void *load_alloc(struct loader *loader, size_t bytes) {

@@ -34,6 +34,7 @@ struct loader {
     struct arena *arena;            /* the model's: lives as long as the layers */
     enum dtype dtype;               /* of matrices */
     char prefix[192];               /* e.g. "text_model.encoder.layers.3." */
+    size_t bytes;                   /* of the weights that the layers hold so far, lent or converted */
     tessera_error error;
 };
 
@@ -43,6 +44,8 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
 /* How many of `units` (attention heads, hidden channels) are this rank's: units * index / count up to units * (index + 1) / count. An
  * ARGUMENT error where there are fewer units than ranks. */
 int64_t load_units(struct loader *loader, int64_t units);
+/* Which they are. */
+struct span load_span(const struct loader *loader, int64_t units);
 /* A linear whose outputs are `units` groups of `width` channels: [this rank's units * width, in]. Its outputs are this rank's alone. */
 struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...)
     __attribute__((format(printf, 6, 7)));
@@ -50,11 +53,25 @@ struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t uni
  * rank's has the bias. */
 struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...)
     __attribute__((format(printf, 6, 7)));
+/* The same of inputs that are `units` groups of `width`, then `channels` single ones: [out, this rank's units * width + its channels]. */
+struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, int64_t width, int64_t channels, int64_t out, bool bias,
+                                        const char *name, ...) __attribute__((format(printf, 7, 8)));
+/* Part `part` of `parts` matrices that the file keeps one above the other, [parts * units * width, in]; of it, as load_linear_outputs. */
+struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+                               const char *name, ...) __attribute__((format(printf, 8, 9)));
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
+/* As load_linear_outputs and load_linear_inputs (nn_conv_sum, nn_conv_inputs). */
+struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, int kernel, const char *name, ...)
+    __attribute__((format(printf, 6, 7)));
+struct conv load_conv_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, int kernel, const char *name, ...)
+    __attribute__((format(printf, 6, 7)));
 /* "<name>.weight" [channels] and, if `bias`, "<name>.bias". */
 struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channels, float eps, bool bias, const char *name, ...)
     __attribute__((format(printf, 6, 7)));
+/* A norm of `units` groups of `width` channels: this rank's. */
+struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
+                            const char *name, ...) __attribute__((format(printf, 7, 8)));
 /* Any tensor by its full name below the prefix, converted to `dtype`; the shape must match. */
 struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...)
     __attribute__((format(printf, 5, 6)));

@@ -49,4 +49,10 @@ static inline int64_t cut_count(const struct cut *cut, int member) {
     return cut->bounds[member + 1] - cut->bounds[member];
 }
 
+/* A member's share of things that weights are cut by: heads, channels, groups of channels. */
+static inline struct span cut_share(int64_t units, int members, int member) {
+    int64_t first = units * member / members;
+    return (struct span){first, units * (member + 1) / members - first};
+}
+
 #endif

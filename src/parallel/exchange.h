@@ -37,6 +37,10 @@ struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
 
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);
+/* What is to be counted once in such a sum: x on the first of the ranks, NULL on the others. */
+const struct tensor *exchange_once(const struct run *run, const struct tensor *x);
+/* x [..., this rank's share of `channels`] -> [..., channels] on each of the ranks among which weights are cut. */
+struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels);
 
 /* Rows of the neighbours in a picture that is cut by rows. */
 struct halo {
@@ -57,5 +61,12 @@ void exchange_group_stats(struct run *run, struct tensor *stats, double weight);
 
 /* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
+
+/* Rows of a picture x [B, this rank's rows, W, C], in the order of ranks -> [B, all rows, W, C] on rank `root`; empty, without an error, on
+ * the others. The number of rows may be any on any rank. */
+struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root);
+
+/* The sum of all ranks' counts. */
+int64_t exchange_total(struct run *run, int64_t count);
 
 #endif

@@ -1,6 +1,8 @@
-/* Positions from all ranks to all: where a denoiser's prediction becomes a whole picture again, and where text is cut.
+/* Positions from all ranks to all: where a denoiser's prediction becomes a whole picture again, and where text is cut; and rows of the
+ * picture itself to the one rank that writes it.
  *
- *     sent per rank: (n - 1) of its own part */
+ *     gather        sent per rank: (n - 1) of its own part
+ *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes */
 #include <assert.h>
 #include <string.h>
 
@@ -37,4 +39,44 @@ struct tensor exchange_text(struct run *run, struct tensor x, bool *whole) {
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
     if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, count * me, count);
     return out;
+}
+
+/* Each rank's count, on all. */
+static tessera_status gather_counts(struct run *run, int64_t mine, int64_t *counts) {
+    struct comm *group = run->parallel->rows;
+    size_t bytes[comm_size(group)];
+    for (int i = 0; i < comm_size(group); i++) bytes[i] = sizeof mine;
+    comm_label(group, "gather");
+    return comm_all_gather(group, &mine, counts, bytes, &run->error);
+}
+
+int64_t exchange_total(struct run *run, int64_t count) {
+    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return count;
+    int members = comm_size(run->parallel->rows);
+    int64_t counts[members], total = 0;
+    if (gather_counts(run, count, counts) != TESSERA_OK) return 0;
+    for (int i = 0; i < members; i++) total += counts[i];
+    return total;
+}
+
+/* Picture by picture, as each one's rows then arrive where they belong. */
+struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root) {
+    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return run_failed(run) ? (struct tensor){0} : x;
+    struct comm *group = run->parallel->rows;
+    int members = comm_size(group);
+    bool here = comm_rank(group) == root;
+    size_t row = (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype), out_bytes[members], in_bytes[members];
+    int64_t counts[members], rows = 0;
+    if (gather_counts(run, x.shape[1], counts) != TESSERA_OK) return (struct tensor){0};
+    for (int i = 0; i < members; i++) {
+        out_bytes[i] = i == root ? (size_t)x.shape[1] * row : 0;
+        in_bytes[i] = here ? (size_t)counts[i] * row : 0;
+        rows += counts[i];
+    }
+    struct tensor all = here ? run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, x.shape[2], x.shape[3])) : (struct tensor){0};
+    for (int64_t b = 0; b < x.shape[0] && !run_failed(run); b++) {
+        char *to = here ? (char *)all.data + (size_t)(b * rows) * row : NULL;
+        comm_all_to_all(group, (char *)x.data + (size_t)(b * x.shape[1]) * row, out_bytes, to, in_bytes, &run->error);
+    }
+    return run_failed(run) ? (struct tensor){0} : all;
 }

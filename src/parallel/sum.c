@@ -1,7 +1,13 @@
 /* Sums where weights are cut (Shoeybi et al. 2019, section 3): a layer's outputs are cut over ranks, the next layer's inputs alike, and what
  * each rank gets from its share of the inputs is added.
  *
- *     sent per rank: 2 (n - 1) / n of x */
+ *     sent per rank: 2 (n - 1) / n of x
+ *
+ * Where what follows needs all of a layer's outputs and no sum is due, their shares are laid side by side instead:
+ *
+ *     sent per rank: (n - 1) of its own share, half as much */
+#include <assert.h>
+
 #include "parallel/exchange.h"
 
 struct tensor exchange_sum(struct run *run, struct tensor x) {
@@ -9,4 +15,34 @@ struct tensor exchange_sum(struct run *run, struct tensor x) {
     comm_label(run->parallel->tensor, "tensor");
     enum comm_type type = x.dtype == DTYPE_F32 ? COMM_F32 : COMM_BF16;
     return run_checked(run, comm_all_reduce(run->parallel->tensor, x.data, (size_t)tensor_count(&x), type, &run->error), x);
+}
+
+const struct tensor *exchange_once(const struct run *run, const struct tensor *x) {
+    return run->parallel == NULL || comm_rank(run->parallel->tensor) == 0 ? x : NULL;
+}
+
+struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) {
+    if (run_failed(run) || run->parallel == NULL || comm_size(run->parallel->tensor) == 1) return run_failed(run) ? (struct tensor){0} : x;
+    int members = comm_size(run->parallel->tensor), last = x.ndim - 1;
+    assert(x.shape[last] == cut_share(channels, members, comm_rank(run->parallel->tensor)).count);
+    int64_t positions = tensor_count(&x) / x.shape[last];
+    size_t bytes[members];
+    for (int i = 0; i < members; i++) bytes[i] = (size_t)(positions * cut_share(channels, members, i).count) * dtype_size(x.dtype);
+    struct tensor shape = x;
+    shape.shape[last] = channels;
+    struct tensor out = run_tensor(run, x.dtype, shape.ndim, shape.shape);
+    size_t scope = run_enter(run);
+    struct tensor parts = run_tensor(run, x.dtype, SHAPE(positions * channels));
+    if (run_failed(run)) return (struct tensor){0};
+    comm_label(run->parallel->tensor, "tensor");
+    tessera_status status = comm_all_gather(run->parallel->tensor, x.data, parts.data, bytes, &run->error);
+    struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1));
+    char *from = parts.data;
+    for (int i = 0; i < members && status == TESSERA_OK; from += bytes[i++]) {
+        struct span share = cut_share(channels, members, i);
+        struct tensor part = tensor_of(from, x.dtype, SHAPE(positions, share.count, 1));
+        run->backend->ops->copy_rows(run->backend, &to, share.first, &part, 0, share.count);
+    }
+    arena_release(run->arena, scope);
+    return run_checked(run, status, out);
 }

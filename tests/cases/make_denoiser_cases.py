@@ -4,7 +4,7 @@
     pip install torch==2.13.0 diffusers==0.42.1 safetensors
     python3 make_denoiser_cases.py OUT_DIR
 
-OUT_DIR is the folder that already holds unet_sd15 and hunyuandit. Computed in float32 on the CPU; a case's files are as README.md says.
+OUT_DIR is the folder that already holds unet_sd15, unet_sdxl and hunyuandit. Computed in float32 on the CPU; a case's files are as README.md says.
 """
 import argparse, json, os
 import torch
@@ -43,6 +43,30 @@ def unet_odd_size(out_dir):
     write(out_dir, "unet_odd_size", "unet_sd15", t)
 
 
+def unet_tall(out_dir, base, seed):
+    """62 x 8: enough rows to be cut over many ranks, and a last part that is shorter."""
+    m = UNet2DConditionModel.from_pretrained(os.path.join(out_dir, base, "model"), torch_dtype=torch.float32).eval()
+    g = torch.Generator().manual_seed(seed)
+    t = {"in.sample": torch.randn(1, 4, 62, 8, generator=g), "in.timestep": torch.tensor([417.0]),
+         "in.encoder_hidden_states": torch.randn(1, 7, m.config.cross_attention_dim, generator=g)}
+    added = None
+    if m.config.addition_embed_type == "text_time":
+        t["in.time_ids"] = torch.tensor([[496.0, 64.0, 0.0, 8.0, 496.0, 64.0]])
+        t["in.text_embeds"] = torch.randn(1, m.config.projection_class_embeddings_input_dim - 6 * m.config.addition_time_embed_dim, generator=g)
+        added = {"time_ids": t["in.time_ids"], "text_embeds": t["in.text_embeds"]}
+    capture(m, ["time_embedding", "conv_in", "mid_block", "up_blocks.0", "up_blocks.1"], t)
+    t["out.sample"] = m(t["in.sample"], t["in.timestep"], t["in.encoder_hidden_states"], added_cond_kwargs=added).sample
+    write(out_dir, base + "_tall", base, t)
+
+
+def unet_sd15_tall(out_dir):
+    unet_tall(out_dir, "unet_sd15", 79)
+
+
+def unet_sdxl_tall(out_dir):
+    unet_tall(out_dir, "unet_sdxl", 80)
+
+
 def hunyuandit_tall(out_dir):
     """11 x 5 patches: on the base's 32 x 32 positions they span 32 x 15, from column 8.5, rounded to even."""
     m = HunyuanDiT2DModel.from_pretrained(os.path.join(out_dir, "hunyuandit", "model"), torch_dtype=torch.float32).eval()
@@ -66,7 +90,7 @@ def main():
     parser.add_argument("out_dir")
     out_dir = parser.parse_args().out_dir
     torch.set_grad_enabled(False)
-    for write_case in (unet_odd_size, hunyuandit_tall):
+    for write_case in (unet_odd_size, unet_sd15_tall, unet_sdxl_tall, hunyuandit_tall):
         write_case(out_dir)
 
 

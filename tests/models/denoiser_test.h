@@ -16,6 +16,25 @@ static inline char *denoiser_case_model(const struct case_io *c, const char *fol
     return file_join(folder, relative);
 }
 
+/* Something to be done with a case's model and inputs, which are freed after it. */
+typedef void denoiser_look(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in);
+
+static inline void with_denoiser_case(const char *folder, enum dtype dtype, denoiser_look *look) {
+    struct case_io c;
+    struct component_test t;
+    tessera_error error = {0};
+    CHECK(case_open(folder, &c, &error) == TESSERA_OK, "%s", error.message);
+    char *model = denoiser_case_model(&c, folder);
+    if (component_test_open(&t, model, dtype)) {
+        struct denoiser_case inputs = denoiser_case_read(&c);
+        look(&c, &t, &inputs.in);
+        denoiser_case_free(&inputs);
+    }
+    component_test_close(&t);
+    case_close(&c);
+    free(model);
+}
+
 static inline void test_denoiser_case(const char *folder, enum dtype dtype, denoiser_check_cuts *check_cuts) {
     struct case_io c;
     struct component_test t;

@@ -34,73 +34,54 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
 }
 
 /* Two pictures in one pass, the second with its own noise: each gets what it gets alone. */
-static void test_batch(void) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
-        struct denoiser_case one = denoiser_case_read(&c);
-        struct denoiser_inputs two = one.in;
-        struct tensor *const twice[] = {&two.latents, &two.text, &two.pooled, &two.guidance};
-        for (int i = 0; i < 4; i++) {
-            size_t bytes = tensor_bytes(twice[i]);
-            char *data = malloc(2 * bytes);
-            memcpy(data, twice[i]->data, bytes);
-            memcpy(data + bytes, twice[i]->data, bytes);
-            twice[i]->data = data;
-            twice[i]->shape[0] = 2;
-        }
-        int64_t count = tensor_count(&one.in.latents);
-        for (int64_t i = 0; i < count; i++) ((float *)two.latents.data)[count + i] = -((const float *)one.in.latents.data)[i];
-        ((float *)two.guidance.data)[1] = 1.0f;
-        two.timesteps = (const float[]){one.timesteps[0], 120.0f};
-        struct tensor both = denoiser_forward(t.component.denoiser, &t.run, &two);
-        for (int i = 0; i < 2; i++) {
-            struct tensor scale = tensor_of((float *)two.guidance.data + i, DTYPE_F32, SHAPE(1)), latents = one.in.latents;
-            latents.data = (float *)two.latents.data + i * count;
-            struct denoiser_inputs alone = one.in;
-            alone.latents = latents;
-            alone.guidance = scale;
-            alone.timesteps = two.timesteps + i;
-            struct tensor want = denoiser_forward(t.component.denoiser, &t.run, &alone), got = want;
-            got.data = both.data == NULL ? NULL : (float *)both.data + i * count;
-            check_close(&c, i == 0 ? "first of a batch" : "second of a batch", DTYPE_F32, got, want);
-        }
-        for (int i = 0; i < 4; i++) free(twice[i]->data);
-        denoiser_case_free(&one);
+static void test_batch(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
+    struct denoiser_inputs two = *in;
+    struct tensor *const twice[] = {&two.latents, &two.text, &two.pooled, &two.guidance};
+    for (int i = 0; i < 4; i++) {
+        size_t bytes = tensor_bytes(twice[i]);
+        char *data = malloc(2 * bytes);
+        memcpy(data, twice[i]->data, bytes);
+        memcpy(data + bytes, twice[i]->data, bytes);
+        twice[i]->data = data;
+        twice[i]->shape[0] = 2;
     }
-    component_test_close(&t);
-    case_close(&c);
+    int64_t count = tensor_count(&in->latents);
+    for (int64_t i = 0; i < count; i++) ((float *)two.latents.data)[count + i] = -((const float *)in->latents.data)[i];
+    ((float *)two.guidance.data)[1] = 1.0f;
+    two.timesteps = (const float[]){in->timesteps[0], 120.0f};
+    struct tensor both = denoiser_forward(t->component.denoiser, &t->run, &two);
+    for (int i = 0; i < 2; i++) {
+        struct tensor scale = tensor_of((float *)two.guidance.data + i, DTYPE_F32, SHAPE(1)), latents = in->latents;
+        latents.data = (float *)two.latents.data + i * count;
+        struct denoiser_inputs alone = *in;
+        alone.latents = latents;
+        alone.guidance = scale;
+        alone.timesteps = two.timesteps + i;
+        struct tensor want = denoiser_forward(t->component.denoiser, &t->run, &alone), got = want;
+        got.data = both.data == NULL ? NULL : (float *)both.data + i * count;
+        check_close(c, i == 0 ? "first of a batch" : "second of a batch", DTYPE_F32, got, want);
+    }
+    for (int i = 0; i < 4; i++) free(twice[i]->data);
 }
 
-static void test_wrong_inputs(void) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    CHECK(case_open("tests/cases/flux_dev", &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, "tests/cases/flux_dev/model", DTYPE_F32)) {
-        struct denoiser_case inputs = denoiser_case_read(&c);
-        struct denoiser_inputs wrong = inputs.in;
-        wrong.text.shape[2] = 39;
-        check_refused(&t, &wrong, "[1, 9, 39]");
-        wrong = inputs.in;
-        wrong.pooled.shape[1] = 23;
-        check_refused(&t, &wrong, "[1, 23]");
-        wrong = inputs.in;
-        wrong.guidance = (struct tensor){0};
-        check_refused(&t, &wrong, "guidance");
-        wrong = inputs.in;
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 15, 24, 4));
-        check_refused(&t, &wrong, "15 rows");
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 16, 24, 3));
-        check_refused(&t, &wrong, "[1, 16, 24, 3]");
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(1, 1 << 20, 1 << 20, 4));
-        check_refused(&t, &wrong, "too many");
-        denoiser_case_free(&inputs);
-    }
-    component_test_close(&t);
-    case_close(&c);
+static void test_wrong_inputs(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
+    (void)c;
+    struct denoiser_inputs wrong = *in;
+    wrong.text.shape[2] = 39;
+    check_refused(t, &wrong, "[1, 9, 39]");
+    wrong = *in;
+    wrong.pooled.shape[1] = 23;
+    check_refused(t, &wrong, "[1, 23]");
+    wrong = *in;
+    wrong.guidance = (struct tensor){0};
+    check_refused(t, &wrong, "guidance");
+    wrong = *in;
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(1, 15, 24, 4));
+    check_refused(t, &wrong, "15 rows");
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(1, 16, 24, 3));
+    check_refused(t, &wrong, "[1, 16, 24, 3]");
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(1, 1 << 20, 1 << 20, 4));
+    check_refused(t, &wrong, "too many");
 }
 
 /* Opens the case's weights under another config. */
@@ -129,8 +110,8 @@ int main(void) {
         test_denoiser_case("tests/cases/flux_dev", dtypes[i], check_cuts);
         test_denoiser_case("tests/cases/flux_schnell", dtypes[i], check_cuts);
     }
-    test_batch();
-    test_wrong_inputs();
+    with_denoiser_case("tests/cases/flux_dev", DTYPE_F32, test_batch);
+    with_denoiser_case("tests/cases/flux_dev", DTYPE_F32, test_wrong_inputs);
     check_config_refused("\"attention_head_dim\": 16", TESSERA_ERROR_FORMAT, "axes_dims_rope");
     check_config_refused("\"attention_head_dim\": 16, \"axes_dims_rope\": [5, 5, 6]", TESSERA_ERROR_FORMAT, "axes_dims_rope");
     check_config_refused("\"attention_head_dim\": 16, \"axes_dims_rope\": [8, 8]", TESSERA_ERROR_FORMAT, "axes_dims_rope");

@@ -27,30 +27,21 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
     CHECK(cut.data != NULL && whole.data != NULL && memcmp(cut.data, whole.data, tensor_bytes(&whole)) == 0, "cuts change nothing");
 }
 
-static void test_wrong_inputs(void) {
-    struct case_io c;
-    struct component_test t;
-    tessera_error error = {0};
-    CHECK(case_open("tests/cases/sd3", &c, &error) == TESSERA_OK, "%s", error.message);
-    if (component_test_open(&t, "tests/cases/sd3/model", DTYPE_F32)) {
-        struct denoiser_case inputs = denoiser_case_read(&c);
-        struct denoiser_inputs wrong = inputs.in;
-        wrong.text.shape[2] = 39;
-        check_refused(&t, &wrong, "[2, 9, 39]");
-        wrong = inputs.in;
-        wrong.pooled.shape[1] = 23;
-        check_refused(&t, &wrong, "[2, 23]");
-        wrong = inputs.in;
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(2, 15, 24, 16));
-        check_refused(&t, &wrong, "15 rows");
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(2, 2, 34, 16));
-        check_refused(&t, &wrong, "34 columns");
-        wrong.latents = tensor_of(inputs.in.latents.data, DTYPE_F32, SHAPE(2, 16, 24, 8));
-        check_refused(&t, &wrong, "[2, 16, 24, 8]");
-        denoiser_case_free(&inputs);
-    }
-    component_test_close(&t);
-    case_close(&c);
+static void test_wrong_inputs(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
+    (void)c;
+    struct denoiser_inputs wrong = *in;
+    wrong.text.shape[2] = 39;
+    check_refused(t, &wrong, "[2, 9, 39]");
+    wrong = *in;
+    wrong.pooled.shape[1] = 23;
+    check_refused(t, &wrong, "[2, 23]");
+    wrong = *in;
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(2, 15, 24, 16));
+    check_refused(t, &wrong, "15 rows");
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(2, 2, 34, 16));
+    check_refused(t, &wrong, "34 columns");
+    wrong.latents = tensor_of(in->latents.data, DTYPE_F32, SHAPE(2, 16, 24, 8));
+    check_refused(t, &wrong, "[2, 16, 24, 8]");
 }
 
 /* Opens the case's weights under another config. */
@@ -64,8 +55,9 @@ static void check_config_refused(const char *config, tessera_status status, cons
     write_text(folder, "config.json", config);
     struct component component;
     tessera_error error = {0};
-    CHECK(component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error) == status && strstr(error.message, names) != NULL, "%s: %s", names,
-          error.message);
+    CHECK(component_open(&(struct component_source){.folder = folder}, DTYPE_F32, &component, &error) == status &&
+              strstr(error.message, names) != NULL,
+          "%s: %s", names, error.message);
     component_close(&component);
     unlink(link_path);
     unlink(config_path);
@@ -123,7 +115,7 @@ int main(void) {
         test_denoiser_case("tests/cases/sd3", dtypes[i], check_cuts);
         test_denoiser_case("tests/cases/sd35", dtypes[i], check_cuts);
     }
-    test_wrong_inputs();
+    with_denoiser_case("tests/cases/sd3", DTYPE_F32, test_wrong_inputs);
     test_computed_positions();
     check_config_refused("{\"_class_name\": \"SomeTransformer\"}", TESSERA_ERROR_UNSUPPORTED, "SD3Transformer2DModel");
     check_config_refused("{}", TESSERA_ERROR_FORMAT, "_class_name");

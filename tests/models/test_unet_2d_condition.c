@@ -66,6 +66,27 @@ static void test_wrong_inputs(void) {
     case_close(&c);
 }
 
+static void check_degree_refused(tessera_status status, const tessera_error *error, const char *names) {
+    CHECK(status == TESSERA_ERROR_ARGUMENT && strstr(error->message, names) != NULL, "%s: %s", names, error->message);
+}
+
+/* SDXL's first level has two heads, but does not attend; four rows of latents are one of the coarsest level. */
+static void test_degrees(void) {
+    struct component_test t;
+    tessera_error e = {0};
+    if (!component_test_open(&t, "tests/cases/unet_sdxl/model", DTYPE_F32)) return;
+    const struct denoiser *m = t.component.denoiser;
+    CHECK(denoiser_check_degrees(m, 1, 4, &e) == TESSERA_OK && denoiser_check_degrees(m, 2, 2, &e) == TESSERA_OK, "%s", e.message);
+    check_degree_refused(denoiser_check_degrees(m, 1, 5, &e), &e, "1 to 4");
+    check_degree_refused(denoiser_check_degrees(m, 4, 2, &e), &e, "1 to 2");
+    CHECK(denoiser_check_cut(m, 13, 8, 4, &e) == TESSERA_OK, "%s", e.message);
+    check_degree_refused(denoiser_check_cut(m, 13, 8, 5, &e), &e, "at most 4");
+    component_test_close(&t);
+    struct load_share fifth = {4, 5};
+    CHECK(!component_test_open_share(&t, "tests/cases/unet_sdxl/model", DTYPE_F32, fifth, &e), "a fifth of four heads");
+    check_degree_refused(e.status, &e, "at most 4");
+}
+
 /* unet_sd15's config in which the first `from` is now `to` must be refused, naming `names`. The weights are never reached. */
 static void check_config_refused(const char *from, const char *to, tessera_status status, const char *names) {
     char folder[] = "/tmp/tessera-test-XXXXXX", text[8192], link_path[64], config_path[64], target[4096];
@@ -112,12 +133,14 @@ static void test_wrong_configs(void) {
 }
 
 int main(void) {
-    const char *const cases[] = {"tests/cases/unet_sd15", "tests/cases/unet_sd21", "tests/cases/unet_sdxl", "tests/cases/unet_odd_size"};
+    const char *const cases[] = {"tests/cases/unet_sd15",     "tests/cases/unet_sd21",      "tests/cases/unet_sdxl",
+                                 "tests/cases/unet_odd_size", "tests/cases/unet_sd15_tall", "tests/cases/unet_sdxl_tall"};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         test_denoiser_case(cases[i], DTYPE_F32, check_cuts);
         test_denoiser_case(cases[i], DTYPE_BF16, check_cuts);
     }
     test_wrong_inputs();
+    test_degrees();
     test_wrong_configs();
     return CHECK_REPORT();
 }

@@ -16,9 +16,10 @@ static void write_weights(const char *path) {
         {"l.weight", tensor_of(values, DTYPE_F32, SHAPE(4, 6))},     {"l.bias", tensor_of(halves, DTYPE_BF16, SHAPE(4))},
         {"half.weight", tensor_of(halves, DTYPE_BF16, SHAPE(4, 6))}, {"c.weight", tensor_of(values, DTYPE_F32, SHAPE(2, 3, 2, 2))},
         {"c.bias", tensor_of(values, DTYPE_F32, SHAPE(2))},          {"ids.weight", tensor_of(values, DTYPE_I32, SHAPE(2, 2))},
+        {"c_norm.weight", tensor_of(values, DTYPE_F32, SHAPE(2))},   {"c_norm.bias", tensor_of(values, DTYPE_F32, SHAPE(2))},
     };
     tessera_error error = {0};
-    CHECK(safetensors_write(path, entries, 6, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_write(path, entries, sizeof entries / sizeof entries[0], &error) == TESSERA_OK, "%s", error.message);
 }
 
 static void test_good(struct loader *loader) {
@@ -42,6 +43,63 @@ static void test_good(struct loader *loader) {
         }
     }
     CHECK(w != NULL && conv.weight.shape[3] == 3 && !load_failed(loader), "%s", loader->error.message);
+}
+
+/* Does `conv` have the kernels of c.weight from output `o0` and input `i0` on, times `factor`? */
+static void check_kernels(const char *what, struct conv conv, int64_t outputs, int64_t o0, int64_t inputs, int64_t i0, float factor) {
+    const int64_t *shape = conv.weight.shape;
+    CHECK(conv.weight.data != NULL && shape[0] == outputs && shape[3] == inputs && conv.first_input == i0, "%s: its share", what);
+    for (int64_t at = 0; conv.weight.data != NULL && at < tensor_count(&conv.weight); at++) {
+        int64_t i = at % inputs, tap = at / inputs % 4, o = at / inputs / 4;
+        CHECK(((float *)conv.weight.data)[at] == factor * values[((o0 + o) * 3 + i0 + i) * 4 + tap], "%s: element %d", what, (int)at);
+    }
+}
+
+/* The second of two ranks: outputs 1.., inputs 1.. */
+static void check_second_share(struct loader *loader, float factor) {
+    struct conv outputs = load_conv_outputs(loader, 3, 2, 1, 2, "c"), inputs = load_conv_inputs(loader, 3, 1, 2, 2, "c");
+    check_kernels("outputs", outputs, 1, 1, 3, 0, factor);
+    check_kernels("inputs", inputs, 2, 0, 2, 1, factor);
+    CHECK(tensor_count(&outputs.bias) == 1 && ((float *)outputs.bias.data)[0] == values[1], "the bias of its outputs");
+    CHECK(inputs.bias.data == NULL, "a bias is added once");
+    struct linear part = load_linear_part(loader, 6, 1, 2, 2, 1, true, "l");
+    CHECK(part.weight.data != NULL && part.weight.shape[0] == 1 && ((float *)part.weight.data)[0] == factor * values[18] &&
+              ((float *)part.bias.data)[0] == values[3],
+          "the second row of the second half");
+    const int columns[] = {1, 4, 5};
+    struct linear joined = load_linear_joined_inputs(loader, 2, 1, 4, 4, true, "l");
+    CHECK(joined.weight.data != NULL && joined.weight.shape[1] == 3 && joined.bias.data == NULL, "half of both ranges of inputs");
+    for (int at = 0; joined.weight.data != NULL && at < 12; at++)
+        CHECK(((float *)joined.weight.data)[at] == factor * values[at / 3 * 6 + columns[at % 3]], "joined inputs: element %d", at);
+    struct norm norm = load_norm_share(loader, NORM_LAYER, 2, 1, 1e-5f, true, "c_norm");
+    CHECK(norm.weight.data != NULL && norm.weight.shape[0] == 1 && ((float *)norm.bias.data)[0] == values[1], "its channels of a norm");
+    CHECK(!load_failed(loader), "%s", loader->error.message);
+}
+
+static bool changes_all(void *user, const char *name) {
+    (void)user;
+    return strstr(name, "weight") != NULL;
+}
+
+static tessera_status double_weight(void *user, const char *name, struct tensor *weight, tessera_error *error) {
+    (void)user, (void)name, (void)error;
+    for (int64_t i = 0; i < tensor_count(weight); i++) ((float *)weight->data)[i] *= 2.0f;
+    return TESSERA_OK;
+}
+
+static void test_shares(struct loader loader) {
+    struct load_hooks hooks = {.changes = changes_all, .change = double_weight};
+    loader.share = (struct load_share){1, 2};
+    check_second_share(&loader, 1.0f);
+    loader.hooks = &hooks;
+    check_second_share(&loader, 2.0f);
+    loader.share = (struct load_share){0, 1};
+    loader.hooks = NULL;
+    check_kernels("all outputs", load_conv_outputs(&loader, 3, 2, 1, 2, "c"), 2, 0, 3, 0, 1.0f);
+    check_kernels("all inputs", load_conv_inputs(&loader, 3, 1, 2, 2, "c"), 2, 0, 3, 0, 1.0f);
+    loader.share = (struct load_share){0, 5};
+    load_units(&loader, 4);
+    CHECK(strstr(loader.error.message, "at most 4 are possible") != NULL, "%s", loader.error.message);
 }
 
 static void check_error(struct loader *loader, tessera_status status, const char *names) {
@@ -82,10 +140,13 @@ static void test_record(struct arena *arena) {
     load_set_prefix(&loader, "a.");
     struct linear linear = load_linear(&loader, 6, 4, true, "l%d", 1);
     struct conv conv = load_conv(&loader, 3, 2, 5, "c");
+    load_linear_part(&loader, 6, 0, 2, 4, 1, false, "both");
+    load_linear_part(&loader, 6, 1, 2, 4, 1, false, "both");
     load_unused(&loader, SHAPE(7), "rest");
     CHECK(linear.weight.data == NULL && conv.weight.data == NULL && !load_failed(&loader), "%s", loader.error.message);
-    CHECK(heard.count == 5 &&
-              strcmp(heard.text, "a.l1.weight [4, 6]; a.l1.bias [4]; a.c.weight [2, 3, 5, 5]; a.c.bias [2]; a.rest [7]; ") == 0,
+    CHECK(heard.count == 6 &&
+              strcmp(heard.text,
+                     "a.l1.weight [4, 6]; a.l1.bias [4]; a.c.weight [2, 3, 5, 5]; a.c.bias [2]; a.both.weight [8, 6]; a.rest [7]; ") == 0,
           "%s", heard.text);
     CHECK(load_has(&loader, "anything"), "every name is there to be recorded");
 }
@@ -103,6 +164,7 @@ int main(void) {
     if (weights != NULL && loader.arena != NULL) {
         test_good(&loader);
         test_wrong(&loader);
+        test_shares(loader);
         test_record(loader.arena);
     }
     arena_free(loader.arena);

@@ -2,7 +2,7 @@
 add_executable(test_hybrids parallel/test_hybrids.c)
 target_include_directories(test_hybrids PRIVATE . models)
 target_link_libraries(test_hybrids room_models)
-file(GLOB hybrid_cases RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35)
+file(GLOB hybrid_cases RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35 cases/flux_* cases/pixart_* cases/hunyuandit* cases/unet_*)
 foreach(ranks 3 4)
   add_test(NAME parallel/hybrids-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_hybrids> ${hybrid_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
@@ -13,3 +13,26 @@ foreach(ranks 1 2 3 4 5 6 7 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_hybrids> ${hybrid_cases})
 endforeach()
+
+# Whole pictures of every family, through the public API.
+add_executable(test_parallel_generate parallel/test_generate.c)
+target_include_directories(test_parallel_generate PRIVATE .)
+target_link_libraries(test_parallel_generate room_pipelines)
+set(hybrid_models models/emoji)
+foreach(family sd15 sdxl sd3 flux pixart hunyuandit)
+  list(APPEND hybrid_models tests/cases/pipeline_${family}/model)
+endforeach()
+foreach(ranks 2 4)
+  add_test(NAME parallel/generate-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/generate-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+foreach(ranks 1 2 3 4 5 6 7 8)
+  add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                     COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models})
+endforeach()
+add_dependencies(run_hybrids test_parallel_generate)
+# The command as a person starts it, and what happens when a rank fails.
+add_test(NAME parallel/command COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/parallel/test_generate.sh $<TARGET_FILE:tessera>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(parallel/command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)

@@ -1,0 +1,128 @@
+#!/bin/sh
+# The table families x strategies of docs/parallel-table.md, from the runs that it reports:
+#
+#     sh tests/parallel/table.sh PROGRAMS OUTPUT.md [RANKS...]
+#
+# PROGRAMS is the folder of `conformance` and `test_parallel_generate` (build/tests), RANKS are the numbers of ranks (2 3 4 6 8). Runs in the
+# repository root. conformance gives a line per case and mesh: agreement with the reference, and bytes, work and weights of each rank against
+# the formulas; test_parallel_generate gives a line per model: whole pictures over every mesh. Exits 1 if anything failed; the table then
+# says so too.
+programs=${1:?usage: table.sh PROGRAMS OUTPUT.md [RANKS...]}
+output=${2:?usage: table.sh PROGRAMS OUTPUT.md [RANKS...]}
+shift 2
+[ $# -gt 0 ] || set -- 2 3 4 6 8
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+
+cases=
+for name in sd3 sd35 flux_dev flux_schnell pixart_alpha pixart_sigma hunyuandit hunyuandit_style hunyuandit_tall unet_sd15_tall unet_sd21 \
+    unet_sdxl_tall distrifusion/distrifusion_sd15_single distrifusion/distrifusion_single pipefusion/pipefusion_p1_w0 \
+    pipefusion/pipefusion_flux_p1_w0; do
+    [ -d "tests/cases/$name" ] && cases="$cases tests/cases/$name"
+done
+models=models/emoji
+for family in sd15 sdxl sd3 flux pixart hunyuandit; do models="$models tests/cases/pipeline_$family/model"; done
+
+# A program that ends without its last line has crashed or hangs: that is a failure, too.
+ended() {
+    grep -q "$1" "$2" || echo "crash of $3 on $4 ranks" >>"$work/crashes"
+}
+: >"$work/meshes"; : >"$work/pictures"; : >"$work/crashes"
+for ranks in "$@"; do
+    # shellcheck disable=SC2086
+    timeout 900 mpirun -n "$ranks" "$programs/conformance" --dtype f32 $cases >"$work/out" 2>/dev/null </dev/null
+    ended '^[0-9]* passed' "$work/out" conformance "$ranks"
+    sed "s/^/$ranks /" "$work/out" >>"$work/meshes"
+    # shellcheck disable=SC2086
+    timeout 900 mpirun -n "$ranks" "$programs/test_parallel_generate" $models >"$work/out" 2>/dev/null </dev/null
+    ended '^[0-9]* passed' "$work/out" test_parallel_generate "$ranks"
+    grep ' meshes of ' "$work/out" >>"$work/pictures"
+    awk -v ranks="$ranks" '/^[0-9]+ passed, [0-9]+ failed/ && $3 > 0 { failed += $3 }
+        END { if (failed) print failed " checks of pictures on " ranks " ranks" }' "$work/out" >>"$work/crashes"
+done
+
+cat >"$work/table" <<END
+# Families x strategies, as run
+
+Written by \`tests/parallel/table.sh\` from the runs that it reports, on $(echo "$@" | sed 's/ /, /g') ranks; \`make test-hybrids\` writes it anew.
+[parallel.md](parallel.md) says what the strategies are.
+
+## Predictions and denoising loops
+
+\`conformance\` on every mesh of those numbers of ranks that the case can have, in float32. A cell: meshes that passed, of those that ran; the largest
+error in shares of the case's tolerance (1: just allowed). Passing means: the result agrees with the reference implementation's within the
+tolerance; each rank sent the bytes of the formulas in parallel.md, did at most 1.15 / N of one rank's operations (text that is replicated by
+rule counted apart), and holds no more than its share of the weights.
+
+END
+awk '
+function family(name) {
+    if (name ~ /^unet_sd(15|21)|^distrifusion_sd15/) return "Stable Diffusion 1.x, 2.x"
+    if (name ~ /^unet_sdxl|^distrifusion_single/) return "Stable Diffusion XL"
+    if (name ~ /^sd3|^pipefusion_p1/) return "Stable Diffusion 3, 3.5"
+    if (name ~ /flux/) return "Flux.1"
+    if (name ~ /^pixart/) return "PixArt-alpha, -Sigma"
+    if (name ~ /^hunyuandit/) return "HunyuanDiT"
+    return name
+}
+function strategy(cfg, ring, ulysses, tensor) {
+    if (cfg > 1) return ring * ulysses * tensor > 1 ? "CFG x the rest" : "CFG"
+    if (tensor > 1) return ring * ulysses > 1 ? "tensor x sequence" : "tensor"
+    return ring > 1 ? (ulysses > 1 ? "USP" : "ring") : "Ulysses"
+}
+$3 == "cfg" && $13 != "SKIP:" && $11 == "error" {
+    key = family($2) SUBSEP strategy($4, $6, $8, $10)
+    runs[key]++
+    if ($12 + 0 > worst[key] + 0) worst[key] = $12
+    if ($0 ~ /FAIL/) { reason = $0; sub(/.*FAIL: /, "", reason); why[++failures] = $2 " on " $1 " ranks, cfg " $4 " ring " $6 " ulysses " $8 " tensor " $10 ": " reason }
+    else if ($0 ~ /SKIP/) runs[key]--
+    else passed[key]++
+}
+END {
+    columns = split("CFG,Ulysses,ring,USP,tensor,tensor x sequence,CFG x the rest", column, ",")
+    rows = split("Stable Diffusion 1.x, 2.x|Stable Diffusion XL|Stable Diffusion 3, 3.5|Flux.1|PixArt-alpha, -Sigma|HunyuanDiT", row, "|")
+    line = "| family |"; rule = "|---|"
+    for (c = 1; c <= columns; c++) { line = line " " column[c] " |"; rule = rule "---|" }
+    print line; print rule
+    for (r = 1; r <= rows; r++) {
+        line = "| " row[r] " |"
+        for (c = 1; c <= columns; c++) {
+            key = row[r] SUBSEP column[c]
+            line = line " " (runs[key] > 0 ? sprintf("%d of %d, %.2g", passed[key], runs[key], worst[key]) : "-") " |"
+        }
+        print line
+    }
+    print "\n\"-\": no case here has two predictions a step (the pictures below have, but for Flux.1), or these numbers of ranks allow none."
+    if (failures) print "\nFailed:\n"
+    for (i = 1; i <= failures; i++) print "- " why[i]
+}' "$work/meshes" >>"$work/table"
+
+cat >>"$work/table" <<END
+
+## Whole pictures
+
+\`test_parallel_generate\`: text, denoising and decoding over every mesh data x cfg x ring x ulysses x tensor of so many ranks that the model can
+have, half of them with \`--use-parallel-vae\`, float32, against one rank. A cell: meshes; the smallest PSNR of a picture, which must be 50 dB.
+The models are tiny, so that some meshes are impossible for them; those are refused with an error that says what is possible.
+
+END
+awk -v all="$*" '
+{ name = $1; sub(/tests\/cases\/pipeline_/, "", name); sub(/\/model$/, "", name)
+  if (!(name in seen)) { seen[name] = 1; order[++count] = name }
+  cell[name, $5] = $2 ", " sprintf("%.0f", $7) " dB" }
+END {
+    n = split(all, ranks, " ")
+    line = "| model |"; rule = "|---|"
+    for (i = 1; i <= n; i++) { line = line " " ranks[i] " ranks |"; rule = rule "---|" }
+    print line; print rule
+    for (m = 1; m <= count; m++) {
+        line = "| `" order[m] "` |"
+        for (i = 1; i <= n; i++) line = line " " ((order[m], ranks[i]) in cell ? cell[order[m], ranks[i]] : "failed") " |"
+        print line
+    }
+}' "$work/pictures" >>"$work/table"
+[ -s "$work/crashes" ] && { echo; echo "Failed:"; echo; sed 's/^/- /' "$work/crashes"; } >>"$work/table"
+
+cp "$work/table" "$output"
+! grep -q '^Failed:' "$output"
