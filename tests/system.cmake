@@ -3,6 +3,7 @@ file(GLOB conformance_sources CONFIGURE_DEPENDS conformance/*.c)
 add_executable(conformance ${conformance_sources})
 target_include_directories(conformance PRIVATE .)
 target_link_libraries(conformance room_pipelines)
+include(conformance/ranks.cmake)  # the same over several ranks
 file(GLOB case_files CONFIGURE_DEPENDS cases/*/case.json)
 set(conformance_cases)
 foreach(file ${case_files})

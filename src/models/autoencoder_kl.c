@@ -5,9 +5,13 @@
  *
  * A layer takes the arena's mark from before its input and leaves only its output above it, so a map is gone as soon as it has been
  * used. A resnet writes its second convolution over its first one's output: input and one map of the output's width, no more.
+ *
+ * Over ranks, one cut of the latent's rows serves every level: this rank's rows of a map are those of its latent rows, times the level's
+ * scale. Stages fetch their neighbours' rows, norms merge their statistics, the attention's keys and values go round.
  * Left out: other block types, spatial norms, latents_mean and latents_std. */
 #include "models/autoencoder_kl.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
@@ -234,23 +238,26 @@ static struct tensor resnet(struct run *run, size_t scope, const struct resnet *
 }
 
 /* One head as wide as the map: [B, H, W, C] as B sequences of H * W tokens. */
-static struct tensor attend(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x) {
+static struct tensor attend(struct run *run, size_t scope, const struct middle *m, int groups, const struct cut *cut, struct tensor x) {
+    size_t inside = run_enter(run);
     struct tensor h = nn_group_norm(run, &m->norm, groups, x, ACTIVATION_NONE);
     if (run_failed(run)) return h;
     int64_t tokens = x.shape[1] * x.shape[2], channels = x.shape[3];
     struct tensor q = nn_linear(run, &m->q, h, ACTIVATION_NONE), k = nn_linear(run, &m->k, h, ACTIVATION_NONE),
                   v = nn_linear(run, &m->v, h, ACTIVATION_NONE);
+    run_leave_all(run, inside, (struct tensor *[]){&q, &k, &v}, 3);
     q = nn_reshape(q, SHAPE(x.shape[0], tokens, 1, channels));
     k = nn_reshape(k, SHAPE(x.shape[0], tokens, 1, channels));
     v = nn_reshape(v, SHAPE(x.shape[0], tokens, 1, channels));
-    h = nn_attention(run, (struct attention_args){.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)channels)});
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)channels)};
+    h = run_leave(run, inside, nn_joint_attention(run, args, cut, (struct text_span){0}));
     h = nn_linear(run, &m->out, nn_reshape(h, x.ndim, x.shape), ACTIVATION_NONE);
     return run_leave(run, scope, nn_add(run, x, h));
 }
 
-static struct tensor middle(struct run *run, size_t scope, const struct middle *m, int groups, struct tensor x) {
+static struct tensor middle(struct run *run, size_t scope, const struct middle *m, int groups, const struct cut *cut, struct tensor x) {
     x = resnet(run, scope, &m->resnets[0], groups, x);
-    if (m->attention) x = attend(run, scope, m, groups, x);
+    if (m->attention) x = attend(run, scope, m, groups, cut, x);
     return resnet(run, scope, &m->resnets[1], groups, x);
 }
 
@@ -259,40 +266,86 @@ static struct tensor finish(struct run *run, size_t scope, const struct half *ha
     return run_leave(run, scope, autoencoder_stage_run(run, &stage, x));
 }
 
+/* The cut of a latent of rows x columns; NULL where the run is alone. */
+static const struct cut *latent_cut(struct run *run, int64_t rows, int64_t columns) {
+    return exchange_cut_rows(run, rows, columns, 1, 1);
+}
+
+/* This rank's latent rows. */
+static struct span latent_rows(const struct cut *cut, int64_t rows) {
+    if (cut == NULL) return (struct span){0, rows};
+    return (struct span){cut_first(cut, cut->me) / cut->columns, cut_count(cut, cut->me) / cut->columns};
+}
+
+/* Pixel rows beyond the last whole latent row belong to the last rank, as they do to the last strip. */
+static struct span pixel_rows(const struct autoencoder *base, const struct cut *cut, int64_t height) {
+    struct span rows = latent_rows(cut, height / base->scale);
+    bool last = cut == NULL || cut->me == cut->members - 1;
+    int64_t first = rows.first * base->scale, end = last ? height : (rows.first + rows.count) * base->scale;
+    return (struct span){first, end - first};
+}
+
+struct span autoencoder_kl_rows(const struct autoencoder *base, struct run *run, int64_t height, int64_t width) {
+    const struct cut *cut = latent_cut(run, height / base->scale, width / base->scale);
+    return run_failed(run) ? (struct span){0} : pixel_rows(base, cut, height);
+}
+
+/* Latent rows of all ranks' moments, log-variances clamped. */
+static struct tensor gather_moments(const struct autoencoder *base, struct run *run, const struct cut *cut, struct tensor x) {
+    if (run_failed(run)) return x;
+    int64_t latent = base->latent_channels, positions = tensor_count(&x) / (2 * latent);
+    for (int64_t p = 0; p < positions; p++) {
+        float *logvar = (float *)x.data + p * 2 * latent + latent;
+        for (int64_t c = 0; c < latent; c++) logvar[c] = fminf(fmaxf(logvar[c], -30.0f), 20.0f);
+    }
+    if (cut == NULL) return x;
+    struct tensor all = exchange_gather(run, tensor_reshape(x, SHAPE(x.shape[0], positions / x.shape[0], 2 * latent)), cut);
+    return nn_reshape(all, SHAPE(x.shape[0], cut->rows, cut->columns, 2 * latent));
+}
+
 struct tensor autoencoder_kl_encode(const struct autoencoder *base, struct run *run, struct tensor image) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     const struct half *e = &vae->encoder;
     const struct conv2d_geometry halve = {.stride = 2, .pad_bottom = 1, .pad_right = 1};
     if (!base->has_encoder)
         return run_checked(run, error_set(&run->error, TESSERA_ERROR_UNSUPPORTED, "this autoencoder's file holds no encoder"), image);
+    if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
+    int64_t height = exchange_total(run, image.shape[1]);
+    const struct cut *cut = latent_cut(run, height / base->scale, image.shape[2] / base->scale);
+    if (run_failed(run)) return (struct tensor){0};
+    assert(image.shape[1] == pixel_rows(base, cut, height).count);
     struct tensor x = convolve(run, scope, &e->conv_in, nn_cast(run, image, run->dtype), same3, false);
     for (int i = 0; i < vae->blocks; i++) {
         for (int r = 0; r < e->blocks[i].count; r++) x = resnet(run, scope, &e->blocks[i].resnets[r], vae->groups, x);
         if (e->blocks[i].resamples) x = convolve(run, scope, &e->blocks[i].resample, x, halve, false);
     }
-    x = middle(run, scope, &e->middle, vae->groups, x);
+    x = middle(run, scope, &e->middle, vae->groups, cut, x);
     x = finish(run, scope, e, vae->groups, x);
     if (e->has_quant) x = convolve(run, scope, &e->quant, x, (struct conv2d_geometry){.stride = 1}, false);
     x = run_leave(run, scope, nn_cast(run, x, DTYPE_F32));
-    if (run_failed(run)) return x;
-    float *moments = x.data;
-    int64_t latent = base->latent_channels, positions = tensor_count(&x) / (2 * latent);
-    for (int64_t p = 0; p < positions; p++) {
-        float *logvar = moments + p * 2 * latent + latent;
-        for (int64_t c = 0; c < latent; c++) logvar[c] = fminf(fmaxf(logvar[c], -30.0f), 20.0f);
-    }
-    return x;
+    return run_leave(run, scope, gather_moments(base, run, cut, x));
+}
+
+/* This rank's rows of z [B, h, w, C]. */
+static struct tensor my_latents(struct run *run, const struct cut *cut, struct tensor z) {
+    if (cut == NULL) return z;
+    int64_t first = cut_first(cut, cut->me), count = cut_count(cut, cut->me);
+    struct tensor mine = nn_slice_rows(run, tensor_reshape(z, SHAPE(z.shape[0], z.shape[1] * z.shape[2], z.shape[3])), first, count);
+    return nn_reshape(mine, SHAPE(z.shape[0], count / cut->columns, cut->columns, z.shape[3]));
 }
 
 struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *run, struct tensor z) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     const struct half *d = &vae->decoder;
+    if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor x = nn_cast(run, z, run->dtype);
+    const struct cut *cut = latent_cut(run, z.shape[1], z.shape[2]);
+    if (run_failed(run)) return (struct tensor){0};
+    struct tensor x = nn_cast(run, my_latents(run, cut, z), run->dtype);
     if (d->has_quant) x = convolve(run, scope, &d->quant, x, (struct conv2d_geometry){.stride = 1}, false);
     x = convolve(run, scope, &d->conv_in, x, same3, false);
-    x = middle(run, scope, &d->middle, vae->groups, x);
+    x = middle(run, scope, &d->middle, vae->groups, cut, x);
     for (int i = 0; i < vae->blocks; i++) {
         for (int r = 0; r < d->blocks[i].count; r++) x = resnet(run, scope, &d->blocks[i].resnets[r], vae->groups, x);
         if (d->blocks[i].resamples) x = convolve(run, scope, &d->blocks[i].resample, x, same3, true);
@@ -366,10 +419,9 @@ static void decode_tiles(const struct autoencoder *base, struct run *run, struct
     arena_release(run->arena, scope);
 }
 
-struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z) {
+static struct tensor decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z) {
     const struct autoencoder_kl *vae = (const struct autoencoder_kl *)base;
     int64_t side = vae->sample_size / base->scale;
-    if (run_failed(run)) return (struct tensor){0};
     if (z.shape[1] <= side && z.shape[2] <= side) return autoencoder_kl_decode(base, run, z);
     if (side < 4 || side % 4 != 0) {
         return run_checked(run,
@@ -381,4 +433,13 @@ struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct
     struct tensor picture = run_tensor(run, DTYPE_F32, SHAPE(z.shape[0], z.shape[1] * base->scale, z.shape[2] * base->scale, 3));
     for (int64_t b = 0; b < z.shape[0] && !run_failed(run); b++) decode_tiles(base, run, z, &picture, b, side);
     return run_checked(run, TESSERA_OK, picture);
+}
+
+struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z) {
+    if (run_failed(run)) return (struct tensor){0};
+    struct parallel *others = run->parallel;
+    run->parallel = NULL;
+    struct tensor picture = decode_tiled(base, run, z);
+    run->parallel = others;
+    return picture;
 }

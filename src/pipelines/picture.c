@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "parallel/exchange.h"
 #include "pipelines/bins.h"
 #include "pipelines/generation.h"
 #include "pipelines/layout.h"
@@ -22,26 +23,29 @@ static void sample_latents(struct generation *g, const struct autoencoder *vae, 
 
 static tessera_status encode(struct generation *g, const struct autoencoder *vae, const float *noise, tessera_error *error) {
     const tessera_request *r = g->request;
-    struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, r->height, r->width, 3));
+    struct span mine = autoencoder_kl_rows(vae, &g->run, r->height, r->width);
+    struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
     TRY(run_status(&g->run, error));
-    for (int64_t i = 0; i < (int64_t)r->width * r->height * 3; i++)
-        ((float *)pixels.data)[i] = (float)r->init_image[i] / 255.0f * 2.0f - 1.0f;
+    int64_t row = (int64_t)r->width * 3;
+    const uint8_t *bytes = r->init_image + mine.first * row;
+    for (int64_t i = 0; i < mine.count * row; i++) ((float *)pixels.data)[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
     struct tensor moments = autoencoder_kl_encode(vae, &g->run, pixels);
     TRY(run_status(&g->run, error));
     sample_latents(g, vae, moments.data, noise);
     return TESSERA_OK;
 }
 
-/* The picture's first rank encodes and sends the others what comes of it. */
+/* The picture's first rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
 static tessera_status encode_once(struct generation *g, const float *noise, tessera_error *error) {
     struct component *vae;
     struct team *team = &g->pipeline->team;
-    if (team_rank(team) == 0) {
+    if (team_rank(team) == 0 || g->run.parallel != NULL) {
         TRY(pipeline_component(g->pipeline, "vae", &vae, error));
         if (!vae->autoencoder->has_encoder)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: picture to picture needs one", g->pipeline->name);
         TRY(encode(g, vae->autoencoder, noise, error));
     }
+    if (g->run.parallel != NULL) return TESSERA_OK;
     return team_broadcast(team, 0, g->init_latents, (size_t)g->count * sizeof(float), error);
 }
 
@@ -56,7 +60,9 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
         status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     } else {
         random_normal(generator, noise, (size_t)g->count);
+        g->run.parallel = team_autoencoder(&g->pipeline->team);
         status = encode_once(g, noise, error);
+        g->run.parallel = NULL;
     }
     arena_trim(g->run.arena, scope);
     free(noise);
@@ -85,8 +91,9 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     TRY(run_status(&g->run, error));
     for (int64_t i = 0; i < g->count; i++) ((float *)z.data)[i] = x[i] / vae->scaling_factor + vae->shift_factor;
     struct tensor picture = g->pipeline->vae_tiling ? autoencoder_kl_decode_tiled(vae, &g->run, z) : autoencoder_kl_decode(vae, &g->run, z);
+    if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
     TRY(run_status(&g->run, error));
-    store_pixels(g, made, picture.data);
+    if (team_rank(&g->pipeline->team) == 0) store_pixels(g, made, picture.data);
     arena_trim(g->run.arena, scope);
     return TESSERA_OK;
 }
@@ -94,6 +101,10 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
     layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
-    if (team_rank(&g->pipeline->team) == 0) TRY(decode(g, made, x, error));
+    g->run.parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
+    tessera_status status = TESSERA_OK;
+    if (team_rank(&g->pipeline->team) == 0 || g->run.parallel != NULL) status = decode(g, made, x, error);
+    g->run.parallel = NULL;
+    if (status != TESSERA_OK) return status;
     return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
 }

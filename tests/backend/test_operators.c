@@ -164,6 +164,29 @@ static double attend(const struct attention_args *a, int64_t b, int64_t i, int64
     return max + log(sum);
 }
 
+static void put(struct tensor *t, int64_t i, float x) {
+    if (t->dtype == DTYPE_F32)
+        ((float *)t->data)[i] = x;
+    else
+        ((uint16_t *)t->data)[i] = f32_to_bf16(x);
+}
+
+/* A NaN in v spoils its column alone, an infinite score its row alone. */
+static void test_attention_not_finite(struct bench *t) {
+    const int64_t s = 103, d = 40, row = 5, column = 3;
+    struct tensor q = make_random(t, t->dtype, 1, SHAPE(1, s, 1, d)), k = make_random(t, t->dtype, 1, SHAPE(1, s, 1, d));
+    struct tensor v = make_random(t, t->dtype, 1, SHAPE(1, s, 1, d)), out = make(t, t->dtype, SHAPE(1, s, 1, d));
+    put(&v, (s - 1) * d + column, NAN);
+    put(&q, row * d, INFINITY);
+    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 0.2f};
+    tessera_error error = {0};
+    CHECK(t->backend->ops->attention(t->backend, &out, NULL, &args, &error) == TESSERA_OK, "%s", error.message);
+    for (int64_t i = 0; i < s * d; i++)
+        CHECK(isnan(get(&out, i)) == (i / d == row || i % d == column), "attention, %s: row %lld, column %lld is %g",
+              t->backend->kernel_path, (long long)(i / d), (long long)(i % d), get(&out, i));
+    bench_end(t);
+}
+
 enum { WITH_BIAS = 1, WITH_MASK = 2, CAUSAL = 4, ALL_MASKED = 8 };
 
 static void test_attention(struct bench *t, int64_t sq, int64_t sk, int64_t d, int flags) {
@@ -329,9 +352,11 @@ static void test_backend(struct backend *backend, enum dtype dtype) {
     test_conv2d(&t, 6, 6, 64, 96, 1, (struct conv2d_geometry){1, 0, 0, 0, 0}, true);
     test_conv2d(&t, 8, 8, 16, 48, 2, (struct conv2d_geometry){2, 0, 0, 0, 0}, false);
     test_conv2d(&t, 8, 6, 64, 64, 3, (struct conv2d_geometry){1, 0, 1, 1, 1}, true);
-    const int64_t widths[] = {32, 40, 64, 80, 128, 160, 7};
+    const int64_t widths[] = {32, 40, 64, 72, 80, 88, 128, 160, 512, 7, 1};
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) test_attention(&t, 61, 131, widths[i], 0);
-    test_attention(&t, 401, 203, 64, 0);
+    test_attention(&t, 401, 203, 64, 0); /* more than one block of queries, in either element type */
+    test_attention(&t, 49, 97, 24, 0);
+    test_attention_not_finite(&t);
     test_attention(&t, 77, 77, 64, CAUSAL);
     test_attention(&t, 230, 230, 32, CAUSAL | WITH_MASK);
     test_attention(&t, 100, 100, 64, WITH_BIAS | WITH_MASK);

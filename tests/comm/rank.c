@@ -6,6 +6,7 @@
  *   comm_rank options RANK       that rank was started with other options than the rest
  *   comm_rank idle SECONDS       processor time of the communication thread with nothing under way, and while a message is awaited
  *   comm_rank speed              latency and bandwidth of messages and of all_reduce, and how much of a message a computation hides
+ *   comm_rank ping BYTES         latency and bandwidth of messages of this size alone
  *
  * First each rank prints "rank R pid P". A failure ends it with "rank R failed: MESSAGE" on stderr and status 1. */
 #include <stdio.h>
@@ -137,6 +138,7 @@ static tessera_status run(struct comm *world, const char *mode, const char *valu
     if (strcmp(mode, "options") == 0) return differ(world, atoi(value), error);
     if (strcmp(mode, "idle") == 0) return idle(world, atof(value), error);
     if (strcmp(mode, "speed") == 0) return speed(world, error);
+    if (strcmp(mode, "ping") == 0) return ping_pong(world, (size_t)atof(value), 10, error);
     return error_set(error, TESSERA_ERROR_ARGUMENT, "no mode %s", mode);
 }
 

@@ -1,22 +1,36 @@
-/* conformance [--backend cpu|cuda] [--dtype f32|bf16] CASE_DIR...
+/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...
  *
  * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
  * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
  * (or the command line is wrong).
  *
  * The error of float32 is the largest |a - b| / (atol + rtol |b|) with the case's tolerance, so the limit is 1; that of bfloat16 is the
- * largest relative L2 error of an output. Pipelines in bfloat16 are judged by the picture's PSNR. */
+ * largest relative L2 error of an output. Pipelines in bfloat16 are judged by the picture's PSNR.
+ *
+ * Under `mpirun -n N`, kinds vae, denoiser, distrifusion and pipefusion run on every exact mesh of N ranks (or on those with
+ * the degrees that are given), with a line and the work of each rank per mesh; the other kinds run on rank 0. */
 #include "conformance.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "spread.h"
 
 static const struct kind {
     const char *name;
     void (*run)(struct conformance_case *);
+    bool spreads; /* over the ranks of the world */
 } kinds[] = {
-    {"rng", conform_rng}, {"scheduler", conform_scheduler}, {"tokenizer", conform_tokenizer}, {"text_encoder", conform_text_encoder},
-    {"vae", conform_vae}, {"denoiser", conform_denoiser},   {"pipeline", conform_pipeline},
+    {"rng", conform_rng, false},
+    {"scheduler", conform_scheduler, false},
+    {"tokenizer", conform_tokenizer, false},
+    {"text_encoder", conform_text_encoder, false},
+    {"vae", conform_vae, true},
+    {"denoiser", conform_denoiser, true},
+    {"pipeline", conform_pipeline, false},
+    {"distrifusion", conform_distrifusion, true},
+    {"pipefusion", conform_pipefusion, true},
 };
 
 void case_fail(struct conformance_case *c, const char *format, ...) {
@@ -40,11 +54,19 @@ static struct tensor without_leading_ones(struct tensor t) {
     return t.data == NULL ? t : tensor_reshape(t, t.ndim - skip, t.shape + skip);
 }
 
+/* Fowler, Noll and Vo's hash of the numbers' bits, begun with `bits`. */
+static uint32_t hash_of(uint32_t bits, const struct tensor *t) {
+    size_t count = t->data != NULL ? tensor_bytes(t) : 0;
+    for (size_t i = 0; i < count; i++) bits = (bits ^ ((const uint8_t *)t->data)[i]) * 16777619u;
+    return bits;
+}
+
 void case_check(struct conformance_case *c, const char *name, struct tensor got, struct tensor want) {
     struct tensor a = without_leading_ones(got), b = without_leading_ones(want);
     struct case_difference d = case_compare(&c->io, &a, &b);
     double error = c->dtype == DTYPE_F32 ? d.worst : d.relative_l2;
     c->compared++;
+    c->bits = hash_of(c->bits, &a);
     c->limit = c->dtype == DTYPE_F32 ? 1.0 : BF16_RELATIVE_L2;
     if (!(error <= c->worst)) c->worst = error;
     if (!(error <= c->limit)) case_fail(c, "%s: error %.3g", name, error);
@@ -67,31 +89,17 @@ bool case_component(struct conformance_case *c, struct component *component) {
     return status == TESSERA_OK;
 }
 
-static void run_case(struct conformance_case *c) {
-    tessera_error error = {0};
-    if (case_open(c->folder, &c->io, &error) != TESSERA_OK) {
-        case_fail(c, "%s", error.message);
-        return;
-    }
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (strcmp(kinds[i].name, c->io.kind) != 0) continue;
-        kinds[i].run(c);
-        if (c->verdict == VERDICT_PASS && c->compared == 0) case_fail(c, "nothing was compared");
-        case_close(&c->io);
-        return;
-    }
-    c->verdict = VERDICT_SKIP;
-    snprintf(c->reason, sizeof c->reason, "no kind \"%s\" in this build", c->io.kind);
-    case_close(&c->io);
-}
-
 static void print_case(const struct conformance_case *c) {
-    static const char *const words[] = {"pass", "FAIL", "SKIP"};
+    static const char *const words[] = {"pass", "FAIL", "SKIP", "left out"};
     size_t length = strlen(c->folder);
     while (length > 0 && c->folder[length - 1] == '/') length--;
     size_t start = length;
     while (start > 0 && c->folder[start - 1] != '/') start--;
     printf("%-36.*s ", (int)(length - start), c->folder + start);
+    if (c->world->ranks > 1 && c->mesh != NULL) {
+        const int *degrees = c->mesh->degrees;
+        printf("cfg %d ring %d ulysses %d tensor %d  ", degrees[MESH_CFG], degrees[MESH_RING], degrees[MESH_ULYSSES], degrees[MESH_TENSOR]);
+    }
     if (c->psnr > 0 && c->dtype == DTYPE_BF16)
         printf("%-30s", "at least 35 dB:");
     else
@@ -101,45 +109,107 @@ static void print_case(const struct conformance_case *c) {
     fflush(stdout);
 }
 
+/* A kind that knows nothing of other ranks. */
+static void run_alone(struct conformance_case *c, const struct kind *kind, int counts[3]) {
+    if (c->world->rank != 0) return;
+    kind->run(c);
+    if (c->verdict == VERDICT_PASS && c->compared == 0) case_fail(c, "nothing was compared");
+    print_case(c);
+    counts[c->verdict]++;
+}
+
+/* False after a failure of communication. */
+static bool run_case(struct conformance_case *c, int counts[3]) {
+    static const struct kind none = {0};
+    const struct kind *kind = &none;
+    tessera_error error = {0};
+    if (case_open(c->folder, &c->io, &error) != TESSERA_OK) case_fail(c, "%s", error.message);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && c->verdict == VERDICT_PASS; i++)
+        if (strcmp(kinds[i].name, c->io.kind) == 0) kind = &kinds[i];
+    bool communicates = true;
+    if (kind->run != NULL && kind->spreads) {
+        communicates = spread_run(c, kind->run, print_case, counts);
+    } else if (kind->run != NULL) {
+        run_alone(c, kind, counts);
+    } else {
+        if (c->verdict == VERDICT_PASS) snprintf(c->reason, sizeof c->reason, "no kind \"%s\" in this build", c->io.kind);
+        if (c->verdict == VERDICT_PASS) c->verdict = VERDICT_SKIP;
+        if (c->world->rank == 0) print_case(c);
+        counts[c->verdict]++;
+    }
+    case_close(&c->io);
+    return communicates;
+}
+
+/* What the command line says. */
+struct command {
+    enum dtype dtype;
+    int first; /* of the cases */
+    struct conformance_world world;
+};
+
 static int usage(void) {
-    fprintf(stderr, "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] CASE_DIR...\n");
+    fprintf(stderr,
+            "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...\n");
     return 2;
 }
 
-int main(int argc, char **argv) {
-    enum dtype dtype = DTYPE_F32;
-    int first = 1, counts[3] = {0};
-    for (; first + 1 < argc && strncmp(argv[first], "--", 2) == 0; first += 2) {
-        if (strcmp(argv[first], "--dtype") == 0 && strcmp(argv[first + 1], "bf16") == 0)
-            dtype = DTYPE_BF16;
-        else if (strcmp(argv[first], "--dtype") == 0 && strcmp(argv[first + 1], "f32") == 0)
-            dtype = DTYPE_F32;
-        else if (strcmp(argv[first], "--backend") == 0 && strcmp(argv[first + 1], "cpu") == 0)
-            continue;
-        else if (strcmp(argv[first], "--backend") == 0 && strcmp(argv[first + 1], "cuda") == 0) {
-            fprintf(stderr, "conformance: this build has no CUDA backend\n");
-            return 2;
-        } else
-            return usage();
+/* One option with its value; false if there is no such. */
+static bool read_option(const char *name, const char *value, struct command *command) {
+    static const struct {
+        const char *name;
+        enum mesh_axis axis;
+    } degrees[] = {{"--cfg", MESH_CFG}, {"--ring", MESH_RING}, {"--ulysses", MESH_ULYSSES}, {"--tensor", MESH_TENSOR}};
+    for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
+        if (strcmp(name, degrees[i].name) != 0) continue;
+        command->world.wanted[degrees[i].axis] = atoi(value);
+        return atoi(value) > 0;
     }
-    if (first >= argc) return usage();
+    command->dtype = strcmp(value, "bf16") == 0 ? DTYPE_BF16 : command->dtype;
+    if (strcmp(name, "--dtype") == 0) return strcmp(value, "bf16") == 0 || strcmp(value, "f32") == 0;
+    if (strcmp(name, "--backend") != 0) return false;
+    if (strcmp(value, "cuda") == 0) fprintf(stderr, "conformance: this build has no CUDA backend\n");
+    return strcmp(value, "cpu") == 0;
+}
+
+static int run_cases(const struct command *command, char **folders, struct run run) {
+    const struct conformance_world *world = &command->world;
+    int counts[3] = {0};
+    for (; *folders != NULL; folders++) {
+        struct conformance_case c = {.folder = *folders, .dtype = command->dtype, .limit = 1.0, .world = world, .run = run};
+        if (!run_case(&c, counts)) return 1;
+        arena_release(run.arena, 0);
+    }
+    if (world->rank == 0) printf("%d passed, %d failed, %d skipped\n", counts[VERDICT_PASS], counts[VERDICT_FAIL], counts[VERDICT_SKIP]);
+    fflush(stdout);
+    return counts[VERDICT_FAIL] > 0 ? 1 : counts[VERDICT_SKIP] > 0 ? 2 : 0;
+}
+
+int main(int argc, char **argv) {
+    struct command command = {.dtype = DTYPE_F32, .first = 1};
+    for (; command.first + 1 < argc && strncmp(argv[command.first], "--", 2) == 0; command.first += 2)
+        if (!read_option(argv[command.first], argv[command.first + 1], &command)) return usage();
+    if (command.first >= argc) return usage();
     tessera_error error = {0};
-    struct backend *backend = cpu_backend_open(0, CPU_KERNELS_BEST, &error);
-    struct arena *arena = backend != NULL ? arena_new(0, &error) : NULL;
-    if (arena == NULL) {
+    struct conformance_world *world = &command.world;
+    if (comm_world_open(NULL, &world->comm, &error) != TESSERA_OK) {
         fprintf(stderr, "conformance: %s\n", error.message);
         return 1;
     }
-    for (int i = first; i < argc; i++) {
-        struct conformance_case c = {.folder = argv[i], .dtype = dtype, .limit = 1.0};
-        c.run = (struct run){.backend = backend, .arena = arena, .dtype = dtype, .strip_bytes = (size_t)64 << 20};
-        run_case(&c);
-        arena_release(arena, 0);
-        print_case(&c);
-        counts[c.verdict]++;
-    }
+    world->ranks = comm_size(world->comm);
+    world->rank = comm_rank(world->comm);
+    struct backend *backend = cpu_backend_open(world->ranks > 1 ? 1 : 0, CPU_KERNELS_BEST, &error);
+    struct arena *arena = backend != NULL ? arena_new(0, &error) : NULL;
+    int status = 1;
+    if (arena != NULL)
+        status = run_cases(&command, argv + command.first,
+                           (struct run){.backend = backend, .arena = arena, .dtype = command.dtype, .strip_bytes = (size_t)64 << 20});
+    else
+        comm_abort(world->comm, &error);
+    if (comm_finish(world->comm, &error) != TESSERA_OK) status = 1;
+    if (status == 1 && error.status != TESSERA_OK) fprintf(stderr, "conformance: %s\n", error.message);
     arena_free(arena);
     backend_free(backend);
-    printf("%d passed, %d failed, %d skipped\n", counts[VERDICT_PASS], counts[VERDICT_FAIL], counts[VERDICT_SKIP]);
-    return counts[VERDICT_FAIL] > 0 ? 1 : counts[VERDICT_SKIP] > 0 ? 2 : 0;
+    comm_free(world->comm);
+    return status;
 }

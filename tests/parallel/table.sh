@@ -50,10 +50,10 @@ Written by \`tests/parallel/table.sh\` from the runs that it reports, on $(echo 
 
 ## Predictions and denoising loops
 
-\`conformance\` on every mesh of those numbers of ranks that the case can have, in float32. A cell: meshes that passed, of those that ran; the largest
-error in shares of the case's tolerance (1: just allowed). Passing means: the result agrees with the reference implementation's within the
-tolerance; each rank sent the bytes of the formulas in parallel.md, did at most 1.15 / N of one rank's operations (text that is replicated by
-rule counted apart), and holds no more than its share of the weights.
+\`conformance\` on every mesh of those numbers of ranks that the case can have, in float32. A cell: meshes that passed, of those that ran; the
+largest error in shares of the case's tolerance (1: just allowed). Passing means: the result agrees with the reference implementation's within
+the tolerance; each rank sent the bytes of the formulas in parallel.md, and its operations and weights stay within conformance's limits for an
+equal share (text that is replicated by rule counted apart).
 
 END
 awk '
@@ -102,9 +102,9 @@ cat >>"$work/table" <<END
 
 ## Whole pictures
 
-\`test_parallel_generate\`: text, denoising and decoding over every mesh data x cfg x ring x ulysses x tensor of so many ranks that the model can
-have, half of them with \`--use-parallel-vae\`, float32, against one rank. A cell: meshes; the smallest PSNR of a picture, which must be 50 dB.
-The models are tiny, so that some meshes are impossible for them; those are refused with an error that says what is possible.
+\`test_parallel_generate\`: text, denoising and decoding over every mesh data x cfg x ring x ulysses x tensor of so many ranks that the model
+can have, half of them with \`--use-parallel-vae\`, float32, against one rank. A cell: meshes; the smallest PSNR of a picture, which must be
+50 dB. The models are tiny, so some meshes are impossible for them; those are refused with an error that says what is possible.
 
 END
 awk -v all="$*" '

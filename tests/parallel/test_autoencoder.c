@@ -49,7 +49,7 @@ static void check_same(const struct case_io *c, const char *what, struct tensor 
     CHECK(d.worst <= 1.0, "%s: %.3g times the tolerance", what, d.worst);
 }
 
-/* ---- What is sent: models/autoencoder_kl.h's formulas for blocks of 16, 32 and 32 channels, two resnets each, a head in the middle ---- */
+/* ---- What is sent: models/autoencoder_kl.h's formulas for blocks of 16, 32 and 32 channels, two resnets each ---- */
 
 enum { LEVELS = 3, SCALE = 4, GROUPS = 8, MIDDLE = 32 };
 static const int64_t channels[LEVELS] = {16, 32, 32};

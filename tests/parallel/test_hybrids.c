@@ -17,6 +17,7 @@
 
 #include "comm/mesh.h"
 #include "denoiser_test.h"
+#include "mesh_loop.h"
 #include "parallel/parallel.h"
 
 enum { DIVISIBLE_TEXT = 24 };
@@ -152,19 +153,19 @@ static void run_mesh(const struct denoiser *whole, const struct subject *s, cons
 
 /* Every mesh of ring x ulysses x tensor. */
 static void run_meshes(const struct world *world, const struct denoiser *denoiser, const struct subject *s, struct worst *worst) {
-    for (int tensor = 1; tensor <= world->size; tensor++)
-        for (int ring = 1; ring <= world->size / tensor; ring++) {
-            tessera_error error = {0};
-            struct mesh *mesh = NULL;
-            const struct tensor *latents = &s->in->latents;
-            int degrees[MESH_AXES] = {1, 1, 1, 1, ring, world->size / tensor / ring, tensor};
-            if (degrees[MESH_ULYSSES] * ring * tensor != world->size) continue;
-            if (denoiser_check_degrees(denoiser, degrees[MESH_ULYSSES], tensor, &error) != TESSERA_OK) continue;
-            if (denoiser_check_cut(denoiser, latents->shape[1], latents->shape[2], world->size / tensor, &error) != TESSERA_OK) continue;
-            CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
-            run_mesh(denoiser, s, mesh, worst);
-            mesh_free(mesh);
-        }
+    struct mesh_loop loop = {.ranks = world->size, .wanted[MESH_CFG] = 1};
+    while (mesh_loop_next(&loop)) {
+        tessera_error error = {0};
+        struct mesh *mesh = NULL;
+        const int *degrees = loop.degrees;
+        const struct tensor *latents = &s->in->latents;
+        int sequence = degrees[MESH_RING] * degrees[MESH_ULYSSES];
+        if (denoiser_check_degrees(denoiser, degrees[MESH_ULYSSES], degrees[MESH_TENSOR], &error) != TESSERA_OK) continue;
+        if (denoiser_check_cut(denoiser, latents->shape[1], latents->shape[2], sequence, &error) != TESSERA_OK) continue;
+        CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
+        run_mesh(denoiser, s, mesh, worst);
+        mesh_free(mesh);
+    }
 }
 
 /* The inputs alone, then over every mesh. */

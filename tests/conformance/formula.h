@@ -1,0 +1,65 @@
+/* What docs/parallel.md says of a strategy, as numbers for one rank: bytes sent, operations and weights. The conformance program holds
+ * what a run counted against them. */
+#ifndef TESSERA_TESTS_FORMULA_H
+#define TESSERA_TESTS_FORMULA_H
+
+#include "comm/mesh.h"
+#include "models/denoiser.h"
+
+/* One prediction of a denoiser, and where in the mesh it is made. */
+struct formula {
+    const struct mesh *mesh;
+    const struct json *config;
+    const struct denoiser *denoiser; /* opened whole */
+    const struct weights *weights;   /* its file */
+    enum dtype dtype;                /* of activations */
+    int64_t batch, rows, columns;    /* of the latents that this rank is given */
+    int64_t text_tokens, text_2_tokens;
+};
+
+/* Bytes that this rank sends for the prediction; false where the class has no formula here. */
+bool formula_bytes(const struct formula *f, uint64_t *bytes);
+/* And for the exchange of `mine` bytes of prediction between the two halves of guidance. */
+uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine);
+
+/* The share of one rank's operations, `alone`, that the busiest rank has where nothing is repeated: the product, over the axes, of the
+ * largest part (1 / N where all divides). A transformer's patch embedding and last projection are not cut over the tensor axis. */
+double formula_operations_share(const struct formula *f, double alone);
+/* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that has both halves of guidance. */
+struct formula_repeated {
+    double text;         /* of the text's tokens: where they do not divide, and wherever they are only attended to */
+    double conditioning; /* once per picture, of timestep, sizes and pooled text: no tokens to share */
+};
+struct formula_repeated formula_repeated_operations(const struct formula *f, bool alone);
+
+/* The most bytes that this rank's layers hold of the weights: all of what is not cut by heads, hidden channels or convolution channels, and
+ * the largest part of what is. */
+double formula_weight_bytes(const struct formula *f);
+
+/* For formula.c: a part's bytes. */
+
+/* Positions of a picture over all ranks of a sequence: rank i's are bounds[i] .. bounds[i + 1] - 1. */
+struct formula_sequence {
+    const struct formula *f;
+    const int64_t *bounds;
+};
+/* One attention over a sequence. text: the text's tokens among the keys (0: none). */
+struct formula_attention {
+    int64_t heads, width, text; /* heads of this rank */
+    bool asks;                  /* the text is among the queries, too */
+};
+uint64_t formula_attention_bytes(const struct formula_sequence *s, const struct formula_attention *a);
+/* [B, this rank's positions, channels] to all. */
+uint64_t formula_gather_bytes(const struct formula_sequence *s, int64_t channels);
+/* The sum of `count` elements over the tensor axis; shares of `channels` laid side by side for each of `positions`. */
+uint64_t formula_sum_bytes(const struct formula *f, int64_t count);
+uint64_t formula_join_bytes(const struct formula *f, int64_t positions, int64_t channels);
+/* A UNet's prediction (formula_unet.c). */
+uint64_t formula_unet_bytes(const struct formula *f);
+
+int formula_members(const struct formula *f); /* ring x ulysses */
+int formula_me(const struct formula *f);
+/* This tensor rank's part of heads, groups or channels. */
+int64_t formula_share(const struct formula *f, int64_t units);
+
+#endif

@@ -1,0 +1,166 @@
+/* Kinds distrifusion and pipefusion: a whole loop of sampling over one model, with guidance, and the latents after each step.
+ *
+ *     distrifusion   a UNet, DDIM; out.noise (the guided prediction) and out.latents
+ *     pipefusion     a transformer, flow matching; out.latents
+ *
+ * A step, where the mesh cuts the batch of guidance: each half predicts its row, then both get both (row 0 is unconditional).
+ * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
+ * of its passes several times over, and their limit is per pass.
+ * Left out: what a step does that is not exact (stale activations, patches in a pipeline). Such cases are skipped. */
+#include <stdio.h>
+
+#include "denoiser_case.h"
+#include "schedulers/scheduler.h"
+#include "spread.h"
+
+struct loop {
+    int64_t steps;
+    double scale;   /* of guidance: e_0 + scale (e_1 - e_0); 0: one prediction */
+    float embedded; /* guidance as an input of the model */
+    struct scheduler *scheduler;
+    struct scheduler_state state;
+    struct tensor latents; /* F32 [1, H, W, C], owned: the picture at hand */
+    struct tensor noise;   /* [steps, ...] as stored; empty where the case has none */
+    struct tensor wanted;
+};
+
+/* Rows first .. first + count of a batch. */
+static struct tensor batch_rows(struct tensor t, int64_t first, int64_t count) {
+    if (t.data == NULL) return t;
+    t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)first;
+    t.shape[0] = count;
+    return t;
+}
+
+static void skip(struct conformance_case *c, const char *reason) {
+    c->verdict = VERDICT_SKIP;
+    snprintf(c->reason, sizeof c->reason, "%s", reason);
+}
+
+static tessera_status read_loop(struct conformance_case *c, struct loop *loop, tessera_error *error) {
+    const struct case_io *io = &c->io;
+    double embedded;
+    TRY(json_int(io->json, "steps", 0, 1, 1000, &loop->steps, error));
+    TRY(json_double(io->json, "guidance_scale", 0.0, &loop->scale, error));
+    TRY(json_double(io->json, "guidance", 0.0, &embedded, error));
+    loop->embedded = (float)embedded;
+    loop->latents = case_picture(io, case_name(io, "in.sample", "in.hidden_states"));
+    loop->noise = case_tensor(io, "out.noise");
+    loop->wanted = case_tensor(io, "out.latents");
+    if (loop->latents.data == NULL || loop->wanted.data == NULL || loop->latents.shape[0] != 1 || loop->wanted.shape[0] != loop->steps)
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "in.sample (or in.hidden_states) of one picture or out.latents of all steps is missing");
+    TRY(scheduler_open(c->folder, NULL, &loop->scheduler, error));
+    TRY(scheduler_set_timesteps(loop->scheduler, (int)loop->steps, 0.0f, error));
+    return scheduler_state_init(loop->scheduler, (size_t)tensor_count(&loop->latents), &loop->state, error);
+}
+
+static void free_loop(struct loop *loop) {
+    scheduler_state_free(&loop->state);
+    scheduler_free(loop->scheduler);
+    free(loop->latents.data);
+}
+
+/* Step `index` of what the case wants, against a picture of the engine's. */
+static void check_step(struct conformance_case *c, const char *name, struct tensor wanted, int64_t index, struct tensor got) {
+    struct tensor row = batch_rows(wanted, index, 1), ids = case_tensor(&c->io, "in.img_ids");
+    for (int i = 1; i < row.ndim; i++) row.shape[i - 1] = row.shape[i];
+    row.ndim--;
+    struct tensor picture = ids.data != NULL ? case_unpacked(&row, &ids) : case_channels_last(&row);
+    char step_name[48];
+    snprintf(step_name, sizeof step_name, "%s, step %d", name, (int)index);
+    case_check(c, step_name, got, picture);
+    free(picture.data);
+}
+
+/* The model's predictions for rows first .. first + count of the batch. */
+static struct tensor predict(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step, int64_t first,
+                             int64_t count) {
+    const struct case_io *io = &c->io;
+    const struct tensor *x = &loop->latents;
+    struct tensor input = run_tensor(&c->run, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
+    float timesteps[2] = {loop->scheduler->timesteps[step], loop->scheduler->timesteps[step]}, scales[2] = {loop->embedded, loop->embedded};
+    if (run_failed(&c->run)) return (struct tensor){0};
+    size_t numbers = (size_t)tensor_count(x);
+    loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
+    if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
+    struct denoiser_inputs in = {.latents = input,
+                                 .timesteps = timesteps,
+                                 .text = batch_rows(case_tensor(io, "in.encoder_hidden_states"), first, count),
+                                 .pooled =
+                                     batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
+                                 .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
+    if (loop->embedded > 0) in.guidance = tensor_of(scales, DTYPE_F32, SHAPE(count));
+    return spread_predict(c, d, &in);
+}
+
+/* e_0 + scale (e_1 - e_0) */
+static struct tensor guide(struct tensor both, double scale) {
+    struct tensor out = batch_rows(both, 0, 1);
+    float *e0 = out.data;
+    int64_t count = tensor_count(&out);
+    for (int64_t i = 0; i < count; i++) e0[i] += (float)scale * (e0[count + i] - e0[i]);
+    return out;
+}
+
+static struct tensor predict_guided(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step) {
+    if (loop->scale == 0) return predict(c, d, loop, step, 0, 1);
+    int halves = c->mesh->degrees[MESH_CFG], half = c->mesh->coordinate[MESH_CFG];
+    struct tensor both = spread_join(c, predict(c, d, loop, step, half, halves == 1 ? 2 : 1));
+    return both.data != NULL ? guide(both, loop->scale) : both;
+}
+
+static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
+    for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
+        size_t scope = run_enter(&c->run);
+        struct tensor noise = predict_guided(c, d, loop, i);
+        if (noise.data == NULL) return;
+        scheduler_step(loop->scheduler, &loop->state, i, loop->latents.data, noise.data, NULL, (size_t)tensor_count(&loop->latents));
+        if (loop->noise.data != NULL && c->dtype == DTYPE_F32) check_step(c, "out.noise", loop->noise, i, noise);
+        check_step(c, "out.latents", loop->wanted, i, loop->latents);
+        run_leave_all(&c->run, scope, NULL, 0);
+    }
+}
+
+static void run_loop(struct conformance_case *c) {
+    struct spread_denoiser d = {0};
+    struct loop loop = {0};
+    tessera_error error = {0};
+    if (read_loop(c, &loop, &error) != TESSERA_OK)
+        case_error(c, &error);
+    else if (spread_open(c, loop.scale > 0, loop.latents, &d))
+        run_steps(c, &d, &loop);
+    spread_close(&d);
+    free_loop(&loop);
+}
+
+void conform_distrifusion(struct conformance_case *c) {
+    tessera_error error = {0};
+    int64_t ranks = 0;
+    char reason[128];
+    if (json_int(c->io.json, "ranks", 1, 1, 1024, &ranks, &error) != TESSERA_OK) {
+        case_error(c, &error);
+    } else if (ranks > 1) {
+        const char *parallelism = "", *mode = "";
+        json_string(c->io.json, "parallelism", "", &parallelism, &error);
+        json_string(c->io.json, "mode", "", &mode, &error);
+        snprintf(reason, sizeof reason, "%s over %d ranks (%s) is not in this build", parallelism, (int)ranks, mode);
+        skip(c, reason);
+    } else {
+        run_loop(c);
+    }
+}
+
+void conform_pipefusion(struct conformance_case *c) {
+    tessera_error error = {0};
+    int64_t patches = 0;
+    char reason[128];
+    if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK) {
+        case_error(c, &error);
+    } else if (patches > 1) {
+        snprintf(reason, sizeof reason, "a pipeline of %d patches is not in this build", (int)patches);
+        skip(c, reason);
+    } else {
+        run_loop(c);
+    }
+}

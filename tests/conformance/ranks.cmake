@@ -1,0 +1,23 @@
+# Conformance over several ranks, on every exact mesh: a covering set of world sizes with the other tests, more with `make test-hybrids`.
+file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/distrifusion/*/case.json cases/pipefusion/*/case.json)
+list(TRANSFORM loop_cases REPLACE "/case.json$" "")
+set(displaced_cases ${loop_cases})
+list(FILTER loop_cases INCLUDE REGEX "_single$|_p1_w0$")
+list(FILTER displaced_cases EXCLUDE REGEX "_single$|_p1_w0$")
+file(GLOB spread_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35 cases/sd3_crop cases/flux_* cases/pixart_*
+     cases/hunyuandit* cases/unet_* cases/vae_*)
+foreach(ranks 1 2 3 4)
+  add_test(NAME conformance-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(conformance-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+add_test(NAME conformance-displaced COMMAND conformance ${displaced_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(conformance-displaced PROPERTIES PASS_REGULAR_EXPRESSION "0 passed, 0 failed, [0-9]+ skipped")
+add_test(NAME conformance-delay COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/conformance/test_delay.sh $<TARGET_FILE:conformance>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(conformance-delay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+foreach(ranks 1 2 3 4 6 8)
+  add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                     COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases})
+endforeach()
+add_dependencies(run_hybrids conformance)

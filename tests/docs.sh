@@ -1,0 +1,45 @@
+#!/bin/sh
+# The commands of the guides, as a person types them: every block fenced as ```sh in README.md and docs/*.md is run, each file's blocks in order
+# in an empty folder of its own where `tessera` and `build/tessera` are the program. Usage: sh docs.sh PROGRAM [FILE.md...], in the repository
+# root. Prints a line per block; exits 1 if one failed. Also: every file in docs/ is linked from README.md, and every link leads to a file.
+# Blocks that are indented instead are not run: they need a network, a cluster, or models that cannot be shipped.
+program=$1
+shift
+case $program in /*) ;; *) program=$PWD/$program ;; esac
+[ $# -gt 0 ] || set -- README.md docs/*.md
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+root=$PWD failed=0
+mkdir "$work/bin"
+ln -s "$program" "$work/bin/tessera"
+PATH=$work/bin:$PATH TESSERA_DATA_DIR=${TESSERA_DATA_DIR:-$root} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export PATH TESSERA_DATA_DIR OMP_WAIT_POLICY
+
+report() { # WORD WHAT
+    echo "$1  $2"
+    [ "$1" != FAIL ] || failed=1
+}
+
+for file in "$@"; do
+    folder=$work/$(basename "$file" .md)
+    mkdir -p "$folder/build"
+    ln -s "$program" "$folder/build/tessera"
+    awk -v folder="$folder" '/^```sh$/ { inside = 1; count++; next } /^```/ { inside = 0 } inside { print > (folder "/block-" count ".sh") }' "$file"
+    number=1
+    while [ -e "$folder/block-$number.sh" ]; do
+        if (cd "$folder" && timeout 300 sh -e "block-$number.sh") >"$work/out" 2>&1 </dev/null; then
+            report "ok  " "$file, block $number"
+        else
+            report FAIL "$file, block $number"
+            cat "$folder/block-$number.sh" "$work/out"
+        fi
+        number=$((number + 1))
+    done
+    for link in $(grep -v '^    ' "$file" | grep -o '](\([^)#:]*\))' | sed 's/^](//; s/)$//'); do
+        [ -e "$(dirname "$file")/$link" ] || report FAIL "$file: a link to $link, which is not there"
+    done
+done
+for file in docs/*.md; do
+    grep -q "($file)" README.md || report FAIL "README.md does not link to $file"
+done
+exit $failed
