@@ -92,8 +92,8 @@ def flux(root, seed=91, shift=None):
     ids = ids.reshape(-1, 3)
 
     def forward(x, step, tokens):
-        return m(hidden_states=x, encoder_hidden_states=text, pooled_projections=pooled, timestep=s.sigmas[step: step + 1], txt_ids=text_ids,
-                 img_ids=ids if tokens is None else ids[tokens], guidance=torch.tensor([guidance])).sample
+        return m(hidden_states=x, encoder_hidden_states=text, pooled_projections=pooled, timestep=s.sigmas[step: step + 1],
+                 txt_ids=text_ids, img_ids=ids if tokens is None else ids[tokens], guidance=torch.tensor([guidance])).sample
 
     blocks = list(m.transformer_blocks) + list(m.single_transformer_blocks)
     return Loop("flux", "pipefusion/model_flux", m, s, noise, (rows, columns),
@@ -134,8 +134,8 @@ def hunyuandit(root, seed=93, shift=None, sampler=None):
                  return_dict=False)[0].chunk(2, 1)[0]
 
     return Loop("hunyuandit", "hunyuandit/model", m, s, noise, (rows, columns),
-                {"in.sample": noise, "in.encoder_hidden_states": text, "in.text_embedding_mask": mask, "in.encoder_hidden_states_t5": text_t5,
-                 "in.text_embedding_mask_t5": mask_t5}, {"guidance_scale": 5.0, "resize_base": base}, forward,
+                {"in.sample": noise, "in.encoder_hidden_states": text, "in.text_embedding_mask": mask,
+                 "in.encoder_hidden_states_t5": text_t5, "in.text_embedding_mask_t5": mask_t5}, {"guidance_scale": 5.0, "resize_base": base}, forward,
                 m.pos_embed, m.proj_out, list(m.blocks), [b.attn1 for b in m.blocks])
 
 

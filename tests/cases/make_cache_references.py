@@ -5,8 +5,8 @@
     python3 make_cache_references.py OUT_DIR
 
 h_0(t) are the picture tokens that enter the first block in step t, h_i(t) those that leave block i, L the number of blocks (Flux: double
-and single). d(a, b) = mean |a - b| / mean |b| over all elements of all picture tokens of both guidance branches. c < t is the last step that
-was computed, and nothing changes c, or what is kept of step c, in a skipped step. The first step is always computed.
+and single). d(a, b) = mean |a - b| / mean |b| over all elements of all picture tokens of both guidance branches. c < t is the last step
+that was computed; a skipped step changes nothing that is kept of it. The first step is always computed.
 
 fbcache   r(t) = h_1(t) - h_0(t).  If d(r(t), r(c)) < threshold, the step is skipped: h_L(t) = h_1(t) + (h_L(c) - h_1(c)).
 teacache  m(t) = the first block's modulated input, that is what its self-attention is given (h_0 normalised, scaled and shifted).

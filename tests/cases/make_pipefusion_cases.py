@@ -6,9 +6,9 @@
 
 The rule: steps with index < `warmup_steps` run on the whole picture. In later steps, patch p = 0..P-1 (token rows p*H/P to (p+1)*H/P)
 goes through all blocks in order; at each block it writes its keys and values into the block's cache and then attends to all of it, in
-which patches before p are of this step and those after p of the step before. Cross attention to text is local. A patch reads no latents but its
-own, and these samplers treat each latent by itself, so stepping each patch with a history of its own, as soon as its prediction is there, is
-stepping the whole picture when all predictions are: that is what happens here.
+which patches before p are of this step and those after p of the step before. Cross attention to text is local. A patch reads no latents
+but its own, and these samplers treat each latent by itself, so stepping each patch with a history of its own, as soon as its prediction is
+there, is stepping the whole picture when all predictions are: that is what happens here.
 
 Source: PipeFusion (Wang et al., arXiv 2405.14430), section 4. OUT_DIR is the folder that already holds pixart_sigma and hunyuandit.
 """

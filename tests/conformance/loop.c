@@ -6,10 +6,12 @@
  * A step, where the mesh cuts the batch of guidance: each half predicts its row, then both get both (row 0 is unconditional).
  * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
  * of its passes several times over, and their limit is per pass.
+ * Naive patches run on the number of ranks that their case has, the parts on the ring axis.
  * Left out: what a step does that is not exact (stale activations, patches in a pipeline). Such cases are skipped. */
 #include <stdio.h>
 
 #include "denoiser_case.h"
+#include "pipelines/naive_patch.h"
 #include "schedulers/scheduler.h"
 #include "spread.h"
 
@@ -17,6 +19,8 @@ struct loop {
     int64_t steps;
     double scale;   /* of guidance: e_0 + scale (e_1 - e_0); 0: one prediction */
     float embedded; /* guidance as an input of the model */
+    bool naive;     /* each rank of the ring axis makes a part that is a picture of its own */
+    enum naive_split split;
     struct scheduler *scheduler;
     struct scheduler_state state;
     struct tensor latents; /* F32 [1, H, W, C], owned: the picture at hand */
@@ -91,7 +95,11 @@ static struct tensor predict(struct conformance_case *c, struct spread_denoiser 
                                      batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
                                  .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
     if (loop->embedded > 0) in.guidance = tensor_of(scales, DTYPE_F32, SHAPE(count));
-    return spread_predict(c, d, &in);
+    if (!loop->naive) return spread_predict(c, d, &in);
+    c->run.parallel = NULL;
+    struct tensor out = naive_patch_forward(d->denoiser, &c->run, c->mesh->group[MESH_RING], loop->split, step, &in);
+    if (run_failed(&c->run)) case_error(c, &c->run.error);
+    return out;
 }
 
 /* e_0 + scale (e_1 - e_0) */
@@ -122,9 +130,8 @@ static void run_steps(struct conformance_case *c, struct spread_denoiser *d, str
     }
 }
 
-static void run_loop(struct conformance_case *c) {
+static void run_loop(struct conformance_case *c, struct loop loop) {
     struct spread_denoiser d = {0};
-    struct loop loop = {0};
     tessera_error error = {0};
     if (read_loop(c, &loop, &error) != TESSERA_OK)
         case_error(c, &error);
@@ -134,20 +141,48 @@ static void run_loop(struct conformance_case *c) {
     free_loop(&loop);
 }
 
+/* A case of naive patches: of all meshes, the one whose ring and guidance axes are as the case says. */
+static void run_naive(struct conformance_case *c, int64_t ranks) {
+    static const char *const splits[] = {"row", "col", "alternate"};
+    struct loop loop = {.naive = true};
+    const char *split = "";
+    bool batch_split = false;
+    tessera_error error = {0};
+    if (json_string(c->io.json, "split_scheme", "row", &split, &error) != TESSERA_OK ||
+        json_bool(c->io.json, "split_batch", false, &batch_split, &error) != TESSERA_OK) {
+        case_error(c, &error);
+        return;
+    }
+    for (int i = 0; i < 3; i++)
+        if (strcmp(split, splits[i]) == 0) loop.split = (enum naive_split)i;
+    int halves = batch_split ? 2 : 1;
+    if (c->world->ranks != ranks) {
+        char reason[64];
+        snprintf(reason, sizeof reason, "naive patches of %d ranks: start as many", (int)ranks);
+        skip(c, reason);
+    } else if (c->mesh->degrees[MESH_CFG] != halves || c->mesh->degrees[MESH_RING] * halves != ranks) {
+        spread_cannot_have(c, "naive patches have one mesh");
+    } else {
+        run_loop(c, loop);
+    }
+}
+
 void conform_distrifusion(struct conformance_case *c) {
     tessera_error error = {0};
     int64_t ranks = 0;
-    char reason[128];
-    if (json_int(c->io.json, "ranks", 1, 1, 1024, &ranks, &error) != TESSERA_OK) {
+    const char *parallelism = "", *mode = "";
+    if (json_int(c->io.json, "ranks", 1, 1, 1024, &ranks, &error) != TESSERA_OK ||
+        json_string(c->io.json, "parallelism", "", &parallelism, &error) != TESSERA_OK ||
+        json_string(c->io.json, "mode", "", &mode, &error) != TESSERA_OK) {
         case_error(c, &error);
+    } else if (ranks > 1 && strcmp(parallelism, "naive_patch") == 0) {
+        run_naive(c, ranks);
     } else if (ranks > 1) {
-        const char *parallelism = "", *mode = "";
-        json_string(c->io.json, "parallelism", "", &parallelism, &error);
-        json_string(c->io.json, "mode", "", &mode, &error);
+        char reason[128];
         snprintf(reason, sizeof reason, "%s over %d ranks (%s) is not in this build", parallelism, (int)ranks, mode);
         skip(c, reason);
     } else {
-        run_loop(c);
+        run_loop(c, (struct loop){0});
     }
 }
 
@@ -161,6 +196,6 @@ void conform_pipefusion(struct conformance_case *c) {
         snprintf(reason, sizeof reason, "a pipeline of %d patches is not in this build", (int)patches);
         skip(c, reason);
     } else {
-        run_loop(c);
+        run_loop(c, (struct loop){0});
     }
 }

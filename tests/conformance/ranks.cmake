@@ -3,13 +3,21 @@ file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/dist
 list(TRANSFORM loop_cases REPLACE "/case.json$" "")
 set(displaced_cases ${loop_cases})
 list(FILTER loop_cases INCLUDE REGEX "_single$|_p1_w0$")
-list(FILTER displaced_cases EXCLUDE REGEX "_single$|_p1_w0$")
+list(FILTER displaced_cases EXCLUDE REGEX "_single$|_p1_w0$|_naive2_")
+set(naive_folder ${CMAKE_CURRENT_SOURCE_DIR}/cases/distrifusion/distrifusion)
+set(naive_2 ${naive_folder}_naive2_row ${naive_folder}_naive2_col ${naive_folder}_naive2_alternate)
+set(naive_4 ${naive_folder}_cfg2_naive2_row)
 file(GLOB spread_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35 cases/sd3_crop cases/flux_* cases/pixart_*
      cases/hunyuandit* cases/unet_* cases/vae_*)
 foreach(ranks 1 2 3 4)
   add_test(NAME conformance-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(conformance-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+foreach(ranks 2 4)  # naive patches: on as many ranks as the published code had
+  add_test(NAME conformance-naive-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${naive_${ranks}}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(conformance-naive-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
 endforeach()
 add_test(NAME conformance-displaced COMMAND conformance ${displaced_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(conformance-displaced PROPERTIES PASS_REGULAR_EXPRESSION "0 passed, 0 failed, [0-9]+ skipped")

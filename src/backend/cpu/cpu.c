@@ -11,6 +11,7 @@ void kernels_fill_baseline(struct backend_ops *ops);
 #ifdef BACKEND_X86_VARIANTS
 void kernels_fill_avx2(struct backend_ops *ops);
 void kernels_fill_avx512(struct backend_ops *ops);
+void kernels_fill_avx512bf16(struct backend_ops *ops);
 #endif
 
 bool cpu_variant_supported(enum cpu_variant variant) {
@@ -18,31 +19,35 @@ bool cpu_variant_supported(enum cpu_variant variant) {
 #ifdef BACKEND_X86_VARIANTS
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     if (variant == CPU_VARIANT_AVX2) return avx2;
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx512 && (variant == CPU_VARIANT_AVX512 || __builtin_cpu_supports("avx512bf16"));
 #else
     return false;
 #endif
 }
 
 const char *cpu_variant_name(enum cpu_variant variant) {
-    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512"};
+    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512", "avx512bf16"};
     return names[variant];
 }
 
 static void fill_plain(struct backend_ops *ops, enum cpu_variant variant) {
+    switch (variant) {
 #ifdef BACKEND_X86_VARIANTS
-    if (variant == CPU_VARIANT_AVX512) {
+    case CPU_VARIANT_AVX512_BF16:
+        kernels_fill_avx512bf16(ops);
+        break;
+    case CPU_VARIANT_AVX512:
         kernels_fill_avx512(ops);
-        return;
-    }
-    if (variant == CPU_VARIANT_AVX2) {
+        break;
+    case CPU_VARIANT_AVX2:
         kernels_fill_avx2(ops);
-        return;
-    }
+        break;
 #endif
-    (void)variant;
-    kernels_fill_baseline(ops);
+    default:
+        kernels_fill_baseline(ops);
+    }
 }
 
 static void cpu_free(struct backend *backend) {
@@ -82,7 +87,7 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
 }
 
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error) {
-    enum cpu_variant variant = CPU_VARIANT_AVX512;
+    enum cpu_variant variant = CPU_VARIANT_COUNT - 1;
     while (!cpu_variant_supported(variant)) variant--;
     return cpu_backend_open_variant(threads, kernels, variant, error);
 }
