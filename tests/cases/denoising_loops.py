@@ -135,7 +135,8 @@ def hunyuandit(root, seed=93, shift=None, sampler=None):
 
     return Loop("hunyuandit", "hunyuandit/model", m, s, noise, (rows, columns),
                 {"in.sample": noise, "in.encoder_hidden_states": text, "in.text_embedding_mask": mask,
-                 "in.encoder_hidden_states_t5": text_t5, "in.text_embedding_mask_t5": mask_t5}, {"guidance_scale": 5.0, "resize_base": base}, forward,
+                 "in.encoder_hidden_states_t5": text_t5, "in.text_embedding_mask_t5": mask_t5},
+                {"guidance_scale": 5.0, "resize_base": base}, forward,
                 m.pos_embed, m.proj_out, list(m.blocks), [b.attn1 for b in m.blocks])
 
 

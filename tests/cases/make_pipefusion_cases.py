@@ -57,13 +57,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir")
     out_dir = parser.parse_args().out_dir
-    writer = Writer(os.path.join(out_dir, "pipefusion"), "")
+    writer = Writer(os.path.join(out_dir, "pipefusion_multistep"), "")
     for family, name, patches, warmup_steps in CASES:
         loop = FAMILIES[family](out_dir, sampler=SAMPLERS[name])
         plain = loop.run(STEPS, loop.predict)
         assert largest_difference(pipeline(loop, 1, 0), plain) <= 1e-5 and largest_difference(pipeline(loop, patches, STEPS), plain) <= 1e-5
         noises, pictures = pipeline(loop, patches, warmup_steps)
-        folder = writer.case(f"pipefusion_{family}_{name}_p{patches}_w{warmup_steps}", "pipefusion",
+        folder = writer.case(f"{family}_{name}_p{patches}_w{warmup_steps}", "pipefusion",
                              {**loop.inputs, "out.noise": noises, "out.latents": pictures}, atol=2e-3, rtol=2e-3,
                              model="../../" + loop.folder, patches=patches, warmup_steps=warmup_steps, steps=STEPS, **loop.scalars)
         loop.sampler.save_pretrained(folder)
