@@ -367,9 +367,9 @@ static void set_picture(struct denoiser_state *state, struct tensor x) {
     state->columns = x.shape[2];
 }
 
-/* Are all parts as high as the rows that the first and the last convolution ask of a neighbour? */
+/* Are all parts as high as the rows that the last convolution asks of a neighbour? */
 static tessera_status check_cut(const struct unet *m, const struct cut *cut, tessera_error *error) {
-    int64_t in = m->conv_in.weight.shape[1] / 2, out = m->conv_out.weight.shape[1] / 2, reach = in > out ? in : out;
+    int64_t reach = m->conv_out.weight.shape[1] / 2;
     for (int i = 0; cut != NULL && i < cut->members; i++) {
         int64_t rows = cut_count(cut, i) / cut->columns;
         if (rows < reach)
@@ -381,16 +381,15 @@ static tessera_status check_cut(const struct unet *m, const struct cut *cut, tes
     return TESSERA_OK;
 }
 
-/* conv_in of this rank's rows of the latents. */
+/* conv_in of this rank's rows of the latents, which every rank holds whole. */
 static struct tensor embed_picture(const struct unet *m, struct run *run, struct tensor latents, const struct cut *cut) {
     if (run_failed(run) || check_cut(m, cut, &run->error) != TESSERA_OK) return (struct tensor){0};
     size_t scope = run_enter(run);
-    int64_t batch = latents.shape[0], columns = latents.shape[2], channels = latents.shape[3];
+    int64_t columns = latents.shape[2];
     struct span mine = cut_mine(cut, latents.shape[1] * columns);
-    struct tensor x = tensor_reshape(latents, SHAPE(batch, latents.shape[1] * columns, channels));
-    if (cut != NULL) x = nn_slice_rows(run, x, mine.first, mine.count);
-    x = nn_cast(run, nn_reshape(x, SHAPE(batch, mine.count / columns, columns, channels)), run->dtype);
-    return run_leave(run, scope, exchange_join(run, nn_conv(run, &m->conv_in, x, NULL), m->channels));
+    struct tensor x = nn_cast(run, latents, run->dtype);
+    x = nn_conv_of_whole(run, &m->conv_in, x, mine.first / columns, mine.count / columns);
+    return run_leave(run, scope, exchange_join(run, x, m->channels));
 }
 
 static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {

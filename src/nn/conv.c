@@ -64,3 +64,14 @@ struct tensor nn_conv_inputs(struct run *run, const struct conv *layer, struct t
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry) {
     return convolve_cut(run, layer, x, NULL, geometry);
 }
+
+struct tensor nn_conv_of_whole(struct run *run, const struct conv *layer, struct tensor x, int64_t first, int64_t rows) {
+    if (run_failed(run)) return (struct tensor){0};
+    int64_t height = x.shape[1], width = x.shape[2] * x.shape[3], reach = layer->weight.shape[1] / 2;
+    int64_t low = first - reach > 0 ? first - reach : 0, high = first + rows + reach < height ? first + rows + reach : height;
+    int columns = (int)(layer->weight.shape[2] / 2), top = (int)(reach - (first - low)), bottom = (int)(reach - (high - first - rows));
+    size_t scope = run_enter(run);
+    struct tensor part = nn_slice_rows(run, nn_reshape(x, SHAPE(x.shape[0], height, width)), low, high - low);
+    part = nn_reshape(part, SHAPE(x.shape[0], high - low, x.shape[2], x.shape[3]));
+    return run_leave(run, scope, convolve(run, layer, part, NULL, (struct conv2d_geometry){1, top, bottom, columns, columns}));
+}

@@ -12,7 +12,8 @@ struct tensor nn_group_norm(struct run *run, const struct norm *layer, int group
     if (run_failed(run)) return (struct tensor){0};
     const struct backend_ops *ops = run->backend->ops;
     ops->group_stats(run->backend, &stats, &x);
-    exchange_group_stats(run, &stats, (double)(x.shape[1] * x.shape[2]));
+    double positions = (double)(x.shape[1] * x.shape[2]);
+    exchange_group_stats(run, &stats, positions, positions * (double)(x.shape[3] / groups));
     if (run_failed(run)) return (struct tensor){0};
     ops->group_norm(run->backend, &out, &x, &stats, &layer->weight, &layer->bias, layer->eps, act);
     arena_release(run->arena, scope);

@@ -27,6 +27,8 @@ struct tensor nn_linear(struct run *run, const struct linear *layer, struct tens
 struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct tensor x);
 /* x [B, H, W, C] -> [B, H', W', O]; "same" padding for stride 1 and odd kernels. `residual` may be NULL. */
 struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
+/* Of a picture x that every rank holds whole, the convolution's rows first .. first + rows: nothing is exchanged. */
+struct tensor nn_conv_of_whole(struct run *run, const struct conv *layer, struct tensor x, int64_t first, int64_t rows);
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry);
 /* nn_conv for a layer of load_conv_inputs: the sum of all ranks' convolutions, each with its own `residual`, on each of them. */
 struct tensor nn_conv_sum(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);

@@ -298,6 +298,7 @@ struct tensor exchange_attention(struct run *run, const struct attention_args *a
     if (run_failed(run)) return (struct tensor){0};
     assert(cut != NULL && args->bias == NULL && args->mask == NULL && !args->causal);
     const struct parallel *p = run->parallel;
+    if (p->displaced != NULL) return displaced_attention(run, args, cut, text);
     struct sequence s = {.run = run,
                          .ring = p->ring,
                          .ulysses = p->ulysses,

@@ -32,6 +32,9 @@ struct text_span {
  * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
 struct tensor exchange_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
 
+/* The same where patches are displaced (displaced_attention.c). */
+struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
+
 /* This rank's part of the text's tokens x [B, T, C], or x itself; *whole says which. */
 struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
 
@@ -56,8 +59,9 @@ struct halo exchange_halo_start(struct run *run, struct tensor x, int64_t above,
 void exchange_halo_wait(struct run *run, struct halo *halo);
 
 /* stats F32 [B, groups, 2] (mean, variance) of this rank's rows, which are `weight` of some unit (rows, elements), become those of the
- * whole picture, the same bits on every rank (Chan, Golub and LeVeque 1979, equation 2.1, in the order of ranks). */
-void exchange_group_stats(struct run *run, struct tensor *stats, double weight);
+ * whole picture, the same bits on every rank (Chan, Golub and LeVeque 1979, equation 2.1, in the order of ranks), or what the sync mode
+ * of displaced patches makes of them. `elements`: of one group in this rank's rows. */
+void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements);
 
 /* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);

@@ -31,7 +31,7 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
 
 struct tensor exchange_text(struct run *run, struct tensor x, bool *whole) {
     *whole = true;
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return x;
+    if (run_failed(run) || !parallel_cuts_rows(run->parallel) || run->parallel->displaced != NULL) return x;
     int members = comm_size(run->parallel->rows), me = comm_rank(run->parallel->rows);
     if (x.shape[1] % members != 0) return x;
     *whole = false;

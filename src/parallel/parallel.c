@@ -30,7 +30,9 @@ const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t col
     struct cut *cut = find(run->parallel, rows, columns);
     if (cut != NULL) return cut;
     struct comm *group = run->parallel->rows;
-    tessera_status status = cut_tokens(rows, columns, comm_size(group), comm_rank(group), &cut, &run->error);
+    tessera_status status = run->parallel->displaced != NULL
+                                ? cut_rows(rows, columns, 1, 1, comm_size(group), comm_rank(group), &cut, &run->error)
+                                : cut_tokens(rows, columns, comm_size(group), comm_rank(group), &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
 }
 

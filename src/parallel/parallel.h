@@ -10,13 +10,15 @@
 #include "comm/collectives.h"
 #include "comm/stats.h"
 #include "parallel/cut.h"
+#include "parallel/displaced.h"
 
 struct parallel {
-    struct comm *rows;    /* the ranks among which the positions of a picture are cut: ring x ulysses, in this order */
-    struct comm *ring;    /* of those, the ones that pass keys and values around (Liu et al. 2023) */
-    struct comm *ulysses; /* of those, the ones that exchange heads for positions (Jacobs et al. 2023) */
-    struct comm *tensor;  /* the ranks among which weights are cut (Shoeybi et al. 2019) */
-    struct cut *cuts[8];  /* those in use, owned; see exchange_cut_tokens */
+    struct comm *rows;           /* the ranks among which the positions of a picture are cut: ring x ulysses, in this order */
+    struct comm *ring;           /* of those, the ones that pass keys and values around (Liu et al. 2023) */
+    struct comm *ulysses;        /* of those, the ones that exchange heads for positions (Jacobs et al. 2023) */
+    struct comm *tensor;         /* the ranks among which weights are cut (Shoeybi et al. 2019) */
+    struct displaced *displaced; /* patches whose neighbours are one step behind; NULL: everything is exact */
+    struct cut *cuts[8];         /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };
 

@@ -30,6 +30,7 @@ static const struct kind {
     {"denoiser", conform_denoiser, true},
     {"pipeline", conform_pipeline, false},
     {"distrifusion", conform_distrifusion, true},
+    {"displaced", conform_displaced, true},
     {"pipefusion", conform_pipefusion, true},
 };
 

@@ -67,6 +67,7 @@ void conform_vae(struct conformance_case *c);
 void conform_denoiser(struct conformance_case *c);
 void conform_pipeline(struct conformance_case *c);
 void conform_distrifusion(struct conformance_case *c);
+void conform_displaced(struct conformance_case *c);
 void conform_pipefusion(struct conformance_case *c);
 
 #endif

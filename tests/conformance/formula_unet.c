@@ -6,7 +6,8 @@
  *     transformer                    group norm                           proj_in and proj_out side by side
  *       self attention               Ulysses, ring                        sum
  *       attention to text, MLP       none                                 sum, sum
- *     conv_in, change of size        halo                                 side by side
+ *     conv_in                        none: every rank has the latents     side by side
+ *     change of size                 halo                                 side by side
  *     last norm and conv_out         group norm, halo                     sum
  *     timestep, sizes                none                                 sum of each MLP's output */
 #include "formula.h"
@@ -130,10 +131,9 @@ static void add_conditioning(struct walk *w) {
 
 static void add_ends(struct walk *w) {
     const struct level *finest = &w->level[0];
-    int64_t in = w->f->denoiser->in_channels, out = w->f->denoiser->out_channels, mine = formula_share(w->f, w->groups);
+    int64_t out = w->f->denoiser->out_channels, mine = formula_share(w->f, w->groups);
     struct formula_sequence s = {w->f, finest->bounds};
-    int reach_in = (int)(item(w->f, "conv_in_kernel", 0, 3) / 2), reach_out = (int)(item(w->f, "conv_out_kernel", 0, 3) / 2);
-    add_halo(w, finest, reach_in, reach_in, in);
+    int reach_out = (int)(item(w->f, "conv_out_kernel", 0, 3) / 2);
     w->sum += formula_join_bytes(w->f, positions(w, finest), finest->channels);
     add_group_norm(w, mine);
     add_halo(w, finest, reach_out, reach_out, mine * (finest->channels / w->groups));

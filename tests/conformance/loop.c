@@ -1,13 +1,14 @@
-/* Kinds distrifusion and pipefusion: a whole loop of sampling over one model, with guidance, and the latents after each step.
+/* Kinds distrifusion, displaced and pipefusion: a whole loop of sampling over one model, with guidance, and the latents after each step.
  *
  *     distrifusion   a UNet, DDIM; out.noise (the guided prediction) and out.latents
+ *     displaced      a transformer, its patches one step behind each other
  *     pipefusion     a transformer, flow matching; out.latents
  *
  * A step, where the mesh cuts the batch of guidance: each half predicts its row, then both get both (row 0 is unconditional).
  * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
  * of its passes several times over, and their limit is per pass.
- * Naive patches run on the number of ranks that their case has, the parts on the ring axis.
- * Left out: what a step does that is not exact (stale activations, patches in a pipeline). Such cases are skipped. */
+ * Naive and displaced patches run on the number of ranks that their case has, the patches on the ring axis.
+ * Left out: patches in a pipeline. Such cases are skipped. */
 #include <stdio.h>
 
 #include "denoiser_case.h"
@@ -21,6 +22,8 @@ struct loop {
     float embedded; /* guidance as an input of the model */
     bool naive;     /* each rank of the ring axis makes a part that is a picture of its own */
     enum naive_split split;
+    bool displaces; /* each rank of the ring axis is one step behind the others */
+    struct displaced displaced;
     struct scheduler *scheduler;
     struct scheduler_state state;
     struct tensor latents; /* F32 [1, H, W, C], owned: the picture at hand */
@@ -77,6 +80,11 @@ static void check_step(struct conformance_case *c, const char *name, struct tens
     free(picture.data);
 }
 
+/* The first `channels` channels of a prediction: a learned variance follows them. */
+static struct tensor without_variance(struct conformance_case *c, struct tensor out, int64_t channels) {
+    return out.data == NULL || out.shape[3] == channels ? out : nn_slice_channels(&c->run, out, 0, channels);
+}
+
 /* The model's predictions for rows first .. first + count of the batch. */
 static struct tensor predict(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step, int64_t first,
                              int64_t count) {
@@ -88,18 +96,22 @@ static struct tensor predict(struct conformance_case *c, struct spread_denoiser 
     size_t numbers = (size_t)tensor_count(x);
     loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
     if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
-    struct denoiser_inputs in = {.latents = input,
-                                 .timesteps = timesteps,
-                                 .text = batch_rows(case_tensor(io, "in.encoder_hidden_states"), first, count),
-                                 .pooled =
-                                     batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
-                                 .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
+    struct denoiser_inputs in = {
+        .latents = input,
+        .timesteps = timesteps,
+        .text = batch_rows(case_tensor(io, "in.encoder_hidden_states"), first, count),
+        .pooled = batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
+        .text_mask = batch_rows(case_tensor(io, case_name(io, "in.encoder_attention_mask", "in.text_embedding_mask")), first, count),
+        .text_2 = batch_rows(case_tensor(io, "in.encoder_hidden_states_t5"), first, count),
+        .text_2_mask = batch_rows(case_tensor(io, "in.text_embedding_mask_t5"), first, count),
+        .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
     if (loop->embedded > 0) in.guidance = tensor_of(scales, DTYPE_F32, SHAPE(count));
-    if (!loop->naive) return spread_predict(c, d, &in);
-    c->run.parallel = NULL;
-    struct tensor out = naive_patch_forward(d->denoiser, &c->run, c->mesh->group[MESH_RING], loop->split, step, &in);
+    if (!loop->naive && !loop->displaces) return without_variance(c, spread_predict(c, d, &in), x->shape[3]);
+    if (loop->naive) c->run.parallel = NULL;
+    struct tensor out = loop->naive ? naive_patch_forward(d->denoiser, &c->run, c->mesh->group[MESH_RING], loop->split, step, &in)
+                                    : denoiser_forward(d->denoiser, &c->run, &in);
     if (run_failed(&c->run)) case_error(c, &c->run.error);
-    return out;
+    return without_variance(c, out, x->shape[3]);
 }
 
 /* e_0 + scale (e_1 - e_0) */
@@ -121,6 +133,7 @@ static struct tensor predict_guided(struct conformance_case *c, struct spread_de
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
     for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
         size_t scope = run_enter(&c->run);
+        if (loop->displaces) displaced_step(&loop->displaced, i);
         struct tensor noise = predict_guided(c, d, loop, i);
         if (noise.data == NULL) return;
         scheduler_step(loop->scheduler, &loop->state, i, loop->latents.data, noise.data, NULL, (size_t)tensor_count(&loop->latents));
@@ -133,57 +146,85 @@ static void run_steps(struct conformance_case *c, struct spread_denoiser *d, str
 static void run_loop(struct conformance_case *c, struct loop loop) {
     struct spread_denoiser d = {0};
     tessera_error error = {0};
+    if (loop.displaces) c->parallel.displaced = &loop.displaced;
     if (read_loop(c, &loop, &error) != TESSERA_OK)
         case_error(c, &error);
     else if (spread_open(c, loop.scale > 0, loop.latents, &d))
         run_steps(c, &d, &loop);
+    if (loop.displaces && displaced_reset(&loop.displaced, &error) != TESSERA_OK) case_error(c, &error);
+    c->parallel.displaced = NULL;
     spread_close(&d);
     free_loop(&loop);
 }
 
-/* A case of naive patches: of all meshes, the one whose ring and guidance axes are as the case says. */
-static void run_naive(struct conformance_case *c, int64_t ranks) {
-    static const char *const splits[] = {"row", "col", "alternate"};
-    struct loop loop = {.naive = true};
-    const char *split = "";
-    bool batch_split = false;
-    tessera_error error = {0};
-    if (json_string(c->io.json, "split_scheme", "row", &split, &error) != TESSERA_OK ||
-        json_bool(c->io.json, "split_batch", false, &batch_split, &error) != TESSERA_OK) {
-        case_error(c, &error);
-        return;
-    }
-    for (int i = 0; i < 3; i++)
-        if (strcmp(split, splits[i]) == 0) loop.split = (enum naive_split)i;
+/* A case of patches: of all meshes, the one whose ring and guidance axes are as the case says. */
+static void run_patches(struct conformance_case *c, struct loop loop, int64_t ranks, bool batch_split) {
     int halves = batch_split ? 2 : 1;
     if (c->world->ranks != ranks) {
         char reason[64];
-        snprintf(reason, sizeof reason, "naive patches of %d ranks: start as many", (int)ranks);
+        snprintf(reason, sizeof reason, "patches of %d ranks: start as many", (int)ranks);
         skip(c, reason);
     } else if (c->mesh->degrees[MESH_CFG] != halves || c->mesh->degrees[MESH_RING] * halves != ranks) {
-        spread_cannot_have(c, "naive patches have one mesh");
+        spread_cannot_have(c, "patches have one mesh");
     } else {
+        loop.displaced.group = c->mesh->group[MESH_RING];
         run_loop(c, loop);
     }
 }
 
+/* The place of `name` among the `count` that `name_at` gives; -1: it is none of them. */
+static int place_of(const char *name, const char *(*name_at)(int), int count) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(name, name_at(i)) == 0) return i;
+    return -1;
+}
+
+static const char *split_name(int i) {
+    static const char *const names[] = {"row", "col", "alternate"};
+    return names[i];
+}
+
 void conform_distrifusion(struct conformance_case *c) {
     tessera_error error = {0};
-    int64_t ranks = 0;
-    const char *parallelism = "", *mode = "";
-    if (json_int(c->io.json, "ranks", 1, 1, 1024, &ranks, &error) != TESSERA_OK ||
-        json_string(c->io.json, "parallelism", "", &parallelism, &error) != TESSERA_OK ||
-        json_string(c->io.json, "mode", "", &mode, &error) != TESSERA_OK) {
+    int64_t ranks = 0, warmup = 0;
+    const char *parallelism = "", *mode = "", *split = "";
+    bool batch_split = false;
+    const struct json *json = c->io.json;
+    if (json_int(json, "ranks", 1, 1, 1024, &ranks, &error) != TESSERA_OK ||
+        json_int(json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK ||
+        json_string(json, "parallelism", "", &parallelism, &error) != TESSERA_OK ||
+        json_string(json, "split_scheme", "row", &split, &error) != TESSERA_OK ||
+        json_bool(json, "split_batch", false, &batch_split, &error) != TESSERA_OK ||
+        json_string(json, "mode", "", &mode, &error) != TESSERA_OK) {
         case_error(c, &error);
-    } else if (ranks > 1 && strcmp(parallelism, "naive_patch") == 0) {
-        run_naive(c, ranks);
-    } else if (ranks > 1) {
-        char reason[128];
-        snprintf(reason, sizeof reason, "%s over %d ranks (%s) is not in this build", parallelism, (int)ranks, mode);
-        skip(c, reason);
-    } else {
-        run_loop(c, (struct loop){0});
+        return;
     }
+    int split_place = place_of(split, split_name, 3), mode_place = place_of(mode, sync_mode_name, SYNC_MODES);
+    struct loop loop = {.naive = strcmp(parallelism, "naive_patch") == 0, .split = (enum naive_split)split_place};
+    loop.displaces = !loop.naive;
+    loop.displaced = (struct displaced){.mode = (enum sync_mode)mode_place, .warmup_steps = (int)warmup, .published_group_norm = true};
+    if (ranks == 1)
+        run_loop(c, (struct loop){0});
+    else if (split_place < 0 || mode_place < 0)
+        case_fail(c, "split_scheme \"%s\" or mode \"%s\" is unknown", split, mode);
+    else
+        run_patches(c, loop, ranks, batch_split);
+}
+
+void conform_displaced(struct conformance_case *c) {
+    tessera_error error = {0};
+    int64_t patches = 0, warmup = 0;
+    struct loop loop = {.displaces = true};
+    if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK ||
+        json_int(c->io.json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK) {
+        case_error(c, &error);
+        return;
+    }
+    loop.displaced.warmup_steps = (int)warmup;
+    if (patches == 1)
+        run_loop(c, (struct loop){0});
+    else
+        run_patches(c, loop, patches, false);
 }
 
 void conform_pipefusion(struct conformance_case *c) {
