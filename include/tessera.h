@@ -73,9 +73,15 @@ typedef struct tessera_mesh {
     int cfg;              /* 2: the two predictions of guidance */
     int ring, ulysses;    /* positions of one picture: keys and values around a ring; heads for positions */
     int tensor;           /* heads and channels of each layer */
-    int patch;            /* parts of a picture, each made as a picture of its own (naive_patch): not exact; excludes ring and ulysses */
-    const char *split_scheme; /* of these parts: "row" (NULL), "col" or "alternate" */
-    bool parallel_vae;        /* the autoencoder's rows over all ranks of a picture */
+    /* Patches of a picture, one a rank, of which each knows the others as they were one step before; not exact, and exclusive of ring and
+     * ulysses. 0 is as 1. */
+    int patch;
+    const char *sync_mode;     /* "corrected_async_gn" (NULL), "stale_gn", "sync_gn", "full_sync" (exact), "separate_gn" or "no_sync" */
+    int warmup_steps;          /* steps with an index up to this are synchronous; 0: 4; -1: the first step only */
+    bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
+    bool naive_patch;          /* instead, each patch is made as a picture of its own */
+    const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
+    bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */
 } tessera_mesh;
 
 /* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */

@@ -292,25 +292,36 @@ static bool changes(void *user, const char *name) {
     return find_weight(user, name);
 }
 
-static tessera_status misfit(const struct lora_file *file, const struct module *module, const char *name, const struct tensor *weight,
+static tessera_status misfit(const struct lora_file *file, const struct module *module, const char *name, int ndim, const int64_t *shape,
                              tessera_error *error) {
     const struct safetensors_entry *down = module->parts[LORA_DOWN], *up = module->parts[LORA_UP];
     char a[128], b[128], w[128];
     return error_set(error, TESSERA_ERROR_FORMAT,
                      "%s: \"%.250s\" %s and \"%.250s\" %s do not fit the model's \"%.150s\" %s: is the LoRA for another model?",
                      file_name(file), down->name, tensor_shape_text(down->tensor.ndim, down->tensor.shape, a, sizeof a), up->name,
-                     tensor_shape_text(up->tensor.ndim, up->tensor.shape, b, sizeof b), name,
-                     tensor_shape_text(weight->ndim, weight->shape, w, sizeof w));
+                     tensor_shape_text(up->tensor.ndim, up->tensor.shape, b, sizeof b), name, tensor_shape_text(ndim, shape, w, sizeof w));
 }
 
-/* Merges a module into a weight whose rows are those that `change` tells of. */
+/* Merges those rows of the piece that lie in a band of the weight; their place in the product is `shift` rows further down. */
+static tessera_status merge_band(const struct lora_product *product, const struct load_piece *piece, struct span band, int64_t shift,
+                                 struct tensor *weight, tessera_error *error) {
+    int64_t first = piece->rows.first, end = first + piece->rows.count;
+    if (band.first > first) first = band.first;
+    if (band.first + band.count < end) end = band.first + band.count;
+    if (first >= end) return TESSERA_OK;
+    int64_t columns = tensor_count(weight) / piece->rows.count;
+    float *values = (float *)weight->data + (first - piece->rows.first) * columns;
+    return lora_merge_piece(product, (struct span){first + shift, end - first}, piece->inputs, values, error);
+}
+
+/* Merges a module into a piece of a weight whose rows are those that `change` tells of. */
 static tessera_status merge(const struct lora_file *file, const struct module *module, const struct layout_change *change, const char *name,
-                            struct tensor *weight, tessera_error *error) {
+                            const struct load_piece *piece, struct tensor *weight, tessera_error *error) {
     const struct safetensors_entry *mid = module->parts[LORA_MID];
     struct lora_product product = {
         .down = module->parts[LORA_DOWN]->tensor, .up = module->parts[LORA_UP]->tensor, .factor = module->factor};
     if (mid != NULL) product.mid = mid->tensor;
-    int64_t rows = weight->shape[0], total = product.up.shape[0], first = 0;
+    int64_t rows = piece->shape[0], total = product.up.shape[0], first = 0, half = rows / 2;
     bool fits = change->how != LAYOUT_TRANSPOSE;
     if (change->how == LAYOUT_BAND) {
         int64_t part = total / change->parts;
@@ -319,16 +330,14 @@ static tessera_status merge(const struct lora_file *file, const struct module *m
     } else {
         fits = fits && total == rows && (change->how != LAYOUT_SWAP_HALVES || rows % 2 == 0);
     }
-    if (!fits || !lora_product_fits(&product, total, weight->ndim, weight->shape)) return misfit(file, module, name, weight, error);
-    if (rows == 0) return TESSERA_OK;
-    int64_t columns = tensor_count(weight) / rows;
-    float *values = weight->data;
-    if (change->how != LAYOUT_SWAP_HALVES) return lora_merge_rows(&product, first, rows, columns, values, error);
-    TRY(lora_merge_rows(&product, rows / 2, rows / 2, columns, values, error));
-    return lora_merge_rows(&product, 0, rows / 2, columns, values + rows / 2 * columns, error);
+    if (!fits || !lora_product_fits(&product, total, weight->ndim, piece->shape))
+        return misfit(file, module, name, weight->ndim, piece->shape, error);
+    if (change->how != LAYOUT_SWAP_HALVES) return merge_band(&product, piece, (struct span){0, rows}, first, weight, error);
+    TRY(merge_band(&product, piece, (struct span){0, half}, half, weight, error));
+    return merge_band(&product, piece, (struct span){half, half}, -half, weight, error);
 }
 
-static tessera_status change_weight(void *user, const char *name, struct tensor *weight, tessera_error *error) {
+static tessera_status change_weight(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *error) {
     const struct use *use = user;
     struct alias aliases[ALIASES];
     int count = find_aliases(use, name, aliases);
@@ -337,7 +346,7 @@ static tessera_status change_weight(void *user, const char *name, struct tensor 
         for (int a = 0; a < count; a++) {
             struct module *module = find_module(file, aliases[a].module, use->component);
             if (module == NULL) continue;
-            TRY(merge(file, module, &aliases[a].change, name, weight, error));
+            TRY(merge(file, module, &aliases[a].change, name, &piece, weight, error));
         }
     }
     return TESSERA_OK;

@@ -9,8 +9,8 @@
  *     component_open(...) with the hooks                 merges; an error if shapes do not fit
  *
  * Keys: diffusers' layouts and kohya's (lora_key.h), with the modules' names of diffusers or of the original checkpoints (layout.h).
- * Keys for a text encoder that the model does not have are passed over. Files are mapped; beside the loader's float32 copy of a weight
- * only that weight's A and B are held. */
+ * Keys for a text encoder that the model does not have are passed over. Files are mapped; beside the loader's float32 copy of a piece of a
+ * weight only that piece's columns of A and rows of B are held. */
 #ifndef TESSERA_CHECKPOINT_LORA_H
 #define TESSERA_CHECKPOINT_LORA_H
 

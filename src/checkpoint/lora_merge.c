@@ -1,8 +1,8 @@
-/* Merging a LoRA's product into rows of a weight.
+/* Merging a LoRA's product into a piece of a weight.
  *
  * The rank r is small, so the product is a sum of r scaled rows of A for each row of W. A is made float32 once; then tiles of
- * TILE_ROWS rows and TILE_COLUMNS columns are summed, each by one thread, RANKS rows of A at a time. A row of W is summed in the same order
- * whatever tile it lies in: a slice of the rows gives the bits that the whole gives. */
+ * TILE_ROWS rows and TILE_COLUMNS columns are summed, each by one thread, RANKS rows of A at a time. An element of W is summed in the same
+ * order whatever tile it lies in: a piece gets the bits that it has in the whole. */
 #include <stdlib.h>
 
 #include "checkpoint/lora_merge.h"
@@ -38,12 +38,16 @@ bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndi
            same_taps(mid->ndim, mid->shape, ndim, shape);
 }
 
-/* `count` elements of `t` from element `first` on as float32, times `factor`; the caller frees. */
-static float *to_f32(const struct tensor *t, int64_t first, int64_t count, float factor) {
-    float *out = calloc((size_t)count, sizeof *out);
+/* [rows, count] of `t`, [rows, stride] in the file, from element `first` of each row on, as float32 times `factor`; the caller frees. NULL:
+ * no memory. */
+static float *to_f32(const struct tensor *t, int64_t rows, int64_t stride, int64_t first, int64_t count, float factor) {
+    float *out = calloc((size_t)(rows * count), sizeof *out);
     if (out == NULL) return NULL;
-    dtype_convert(out, DTYPE_F32, (const char *)t->data + (size_t)first * dtype_size(t->dtype), t->dtype, (size_t)count);
-    for (int64_t i = 0; factor != 1 && i < count; i++) out[i] *= factor;
+    for (int64_t row = 0; row < rows; row++) {
+        const char *from = (const char *)t->data + (size_t)(row * stride + first) * dtype_size(t->dtype);
+        dtype_convert(out + row * count, DTYPE_F32, from, t->dtype, (size_t)count);
+    }
+    for (int64_t i = 0; factor != 1 && i < rows * count; i++) out[i] *= factor;
     return out;
 }
 
@@ -60,15 +64,22 @@ static void through_mid(const float *mid, const float *down, int64_t rank, int64
     }
 }
 
-/* A as [r, columns] in float32, the middle multiplied in; the caller frees. NULL: no memory. */
-static float *kernel_rows(const struct lora_product *product, int64_t columns) {
-    const struct tensor *t = &product->down;
-    float *down = to_f32(t, 0, tensor_count(t), 1);
-    if (product->mid.data == NULL || down == NULL) return down;
-    int64_t rank = t->shape[0], inputs = t->shape[1];
-    float *mid = to_f32(&product->mid, 0, tensor_count(&product->mid), 1);
-    float *out = mid == NULL || columns > INT64_MAX / rank ? NULL : calloc((size_t)(rank * columns), sizeof *out);
-    if (out != NULL) through_mid(mid, down, rank, inputs, columns / inputs, out);
+/* Elements that one of dimension 1 stands for. */
+static int64_t taps_of(const struct tensor *t) {
+    int64_t taps = 1;
+    for (int i = 2; i < t->ndim; i++) taps *= t->shape[i];
+    return taps;
+}
+
+/* Some inputs of A as [r, inputs.count, taps] in float32, the middle multiplied in; the caller frees. NULL: no memory. */
+static float *kernel_rows(const struct lora_product *product, struct span inputs, int64_t taps) {
+    const struct tensor *t = &product->down, *m = &product->mid;
+    int64_t rank = t->shape[0], each = m->data == NULL ? taps : 1;
+    float *down = to_f32(t, rank, t->shape[1] * each, inputs.first * each, inputs.count * each, 1);
+    if (m->data == NULL || down == NULL) return down;
+    float *mid = to_f32(m, 1, 0, 0, tensor_count(m), 1);
+    float *out = mid == NULL || inputs.count * taps > INT64_MAX / rank ? NULL : calloc((size_t)(rank * inputs.count * taps), sizeof *out);
+    if (out != NULL) through_mid(mid, down, rank, inputs.count, taps, out);
     free(mid);
     free(down);
     return out;
@@ -105,15 +116,16 @@ static void add_product(float *weight, const float *b, const float *a, int64_t r
     }
 }
 
-tessera_status lora_merge_rows(const struct lora_product *product, int64_t first, int64_t count, int64_t columns, float *weight,
-                               tessera_error *error) {
-    int64_t rank = product->down.shape[0];
+tessera_status lora_merge_piece(const struct lora_product *product, struct span rows, struct span inputs, float *weight,
+                                tessera_error *error) {
+    int64_t rank = product->down.shape[0], taps = taps_of(product->mid.data == NULL ? &product->down : &product->mid);
+    int64_t columns = inputs.count * taps;
     tessera_status status = TESSERA_OK;
-    if (count == 0 || columns == 0) return status;
-    float *a = kernel_rows(product, columns);
-    float *b = to_f32(&product->up, first * rank, count * rank, product->factor);
+    if (rows.count == 0 || columns == 0) return status;
+    float *a = kernel_rows(product, inputs, taps);
+    float *b = to_f32(&product->up, 1, 0, rows.first * rank, rows.count * rank, product->factor);
     if (a != NULL && b != NULL) {
-        add_product(weight, b, a, count, rank, columns);
+        add_product(weight, b, a, rows.count, rank, columns);
     } else {
         status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a LoRA of rank %lld of %lld columns", (long long)rank,
                            (long long)columns);

@@ -1,4 +1,4 @@
-/* The product of a LoRA (Hu et al. 2021, equation 3): W' = W + factor * B A, for some rows of W.
+/* The product of a LoRA (Hu et al. 2021, equation 3): W' = W + factor * B A, for some rows and inputs of W.
  *
  *     W  [O, I]           B [O, r]        A [r, I]
  *     W  [O, I, kh, kw]   B [O, r, 1, 1]  A [r, I, kh, kw]               a convolution: the kernel is A's
@@ -8,6 +8,7 @@
 #ifndef TESSERA_CHECKPOINT_LORA_MERGE_H
 #define TESSERA_CHECKPOINT_LORA_MERGE_H
 
+#include "parallel/cut.h"
 #include "tensor/tensor.h"
 
 struct lora_product {
@@ -20,9 +21,10 @@ struct lora_product {
  * convolution's LoRA and a matrix, and the other way round. */
 bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndim, const int64_t *shape);
 
-/* Adds rows first .. first + count of the product to `weight`, [count, columns]. The product must fit. MEMORY if its float32 copy of A
- * cannot be had. The result does not depend on the number of threads. */
-tessera_status lora_merge_rows(const struct lora_product *product, int64_t first, int64_t count, int64_t columns, float *weight,
-                               tessera_error *error);
+/* Adds some rows and some inputs (of all their taps) of the product to `weight`, [rows.count, inputs.count, taps]. The product must fit the
+ * whole weight; a piece gets the bits that it has in the whole. MEMORY if float32 copies of these inputs of A and these rows of B cannot be
+ * had. The result does not depend on the number of threads. */
+tessera_status lora_merge_piece(const struct lora_product *product, struct span rows, struct span inputs, float *weight,
+                                tessera_error *error);
 
 #endif

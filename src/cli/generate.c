@@ -257,7 +257,11 @@ static void apply_parallelism(const struct session *s, tessera_mesh *mesh) {
         left /= 2;
     }
     if (left > 1) *axis = left;
+    mesh->naive_patch = strcmp(kind, "naive_patch") == 0;
     mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
+    mesh->sync_mode = v[GENERATE_SYNC_MODE].text;
+    mesh->published_group_norm = v[GENERATE_PUBLISHED_GROUP_NORM].flag;
+    if (v[GENERATE_WARMUP_STEPS].given) mesh->warmup_steps = v[GENERATE_WARMUP_STEPS].integer > 0 ? v[GENERATE_WARMUP_STEPS].integer : -1;
 }
 
 static tessera_mesh mesh_of(const struct session *s) {

@@ -1,7 +1,8 @@
 /* Loading: from names in a file to layers, every shape checked.
  *
  * A tensor is lent from the map when its type (and its alignment, which the format does not promise) is what the layer wants;
- * otherwise it is converted once into the model's arena. */
+ * otherwise it is converted once into the model's arena. Of a weight that is cut over ranks only this rank's piece is read, changed by the
+ * hook and kept. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,31 +111,91 @@ static bool is_changed(const struct loader *loader, const char *name) {
     return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
 }
 
-/* An F32 copy of `t` in the arena, as the hook changes it. */
-static struct tensor changed(struct loader *loader, const char *name, struct tensor t) {
-    struct tensor copy = t;
-    copy.dtype = DTYPE_F32;
-    copy.data = take(loader, tensor_bytes(&copy));
-    t = aligned(loader, t);
-    if (load_failed(loader)) return (struct tensor){0};
-    dtype_convert(copy.data, DTYPE_F32, t.data, t.dtype, (size_t)tensor_count(&t));
-    if (loader->hooks->change(loader->hooks->user, name, &copy, &loader->error) != TESSERA_OK) return (struct tensor){0};
-    return copy;
+/* ---- pieces ---- */
+
+static int64_t inputs_of(const struct tensor *t) {
+    return t->ndim > 1 ? t->shape[1] : 1;
 }
 
-/* `t` in the arena as `dtype`. The copies that misaligned bytes and changes need are taken above the result and given back. */
-static struct tensor converted(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
-    bool change = t.data != NULL && is_changed(loader, name);
-    if (t.data == NULL || (t.dtype == dtype && !change)) return aligned(loader, t);
-    struct tensor out = t;
-    out.dtype = dtype;
-    out.data = take(loader, tensor_bytes(&out));
-    size_t mark = arena_mark(loader->arena);
-    t = change ? changed(loader, name, t) : aligned(loader, t);
-    if (load_failed(loader)) return (struct tensor){0};
-    dtype_convert(out.data, dtype, t.data, t.dtype, (size_t)tensor_count(&t));
+/* Elements that one of dimension 1 stands for: the taps of a kernel. */
+static int64_t taps_of(const struct tensor *t) {
+    int64_t taps = 1;
+    for (int i = 2; i < t->ndim; i++) taps *= t->shape[i];
+    return taps;
+}
+
+static struct load_piece whole_of(const struct tensor *t) {
+    return (struct load_piece){t->shape, {0, t->shape[0]}, {0, inputs_of(t)}};
+}
+
+/* What becomes of `t`: no data yet. */
+static struct tensor cut_to(struct tensor t, struct load_piece piece, enum dtype dtype) {
+    t.data = NULL;
+    t.dtype = dtype;
+    t.shape[0] = piece.rows.count;
+    if (t.ndim > 1) t.shape[1] = piece.inputs.count;
+    return t;
+}
+
+/* Some rows of `t`: a view. */
+static struct tensor rows_of(struct tensor t, struct span rows) {
+    t.data = (char *)t.data + (size_t)(rows.first * inputs_of(&t) * taps_of(&t)) * dtype_size(t.dtype);
+    t.shape[0] = rows.count;
+    return t;
+}
+
+/* Copies the piece as `dtype` to rows that are `stride` elements apart, at once where both sides lie without gaps. Bytes that are
+ * misaligned pass through a copy. */
+static void copy_piece(struct loader *loader, struct tensor t, struct load_piece piece, enum dtype dtype, void *to, int64_t stride) {
+    int64_t step = inputs_of(&t) * taps_of(&t), width = piece.inputs.count * taps_of(&t), rows = piece.rows.count;
+    if (width == step && width == stride) width *= rows, rows = 1;
+    size_t mark = arena_mark(loader->arena), size = dtype_size(t.dtype);
+    const char *from = (const char *)rows_of(t, piece.rows).data + (size_t)(piece.inputs.first * taps_of(&t)) * size;
+    void *row = is_aligned(&t) ? NULL : take(loader, (size_t)width * size);
+    if (load_failed(loader)) return;
+    for (int64_t r = 0; r < rows; r++) {
+        const void *values = from + (size_t)(r * step) * size;
+        if (row != NULL) values = memcpy(row, values, (size_t)width * size);
+        dtype_convert((char *)to + (size_t)(r * stride) * dtype_size(dtype), dtype, values, t.dtype, (size_t)width);
+    }
     arena_release(loader->arena, mark);
-    return out;
+}
+
+/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: what is changed is a copy in F32 of the
+ * piece alone. */
+static void put_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
+                      int64_t stride) {
+    if (load_failed(loader)) return;
+    if (!is_changed(loader, name)) {
+        copy_piece(loader, t, piece, dtype, to, stride);
+        return;
+    }
+    struct tensor part = cut_to(t, piece, DTYPE_F32);
+    size_t mark = arena_mark(loader->arena);
+    int64_t width = piece.inputs.count * taps_of(&t);
+    bool in_place = dtype == DTYPE_F32 && stride == width;
+    part.data = in_place ? to : take(loader, tensor_bytes(&part));
+    if (load_failed(loader)) return;
+    copy_piece(loader, t, piece, DTYPE_F32, part.data, width);
+    if (load_failed(loader) || loader->hooks->change(loader->hooks->user, name, piece, &part, &loader->error) != TESSERA_OK) return;
+    if (!in_place) copy_piece(loader, part, whole_of(&part), dtype, to, stride);
+    arena_release(loader->arena, mark);
+}
+
+/* The piece of `t` as `dtype`: lent where it lies in the file as it is wanted, otherwise in the arena. */
+static struct tensor piece_of(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
+    if (t.data == NULL) return t;
+    bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
+    if (rows_as_stored && !is_changed(loader, name)) return aligned(loader, rows_of(t, piece.rows));
+    struct tensor out = cut_to(t, piece, dtype);
+    out.data = take(loader, tensor_bytes(&out));
+    put_piece(loader, name, t, piece, dtype, out.data, piece.inputs.count * taps_of(&t));
+    return load_failed(loader) ? (struct tensor){0} : out;
+}
+
+/* All of `t` as `dtype`. */
+static struct tensor converted(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
+    return t.data == NULL ? t : piece_of(loader, name, t, whole_of(&t), dtype);
 }
 
 /* `t`, which a layer keeps. */
@@ -192,36 +253,21 @@ static struct tensor share_vector(struct loader *loader, const char *base, const
     return whole.data == NULL ? whole : counted(loader, tensor_of((float *)whole.data + mine.first, DTYPE_F32, SHAPE(mine.count)));
 }
 
-/* `columns` of from's rows, from `first_row` on, to columns `at`.. of to's. */
-static void copy_columns(struct tensor to, int64_t at, struct tensor from, int64_t first_row, struct span columns) {
-    size_t from_size = dtype_size(from.dtype), to_size = dtype_size(to.dtype);
-    for (int64_t r = 0; r < to.shape[0]; r++)
-        dtype_convert((char *)to.data + (size_t)(r * to.shape[1] + at) * to_size, to.dtype,
-                      (const char *)from.data + (size_t)((first_row + r) * from.shape[1] + columns.first) * from_size, from.dtype,
-                      (size_t)columns.count);
-}
-
-/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing type:
- * lent where whole rows lie in the file as they are wanted, otherwise copied; of the file, only what is copied is read. */
+/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing type. */
 static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
                                   const struct span columns[2]) {
     int64_t width = columns[0].count + columns[1].count;
     struct tensor whole = stored(loader, name, SHAPE(out, in));
-    if (whole.data == NULL || (rows.count == out && width == in)) return converted(loader, name, whole, loader->dtype);
-    bool change = is_changed(loader, name);
-    struct tensor share = whole;
-    share.shape[0] = rows.count;
-    share.data = (char *)whole.data + (size_t)(rows.first * in) * dtype_size(whole.dtype);
-    if (!change && width == in) return converted(loader, name, share, loader->dtype);
+    struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
+    if (whole.data == NULL) return whole;
+    if (columns[1].count == 0) return piece_of(loader, name, whole, left, loader->dtype);
     struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, width));
     part.data = take(loader, tensor_bytes(&part));
-    size_t mark = arena_mark(loader->arena);
-    if (change) whole = changed(loader, name, whole);
+    put_piece(loader, name, whole, left, loader->dtype, part.data, width);
     if (load_failed(loader)) return (struct tensor){0};
-    copy_columns(part, 0, whole, rows.first, columns[0]);
-    copy_columns(part, columns[0].count, whole, rows.first, columns[1]);
-    arena_release(loader->arena, mark);
-    return part;
+    char *middle = (char *)part.data + (size_t)columns[0].count * dtype_size(part.dtype);
+    put_piece(loader, name, whole, right, loader->dtype, middle, width);
+    return load_failed(loader) ? (struct tensor){0} : part;
 }
 
 struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...) {
@@ -277,34 +323,30 @@ struct linear load_linear_part(struct loader *loader, int64_t in, int part, int 
 
 /* ---- convolutions ---- */
 
-/* Outputs and inputs of [O, I, kh, kw] -> [O', kh, kw, I'], element by element of `size` bytes. */
-static void reorder_kernel(char *to, const char *from, const int64_t *shape, struct span outputs, struct span inputs, size_t size) {
-    int64_t taps = shape[2] * shape[3];
-    for (int64_t o = outputs.first; o < outputs.first + outputs.count; o++) {
-        const char *kernels = from + (size_t)((o * shape[1] + inputs.first) * taps) * size;
+/* [O, I, kh, kw] -> [O, kh, kw, I], element by element of `size` bytes. */
+static void reorder_kernel(char *to, const char *from, const int64_t *shape, size_t size) {
+    int64_t taps = shape[2] * shape[3], inputs = shape[1];
+    for (int64_t o = 0; o < shape[0]; o++, from += (size_t)(inputs * taps) * size) {
         for (int64_t tap = 0; tap < taps; tap++) {
-            for (int64_t i = 0; i < inputs.count; i++, to += size) memcpy(to, kernels + (size_t)(i * taps + tap) * size, size);
+            for (int64_t i = 0; i < inputs; i++, to += size) memcpy(to, from + (size_t)(i * taps + tap) * size, size);
         }
     }
 }
 
-/* Outputs and inputs of the kernels `file`, in the computing type. 1x1 kernels with all inputs lie in the file as they are wanted. */
+/* Outputs and inputs of the kernels `file`, in the computing type; 1x1 kernels lie in the file in the order that is wanted. */
 static struct tensor reordered(struct loader *loader, const char *name, struct tensor file, struct span outputs, struct span inputs) {
+    struct load_piece piece = {file.shape, outputs, inputs};
     struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(outputs.count, file.shape[2], file.shape[3], inputs.count));
-    if (!is_changed(loader, name)) { /* the others are not even read */
-        file.data = (char *)file.data + (size_t)(outputs.first * file.shape[1] * file.shape[2] * file.shape[3]) * dtype_size(file.dtype);
-        file.shape[0] = outputs.count;
-        outputs.first = 0;
-    }
-    if (file.shape[0] == outputs.count && file.shape[1] == inputs.count && file.shape[2] * file.shape[3] == 1) {
-        weight.data = converted(loader, name, file, loader->dtype).data;
-        return load_failed(loader) ? (struct tensor){0} : weight;
-    }
-    weight.data = take(loader, tensor_bytes(&weight));
+    bool in_order = file.shape[2] * file.shape[3] == 1;
+    if (!in_order) weight.data = take(loader, tensor_bytes(&weight));
     size_t mark = arena_mark(loader->arena);
-    file = converted(loader, name, file, loader->dtype);
+    struct tensor part = piece_of(loader, name, file, piece, loader->dtype);
     if (load_failed(loader)) return (struct tensor){0};
-    reorder_kernel(weight.data, file.data, file.shape, outputs, inputs, dtype_size(weight.dtype));
+    if (in_order) {
+        weight.data = part.data;
+        return weight;
+    }
+    reorder_kernel(weight.data, part.data, part.shape, dtype_size(weight.dtype));
     arena_release(loader->arena, mark);
     return weight;
 }

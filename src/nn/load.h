@@ -10,16 +10,22 @@
 #include "nn/layers.h"
 #include "tensor/weights.h"
 
+/* The part of a stored weight that a rank keeps. */
+struct load_piece {
+    const int64_t *shape;     /* the whole weight's in the file, of as many dimensions as the piece has */
+    struct span rows, inputs; /* of its dimensions 0 and 1; a vector has no inputs: {0, 1} */
+};
+
 /* What may stand between the layers and the file. */
 struct load_hooks {
     void *user;
     /* Told of every tensor that the layers ask for, once each; then nothing is read, the weights may be NULL, and layers come out empty:
      * a model's own description is the list of what its file must hold. NULL: weights are read. */
     void (*record)(void *user, const char *name, int ndim, const int64_t *shape);
-    /* Is this weight (full name) to be changed while it is loaded (LoRA)? Then `change` gets an F32 copy of it, in the file's shape. Both NULL:
-     * weights stay as stored. */
+    /* Is this weight (full name) to be changed while it is loaded (LoRA)? Then `change` gets an F32 copy of the piece that is kept, in the
+     * file's order; it may be called once for each piece of a weight. Both NULL: weights stay as stored. */
     bool (*changes)(void *user, const char *name);
-    tessera_status (*change)(void *user, const char *name, struct tensor *weight, tessera_error *);
+    tessera_status (*change)(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *);
 };
 
 /* This rank's share where weights are cut over ranks (tensor parallelism): part `index` of `count`; count 0 is as 1. */

@@ -74,7 +74,7 @@ static struct tensor run_denoiser(struct generation *g, const struct denoiser *d
         .size_conditions = sizes,
     };
     const struct team *team = &g->pipeline->team;
-    if (team_degree(team, MESH_PATCH) == 1) return denoiser_forward(d, run, &inputs);
+    if (team_degree(team, MESH_PATCH) == 1 || !team->naive_patch) return denoiser_forward(d, run, &inputs);
     return naive_patch_forward(d, run, team->mesh->group[MESH_PATCH], team->split, step - g->first_step, &inputs);
 }
 
@@ -131,6 +131,7 @@ static tessera_status take_steps(struct generation *g, int index, float *x, floa
     TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
     for (int i = 0; i < steps; i++) {
         TRY(generation_report(g, TESSERA_PHASE_DENOISE, made * steps + i, all, error));
+        displaced_step(&g->pipeline->team.displaced, i);
         TRY(predict(g, component->denoiser, g->first_step + i, x, prediction, error));
         scheduler_step(g->scheduler, state, g->first_step + i, x, prediction, draw_fresh_noise(g, &generator, index), (size_t)g->count);
     }
@@ -147,5 +148,6 @@ tessera_status generation_denoise(struct generation *g, int index, float *x, flo
     TRY(scheduler_state_init(g->scheduler, (size_t)g->count, &state, error));
     tessera_status status = take_steps(g, index, x, prediction, &state, error);
     scheduler_state_free(&state);
-    return status;
+    tessera_status last = displaced_reset(&g->pipeline->team.displaced, status == TESSERA_OK ? error : NULL);
+    return status != TESSERA_OK ? status : last;
 }

@@ -6,31 +6,57 @@
 #include "parallel/parallel.h"
 #include "pipelines/world.h"
 
+enum { WARMUP_STEPS = 4 }; /* DistriFusion's default */
+
 static int degree(int given) {
     return given > 0 ? given : 1;
 }
 
 static void name_groups(struct team *team) {
     struct comm *const *group = team->mesh->group;
-    team->denoiser = (struct parallel){
-        .rows = group[MESH_SEQUENCE], .ring = group[MESH_RING], .ulysses = group[MESH_ULYSSES], .tensor = group[MESH_TENSOR]};
+    bool displaces = team->mesh->degrees[MESH_PATCH] > 1 && !team->naive_patch;
+    team->displaced.group = group[MESH_PATCH];
+    team->denoiser = (struct parallel){.displaced = displaces ? &team->displaced : NULL,
+                                       .rows = displaces ? group[MESH_PATCH] : group[MESH_SEQUENCE],
+                                       .ring = group[MESH_RING],
+                                       .ulysses = group[MESH_ULYSSES],
+                                       .tensor = group[MESH_TENSOR]};
     team->autoencoder =
         (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = team->alone, .tensor = team->alone};
 }
 
-static tessera_status read_split(const char *scheme, enum naive_split *split, tessera_error *error) {
-    static const char *const names[] = {"row", "col", "alternate"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(scheme != NULL ? scheme : names[0], names[i]) == 0) {
-            *split = (enum naive_split)i;
-            return TESSERA_OK;
-        }
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "split scheme \"%s\": it must be row, col or alternate", scheme);
+/* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
+static int place_of(const char *name, const char *(*name_at)(int)) {
+    if (name == NULL) return 0;
+    for (int i = 0; name_at(i) != NULL; i++)
+        if (strcmp(name, name_at(i)) == 0) return i;
+    return -1;
+}
+
+static const char *split_name(int i) {
+    static const char *const names[] = {"row", "col", "alternate", NULL};
+    return names[i];
+}
+
+/* What a patch degree means. */
+static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
+    int split = place_of(mesh->split_scheme, split_name), mode = place_of(mesh->sync_mode, sync_mode_name);
+    if (split < 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "split scheme \"%s\": it must be row, col or alternate", mesh->split_scheme);
+    if (mode < 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "sync mode \"%s\": it must be corrected_async_gn, stale_gn, sync_gn, full_sync, separate_gn or no_sync",
+                         mesh->sync_mode);
+    team->naive_patch = mesh->naive_patch;
+    team->split = (enum naive_split)split;
+    team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
+    team->displaced.warmup_steps = mesh->warmup_steps == 0 ? WARMUP_STEPS : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+    return TESSERA_OK;
 }
 
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
     *team = (struct team){.parallel_vae = mesh->parallel_vae};
-    TRY(read_split(mesh->split_scheme, &team->split, error));
+    TRY(read_patches(team, mesh, error));
     int given[] = {mesh->data, mesh->cfg, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= degree(given[i]);
     if (tessera_world_size(mesh->world) == 1 && product == 1) return TESSERA_OK;
@@ -47,6 +73,7 @@ tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_er
 }
 
 void team_close(struct team *team) {
+    displaced_reset(&team->displaced, NULL);
     parallel_free(&team->denoiser);
     parallel_free(&team->autoencoder);
     if (team->mesh != NULL) mesh_free(team->mesh);

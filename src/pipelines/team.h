@@ -18,7 +18,9 @@ struct team {
     struct mesh *mesh;  /* NULL: one rank */
     struct comm *alone; /* this rank only */
     bool parallel_vae;
-    enum naive_split split; /* of naive patches, where the patch degree is above 1 */
+    bool naive_patch; /* what a patch degree above 1 means: naive patches, cut by `split`, or displaced ones */
+    enum naive_split split;
+    struct displaced displaced;
     struct parallel denoiser, autoencoder;
 };
 

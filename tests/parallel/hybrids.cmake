@@ -32,6 +32,9 @@ foreach(ranks 1 2 3 4 5 6 7 8)
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models})
 endforeach()
 add_dependencies(run_hybrids test_parallel_generate)
+# The table of docs/parallel-table.md, from runs of its own.
+add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                   COMMAND sh tests/parallel/table.sh ${CMAKE_BINARY_DIR}/tests docs/parallel-table.md)
 # The command as a person starts it, and what happens when a rank fails.
 add_test(NAME parallel/command COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/parallel/test_generate.sh $<TARGET_FILE:tessera>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
