@@ -91,6 +91,10 @@ static tessera_status read_layout(const struct json *json, struct layout *l, str
     TRY(json_bool(json, "use_quant_conv", true, &l->quant, error));
     TRY(json_bool(json, "use_post_quant_conv", true, &l->post_quant, error));
     TRY(json_bool(json, "mid_block_add_attention", true, &l->attention, error));
+    if (json_find(json, "latents_mean") != NULL || json_find(json, "latents_std") != NULL)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: field latents_mean or latents_std is set; only scaling_factor and shift_factor are supported",
+                         json_path(json));
     TRY(json_double(json, "scaling_factor", 0.18215, &scaling, error));
     TRY(json_double(json, "shift_factor", 0.0, &shift, error));
     if (in != 3 || out != 3)

@@ -53,7 +53,7 @@ static void test_folders_that_lie(void) {
         {"{}", "_class_name"},
         {"{\"_class_name\": \"NoSuchPipeline\"}", "NoSuchPipeline"},
         {"{\"_class_name\": 3}", "_class_name"},
-        {"{\"_class_name\": \"StableDiffusion3Pipeline\"}", "transformer/config.json"},
+        {"{\"_class_name\": \"StableDiffusion3Pipeline\"}", "field transformer"},
     };
     for (size_t i = 0; i < sizeof indexes / sizeof *indexes; i++) {
         tessera_error error = {0};
