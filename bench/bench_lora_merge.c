@@ -36,15 +36,16 @@ static double check(const float *weight, const float *up, const float *down, int
 }
 
 static bool bench(int rank, float *weight, float *up, float *down, double peak) {
+    struct span rows = {0, ROWS}, inputs = {0, COLUMNS};
     struct lora_product product = {.factor = 1};
     product.down = tensor_of(down, DTYPE_F32, SHAPE(rank, COLUMNS));
     product.up = tensor_of(up, DTYPE_F32, SHAPE(ROWS, rank));
     memset(weight, 0, (size_t)ROWS * COLUMNS * sizeof *weight);
-    if (lora_merge_rows(&product, 0, ROWS, COLUMNS, weight, NULL) != TESSERA_OK) return false;
+    if (lora_merge_piece(&product, rows, inputs, weight, NULL) != TESSERA_OK) return false;
     double error = check(weight, up, down, rank), best = INFINITY;
     for (int i = 0; i < TIMES; i++) {
         double start = clock_seconds();
-        lora_merge_rows(&product, 0, ROWS, COLUMNS, weight, NULL);
+        lora_merge_piece(&product, rows, inputs, weight, NULL);
         best = fmin(best, clock_seconds() - start);
     }
     double rate = 2.0 * ROWS * COLUMNS * rank / best;

@@ -7,14 +7,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ROWS = 4, INPUTS = 6, TAPS = 9 };
 
-/* Merges into a weight of the component, if the file has a change for it. */
-static void merge(struct lora_set *set, const char *component, const char *name, int ndim, const int64_t *shape) {
+/* Merges into some rows and inputs of a weight of the component, if the file has a change for it. */
+static void merge_piece(const struct load_hooks *hooks, const char *name, struct load_piece piece, int ndim) {
     float values[ROWS * INPUTS * TAPS] = {0};
     tessera_error error = {0};
+    struct tensor weight = tensor_of(values, DTYPE_F32, ndim, piece.shape);
+    weight.shape[0] = piece.rows.count;
+    weight.shape[1] = piece.inputs.count;
+    if (hooks->change(hooks->user, name, piece, &weight, &error) != TESSERA_OK && error.message[0] == 0) abort();
+}
+
+static void merge(struct lora_set *set, const char *component, const char *name, int ndim, const int64_t *shape) {
+    tessera_error error = {0};
     struct load_hooks hooks;
-    struct tensor weight = tensor_of(values, DTYPE_F32, ndim, shape);
     if (lora_hooks_for(set, component, NULL, &hooks, &error) != TESSERA_OK) abort();
-    if (hooks.changes(hooks.user, name) && hooks.change(hooks.user, name, &weight, &error) != TESSERA_OK && error.message[0] == 0) abort();
+    if (hooks.changes(hooks.user, name)) {
+        merge_piece(&hooks, name, (struct load_piece){shape, {0, ROWS}, {0, INPUTS}}, ndim);
+        merge_piece(&hooks, name, (struct load_piece){shape, {1, ROWS - 1}, {2, INPUTS - 3}}, ndim);
+    }
     if (lora_hooks_done(set, component, NULL, &error) != TESSERA_OK && error.message[0] == 0) abort();
 }
 

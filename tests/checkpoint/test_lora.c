@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "checkpoint/lora.h"
@@ -70,7 +71,7 @@ static void test_keys(void) {
 
 /* ---- the product ---- */
 
-enum { ROWS = 13, INPUTS = 7, RANK = 6, TAPS = 9 };
+enum { ROWS = 13, INPUTS = 131, RANK = 6, TAPS = 9, SHARES = 3 };
 
 struct numbers {
     float down[RANK * INPUTS * TAPS], up[ROWS * RANK], mid[RANK * RANK * TAPS], weight[ROWS * INPUTS * TAPS];
@@ -95,6 +96,25 @@ static double expected(const struct numbers *n, int taps, bool mid, int o, int i
     return n->weight[(o * INPUTS + i) * taps + k] + 0.5 * sum;
 }
 
+/* Some rows and inputs of `whole`, [..., inputs, taps], one after the other. */
+static void take_piece(const float *whole, struct span rows, struct span some, int64_t inputs, int64_t taps, float *out) {
+    for (int64_t row = rows.first; row < rows.first + rows.count; row++, out += some.count * taps)
+        memcpy(out, whole + (row * inputs + some.first) * taps, (size_t)(some.count * taps) * sizeof *out);
+}
+
+/* Every share of the rows and of the inputs, merged alone, has the bits of the whole. */
+static void check_shares(const struct lora_product *product, const float *before, const float *after, int64_t taps) {
+    static float have[ROWS * INPUTS * TAPS], want[ROWS * INPUTS * TAPS];
+    tessera_error error = {0};
+    for (int share = 0; share < SHARES * SHARES; share++) {
+        struct span rows = cut_share(ROWS, SHARES, share / SHARES), some = cut_share(INPUTS, SHARES, share % SHARES);
+        take_piece(before, rows, some, INPUTS, taps, have);
+        take_piece(after, rows, some, INPUTS, taps, want);
+        CHECK(lora_merge_piece(product, rows, some, have, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(memcmp(have, want, (size_t)(rows.count * some.count * taps) * sizeof *have) == 0, "share %d, %d taps", share, (int)taps);
+    }
+}
+
 static void test_product(const struct numbers *n, int taps, bool mid) {
     int side = taps == 1 ? 1 : 3;
     struct lora_product product = {.up = tensor_of((void *)n->up, DTYPE_F32, SHAPE(ROWS, RANK, 1, 1)), .factor = 0.5f};
@@ -105,15 +125,12 @@ static void test_product(const struct numbers *n, int taps, bool mid) {
     CHECK(!lora_product_fits(&product, ROWS, SHAPE(ROWS, INPUTS, 2, 2)), "another kernel");
     CHECK(!lora_product_fits(&product, ROWS, SHAPE(ROWS, INPUTS + 1, side, side)), "other inputs");
     CHECK(!lora_product_fits(&product, ROWS + 1, SHAPE(ROWS + 1, INPUTS, side, side)), "other outputs");
-    static float whole[ROWS * INPUTS * TAPS], slices[ROWS * INPUTS * TAPS];
-    int64_t columns = INPUTS * taps, cut = 5;
+    static float whole[ROWS * INPUTS * TAPS];
+    int64_t columns = INPUTS * taps;
     memcpy(whole, n->weight, sizeof whole);
-    memcpy(slices, n->weight, sizeof slices);
     tessera_error error = {0};
-    CHECK(lora_merge_rows(&product, 0, ROWS, columns, whole, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(lora_merge_rows(&product, 0, cut, columns, slices, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(lora_merge_rows(&product, cut, ROWS - cut, columns, slices + cut * columns, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(memcmp(whole, slices, sizeof whole) == 0, "slices of rows give the whole's bits (%d taps)", taps);
+    CHECK(lora_merge_piece(&product, (struct span){0, ROWS}, (struct span){0, INPUTS}, whole, &error) == TESSERA_OK, "%s", error.message);
+    check_shares(&product, n->weight, whole, taps);
     double worst = 0;
     for (int j = 0; j < ROWS * columns; j++) {
         double want = expected(n, taps, mid, j / (int)columns, j % (int)columns / taps, j % taps);
@@ -166,7 +183,7 @@ static float merge_one(const char *metadata, const struct spec *specs, int count
     tessera_status status = lora_set_parse("lora.safetensors", bytes, length, 2, &set, error);
     if (status == TESSERA_OK) status = lora_hooks_for(set, component, NULL, &hooks, error);
     if (status == TESSERA_OK && hooks.changes(hooks.user, weight)) {
-        status = hooks.change(hooks.user, weight, &t, error);
+        status = hooks.change(hooks.user, weight, (struct load_piece){t.shape, {0, 2}, {0, 3}}, &t, error);
         if (status == TESSERA_OK) result = values[0];
     }
     if (status == TESSERA_OK) lora_hooks_done(set, component, NULL, error);
@@ -265,10 +282,70 @@ static void test_fused(void) {
     if (set == NULL) return;
     CHECK(lora_hooks_for(set, "transformer", "tests/cases/flux_dev/model", &hooks, &error) == TESSERA_OK, "%s", error.message);
     CHECK(hooks.changes(hooks.user, to_k) && !hooks.changes(hooks.user, "transformer_blocks.1.attn.to_k.weight"), "block 0 only");
-    CHECK(hooks.change(hooks.user, to_k, &t, &error) == TESSERA_OK, "%s", error.message);
+    const struct load_piece all = {t.shape, {0, WIDTH}, {0, WIDTH}};
+    CHECK(hooks.change(hooks.user, to_k, all, &t, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weight[5] == WIDTH && weight[(WIDTH - 1) * WIDTH + 5] == 2 * WIDTH - 1 && weight[6] == 0, "%g", (double)weight[5]);
     lora_set_close(set);
     remove(path);
+}
+
+/* A weight of [rows, inputs, side, side] and the LoRA of its module, whose B has `total` rows: top and bottom are those of the weight's first
+ * and last row. */
+struct pieces {
+    const char *component, *folder, *weight, *module;
+    int64_t total, top, bottom, rows, inputs, side;
+};
+
+/* Merges a piece of the weight of zeros into `values`. */
+static void merge_piece(const struct load_hooks *hooks, const struct pieces *p, struct span rows, struct span inputs, float *values) {
+    const int64_t shape[] = {p->rows, p->inputs, p->side, p->side};
+    tessera_error error = {0};
+    struct tensor t = tensor_of(values, DTYPE_F32, p->side > 1 ? 4 : 2, (int64_t[]){rows.count, inputs.count, p->side, p->side});
+    memset(values, 0, tensor_bytes(&t));
+    struct load_piece piece = {shape, rows, inputs};
+    CHECK(hooks->change(hooks->user, p->weight, piece, &t, &error) == TESSERA_OK, "%s: %s", p->weight, error.message);
+}
+
+/* Is the first element of a row of the weight what row `source` of B makes of A? */
+static void check_source(const struct pieces *p, const float *up, const float *down, int64_t source, float have) {
+    double sum = 0;
+    for (int64_t r = 0; r < RANK; r++) sum += (double)up[source * RANK + r] * down[r * p->inputs * p->side * p->side];
+    CHECK(fabs(sum - have) < 1e-6, "%s: row %d of B gives %g, not %g", p->weight, (int)source, sum, (double)have);
+}
+
+/* What the hooks change in shares of a weight, they change in the whole: bands, halves that change places, kernels. */
+static void test_pieces(const struct pieces *p) {
+    enum { MOST = 128 * 64 };
+    static float up[MOST], down[MOST], whole[MOST], have[MOST], want[MOST];
+    uint32_t state = 7;
+    for (int i = 0; i < MOST; i++) up[i] = pseudo_random(&state), down[i] = pseudo_random(&state);
+    char keys[2][96], path[] = "/tmp/tessera-lora-XXXXXX";
+    snprintf(keys[0], sizeof keys[0], "lora_unet_%s.lora_down.weight", p->module);
+    snprintf(keys[1], sizeof keys[1], "lora_unet_%s.lora_up.weight", p->module);
+    const struct safetensors_entry entries[] = {{keys[0], tensor_of(down, DTYPE_F32, SHAPE(RANK, p->inputs, p->side, p->side))},
+                                                {keys[1], tensor_of(up, DTYPE_F32, SHAPE(p->total, RANK, 1, 1))}};
+    int descriptor = mkstemp(path);
+    tessera_error error = {0};
+    struct lora_set *set = NULL;
+    struct load_hooks hooks = {0};
+    CHECK(descriptor >= 0 && safetensors_write(path, entries, 2, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){path, 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    if (set == NULL) return;
+    CHECK(lora_hooks_for(set, p->component, p->folder, &hooks, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(hooks.changes(hooks.user, p->weight), "%s is changed", p->weight);
+    merge_piece(&hooks, p, (struct span){0, p->rows}, (struct span){0, p->inputs}, whole);
+    check_source(p, up, down, p->top, whole[0]);
+    check_source(p, up, down, p->bottom, whole[(p->rows - 1) * p->inputs * p->side * p->side]);
+    for (int share = 0; share < SHARES * SHARES; share++) {
+        struct span rows = cut_share(p->rows, SHARES, share / SHARES), inputs = cut_share(p->inputs, SHARES, share % SHARES);
+        int64_t taps = p->side * p->side;
+        take_piece(whole, rows, inputs, p->inputs, taps, want);
+        merge_piece(&hooks, p, rows, inputs, have);
+        CHECK(memcmp(have, want, (size_t)(rows.count * inputs.count * taps) * sizeof *have) == 0, "%s: share %d", p->weight, share);
+    }
+    lora_set_close(set);
+    remove(path);
+    close(descriptor);
 }
 
 /* Every key of a case's file finds its module when the model is opened. */
@@ -304,6 +381,14 @@ int main(void) {
     test_refused();
     test_third_encoder();
     test_fused();
+    const struct pieces pieces[] = {
+        {"unet", NULL, "down.to_q.weight", "down_to_q", 50, 0, 49, 50, 64, 1},
+        {"unet", NULL, "down.conv1.weight", "down_conv1", 50, 0, 49, 50, 16, 3},
+        {"transformer", "tests/cases/flux_dev/model", "transformer_blocks.0.attn.to_k.weight", "double_blocks_0_img_attn_qkv", 192, 64, 127,
+         64, 64, 1},
+        {"transformer", "tests/cases/sd3/model", "norm_out.linear.weight", "final_layer_adaLN_modulation_1", 128, 64, 63, 128, 64, 1},
+    };
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) test_pieces(&pieces[i]);
     test_case("pipeline_sd15_lora", "pipeline_sd15", (const char *const[]){"unet", "text_encoder", NULL});
     test_case("pipeline_sd15_lora_kohya", "pipeline_sd15", (const char *const[]){"unet", "text_encoder", NULL});
     test_case("pipeline_sdxl_lora_kohya", "pipeline_sdxl", (const char *const[]){"unet", "text_encoder", "text_encoder_2", NULL});

@@ -81,8 +81,8 @@ static bool changes_all(void *user, const char *name) {
     return strstr(name, "weight") != NULL;
 }
 
-static tessera_status double_weight(void *user, const char *name, struct tensor *weight, tessera_error *error) {
-    (void)user, (void)name, (void)error;
+static tessera_status double_weight(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *error) {
+    (void)user, (void)name, (void)piece, (void)error;
     for (int64_t i = 0; i < tensor_count(weight); i++) ((float *)weight->data)[i] *= 2.0f;
     return TESSERA_OK;
 }
@@ -100,6 +100,114 @@ static void test_shares(struct loader loader) {
     loader.share = (struct load_share){0, 5};
     load_units(&loader, 4);
     CHECK(strstr(loader.error.message, "at most 4 are possible") != NULL, "%s", loader.error.message);
+}
+
+/* ---- pieces: what a rank loads is what it would cut out of the whole, and no more is changed ---- */
+
+enum { OUT = 6, IN = 9, UNITS = 3, TAPS = 4, ELEMENTS = OUT * IN * TAPS };
+
+/* Adds what an element's place in the whole weight says; `user` is the largest piece so far. */
+static tessera_status add_place(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *error) {
+    int64_t *largest = user, count = tensor_count(weight), taps = count / (piece.rows.count * piece.inputs.count);
+    float *value = weight->data;
+    CHECK(piece.shape[0] == OUT && piece.shape[1] == IN && weight->dtype == DTYPE_F32, "%s: the whole's shape", name);
+    CHECK(weight->shape[0] == piece.rows.count && weight->shape[1] == piece.inputs.count, "%s: the piece's shape", name);
+    for (int64_t at = 0; at < count; at++) {
+        int64_t row = piece.rows.first + at / taps / piece.inputs.count, input = piece.inputs.first + at / taps % piece.inputs.count;
+        value[at] += (float)(row * 37 + input * 4 + at % taps) / 8.0f;
+    }
+    if (count > *largest) *largest = count;
+    (void)error;
+    return TESSERA_OK;
+}
+
+/* Is `part` the rows from `first` on, and two ranges of columns, of `whole`? The columns are the last dimension, the rows all others. */
+static void check_piece(const char *what, struct tensor whole, struct tensor part, int64_t first, const struct span columns[2]) {
+    CHECK(whole.data != NULL && part.data != NULL && whole.dtype == part.dtype, "%s is loaded", what);
+    if (whole.data == NULL || part.data == NULL) return;
+    int64_t width = part.shape[part.ndim - 1], stride = whole.shape[whole.ndim - 1], rows = tensor_count(&part) / width;
+    size_t size = dtype_size(part.dtype);
+    CHECK(width == columns[0].count + columns[1].count, "%s: %d columns", what, (int)width);
+    bool same = true;
+    for (int64_t at = 0; at < rows * width; at++) {
+        int64_t c = at % width;
+        c = c < columns[0].count ? columns[0].first + c : columns[1].first + c - columns[0].count;
+        int64_t from = (first + at / width) * stride + c;
+        same = same && memcmp((char *)part.data + (size_t)at * size, (char *)whole.data + (size_t)from * size, size) == 0;
+    }
+    CHECK(same, "%s: the whole's bits", what);
+}
+
+static void check_linears(struct loader *alone, struct loader *loader, const char *name, int64_t *largest) {
+    struct span mine = load_span(loader, UNITS);
+    struct tensor whole = load_linear(alone, IN, OUT, false, "%s", name).weight;
+    *largest = 0;
+    check_piece("outputs", whole, load_linear_outputs(loader, IN, UNITS, OUT / UNITS, false, "%s", name).weight, mine.first * OUT / UNITS,
+                (struct span[2]){{0, IN}, {0, 0}});
+    check_piece("part", whole, load_linear_part(loader, IN, 1, 2, UNITS, 1, false, "%s", name).weight, OUT / 2 + mine.first,
+                (struct span[2]){{0, IN}, {0, 0}});
+    CHECK(*largest <= OUT / UNITS * IN, "%s: only rows that are kept are changed", name);
+    *largest = 0;
+    check_piece("inputs", whole, load_linear_inputs(loader, UNITS, IN / UNITS, OUT, false, "%s", name).weight, 0,
+                (struct span[2]){{mine.first * IN / UNITS, IN / UNITS}, {0, 0}});
+    struct span rest = load_span(loader, IN - UNITS);
+    check_piece("joined inputs", whole, load_linear_joined_inputs(loader, UNITS, 1, IN - UNITS, OUT, false, "%s", name).weight, 0,
+                (struct span[2]){mine, {UNITS + rest.first, rest.count}});
+    CHECK(*largest <= OUT * IN / UNITS, "%s: only inputs that are kept are changed", name);
+}
+
+static void check_convs(struct loader *alone, struct loader *loader, const char *name, int kernel, int64_t *largest) {
+    int taps = kernel * kernel;
+    struct span mine = load_span(loader, UNITS);
+    struct tensor whole = load_conv(alone, IN, OUT, kernel, "%s", name).weight;
+    *largest = 0;
+    check_piece("kernels of outputs", whole, load_conv_outputs(loader, IN, UNITS, OUT / UNITS, kernel, "%s", name).weight,
+                mine.first * OUT / UNITS * taps, (struct span[2]){{0, IN}, {0, 0}});
+    check_piece("kernels of inputs", whole, load_conv_inputs(loader, UNITS, IN / UNITS, OUT, kernel, "%s", name).weight, 0,
+                (struct span[2]){{mine.first * IN / UNITS, IN / UNITS}, {0, 0}});
+    CHECK(*largest <= OUT * IN * taps / UNITS, "%s: only kernels that are kept are changed", name);
+}
+
+/* Weights of both types at an address that is aligned, or not. */
+static void test_pieces(struct arena *arena, size_t shift) {
+    static float numbers[ELEMENTS];
+    static _Alignas(8) char floats[ELEMENTS * 4 + 8], halves[ELEMENTS * 2 + 8];
+    for (int i = 0; i < ELEMENTS; i++) numbers[i] = (float)(i * 29 % 61) / 16.0f;
+    dtype_convert(halves, DTYPE_BF16, numbers, DTYPE_F32, ELEMENTS);
+    memmove(halves + shift, halves, ELEMENTS * 2);
+    memcpy(floats + shift, numbers, sizeof numbers);
+    tessera_error error = {0};
+    struct weights *weights = NULL;
+    CHECK(weights_view_new("pieces", &weights, &error) == TESSERA_OK, "%s", error.message);
+    const struct safetensors_entry entries[] = {
+        {"f.weight", tensor_of(floats + shift, DTYPE_F32, SHAPE(OUT, IN))},
+        {"h.weight", tensor_of(halves + shift, DTYPE_BF16, SHAPE(OUT, IN))},
+        {"fc.weight", tensor_of(floats + shift, DTYPE_F32, SHAPE(OUT, IN, 2, 2))},
+        {"hc.weight", tensor_of(halves + shift, DTYPE_BF16, SHAPE(OUT, IN, 2, 2))},
+        {"f1.weight", tensor_of(floats + shift, DTYPE_F32, SHAPE(OUT, IN, 1, 1))},
+        {"fc.bias", tensor_of(floats + shift, DTYPE_F32, SHAPE(OUT))},
+        {"hc.bias", tensor_of(halves + shift, DTYPE_BF16, SHAPE(OUT))},
+        {"f1.bias", tensor_of(floats + shift, DTYPE_F32, SHAPE(OUT))},
+    };
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
+        CHECK(weights_view_add(weights, entries[i].name, &entries[i].tensor, NULL, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_finish(weights, &error) == TESSERA_OK, "%s", error.message);
+    int64_t largest;
+    const struct load_hooks hooks = {.user = &largest, .changes = changes_all, .change = add_place};
+    for (int variant = 0; variant < UNITS * 4; variant++) {
+        struct loader alone = {.weights = weights, .arena = arena, .dtype = variant & 1 ? DTYPE_BF16 : DTYPE_F32};
+        if (variant & 2) alone.hooks = &hooks;
+        struct loader loader = alone;
+        loader.share = (struct load_share){variant / 4, UNITS};
+        check_linears(&alone, &loader, "f", &largest);
+        check_linears(&alone, &loader, "h", &largest);
+        check_linears(&alone, &loader, "f1", &largest);
+        check_convs(&alone, &loader, "fc", 2, &largest);
+        check_convs(&alone, &loader, "hc", 2, &largest);
+        check_convs(&alone, &loader, "f1", 1, &largest);
+        CHECK(!load_failed(&alone) && !load_failed(&loader), "%s%s", alone.error.message, loader.error.message);
+    }
+    weights_close(weights);
 }
 
 static void check_error(struct loader *loader, tessera_status status, const char *names) {
@@ -165,6 +273,8 @@ int main(void) {
         test_good(&loader);
         test_wrong(&loader);
         test_shares(loader);
+        test_pieces(loader.arena, 0);
+        test_pieces(loader.arena, 1);
         test_record(loader.arena);
     }
     arena_free(loader.arena);

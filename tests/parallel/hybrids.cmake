@@ -22,6 +22,22 @@ set(hybrid_models models/emoji)
 foreach(family sd15 sdxl sd3 flux pixart hunyuandit)
   list(APPEND hybrid_models tests/cases/pipeline_${family}/model)
 endforeach()
+# LoRA, a single file, and a denoiser in shards: each rank reads, and merges into, what it keeps.
+set(sharded_model ${CMAKE_BINARY_DIR}/tests/pipeline_flux_sharded)
+file(MAKE_DIRECTORY ${sharded_model})
+file(GLOB parts ${PROJECT_SOURCE_DIR}/tests/cases/pipeline_flux/model/*)
+foreach(part ${parts})
+  get_filename_component(name ${part} NAME)
+  if(name STREQUAL "transformer")
+    set(part ${PROJECT_SOURCE_DIR}/tests/cases/flux_dev/model)
+  endif()
+  file(CREATE_LINK ${part} ${sharded_model}/${name} SYMBOLIC)
+endforeach()
+list(APPEND hybrid_models
+     tests/cases/pipeline_sd15/model,lora=tests/cases/pipeline_sd15_lora/lora.safetensors:0.7
+     tests/cases/pipeline_flux/model,lora=tests/cases/pipeline_flux_lora/lora.safetensors:0.7
+     tests/cases/single_file/sd3.safetensors,config=tests/cases/pipeline_sd3/model
+     ${sharded_model})
 foreach(ranks 2 4)
   add_test(NAME parallel/generate-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -1,7 +1,7 @@
 /* Whole pictures over every mesh of a world against one rank: data x cfg x ring x ulysses x tensor, with and without the parallel autoencoder,
  * through the public API.
  *
- *     mpirun -n N test_generate MODEL_FOLDER...
+ *     mpirun -n N test_generate MODEL[,lora=FILE[:SCALE]][,config=FOLDER]...
  *
  * Every rank makes the picture alone first; in float32 a mesh's must reach 50 dB of it. Meshes that a model cannot have (more ranks than heads
  * or rows; guidance over two ranks without guidance) must be refused with an error that says what is possible. Prints a line per model. */
@@ -24,9 +24,35 @@ static tessera_request request_of(const tessera_model *model) {
     return r;
 }
 
-static tessera_status make(const char *folder, tessera_mesh mesh, tessera_image *image, bool *gets, tessera_error *error) {
-    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh = mesh};
-    tessera_model *model = tessera_model_open(folder, &options, error);
+/* An argument: a model, with the options that belong to it. */
+struct subject {
+    const char *name, *model, *config;
+    tessera_lora lora; /* path NULL: none */
+    char text[512];    /* what the others point into */
+};
+
+static bool read_subject(const char *argument, struct subject *out) {
+    *out = (struct subject){.name = argument, .lora = {NULL, 1}};
+    if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
+    out->model = strtok(out->text, ",");
+    for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ",")) {
+        char *scale = strchr(option, ':');
+        if (strncmp(option, "config=", 7) == 0) {
+            out->config = option + 7;
+        } else if (strncmp(option, "lora=", 5) == 0) {
+            out->lora.path = option + 5;
+            if (scale != NULL) *scale = 0, out->lora.scale = strtof(scale + 1, NULL);
+        } else {
+            return false;
+        }
+    }
+    return out->model != NULL;
+}
+
+static tessera_status make(const struct subject *subject, tessera_mesh mesh, tessera_image *image, bool *gets, tessera_error *error) {
+    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh = mesh, .config = subject->config};
+    options.loras = &subject->lora, options.num_loras = subject->lora.path != NULL ? 1 : 0;
+    tessera_model *model = tessera_model_open(subject->model, &options, error);
     if (model == NULL) return error->status;
     tessera_request request = request_of(model);
     tessera_status status = tessera_generate(model, &request, image, error);
@@ -47,32 +73,47 @@ static double decibel(const tessera_image *a, const tessera_image *b) {
 }
 
 /* 1 if the mesh is possible for the model. */
-static int run_mesh(const char *folder, tessera_mesh mesh, const tessera_image *alone, double *worst) {
+static int run_mesh(const struct subject *subject, tessera_mesh mesh, const tessera_image *alone, double *worst) {
     tessera_image image = {0};
     tessera_error error = {0};
     bool gets = false;
-    tessera_status status = make(folder, mesh, &image, &gets, &error);
+    tessera_status status = make(subject, mesh, &image, &gets, &error);
     if (status != TESSERA_OK) {
-        CHECK(strstr(error.message, "possible") != NULL || strstr(error.message, "guid") != NULL, "%s: %s", folder, error.message);
+        CHECK(strstr(error.message, "possible") != NULL || strstr(error.message, "guid") != NULL, "%s: %s", subject->name, error.message);
         return 0;
     }
-    CHECK(gets == (image.pixels_f32 != NULL), "%s: the rank that gets pictures has them", folder);
+    CHECK(gets == (image.pixels_f32 != NULL), "%s: the rank that gets pictures has them", subject->name);
     double db = gets ? decibel(&image, alone) : 200;
-    CHECK(db >= LEAST_DECIBEL, "%s: data %d cfg %d ring %d ulysses %d tensor %d vae %d: %.1f dB", folder, mesh.data, mesh.cfg, mesh.ring,
-          mesh.ulysses, mesh.tensor, mesh.parallel_vae, db);
+    CHECK(db >= LEAST_DECIBEL, "%s: data %d cfg %d ring %d ulysses %d tensor %d vae %d: %.1f dB", subject->name, mesh.data, mesh.cfg,
+          mesh.ring, mesh.ulysses, mesh.tensor, mesh.parallel_vae, db);
     if (db < *worst) *worst = db;
     tessera_image_free(&image);
     return 1;
 }
 
-static void run_model(tessera_world *world, const char *folder) {
+/* A LoRA must change the picture by more than what the meshes are held to. */
+static void check_lora_shows(const struct subject *subject, const tessera_image *with) {
+    struct subject plain = *subject;
+    tessera_image without = {0};
+    tessera_error error = {0};
+    bool gets;
+    plain.lora.path = NULL;
+    CHECK(make(&plain, (tessera_mesh){0}, &without, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
+    if (without.pixels_f32 == NULL) return;
+    double db = decibel(with, &without);
+    CHECK(db < LEAST_DECIBEL, "%s: %.1f dB without the LoRA", subject->name, db);
+    tessera_image_free(&without);
+}
+
+static void run_model(tessera_world *world, const struct subject *subject) {
     int size = tessera_world_size(world), meshes = 0;
     tessera_image alone = {0};
     tessera_error error = {0};
     double worst = 200;
     bool gets;
-    CHECK(make(folder, (tessera_mesh){0}, &alone, &gets, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    CHECK(make(subject, (tessera_mesh){0}, &alone, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
     if (alone.pixels_f32 == NULL) return;
+    if (subject->lora.path != NULL) check_lora_shows(subject, &alone);
     for (int data = 1; data <= size; data++)
         for (int cfg = 1; cfg <= 2; cfg++)
             for (int tensor = 1; tensor <= size; tensor++)
@@ -82,9 +123,9 @@ static void run_model(tessera_world *world, const char *folder) {
                         bool vae = (ring + ulysses + tensor) % 2 == 0;
                         tessera_mesh mesh = {.world = world, .data = data, .cfg = cfg, .ring = ring, .ulysses = ulysses};
                         mesh.tensor = tensor, mesh.parallel_vae = vae;
-                        meshes += run_mesh(folder, mesh, &alone, &worst);
+                        meshes += run_mesh(subject, mesh, &alone, &worst);
                     }
-    if (tessera_world_rank(world) == 0) printf("  %-44s %d meshes of %d ranks, %.1f dB at least\n", folder, meshes, size, worst);
+    if (tessera_world_rank(world) == 0) printf("  %-44s %d meshes of %d ranks, %.1f dB at least\n", subject->name, meshes, size, worst);
     tessera_image_free(&alone);
 }
 
@@ -95,7 +136,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", error.message);
         return 1;
     }
-    for (int i = 1; i < argc; i++) run_model(world, argv[i]);
+    for (int i = 1; i < argc; i++) {
+        struct subject subject;
+        bool good = read_subject(argv[i], &subject);
+        CHECK(good, "\"%s\" is no MODEL[,lora=FILE[:SCALE]][,config=FOLDER]", argv[i]);
+        if (good) run_model(world, &subject);
+    }
     CHECK(tessera_world_finish(world, &error) == TESSERA_OK, "%s", error.message);
     tessera_world_free(world);
     return CHECK_REPORT();
