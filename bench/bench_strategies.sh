@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every exact strategy on 2 ranks of 1 thread each against 1 rank of 2 threads, on one machine, in one run: seconds per denoising step, and
-# the speed as a share of the one rank's.
+# the speed as a share of the one rank's. CFG is compared with guided steps, the others with steps without guidance, which take half as long.
 #   bench/bench_strategies.sh MODEL SIDE STEPS [ROUNDS]
 # Run it from the repository root, on an idle machine with at least 2 cores; the runs are interleaved, and the best of ROUNDS (default 2) counts.
 set -eu
@@ -22,16 +22,16 @@ measure() { # NAME COMMAND...
 two() { # NAME OPTIONS...
     name=$1
     shift
-    measure "$name" mpirun -n 2 --bind-to core build/tessera $common --threads 1 "$@"
+    measure "$name" mpirun -n 2 --bind-to core build/tessera $common --threads 1 --use-parallel-vae "$@"
 }
 for _ in $(seq "$rounds"); do
-    measure one-rank build/tessera $common --threads 2
-    two cfg --use-cfg-parallel
-    two ulysses --ulysses-degree 2
-    two ring --ring-degree 2
-    two tensor --tensor-parallel-degree 2
+    measure one-rank build/tessera $common --threads 2 --guidance-scale 1
+    for strategy in ulysses-degree ring-degree tensor-parallel-degree; do two "$strategy" --guidance-scale 1 "--$strategy" 2; done
+    measure one-rank-guided build/tessera $common --threads 2
+    two use-cfg-parallel --use-cfg-parallel
 done
 awk -v steps="$steps" '{ if (!($1 in best) || $2 < best[$1]) best[$1] = $2 }
-    END { n = split("one-rank cfg ulysses ring tensor", names, " ")
-          for (i = 1; i <= n; i++) if (names[i] in best)
-              printf "%-10s %9.3f s per step   %.3f of one rank\n", names[i], best[names[i]] / steps, best["one-rank"] / best[names[i]] }' "$results"
+    END { n = split("one-rank ulysses-degree ring-degree tensor-parallel-degree one-rank-guided use-cfg-parallel", names, " ")
+          for (i = 1; i <= n; i++) if (names[i] in best) {
+              base = names[i] ~ /guided|cfg/ ? best["one-rank-guided"] : best["one-rank"]
+              printf "%-24s %9.3f s per step   %.3f of one rank\n", names[i], best[names[i]] / steps, base / best[names[i]] } }' "$results"

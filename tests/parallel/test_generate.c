@@ -19,6 +19,7 @@ static tessera_request request_of(const tessera_model *model) {
     r.prompt = "a red apple", r.negative_prompt = "blue";
     r.width = 96, r.height = 128;
     r.num_inference_steps = STEPS;
+    r.true_cfg_scale = 2; /* Flux is guided by it */
     r.use_resolution_binning = false;
     if (r.max_sequence_length > 32) r.max_sequence_length = 32;
     return r;
