@@ -72,36 +72,40 @@ static tessera_status check_size(const struct generation *g, const struct denois
     return TESSERA_OK;
 }
 
-/* Derives the latents' size from denoiser and autoencoder, and what the denoiser wants of the text. Where components do not stay open,
- * neither is in memory while the text is encoded. */
-static tessera_status size_latents(struct generation *g, tessera_error *error) {
+/* Derives the latents' size from what denoiser and autoencoder say of themselves, and what the denoiser wants of the text. */
+static tessera_status fit_latents(struct generation *g, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
     struct pipeline *p = g->pipeline;
-    struct component *denoiser, *vae;
-    TRY(pipeline_component(p, p->denoiser, &denoiser, error));
-    TRY(pipeline_component(p, "vae", &vae, error));
-    if (denoiser->denoiser == NULL || vae->autoencoder == NULL)
+    if (d == NULL || vae == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser or vae no autoencoder, by their config.json", p->folder,
                          p->denoiser);
-    const struct denoiser *d = denoiser->denoiser;
     TRY(choose_size(g, error));
     TRY(denoiser_check_degrees(d, team_degree(&p->team, MESH_ULYSSES), team_degree(&p->team, MESH_TENSOR), error));
-    int64_t scale = vae->autoencoder->scale;
-    TRY(check_size(g, d, scale * d->patch_size, error));
-    g->rows = g->height / scale;
-    g->columns = g->width / scale;
+    TRY(check_size(g, d, vae->scale * d->patch_size, error));
+    g->rows = g->height / vae->scale;
+    g->columns = g->width / vae->scale;
     g->channels = d->in_channels;
-    if ((d->out_channels != g->channels && d->out_channels != 2 * g->channels) || vae->autoencoder->latent_channels != g->channels)
+    if ((d->out_channels != g->channels && d->out_channels != 2 * g->channels) || vae->latent_channels != g->channels)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "%s: %s (in_channels %lld, out_channels %lld) and vae (latent_channels %lld) do not fit together", p->folder,
-                         p->denoiser, (long long)d->in_channels, (long long)d->out_channels, (long long)vae->autoencoder->latent_channels);
+                         p->denoiser, (long long)d->in_channels, (long long)d->out_channels, (long long)vae->latent_channels);
     g->positions = g->rows * g->columns;
     g->count = g->positions * g->channels;
     g->patch_size = d->patch_size;
     p->text_channels = d->text_channels;
     p->pooled_channels = d->pooled_channels;
-    pipeline_done_with(p, p->denoiser);
-    pipeline_done_with(p, "vae");
     return TESSERA_OK;
+}
+
+/* Neither component's weights are touched: a rank that does not decode never opens the autoencoder, and where components do not stay open
+ * the denoiser is opened once, after the text. */
+static tessera_status size_latents(struct generation *g, tessera_error *error) {
+    struct component denoiser = {0}, vae = {0};
+    tessera_status status = pipeline_describe(g->pipeline, g->pipeline->denoiser, &denoiser, error);
+    if (status == TESSERA_OK) status = pipeline_describe(g->pipeline, "vae", &vae, error);
+    if (status == TESSERA_OK) status = fit_latents(g, denoiser.denoiser, vae.autoencoder, error);
+    component_close(&denoiser);
+    component_close(&vae);
+    return status;
 }
 
 /* diffusers' get_timesteps in its own double arithmetic: strength is rounded to six decimals, so that 0.6f is Python's 0.6 again

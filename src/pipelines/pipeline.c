@@ -49,16 +49,26 @@ static struct pipeline_slot *find_slot(struct pipeline *p, const char *name) {
 }
 
 int pipeline_slot_index(const struct pipeline *p, const char *name) {
-    for (int i = 0; i < p->num_slots; i++)
-        if (strcmp(p->slots[i].name, name) == 0) return i;
-    return 0;
+    const struct pipeline_slot *slot = find_slot((struct pipeline *)p, name);
+    return slot != NULL ? (int)(slot - p->slots) : 0;
+}
+
+static tessera_status need_slot(struct pipeline *p, const char *name, struct pipeline_slot **out, tessera_error *error) {
+    *out = find_slot(p, name);
+    if (*out != NULL) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
+                     p->class->name);
+}
+
+tessera_status pipeline_describe(struct pipeline *p, const char *name, struct component *out, tessera_error *error) {
+    struct pipeline_slot *slot;
+    TRY(need_slot(p, name, &slot, error));
+    return source_describe(p, slot, out, error);
 }
 
 tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
-    struct pipeline_slot *slot = find_slot(p, name);
-    if (slot == NULL)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
-                         p->class->name);
+    struct pipeline_slot *slot;
+    TRY(need_slot(p, name, &slot, error));
     if (!slot->is_open) {
         TRY(source_component(p, slot, error));
         slot->is_open = true;
@@ -87,10 +97,8 @@ tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, st
 
 /* The config.json of a component. */
 static tessera_status open_config(struct pipeline *p, const char *name, struct json **out, tessera_error *error) {
-    struct pipeline_slot *slot = find_slot(p, name);
-    if (slot == NULL)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
-                         p->class->name);
+    struct pipeline_slot *slot;
+    TRY(need_slot(p, name, &slot, error));
     return source_config(p, slot, out, error);
 }
 

@@ -89,6 +89,8 @@ void pipeline_free(struct pipeline *pipeline);
 bool pipeline_has(const struct pipeline *pipeline, const char *name);
 /* The place of a component among the slots; 0 if it has none. */
 int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
+/* The component as its config.json describes it, without weights; the caller closes it. */
+tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, struct component *out, tessera_error *error);
 /* The component, opened if it is not. */
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
 /* Says that a phase is done with a component: it is closed unless components are kept. */

@@ -144,3 +144,15 @@ tessera_status source_config(const struct pipeline *p, const struct pipeline_slo
     free(path);
     return status;
 }
+
+/* A component that only says what it would ask of its file. */
+static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
+    (void)user, (void)name, (void)ndim, (void)shape;
+}
+
+tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error) {
+    const struct load_hooks hooks = {.record = ask_nothing};
+    struct component_source source = {.folder = slot->folder, .hooks = &hooks};
+    TRY(source_config(p, slot, &source.config, error));
+    return component_open(&source, p->dtype, out, error);
+}
