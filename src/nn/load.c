@@ -270,17 +270,22 @@ static struct tensor share_matrix(struct loader *loader, const char *name, int64
     return load_failed(loader) ? (struct tensor){0} : part;
 }
 
+/* This rank's share of one of `parts` equal parts of a linear's outputs, each `units` groups of `width`. */
+static struct linear share_outputs(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+                                   const char *name) {
+    struct span mine = channels_of(loader, units, width);
+    mine.first += part * units * width;
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", name);
+    struct tensor weight = share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}});
+    struct linear layer = {.weight = counted(loader, weight)};
+    if (bias) layer.bias = share_vector(loader, name, "bias", parts * units * width, mine);
+    return layer;
+}
+
 struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    struct span mine = share_of(loader, units), rows = {mine.first * width, mine.count * width};
-    char part[NAME_CAPACITY + 16];
-    snprintf(part, sizeof part, "%s.weight", full);
-    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, units * width, in, rows, (struct span[2]){{0, in}, {0}}))};
-    if (!bias) return layer;
-    layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(units * width));
-    if (layer.bias.data == NULL || rows.count == units * width) return layer;
-    layer.bias = tensor_of((float *)layer.bias.data + rows.first, DTYPE_F32, SHAPE(rows.count));
-    return layer;
+    return share_outputs(loader, in, 0, 1, units, width, bias, full);
 }
 
 /* `columns`: this rank's share of the inputs. */
@@ -310,15 +315,8 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
 struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
                                const char *name, ...) {
     FULL_NAME(name);
-    struct linear layer = {0};
-    if (records(loader) && part > 0) return layer;
-    struct span mine = channels_of(loader, units, width);
-    mine.first += part * units * width;
-    char weight_name[NAME_CAPACITY + 16];
-    snprintf(weight_name, sizeof weight_name, "%s.weight", full);
-    layer.weight = counted(loader, share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}));
-    if (bias) layer.bias = share_vector(loader, full, "bias", parts * units * width, mine);
-    return layer;
+    if (records(loader) && part > 0) return (struct linear){0};
+    return share_outputs(loader, in, part, parts, units, width, bias, full);
 }
 
 /* ---- convolutions ---- */

@@ -38,11 +38,11 @@ struct sequence {
 enum part { QUERIES, KEYS };
 
 static int64_t head_first(const struct sequence *s, int member) {
-    return s->heads * member / s->members;
+    return cut_share(s->heads, s->members, member).first;
 }
 
 static int64_t head_count(const struct sequence *s, int member) {
-    return head_first(s, member + 1) - head_first(s, member);
+    return cut_share(s->heads, s->members, member).count;
 }
 
 static bool has_whole_text(const struct sequence *s) {

@@ -12,23 +12,6 @@
 
 #include "parallel/exchange.h"
 
-/* Rows first .. first + count of x, packed, on their way to `to`. */
-static struct tensor send_rows(struct run *run, struct tensor x, int64_t first, int64_t count, int to, struct comm_request **request) {
-    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    if (run_failed(run)) return rows;
-    int64_t width = x.shape[2] * x.shape[3];
-    struct tensor out = tensor_reshape(rows, SHAPE(x.shape[0], count, width)), in = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
-    run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
-    *request = comm_send_start(run->parallel->rows, to, rows.data, tensor_bytes(&rows));
-    return rows;
-}
-
-static struct tensor receive_rows(struct run *run, struct tensor x, int64_t count, int from, struct comm_request **request) {
-    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    if (!run_failed(run)) *request = comm_receive_start(run->parallel->rows, from, rows.data, tensor_bytes(&rows));
-    return rows;
-}
-
 /* `count` rows of x from `first` on, packed; empty where count is 0. */
 static struct tensor packed_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {
     struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
@@ -36,6 +19,19 @@ static struct tensor packed_rows(struct run *run, struct tensor x, int64_t first
     int64_t width = x.shape[2] * x.shape[3];
     struct tensor out = tensor_reshape(rows, SHAPE(x.shape[0], count, width)), in = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
     run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
+    return rows;
+}
+
+/* Rows first .. first + count of x, packed, on their way to `to`. */
+static struct tensor send_rows(struct run *run, struct tensor x, int64_t first, int64_t count, int to, struct comm_request **request) {
+    struct tensor rows = packed_rows(run, x, first, count);
+    if (!run_failed(run)) *request = comm_send_start(run->parallel->rows, to, rows.data, tensor_bytes(&rows));
+    return rows;
+}
+
+static struct tensor receive_rows(struct run *run, struct tensor x, int64_t count, int from, struct comm_request **request) {
+    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
+    if (!run_failed(run)) *request = comm_receive_start(run->parallel->rows, from, rows.data, tensor_bytes(&rows));
     return rows;
 }
 

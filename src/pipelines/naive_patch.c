@@ -3,6 +3,11 @@
 
 #include "parallel/exchange.h"
 
+const char *naive_split_name(int split) {
+    static const char *const names[NAIVE_SPLITS] = {"row", "col", "alternate"};
+    return split >= 0 && split < NAIVE_SPLITS ? names[split] : NULL;
+}
+
 /* x as rows of what is cut: [B, H, W C] for rows, [B H, W, C] for columns. */
 static struct tensor as_rows(struct tensor x, bool columns) {
     if (columns) return tensor_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], x.shape[3]));
@@ -10,8 +15,8 @@ static struct tensor as_rows(struct tensor x, bool columns) {
 }
 
 static struct span part_of(int64_t total, int64_t unit, int members, int member) {
-    int64_t units = total / unit, first = units * member / members;
-    return (struct span){first * unit, (units * (member + 1) / members - first) * unit};
+    struct span units = cut_share(total / unit, members, member);
+    return (struct span){units.first * unit, units.count * unit};
 }
 
 /* An empty tensor for a part of a picture shaped as `whole`, with `channels`. */

@@ -6,7 +6,10 @@
 #include "comm/comm.h"
 #include "models/denoiser.h"
 
-enum naive_split { NAIVE_ROWS, NAIVE_COLUMNS, NAIVE_ALTERNATE }; /* the last: rows in even steps, columns in odd ones */
+enum naive_split { NAIVE_ROWS, NAIVE_COLUMNS, NAIVE_ALTERNATE, NAIVE_SPLITS }; /* alternate: rows in even steps, columns in odd ones */
+
+/* "row", "col", "alternate"; NULL behind the last. */
+const char *naive_split_name(int split);
 
 /* The prediction for the whole of inputs->latents, F32 [B, H, W, out_channels], from the parts that the members of `group` make of it: rows or
  * columns n i / members to n (i + 1) / members, in multiples of the denoiser's patch. Sent per rank: (members - 1) times its part. */

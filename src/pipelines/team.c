@@ -33,14 +33,9 @@ static int place_of(const char *name, const char *(*name_at)(int)) {
     return -1;
 }
 
-static const char *split_name(int i) {
-    static const char *const names[] = {"row", "col", "alternate", NULL};
-    return names[i];
-}
-
 /* What a patch degree means. */
 static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
-    int split = place_of(mesh->split_scheme, split_name), mode = place_of(mesh->sync_mode, sync_mode_name);
+    int split = place_of(mesh->split_scheme, naive_split_name), mode = place_of(mesh->sync_mode, sync_mode_name);
     if (split < 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "split scheme \"%s\": it must be row, col or alternate", mesh->split_scheme);
     if (mode < 0)

@@ -172,16 +172,11 @@ static void run_patches(struct conformance_case *c, struct loop loop, int64_t ra
     }
 }
 
-/* The place of `name` among the `count` that `name_at` gives; -1: it is none of them. */
-static int place_of(const char *name, const char *(*name_at)(int), int count) {
-    for (int i = 0; i < count; i++)
+/* The place of `name` among those that `name_at` gives; -1: it is none of them. */
+static int place_of(const char *name, const char *(*name_at)(int)) {
+    for (int i = 0; name_at(i) != NULL; i++)
         if (strcmp(name, name_at(i)) == 0) return i;
     return -1;
-}
-
-static const char *split_name(int i) {
-    static const char *const names[] = {"row", "col", "alternate"};
-    return names[i];
 }
 
 void conform_distrifusion(struct conformance_case *c) {
@@ -199,7 +194,7 @@ void conform_distrifusion(struct conformance_case *c) {
         case_error(c, &error);
         return;
     }
-    int split_place = place_of(split, split_name, 3), mode_place = place_of(mode, sync_mode_name, SYNC_MODES);
+    int split_place = place_of(split, naive_split_name), mode_place = place_of(mode, sync_mode_name);
     struct loop loop = {.naive = strcmp(parallelism, "naive_patch") == 0, .split = (enum naive_split)split_place};
     loop.displaces = !loop.naive;
     loop.displaced = (struct displaced){.mode = (enum sync_mode)mode_place, .warmup_steps = (int)warmup, .published_group_norm = true};
