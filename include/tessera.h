@@ -73,11 +73,18 @@ typedef struct tessera_mesh {
     int cfg;              /* 2: the two predictions of guidance */
     int ring, ulysses;    /* positions of one picture: keys and values around a ring; heads for positions */
     int tensor;           /* heads and channels of each layer */
+    /* Stages of blocks through which patches of the picture flow (PipeFusion). With more than one patch a patch knows the others as they were
+     * one step before: not exact after warm-up; with one, exact. */
+    int pipefusion;
+    int num_pipeline_patch;  /* 0: as many as stages (a UNet: 1); above 1 also without stages */
+    const int *stage_blocks; /* [pipefusion] blocks of each stage; NULL: by their work */
     /* Patches of a picture, one a rank, of which each knows the others as they were one step before; not exact, and exclusive of ring and
      * ulysses. 0 is as 1. */
     int patch;
-    const char *sync_mode;     /* "corrected_async_gn" (NULL), "stale_gn", "sync_gn", "full_sync" (exact), "separate_gn" or "no_sync" */
-    int warmup_steps;          /* steps with an index up to this are synchronous; 0: 4; -1: the first step only */
+    const char *sync_mode; /* "corrected_async_gn" (NULL), "stale_gn", "sync_gn", "full_sync" (exact), "separate_gn" or "no_sync" */
+    int warmup_steps;    /* 0: the default; -1: none but the first step. Of `patch`, steps with an index up to this are synchronous (default
+                       * 4); of pipefusion, steps with an index below this (default 1) */
+    int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60 */
     bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
     bool naive_patch;          /* instead, each patch is made as a picture of its own */
     const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
@@ -142,11 +149,13 @@ typedef struct tessera_request {
     /* Pictures whose noise is drawn from one generator, as diffusers' num_images_per_prompt (or its prompts in a list). Of them are made
      * only made_images, from first_image on; made_images 0: all that remain. What is made does not depend on what is left out. */
     int num_images, first_image, made_images;
-    int max_sequence_length;   /* text tokens of the T5 encoder */
-    const char *scheduler;     /* diffusers' class name, or NULL for the folder's own */
-    const uint8_t *init_image; /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
-    float strength;            /* picture to picture: 0 keeps the picture, 1 ignores it */
-    tessera_progress progress; /* may be NULL */
+    int max_sequence_length;    /* text tokens of the T5 encoder */
+    const char *scheduler;      /* diffusers' class name, or NULL for the folder's own */
+    const char *step_cache;     /* transformers: "fbcache" or "teacache" leave blocks out in steps that change little; NULL: none */
+    float step_cache_threshold; /* the change below which they do; 0: the cache's default */
+    const uint8_t *init_image;  /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
+    float strength;             /* picture to picture: 0 keeps the picture, 1 ignores it */
+    tessera_progress progress;  /* may be NULL */
     void *progress_user;
 } tessera_request;
 
@@ -161,6 +170,7 @@ typedef struct tessera_image {
     int latent_channels, latent_height, latent_width;
     double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
+    int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
 } tessera_image;
 
 /* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`. Of a group of ranks, one gets
