@@ -12,7 +12,8 @@
  *
  * Handles are opaque, nothing is global, and no call ends the process: a function that can fail returns a
  * status (or NULL) and writes what is wrong, where, and what to do into the caller's tessera_error.
- * One handle serves one call at a time; several handles may be used from several threads.
+ * One handle serves one call at a time (a second one is refused); several handles may be used from several threads. docs/library.md is the
+ * guide. Link with `pkg-config --libs tessera`.
  */
 #ifndef TESSERA_H
 #define TESSERA_H
@@ -38,6 +39,7 @@ typedef enum tessera_status {
     TESSERA_ERROR_INTERNAL     /* our mistake */
 } tessera_status;
 
+/* `error` may be NULL in every call that takes one. Opening a model and generating clear it first. */
 typedef struct tessera_error {
     tessera_status status;
     char message[1024]; /* one line: what is wrong, in which file and field, what to do */
@@ -113,7 +115,10 @@ typedef struct tessera_model_options {
  * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it. Weights are memory-mapped, not
  * read. `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
 tessera_model *tessera_model_open(const char *model, const tessera_model_options *options, tessera_error *error);
+/* NULL is allowed. A model that is at work goes when its call ends. */
 void tessera_model_free(tessera_model *model);
+
+/* What follows says "", 0 or false of NULL. */
 
 /* The kernel path, e.g. "onednn avx512_core_bf16": two runs are bit for bit alike on the same path, element type and
  * number of threads. Lives as long as the model. */
@@ -153,6 +158,7 @@ typedef struct tessera_request {
     const char *scheduler;      /* diffusers' class name, or NULL for the folder's own */
     const char *step_cache;     /* transformers: "fbcache" or "teacache" leave blocks out in steps that change little; NULL: none */
     float step_cache_threshold; /* the change below which they do; 0: the cache's default */
+    bool latents_only;          /* no decoding: pixels and pixels_f32 stay NULL */
     const uint8_t *init_image;  /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
     float strength;             /* picture to picture: 0 keeps the picture, 1 ignores it */
     tessera_progress progress;  /* may be NULL */
@@ -173,9 +179,10 @@ typedef struct tessera_image {
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
 } tessera_image;
 
-/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`. Of a group of ranks, one gets
- * the pictures; the others' pixels stay NULL. */
+/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; what was in `image` before is not
+ * looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
+/* NULL, and an image that is empty or freed already, are allowed. */
 void tessera_image_free(tessera_image *image);
 
 #ifdef __cplusplus

@@ -1,4 +1,5 @@
-/* All exact meshes of a number of ranks: every cfg x ring x ulysses x tensor whose product it is, tensor fastest.
+/* All meshes of a number of ranks: every cfg x ring x ulysses x tensor whose product it is, tensor fastest; with `pipelines`, every
+ * cfg x pipefusion x ring x ulysses x tensor.
  *
  *     struct mesh_loop loop = {.ranks = 4, .wanted[MESH_RING] = 2};    // 0: any degree; the other axes stay 1
  *     while (mesh_loop_next(&loop)) mesh_open(world, loop.degrees, ...); */
@@ -9,12 +10,13 @@
 
 struct mesh_loop {
     int ranks;
+    bool pipelines;
     int wanted[MESH_AXES];  /* a degree, or 0 for any */
     int degrees[MESH_AXES]; /* of the mesh at hand */
 };
 
-enum { MESH_LOOP_AXES = 4 };
-static const enum mesh_axis mesh_loop_axes[MESH_LOOP_AXES] = {MESH_CFG, MESH_RING, MESH_ULYSSES, MESH_TENSOR};
+enum { MESH_LOOP_AXES = 5 };
+static const enum mesh_axis mesh_loop_axes[MESH_LOOP_AXES] = {MESH_CFG, MESH_PIPEFUSION, MESH_RING, MESH_ULYSSES, MESH_TENSOR};
 
 /* Does the mesh at hand have all ranks and the wanted degrees? */
 static inline bool mesh_loop_fits(const struct mesh_loop *loop) {
@@ -24,7 +26,7 @@ static inline bool mesh_loop_fits(const struct mesh_loop *loop) {
         product *= loop->degrees[axis];
         if (loop->wanted[axis] != 0 && loop->degrees[axis] != loop->wanted[axis]) return false;
     }
-    return product == loop->ranks && loop->degrees[MESH_CFG] <= 2;
+    return product == loop->ranks && loop->degrees[MESH_CFG] <= 2 && (loop->pipelines || loop->degrees[MESH_PIPEFUSION] == 1);
 }
 
 /* The next mesh is in loop->degrees; false after the last one. */

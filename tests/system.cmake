@@ -13,3 +13,15 @@ endforeach()
 foreach(dtype f32 bf16)
   add_test(NAME conformance_${dtype} COMMAND conformance --dtype ${dtype} ${conformance_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
+# Step caches, over every exact mesh too.
+file(GLOB cache_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/step_cache/*)
+add_test(NAME conformance-step-cache-bf16 COMMAND conformance --dtype bf16 ${cache_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+foreach(ranks 1 2 4)
+  add_test(NAME conformance-step-cache-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${cache_cases}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(conformance-step-cache-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+foreach(ranks 3 8)
+  add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                     COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${cache_cases})
+endforeach()

@@ -86,14 +86,26 @@ tessera_status file_map_open(const char *path, struct file_map *map, tessera_err
         if (data == MAP_FAILED)
             status = error_set_errno(error, "%s: cannot map", path);
         else
-            *map = (struct file_map){data, (size_t)about.st_size};
+            *map = (struct file_map){data, (size_t)about.st_size, descriptor};
     }
-    close(descriptor);
+    if (status != TESSERA_OK) close(descriptor);
     return status;
 }
 
+tessera_status file_map_check(const struct file_map *map, const char *path, tessera_error *error) {
+    struct stat about;
+    if (map->data == NULL) return TESSERA_OK;
+    if (fstat(map->descriptor, &about) != 0) return error_set_errno(error, "%s: cannot ask its size", path);
+    if ((size_t)about.st_size >= map->length) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_IO, "%s: was cut from %zu to %lld bytes while it was in use: restore it and open the model again",
+                     path, map->length, (long long)about.st_size);
+}
+
 void file_map_close(struct file_map *map) {
-    if (map->data != NULL) munmap((void *)map->data, map->length);
+    if (map->data != NULL) {
+        munmap((void *)map->data, map->length);
+        close(map->descriptor);
+    }
     *map = (struct file_map){0};
 }
 

@@ -19,9 +19,13 @@ tessera_status file_read(const char *path, size_t max_bytes, char **data, size_t
 struct file_map {
     const uint8_t *data;
     size_t length;
+    int descriptor;
 };
-/* A private read-only map; an empty file is an error. */
+/* A private read-only map; an empty file is an error. A file that is unlinked or replaced while it is mapped does no harm; one that is cut
+ * kills whoever reads behind its new end (SIGBUS). */
 tessera_status file_map_open(const char *path, struct file_map *map, tessera_error *error);
+/* IO if the file, `path` in the message, has been cut since it was mapped; what a map with a longer life asks before it is used again. */
+tessera_status file_map_check(const struct file_map *map, const char *path, tessera_error *error);
 void file_map_close(struct file_map *map);
 
 /* An output file under a temporary name. Write to ->stream, then commit (rename) or discard (unlink); both free it. */

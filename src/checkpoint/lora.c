@@ -376,6 +376,7 @@ tessera_status lora_hooks_for(struct lora_set *set, const char *component, const
     *out = (struct load_hooks){0};
     unsigned bit = lora_component(component);
     if (bit == 0) return TESSERA_OK;
+    for (int i = 0; i < set->count; i++) TRY(safetensors_check(set->files[i].tensors, error));
     struct use *use = find_use(set, bit);
     layout_free(use->layout);
     *use = (struct use){.set = set, .component = bit};

@@ -43,11 +43,11 @@ void comm_free(struct comm *comm) {
 }
 
 int comm_rank(const struct comm *comm) {
-    return comm->rank;
+    return comm != NULL ? comm->rank : 0;
 }
 
 int comm_size(const struct comm *comm) {
-    return comm->size;
+    return comm != NULL ? comm->size : 1;
 }
 
 int comm_world_rank(const struct comm *comm, int rank) {

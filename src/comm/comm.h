@@ -49,7 +49,7 @@ tessera_status comm_finish(struct comm *comm, tessera_error *error);
  * the last one then waits 0.3 s, so that all ranks have printed theirs before the launcher sees one end and kills the rest. */
 void comm_free(struct comm *comm);
 
-int comm_rank(const struct comm *comm); /* mine in this group */
+int comm_rank(const struct comm *comm); /* mine in this group; NULL is a group of this process alone */
 int comm_size(const struct comm *comm);
 int comm_world_rank(const struct comm *comm, int rank);   /* of member `rank` */
 const char *comm_host(const struct comm *comm, int rank); /* of member `rank`; lives as long as the world */

@@ -7,7 +7,7 @@
 #include "comm/comm_state.h"
 
 const char *comm_label(struct comm *comm, const char *label) {
-    return engine_label(comm->engine, label);
+    return comm != NULL ? engine_label(comm->engine, label) : label; /* a process alone sends nothing */
 }
 
 void comm_stats_reset(struct comm *comm) {

@@ -61,15 +61,25 @@ tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows,
                      unit > 0 ? "rows" : "patch", (long long)most);
 }
 
+void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state) {
+    struct tensor *kept[3 + DENOISER_MAX_SKIPS] = {&state->picture, &state->text, &state->cond};
+    for (int i = 0; i < state->num_skips; i++) kept[3 + i] = &state->skips[i];
+    run_leave_all(run, scope, kept, 3 + state->num_skips);
+}
+
+struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
+                                      struct denoiser_state state) {
+    for (int i = first; i < end && !run_failed(run); i++) {
+        state = denoiser->class->block(denoiser, run, i, state);
+        denoiser_keep_state(run, scope, &state);
+    }
+    return state;
+}
+
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs) {
     size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs);
-    for (int i = 0; i < denoiser->num_blocks && !run_failed(run); i++) {
-        state = denoiser->class->block(denoiser, run, i, state);
-        struct tensor *kept[3 + DENOISER_MAX_SKIPS] = {&state.picture, &state.text, &state.cond};
-        for (int s = 0; s < state.num_skips; s++) kept[3 + s] = &state.skips[s];
-        run_leave_all(run, scope, kept, 3 + state.num_skips);
-    }
+    struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    state = denoiser_blocks(denoiser, run, 0, denoiser->num_blocks, scope, state);
     if (run_failed(run)) return (struct tensor){0};
     return run_leave(run, scope, denoiser->class->finish(denoiser, run, state));
 }

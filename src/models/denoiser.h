@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "nn/load.h"
+#include "parallel/meeting.h"
 
 struct denoiser_inputs {
     struct tensor latents;  /* F32 [B, H, W, C] */
@@ -44,6 +45,8 @@ struct denoiser_block_info {
     int64_t parameters;
     double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
     unsigned carries; /* what its output state holds */
+    int pushes, pops; /* skips that it puts on the stack, and takes from it */
+    struct meeting_list meetings; /* of its layers; those of embed with the first block, those of finish, but for the prediction, with the last */
 };
 
 struct denoiser {
@@ -57,15 +60,25 @@ struct denoiser {
     int64_t max_tensor;  /* ranks that weights can be cut over, where other layers set a limit beside the heads; 0: none does */
     int64_t row_unit;    /* pictures are cut by rows, in multiples of this; 0: by tokens */
     int64_t sample_size; /* config's default latent side, 0 if absent */
+    bool text_stream;    /* blocks change the text, which meets the picture in their attention; else they only read it */
 };
 
+enum { DENOISER_CHANGE_POWERS = 5 };
 struct denoiser_class {
     const char *name; /* _class_name */
     /* The layers, in `loader->arena`; NULL and loader->error on failure. The handle embeds struct denoiser first. */
     struct denoiser *(*open)(const struct json *config, struct loader *loader);
-    struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *);
+    /* The first block's state; of picture and text those that `parts` (of the bits above) names, the rest stays empty: where a rank runs later
+     * blocks only, they come to it. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
+    struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned parts);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
-    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state); /* F32 [B, H, W, out_channels] */
+    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state); /* F32 [B, H, W, out_channels] of the rows at hand */
+    /* What block 0's self-attention is given of the picture, [B, S, C] in the run's type: a step cache compares it between steps. NULL:
+     * blocks do not add to one stream of tokens, and no step cache is possible. */
+    struct tensor (*first_input)(const struct denoiser *, struct run *, const struct denoiser_state *);
+    /* How far a relative change of it tells of one of the prediction: DENOISER_CHANGE_POWERS coefficients of a polynomial, highest power
+     * first. NULL: the change itself. */
+    const double *change_polynomial;
     void (*describe)(const struct denoiser *, int index, struct denoiser_block_info *);
 };
 
@@ -81,6 +94,13 @@ tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulyss
 
 /* Can a picture of so many latent rows and columns be cut over `ranks`? ARGUMENT errors as above. */
 tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows, int64_t columns, int ranks, tessera_error *error);
+
+/* Gives back all that was made since `scope` (of run_enter, before the state was made) but the state, which is moved. */
+void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state);
+
+/* Blocks first .. end - 1. After each one denoiser_keep_state. */
+struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
+                                      struct denoiser_state state);
 
 /* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);

@@ -28,9 +28,9 @@ struct tensor dit_embed_patches(struct run *run, const struct conv *proj, struct
     return nn_linear(run, &flat, nn_patches(run, picture, w->shape[1], cut), ACTIVATION_NONE);
 }
 
-struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text, bool *whole) {
+struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text) {
     size_t scope = run_enter(run);
-    text = nn_cast(run, exchange_text(run, text, whole), run->dtype);
+    text = nn_cast(run, exchange_text(run, text), run->dtype);
     return run_leave(run, scope, nn_linear(run, layer, text, ACTIVATION_NONE));
 }
 
@@ -138,7 +138,7 @@ struct tensor dit_feed_forward(struct run *run, const struct mlp *ff, struct ten
 /* ---- description ---- */
 
 static int64_t size_of(const struct tensor *t) {
-    return t->data == NULL ? 0 : tensor_count(t);
+    return t->ndim == 0 ? 0 : tensor_count(t);
 }
 
 int64_t dit_count_linear(const struct linear *layer, int64_t *parameters) {

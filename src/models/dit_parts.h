@@ -34,8 +34,8 @@ struct tensor dit_mlp(struct run *run, const struct mlp *mlp, struct tensor x, e
 struct tensor dit_embed_values(struct run *run, const struct mlp *embedder, const float *values, int64_t count);
 /* The patches of a picture [B, H, W, I] that `cut` leaves to this rank, through a convolution as wide as its stride: [B, S, O]. */
 struct tensor dit_embed_patches(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut);
-/* A linear of this rank's text tokens, whatever their type: [B, T, O]. *whole as of exchange_text. */
-struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text, bool *whole);
+/* A linear of this rank's text tokens, whatever their type: [B, T, O]. */
+struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text);
 
 /* ---- modulation ---- */
 

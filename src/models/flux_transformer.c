@@ -134,15 +134,20 @@ static void load_weights(struct loader *loader, struct flux_transformer *m) {
     const struct denoiser *base = &m->base;
     int64_t c = m->inner_dim;
     load_set_prefix(loader, "%s", "");
-    m->x_embedder = load_linear(loader, PATCH * PATCH * base->in_channels, c, true, "x_embedder");
-    m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
+    if (load_keeps_first(loader)) {
+        m->x_embedder = load_linear(loader, PATCH * PATCH * base->in_channels, c, true, "x_embedder");
+        m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
+    }
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     if (m->guidance_embeds) m->guidance = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.guidance_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
-    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-    m->proj_out = load_linear(loader, c, PATCH * PATCH * base->out_channels, true, "proj_out");
+    if (load_keeps_last(loader, base->num_blocks)) {
+        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+        m->proj_out = load_linear(loader, c, PATCH * PATCH * base->out_channels, true, "proj_out");
+    }
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
         char name[64];
+        if (!load_keeps_block(loader, i)) continue;
         block_name(m, i, name, sizeof name);
         load_set_prefix(loader, "%s.", name);
         m->blocks[i] = load_block(loader, m, i >= m->double_blocks);
@@ -156,6 +161,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    m->base.text_stream = true;
     load_units(loader, m->num_heads);
     load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
@@ -223,15 +229,16 @@ static struct tensor embed_cond(const struct flux_transformer *m, struct run *ru
     return run_leave(run, scope, nn_add(run, cond, pooled));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / PATCH;
     state.columns = in->latents.shape[2] / PATCH;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    state.picture = embed_picture(m, run, in->latents, state.cut);
-    state.text = dit_embed_text(run, &m->context_embedder, in->text, &state.text_whole);
+    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    state.text_whole = exchange_text_is_whole(run, in->text.shape[1]);
+    if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
 }
@@ -291,7 +298,7 @@ static void double_block(const struct flux_transformer *m, struct run *run, cons
                          struct denoiser_state *state) {
     struct tensor emb = dit_activated_cond(run, state->cond), picture = state->picture, text = state->text;
     struct modulation mod = dit_modulation(run, &b->picture.modulation, emb, 6);
-    struct modulation text_mod = dit_modulation(run, &b->text.modulation, emb, 6);
+    struct modulation text_mod = text.data != NULL ? dit_modulation(run, &b->text.modulation, emb, 6) : (struct modulation){0};
     struct tensor both[] = {nn_norm_modulated(run, &dit_plain_norm, text, text_mod.scale, text_mod.shift),
                             nn_norm_modulated(run, &dit_plain_norm, picture, mod.scale, mod.shift)};
     const struct attention *const weights[] = {&b->text.attention, &b->picture.attention};
@@ -338,15 +345,26 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     return state;
 }
 
+static struct tensor first_input(const struct denoiser *base, struct run *run, const struct denoiser_state *state) {
+    const struct flux_block *b = &((const struct flux_transformer *)base)->blocks[0];
+    size_t scope = run_enter(run);
+    struct modulation mod = dit_modulation(run, &b->picture.modulation, dit_activated_cond(run, state->cond), b->single ? 3 : 6);
+    return run_leave(run, scope, nn_norm_modulated(run, &dit_plain_norm, state->picture, mod.scale, mod.shift));
+}
+
+/* Fitted by TeaCache's authors on Flux.1-dev (Liu et al. 2025, section 3.3; their TeaCache4FLUX). */
+static const double change_polynomial[DENOISER_CHANGE_POWERS] = {498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861};
+
 /* ---- finish ---- */
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = state.picture.shape[0], h = state.rows, w = state.columns, channels = base->out_channels;
+    int64_t batch = state.picture.shape[0], w = state.columns, channels = base->out_channels;
     size_t scope = run_enter(run);
     struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
+    int64_t h = x.shape[1] / w;
     x = reorder(run, x, packing(run, batch, h, w, channels, NULL, false));
     return run_leave(run, scope, nn_cast(run, nn_reshape(x, SHAPE(batch, h * PATCH, w * PATCH, channels)), DTYPE_F32));
 }
@@ -357,6 +375,23 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
 static int64_t count_stream(const struct stream *s, int64_t *parameters) {
     dit_count_linear(&s->modulation, parameters);
     return dit_count_attention(&s->attention, parameters) + dit_count_mlp(&s->ff, parameters);
+}
+
+/* A single block adds attention and MLP of both streams at once. */
+static void list_meetings(const struct flux_transformer *m, bool single, struct meeting_list *list) {
+    int64_t heads = m->base.num_heads;
+    struct meeting sum = {.kind = MEETING_SUM, .count = single ? 1 : 2, .units = m->inner_dim, .width = 1};
+    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
+                                       .count = 1,
+                                       .of = MEETING_PICTURE | MEETING_TEXT,
+                                       .text_asks = true,
+                                       .is_share = true,
+                                       .units = heads,
+                                       .width = m->inner_dim / heads});
+    sum.of = single ? MEETING_PICTURE | MEETING_TEXT : MEETING_PICTURE;
+    meeting_add(list, sum);
+    sum.of = MEETING_TEXT, sum.count = single ? 0 : 2;
+    meeting_add(list, sum);
 }
 
 /* A pair of tokens costs 2 C for its score and 2 C for its value. */
@@ -372,8 +407,15 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)m->inner_dim,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (last ? 0u : DENOISER_CARRIES_TEXT),
     };
+    list_meetings(m, b->single, &info->meetings);
     block_name(m, index, info->name, sizeof info->name);
 }
 
-const struct denoiser_class flux_transformer_class = {
-    .name = "FluxTransformer2DModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};
+const struct denoiser_class flux_transformer_class = {.name = "FluxTransformer2DModel",
+                                                      .open = open,
+                                                      .embed = embed,
+                                                      .block = block,
+                                                      .finish = finish,
+                                                      .first_input = first_input,
+                                                      .change_polynomial = change_polynomial,
+                                                      .describe = describe};

@@ -177,14 +177,17 @@ static void load_weights(struct loader *loader, struct hunyuan_transformer *m) {
     const struct denoiser *base = &m->base;
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
-    m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
     m->text_2 = dit_load_embedder(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
     m->padding =
         load_tensor(loader, loader->dtype, SHAPE(m->text_tokens + m->text_2_tokens, base->text_channels), "text_embedding_padding");
-    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    if (load_keeps_last(loader, base->num_blocks)) {
+        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    }
     load_cond(loader, m);
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
+        if (!load_keeps_block(loader, i)) continue;
         load_set_prefix(loader, "blocks.%d.", i);
         m->blocks[i] = load_block(loader, m, pops(base, i));
     }
@@ -291,7 +294,7 @@ static struct tensor embed_cond(const struct hunyuan_transformer *m, struct run 
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, extra, DTYPE_F32)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
@@ -299,8 +302,9 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     size_t scope = run_enter(run);
-    state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
-    state.text = embed_text(m, run, in);
+    if (parts & DENOISER_CARRIES_PICTURE)
+        state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
+    if (parts & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in);
     state.text_whole = true;
     state.cond = embed_cond(m, run, in);
     return state;
@@ -433,6 +437,12 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     return state;
 }
 
+static struct tensor first_input(const struct denoiser *base, struct run *run, const struct denoiser_state *state) {
+    const struct hunyuan_block *b = &((const struct hunyuan_transformer *)base)->blocks[0];
+    size_t scope = run_enter(run);
+    return run_leave(run, scope, shifted_norm(run, b, state->picture, state->cond));
+}
+
 /* ---- finish ---- */
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
@@ -441,13 +451,13 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     size_t scope = run_enter(run);
     struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
+    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */
 
 static int64_t size_of(const struct tensor *t) {
-    return t->data == NULL ? 0 : tensor_count(t);
+    return t->ndim == 0 ? 0 : tensor_count(t);
 }
 
 static int64_t count_norms(const struct hunyuan_block *b) {
@@ -455,6 +465,17 @@ static int64_t count_norms(const struct hunyuan_block *b) {
     int64_t parameters = 0;
     for (int i = 0; i < 4; i++) parameters += size_of(&norms[i]->weight) + size_of(&norms[i]->bias);
     return parameters;
+}
+
+/* Attention to the text needs none: each rank has all of it. A linear that mixes a skip in is one sum more. */
+static void list_meetings(const struct hunyuan_transformer *m, int sums, struct meeting_list *list) {
+    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
+                                       .count = 1,
+                                       .of = MEETING_PICTURE,
+                                       .is_share = true,
+                                       .units = m->num_heads,
+                                       .width = m->head_dim});
+    meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = sums, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1});
 }
 
 /* A pair of tokens costs 2 C for its score and 2 C for its value. Skips travel wherever one has been pushed and not yet popped. */
@@ -476,9 +497,17 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)m->inner_dim,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index < last ? DENOISER_CARRIES_TEXT : 0u) |
                    (index > 0 && index < last ? DENOISER_CARRIES_SKIPS : 0u),
+        .pushes = pushes(base, index),
+        .pops = pops(base, index),
     };
+    list_meetings(m, pops(base, index) ? 4 : 3, &info->meetings);
     snprintf(info->name, sizeof info->name, "blocks.%d", index);
 }
 
-const struct denoiser_class hunyuan_transformer_class = {
-    .name = "HunyuanDiT2DModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};
+const struct denoiser_class hunyuan_transformer_class = {.name = "HunyuanDiT2DModel",
+                                                         .open = open,
+                                                         .embed = embed,
+                                                         .block = block,
+                                                         .finish = finish,
+                                                         .first_input = first_input,
+                                                         .describe = describe};

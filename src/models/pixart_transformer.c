@@ -133,7 +133,7 @@ static void load_weights(struct loader *loader, struct pixart_transformer *m) {
     const struct denoiser *base = &m->base;
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
-    m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "adaln_single.emb.timestep_embedder");
     if (m->use_sizes) {
         m->resolution =
@@ -143,9 +143,12 @@ static void load_weights(struct loader *loader, struct pixart_transformer *m) {
     }
     m->modulations = load_linear(loader, c, NUM_MODULATIONS * c, true, "adaln_single.linear");
     m->caption = dit_load_embedder(loader, base->text_channels, c, c, "caption_projection");
-    m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
-    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    if (load_keeps_last(loader, base->num_blocks)) {
+        m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
+        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    }
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
+        if (!load_keeps_block(loader, i)) continue;
         load_set_prefix(loader, "transformer_blocks.%d.", i);
         m->blocks[i] = load_block(loader, m);
     }
@@ -238,16 +241,16 @@ static struct tensor embed_cond(const struct pixart_transformer *m, struct run *
     return run_leave(run, scope, nn_reshape(both, SHAPE(batch, NUM_COND_PARTS * c)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    state.picture = embed_picture(m, run, in->latents, state.cut);
+    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     size_t scope = run_enter(run);
-    state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
+    if (parts & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
     state.text_whole = true;
     state.text_mask = in->text_mask;
     state.cond = embed_cond(m, run, in);
@@ -311,6 +314,15 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     return state;
 }
 
+static struct tensor first_input(const struct denoiser *base, struct run *run, const struct denoiser_state *state) {
+    const struct pixart_transformer *m = (const struct pixart_transformer *)base;
+    const struct norm plain_norm = {.kind = NORM_LAYER, .eps = m->norm_eps};
+    size_t scope = run_enter(run);
+    struct tensor shift = modulation(run, state->cond, 0, &m->blocks[0].scale_shift_table, 0);
+    struct tensor scale = modulation(run, state->cond, 1, &m->blocks[0].scale_shift_table, 1);
+    return run_leave(run, scope, nn_norm_modulated(run, &plain_norm, state->picture, scale, shift));
+}
+
 /* ---- finish ---- */
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
@@ -321,10 +333,21 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     struct tensor scale = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 1);
     struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &dit_plain_norm, state.picture, scale, shift), ACTIVATION_NONE);
     x = exchange_gather(run, x, state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
+    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */
+
+/* Attention to the text needs none: each rank has all of it. */
+static void list_meetings(const struct pixart_transformer *m, int sums, struct meeting_list *list) {
+    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
+                                       .count = 1,
+                                       .of = MEETING_PICTURE,
+                                       .is_share = true,
+                                       .units = m->num_heads,
+                                       .width = m->head_dim});
+    meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = sums, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1});
+}
 
 /* A pair of tokens costs 2 C for its score and 2 C for its value. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
@@ -344,8 +367,14 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)m->inner_dim,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index == base->num_blocks - 1 ? 0u : DENOISER_CARRIES_TEXT),
     };
+    list_meetings(m, 3, &info->meetings);
     snprintf(info->name, sizeof info->name, "transformer_blocks.%d", index);
 }
 
-const struct denoiser_class pixart_transformer_class = {
-    .name = "PixArtTransformer2DModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};
+const struct denoiser_class pixart_transformer_class = {.name = "PixArtTransformer2DModel",
+                                                        .open = open,
+                                                        .embed = embed,
+                                                        .block = block,
+                                                        .finish = finish,
+                                                        .first_input = first_input,
+                                                        .describe = describe};

@@ -130,14 +130,19 @@ static void load_weights(struct loader *loader, struct sd3_transformer *m, const
     const struct denoiser *base = &m->base;
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
-    m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-    if (!load_failed(loader)) m->pos_embed = load_pos_embed(loader, m, config);
+    if (load_keeps_first(loader)) {
+        m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+        if (!load_failed(loader)) m->pos_embed = load_pos_embed(loader, m, config);
+        m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
+    }
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
-    m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
-    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    if (load_keeps_last(loader, base->num_blocks)) {
+        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+    }
     for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
+        if (!load_keeps_block(loader, i)) continue;
         load_set_prefix(loader, "transformer_blocks.%d.", i);
         m->blocks[i] = load_block(loader, m, dual[i], i == base->num_blocks - 1);
     }
@@ -151,6 +156,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
+    m->base.text_stream = true;
     load_units(loader, m->num_heads);
     load_weights(loader, m, config, dual);
     return load_failed(loader) ? NULL : &m->base;
@@ -194,15 +200,16 @@ static struct tensor embed_cond(const struct sd3_transformer *m, struct run *run
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, pooled, DTYPE_F32)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
     const struct sd3_transformer *m = (const struct sd3_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(base, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    state.picture = embed_picture(m, run, in->latents, state.cut);
-    state.text = dit_embed_text(run, &m->context_embedder, in->text, &state.text_whole);
+    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    state.text_whole = exchange_text_is_whole(run, in->text.shape[1]);
+    if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
 }
@@ -226,7 +233,7 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     size_t scope = run_enter(run);
     struct tensor emb = dit_activated_cond(run, state.cond), x = state.picture, text = state.text;
     struct modulation mod = dit_modulation(run, &b->norm1, emb, b->dual ? 9 : 6), text_mod = {0};
-    if (!b->last) text_mod = dit_modulation(run, &b->norm1_context, emb, 6);
+    if (!b->last && text.data != NULL) text_mod = dit_modulation(run, &b->norm1_context, emb, 6);
     struct tensor both[] = {nn_norm_modulated(run, &dit_plain_norm, x, mod.scale, mod.shift),
                             b->last ? dit_norm_continuous(run, &b->norm1_context, text, emb)
                                     : nn_norm_modulated(run, &dit_plain_norm, text, text_mod.scale, text_mod.shift)};
@@ -245,6 +252,13 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     return state;
 }
 
+static struct tensor first_input(const struct denoiser *base, struct run *run, const struct denoiser_state *state) {
+    const struct sd3_block *b = &((const struct sd3_transformer *)base)->blocks[0];
+    size_t scope = run_enter(run);
+    struct modulation mod = dit_modulation(run, &b->norm1, dit_activated_cond(run, state->cond), b->dual ? 9 : 6);
+    return run_leave(run, scope, nn_norm_modulated(run, &dit_plain_norm, state->picture, mod.scale, mod.shift));
+}
+
 /* ---- finish ---- */
 
 static struct tensor finish(const struct denoiser *base, struct run *run, struct denoiser_state state) {
@@ -253,10 +267,22 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     size_t scope = run_enter(run);
     struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, state.rows, state.columns));
+    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */
+
+static void list_meetings(const struct sd3_transformer *m, const struct sd3_block *b, struct meeting_list *list) {
+    struct meeting attention = {.kind = MEETING_ATTENTION, .count = 1, .is_share = true, .units = m->num_heads, .width = m->head_dim};
+    struct meeting sum = {.kind = MEETING_SUM, .count = b->dual ? 3 : 2, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1};
+    attention.of = MEETING_PICTURE | MEETING_TEXT, attention.text_asks = !b->last;
+    meeting_add(list, attention);
+    attention.of = MEETING_PICTURE, attention.text_asks = false, attention.count = b->dual;
+    meeting_add(list, attention);
+    meeting_add(list, sum);
+    sum.of = MEETING_TEXT, sum.count = b->last ? 0 : 2;
+    meeting_add(list, sum);
+}
 
 /* A pair of tokens costs 2 C for its score and 2 C for its value; a second attention is counted as if over all pairs. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
@@ -274,8 +300,14 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)((const struct sd3_transformer *)base)->inner_dim * (b->dual ? 2 : 1),
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (b->last ? 0u : DENOISER_CARRIES_TEXT),
     };
+    list_meetings((const struct sd3_transformer *)base, b, &info->meetings);
     snprintf(info->name, sizeof info->name, "transformer_blocks.%d", index);
 }
 
-const struct denoiser_class sd3_transformer_class = {
-    .name = "SD3Transformer2DModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};
+const struct denoiser_class sd3_transformer_class = {.name = "SD3Transformer2DModel",
+                                                     .open = open,
+                                                     .embed = embed,
+                                                     .block = block,
+                                                     .finish = finish,
+                                                     .first_input = first_input,
+                                                     .describe = describe};

@@ -30,6 +30,7 @@ struct unet {
     bool text_time; /* SDXL's conditioning */
     bool flip_sin_to_cos;
     double freq_shift;
+    int64_t reach;                   /* of the last convolution, in rows */
     int64_t channels, size_channels; /* of the timestep's sinusoid and of each size number's */
     struct conv conv_in, conv_out;
     struct norm norm_out;
@@ -280,7 +281,8 @@ static void load_weights(struct loader *loader, struct unet *m, const struct pla
     int64_t time = m->settings.time_channels;
     load_set_prefix(loader, "%s", "");
     load_units(loader, time); /* enough for all ranks? */
-    m->conv_in = load_conv_outputs(loader, m->base.in_channels, m->channels, 1, (int)plan->conv_in_kernel, "conv_in");
+    if (load_keeps_first(loader))
+        m->conv_in = load_conv_outputs(loader, m->base.in_channels, m->channels, 1, (int)plan->conv_in_kernel, "conv_in");
     m->time_1 = load_linear_outputs(loader, m->channels, time, 1, true, "time_embedding.linear_1");
     m->time_2 = load_linear_inputs(loader, time, 1, time, true, "time_embedding.linear_2");
     if (m->text_time) {
@@ -290,10 +292,14 @@ static void load_weights(struct loader *loader, struct unet *m, const struct pla
     }
     int64_t groups = m->settings.groups, width = m->channels / groups;
     m->out_groups = (int)load_units(loader, groups);
-    m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
-    m->conv_out = load_conv_inputs(loader, groups, width, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
+    m->reach = plan->conv_out_kernel / 2;
+    if (load_keeps_last(loader, m->base.num_blocks)) {
+        m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
+        m->conv_out = load_conv_inputs(loader, groups, width, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
+    }
     for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
         char name[64];
+        if (!load_keeps_block(loader, i)) continue;
         block_name(m, i, name, sizeof name);
         load_set_prefix(loader, "%s.", name);
         struct unet_block_shape shape = i < m->levels    ? down_shape(m, plan, i)
@@ -360,23 +366,15 @@ static struct tensor embed_cond(const struct unet *m, struct run *run, const str
     return run_leave(run, scope, cond);
 }
 
-/* x, of the level of state->cut, becomes the picture. */
-static void set_picture(struct denoiser_state *state, struct tensor x) {
-    state->picture = x;
-    state->rows = state->cut != NULL ? state->cut->rows : x.shape[1];
-    state->columns = x.shape[2];
-}
-
 /* Are all parts as high as the rows that the last convolution asks of a neighbour? */
 static tessera_status check_cut(const struct unet *m, const struct cut *cut, tessera_error *error) {
-    int64_t reach = m->conv_out.weight.shape[1] / 2;
     for (int i = 0; cut != NULL && i < cut->members; i++) {
         int64_t rows = cut_count(cut, i) / cut->columns;
-        if (rows < reach)
+        if (rows < m->reach)
             return error_set(
                 error, TESSERA_ERROR_ARGUMENT,
                 "%s: cut over %d ranks, a part of the latents has %lld rows, but convolutions reach over %lld: use fewer ranks",
-                m->base.class->name, cut->members, (long long)rows, (long long)reach);
+                m->base.class->name, cut->members, (long long)rows, (long long)m->reach);
     }
     return TESSERA_OK;
 }
@@ -392,15 +390,17 @@ static struct tensor embed_picture(const struct unet *m, struct run *run, struct
     return run_leave(run, scope, exchange_join(run, x, m->channels));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
     const struct unet *m = (const struct unet *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     size_t scope = run_enter(run);
-    state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
+    state.rows = in->latents.shape[1];
+    state.columns = in->latents.shape[2];
+    if (parts & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
     state.cond = embed_cond(m, run, in);
-    state.cut = exchange_cut_rows(run, in->latents.shape[1], in->latents.shape[2], m->base.row_unit, m->levels);
-    set_picture(&state, embed_picture(m, run, in->latents, state.cut));
+    state.cut = exchange_cut_rows(run, state.rows, state.columns, m->base.row_unit, m->levels);
+    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     return state;
 }
 
@@ -418,40 +418,58 @@ static struct tensor pop(struct denoiser_state *state) {
     return top;
 }
 
-static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+/* How far a block's level is halved; the cut there, of the state's, which is the finest. */
+static int level_of(const struct unet *m, int index) {
+    return index < m->levels ? index : index == m->levels ? m->levels - 1 : 2 * m->levels - index;
+}
+
+static const struct cut *cut_of(const struct denoiser_state *state, int level) {
+    const struct cut *cut = state->cut;
+    while (cut != NULL && level-- > 0) cut = cut->coarser;
+    return cut;
+}
+
+/* This rank's rows, or all columns, of a level. */
+static int64_t rows_of(const struct denoiser_state *state, int level) {
+    const struct cut *cut = cut_of(state, level);
+    return cut != NULL ? cut_count(cut, cut->me) / cut->columns : (state->rows + (1 << level) - 1) >> level;
+}
+
+static int64_t columns_of(const struct denoiser_state *state, int level) {
+    return (state->columns + (1 << level) - 1) >> level;
+}
+
+static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
+    const struct cut *cut = cut_of(state, level);
     struct tensor x = state->picture;
     for (int i = 0; i < b->shape.resnets; i++) {
         push(state, x);
         size_t scope = run_enter(run);
         x = unet_resnet_run(run, b, i, x, emb);
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, state->cut));
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, cut));
     }
     if (b->shape.resample == NULL) return x;
     push(state, x);
-    if (state->cut != NULL) state->cut = state->cut->coarser;
     return unet_halve(run, b, x);
 }
 
-static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
     push(state, state->picture);
     size_t scope = run_enter(run);
     struct tensor x = unet_resnet_run(run, b, 0, state->picture, emb);
-    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, state->cut));
+    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, cut_of(state, level)));
     return run_leave(run, scope, unet_resnet_run(run, b, 1, x, emb));
 }
 
-static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
     struct tensor x = state->picture;
     size_t scope = run_enter(run);
     for (int i = 0; i < b->shape.resnets; i++) {
         x = run_leave(run, scope, unet_resnet_run(run, b, i, nn_concat_channels(run, x, pop(state)), emb));
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, state->cut));
+        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, cut_of(state, level)));
     }
     if (b->shape.resample == NULL) return x;
-    if (state->cut != NULL) state->cut = state->cut->finer;
-    assert(state->num_skips > 0);
-    const struct tensor *next = &state->skips[state->num_skips - 1];
-    return run_leave(run, scope, unet_double(run, b, x, next->shape[1], next->shape[2]));
+    return run_leave(run, scope, unet_double(run, b, x, rows_of(state, level - 1), columns_of(state, level - 1)));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -460,10 +478,10 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
     struct tensor emb = nn_cast(run, nn_activate(run, state.cond, ACTIVATION_SILU), run->dtype);
-    struct tensor x = index < m->levels    ? run_down(run, b, &state, emb)
-                      : index == m->levels ? run_mid(run, b, &state, emb)
-                                           : run_up(run, b, &state, emb);
-    set_picture(&state, x);
+    int level = level_of(m, index);
+    state.picture = index < m->levels    ? run_down(run, b, &state, emb, level)
+                    : index == m->levels ? run_mid(run, b, &state, emb, level)
+                                         : run_up(run, b, &state, emb, level);
     struct tensor *kept[1 + DENOISER_MAX_SKIPS] = {&state.picture};
     for (int i = 0; i < state.num_skips; i++) kept[1 + i] = &state.skips[i];
     run_leave_all(run, scope, kept, 1 + state.num_skips);
@@ -485,12 +503,31 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
 
 /* ---- description ---- */
 
+/* What meets before the first block and behind the last one. */
+static void list_end_meetings(const struct unet *m, int index, struct meeting_list *list) {
+    int64_t groups = m->settings.groups, width = m->channels / groups, time = m->settings.time_channels;
+    int reach = (int)(m->conv_out.weight.shape[1] / 2);
+    struct meeting picture = {.kind = MEETING_JOIN, .count = 1, .of = MEETING_PICTURE, .units = m->channels, .width = 1};
+    struct meeting norm = {.kind = MEETING_NORM, .count = 1, .is_share = true, .units = groups, .width = width}, halo = norm;
+    if (index == 0) {
+        meeting_add(list, picture);
+        meeting_add(list,
+                    (struct meeting){.kind = MEETING_SUM, .count = m->text_time ? 2 : 1, .of = MEETING_ONCE, .units = time, .width = 1});
+    }
+    if (index < m->base.num_blocks - 1) return;
+    halo.kind = MEETING_HALO, halo.above = halo.below = reach;
+    picture.kind = MEETING_SUM, picture.units = m->base.out_channels;
+    meeting_add(list, norm);
+    meeting_add(list, halo);
+    meeting_add(list, picture);
+}
+
 /* A token is a position of the latents; a level sees a quarter of the positions of the level before. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct unet *m = (const struct unet *)base;
     const struct unet_block *b = &m->blocks[index];
     bool down = index < m->levels;
-    int level = down ? index : index == m->levels ? m->levels - 1 : 2 * m->levels - index;
+    int level = level_of(m, index);
     double share = pow(0.25, level), resized = share * (down ? 0.25 : 4.0);
     struct unet_block_size size = unet_block_measure(b);
     *info = (struct denoiser_block_info){
@@ -500,7 +537,13 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
                    (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
+        .pushes = down                 ? b->shape.resnets + (b->shape.resample != NULL)
+                  : index == m->levels ? 1
+                                       : 0,
+        .pops = index > m->levels ? b->shape.resnets : 0,
     };
+    unet_block_meetings(b, level, down ? level + 1 : level - 1, &info->meetings);
+    list_end_meetings(m, index, &info->meetings);
     block_name(m, index, info->name, sizeof info->name);
 }
 

@@ -184,7 +184,7 @@ struct tensor unet_double(struct run *run, const struct unet_block *block, struc
 /* ---- measures ---- */
 
 static int64_t count_of(const struct tensor *t) {
-    return t->data == NULL ? 0 : tensor_count(t);
+    return t->ndim == 0 ? 0 : tensor_count(t);
 }
 
 static void add_layer(struct unet_block_size *size, int64_t *weights, const struct tensor *weight, const struct tensor *bias) {
@@ -227,4 +227,51 @@ struct unet_block_size unet_block_measure(const struct unet_block *block) {
     }
     add_layer(&size, &size.per_resized_position, &block->resample.weight, &block->resample.bias);
     return size;
+}
+
+/* ---- meetings ---- */
+
+static void add_resnet_meetings(struct meeting_list *list, const struct unet_block *block, int level, int64_t in) {
+    int64_t out = block->shape.out, groups = block->groups;
+    struct meeting norm = {.kind = MEETING_NORM, .count = 1, .level = level, .units = groups, .width = in / groups};
+    struct meeting halo = {.kind = MEETING_HALO, .count = 1, .level = level, .above = 1, .below = 1, .units = groups, .width = in / groups};
+    meeting_add(list, norm);
+    meeting_add(list, halo);
+    norm.width = halo.width = out / groups, norm.is_share = halo.is_share = true; /* the second half has a rank's groups */
+    meeting_add(list, norm);
+    meeting_add(list, halo);
+    meeting_add(list,
+                (struct meeting){.kind = MEETING_SUM, .count = 1, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1});
+}
+
+static void add_transformer_meetings(struct meeting_list *list, const struct unet_block *block, int level) {
+    int64_t out = block->shape.out, heads = block->shape.heads, groups = block->groups;
+    int layers = block->shape.layers;
+    struct meeting sum = {.kind = MEETING_SUM, .count = 3 * layers, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1};
+    struct meeting join = {.kind = MEETING_JOIN, .count = 2, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1};
+    meeting_add(list, (struct meeting){.kind = MEETING_NORM, .count = 1, .level = level, .units = groups, .width = out / groups});
+    meeting_add(list, join);
+    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
+                                       .count = layers,
+                                       .of = MEETING_PICTURE,
+                                       .is_share = true,
+                                       .level = level,
+                                       .units = heads,
+                                       .width = out / heads});
+    meeting_add(list, sum);
+}
+
+void unet_block_meetings(const struct unet_block *block, int level, int resized, struct meeting_list *list) {
+    const struct unet_block_shape *shape = &block->shape;
+    bool halves = resized > level; /* with stride 2, and the kernel reaches up only */
+    struct meeting halo = {.kind = MEETING_HALO, .count = 1, .above = 1, .below = halves ? 0 : 1, .units = shape->out, .width = 1};
+    struct meeting join = {.kind = MEETING_JOIN, .count = 1, .of = MEETING_PICTURE, .level = resized, .units = shape->out, .width = 1};
+    for (int i = 0; i < shape->resnets; i++) {
+        add_resnet_meetings(list, block, level, shape->in[i]);
+        if (i < shape->transformers) add_transformer_meetings(list, block, level);
+    }
+    if (shape->resample == NULL) return;
+    halo.level = halves ? level : resized;
+    meeting_add(list, halo);
+    meeting_add(list, join);
 }

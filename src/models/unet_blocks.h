@@ -12,6 +12,7 @@
 #define TESSERA_MODELS_UNET_BLOCKS_H
 
 #include "nn/load.h"
+#include "parallel/meeting.h"
 
 enum { UNET_MAX_RESNETS = 8 };
 
@@ -80,5 +81,7 @@ struct unet_block_size {
     int64_t parameters, per_position, per_resized_position, per_text_token;
 };
 struct unet_block_size unet_block_measure(const struct unet_block *block);
+/* What meets in a block whose map is that of `level` (0: the finest), and of `resized` behind its resampling. */
+void unet_block_meetings(const struct unet_block *block, int level, int resized, struct meeting_list *list);
 
 #endif

@@ -12,11 +12,12 @@ static const struct tensor *or_null(const struct tensor *t) {
 }
 
 static struct tensor run_like(struct run *run, const struct tensor *x) {
+    if (x->data == NULL) return (struct tensor){0};
     return run_tensor(run, x->dtype, x->ndim, x->shape);
 }
 
 struct tensor nn_linear(struct run *run, const struct linear *layer, struct tensor x, enum activation act) {
-    if (run_failed(run)) return (struct tensor){0};
+    if (run_failed(run) || x.data == NULL) return (struct tensor){0};
     assert(x.shape[x.ndim - 1] == layer->weight.shape[1] && x.dtype == layer->weight.dtype);
     struct tensor shape = x;
     shape.shape[x.ndim - 1] = layer->weight.shape[0];
@@ -33,14 +34,14 @@ struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct 
 
 struct tensor nn_norm(struct run *run, const struct norm *layer, struct tensor x) {
     struct tensor out = run_like(run, &x);
-    if (run_failed(run)) return out;
+    if (out.data == NULL) return out;
     run->backend->ops->norm(run->backend, &out, &x, layer->kind, or_null(&layer->weight), or_null(&layer->bias), NULL, NULL, layer->eps);
     return out;
 }
 
 struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struct tensor x, struct tensor scale, struct tensor shift) {
     struct tensor out = run_like(run, &x);
-    if (run_failed(run)) return out;
+    if (out.data == NULL) return out;
     run->backend->ops->norm(run->backend, &out, &x, layer->kind, or_null(&layer->weight), or_null(&layer->bias), &scale, &shift,
                             layer->eps);
     return out;
@@ -48,31 +49,31 @@ struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struc
 
 struct tensor nn_activate(struct run *run, struct tensor x, enum activation act) {
     struct tensor out = run_like(run, &x);
-    if (!run_failed(run)) run->backend->ops->activate(run->backend, &out, &x, act);
+    if (out.data != NULL) run->backend->ops->activate(run->backend, &out, &x, act);
     return out;
 }
 
 struct tensor nn_add(struct run *run, struct tensor a, struct tensor b) {
     struct tensor out = run_like(run, &a);
-    if (!run_failed(run)) run->backend->ops->add(run->backend, &out, &a, &b);
+    if (out.data != NULL) run->backend->ops->add(run->backend, &out, &a, &b);
     return out;
 }
 
 struct tensor nn_multiply(struct run *run, struct tensor a, struct tensor b, enum activation act) {
     struct tensor out = run_like(run, &a);
-    if (!run_failed(run)) run->backend->ops->multiply(run->backend, &out, &a, &b, act);
+    if (out.data != NULL) run->backend->ops->multiply(run->backend, &out, &a, &b, act);
     return out;
 }
 
 struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tensor x, struct tensor gate) {
     struct tensor out = run_like(run, &residual);
-    if (!run_failed(run)) run->backend->ops->gated_add(run->backend, &out, &residual, &x, &gate);
+    if (out.data != NULL) run->backend->ops->gated_add(run->backend, &out, &residual, &x, &gate);
     return out;
 }
 
 struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, struct tensor sin) {
     struct tensor out = run_like(run, &x);
-    if (!run_failed(run)) run->backend->ops->rotary(run->backend, &out, &x, &cos, &sin);
+    if (out.data != NULL) run->backend->ops->rotary(run->backend, &out, &x, &cos, &sin);
     return out;
 }
 
@@ -84,7 +85,7 @@ struct tensor nn_upsample(struct run *run, struct tensor x, int64_t rows, int64_
 
 struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype) {
     if (run_failed(run)) return (struct tensor){0};
-    if (x.dtype == dtype) return x;
+    if (x.dtype == dtype || x.data == NULL) return x;
     struct tensor out = run_tensor(run, dtype, x.ndim, x.shape);
     if (!run_failed(run)) run->backend->ops->cast(run->backend, &out, &x);
     return out;
@@ -92,6 +93,7 @@ struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype) {
 
 struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b) {
     if (run_failed(run)) return (struct tensor){0};
+    if (a.data == NULL || b.data == NULL) return a.data == NULL ? b : a;
     assert(a.ndim == 3 && b.ndim == 3 && a.shape[0] == b.shape[0] && a.shape[2] == b.shape[2]);
     struct tensor out = run_tensor(run, a.dtype, SHAPE(a.shape[0], a.shape[1] + b.shape[1], a.shape[2]));
     if (run_failed(run)) return out;
@@ -124,7 +126,7 @@ struct tensor nn_slice_channels(struct run *run, struct tensor x, int64_t first,
 }
 
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {
-    if (run_failed(run)) return (struct tensor){0};
+    if (run_failed(run) || count == 0) return (struct tensor){0};
     assert(x.ndim == 3 && first >= 0 && count >= 0 && first + count <= x.shape[1]);
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
     if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, first, count);

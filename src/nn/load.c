@@ -65,13 +65,13 @@ static bool is_float(enum dtype dtype) {
     return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
 }
 
-/* The stored tensor, its shape and type checked; empty on failure, and where tensors are only recorded. */
+/* The stored tensor, its shape and type checked; empty on failure, and without data where tensors are only recorded. */
 static struct tensor stored(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
     if (load_failed(loader)) return empty;
     if (records(loader)) {
         loader->hooks->record(loader->hooks->user, name, ndim, shape);
-        return empty;
+        return tensor_of(NULL, loader->dtype, ndim, shape);
     }
     if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
     /* Older files keep the matrices of attention as 1x1 convolutions. */
@@ -184,7 +184,7 @@ static void put_piece(struct loader *loader, const char *name, struct tensor t, 
 
 /* The piece of `t` as `dtype`: lent where it lies in the file as it is wanted, otherwise in the arena. */
 static struct tensor piece_of(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
-    if (t.data == NULL) return t;
+    if (t.data == NULL) return t.ndim > 0 ? cut_to(t, piece, dtype) : t;
     bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
     if (rows_as_stored && !is_changed(loader, name)) return aligned(loader, rows_of(t, piece.rows));
     struct tensor out = cut_to(t, piece, dtype);
@@ -195,12 +195,12 @@ static struct tensor piece_of(struct loader *loader, const char *name, struct te
 
 /* All of `t` as `dtype`. */
 static struct tensor converted(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
-    return t.data == NULL ? t : piece_of(loader, name, t, whole_of(&t), dtype);
+    return t.ndim == 0 ? t : piece_of(loader, name, t, whole_of(&t), dtype);
 }
 
 /* `t`, which a layer keeps. */
 static struct tensor counted(struct loader *loader, struct tensor t) {
-    if (t.data != NULL) loader->bytes += tensor_bytes(&t);
+    if (t.ndim > 0) loader->bytes += tensor_bytes(&t);
     return t;
 }
 
@@ -237,6 +237,19 @@ int64_t load_units(struct loader *loader, int64_t units) {
     return share_of(loader, units).count;
 }
 
+bool load_keeps_block(const struct loader *loader, int index) {
+    const struct span *mine = &loader->share.blocks;
+    return mine->count == 0 || (index >= mine->first && index < mine->first + mine->count);
+}
+
+bool load_keeps_first(const struct loader *loader) {
+    return load_keeps_block(loader, 0);
+}
+
+bool load_keeps_last(const struct loader *loader, int num_blocks) {
+    return load_keeps_block(loader, num_blocks - 1);
+}
+
 struct span load_span(const struct loader *loader, int64_t units) {
     return share_of(loader, units);
 }
@@ -250,7 +263,9 @@ static struct span channels_of(const struct loader *loader, int64_t units, int64
 /* Some numbers of the vector "<base>.<part>" [channels], F32. */
 static struct tensor share_vector(struct loader *loader, const char *base, const char *part, int64_t channels, struct span mine) {
     struct tensor whole = whole_parameter(loader, DTYPE_F32, base, part, SHAPE(channels));
-    return whole.data == NULL ? whole : counted(loader, tensor_of((float *)whole.data + mine.first, DTYPE_F32, SHAPE(mine.count)));
+    if (whole.ndim == 0) return whole;
+    float *data = whole.data != NULL ? (float *)whole.data + mine.first : NULL;
+    return counted(loader, tensor_of(data, DTYPE_F32, SHAPE(mine.count)));
 }
 
 /* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing type. */
@@ -259,7 +274,7 @@ static struct tensor share_matrix(struct loader *loader, const char *name, int64
     int64_t width = columns[0].count + columns[1].count;
     struct tensor whole = stored(loader, name, SHAPE(out, in));
     struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
-    if (whole.data == NULL) return whole;
+    if (whole.data == NULL) return whole.ndim > 0 ? tensor_of(NULL, loader->dtype, SHAPE(rows.count, width)) : whole;
     if (columns[1].count == 0) return piece_of(loader, name, whole, left, loader->dtype);
     struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, width));
     part.data = take(loader, tensor_bytes(&part));
@@ -315,7 +330,12 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
 struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
                                const char *name, ...) {
     FULL_NAME(name);
-    if (records(loader) && part > 0) return (struct linear){0};
+    if (records(loader) && part > 0) { /* the matrix is recorded with its first part */
+        struct span mine = channels_of(loader, units, width);
+        struct linear layer = {.weight = counted(loader, tensor_of(NULL, loader->dtype, SHAPE(mine.count, in)))};
+        if (bias) layer.bias = counted(loader, tensor_of(NULL, DTYPE_F32, SHAPE(mine.count)));
+        return layer;
+    }
     return share_outputs(loader, in, part, parts, units, width, bias, full);
 }
 
@@ -356,7 +376,10 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
     struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
-    if (file.data != NULL) layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
+    if (file.data != NULL)
+        layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
+    else if (file.ndim > 0)
+        layer.weight = counted(loader, tensor_of(NULL, loader->dtype, SHAPE(outputs.count, kernel, kernel, inputs.count)));
     return layer;
 }
 

@@ -19,8 +19,8 @@ struct load_piece {
 /* What may stand between the layers and the file. */
 struct load_hooks {
     void *user;
-    /* Told of every tensor that the layers ask for, once each; then nothing is read, the weights may be NULL, and layers come out empty:
-     * a model's own description is the list of what its file must hold. NULL: weights are read. */
+    /* Told of every tensor that the layers ask for, once each; then nothing is read, the weights may be NULL, and layers come out with
+     * shapes but without data: a model's own description is the list of what its file must hold. NULL: weights are read. */
     void (*record)(void *user, const char *name, int ndim, const int64_t *shape);
     /* Is this weight (full name) to be changed while it is loaded (LoRA)? Then `change` gets an F32 copy of the piece that is kept, in the
      * file's order; it may be called once for each piece of a weight. Both NULL: weights stay as stored. */
@@ -28,9 +28,11 @@ struct load_hooks {
     tessera_status (*change)(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *);
 };
 
-/* This rank's share where weights are cut over ranks (tensor parallelism): part `index` of `count`; count 0 is as 1. */
+/* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor parallelism; count 0 is as 1), and of the
+ * list of blocks those that it runs (none: all). */
 struct load_share {
     int index, count;
+    struct span blocks;
 };
 
 struct loader {
@@ -87,6 +89,11 @@ struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, c
 void *load_alloc(struct loader *loader, size_t bytes);
 /* Tells a recording hook of a tensor that the file holds and nothing computes with; otherwise does nothing. */
 void load_unused(struct loader *loader, int ndim, const int64_t *shape, const char *name, ...) __attribute__((format(printf, 4, 5)));
+/* Is block `index` this rank's? Does it have the first one, and so what turns latents into the blocks' first state? Has it the last of
+ * `num_blocks`, and so what turns their last state into a prediction? */
+bool load_keeps_block(const struct loader *loader, int index);
+bool load_keeps_first(const struct loader *loader);
+bool load_keeps_last(const struct loader *loader, int num_blocks);
 /* True for every name where tensors are recorded: of two spellings, ask for the one that published files have. */
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
 void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));

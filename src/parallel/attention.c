@@ -284,7 +284,9 @@ static struct tensor attend_all(const struct sequence *s, const struct attention
     if (run_failed(run)) return (struct tensor){0};
     int64_t shared = x[0].shape[1];
     struct tensor q = join_rows(s, x[0], text_q), out;
-    if (s->rounds == 1)
+    if (run->parallel->patches != NULL)
+        out = patches_attention(run, &(struct patches_input){q, x[1], x[2], text_k, text_v, s->scale}, s->cut);
+    else if (s->rounds == 1)
         out = attend(s, q, join_rows(s, x[1], text_k), join_rows(s, x[2], text_v), NULL);
     else
         out = attend_ring(s, q, block_of(s, x[1], x[2]), text_k, text_v);

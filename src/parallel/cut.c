@@ -23,14 +23,18 @@ void cut_free(struct cut *cut) {
 }
 
 tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error) {
-    int64_t total = rows * columns;
+    return cut_part(rows, columns, (struct span){0, rows}, members, me, out, error);
+}
+
+tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, struct cut **out, tessera_error *error) {
+    int64_t first = part_rows.first * columns, total = part_rows.count * columns;
     *out = NULL;
     if (members > total)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "a picture of %lld tokens cannot be cut over %d ranks: at most %lld are possible",
                          (long long)total, members, (long long)total);
     struct cut *cut = cut_new(rows, columns, members, me);
     if (cut == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    for (int i = 0; i <= members; i++) cut->bounds[i] = total * i / members;
+    for (int i = 0; i <= members; i++) cut->bounds[i] = first + total * i / members;
     *out = cut;
     return TESSERA_OK;
 }

@@ -13,6 +13,11 @@
 
 #include "base/error.h"
 
+/* Positions first .. first + count. */
+struct span {
+    int64_t first, count;
+};
+
 struct cut {
     int64_t rows, columns; /* of the whole picture */
     int members, me;
@@ -23,17 +28,15 @@ struct cut {
 /* rows x columns in `members` parts as equal as they can be: member i has the positions total * i / members to total * (i + 1) / members. */
 tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error);
 
+/* Of some rows of it: a part that is worked on by itself, cut in the same way; bounds[0] is where it begins. */
+tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, struct cut **out, tessera_error *error);
+
 /* Whole rows in multiples of `unit` (the last part may end between) on `levels` levels, each of half the rows and columns, rounded up, of
  * the one before. ARGUMENT if there are fewer units than members: it names the most that are possible. */
 tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, struct cut **out,
                         tessera_error *error);
 /* With all coarser levels; NULL is fine. */
 void cut_free(struct cut *cut);
-
-/* Positions first .. first + count. */
-struct span {
-    int64_t first, count;
-};
 
 /* This rank's positions of `total`; all of them where there is no cut (NULL). */
 static inline struct span cut_mine(const struct cut *cut, int64_t total) {

@@ -1,20 +1,42 @@
-/* See displaced.h. A place holds two buffers: one is read in this step, the other is filled for the next. This rank's own block lies in the
- * buffer that is read, from where it is sent; it stays there until the same layer of the next step has waited for the transfer. */
+/* See displaced.h. In synchronous steps a place has a store of its own, filled by messages of its own. The first displaced step moves the
+ * stores into the buffers of groups of places, made so that what a member gets is one piece of them:
+ *
+ *     out   [ rows up, all places | blocks, all places | rows down, all places ]       one, sent to ...
+ *             --------- the member above --------------
+ *                                  --------- the member below ----------------
+ *                                  ---- any other -----
+ *     in    [ of member 0 | of member 1 | ... ]                                        two: one is read, one is filled for the next step
+ *
+ * A group is sent when its last place is filled; receives are posted with the sends. The first of its places waits, in the next step, for
+ * both: so one `out` is enough, and it still holds what this rank sent a step before when a layer asks for it. A step that skips layers
+ * sends what it began, the places that it skipped as they were. */
 #include "parallel/displaced.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/stats.h"
+
 struct displaced_place {
-    char *in[2]; /* [all blocks] */
-    char *out;   /* what neighbours are sent: blocks for the members above and below */
-    size_t in_bytes, out_bytes;
-    int reading; /* which of `in` */
-    size_t own;  /* where this rank's block begins */
-    size_t own_bytes;
-    size_t *bytes; /* [members] of a gather, or what comes from each and goes to each */
-    size_t *sent;
-    struct comm_operation *operation; /* on its way into in[1 - reading]; NULL: none */
+    struct displaced_sizes sizes; /* all: in `memory` */
+    struct displaced_data data;   /* as handed out last */
+    char *store;                  /* [blocks in rank order | out | in]; NULL once it is in a group */
+    size_t store_bytes;
+    size_t *all_at; /* [members] in the group's `in`, this rank's in its `out` */
+    size_t out_at[2], in_at[2];
+    void *memory; /* what this struct's arrays are in */
+};
+
+struct displaced_group {
+    int first, count; /* places */
+    char *in[2], *out;
+    int reading;     /* which of `in` */
+    size_t parts[4]; /* where the three parts of `out` begin, and its end */
+    size_t *from;    /* [members + 1] where each member's piece of `in` begins */
+    bool sent;
+    struct comm_request **requests; /* [2 members] */
+    int num_requests;
 };
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -26,112 +48,260 @@ const char *sync_mode_name(int mode) {
     return mode >= 0 && mode < SYNC_MODES ? names[mode] : NULL;
 }
 
+/* Does a displaced step of this mode send anything for the next one? */
+static bool mode_sends(enum sync_mode mode) {
+    return mode != SYNC_FULL_SYNC && mode != SYNC_NO_SYNC;
+}
+
+/* ---- places ---- */
+
+/* Points a place's data into its store. */
+static void point_to_store(struct displaced_place *p, int members) {
+    char *at = p->store;
+    for (int i = 0; i < members; at += p->sizes.all[i++]) p->data.all[i] = at;
+    for (int i = 0; i < 2; at += p->sizes.out[i++]) p->data.out[i] = at;
+    for (int i = 0; i < 2; at += p->sizes.in[i++]) p->data.in[i] = at;
+}
+
+static bool place_open(struct displaced_place *p, int members, const struct displaced_sizes *sizes) {
+    size_t n = (size_t)members, total = sizes->out[0] + sizes->out[1] + sizes->in[0] + sizes->in[1];
+    for (size_t i = 0; i < n && sizes->all != NULL; i++) total += sizes->all[i];
+    size_t *numbers = calloc(n, 2 * sizeof *numbers + sizeof *p->data.all);
+    *p = (struct displaced_place){.sizes = *sizes, .memory = numbers, .store = calloc(1, total + 1), .store_bytes = total};
+    if (numbers == NULL || p->store == NULL) return false;
+    if (sizes->all != NULL) memcpy(numbers, sizes->all, n * sizeof *numbers);
+    p->sizes.all = numbers;
+    p->all_at = numbers + n;
+    p->data.all = (char **)(numbers + 2 * n);
+    point_to_store(p, members);
+    return true;
+}
+
+static bool same_sizes(const struct displaced_sizes *a, const struct displaced_sizes *b, int members) {
+    bool same = true;
+    for (int i = 0; i < members && b->all != NULL; i++) same = same && a->all[i] == b->all[i];
+    for (int i = 0; i < 2; i++) same = same && a->out[i] == b->out[i] && a->in[i] == b->in[i];
+    return same;
+}
+
+/* The place of the next layer, new in the first step; NULL if memory is out. */
+static struct displaced_place *next_place(struct displaced *d, const struct displaced_sizes *sizes) {
+    int members = comm_size(d->group);
+    if (d->layer < d->num_places) {
+        assert(same_sizes(&d->places[d->layer].sizes, sizes, members));
+        return &d->places[d->layer++];
+    }
+    assert(d->groups == NULL);
+    if (d->num_places == d->capacity) {
+        int capacity = d->capacity == 0 ? 64 : 2 * d->capacity;
+        struct displaced_place *places = realloc(d->places, (size_t)capacity * sizeof *places);
+        if (places == NULL) return NULL;
+        d->places = places;
+        d->capacity = capacity;
+    }
+    struct displaced_place *p = &d->places[d->num_places++];
+    d->layer++;
+    return place_open(p, members, sizes) ? p : NULL;
+}
+
+/* ---- groups ---- */
+
+/* Offsets are multiples of 8, as float64 numbers lie beside others. */
+static size_t take(size_t *at, size_t bytes) {
+    size_t here = *at;
+    *at += (bytes + 7) / 8 * 8;
+    return here;
+}
+
+/* Where all places of a group have their data. */
+static void set_offsets(const struct displaced *d, struct displaced_group *g) {
+    int me = comm_rank(d->group), members = comm_size(d->group);
+    struct displaced_place *first = d->places + g->first, *end = first + g->count;
+    size_t at = 0;
+    for (struct displaced_place *p = first; p < end; p++) p->out_at[0] = take(&at, p->sizes.out[0]);
+    g->parts[1] = at;
+    for (struct displaced_place *p = first; p < end; p++) p->all_at[me] = take(&at, p->sizes.all[me]);
+    g->parts[2] = at;
+    for (struct displaced_place *p = first; p < end; p++) p->out_at[1] = take(&at, p->sizes.out[1]);
+    g->parts[3] = at;
+    at = 0;
+    for (int i = 0; i < members; i++) {
+        g->from[i] = at;
+        for (struct displaced_place *p = first; p < end && i == me + 1; p++) p->in_at[1] = take(&at, p->sizes.in[1]);
+        for (struct displaced_place *p = first; p < end && i != me; p++) p->all_at[i] = take(&at, p->sizes.all[i]);
+        for (struct displaced_place *p = first; p < end && i == me - 1; p++) p->in_at[0] = take(&at, p->sizes.in[0]);
+    }
+    g->from[members] = at;
+}
+
+/* Points a place's data into its group's buffers. */
+static void point_to_group(const struct displaced *d, struct displaced_place *p, const struct displaced_group *g) {
+    int me = comm_rank(d->group), members = comm_size(d->group);
+    for (int i = 0; i < members; i++) p->data.all[i] = (i == me ? g->out : g->in[g->reading]) + p->all_at[i];
+    for (int i = 0; i < 2; i++) p->data.out[i] = g->out + p->out_at[i];
+    for (int i = 0; i < 2; i++) p->data.in[i] = g->in[g->reading] + p->in_at[i];
+}
+
+/* What a place has in its store moves into its group. */
+static void leave_store(const struct displaced *d, struct displaced_place *p, const struct displaced_group *g) {
+    const char *from = p->store;
+    point_to_group(d, p, g);
+    for (int i = 0; i < comm_size(d->group); from += p->sizes.all[i++]) memcpy(p->data.all[i], from, p->sizes.all[i]);
+    for (int i = 0; i < 2; from += p->sizes.out[i++]) memcpy(p->data.out[i], from, p->sizes.out[i]);
+    for (int i = 0; i < 2; from += p->sizes.in[i++]) memcpy(p->data.in[i], from, p->sizes.in[i]);
+    free(p->store);
+    p->store = NULL;
+}
+
+/* The second `in` comes when the stores are gone, so that the groups never need more than they end with. */
+static bool group_open(const struct displaced *d, struct displaced_group *g) {
+    size_t n = (size_t)comm_size(d->group);
+    g->from = calloc(n + 1, sizeof *g->from);
+    g->requests = calloc(2 * n, sizeof *g->requests);
+    if (g->from == NULL || g->requests == NULL) return false;
+    set_offsets(d, g);
+    g->out = calloc(1, g->parts[3] + 1);
+    g->in[0] = calloc(1, g->from[n] + 1);
+    if (g->out == NULL || g->in[0] == NULL) return false;
+    for (int i = 0; i < g->count; i++) leave_store(d, &d->places[g->first + i], g);
+    g->in[1] = malloc(g->from[n] + 1);
+    return g->in[1] != NULL;
+}
+
+static int group_size(const struct displaced *d) {
+    if (d->comm_checkpoint > 0) return d->comm_checkpoint;
+    int few = (d->num_places + DISPLACED_MESSAGES - 1) / DISPLACED_MESSAGES;
+    return few < DISPLACED_CHECKPOINT ? few : DISPLACED_CHECKPOINT;
+}
+
+/* At the first exchange of the first displaced step: all places are known. */
+static tessera_status lay_out_groups(struct displaced *d, tessera_error *error) {
+    int size = group_size(d), count = (d->num_places + size - 1) / size;
+    if (d->messages == NULL) TRY(comm_split(d->group, 0, comm_rank(d->group), &d->messages, error));
+    d->groups = calloc((size_t)count, sizeof *d->groups);
+    if (d->groups == NULL) return out_of_memory(error);
+    for (; d->num_groups < count; d->num_groups++) {
+        int first = d->num_groups * size, left = d->num_places - first;
+        d->groups[d->num_groups] = (struct displaced_group){.first = first, .count = left < size ? left : size};
+        if (!group_open(d, &d->groups[d->num_groups])) {
+            d->num_groups++;
+            return out_of_memory(error);
+        }
+    }
+    return TESSERA_OK;
+}
+
+/* The group being filled, to all others; theirs into what is read in the next step. */
+static void send_group(struct displaced *d) {
+    struct displaced_group *g = d->unsent;
+    int me = comm_rank(d->messages), members = comm_size(d->messages);
+    char *in = g->in[1 - g->reading];
+    const char *label = comm_label(d->messages, "displaced");
+    for (int step = 1; step < members; step++) { /* each starts with another partner */
+        int to = (me + step) % members, from = (me - step + members) % members;
+        size_t begin = g->parts[to == me - 1 ? 0 : 1], bytes = g->parts[to == me + 1 ? 3 : 2] - begin;
+        size_t in_bytes = g->from[from + 1] - g->from[from];
+        if (in_bytes > 0) g->requests[g->num_requests++] = comm_receive_start(d->messages, from, in + g->from[from], in_bytes);
+        if (bytes > 0) g->requests[g->num_requests++] = comm_send_start(d->messages, to, g->out + begin, bytes);
+    }
+    comm_label(d->messages, label);
+    g->sent = true;
+    d->unsent = NULL;
+}
+
+/* Waits for all of `requests`, after a failure too. */
+static tessera_status wait_all(struct comm *comm, struct comm_request **requests, int count, tessera_error *error) {
+    tessera_status status = TESSERA_OK;
+    for (int i = 0; i < count; i++) {
+        tessera_status one = comm_wait(comm, requests[i], status == TESSERA_OK ? error : NULL);
+        if (status == TESSERA_OK) status = one;
+    }
+    return status;
+}
+
+/* What was under way has arrived and is what is read now. */
+static tessera_status take_arrived(struct displaced *d, struct displaced_group *g, tessera_error *error) {
+    if (!g->sent) return TESSERA_OK;
+    tessera_status status = wait_all(d->messages, g->requests, g->num_requests, error);
+    g->reading = 1 - g->reading;
+    g->num_requests = 0;
+    g->sent = false;
+    return status;
+}
+
+/* ---- steps ---- */
+
 void displaced_step(struct displaced *d, int index) {
+    if (d->unsent != NULL) send_group(d);
     d->synchronous = index <= d->warmup_steps;
+    d->last = d->steps > 0 && index == d->steps - 1;
     d->layer = 0;
 }
 
 tessera_status displaced_reset(struct displaced *d, tessera_error *error) {
     tessera_status status = TESSERA_OK;
-    for (int i = 0; i < d->num_places; i++) {
-        struct displaced_place *p = &d->places[i];
-        if (p->operation != NULL && status == TESSERA_OK) status = comm_operation_wait(d->group, p->operation, error);
-        free(p->in[0]);
-        free(p->in[1]);
-        free(p->out);
-        free(p->bytes);
+    for (int i = 0; i < d->num_groups; i++) {
+        struct displaced_group *g = &d->groups[i];
+        tessera_status one = take_arrived(d, g, status == TESSERA_OK ? error : NULL);
+        if (status == TESSERA_OK) status = one;
+        free(g->in[0]);
+        free(g->in[1]);
+        free(g->out);
+        free(g->from);
+        free(g->requests);
     }
+    for (int i = 0; i < d->num_places; i++) {
+        free(d->places[i].store);
+        free(d->places[i].memory);
+    }
+    free(d->groups);
     free(d->places);
+    d->groups = d->unsent = NULL;
     d->places = NULL;
-    d->num_places = d->capacity = d->layer = 0;
+    d->num_groups = d->num_places = d->capacity = d->layer = 0;
     return status;
 }
 
-/* The place of the next layer, new where this is the first step. */
-static struct displaced_place *next_place(struct displaced *d) {
-    if (d->layer == d->capacity) {
-        int capacity = d->capacity == 0 ? 64 : 2 * d->capacity;
-        struct displaced_place *places = realloc(d->places, (size_t)capacity * sizeof *places);
-        if (places == NULL) return NULL;
-        memset(places + d->capacity, 0, (size_t)(capacity - d->capacity) * sizeof *places);
-        d->places = places;
-        d->capacity = capacity;
+void displaced_close(struct displaced *d) {
+    displaced_reset(d, NULL);
+    comm_free(d->messages);
+    d->messages = NULL;
+}
+
+tessera_status displaced_receive(struct displaced *d, const struct displaced_sizes *sizes, struct displaced_data *data,
+                                 tessera_error *error) {
+    int layer = d->layer;
+    struct displaced_place *p = next_place(d, sizes);
+    if (p == NULL) return out_of_memory(error);
+    if (!d->synchronous && mode_sends(d->mode)) {
+        if (d->groups == NULL) TRY(lay_out_groups(d, error));
+        struct displaced_group *g = &d->groups[layer / d->groups[0].count];
+        if (layer == g->first) {
+            TRY(take_arrived(d, g, error));
+            d->unsent = d->last ? NULL : g;
+        }
+        point_to_group(d, p, g);
     }
-    if (d->layer == d->num_places) d->num_places++;
-    return &d->places[d->layer++];
-}
-
-static bool reserve(struct displaced_place *p, int members, size_t in_bytes, size_t out_bytes) {
-    if (p->bytes != NULL) return p->in_bytes == in_bytes && p->out_bytes == out_bytes;
-    *p = (struct displaced_place){.in_bytes = in_bytes, .out_bytes = out_bytes};
-    p->in[0] = calloc(1, in_bytes + 1);
-    p->in[1] = calloc(1, in_bytes + 1);
-    p->out = malloc(out_bytes + 1);
-    p->bytes = calloc(2 * (size_t)members, sizeof *p->bytes);
-    p->sent = p->bytes + members;
-    return p->in[0] != NULL && p->in[1] != NULL && p->out != NULL && p->bytes != NULL;
-}
-
-/* What was under way has arrived and is what is read now. */
-static tessera_status take_arrived(struct displaced *d, struct displaced_place *p, tessera_error *error) {
-    if (p->operation == NULL) return TESSERA_OK;
-    struct comm_operation *operation = p->operation;
-    p->operation = NULL;
-    TRY(comm_operation_wait(d->group, operation, error));
-    p->reading = 1 - p->reading;
+    *data = p->data;
     return TESSERA_OK;
 }
 
-tessera_status displaced_receive(struct displaced *d, const void *mine, const size_t *bytes, bool fresh, char **all, tessera_error *error) {
-    int members = comm_size(d->group), me = comm_rank(d->group);
-    size_t total = 0, own = 0;
-    for (int i = 0; i < members; i++) {
-        if (i == me) own = total;
-        total += bytes[i];
+/* Everybody's, as it is now. */
+static tessera_status exchange_now(struct displaced *d, struct displaced_place *p, tessera_error *error) {
+    int me = comm_rank(d->group), count = 0;
+    struct comm_request *requests[4];
+    for (int i = 0; i < 2; i++) {
+        int neighbour = me - 1 + 2 * i;
+        if (p->sizes.in[i] > 0) requests[count++] = comm_receive_start(d->group, neighbour, p->data.in[i], p->sizes.in[i]);
+        if (p->sizes.out[i] > 0) requests[count++] = comm_send_start(d->group, neighbour, p->data.out[i], p->sizes.out[i]);
     }
-    struct displaced_place *p = next_place(d);
-    if (p == NULL || !reserve(p, members, total, 0)) return out_of_memory(error);
-    memcpy(p->bytes, bytes, (size_t)members * sizeof *bytes);
-    p->own = own;
-    p->own_bytes = bytes[me];
-    TRY(take_arrived(d, p, error));
-    *all = p->in[p->reading];
-    return d->synchronous || fresh ? comm_all_gather(d->group, mine, *all, bytes, error) : TESSERA_OK;
+    tessera_status status = comm_all_gather(d->group, p->data.all[me], p->store, p->sizes.all, error);
+    tessera_status other = wait_all(d->group, requests, count, status == TESSERA_OK ? error : NULL);
+    return status != TESSERA_OK ? status : other;
 }
 
-tessera_status displaced_send(struct displaced *d, const void *mine, bool sends, tessera_error *error) {
-    struct displaced_place *p = &d->places[d->layer - 1];
-    char *own = p->in[p->reading] + p->own;
-    if (own != mine) memcpy(own, mine, p->own_bytes);
-    if (d->synchronous || !sends) return TESSERA_OK;
-    p->operation = comm_all_gather_start(d->group, own, p->in[1 - p->reading], p->bytes);
-    return p->operation != NULL ? TESSERA_OK : out_of_memory(error);
-}
-
-/* The exchange with neighbours as an all-to-all in which the others send nothing. */
-static struct comm_operation *start_neighbours(struct displaced *d, struct displaced_place *p, char *in) {
-    return comm_all_to_all_start(d->group, p->out, p->sent, in, p->bytes);
-}
-
-tessera_status displaced_neighbours(struct displaced *d, const void *const out[2], const size_t out_bytes[2], void *in[2],
-                                    const size_t in_bytes[2], bool fresh, bool sends, tessera_error *error) {
-    int members = comm_size(d->group), me = comm_rank(d->group);
-    struct displaced_place *p = next_place(d);
-    if (p == NULL || !reserve(p, members, in_bytes[0] + in_bytes[1], out_bytes[0] + out_bytes[1])) return out_of_memory(error);
-    if (me > 0) p->bytes[me - 1] = in_bytes[0], p->sent[me - 1] = out_bytes[0];
-    if (me < members - 1) p->bytes[me + 1] = in_bytes[1], p->sent[me + 1] = out_bytes[1];
-    TRY(take_arrived(d, p, error));
-    if (out_bytes[0] > 0) memcpy(p->out, out[0], out_bytes[0]);
-    if (out_bytes[1] > 0) memcpy(p->out + out_bytes[0], out[1], out_bytes[1]);
-    if (d->synchronous || fresh) {
-        struct comm_operation *operation = start_neighbours(d, p, p->in[p->reading]);
-        if (operation == NULL) return out_of_memory(error);
-        TRY(comm_operation_wait(d->group, operation, error));
-    } else if (sends) {
-        p->operation = start_neighbours(d, p, p->in[1 - p->reading]);
-        if (p->operation == NULL) return out_of_memory(error);
-    }
-    if (in_bytes[0] > 0) memcpy(in[0], p->in[p->reading], in_bytes[0]);
-    if (in_bytes[1] > 0) memcpy(in[1], p->in[p->reading] + in_bytes[0], in_bytes[1]);
+tessera_status displaced_send(struct displaced *d, tessera_error *error) {
+    if (d->synchronous || d->mode == SYNC_FULL_SYNC) return exchange_now(d, &d->places[d->layer - 1], error);
+    if (d->unsent != NULL && d->layer == d->unsent->first + d->unsent->count) send_group(d);
     return TESSERA_OK;
 }

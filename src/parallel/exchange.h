@@ -32,11 +32,22 @@ struct text_span {
  * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
 struct tensor exchange_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
 
+/* What follows the exchange of heads where a picture goes through the blocks in parts (patches.c): q [B, queries, heads, D] of some tokens of
+ * the part, k and v of the picture's tokens at hand on this member of `ring` (`round` of the cut's `rounds` equal shares of members), and of
+ * the text, if it is at hand: softmax(scale q k^T) v over the whole picture and its text, as far as they are known. */
+struct patches_input {
+    struct tensor q, k, v, text_k, text_v;
+    float scale;
+};
+struct tensor patches_attention(struct run *run, const struct patches_input *in, const struct cut *cut);
+
 /* The same where patches are displaced (displaced_attention.c). */
 struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
 
-/* This rank's part of the text's tokens x [B, T, C], or x itself; *whole says which. */
-struct tensor exchange_text(struct run *run, struct tensor x, bool *whole);
+/* Does each rank hold all of a text of so many tokens, though the picture is cut? */
+bool exchange_text_is_whole(const struct run *run, int64_t tokens);
+/* This rank's part of the text's tokens x [B, T, C], or x itself. */
+struct tensor exchange_text(struct run *run, struct tensor x);
 
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);

@@ -9,9 +9,9 @@
 #include "parallel/exchange.h"
 
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut) {
-    if (run_failed(run) || cut == NULL) return run_failed(run) ? (struct tensor){0} : x;
+    if (run_failed(run) || cut == NULL || cut->members == 1) return run_failed(run) ? (struct tensor){0} : x;
     assert(x.ndim == 3 && x.shape[1] == cut_count(cut, cut->me));
-    int64_t batch = x.shape[0], total = cut->rows * cut->columns;
+    int64_t batch = x.shape[0], first = cut_first(cut, 0), total = cut_first(cut, cut->members) - first;
     size_t row = (size_t)x.shape[2] * dtype_size(x.dtype), bytes[cut->members];
     struct tensor out = run_tensor(run, x.dtype, SHAPE(batch, total, x.shape[2]));
     size_t scope = run_enter(run);
@@ -23,18 +23,20 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     char *from = parts.data;
     for (int i = 0; i < cut->members && status == TESSERA_OK; from += bytes[i++]) {
         struct tensor part = tensor_of(from, x.dtype, SHAPE(batch, cut_count(cut, i), x.shape[2]));
-        run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, i), &part, 0, cut_count(cut, i));
+        run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, i) - first, &part, 0, cut_count(cut, i));
     }
     arena_release(run->arena, scope);
     return run_checked(run, status, out);
 }
 
-struct tensor exchange_text(struct run *run, struct tensor x, bool *whole) {
-    *whole = true;
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel) || run->parallel->displaced != NULL) return x;
+bool exchange_text_is_whole(const struct run *run, int64_t tokens) {
+    const struct parallel *p = run->parallel;
+    return !parallel_cuts_rows(p) || p->displaced != NULL || p->patches != NULL || tokens % comm_size(p->rows) != 0;
+}
+
+struct tensor exchange_text(struct run *run, struct tensor x) {
+    if (run_failed(run) || exchange_text_is_whole(run, x.shape[1])) return x;
     int members = comm_size(run->parallel->rows), me = comm_rank(run->parallel->rows);
-    if (x.shape[1] % members != 0) return x;
-    *whole = false;
     int64_t count = x.shape[1] / members;
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
     if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, count * me, count);

@@ -9,23 +9,23 @@
  *
  * Sent per rank: at most `above` rows down and `below` rows up; for statistics (n - 1) times 3 numbers per group. */
 #include <assert.h>
+#include <string.h>
 
 #include "parallel/exchange.h"
 
-/* `count` rows of x from `first` on, packed; empty where count is 0. */
-static struct tensor packed_rows(struct run *run, struct tensor x, int64_t first, int64_t count) {
-    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    if (run_failed(run) || count == 0) return rows;
+/* `count` rows of x from `first` on, packed, into `rows`, which has as many. */
+static void pack_rows(struct run *run, struct tensor rows, struct tensor x, int64_t first, int64_t count) {
     int64_t width = x.shape[2] * x.shape[3];
     struct tensor out = tensor_reshape(rows, SHAPE(x.shape[0], count, width)), in = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
-    run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
-    return rows;
+    if (count > 0) run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
 }
 
 /* Rows first .. first + count of x, packed, on their way to `to`. */
 static struct tensor send_rows(struct run *run, struct tensor x, int64_t first, int64_t count, int to, struct comm_request **request) {
-    struct tensor rows = packed_rows(run, x, first, count);
-    if (!run_failed(run)) *request = comm_send_start(run->parallel->rows, to, rows.data, tensor_bytes(&rows));
+    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
+    if (run_failed(run)) return rows;
+    pack_rows(run, rows, x, first, count);
+    *request = comm_send_start(run->parallel->rows, to, rows.data, tensor_bytes(&rows));
     return rows;
 }
 
@@ -39,20 +39,22 @@ static struct tensor receive_rows(struct run *run, struct tensor x, int64_t coun
 static struct halo displaced_halo(struct run *run, struct tensor x, int64_t above, int64_t below) {
     struct displaced *d = run->parallel->displaced;
     struct halo halo = {0};
+    struct displaced_data data;
     bool has[2] = {comm_rank(d->group) > 0, comm_rank(d->group) < comm_size(d->group) - 1};
-    struct tensor up = packed_rows(run, x, 0, has[0] ? below : 0), down = packed_rows(run, x, x.shape[1] - above, has[1] ? above : 0);
-    halo.above = packed_rows(run, x, 0, has[0] ? above : 0);
-    halo.below = packed_rows(run, x, 0, has[1] ? below : 0);
-    if (run_failed(run)) return halo;
-    const void *out[2] = {up.data, down.data};
-    void *in[2] = {halo.above.data, halo.below.data};
-    const size_t out_bytes[2] = {tensor_bytes(&up), tensor_bytes(&down)},
-                 in_bytes[2] = {tensor_bytes(&halo.above), tensor_bytes(&halo.below)};
-    bool fresh = d->mode == SYNC_FULL_SYNC;
+    int64_t in[2] = {has[0] ? above : 0, has[1] ? below : 0}, out[2] = {has[0] ? below : 0, has[1] ? above : 0};
+    size_t row = tensor_bytes(&x) / (size_t)x.shape[1];
+    const struct displaced_sizes sizes = {.in = {(size_t)in[0] * row, (size_t)in[1] * row},
+                                          .out = {(size_t)out[0] * row, (size_t)out[1] * row}};
     comm_label(d->group, "halo");
-    if (displaced_neighbours(d, out, out_bytes, in, in_bytes, fresh, d->mode != SYNC_NO_SYNC, &run->error) != TESSERA_OK) return halo;
-    if (in_bytes[0] == 0) halo.above = (struct tensor){0};
-    if (in_bytes[1] == 0) halo.below = (struct tensor){0};
+    if (displaced_receive(d, &sizes, &data, &run->error) != TESSERA_OK) return halo;
+    struct tensor rows[2], *halves[2] = {&halo.above, &halo.below};
+    for (int i = 0; i < 2; i++) {
+        rows[i] = tensor_of(data.out[i], x.dtype, SHAPE(x.shape[0], out[i], x.shape[2], x.shape[3]));
+        if (in[i] > 0) *halves[i] = tensor_of(data.in[i], x.dtype, SHAPE(x.shape[0], in[i], x.shape[2], x.shape[3]));
+    }
+    pack_rows(run, rows[0], x, 0, out[0]);
+    pack_rows(run, rows[1], x, x.shape[1] - out[1], out[1]);
+    displaced_send(d, &run->error);
     return halo;
 }
 
@@ -121,20 +123,34 @@ static struct moments moments_of(const float *stats) {
     return (struct moments){stats[0], (double)stats[1] + (double)stats[0] * stats[0]};
 }
 
-/* mean_j B_j over all members' blocks [weight, groups x (mean, square)], with block `self`'s numbers replaced by `own` where that is not NULL;
- * weighted by rows, which the published code has equal. */
-static struct moments average(const double *blocks, int members, int64_t groups, int64_t g, int self, const struct moments *own) {
+/* mean_j B_j of group g over all members' blocks [weight, groups x (mean, square)], weighted by rows, which the published code has equal;
+ * `old`, where it is not NULL, in place of member `self`'s block. Blocks may lie anywhere in memory. */
+static struct moments average(char *const *blocks, int members, int64_t g, int self, const double *old) {
     struct moments sum = {0, 0};
     double total = 0;
     for (int i = 0; i < members; i++) {
-        const double *block = blocks + i * (1 + 2 * groups);
-        struct moments m = {block[1 + 2 * g], block[2 + 2 * g]};
-        if (own != NULL && i == self) m = *own;
-        sum.mean += block[0] * m.mean;
-        sum.square += block[0] * m.square;
-        total += block[0];
+        const char *block = old != NULL && i == self ? (const char *)old : blocks[i];
+        double weight, m[2];
+        memcpy(&weight, block, sizeof weight);
+        memcpy(m, block + (1 + 2 * g) * (int64_t)sizeof *m, sizeof m);
+        sum.mean += weight * m[0];
+        sum.square += weight * m[1];
+        total += weight;
     }
     return (struct moments){sum.mean / total, sum.square / total};
+}
+
+/* This rank's block goes out, the others' are at data->all; *old, in the mode that asks for it, becomes this rank's of the step before. */
+static tessera_status exchange_moments(struct run *run, const double *block, int64_t numbers, double *old, struct displaced_data *data) {
+    struct displaced *d = run->parallel->displaced;
+    int members = comm_size(d->group), me = comm_rank(d->group);
+    size_t bytes[members];
+    for (int i = 0; i < members; i++) bytes[i] = (size_t)numbers * sizeof *block;
+    comm_label(d->group, "group norm");
+    TRY(displaced_receive(d, &(struct displaced_sizes){.all = bytes}, data, &run->error));
+    memcpy(old, d->synchronous ? (const char *)block : data->all[me], bytes[me]);
+    memcpy(data->all[me], block, bytes[me]);
+    return displaced_send(d, &run->error);
 }
 
 /* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where the
@@ -143,34 +159,30 @@ static void displace_stats(struct run *run, struct tensor *stats, double weight)
     struct displaced *d = run->parallel->displaced;
     int members = comm_size(d->group), me = comm_rank(d->group);
     int64_t groups = tensor_count(stats) / 2, each = 1 + 2 * groups;
-    size_t bytes[members], scope = run_enter(run);
-    struct tensor mine = run_tensor(run, DTYPE_F64, SHAPE(each));
-    char *all = NULL;
+    bool corrects = d->mode == SYNC_CORRECTED_ASYNC_GN;
+    size_t scope = run_enter(run);
+    struct tensor mine = run_tensor(run, DTYPE_F64, SHAPE(each)), before = run_tensor(run, DTYPE_F64, SHAPE(each));
+    struct displaced_data data;
     if (run_failed(run)) return;
     float *values = stats->data;
-    double *block = mine.data;
+    double *block = mine.data, *old = before.data;
     block[0] = weight;
     for (int64_t g = 0; g < groups; g++) {
         struct moments m = moments_of(values + 2 * g);
         block[1 + 2 * g] = m.mean;
         block[2 + 2 * g] = m.square;
     }
-    for (int i = 0; i < members; i++) bytes[i] = (size_t)each * sizeof(double);
-    comm_label(d->group, "group norm");
-    if (displaced_receive(d, block, bytes, false, &all, &run->error) != TESSERA_OK) return;
-    const double *blocks = (const double *)(const void *)all, *old = blocks + me * each;
+    if (exchange_moments(run, block, each, old, &data) != TESSERA_OK) return;
     for (int64_t g = 0; g < groups; g++) {
-        struct moments own = moments_of(values + 2 * g), m;
-        m = average(blocks, members, groups, g, me, d->mode == SYNC_STALE_GN ? &own : NULL);
-        if (d->mode == SYNC_CORRECTED_ASYNC_GN) {
-            m.mean += own.mean - old[1 + 2 * g];
-            m.square += own.square - old[2 + 2 * g];
+        struct moments m = average(data.all, members, g, me, corrects ? old : NULL);
+        if (corrects) {
+            m.mean += block[1 + 2 * g] - old[1 + 2 * g];
+            m.square += block[2 + 2 * g] - old[2 + 2 * g];
         }
         double variance = m.square - m.mean * m.mean;
         if (variance >= 0) values[2 * g + 1] = (float)variance;
         values[2 * g] = (float)m.mean;
     }
-    run_checked(run, displaced_send(d, block, true, &run->error), *stats);
     arena_release(run->arena, scope);
 }
 

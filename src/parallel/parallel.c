@@ -7,9 +7,14 @@ void parallel_free(struct parallel *parallel) {
     parallel->num_cuts = 0;
 }
 
-static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns) {
-    for (int i = 0; i < parallel->num_cuts; i++)
-        if (parallel->cuts[i]->rows == rows && parallel->cuts[i]->columns == columns) return parallel->cuts[i];
+/* The one of a part of a picture that begins at `first_row` and has part_rows rows. */
+static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns, struct span part_rows) {
+    for (int i = 0; i < parallel->num_cuts; i++) {
+        struct cut *cut = parallel->cuts[i];
+        bool same_part =
+            cut->bounds[0] == part_rows.first * columns && cut->bounds[cut->members] == (part_rows.first + part_rows.count) * columns;
+        if (cut->rows == rows && cut->columns == columns && same_part) return cut;
+    }
     return NULL;
 }
 
@@ -26,19 +31,19 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
 }
 
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns) {
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return NULL;
-    struct cut *cut = find(run->parallel, rows, columns);
+    struct parallel *p = run->parallel;
+    if (run_failed(run) || p == NULL || (!parallel_cuts_rows(p) && p->patches == NULL)) return NULL;
+    struct span part = p->patches != NULL ? patches_rows(p->patches, rows) : (struct span){0, rows};
+    struct cut *cut = find(p, rows, columns, part);
     if (cut != NULL) return cut;
-    struct comm *group = run->parallel->rows;
-    tessera_status status = run->parallel->displaced != NULL
-                                ? cut_rows(rows, columns, 1, 1, comm_size(group), comm_rank(group), &cut, &run->error)
-                                : cut_tokens(rows, columns, comm_size(group), comm_rank(group), &cut, &run->error);
+    tessera_status status = p->displaced != NULL ? cut_rows(rows, columns, 1, 1, comm_size(p->rows), comm_rank(p->rows), &cut, &run->error)
+                                                 : cut_part(rows, columns, part, comm_size(p->rows), comm_rank(p->rows), &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
 }
 
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels) {
     if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return NULL;
-    struct cut *cut = find(run->parallel, rows, columns);
+    struct cut *cut = find(run->parallel, rows, columns, (struct span){0, rows});
     if (cut != NULL) return cut;
     struct comm *group = run->parallel->rows;
     tessera_status status = cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), &cut, &run->error);

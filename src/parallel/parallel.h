@@ -11,6 +11,7 @@
 #include "comm/stats.h"
 #include "parallel/cut.h"
 #include "parallel/displaced.h"
+#include "parallel/patches.h"
 
 struct parallel {
     struct comm *rows;           /* the ranks among which the positions of a picture are cut: ring x ulysses, in this order */
@@ -18,6 +19,7 @@ struct parallel {
     struct comm *ulysses;        /* of those, the ones that exchange heads for positions (Jacobs et al. 2023) */
     struct comm *tensor;         /* the ranks among which weights are cut (Shoeybi et al. 2019) */
     struct displaced *displaced; /* patches whose neighbours are one step behind; NULL: everything is exact */
+    struct patches *patches;     /* a picture that goes through the blocks in parts; NULL: as a whole */
     struct cut *cuts[8];         /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };

@@ -1,153 +1,514 @@
-/* The denoising loop of one picture: from noise to latents.
+/* See denoise.h. One step of one picture:
  *
- *     e = denoiser(x, t), for the negative prompt and the prompt at once
+ *     e = denoiser(x, t), for the negative prompt and the prompt
  *     e = e_negative + s (e_prompt - e_negative)                                    (Ho and Salimans 2022, equation 6)
  *     e = phi e std(e_prompt) / std(e) + (1 - phi) e                                (Lin et al. 2023, equations 15 and 16)
  *     x = scheduler_step(x, e)
  *
- * A denoiser that also predicts a variance (learned sigma) has twice the channels: the first half is e. */
+ * The work is a list of units, the same on every rank: a step of a picture, or of one row of its guidance, or of one part of its rows. Each
+ * stage of the pipeline goes through the list and runs its blocks of every unit, while the others do theirs of units before and after:
+ *
+ *     stage 0   embed, blocks  |1|2|3|4|1|2|...      parts of a picture: part 1 of the next step may begin when its last step is taken,
+ *     stage 1          blocks    |1|2|3|4|1|...      which needs part 1 alone (Fang et al. 2024, PipeFusion, figure 3)
+ *     stage 2  blocks, finish      |1|2|3|4|...
+ *                     + guidance, sampler --> x of the part, to stage 0
+ *
+ * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (patches.h): its
+ * first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages busy.
+ * Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step before. */
+#include "pipelines/denoise.h"
+
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "pipelines/generation.h"
-#include "pipelines/layout.h"
+#include "parallel/parcel.h"
 
-static double deviation(const float *x, int64_t count) {
-    double sum = 0, squares = 0;
-    for (int64_t i = 0; i < count; i++) sum += x[i];
-    double mean = sum / (double)count;
-    for (int64_t i = 0; i < count; i++) squares += (x[i] - mean) * (x[i] - mean);
-    return sqrt(squares / (double)count);
+enum { BOTH_ROWS = -1 };
+
+/* A piece of work; see above. */
+struct unit {
+    int step, picture;
+    int part; /* or PATCHES_WHOLE */
+    int row;  /* of guidance, or BOTH_ROWS */
+};
+
+/* What guidance rescaling knows of one part: of e_prompt and of the guided e. */
+struct sums {
+    double prompt, prompt_squares, guided, guided_squares;
+};
+
+/* A denoising under way on this rank. */
+struct flow {
+    struct denoising *d;
+    int pictures, steps, parts, whole_steps;
+    float *const *x;
+    int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
+    bool row_by_row;          /* a unit is one row of guidance */
+    /* the pipeline */
+    struct comm *pipe; /* NULL: one stage */
+    int stage, stages;
+    struct parcel_line *from_before, *to_next;   /* states */
+    struct parcel_line *latents;                 /* from the last stage to the first */
+    struct parcel_line **skips_from, **skips_to; /* [stages]; NULL where none go */
+    struct unit arriving;                        /* stage 0: whose latents come next */
+    /* the last stage */
+    float *predictions, *prediction; /* [2, count]; [count] guided */
+    struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
+    struct sums *sums;               /* [parts] */
+    const float *noise;
+    struct step_cache *caches; /* [pictures], or NULL */
+};
+
+static tessera_status out_of_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the denoising of a picture");
 }
 
-/* Gives e the deviation that the prompt's own prediction has, by the share `rescale`. */
-static void rescale_guided(float *e, const float *prompt, int64_t count, float rescale) {
-    float ratio = (float)(deviation(prompt, count) / deviation(e, count));
-    for (int64_t i = 0; i < count; i++) e[i] = rescale * (e[i] * ratio) + (1.0f - rescale) * e[i];
+/* ---- units ---- */
+
+static bool is_whole(const struct flow *f, int step) {
+    return f->parts == 1 || step < f->whole_steps;
 }
 
-/* The first g->channels of each position's channels, in place and in order. */
-static void drop_variance(const struct generation *g, float *e, int64_t batch, int64_t channels) {
-    if (channels == g->channels) return;
-    for (int64_t i = 0; i < batch * g->positions; i++) memmove(e + i * g->channels, e + i * channels, (size_t)g->channels * sizeof(float));
+static struct unit first_unit(const struct flow *f) {
+    return (struct unit){.part = is_whole(f, 0) ? PATCHES_WHOLE : 0, .row = f->row_by_row ? 0 : BOTH_ROWS};
 }
 
-/* F32 [batch, n] of the family's size conditions, the same in every row; empty if it has none. */
-static struct tensor size_conditions(struct generation *g, int64_t batch) {
-    const struct pipeline_class *class = g->pipeline->class;
-    float values[6];
-    if (class->size_conditions == NULL) return (struct tensor){0};
-    int n = class->size_conditions(g->request, g->width, g->height, values);
-    struct tensor t = run_tensor(&g->run, DTYPE_F32, SHAPE(batch, n));
-    for (int64_t b = 0; b < batch && t.data != NULL; b++) memcpy((float *)t.data + b * n, values, (size_t)n * sizeof(float));
-    return t;
-}
-
-/* Row `row` of a state of both prompts, or both rows (row -1). */
-static struct tensor row_of(struct tensor state, int row) {
-    if (row < 0 || state.data == NULL || state.shape[0] == 1) return state;
-    state.shape[0] = 1;
-    state.data = (char *)state.data + (size_t)row * tensor_bytes(&state);
-    return state;
-}
-
-/* The denoiser's outputs for sample x, F32 [batch, rows, columns, channels or more]: for both prompts, or for one of them (row). */
-static struct tensor run_denoiser(struct generation *g, const struct denoiser *d, int step, const float *x, int row) {
-    struct run *run = &g->run;
-    int64_t batch = g->guided && row < 0 ? 2 : 1;
-    float t = g->scheduler->timesteps[step], timesteps[2] = {t, t}, scale = g->request->guidance_scale, scales[2] = {scale, scale};
-    struct tensor latents = run_tensor(run, DTYPE_F32, SHAPE(batch, g->rows, g->columns, g->channels));
-    struct tensor sizes = size_conditions(g, batch);
-    if (run_failed(run)) return latents;
-    for (int64_t b = 0; b < batch; b++)
-        g->scheduler->class->scale_model_input(g->scheduler, step, (float *)latents.data + b * g->count, x, (size_t)g->count);
-    const struct prompt_states *s = &g->states;
-    struct denoiser_inputs inputs = {
-        .latents = latents,
-        .timesteps = timesteps,
-        .text = row_of(s->text, row),
-        .pooled = row_of(s->pooled, row),
-        .text_mask = row_of(s->text_mask, row),
-        .text_2 = row_of(s->text_2, row),
-        .text_2_mask = row_of(s->text_2_mask, row),
-        .guidance = g->pipeline->class->distilled ? tensor_of(scales, DTYPE_F32, SHAPE(batch)) : (struct tensor){0},
-        .size_conditions = sizes,
-    };
-    const struct team *team = &g->pipeline->team;
-    if (team_degree(team, MESH_PATCH) == 1 || !team->naive_patch) return denoiser_forward(d, run, &inputs);
-    return naive_patch_forward(d, run, team->mesh->group[MESH_PATCH], team->split, step - g->first_step, &inputs);
-}
-
-/* The predictions for sample x, F32 [1 or 2, count]: where the two of guidance are two ranks' work, each makes one and they exchange them. */
-static const float *predictions(struct generation *g, const struct denoiser *d, int step, const float *x, tessera_error *error) {
-    struct team *team = &g->pipeline->team;
-    bool cut = g->guided && team_degree(team, MESH_CFG) == 2;
-    struct tensor outputs = run_denoiser(g, d, step, x, cut ? team_coordinate(team, MESH_CFG) : -1);
-    struct tensor both = cut ? run_tensor(&g->run, DTYPE_F32, SHAPE(2, g->count)) : outputs;
-    if (run_status(&g->run, error) != TESSERA_OK) return NULL;
-    drop_variance(g, outputs.data, outputs.shape[0], outputs.shape[3]);
-    if (!cut) return outputs.data;
-    size_t bytes = (size_t)g->count * sizeof(float);
-    comm_label(team->mesh->group[MESH_CFG], "cfg");
-    tessera_status status = comm_all_gather(team->mesh->group[MESH_CFG], outputs.data, both.data, (const size_t[]){bytes, bytes}, error);
-    return status == TESSERA_OK ? both.data : NULL;
-}
-
-/* The guided prediction for sample x: into out [count]. */
-static tessera_status predict(struct generation *g, const struct denoiser *d, int step, const float *x, float *out, tessera_error *error) {
-    size_t scope = run_enter(&g->run);
-    g->run.parallel = team_denoiser(&g->pipeline->team);
-    const float *e = predictions(g, d, step, x, error);
-    float s = g->guidance_scale;
-    g->run.parallel = NULL;
-    if (e == NULL) return error != NULL ? error->status : TESSERA_ERROR_INTERNAL;
-    const float *prompt = e + g->count;
-    if (!g->guided) {
-        memcpy(out, e, (size_t)g->count * sizeof(float));
-    } else {
-        for (int64_t i = 0; i < g->count; i++) out[i] = e[i] + s * (prompt[i] - e[i]);
-        if (g->request->guidance_rescale > 0.0f) rescale_guided(out, prompt, g->count, g->request->guidance_rescale);
+/* The part after this one, of the same step and picture or the next; unit.step == f->steps is the end. */
+static struct unit next_part(const struct flow *f, struct unit u) {
+    u.row = f->row_by_row ? 0 : BOTH_ROWS;
+    if (u.part != PATCHES_WHOLE && ++u.part < f->parts) return u;
+    if (++u.picture == f->pictures) {
+        u.picture = 0;
+        u.step++;
     }
-    arena_release(g->run.arena, scope);
+    u.part = is_whole(f, u.step) ? PATCHES_WHOLE : 0;
+    return u;
+}
+
+static struct unit next_unit(const struct flow *f, struct unit u) {
+    if (u.row != 0) return next_part(f, u);
+    u.row = 1;
+    return u;
+}
+
+/* Parcels of one kind have the same shapes. */
+static int kind_of(struct unit u) {
+    return u.part + 1;
+}
+
+/* Where a unit's rows lie in the latents, in positions. */
+static struct span positions_of(const struct flow *f, struct unit u) {
+    if (u.part == PATCHES_WHOLE) return (struct span){0, f->positions};
+    int64_t unit = f->d->denoiser->patch_size * f->d->columns;
+    struct span rows = cut_share(f->d->rows / f->d->denoiser->patch_size, f->parts, u.part);
+    return (struct span){rows.first * unit, rows.count * unit};
+}
+
+/* ---- what a unit begins with ---- */
+
+/* Takes the latents that have come from the last stage until those of the unit's step before are among them. */
+static tessera_status await_latents(struct flow *f, struct unit u, tessera_error *error) {
+    while (u.step > 0) {
+        struct unit a = f->arriving;
+        bool later =
+            a.step > u.step - 1 || (a.step == u.step - 1 && (a.picture > u.picture || (a.picture == u.picture && a.part > u.part)));
+        if (later) break;
+        struct parcel parcel;
+        struct span at = positions_of(f, a);
+        TRY(parcel_receive(f->latents, kind_of(a), &parcel, error));
+        memcpy(f->x[a.picture] + at.first * f->d->channels, parcel.tensors[0].data, tensor_bytes(&parcel.tensors[0]));
+        f->arriving = next_part(f, a);
+        if (f->arriving.step < f->steps - 1) TRY(parcel_expect(f->latents, kind_of(f->arriving), error));
+    }
     return TESSERA_OK;
 }
 
-/* What a stochastic sampler adds in one step to picture `index`: as torch does, drawn for all pictures at once, though only one is worked
- * on. NULL if the sampler wants none. */
-static const float *draw_fresh_noise(struct generation *g, struct random_generator *generator, int index) {
-    if (g->fresh_noise == NULL) return NULL;
-    size_t total = (size_t)g->count * (size_t)g->request->num_images;
-    random_normal(generator, g->fresh_noise, total);
-    layout_channels_last(g->fresh_noise + total, g->fresh_noise + (size_t)index * g->count, g->channels, g->positions);
-    return g->fresh_noise + total;
+/* Row `row` of an input of both prompts, or both rows. */
+static struct tensor row_of(struct tensor t, int row) {
+    if (row == BOTH_ROWS || t.data == NULL || t.shape[0] == 1) return t;
+    t.shape[0] = 1;
+    t.data = (char *)t.data + (size_t)row * tensor_bytes(&t);
+    return t;
 }
 
-/* From x, noised as the first step wants it, to latents. */
-static tessera_status take_steps(struct generation *g, int index, float *x, float *prediction, struct scheduler_state *state,
-                                 tessera_error *error) {
-    int made = index - g->request->first_image, steps = g->scheduler->num_steps - g->first_step, all = g->image->count * steps;
-    struct random_generator generator = g->generator;
-    struct component *component;
-    TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
-    for (int i = 0; i < steps; i++) {
-        TRY(generation_report(g, TESSERA_PHASE_DENOISE, made * steps + i, all, error));
-        displaced_step(&g->pipeline->team.displaced, i);
-        TRY(predict(g, component->denoiser, g->first_step + i, x, prediction, error));
-        scheduler_step(g->scheduler, state, g->first_step + i, x, prediction, draw_fresh_noise(g, &generator, index), (size_t)g->count);
+/* The rows of guidance that this rank computes in a unit. */
+static int rows_at_hand(const struct flow *f, struct unit u) {
+    if (!f->d->guided) return BOTH_ROWS;
+    return team_degree(f->d->team, MESH_CFG) == 2 ? team_coordinate(f->d->team, MESH_CFG) : u.row;
+}
+
+/* The denoiser's inputs; of the latents the unit's positions, on the first stage. */
+static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float timesteps[2]) {
+    const struct denoising *d = f->d;
+    int row = rows_at_hand(f, u), step = d->first_step + u.step;
+    int64_t batch = d->guided && row == BOTH_ROWS ? 2 : 1;
+    struct denoiser_inputs in = d->inputs;
+    in.latents = run_tensor(d->run, DTYPE_F32, SHAPE(batch, d->rows, d->columns, d->channels));
+    timesteps[0] = timesteps[1] = d->scheduler->timesteps[step];
+    in.timesteps = timesteps;
+    struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = row_of(*tensors[i], row);
+    if (f->stage > 0 || run_failed(d->run)) return in;
+    struct span at = positions_of(f, u);
+    for (int64_t b = 0; b < batch; b++) {
+        float *to = (float *)in.latents.data + b * f->count + at.first * d->channels;
+        d->scheduler->class->scale_model_input(d->scheduler, step, to, f->x[u.picture] + at.first * d->channels,
+                                               (size_t)(at.count * d->channels));
     }
-    return generation_report(g, TESSERA_PHASE_DENOISE, (made + 1) * steps, all, error);
+    return in;
 }
 
-tessera_status generation_denoise(struct generation *g, int index, float *x, float *prediction, tessera_error *error) {
-    struct scheduler_state state;
-    layout_channels_last(prediction, g->noise + (size_t)index * g->count, g->channels, g->positions);
-    if (g->init_latents != NULL)
-        g->scheduler->class->add_noise(g->scheduler, g->first_step, x, g->init_latents, prediction, (size_t)g->count);
-    else
-        for (int64_t i = 0; i < g->count; i++) x[i] = prediction[i] * g->scheduler->init_noise_sigma;
-    TRY(scheduler_state_init(g->scheduler, (size_t)g->count, &state, error));
-    tessera_status status = take_steps(g, index, x, prediction, &state, error);
-    scheduler_state_free(&state);
-    tessera_status last = displaced_reset(&g->pipeline->team.displaced, status == TESSERA_OK ? error : NULL);
-    return status != TESSERA_OK ? status : last;
+/* Skips of earlier stages, onto the stack. */
+static tessera_status take_skips(struct flow *f, struct unit u, struct denoiser_state *state, tessera_error *error) {
+    for (int s = 0; s < f->stage; s++) {
+        struct parcel parcel;
+        if (f->skips_from[s] == NULL) continue;
+        TRY(parcel_receive(f->skips_from[s], kind_of(u), &parcel, error));
+        for (int i = 0; i < parcel.count; i++) state->skips[state->num_skips++] = parcel.tensors[i];
+    }
+    return TESSERA_OK;
+}
+
+/* Lets the next unit's parcels come while this one is computed. A step cache may leave its skips out. */
+static tessera_status expect_next(struct flow *f, struct unit u, tessera_error *error) {
+    struct unit next = next_unit(f, u);
+    if (next.step == f->steps || f->stage == 0) return TESSERA_OK;
+    TRY(parcel_expect(f->from_before, kind_of(next), error));
+    for (int s = 0; s < f->stage && f->caches == NULL; s++)
+        if (f->skips_from[s] != NULL) TRY(parcel_expect(f->skips_from[s], kind_of(next), error));
+    return TESSERA_OK;
+}
+
+/* What the stage before has made of the unit; *skipped: its blocks were left out. */
+static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_state *state, bool *skipped, tessera_error *error) {
+    struct parcel parcel;
+    TRY(parcel_receive(f->from_before, kind_of(u), &parcel, error));
+    state->picture = parcel.tensors[0];
+    if (f->d->denoiser->text_stream) state->text = parcel.tensors[1];
+    *skipped = parcel.skipped;
+    if (!parcel.skipped) TRY(take_skips(f, u, state, error));
+    return expect_next(f, u, error);
+}
+
+/* ---- what a unit ends with ---- */
+
+static tessera_status send_state(struct flow *f, struct unit u, const struct denoiser_state *state, bool skipped, tessera_error *error) {
+    struct parcel parcel = {.skipped = skipped, .count = 1, .tensors = {state->picture}};
+    if (f->d->denoiser->text_stream) parcel.tensors[parcel.count++] = state->text;
+    TRY(parcel_send(f->to_next, kind_of(u), &parcel, error));
+    for (int s = f->stage + 1; s < f->stages && !skipped; s++) {
+        struct parcel skips = {0};
+        for (int i = 0; i < state->num_skips; i++)
+            if (f->d->stages->goes[i] == s) skips.tensors[skips.count++] = state->skips[i];
+        if (skips.count > 0) TRY(parcel_send(f->skips_to[s], kind_of(u), &skips, error));
+    }
+    return TESSERA_OK;
+}
+
+/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins them
+ * where two ranks share them. A learned variance, the channels behind the first, is left out. */
+static tessera_status store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error) {
+    const struct denoising *d = f->d;
+    int row = rows_at_hand(f, u);
+    struct span at = positions_of(f, u);
+    size_t bytes = (size_t)(at.count * d->channels) * sizeof(float);
+    float *both[] = {f->predictions + at.first * d->channels, f->predictions + f->count + at.first * d->channels};
+    for (int64_t b = 0; b < out.shape[0]; b++) {
+        const float *from = (const float *)out.data + b * at.count * out.shape[3];
+        float *to = both[row == BOTH_ROWS ? b : row];
+        for (int64_t i = 0; i < at.count; i++, from += out.shape[3], to += d->channels) memcpy(to, from, (size_t)d->channels * sizeof *to);
+    }
+    if (!d->guided || team_degree(d->team, MESH_CFG) == 1) return TESSERA_OK;
+    struct comm *group = d->team->mesh->group[MESH_CFG];
+    struct tensor joined = run_tensor(d->run, DTYPE_F32, SHAPE(2, at.count, d->channels));
+    TRY(run_status(d->run, error));
+    comm_label(group, "cfg");
+    TRY(comm_all_gather(group, both[row], joined.data, (const size_t[]){bytes, bytes}, error));
+    memcpy(both[1 - row], (char *)joined.data + (size_t)(1 - row) * bytes, bytes);
+    return TESSERA_OK;
+}
+
+static void add_sums(double *sum, double *squares, const float *e, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        *sum += e[i];
+        *squares += (double)e[i] * e[i];
+    }
+}
+
+static double deviation(double sum, double squares, double count) {
+    double mean = sum / count;
+    return sqrt(squares / count - mean * mean);
+}
+
+/* Gives e, the guided prediction at `at`, the deviation that the prompt's own has, by the share guidance_rescale. */
+static void rescale_guided(struct flow *f, struct unit u, struct span at, const float *prompt, float *e) {
+    float rescale = f->d->guidance_rescale;
+    int64_t width = f->d->channels;
+    struct sums all = {0};
+    for (int p = 0; p < f->parts; p++) {
+        struct unit part = {.part = f->parts > 1 ? p : PATCHES_WHOLE};
+        struct span rows = positions_of(f, part);
+        struct sums *s = &f->sums[p];
+        if (u.part == PATCHES_WHOLE || u.part == p) {
+            *s = (struct sums){0};
+            add_sums(&s->prompt, &s->prompt_squares, prompt + (rows.first - at.first) * width, rows.count * width);
+            add_sums(&s->guided, &s->guided_squares, e + (rows.first - at.first) * width, rows.count * width);
+        }
+        all.prompt += s->prompt;
+        all.prompt_squares += s->prompt_squares;
+        all.guided += s->guided;
+        all.guided_squares += s->guided_squares;
+    }
+    double count = (double)f->count;
+    float ratio = (float)(deviation(all.prompt, all.prompt_squares, count) / deviation(all.guided, all.guided_squares, count));
+    for (int64_t i = 0; i < at.count * width; i++) e[i] = rescale * (e[i] * ratio) + (1.0f - rescale) * e[i];
+}
+
+/* The guided prediction of the unit's positions into f->prediction. */
+static void guide(struct flow *f, struct unit u, struct span at) {
+    const struct denoising *d = f->d;
+    int64_t first = at.first * d->channels, count = at.count * d->channels;
+    const float *negative = f->predictions + first, *prompt = negative + f->count;
+    float *e = f->prediction + first;
+    if (!d->guided) {
+        memcpy(e, negative, (size_t)count * sizeof *e);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) e[i] = negative[i] + d->guidance_scale * (prompt[i] - negative[i]);
+    if (d->guidance_rescale > 0.0f) rescale_guided(f, u, at, prompt, e);
+}
+
+/* What the sampler remembers of a unit's positions: a view of the whole picture's memory from the first step in parts on. */
+static struct scheduler_state *state_of(struct flow *f, struct unit u) {
+    struct scheduler_state *whole = &f->states[u.picture];
+    if (u.part == PATCHES_WHOLE) return whole;
+    struct scheduler_state *view = &f->states[f->pictures + u.part];
+    if (u.step == f->whole_steps) *view = scheduler_state_part(f->d->scheduler, whole, (size_t)(positions_of(f, u).first * f->d->channels));
+    return view;
+}
+
+/* The sampler's step of a part, and the new latents on their way to the first stage. */
+static tessera_status take_step(struct flow *f, struct unit u, tessera_error *error) {
+    const struct denoising *d = f->d;
+    struct span at = positions_of(f, u);
+    int64_t first = at.first * d->channels, count = at.count * d->channels;
+    float *x = f->x[u.picture] + first;
+    guide(f, u, at);
+    if (u.part <= 0 && d->fresh_noise != NULL) f->noise = d->fresh_noise(d->user, u.picture);
+    scheduler_step(d->scheduler, state_of(f, u), d->first_step + u.step, x, f->prediction + first,
+                   f->noise != NULL ? f->noise + first : NULL, (size_t)count);
+    bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
+    if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
+    if (f->stages == 1 || u.step == f->steps - 1) return TESSERA_OK;
+    struct parcel parcel = {.count = 1, .tensors = {tensor_of(x, DTYPE_F32, SHAPE(count))}};
+    return parcel_send(f->latents, kind_of(u), &parcel, error);
+}
+
+/* ---- a unit ---- */
+
+/* This stage's blocks, as far as a step cache does not leave them out. */
+static struct denoiser_state run_blocks(struct flow *f, struct unit u, size_t scope, struct denoiser_state state, bool *skipped) {
+    struct denoising *d = f->d;
+    struct span blocks = d->stages != NULL ? stages_blocks(d->stages) : (struct span){0, d->denoiser->num_blocks};
+    struct step_cache *cache = f->caches != NULL ? &f->caches[u.picture] : NULL;
+    d->blocks += blocks.count;
+    return step_cache_run(cache, d->denoiser, d->run, blocks, scope, kind_of(u), u.step == f->steps - 1, state, skipped);
+}
+
+/* From the unit's inputs, or the stage before, to the next stage, or the step. */
+static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *error) {
+    struct denoising *d = f->d;
+    struct run *run = d->run;
+    bool last = f->stage == f->stages - 1, skipped = false, text = f->stage == 0 || !d->denoiser->text_stream;
+    if (f->stage == 0 && f->stages > 1) TRY(await_latents(f, u, error));
+    float timesteps[2];
+    struct denoiser_inputs in = inputs_of(f, u, timesteps);
+    size_t scope = run_enter(run);
+    if (f->stage == 0 && d->denoiser->text_stream) text = u.part <= 0; /* with the first part: parts after it read what it left */
+    unsigned wanted = (f->stage == 0 ? (unsigned)DENOISER_CARRIES_PICTURE : 0u) | (text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
+    struct denoiser_state state = d->denoiser->class->embed(d->denoiser, run, &in, wanted);
+    TRY(run_status(run, error));
+    if (f->stage > 0) TRY(take_state(f, u, &state, &skipped, error));
+    state = run_blocks(f, u, scope, state, &skipped);
+    TRY(run_status(run, error));
+    if (!last) return send_state(f, u, &state, skipped, error);
+    struct tensor out = d->denoiser->class->finish(d->denoiser, run, state);
+    TRY(run_status(run, error));
+    return store_predictions(f, u, out, error);
+}
+
+/* Parts of a picture that are pictures of their own: no stages. */
+static tessera_status run_naive(struct flow *f, struct unit u, tessera_error *error) {
+    struct denoising *d = f->d;
+    float timesteps[2];
+    struct denoiser_inputs in = inputs_of(f, u, timesteps);
+    d->blocks += d->denoiser->num_blocks;
+    struct tensor out = naive_patch_forward(d->denoiser, d->run, d->team->mesh->group[MESH_PATCH], d->team->split, u.step, &in);
+    TRY(run_status(d->run, error));
+    return store_predictions(f, u, out, error);
+}
+
+static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *error) {
+    struct denoising *d = f->d;
+    size_t scope = run_enter(d->run);
+    bool naive = team_degree(d->team, MESH_PATCH) > 1 && d->team->naive_patch;
+    if (d->team->denoiser.patches != NULL) patches_begin(&d->team->patches, u.part);
+    displaced_step(&d->team->displaced, u.step);
+    TRY(naive ? run_naive(f, u, error) : run_stage(f, u, error));
+    if (f->stage == f->stages - 1 && u.row != 0) TRY(take_step(f, u, error));
+    arena_release(d->run->arena, scope);
+    return TESSERA_OK;
+}
+
+static tessera_status report(const struct flow *f, struct unit u, tessera_error *error) {
+    bool begins = u.part <= 0 && u.row <= 0;
+    return begins && f->d->report != NULL ? f->d->report(f->d->user, u.picture, u.step, error) : TESSERA_OK;
+}
+
+static tessera_status run_units(struct flow *f, tessera_error *error) {
+    for (struct unit u = first_unit(f); u.step < f->steps; u = next_unit(f, u)) {
+        TRY(report(f, u, error));
+        TRY(run_unit(f, u, error));
+    }
+    for (int i = 0; i < f->pictures; i++) {
+        size_t bytes = (size_t)f->count * sizeof(float);
+        if (f->stages > 1) comm_label(f->pipe, "latents");
+        if (f->stages > 1) TRY(comm_broadcast(f->pipe, f->stages - 1, f->x[i], bytes, error));
+        if (f->d->report != NULL) TRY(f->d->report(f->d->user, i, f->steps, error));
+    }
+    return TESSERA_OK;
+}
+
+/* ---- beginning and end ---- */
+
+int denoise_at_once(const struct denoising *d, int pictures) {
+    int stages = team_degree(d->team, MESH_PIPEFUSION),
+        rows = d->guided && team_degree(d->team, MESH_CFG) == 1 && d->step_cache == NULL ? 2 : 1;
+    if (stages == 1 || d->team->patches.count > 1) return 1;
+    int enough = (stages + rows - 1) / rows;
+    return pictures < enough ? pictures : enough;
+}
+
+/* The lines between this stage and the others. */
+static bool open_lines(struct flow *f) {
+    const struct stages *plan = f->d->stages;
+    int kinds = f->parts + 1, last = f->stages - 1;
+    bool open = true;
+    f->skips_from = calloc(2 * (size_t)f->stages, sizeof *f->skips_from);
+    if (f->skips_from == NULL) return false;
+    f->skips_to = f->skips_from + f->stages;
+    if (f->stages == 1) return true;
+    if (f->stage > 0) open = (f->from_before = parcel_line_open(f->pipe, f->stage - 1, kinds, "stages")) != NULL && open;
+    if (f->stage < last) open = (f->to_next = parcel_line_open(f->pipe, f->stage + 1, kinds, "stages")) != NULL && open;
+    if (f->stage == 0 || f->stage == last)
+        open = (f->latents = parcel_line_open(f->pipe, f->stage == 0 ? last : 0, kinds, "latents")) != NULL && open;
+    for (int s = 0; s < f->stage; s++)
+        if (plan->comes[s] > 0) open = (f->skips_from[s] = parcel_line_open(f->pipe, s, kinds, "skips")) != NULL && open;
+    for (int i = 0; i < plan->num_leaves; i++) {
+        struct parcel_line **line = &f->skips_to[plan->goes[i]];
+        if (*line == NULL) open = (*line = parcel_line_open(f->pipe, plan->goes[i], kinds, "skips")) != NULL && open;
+    }
+    return open;
+}
+
+static tessera_status open_caches(struct flow *f, tessera_error *error) {
+    struct denoising *d = f->d;
+    const struct team *team = d->team;
+    if (d->step_cache == NULL) return TESSERA_OK;
+    int kind = 0;
+    while (step_cache_kind_name(kind) != NULL && strcmp(step_cache_kind_name(kind), d->step_cache) != 0) kind++;
+    if (kind == STEP_CACHE_KINDS)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "step cache \"%s\": it must be fbcache or teacache", d->step_cache);
+    if (team->naive_patch && team_degree(team, MESH_PATCH) > 1)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with naive patches, which are pictures of their own",
+                         d->step_cache);
+    f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
+    if (f->caches == NULL) return out_of_memory(error);
+    struct comm *groups[STEP_CACHE_GROUPS] = {0};
+    if (team->mesh != NULL)
+        groups[0] = team->mesh->group[MESH_ROWS], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
+    for (int i = 0; i < f->pictures; i++)
+        TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->parts > 1 ? f->parts : 0,
+                            groups, error));
+    return TESSERA_OK;
+}
+
+static tessera_status check_parts(const struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    int64_t rows = d->rows / d->denoiser->patch_size, columns = d->columns / d->denoiser->patch_size;
+    int sharers = comm_size(d->team->denoiser.rows);
+    if (f->parts == 1) return TESSERA_OK;
+    if (rows < f->parts)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "num-pipeline-patch %d: the picture has %lld rows of patches: at most %lld are possible", f->parts,
+                         (long long)rows, (long long)rows);
+    if (rows / f->parts * columns >= sharers) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "a part of %lld tokens cannot be cut over %d ranks: lower num-pipeline-patch, ring or ulysses",
+                     (long long)(rows / f->parts * columns), sharers);
+}
+
+static tessera_status open_flow(struct flow *f, tessera_error *error) {
+    struct denoising *d = f->d;
+    TRY(check_parts(f, error));
+    size_t count = (size_t)f->count, views = f->parts > 1 ? (size_t)f->parts : 0;
+    f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
+    f->predictions = malloc(3 * count * sizeof(float));
+    f->sums = calloc((size_t)f->parts, sizeof *f->sums);
+    if (f->states == NULL || f->predictions == NULL || f->sums == NULL || !open_lines(f)) return out_of_memory(error);
+    f->prediction = f->predictions + 2 * count;
+    for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
+    return open_caches(f, error);
+}
+
+static void close_flow(struct flow *f) {
+    struct denoising *d = f->d;
+    parcel_line_close(f->from_before);
+    parcel_line_close(f->to_next);
+    parcel_line_close(f->latents);
+    for (int s = 0; f->skips_from != NULL && s < f->stages; s++) {
+        parcel_line_close(f->skips_from[s]);
+        parcel_line_close(f->skips_to[s]);
+    }
+    free(f->skips_from);
+    for (int i = 0; f->states != NULL && i < f->pictures; i++) scheduler_state_free(&f->states[i]);
+    for (int i = 0; f->caches != NULL && i < f->pictures; i++) {
+        d->blocks_skipped += f->caches[i].blocks_skipped;
+        step_cache_close(&f->caches[i]);
+    }
+    free(f->caches);
+    free(f->states);
+    free(f->predictions);
+    free(f->sums);
+    patches_reset(&d->team->patches);
+}
+
+tessera_status denoise_pictures(struct denoising *d, int pictures, float *const *x, tessera_error *error) {
+    const struct team *team = d->team;
+    struct flow f = {.d = d,
+                     .pictures = pictures,
+                     .steps = d->scheduler->num_steps - d->first_step,
+                     .parts = team->patches.count > 1 ? team->patches.count : 1,
+                     .whole_steps = team->whole_steps,
+                     .x = x,
+                     .positions = d->rows * d->columns,
+                     .count = d->rows * d->columns * d->channels,
+                     .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
+                     .stage = team_coordinate(team, MESH_PIPEFUSION),
+                     .stages = team_degree(team, MESH_PIPEFUSION)};
+    f.row_by_row = f.stages > 1 && f.parts == 1 && d->guided && team_degree(team, MESH_CFG) == 1 && d->step_cache == NULL;
+    f.arriving = first_unit(&f);
+    struct parallel *before = d->run->parallel;
+    tessera_error local = {0};
+    d->run->parallel = team_denoiser(d->team);
+    d->team->displaced.steps = f.steps;
+    tessera_status status = open_flow(&f, &local);
+    if (status == TESSERA_OK) status = run_units(&f, &local);
+    if (status == TESSERA_OK) status = displaced_reset(&d->team->displaced, &local);
+    if (status != TESSERA_OK && f.stages > 1) comm_abort(f.pipe, &local); /* before buffers go: nothing more comes into them */
+    displaced_reset(&d->team->displaced, NULL);
+    close_flow(&f);
+    d->run->parallel = before;
+    return status == TESSERA_OK ? TESSERA_OK : error_set(error, status, "%s", local.message);
 }

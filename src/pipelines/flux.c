@@ -28,5 +28,6 @@ const struct pipeline_class flux_class = {
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,
+    .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "pipelines/bins.h"
 #include "pipelines/generation.h"
+#include "pipelines/request.h"
 
 /* Feature maps of the autoencoder larger than this are worked on in strips of rows. */
 #define STRIP_BYTES ((size_t)64 << 20)
@@ -22,25 +23,6 @@
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
     if (g->request->progress == NULL || g->request->progress(g->request->progress_user, phase, done, total)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
-}
-
-static tessera_status check_request(const tessera_request *r, tessera_error *error) {
-    if (r->prompt == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "prompt: is missing");
-    if (r->num_inference_steps < 1)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "steps: %d: at least 1 is needed", r->num_inference_steps);
-    if (r->num_images < 1 || r->first_image < 0 || r->first_image >= r->num_images || r->made_images < 0 ||
-        r->made_images > r->num_images - r->first_image)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "num-images: %d pictures from number %d on cannot be made of %d", r->made_images,
-                         r->first_image, r->num_images);
-    if (!isfinite(r->guidance_scale)) return error_set(error, TESSERA_ERROR_ARGUMENT, "guidance-scale: must be a finite number");
-    if (!isfinite(r->true_cfg_scale)) return error_set(error, TESSERA_ERROR_ARGUMENT, "true-cfg-scale: must be a finite number");
-    if (!(r->guidance_rescale >= 0.0f && r->guidance_rescale <= 1.0f))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "guidance-rescale: %g: must lie between 0 and 1", r->guidance_rescale);
-    if (r->max_sequence_length < 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: %d: must not be negative", r->max_sequence_length);
-    if (!(r->strength >= 0.0f && r->strength <= 1.0f))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "strength: %g: must lie between 0 and 1", r->strength);
-    return TESSERA_OK;
 }
 
 /* The pixels to work at: those asked for, or the bin's where the family has bins, they are wanted, and no picture is given. */
@@ -65,6 +47,9 @@ static tessera_status check_size(const struct generation *g, const struct denois
     if (g->width < 1 || g->height < 1 || g->width % unit != 0 || g->height % unit != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: width and height must be multiples of %lld for this model", g->width,
                          g->height, (long long)unit);
+    if (g->request->init_image != NULL && (g->width != g->request->width || g->height != g->request->height))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: this model works at %dx%d: give a starting picture of that size",
+                         g->request->width, g->request->height, g->width, g->height);
     int64_t longer = g->width > g->height ? g->width : g->height;
     if (d->max_patches > 0 && longer / unit > d->max_patches)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: this model's position embedding ends at %lld pixels a side", g->width,
@@ -180,23 +165,32 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
     return g->fresh_noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
 }
 
+/* Pictures first .. first + count of those that are made: denoised together, then decoded one by one. */
+static tessera_status make_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
+    double start = clock_seconds(), operations = g->run.operations;
+    TRY(generation_denoise(g, g->request->first_image + first, count, x, error));
+    g->image->seconds_denoise += clock_seconds() - start;
+    g->image->operations_denoise += g->run.operations - operations;
+    if (first + count == g->image->count) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
+    start = clock_seconds(), operations = g->run.operations;
+    for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
+    g->image->seconds_decode += clock_seconds() - start;
+    g->image->operations_decode += g->run.operations - operations;
+    return TESSERA_OK;
+}
+
 static tessera_status make_pictures(struct generation *g, tessera_error *error) {
-    float *x = malloc((size_t)g->count * sizeof(float)), *prediction = malloc((size_t)g->count * sizeof(float));
-    tessera_status status = x == NULL || prediction == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : TESSERA_OK;
-    for (int i = 0; i < g->image->count && status == TESSERA_OK; i++) {
-        double start = clock_seconds(), operations = g->run.operations;
-        status = generation_denoise(g, g->request->first_image + i, x, prediction, error);
-        g->image->seconds_denoise += clock_seconds() - start;
-        g->image->operations_denoise += g->run.operations - operations;
-        if (i + 1 == g->image->count) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
-        if (status != TESSERA_OK) break;
-        start = clock_seconds(), operations = g->run.operations;
-        status = generation_decode(g, i, x, error);
-        g->image->seconds_decode += clock_seconds() - start;
-        g->image->operations_decode += g->run.operations - operations;
+    int at_once = generation_at_once(g, g->image->count);
+    float *memory = malloc((size_t)(at_once + 1) * (size_t)g->count * sizeof(float)), *x[at_once];
+    if (memory == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int i = 0; i < at_once; i++) x[i] = memory + i * g->count;
+    g->scratch = memory + at_once * g->count;
+    tessera_status status = TESSERA_OK;
+    for (int i = 0; i < g->image->count && status == TESSERA_OK; i += at_once) {
+        int left = g->image->count - i;
+        status = make_batch(g, i, left < at_once ? left : at_once, x, error);
     }
-    free(x);
-    free(prediction);
+    free(memory);
     return status;
 }
 
@@ -210,7 +204,7 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
                              .latent_channels = (int)g->channels,
                              .latent_height = (int)g->rows,
                              .latent_width = (int)g->columns};
-    bool gets_pixels = team_rank(&g->pipeline->team) == 0;
+    bool gets_pixels = team_rank(&g->pipeline->team) == 0 && !r->latents_only;
     size_t pixels = (size_t)image->count * (size_t)image->width * (size_t)image->height * 3;
     image->pixels = gets_pixels ? malloc(pixels) : NULL;
     image->pixels_f32 = gets_pixels ? malloc(pixels * sizeof(float)) : NULL;
@@ -221,7 +215,7 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
 }
 
 static tessera_status generate(struct generation *g, tessera_error *error) {
-    TRY(check_request(g->request, error));
+    TRY(request_check(g->request, error));
     TRY(size_latents(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));

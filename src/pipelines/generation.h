@@ -23,12 +23,15 @@ struct generation {
     float *noise;                      /* [num_images, channels, rows, columns] as drawn */
     float *fresh_noise;  /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
     float *init_latents; /* [rows, columns, channels], or NULL */
+    float *scratch;      /* as large */
 };
 
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);
-/* Latents of picture `index` into x [rows, columns, channels]; `prediction` is as large and is overwritten. (denoise.c) */
-tessera_status generation_denoise(struct generation *g, int index, float *x, float *prediction, tessera_error *error);
+/* How many of `pictures` to denoise together. (latents.c) */
+int generation_at_once(struct generation *g, int pictures);
+/* Latents of the request's pictures first .. first + count, each into x[i] [rows, columns, channels]. (latents.c) */
+tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error);
 /* The init picture's latents into g->init_latents; draws from the generator, as diffusers' latent_dist.sample does. (picture.c) */
 tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error);
 /* Latents x to picture `made` of g->image. (picture.c) */

@@ -36,6 +36,7 @@ const struct pipeline_class hunyuandit_class = {
     .strength = 0.8f,
     .sample_size = 128,
     .bins = BINS_HUNYUANDIT,
+    .text_tokens = BERT_TOKENS + T5_TOKENS,
     .encode_prompts = encode_prompts,
     .size_conditions = size_conditions,
 };

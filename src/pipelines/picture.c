@@ -101,6 +101,7 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
     layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
+    if (g->request->latents_only) return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
     g->run.parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
     tessera_status status = TESSERA_OK;
     if (team_rank(&g->pipeline->team) == 0 || g->run.parallel != NULL) status = decode(g, made, x, error);

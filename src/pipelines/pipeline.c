@@ -63,16 +63,15 @@ static tessera_status need_slot(struct pipeline *p, const char *name, struct pip
 tessera_status pipeline_describe(struct pipeline *p, const char *name, struct component *out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
-    return source_describe(p, slot, out, error);
+    return source_describe(p, slot, (struct load_share){0}, out, error);
 }
 
 tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
-    if (!slot->is_open) {
-        TRY(source_component(p, slot, error));
-        slot->is_open = true;
-    }
+    if (slot->is_open) TRY(weights_check(slot->component.weights, error));
+    if (!slot->is_open) TRY(source_component(p, slot, error));
+    slot->is_open = true;
     *out = &slot->component;
     return TESSERA_OK;
 }
@@ -182,6 +181,21 @@ static int choose_threads(const struct pipeline *p, int given) {
     return mine / ranks > 0 ? mine / ranks : 1;
 }
 
+/* Which blocks this rank runs, and how pictures go through the stages. */
+static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, tessera_error *error) {
+    int stages = team_degree(&p->team, MESH_PIPEFUSION);
+    struct component denoiser = {0};
+    if (stages == 1 && mesh->num_pipeline_patch <= 1) return TESSERA_OK;
+    TRY(pipeline_describe(p, p->denoiser, &denoiser, error));
+    tessera_status status = denoiser.denoiser == NULL
+                                ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json", p->folder, p->denoiser)
+                                : team_set_parts(&p->team, mesh, denoiser.denoiser->row_unit == 0, error);
+    if (status == TESSERA_OK)
+        status = stages_open(denoiser.denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks, &p->stages, error);
+    component_close(&denoiser);
+    return status;
+}
+
 static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     size_t bytes;
     TRY(source_open(p, model, options, error));
@@ -189,11 +203,35 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
     TRY(source_list(p, options, &bytes, error));
     TRY(team_open(&p->team, &options->mesh, error));
+    TRY(open_stages(p, &options->mesh, error));
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
     p->arena = arena_new(0, error);
     p->backend = p->arena == NULL ? NULL : cpu_backend_open(choose_threads(p, options->threads), CPU_KERNELS_BEST, error);
     return p->backend == NULL ? error->status : TESSERA_OK;
+}
+
+static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
+    TRY(source_open(p, model, options, error));
+    TRY(find_class(p, error));
+    p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
+    TRY(source_list(p, options, NULL, error));
+    return find_defaults(p, error);
+}
+
+tessera_status pipeline_open_described(const char *model, const tessera_model_options *options, struct pipeline **out,
+                                       tessera_error *error) {
+    *out = NULL;
+    struct pipeline *p = calloc(1, sizeof *p);
+    if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
+    tessera_status status = open_described(p, model, options, error);
+    if (status != TESSERA_OK) {
+        pipeline_free(p);
+        return status;
+    }
+    *out = p;
+    return TESSERA_OK;
 }
 
 tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
@@ -222,6 +260,7 @@ void pipeline_free(struct pipeline *p) {
     }
     if (p->backend != NULL) backend_free(p->backend);
     arena_free(p->arena);
+    stages_free(&p->stages);
     team_close(&p->team);
     json_free(p->index);
     lora_set_close(p->loras);

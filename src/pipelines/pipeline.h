@@ -13,6 +13,7 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
+#include "pipelines/stages.h"
 #include "pipelines/team.h"
 #include "schedulers/scheduler.h"
 #include "tokenizers/tokenizer.h"
@@ -32,6 +33,9 @@ struct prompt_states {
 
 struct pipeline;
 
+/* Tokens of text: the first tokenizer's length; max_sequence_length. */
+enum { TEXT_CLIP = 1, TEXT_T5 = 2 };
+
 /* A family: what it adds to the shared way, and diffusers' defaults for it. */
 struct pipeline_class {
     const char *name; /* model_index.json's _class_name */
@@ -43,6 +47,9 @@ struct pipeline_class {
     bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
     bool whole_steps;       /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
     enum { BINS_NONE, BINS_PIXART, BINS_HUNYUANDIT } bins;
+    /* How many tokens the denoiser reads: those of TEXT_ bits, and so many more. */
+    unsigned text;
+    int text_tokens;
     /* The states of the prompts, in run->arena. */
     tessera_status (*encode_prompts)(struct pipeline *, struct run *, const tessera_request *, const struct prompts *,
                                      struct prompt_states *, tessera_error *);
@@ -70,6 +77,7 @@ struct pipeline {
     struct lora_set *loras;
     struct json *index; /* model_index.json */
     struct team team;
+    struct stages stages; /* of the denoiser; zeros: one */
     struct backend *backend;
     enum dtype dtype;
     bool vae_tiling, keep_components;
@@ -83,6 +91,9 @@ struct pipeline {
 };
 
 tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
+/* The same for pipeline_describe alone: files of configs are enough, and no ranks and no device are asked for. */
+tessera_status pipeline_open_described(const char *model, const tessera_model_options *options, struct pipeline **out,
+                                       tessera_error *error);
 void pipeline_free(struct pipeline *pipeline);
 
 /* Is the component listed in model_index.json, and not as [null, null]? */

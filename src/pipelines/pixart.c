@@ -68,6 +68,7 @@ const struct pipeline_class pixart_alpha_class = {
     .strength = 0.8f,
     .sample_size = 128,
     .bins = BINS_PIXART,
+    .text = TEXT_T5,
     .encode_prompts = encode_prompts,
     .size_conditions = size_conditions,
 };
@@ -80,5 +81,6 @@ const struct pipeline_class pixart_sigma_class = {
     .strength = 0.8f,
     .sample_size = 128,
     .bins = BINS_PIXART,
+    .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };

@@ -48,5 +48,6 @@ const struct pipeline_class stable_diffusion_3_class = {
     .strength = 0.6f,
     .sample_size = 128,
     .flow_matching = true,
+    .text = TEXT_CLIP | TEXT_T5,
     .encode_prompts = encode_prompts,
 };

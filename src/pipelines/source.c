@@ -91,6 +91,7 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
     struct load_hooks hooks;
     snprintf(slot->name, sizeof slot->name, "%s", name);
     TRY(given != NULL ? replace(p, slot, given, error) : pipeline_part_folder(p, name, &slot->folder, error));
+    if (bytes == NULL) return TESSERA_OK;
     TRY(open_weights(p, slot, &weights, error));
     *bytes += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
     tessera_status status = lora_hooks_for(p->loras, name, slot->folder, &hooks, error);
@@ -109,7 +110,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         {p->denoiser, NULL},
         {"vae", options->vae},
     };
-    *bytes = 0;
+    if (bytes != NULL) *bytes = 0;
     for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
         if (pipeline_has(p, components[i].name))
             TRY(add_slot(p, components[i].name, components[i].given, bytes, error));
@@ -123,7 +124,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {.folder = slot->folder, .hooks = &hooks};
-    if (strcmp(slot->name, p->denoiser) == 0) source.share = team_share(&p->team);
+    if (strcmp(slot->name, p->denoiser) == 0) source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
     tessera_status status = open_weights(p, slot, &source.weights, error);
@@ -150,9 +151,10 @@ static void ask_nothing(void *user, const char *name, int ndim, const int64_t *s
     (void)user, (void)name, (void)ndim, (void)shape;
 }
 
-tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error) {
+tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+                               tessera_error *error) {
     const struct load_hooks hooks = {.record = ask_nothing};
-    struct component_source source = {.folder = slot->folder, .hooks = &hooks};
+    struct component_source source = {.folder = slot->folder, .hooks = &hooks, .share = share};
     TRY(source_config(p, slot, &source.config, error));
     return component_open(&source, p->dtype, out, error);
 }

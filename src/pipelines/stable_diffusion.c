@@ -19,5 +19,6 @@ const struct pipeline_class stable_diffusion_class = {
     .strength = 0.8f,
     .sample_size = 64,
     .whole_steps = true,
+    .text = TEXT_CLIP,
     .encode_prompts = encode_prompts,
 };

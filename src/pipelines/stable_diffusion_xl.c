@@ -61,6 +61,7 @@ const struct pipeline_class stable_diffusion_xl_class = {
     .strength = 0.3f,
     .sample_size = 128,
     .whole_steps = true,
+    .text = TEXT_CLIP,
     .encode_prompts = encode_prompts,
     .size_conditions = size_conditions,
 };

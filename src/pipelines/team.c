@@ -6,7 +6,7 @@
 #include "parallel/parallel.h"
 #include "pipelines/world.h"
 
-enum { WARMUP_STEPS = 4 }; /* DistriFusion's default */
+enum { DISPLACED_WARMUP = 4, PIPELINE_WARMUP = 1 }; /* DistriFusion's and xDiT's defaults */
 
 static int degree(int given) {
     return given > 0 ? given : 1;
@@ -22,7 +22,12 @@ static void name_groups(struct team *team) {
                                        .ulysses = group[MESH_ULYSSES],
                                        .tensor = group[MESH_TENSOR]};
     team->autoencoder =
-        (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = team->alone, .tensor = team->alone};
+        (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = NULL, .tensor = NULL};
+}
+
+void team_of_mesh(struct team *team, struct mesh *mesh) {
+    *team = (struct team){.mesh = mesh};
+    name_groups(team);
 }
 
 /* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
@@ -45,34 +50,36 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
     team->naive_patch = mesh->naive_patch;
     team->split = (enum naive_split)split;
     team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
-    team->displaced.warmup_steps = mesh->warmup_steps == 0 ? WARMUP_STEPS : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+    team->displaced.comm_checkpoint = mesh->comm_checkpoint;
+    team->displaced.warmup_steps = mesh->warmup_steps == 0 ? DISPLACED_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
     return TESSERA_OK;
 }
 
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error) {
     *team = (struct team){.parallel_vae = mesh->parallel_vae};
     TRY(read_patches(team, mesh, error));
-    int given[] = {mesh->data, mesh->cfg, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
+    int given[] = {mesh->data, mesh->cfg, mesh->pipefusion, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= degree(given[i]);
     if (tessera_world_size(mesh->world) == 1 && product == 1) return TESSERA_OK;
     if (mesh->world == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "parallel degrees for %d ranks, but there is one: start them with mpirun -n %d",
                          product, product);
     if (degree(mesh->cfg) > 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: guidance has 2 predictions", mesh->cfg);
-    const int degrees[MESH_AXES] = {degree(mesh->data),    degree(mesh->cfg),   1, degree(mesh->patch), degree(mesh->ring),
-                                    degree(mesh->ulysses), degree(mesh->tensor)};
+    if (degree(mesh->patch) > 1 && degree(mesh->pipefusion) > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch %d with pipefusion %d: displaced patches and a pipeline exclude each other",
+                         mesh->patch, mesh->pipefusion);
+    const int degrees[MESH_AXES] = {degree(mesh->data), degree(mesh->cfg),     degree(mesh->pipefusion), degree(mesh->patch),
+                                    degree(mesh->ring), degree(mesh->ulysses), degree(mesh->tensor)};
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
-    TRY(comm_split(mesh->world->comm, comm_rank(mesh->world->comm), 0, &team->alone, error));
     name_groups(team);
     return TESSERA_OK;
 }
 
 void team_close(struct team *team) {
-    displaced_reset(&team->displaced, NULL);
+    displaced_close(&team->displaced);
     parallel_free(&team->denoiser);
     parallel_free(&team->autoencoder);
     if (team->mesh != NULL) mesh_free(team->mesh);
-    comm_free(team->alone);
     *team = (struct team){0};
 }
 
@@ -102,15 +109,32 @@ int team_local_ranks(const struct team *team) {
 }
 
 struct parallel *team_denoiser(struct team *team) {
-    return team->mesh != NULL ? &team->denoiser : NULL;
+    return team->mesh != NULL || team->denoiser.patches != NULL ? &team->denoiser : NULL;
 }
 
 struct parallel *team_autoencoder(struct team *team) {
     return team->mesh != NULL && team->parallel_vae ? &team->autoencoder : NULL;
 }
 
-struct load_share team_share(const struct team *team) {
-    return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR)};
+struct load_share team_share(const struct team *team, struct span blocks) {
+    return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR), blocks};
+}
+
+tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error) {
+    int parts = mesh->num_pipeline_patch;
+    if (parts <= 0) parts = is_transformer ? team_degree(team, MESH_PIPEFUSION) : 1;
+    if (parts > 1 && !is_transformer)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "num-pipeline-patch %d: convolutions need a picture's rows together: a U-Net goes through a pipeline as a whole",
+                         parts);
+    if (parts > 1 && team_degree(team, MESH_PATCH) > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", parts,
+                         team_degree(team, MESH_PATCH));
+    team->patches.count = parts;
+    team->whole_steps = mesh->warmup_steps == 0 ? PIPELINE_WARMUP : mesh->warmup_steps < 1 ? 1 : mesh->warmup_steps;
+    team->denoiser.patches = parts > 1 ? &team->patches : NULL;
+    return TESSERA_OK;
 }
 
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {

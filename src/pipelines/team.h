@@ -1,7 +1,7 @@
 /* A pipeline's ranks: what each of a mesh's groups does for one picture.
  *
  *     text        each encoder runs on one rank of the picture's group, which sends its states to the others
- *     denoiser    cfg: a prompt each; ring x ulysses: positions each; tensor: heads and channels each
+ *     denoiser    cfg: a prompt each; pipefusion: blocks each; ring x ulysses: positions each; tensor: heads and channels each
  *     autoencoder rows each (parallel_vae), or all of it on the group's first rank
  *
  * Without a mesh a team is one rank that does everything. */
@@ -16,17 +16,20 @@
 
 struct team {
     struct mesh *mesh;  /* NULL: one rank */
-    struct comm *alone; /* this rank only */
     bool parallel_vae;
     bool naive_patch; /* what a patch degree above 1 means: naive patches, cut by `split`, or displaced ones */
     enum naive_split split;
     struct displaced displaced;
+    struct patches patches; /* the parts in which a picture goes through the pipeline's stages; count 0 or 1: as a whole */
+    int whole_steps;        /* the first steps, in which it goes as a whole all the same */
     struct parallel denoiser, autoencoder;
 };
 
 /* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
 void team_close(struct team *team);
+/* The same over a mesh that stays the caller's, without options: whole pictures, exact. It needs no team_close. */
+void team_of_mesh(struct team *team, struct mesh *mesh);
 
 int team_degree(const struct team *team, enum mesh_axis axis);
 int team_coordinate(const struct team *team, enum mesh_axis axis);
@@ -39,7 +42,10 @@ int team_local_ranks(const struct team *team);
 /* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */
 struct parallel *team_denoiser(struct team *team);
 struct parallel *team_autoencoder(struct team *team);
-struct load_share team_share(const struct team *team);
+/* This rank's share of the denoiser's weights, where it has the blocks `blocks` of the pipeline. */
+struct load_share team_share(const struct team *team, struct span blocks);
+/* How a picture goes through the pipeline; transformers can take it in parts. UNSUPPORTED where others are asked to. */
+tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error);
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error);

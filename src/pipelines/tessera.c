@@ -1,71 +1,147 @@
-/* The public API of include/tessera.h over a pipeline. */
+/* The public API of include/tessera.h over a pipeline.
+ *
+ * What a caller can get wrong without a model's help is caught here, and every call has an error to write into, whether the caller gave one
+ * or not: the rooms below rely on both. A handle is idle, at work, or abandoned: freed while at work, so that the call frees it at its end. */
 #include "tessera.h"
 
+#include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pipelines/pipeline.h"
 
+enum { MAX_THREADS = 1024, MAX_RANKS = 1 << 16 };
+enum { HANDLE_IDLE, HANDLE_AT_WORK, HANDLE_ABANDONED };
+
 struct tessera_model {
     struct pipeline *pipeline;
+    atomic_int state;
 };
 
+/* ---- options ---- */
+
+static tessera_status check_mesh(const tessera_mesh *mesh, tessera_error *error) {
+    const struct {
+        const char *name;
+        int value;
+    } degrees[] = {
+        {"data", mesh->data},       {"cfg", mesh->cfg},       {"ring", mesh->ring},
+        {"ulysses", mesh->ulysses}, {"tensor", mesh->tensor}, {"pipefusion", mesh->pipefusion},
+        {"patch", mesh->patch},
+    };
+    int64_t ranks = 1;
+    for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
+        if (degrees[i].value < 0)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: must not be negative", degrees[i].name, degrees[i].value);
+        ranks *= degrees[i].value > 0 ? degrees[i].value : 1;
+        if (ranks > MAX_RANKS)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: makes more than %d ranks", degrees[i].name, degrees[i].value,
+                             MAX_RANKS);
+    }
+    if (mesh->warmup_steps < -1) return error_set(error, TESSERA_ERROR_ARGUMENT, "warm-up steps %d: at least -1", mesh->warmup_steps);
+    if (mesh->num_pipeline_patch < 0 || mesh->comm_checkpoint < 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipeline patches %d, comm checkpoint %d: must not be negative",
+                         mesh->num_pipeline_patch, mesh->comm_checkpoint);
+    return TESSERA_OK;
+}
+
+static tessera_status check_options(const tessera_model_options *options, tessera_error *error) {
+    if (options->dtype != TESSERA_BF16 && options->dtype != TESSERA_F32)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "dtype: %d is neither TESSERA_BF16 nor TESSERA_F32", (int)options->dtype);
+    if (options->threads < 0 || options->threads > MAX_THREADS)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d: must lie between 0 (all) and %d", options->threads, MAX_THREADS);
+    if (options->num_loras < 0 || (options->num_loras > 0 && options->loras == NULL))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "loras: %d of them, but loras is %s", options->num_loras,
+                         options->loras == NULL ? "NULL" : "given");
+    for (int i = 0; i < options->num_loras; i++)
+        if (options->loras[i].path == NULL || !isfinite(options->loras[i].scale))
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "loras[%d]: needs a path and a finite scale", i);
+    return check_mesh(&options->mesh, error);
+}
+
+/* ---- models ---- */
+
+/* The caller's error, or `own` where there is none; says nothing yet. */
+static tessera_error *clear_error(tessera_error *given, tessera_error *own) {
+    tessera_error *error = given != NULL ? given : own;
+    error->status = TESSERA_OK;
+    error->message[0] = 0;
+    return error;
+}
+
 tessera_model *tessera_model_open(const char *name, const tessera_model_options *options, tessera_error *error) {
-    if (name == NULL) {
+    tessera_error own;
+    tessera_model *model = NULL;
+    error = clear_error(error, &own);
+    if (name == NULL || name[0] == 0) {
         error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: no model is named");
         return NULL;
     }
-    tessera_model *model = calloc(1, sizeof *model);
-    if (model == NULL) {
+    if (options != NULL && check_options(options, error) != TESSERA_OK) return NULL;
+    if ((model = calloc(1, sizeof *model)) == NULL) {
         error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    if (pipeline_open(name, options, &model->pipeline, error) != TESSERA_OK) {
-        free(model);
-        return NULL;
-    }
-    return model;
+    atomic_init(&model->state, HANDLE_IDLE);
+    if (pipeline_open(name, options, &model->pipeline, error) == TESSERA_OK) return model;
+    free(model);
+    return NULL;
 }
 
-void tessera_model_free(tessera_model *model) {
-    if (model == NULL) return;
+static void destroy(tessera_model *model) {
     pipeline_free(model->pipeline);
     free(model);
 }
 
+void tessera_model_free(tessera_model *model) {
+    if (model != NULL && atomic_exchange(&model->state, HANDLE_ABANDONED) == HANDLE_IDLE) destroy(model);
+}
+
 const char *tessera_model_kernel_path(const tessera_model *model) {
-    return model->pipeline->backend->kernel_path;
+    return model != NULL ? model->pipeline->backend->kernel_path : "";
 }
 
 int tessera_model_threads(const tessera_model *model) {
-    return model->pipeline->backend->threads;
+    return model != NULL ? model->pipeline->backend->threads : 0;
 }
 
 const char *tessera_model_pipeline_class(const tessera_model *model) {
-    return model->pipeline->class->name;
+    return model != NULL ? model->pipeline->class->name : "";
 }
 
 int tessera_model_group(const tessera_model *model) {
-    return team_coordinate(&model->pipeline->team, MESH_DATA);
+    return model != NULL ? team_coordinate(&model->pipeline->team, MESH_DATA) : 0;
 }
 
 int tessera_model_groups(const tessera_model *model) {
-    return team_degree(&model->pipeline->team, MESH_DATA);
+    return model != NULL ? team_degree(&model->pipeline->team, MESH_DATA) : 0;
 }
 
 bool tessera_model_gets_pictures(const tessera_model *model) {
-    return team_rank(&model->pipeline->team) == 0;
+    return model != NULL && team_rank(&model->pipeline->team) == 0;
 }
+
+/* ---- pictures ---- */
 
 tessera_request tessera_request_default(const tessera_model *model) {
     return model != NULL ? model->pipeline->defaults : (tessera_request){0};
 }
 
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error) {
+    tessera_error own;
+    int idle = HANDLE_IDLE, at_work = HANDLE_AT_WORK;
+    error = clear_error(error, &own);
     if (image != NULL) *image = (tessera_image){0};
     if (model == NULL || request == NULL || image == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_generate: model, request or image is NULL");
-    return pipeline_generate(model->pipeline, request, image, error);
+    if (!atomic_compare_exchange_strong(&model->state, &idle, HANDLE_AT_WORK))
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "tessera_generate: this model is in the middle of another call: one handle serves one call at a time; open another");
+    tessera_status status = pipeline_generate(model->pipeline, request, image, error);
+    if (!atomic_compare_exchange_strong(&model->state, &at_work, HANDLE_IDLE)) destroy(model);
+    return status;
 }
 
 void tessera_image_free(tessera_image *image) {

@@ -1,4 +1,4 @@
-/* The public API of include/tessera.h over the group of all ranks. */
+/* The public API of include/tessera.h over the group of all ranks. A world that is NULL is that of one rank. */
 #include "pipelines/world.h"
 
 #include <stdlib.h>
@@ -6,6 +6,8 @@
 #include "comm/stats.h"
 
 tessera_world *tessera_world_open(tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
     tessera_world *world = calloc(1, sizeof *world);
     if (world == NULL) {
         error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
@@ -25,11 +27,14 @@ int tessera_world_size(const tessera_world *world) {
 }
 
 tessera_status tessera_world_check_same(tessera_world *world, const char *what, const char *text, tessera_error *error) {
+    if (what == NULL || text == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_world_check_same: what or text is NULL");
     return world != NULL ? comm_check_same(world->comm, what, text, error) : TESSERA_OK;
 }
 
 void tessera_world_abort(tessera_world *world, const tessera_error *error) {
-    if (world != NULL) comm_abort(world->comm, error);
+    static const tessera_error unknown = {TESSERA_ERROR_INTERNAL, "this rank gave up and did not say why"};
+    if (world != NULL) comm_abort(world->comm, error != NULL ? error : &unknown);
 }
 
 bool tessera_world_failed(tessera_world *world) {
@@ -37,6 +42,7 @@ bool tessera_world_failed(tessera_world *world) {
 }
 
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error) {
+    if (stream == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_world_print_stats: stream is NULL");
     return world != NULL ? comm_stats_print(world->comm, stream, error) : TESSERA_OK;
 }
 

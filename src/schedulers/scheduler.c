@@ -160,6 +160,12 @@ tessera_status scheduler_state_init(const struct scheduler *scheduler, size_t co
     return TESSERA_OK;
 }
 
+struct scheduler_state scheduler_state_part(const struct scheduler *scheduler, const struct scheduler_state *whole, size_t offset) {
+    struct scheduler_state part = *whole;
+    for (int i = 0; i < scheduler->class->num_history; i++) part.history[i] += offset;
+    return part;
+}
+
 void scheduler_state_free(struct scheduler_state *state) {
     free(state->memory);
     memset(state, 0, sizeof *state);

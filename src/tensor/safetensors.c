@@ -244,6 +244,10 @@ void safetensors_close(struct safetensors *file) {
     free(file);
 }
 
+tessera_status safetensors_check(const struct safetensors *file, tessera_error *error) {
+    return file_map_check(&file->map, file->path, error);
+}
+
 const char *safetensors_path(const struct safetensors *file) {
     return file->path;
 }

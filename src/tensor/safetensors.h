@@ -20,6 +20,8 @@ tessera_status safetensors_open(const char *path, struct safetensors **out, tess
 /* The same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
 void safetensors_close(struct safetensors *file);
+/* IO if the file was cut since it was opened: nothing of it may then be read. */
+tessera_status safetensors_check(const struct safetensors *file, tessera_error *error);
 
 const char *safetensors_path(const struct safetensors *file);
 int safetensors_count(const struct safetensors *file);

@@ -175,6 +175,11 @@ void weights_close(struct weights *weights) {
     free(weights);
 }
 
+tessera_status weights_check(const struct weights *weights, tessera_error *error) {
+    for (int i = 0; weights != NULL && i < weights->shard_count; i++) TRY(safetensors_check(weights->shards[i], error));
+    return TESSERA_OK;
+}
+
 tessera_status weights_view_new(const char *label, struct weights **out, tessera_error *error) {
     struct weights *weights = *out = calloc(1, sizeof *weights);
     if (weights != NULL && (weights->folder = strdup(label)) != NULL) return TESSERA_OK;

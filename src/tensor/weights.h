@@ -14,6 +14,8 @@ struct weights;
 
 tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error);
 void weights_close(struct weights *weights);
+/* IO if one of its files was cut since it was opened: nothing may then be read. `weights` may be NULL. */
+tessera_status weights_check(const struct weights *weights, tessera_error *error);
 
 /* An empty view; `label` stands for the folder in messages. Add tensors, then finish, then use it like any weights. */
 tessera_status weights_view_new(const char *label, struct weights **out, tessera_error *error);

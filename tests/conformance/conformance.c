@@ -1,4 +1,4 @@
-/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...
+/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...
  *
  * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
  * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
@@ -7,7 +7,7 @@
  * The error of float32 is the largest |a - b| / (atol + rtol |b|) with the case's tolerance, so the limit is 1; that of bfloat16 is the
  * largest relative L2 error of an output. Pipelines in bfloat16 are judged by the picture's PSNR.
  *
- * Under `mpirun -n N`, kinds vae, denoiser, distrifusion and pipefusion run on every exact mesh of N ranks (or on those with
+ * Under `mpirun -n N`, kinds vae, denoiser, distrifusion, pipefusion and step_cache run on every exact mesh of N ranks (or on those with
  * the degrees that are given), with a line and the work of each rank per mesh; the other kinds run on rank 0. */
 #include "conformance.h"
 
@@ -32,6 +32,7 @@ static const struct kind {
     {"distrifusion", conform_distrifusion, true},
     {"displaced", conform_displaced, true},
     {"pipefusion", conform_pipefusion, true},
+    {"step_cache", conform_step_cache, true},
 };
 
 void case_fail(struct conformance_case *c, const char *format, ...) {
@@ -99,7 +100,9 @@ static void print_case(const struct conformance_case *c) {
     printf("%-36.*s ", (int)(length - start), c->folder + start);
     if (c->world->ranks > 1 && c->mesh != NULL) {
         const int *degrees = c->mesh->degrees;
-        printf("cfg %d ring %d ulysses %d tensor %d  ", degrees[MESH_CFG], degrees[MESH_RING], degrees[MESH_ULYSSES], degrees[MESH_TENSOR]);
+        printf("cfg %d ", degrees[MESH_CFG]);
+        if (degrees[MESH_PIPEFUSION] > 1) printf("pipefusion %d ", degrees[MESH_PIPEFUSION]);
+        printf("ring %d ulysses %d tensor %d  ", degrees[MESH_RING], degrees[MESH_ULYSSES], degrees[MESH_TENSOR]);
     }
     if (c->psnr > 0 && c->dtype == DTYPE_BF16)
         printf("%-30s", "at least 35 dB:");
@@ -151,7 +154,7 @@ struct command {
 
 static int usage(void) {
     fprintf(stderr,
-            "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...\n");
+            "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...\n");
     return 2;
 }
 
@@ -160,7 +163,7 @@ static bool read_option(const char *name, const char *value, struct command *com
     static const struct {
         const char *name;
         enum mesh_axis axis;
-    } degrees[] = {{"--cfg", MESH_CFG}, {"--ring", MESH_RING}, {"--ulysses", MESH_ULYSSES}, {"--tensor", MESH_TENSOR}};
+    } degrees[] = {{"--cfg", MESH_CFG}, {"--pipefusion", MESH_PIPEFUSION}, {"--ring", MESH_RING}, {"--ulysses", MESH_ULYSSES}, {"--tensor", MESH_TENSOR}};
     for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
         if (strcmp(name, degrees[i].name) != 0) continue;
         command->world.wanted[degrees[i].axis] = atoi(value);

@@ -69,5 +69,6 @@ void conform_pipeline(struct conformance_case *c);
 void conform_distrifusion(struct conformance_case *c);
 void conform_displaced(struct conformance_case *c);
 void conform_pipefusion(struct conformance_case *c);
+void conform_step_cache(struct conformance_case *c);
 
 #endif

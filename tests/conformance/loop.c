@@ -1,35 +1,17 @@
-/* Kinds distrifusion, displaced and pipefusion: a whole loop of sampling over one model, with guidance, and the latents after each step.
+/* Kinds distrifusion and displaced: a whole loop of sampling over one model, with guidance, and the latents after each step.
  *
  *     distrifusion   a UNet, DDIM; out.noise (the guided prediction) and out.latents
  *     displaced      a transformer, its patches one step behind each other
- *     pipefusion     a transformer, flow matching; out.latents
  *
  * A step, where the mesh cuts the batch of guidance: each half predicts its row, then both get both (row 0 is unconditional).
  * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
  * of its passes several times over, and their limit is per pass.
  * Naive and displaced patches run on the number of ranks that their case has, the patches on the ring axis.
- * Left out: patches in a pipeline. Such cases are skipped. */
+ */
 #include <stdio.h>
 
 #include "denoiser_case.h"
-#include "pipelines/naive_patch.h"
-#include "schedulers/scheduler.h"
-#include "spread.h"
-
-struct loop {
-    int64_t steps;
-    double scale;   /* of guidance: e_0 + scale (e_1 - e_0); 0: one prediction */
-    float embedded; /* guidance as an input of the model */
-    bool naive;     /* each rank of the ring axis makes a part that is a picture of its own */
-    enum naive_split split;
-    bool displaces; /* each rank of the ring axis is one step behind the others */
-    struct displaced displaced;
-    struct scheduler *scheduler;
-    struct scheduler_state state;
-    struct tensor latents; /* F32 [1, H, W, C], owned: the picture at hand */
-    struct tensor noise;   /* [steps, ...] as stored; empty where the case has none */
-    struct tensor wanted;
-};
+#include "loop.h"
 
 /* Rows first .. first + count of a batch. */
 static struct tensor batch_rows(struct tensor t, int64_t first, int64_t count) {
@@ -44,13 +26,13 @@ static void skip(struct conformance_case *c, const char *reason) {
     snprintf(c->reason, sizeof c->reason, "%s", reason);
 }
 
-static tessera_status read_loop(struct conformance_case *c, struct loop *loop, tessera_error *error) {
+tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_error *error) {
     const struct case_io *io = &c->io;
     double embedded;
     TRY(json_int(io->json, "steps", 0, 1, 1000, &loop->steps, error));
     TRY(json_double(io->json, "guidance_scale", 0.0, &loop->scale, error));
     TRY(json_double(io->json, "guidance", 0.0, &embedded, error));
-    loop->embedded = (float)embedded;
+    loop->embedded[0] = loop->embedded[1] = (float)embedded;
     loop->latents = case_picture(io, case_name(io, "in.sample", "in.hidden_states"));
     loop->noise = case_tensor(io, "out.noise");
     loop->wanted = case_tensor(io, "out.latents");
@@ -62,14 +44,13 @@ static tessera_status read_loop(struct conformance_case *c, struct loop *loop, t
     return scheduler_state_init(loop->scheduler, (size_t)tensor_count(&loop->latents), &loop->state, error);
 }
 
-static void free_loop(struct loop *loop) {
+void loop_free(struct loop *loop) {
     scheduler_state_free(&loop->state);
     scheduler_free(loop->scheduler);
     free(loop->latents.data);
 }
 
-/* Step `index` of what the case wants, against a picture of the engine's. */
-static void check_step(struct conformance_case *c, const char *name, struct tensor wanted, int64_t index, struct tensor got) {
+void loop_check(struct conformance_case *c, const char *name, struct tensor wanted, int64_t index, struct tensor got) {
     struct tensor row = batch_rows(wanted, index, 1), ids = case_tensor(&c->io, "in.img_ids");
     for (int i = 1; i < row.ndim; i++) row.shape[i - 1] = row.shape[i];
     row.ndim--;
@@ -85,27 +66,32 @@ static struct tensor without_variance(struct conformance_case *c, struct tensor 
     return out.data == NULL || out.shape[3] == channels ? out : nn_slice_channels(&c->run, out, 0, channels);
 }
 
-/* The model's predictions for rows first .. first + count of the batch. */
-static struct tensor predict(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step, int64_t first,
-                             int64_t count) {
+struct denoiser_inputs loop_inputs(const struct conformance_case *c, const struct loop *loop, int64_t first, int64_t count) {
     const struct case_io *io = &c->io;
-    const struct tensor *x = &loop->latents;
-    struct tensor input = run_tensor(&c->run, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
-    float timesteps[2] = {loop->scheduler->timesteps[step], loop->scheduler->timesteps[step]}, scales[2] = {loop->embedded, loop->embedded};
-    if (run_failed(&c->run)) return (struct tensor){0};
-    size_t numbers = (size_t)tensor_count(x);
-    loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
-    if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
     struct denoiser_inputs in = {
-        .latents = input,
-        .timesteps = timesteps,
         .text = batch_rows(case_tensor(io, "in.encoder_hidden_states"), first, count),
         .pooled = batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
         .text_mask = batch_rows(case_tensor(io, case_name(io, "in.encoder_attention_mask", "in.text_embedding_mask")), first, count),
         .text_2 = batch_rows(case_tensor(io, "in.encoder_hidden_states_t5"), first, count),
         .text_2_mask = batch_rows(case_tensor(io, "in.text_embedding_mask_t5"), first, count),
         .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
-    if (loop->embedded > 0) in.guidance = tensor_of(scales, DTYPE_F32, SHAPE(count));
+    if (loop->embedded[0] > 0) in.guidance = tensor_of((void *)(uintptr_t)loop->embedded, DTYPE_F32, SHAPE(count));
+    return in;
+}
+
+/* The model's predictions for rows first .. first + count of the batch. */
+static struct tensor predict(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step, int64_t first,
+                             int64_t count) {
+    const struct tensor *x = &loop->latents;
+    struct tensor input = run_tensor(&c->run, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
+    float timesteps[2] = {loop->scheduler->timesteps[step], loop->scheduler->timesteps[step]};
+    if (run_failed(&c->run)) return (struct tensor){0};
+    size_t numbers = (size_t)tensor_count(x);
+    loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
+    if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
+    struct denoiser_inputs in = loop_inputs(c, loop, first, count);
+    in.latents = input;
+    in.timesteps = timesteps;
     if (!loop->naive && !loop->displaces) return without_variance(c, spread_predict(c, d, &in), x->shape[3]);
     if (loop->naive) c->run.parallel = NULL;
     struct tensor out = loop->naive ? naive_patch_forward(d->denoiser, &c->run, c->mesh->group[MESH_RING], loop->split, step, &in)
@@ -137,8 +123,8 @@ static void run_steps(struct conformance_case *c, struct spread_denoiser *d, str
         struct tensor noise = predict_guided(c, d, loop, i);
         if (noise.data == NULL) return;
         scheduler_step(loop->scheduler, &loop->state, i, loop->latents.data, noise.data, NULL, (size_t)tensor_count(&loop->latents));
-        if (loop->noise.data != NULL && c->dtype == DTYPE_F32) check_step(c, "out.noise", loop->noise, i, noise);
-        check_step(c, "out.latents", loop->wanted, i, loop->latents);
+        if (loop->noise.data != NULL && c->dtype == DTYPE_F32) loop_check(c, "out.noise", loop->noise, i, noise);
+        loop_check(c, "out.latents", loop->wanted, i, loop->latents);
         run_leave_all(&c->run, scope, NULL, 0);
     }
 }
@@ -147,14 +133,15 @@ static void run_loop(struct conformance_case *c, struct loop loop) {
     struct spread_denoiser d = {0};
     tessera_error error = {0};
     if (loop.displaces) c->parallel.displaced = &loop.displaced;
-    if (read_loop(c, &loop, &error) != TESSERA_OK)
+    if (loop_read(c, &loop, &error) != TESSERA_OK)
         case_error(c, &error);
     else if (spread_open(c, loop.scale > 0, loop.latents, &d))
         run_steps(c, &d, &loop);
     if (loop.displaces && displaced_reset(&loop.displaced, &error) != TESSERA_OK) case_error(c, &error);
+    displaced_close(&loop.displaced);
     c->parallel.displaced = NULL;
     spread_close(&d);
-    free_loop(&loop);
+    loop_free(&loop);
 }
 
 /* A case of patches: of all meshes, the one whose ring and guidance axes are as the case says. */
@@ -220,18 +207,4 @@ void conform_displaced(struct conformance_case *c) {
         run_loop(c, (struct loop){0});
     else
         run_patches(c, loop, patches, false);
-}
-
-void conform_pipefusion(struct conformance_case *c) {
-    tessera_error error = {0};
-    int64_t patches = 0;
-    char reason[128];
-    if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK) {
-        case_error(c, &error);
-    } else if (patches > 1) {
-        snprintf(reason, sizeof reason, "a pipeline of %d patches is not in this build", (int)patches);
-        skip(c, reason);
-    } else {
-        run_loop(c, (struct loop){0});
-    }
 }

@@ -196,7 +196,7 @@ static bool run_mesh(struct conformance_case *c, void (*run)(struct conformance_
 
 bool spread_run(struct conformance_case *c, void (*run)(struct conformance_case *), void (*print)(const struct conformance_case *),
                 int counts[3]) {
-    struct mesh_loop loop = {.ranks = c->world->ranks};
+    struct mesh_loop loop = {.ranks = c->world->ranks, .pipelines = strcmp(c->io.kind, "pipefusion") == 0};
     memcpy(loop.wanted, c->world->wanted, sizeof loop.wanted);
     tessera_error error = {0};
     struct conformance_case last = *c;

@@ -1,0 +1,126 @@
+/* See patches.h. A store holds a layer's keys and values [B, S + T, heads, D]: the picture's positions by their number, then the text's. Writing
+ * what is fresh into it and attending to all of it is the whole strategy.
+ *
+ *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all parts together, as in ring attention; each rank keeps all */
+#include "parallel/patches.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/exchange.h"
+
+struct patches_store {
+    struct tensor k, v; /* F32 or BF16 [B, S + T, heads, D]; owned */
+};
+
+void patches_begin(struct patches *patches, int current) {
+    assert(current >= PATCHES_WHOLE && current < patches->count);
+    patches->current = current;
+    patches->layer = 0;
+}
+
+void patches_reset(struct patches *patches) {
+    for (int i = 0; i < patches->num_stores; i++) {
+        free(patches->stores[i].k.data);
+        free(patches->stores[i].v.data);
+    }
+    free(patches->stores);
+    patches->stores = NULL;
+    patches->num_stores = patches->capacity = patches->layer = 0;
+}
+
+struct span patches_rows(const struct patches *patches, int64_t rows) {
+    if (patches->current == PATCHES_WHOLE) return (struct span){0, rows};
+    return cut_share(rows, patches->count, patches->current);
+}
+
+/* The next layer's store, empty in the first pass. */
+static struct patches_store *next_store(struct patches *p) {
+    if (p->layer == p->capacity) {
+        int capacity = p->capacity == 0 ? 64 : 2 * p->capacity;
+        struct patches_store *stores = realloc(p->stores, (size_t)capacity * sizeof *stores);
+        if (stores == NULL) return NULL;
+        memset(stores + p->capacity, 0, (size_t)(capacity - p->capacity) * sizeof *stores);
+        p->stores = stores;
+        p->capacity = capacity;
+    }
+    if (p->layer == p->num_stores) p->num_stores++;
+    return &p->stores[p->layer++];
+}
+
+/* Memory for `tokens` keys and values like `k`'s. */
+static bool reserve(struct patches_store *store, const struct tensor *k, int64_t tokens) {
+    if (store->v.data != NULL) return store->k.shape[0] == k->shape[0] && store->k.shape[1] == tokens && store->k.dtype == k->dtype;
+    struct tensor shape = tensor_of(NULL, k->dtype, SHAPE(k->shape[0], tokens, k->shape[2], k->shape[3]));
+    free(store->k.data);
+    store->k = store->v = shape;
+    store->k.data = malloc(tensor_bytes(&shape));
+    store->v.data = malloc(tensor_bytes(&shape));
+    return store->k.data != NULL && store->v.data != NULL;
+}
+
+/* x [B, tokens, heads, D] to the places from `first` on. */
+static void put(struct run *run, struct tensor store, int64_t first, struct tensor x) {
+    if (x.data == NULL) return;
+    int64_t width = x.shape[2] * x.shape[3];
+    struct tensor to = tensor_reshape(store, SHAPE(store.shape[0], store.shape[1], width));
+    struct tensor from = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
+    run->backend->ops->copy_rows(run->backend, &to, first, &from, 0, x.shape[1]);
+}
+
+/* Where member `round` of the ring has its tokens of the part at hand. */
+static struct span span_of(const struct cut *cut, int rounds, int round) {
+    int members = cut->members / rounds;
+    int64_t first = cut_first(cut, round * members);
+    return (struct span){first, cut_first(cut, (round + 1) * members) - first};
+}
+
+/* Puts keys and values of all members of the ring into the store. */
+static void gather(struct run *run, struct patches_store *store, const struct patches_input *in, const struct cut *cut) {
+    struct comm *ring = run->parallel->ring;
+    int rounds = comm_size(ring);
+    int64_t batch = in->k.shape[0], heads = in->k.shape[2], width = in->k.shape[3],
+            total = cut_first(cut, cut->members) - cut_first(cut, 0);
+    size_t token = 2 * tensor_bytes(&in->k) / (size_t)in->k.shape[1], bytes[rounds], half = tensor_bytes(&in->k);
+    struct tensor all = run_tensor(run, in->k.dtype, SHAPE(2, batch * total, heads, width));
+    struct tensor mine = run_tensor(run, in->k.dtype, SHAPE(2, batch * in->k.shape[1], heads, width));
+    if (run_failed(run)) return;
+    memcpy(mine.data, in->k.data, half);
+    memcpy((char *)mine.data + half, in->v.data, half);
+    for (int i = 0; i < rounds; i++) bytes[i] = token * (size_t)span_of(cut, rounds, i).count;
+    if (comm_all_gather(ring, mine.data, all.data, bytes, &run->error) != TESSERA_OK) return;
+    char *from = all.data;
+    for (int i = 0; i < rounds; from += bytes[i++]) {
+        struct span span = span_of(cut, rounds, i);
+        put(run, store->k, span.first, tensor_of(from, in->k.dtype, SHAPE(batch, span.count, heads, width)));
+        put(run, store->v, span.first, tensor_of(from + bytes[i] / 2, in->k.dtype, SHAPE(batch, span.count, heads, width)));
+    }
+}
+
+struct tensor patches_attention(struct run *run, const struct patches_input *in, const struct cut *cut) {
+    struct patches *p = run->parallel->patches;
+    if (run_failed(run)) return (struct tensor){0};
+    struct patches_store *store = next_store(p);
+    int64_t picture = cut->rows * cut->columns, text = in->text_k.data != NULL ? in->text_k.shape[1] : 0;
+    int64_t tokens = store != NULL && store->v.data != NULL ? store->v.shape[1] : picture + text;
+    if (store == NULL || !reserve(store, &in->k, tokens)) {
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
+        return (struct tensor){0};
+    }
+    struct tensor out = run_tensor(run, in->q.dtype, in->q.ndim, in->q.shape);
+    size_t scope = run_enter(run);
+    if (comm_size(run->parallel->ring) > 1) {
+        gather(run, store, in, cut);
+    } else {
+        put(run, store->k, cut_first(cut, 0), in->k);
+        put(run, store->v, cut_first(cut, 0), in->v);
+    }
+    put(run, store->k, picture, in->text_k);
+    put(run, store->v, picture, in->text_v);
+    if (run_failed(run)) return (struct tensor){0};
+    arena_release(run->arena, scope);
+    struct attention_args args = {.q = &in->q, .k = &store->k, .v = &store->v, .scale = in->scale};
+    run->operations += 4.0 * (double)tensor_count(&in->q) * (double)tokens;
+    return run_checked(run, run->backend->ops->attention(run->backend, &out, NULL, &args, &run->error), out);
+}

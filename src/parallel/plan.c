@@ -1,0 +1,227 @@
+/* Which meshes there are, and which of them is best. See plan.h.
+ *
+ * Degrees are divisors of the number of ranks, so thousands of ranks have a few thousand meshes, and each is judged in microseconds. */
+#include "parallel/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { PIPEFUSION_WARMUP = 1, DISPLACED_WARMUP = 5 }; /* synchronous steps: PipeFusion's default; DistriFusion's 4, counted from 0 */
+
+void plan_model_free(struct plan_model *model) {
+    for (int i = 0; i < model->num_blocks && model->blocks != NULL; i++) free(model->blocks[i].meetings);
+    free(model->blocks);
+    *model = (struct plan_model){0};
+}
+
+/* ---- names ---- */
+
+bool plan_mesh_is_exact(const struct plan_mesh *mesh) {
+    return mesh->patches == 1 && mesh->degrees[MESH_PATCH] == 1;
+}
+
+int plan_mesh_ranks(const struct plan_mesh *mesh) {
+    int ranks = 1;
+    for (int a = 0; a < MESH_AXES; a++) ranks *= mesh->degrees[a];
+    return ranks;
+}
+
+/* Appends to `out` at *used, cut at its end. */
+static void append(char *out, size_t capacity, size_t *used, const char *between, const char *name, int number) {
+    if (*used >= capacity) return;
+    int more = snprintf(out + *used, capacity - *used, "%s%s %d", *used > 0 ? between : "", name, number);
+    *used += more > 0 ? (size_t)more : 0;
+}
+
+const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capacity) {
+    size_t used = 0;
+    snprintf(out, capacity, "one rank");
+    for (int a = 0; a < MESH_AXES; a++)
+        if (mesh->degrees[a] > 1) append(out, capacity, &used, " x ", mesh_axis_name((enum mesh_axis)a), mesh->degrees[a]);
+    if (mesh->patches > 1) append(out, capacity, &used, ", ", "patches", mesh->patches);
+    return out;
+}
+
+const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t capacity) {
+    static const char *const names[MESH_AXES] = {"--data-parallel-degree", NULL,           "--pipefusion-parallel-degree", NULL,
+                                                 "--ring-degree",          "--ulysses-degree", "--tensor-parallel-degree"};
+    size_t used = 0;
+    out[0] = 0;
+    for (int a = 0; a < MESH_AXES; a++)
+        if (names[a] != NULL && mesh->degrees[a] > 1) append(out, capacity, &used, " ", names[a], mesh->degrees[a]);
+    if (mesh->patches > 1 || mesh->degrees[MESH_PIPEFUSION] > 1)
+        append(out, capacity, &used, " ", "--num-pipeline-patch", mesh->patches);
+    if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
+        used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
+    if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
+        snprintf(out + used, capacity - used, "%s--parallelism patch", used > 0 ? " " : "");
+    return out;
+}
+
+const char *plan_limit_name(enum plan_limit limit) {
+    static const char *const names[PLAN_LIMITS] = {"compute", "bandwidth", "latency", "memory"};
+    return names[limit];
+}
+
+/* ---- what is possible ---- */
+
+static tessera_status check_positions(const struct plan_model *m, const struct plan_mesh *mesh, tessera_error *error) {
+    int parts = plan_parts(mesh);
+    int64_t p = m->patch_size, rows = m->rows / p;
+    int64_t most = m->row_unit > 0 ? (m->rows + m->row_unit - 1) / m->row_unit : rows / mesh->patches * (m->columns / p);
+    if (parts > most)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch, ring and ulysses together %d: this picture has %lld parts to share", parts,
+                         (long long)most);
+    if (mesh->patches > rows)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%d patches: this picture has %lld rows of tokens", mesh->patches, (long long)rows);
+    return TESSERA_OK;
+}
+
+tessera_status plan_check(const struct plan_model *m, const struct plan_mesh *mesh, tessera_error *error) {
+    const int *degrees = mesh->degrees;
+    if (degrees[MESH_CFG] > m->predictions)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg %d: a step has %d prediction%s", degrees[MESH_CFG], m->predictions,
+                         m->predictions == 1 ? "" : "s");
+    int sequence = degrees[MESH_RING] * degrees[MESH_ULYSSES];
+    if (degrees[MESH_PATCH] > 1 && (sequence > 1 || degrees[MESH_PIPEFUSION] > 1 || degrees[MESH_TENSOR] > 1 || mesh->patches > 1))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch excludes pipefusion, ring, ulysses and tensor in a plan");
+    int64_t most = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
+    if (degrees[MESH_TENSOR] > most)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tensor %d: 1 to %lld are possible", degrees[MESH_TENSOR], (long long)most);
+    if (degrees[MESH_ULYSSES] > m->heads / degrees[MESH_TENSOR])
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "ulysses %d: this model has %lld heads on a rank", degrees[MESH_ULYSSES],
+                         (long long)(m->heads / degrees[MESH_TENSOR]));
+    if ((degrees[MESH_PIPEFUSION] > 1 || mesh->patches > 1) && m->row_unit > 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion: plans have it for transformers only");
+    if (degrees[MESH_PIPEFUSION] > m->num_blocks)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion %d: this model has %d blocks", degrees[MESH_PIPEFUSION], m->num_blocks);
+    return check_positions(m, mesh, error);
+}
+
+/* ---- all of them ---- */
+
+struct list {
+    const struct plan_model *model;
+    const struct plan_machine *machine;
+    bool allow_displaced, failed;
+    struct plan *plans;
+    int count, capacity;
+};
+
+static void consider(struct list *list, const struct plan_mesh *mesh) {
+    if (list->failed || (!plan_mesh_is_exact(mesh) && !list->allow_displaced)) return;
+    if (plan_check(list->model, mesh, NULL) != TESSERA_OK) return;
+    if (list->count == list->capacity) {
+        int capacity = list->capacity == 0 ? 256 : 2 * list->capacity;
+        struct plan *plans = realloc(list->plans, (size_t)capacity * sizeof *plans);
+        list->failed = plans == NULL;
+        if (list->failed) return;
+        list->plans = plans;
+        list->capacity = capacity;
+    }
+    list->plans[list->count++] = plan_evaluate(list->model, list->machine, mesh);
+}
+
+/* The whole picture, as many parts as stages, and twice as many, so that a part's messages are hidden behind another's computing. */
+static void consider_patches(struct list *list, struct plan_mesh mesh) {
+    int stages = mesh.degrees[MESH_PIPEFUSION];
+    mesh.patches = 1;
+    mesh.warmup_steps = mesh.degrees[MESH_PATCH] > 1 ? DISPLACED_WARMUP : 0;
+    consider(list, &mesh);
+    if (stages == 1) return;
+    mesh.warmup_steps = PIPEFUSION_WARMUP;
+    for (mesh.patches = stages; mesh.patches <= 2 * stages; mesh.patches += stages) consider(list, &mesh);
+}
+
+/* Every way to share `left` ranks among the axes from `axis` on. */
+static void share_out(struct list *list, struct plan_mesh *mesh, int axis, int left) {
+    if (axis == MESH_AXES - 1) {
+        mesh->degrees[axis] = left;
+        consider_patches(list, *mesh);
+        return;
+    }
+    for (int degree = 1; degree <= left; degree++) {
+        if (left % degree != 0 || (axis == MESH_CFG && degree > list->model->predictions)) continue;
+        if (axis == MESH_PIPEFUSION && degree > 1 && (list->model->row_unit > 0 || degree > list->model->num_blocks)) continue;
+        if (axis == MESH_PATCH && degree > 1 && !list->allow_displaced) continue;
+        mesh->degrees[axis] = degree;
+        share_out(list, mesh, axis + 1, left / degree);
+    }
+}
+
+static int compare(const void *a, const void *b) {
+    const struct plan *p = a, *q = b;
+    double x = p->over > 0 || q->over > 0 ? p->over : p->picture_seconds, y = p->over > 0 || q->over > 0 ? q->over : q->picture_seconds;
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+tessera_status plan_rank(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan **out,
+                         int *count, tessera_error *error) {
+    struct list list = {.model = model, .machine = machine, .allow_displaced = allow_displaced};
+    struct plan_mesh mesh = {.patches = 1};
+    share_out(&list, &mesh, 0, machine->ranks);
+    *out = list.plans;
+    *count = list.count;
+    if (list.failed || list.count == 0) {
+        free(list.plans);
+        *out = NULL;
+        return list.failed ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory for plans")
+                           : error_set(error, TESSERA_ERROR_ARGUMENT,
+                                       "%s at %lldx%lld latents cannot be cut over %d ranks: another number, or more pictures (data), is needed",
+                                       model->name, (long long)model->columns, (long long)model->rows, machine->ranks);
+    }
+    qsort(list.plans, (size_t)list.count, sizeof *list.plans, compare);
+    return TESSERA_OK;
+}
+
+/* ---- the best ---- */
+
+/* The fastest that leaves one strategy of `best` out: how much slower it is tells why that one was taken. */
+static const struct plan *without(const struct plan *plans, int count, const struct plan_mesh *best, enum mesh_axis axis) {
+    for (int i = 0; i < count; i++)
+        if (plans[i].over == 0 && plans[i].mesh.degrees[axis] < best->degrees[axis]) return &plans[i];
+    return NULL;
+}
+
+static void explain(const struct plan_model *model, const struct plan_machine *machine, const struct plan *plans, int count,
+                    char reason[PLAN_REASON_LENGTH]) {
+    const struct plan *best = &plans[0], *next = count > 1 ? &plans[1] : NULL;
+    char name[128], other[128], left_out[256] = "";
+    size_t used = 0;
+    for (int a = 0; a < MESH_AXES; a++) {
+        const struct plan *worse = best->mesh.degrees[a] > 1 ? without(plans, count, &best->mesh, (enum mesh_axis)a) : NULL;
+        if (worse == NULL || used >= sizeof left_out) continue;
+        used += (size_t)snprintf(left_out + used, sizeof left_out - used, "; with less %s %.3g s", mesh_axis_name((enum mesh_axis)a),
+                                 worse->picture_seconds);
+    }
+    int n = snprintf(reason, PLAN_REASON_LENGTH, "%s of %d possible meshes of %d ranks: %.3g s a picture, %.3g s a step, limited by %s\n",
+                     plan_mesh_text(&best->mesh, name, sizeof name), count, machine->ranks, best->picture_seconds, best->step_seconds,
+                     plan_limit_name(best->limit));
+    if (n > 0 && n < PLAN_REASON_LENGTH)
+        n += snprintf(reason + n, PLAN_REASON_LENGTH - (size_t)n, "of a step %.3g s compute, %.3g s wait for latency, %.3g s for bandwidth\n",
+                      best->compute_seconds, best->latency_seconds, best->bandwidth_seconds);
+    if (n > 0 && n < PLAN_REASON_LENGTH)
+        snprintf(reason + n, PLAN_REASON_LENGTH - (size_t)n, "next: %s, %.3g s%s; %.2f GiB a rank%s",
+                 next != NULL ? plan_mesh_text(&next->mesh, other, sizeof other) : "none", next != NULL ? next->picture_seconds : 0.0,
+                 left_out, best->memory.most / (double)(1 << 30), model->predictions > 1 ? ", guided" : "");
+}
+
+tessera_status plan_choose(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan *out,
+                           char reason[PLAN_REASON_LENGTH], tessera_error *error) {
+    struct plan *plans = NULL;
+    int count = 0;
+    TRY(plan_rank(model, machine, allow_displaced, &plans, &count, error));
+    tessera_status status = TESSERA_OK;
+    char name[128];
+    *out = plans[0];
+    explain(model, machine, plans, count, reason);
+    if (out->over > 0)
+        status = error_set(error, TESSERA_ERROR_MEMORY,
+                           "%s does not fit: %s needs least, and that is %.2f GiB more on a rank than there are: use more ranks, --dtype "
+                           "bf16, or a smaller picture",
+                           model->name, plan_mesh_text(&out->mesh, name, sizeof name), out->over / (double)(1 << 30));
+    free(plans);
+    return status;
+}

@@ -1,0 +1,397 @@
+/* Seconds and memory of a plan: docs/planner.md has the model in words.
+ *
+ *     a block     operations / rate  +  for each exchange: latency + bytes / bandwidth
+ *     hidden      a ring's blocks, while a block is computed with; all of displaced patches' after warm-up
+ *     a pipeline  a part's way through all stages, or the busiest stage's parts, whichever takes longer
+ *
+ * The rank with the largest part counts; of a host's link, what all of its ranks send over it together. */
+#include <math.h>
+#include <string.h>
+
+#include "parallel/balance.h"
+#include "parallel/plan.h"
+
+/* From here on Open MPI asks the receiver first, which crosses the link twice more (docs/links.md). */
+#define RENDEZVOUS_BYTES 65536.0
+/* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the exchange,
+ * the output, and the hidden channels of a feed-forward network, which tensor cuts. Measured, not derived. */
+#define LIVE_ARRAYS 9.0
+#define HIDDEN_ARRAYS 5.0
+
+/* ---- links ---- */
+
+/* What a rank waits for. */
+struct wait {
+    double latency, bandwidth;
+};
+
+static void add_wait(struct wait *sum, double count, struct wait more) {
+    sum->latency += count * more.latency;
+    sum->bandwidth += count * more.bandwidth;
+}
+
+/* Ranks that are `stride` apart, `degree` of them. */
+struct group {
+    int stride, degree;
+};
+
+static struct group axis_group(const struct plan_mesh *mesh, enum mesh_axis axis) {
+    return (struct group){plan_stride(mesh, axis), mesh->degrees[axis]};
+}
+
+static struct group rows_group(const struct plan_mesh *mesh) {
+    return (struct group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_parts(mesh)};
+}
+
+/* Of a group's members, those on one host. */
+static int members_on_host(const struct plan_machine *machine, struct group g) {
+    int members = g.stride < machine->per_host ? machine->per_host / g.stride : 1;
+    return members < g.degree ? members : g.degree;
+}
+
+static int ranks_on_host(const struct plan_machine *machine) {
+    return machine->per_host < machine->ranks ? machine->per_host : machine->ranks;
+}
+
+static double latency_of(const struct plan_link *link, double message_bytes) {
+    return link->latency * (message_bytes >= RENDEZVOUS_BYTES ? 3.0 : 1.0);
+}
+
+/* Every member sends `bytes`, in equal parts, to all others at once. */
+static struct wait to_all(const struct plan_machine *machine, struct group g, double bytes) {
+    struct wait wait = {0, 0};
+    if (g.degree < 2) return wait;
+    int here = members_on_host(machine, g), away = g.degree - here;
+    double each = bytes / (g.degree - 1), inside = each * (here - 1) / machine->inside.bandwidth;
+    double across = each * away * ranks_on_host(machine) / machine->between.bandwidth;
+    wait.latency = latency_of(away > 0 ? &machine->between : &machine->inside, each);
+    wait.bandwidth = fmax(here > 1 ? inside : 0, away > 0 ? across : 0);
+    return wait;
+}
+
+/* Every member sends `bytes` to the next one. */
+static struct wait to_next(const struct plan_machine *machine, struct group g, double bytes) {
+    struct wait wait = {0, 0};
+    if (g.degree < 2) return wait;
+    int here = members_on_host(machine, g);
+    bool crosses = here < g.degree;
+    double crossing = (double)ranks_on_host(machine) / here; /* of a host's ranks: the last of each group */
+    wait.latency = latency_of(crosses ? &machine->between : &machine->inside, bytes);
+    wait.bandwidth = crosses ? crossing * bytes / machine->between.bandwidth : bytes / machine->inside.bandwidth;
+    return wait;
+}
+
+/* ---- a block on one rank ---- */
+
+/* A pass of `share` of the picture (PipeFusion's part; 1: all of it) through blocks. */
+struct pass {
+    const struct plan_model *m;
+    const struct plan_machine *machine;
+    const struct plan_mesh *mesh;
+    double rate, batch, share;
+    bool has_text, hides; /* hides: displaced patches after warm-up */
+    double positions;     /* of the largest part */
+    double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
+    bool text_whole;
+    const int *first; /* block of each stage, and the end */
+};
+
+struct cost {
+    double compute;
+    struct wait wait, hidden;
+};
+
+static double rounded_up(double a, double b) {
+    return ceil(a / b);
+}
+
+static double all_positions(const struct plan_model *m) {
+    return (double)(m->rows / m->patch_size) * (double)(m->columns / m->patch_size);
+}
+
+static double largest_part(const struct plan_model *m, const struct plan_mesh *mesh) {
+    double parts = plan_parts(mesh), unit = (double)m->row_unit;
+    if (m->row_unit == 0) return rounded_up(all_positions(m), parts);
+    double rows = fmin(rounded_up(rounded_up((double)m->rows, unit), parts) * unit, (double)m->rows);
+    return rows * (double)m->columns;
+}
+
+static double tensor_share(const struct plan_model *m, int tensor) {
+    double heads = rounded_up((double)m->heads, tensor) / (double)m->heads;
+    return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
+}
+
+/* The slowest rank's operations a second. */
+static double slowest_rate(const struct plan_machine *machine) {
+    double slowest = 1.0;
+    for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++)
+        if (i == 0 || machine->speeds[i] < slowest) slowest = machine->speeds[i];
+    return machine->operations * slowest;
+}
+
+static struct pass pass_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
+                           double share) {
+    struct pass p = {.m = m, .machine = machine, .mesh = mesh, .rate = slowest_rate(machine), .share = share, .has_text = true, .first = first};
+    p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
+    p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
+    p.text = (double)plan_text(m, mesh, &p.text_whole);
+    p.tensor = tensor_share(m, mesh->degrees[MESH_TENSOR]);
+    return p;
+}
+
+static double attention_seconds(const struct pass *p, const struct plan_block *block) {
+    const struct plan_model *m = p->m;
+    double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
+    double keys = all_positions(m) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
+    if (m->text_stream && p->has_text) queries += p->text_whole ? p->text / ulysses : p->text;
+    double uneven = rounded_up(heads, ulysses) * ulysses / heads, share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
+    return p->batch * queries * keys * block->pair_operations * p->tensor * uneven / (p->rate * share);
+}
+
+static double product_seconds(const struct pass *p, const struct plan_block *block) {
+    double text = p->has_text ? p->text * block->text_operations : 0;
+    return p->batch * (p->positions * block->picture_operations + text) * p->tensor / p->rate;
+}
+
+/* Positions of the largest part on a level. */
+static double level_positions(const struct pass *p, int level) {
+    return p->positions / (double)((int64_t)1 << (2 * level));
+}
+
+static void add_attention(const struct pass *p, const struct meeting *a, double seconds, struct cost *cost) {
+    const int *degrees = p->mesh->degrees;
+    const struct plan_machine *machine = p->machine;
+    double u = degrees[MESH_ULYSSES], r = degrees[MESH_RING], n = plan_parts(p->mesh);
+    bool streams = (a->of & MEETING_TEXT) && p->has_text, cut = streams && !p->text_whole;
+    double unit = p->batch * (double)a->width * (double)a->units * p->m->element_bytes * (a->is_share ? p->tensor : 1.0);
+    double keys = level_positions(p, a->level) + (cut ? p->text : 0), queries = a->text_asks || !cut ? keys : keys - p->text;
+    if (degrees[MESH_PATCH] > 1) {
+        add_wait(p->hides ? &cost->hidden : &cost->wait, a->count, to_all(machine, rows_group(p->mesh), unit * 2 * (n - 1) * keys));
+        return;
+    }
+    struct group heads = axis_group(p->mesh, MESH_ULYSSES);
+    add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * (queries + 2 * keys)));
+    add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * queries));
+    if (streams && p->text_whole && a->text_asks) add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * p->text));
+    if (r < 2) return;
+    struct wait shift = to_next(machine, axis_group(p->mesh, MESH_RING), unit * 2 * keys);
+    double round = seconds / r, whole = shift.latency + shift.bandwidth, seen = whole > round ? (whole - round) / whole : 0;
+    if (p->mesh->patches > 1) seen = 1.0; /* its blocks are gathered before they are computed with */
+    add_wait(&cost->wait, a->count * (r - 1) * seen, shift);
+}
+
+static double meeting_bytes(const struct pass *p, const struct meeting *meeting) {
+    double rows = meeting->of & MEETING_ONCE ? 1.0 : 0.0;
+    if (meeting->of & MEETING_PICTURE) rows += level_positions(p, meeting->level);
+    if ((meeting->of & MEETING_TEXT) && p->has_text) rows += p->text;
+    return rows * p->batch * (double)(meeting->units * meeting->width) * p->m->element_bytes;
+}
+
+static void add_meeting(const struct pass *p, const struct meeting *meeting, double attention, struct cost *cost) {
+    const struct plan_machine *machine = p->machine;
+    struct group tensor = axis_group(p->mesh, MESH_TENSOR), rows = rows_group(p->mesh);
+    double t = tensor.degree, columns = (double)p->m->columns / (double)((int64_t)1 << meeting->level);
+    struct wait *rows_wait = p->hides ? &cost->hidden : &cost->wait;
+    switch (meeting->kind) {
+    case MEETING_ATTENTION: add_attention(p, meeting, attention, cost); break;
+    case MEETING_SUM: /* a reduction, then a gathering */
+        add_wait(&cost->wait, 2.0 * meeting->count, to_all(machine, tensor, (t - 1) / t * meeting_bytes(p, meeting)));
+        break;
+    case MEETING_JOIN:
+        add_wait(&cost->wait, meeting->count, to_all(machine, tensor, (t - 1) / t * meeting_bytes(p, meeting)));
+        break;
+    case MEETING_HALO:
+        add_wait(rows_wait, meeting->count,
+                 to_next(machine, rows, p->batch * columns * (double)(meeting->units * meeting->width) * p->m->element_bytes));
+        break;
+    case MEETING_NORM:
+        add_wait(rows_wait, meeting->count, to_all(machine, rows, 4.0 * (rows.degree - 1) * (1 + 2 * p->batch * (double)meeting->units)));
+        break;
+    }
+}
+
+static void add_block(const struct pass *p, const struct plan_block *block, struct cost *cost) {
+    double attention = attention_seconds(p, block);
+    int layers = 0;
+    cost->compute += attention + product_seconds(p, block);
+    for (int i = 0; i < block->num_meetings; i++) layers += block->meetings[i].kind == MEETING_ATTENTION ? block->meetings[i].count : 0;
+    for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
+}
+
+/* Embedding, last projection, and what happens to the prediction. */
+static void add_ends(const struct pass *p, struct cost *cost) {
+    const struct plan_model *m = p->m;
+    double token = (double)(m->patch_size * m->patch_size);
+    cost->compute += p->batch * p->positions * m->end_operations / p->rate;
+    struct group rows = rows_group(p->mesh);
+    add_wait(&cost->wait, 1,
+             to_all(p->machine, rows, (rows.degree - 1) * p->batch * p->positions * token * (double)m->out_channels * m->element_bytes));
+    double latents = (double)(m->rows * m->columns * m->channels) * p->share * sizeof(float);
+    add_wait(&cost->wait, 1, to_all(p->machine, axis_group(p->mesh, MESH_CFG), latents));
+}
+
+/* ---- a step ---- */
+
+static double seconds_of(const struct cost *cost) {
+    double busy = cost->compute + cost->wait.latency + cost->wait.bandwidth;
+    return fmax(busy, cost->hidden.bandwidth);
+}
+
+void plan_stages(const struct plan_model *m, int stages, int *first) {
+    double work[PLAN_MAX_BLOCKS];
+    for (int i = 0; i < m->num_blocks; i++) work[i] = m->blocks[i].work;
+    balance_work(work, m->num_blocks, NULL, stages, first);
+}
+
+/* What a stage does of a pass. */
+static struct cost stage_cost(const struct pass *p, int stage) {
+    struct cost cost = {0};
+    for (int i = p->first[stage]; i < p->first[stage + 1]; i++) add_block(p, &p->m->blocks[i], &cost);
+    if (stage == p->mesh->degrees[MESH_PIPEFUSION] - 1) add_ends(p, &cost);
+    return cost;
+}
+
+/* From a stage to the next one: a part's tokens. */
+static struct wait stage_message(const struct pass *p) {
+    double bytes = p->positions * p->batch * (double)p->m->width * p->m->element_bytes;
+    return to_next(p->machine, axis_group(p->mesh, MESH_PIPEFUSION), bytes);
+}
+
+static void add_cost(struct cost *sum, double count, struct cost more) {
+    sum->compute += count * more.compute;
+    add_wait(&sum->wait, count, more.wait);
+    add_wait(&sum->hidden, count, more.hidden);
+}
+
+/* One stage after the other, the whole picture. */
+static struct cost whole_step(const struct pass *p) {
+    int stages = p->mesh->degrees[MESH_PIPEFUSION];
+    struct cost sum = {0};
+    for (int s = 0; s < stages; s++) add_cost(&sum, 1, stage_cost(p, s));
+    if (stages > 1) add_wait(&sum.wait, stages, stage_message(p));
+    return sum;
+}
+
+/* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage has its
+ * first part. */
+static struct cost patched_step(const struct pass *part, double *fill) {
+    int stages = part->mesh->degrees[MESH_PIPEFUSION], patches = part->mesh->patches;
+    struct pass with_text = *part, without = *part;
+    struct cost busiest = {0}, round = {0};
+    without.has_text = false;
+    for (int s = 0; s < stages; s++) {
+        struct cost first = stage_cost(&with_text, s), rest = stage_cost(&without, s), all = first;
+        add_cost(&all, patches - 1, rest);
+        if (seconds_of(&all) > seconds_of(&busiest)) busiest = all;
+        add_cost(&round, 1, rest);
+    }
+    if (stages > 1) add_wait(&round.wait, stages, stage_message(&without));
+    *fill = seconds_of(&round) * (stages - 1) / stages;
+    return seconds_of(&round) > seconds_of(&busiest) ? round : busiest;
+}
+
+/* ---- memory ---- */
+
+static double stage_weights(const struct pass *p, int stage) {
+    const struct plan_model *m = p->m;
+    double bytes = m->shared_bytes;
+    for (int i = p->first[stage]; i < p->first[stage + 1]; i++)
+        bytes += m->blocks[i].weight_bytes - m->blocks[i].cut_bytes * (1.0 - p->tensor);
+    bool last = stage == p->mesh->degrees[MESH_PIPEFUSION] - 1;
+    return bytes + (stage == 0 ? m->first_bytes : 0) + (last ? m->last_bytes : 0);
+}
+
+/* Keys and values that are kept between steps: of the whole picture, twice where others' arrive meanwhile. */
+static double stage_stores(const struct pass *p, int stage) {
+    const int *degrees = p->mesh->degrees;
+    double copies = degrees[MESH_PATCH] > 1 ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
+    for (int i = p->first[stage]; i < p->first[stage + 1]; i++) {
+        for (int j = 0; j < p->m->blocks[i].num_meetings; j++) {
+            const struct meeting *a = &p->m->blocks[i].meetings[j];
+            if (a->kind != MEETING_ATTENTION) continue;
+            double tokens = all_positions(p->m) / (double)((int64_t)1 << (2 * a->level));
+            if (a->of & MEETING_TEXT) tokens += (double)p->m->text_tokens;
+            bytes += 2 * tokens * a->count * (double)(a->units * a->width) * p->batch * p->m->element_bytes;
+        }
+    }
+    return copies * bytes * p->tensor / degrees[MESH_ULYSSES];
+}
+
+/* Widest feature map of a model that is cut by rows, in bytes on a rank; tokens of the model's width of others. */
+static double live_bytes(const struct pass *p) {
+    const struct plan_model *m = p->m;
+    double widest = 0, element = p->batch * m->element_bytes;
+    if (m->row_unit == 0)
+        return (p->positions + (m->text_stream ? p->text : 0)) * (double)m->width * element * (LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor);
+    for (int i = 0; i < m->num_blocks; i++)
+        for (int j = 0; j < m->blocks[i].num_meetings; j++) {
+            const struct meeting *a = &m->blocks[i].meetings[j];
+            if (a->kind != MEETING_NORM) continue;
+            widest = fmax(widest, level_positions(p, a->level) * (double)(a->units * a->width) * element);
+        }
+    return widest * LIVE_ARRAYS;
+}
+
+static struct plan_memory memory_of(const struct pass *p) {
+    const struct plan_model *m = p->m;
+    struct plan_memory memory = {.text_phase = m->encoder_bytes, .decode_phase = m->decoder_bytes + m->decoder_memory};
+    memory.activations = live_bytes(p) + 8.0 * (double)(m->rows * m->columns * m->channels) * sizeof(float);
+    for (int s = 0; s < p->mesh->degrees[MESH_PIPEFUSION]; s++) {
+        double weights = stage_weights(p, s), stores = stage_stores(p, s);
+        if (weights + stores < memory.weights + memory.stores) continue;
+        memory.weights = weights;
+        memory.stores = stores;
+    }
+    memory.most = fmax(memory.weights + memory.stores + memory.activations, fmax(memory.text_phase, memory.decode_phase));
+    return memory;
+}
+
+static double least_memory(const struct plan_machine *machine) {
+    double least = machine->memory > 0 ? machine->memory : INFINITY;
+    for (int i = 0; machine->memories != NULL && i < machine->ranks; i++) least = fmin(least, machine->memories[i]);
+    return least;
+}
+
+/* ---- a plan ---- */
+
+static enum plan_limit limit_of(const struct plan *plan) {
+    if (plan->over > 0) return PLAN_MEMORY;
+    double c = plan->compute_seconds, b = plan->bandwidth_seconds, l = plan->latency_seconds;
+    return c >= b && c >= l ? PLAN_COMPUTE : b >= l ? PLAN_BANDWIDTH : PLAN_LATENCY;
+}
+
+/* Seconds of a step after warm-up, and of what comes before. */
+static void time_steps(struct pass whole, const struct pass *part, struct plan *plan) {
+    const struct plan_mesh *mesh = whole.mesh;
+    struct cost first = whole_step(&whole), later = first;
+    double fill = 0;
+    if (mesh->patches > 1) later = patched_step(part, &fill);
+    if (mesh->degrees[MESH_PATCH] > 1) {
+        whole.hides = true;
+        later = whole_step(&whole);
+    }
+    plan->step_seconds = seconds_of(&later);
+    plan->warmup_step_seconds = seconds_of(&first);
+    plan->compute_seconds = later.compute;
+    plan->latency_seconds = later.wait.latency;
+    plan->bandwidth_seconds = plan->step_seconds - later.compute - later.wait.latency;
+    int steps = whole.m->steps, warmup = mesh->warmup_steps < steps ? mesh->warmup_steps : steps;
+    plan->picture_seconds = warmup * plan->warmup_step_seconds + (steps - warmup) * plan->step_seconds + fill;
+}
+
+struct plan plan_evaluate(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh) {
+    struct plan plan = {.mesh = *mesh};
+    int first[PLAN_MAX_BLOCKS + 1];
+    plan_stages(m, mesh->degrees[MESH_PIPEFUSION], first);
+    struct pass whole = pass_of(m, machine, mesh, first, 1.0), part = pass_of(m, machine, mesh, first, 1.0 / mesh->patches);
+    time_steps(whole, &part, &plan);
+    bool shares_text = machine->ranks > mesh->degrees[MESH_DATA]; /* an encoder on each rank of a picture */
+    plan.text_seconds = (shares_text ? m->longest_text_operations : m->text_operations) / whole.rate;
+    plan.decode_seconds = m->decode_operations / whole.rate;
+    double rounds = rounded_up(m->pictures, mesh->degrees[MESH_DATA]);
+    plan.picture_seconds = (plan.picture_seconds + plan.text_seconds + plan.decode_seconds) * rounds / m->pictures;
+    plan.memory = memory_of(&part);
+    plan.over = fmax(plan.memory.most - least_memory(machine), 0);
+    plan.limit = limit_of(&plan);
+    return plan;
+}

@@ -1,0 +1,116 @@
+/* From noise to latents: what a request asks of the denoising loop (denoise.c), for one picture or several together. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipelines/denoise.h"
+#include "pipelines/generation.h"
+#include "pipelines/layout.h"
+
+/* Pictures first .. first + count of a request, while they are denoised. */
+struct batch {
+    struct generation *g;
+    int first, count;
+    struct random_generator *generators; /* [count]: where each one's fresh noise goes on */
+};
+
+/* What a stochastic sampler adds in one step: as torch does, drawn for all pictures at once, though only one is worked on. */
+static const float *draw_fresh_noise(void *user, int picture) {
+    const struct batch *batch = user;
+    struct generation *g = batch->g;
+    size_t total = (size_t)g->count * (size_t)g->request->num_images;
+    random_normal(&batch->generators[picture], g->fresh_noise, total);
+    layout_channels_last(g->fresh_noise + total, g->fresh_noise + (size_t)(batch->first + picture) * (size_t)g->count, g->channels,
+                         g->positions);
+    return g->fresh_noise + total;
+}
+
+/* Pictures of a batch take their steps in turn. */
+static tessera_status report(void *user, int picture, int steps_done, tessera_error *error) {
+    const struct batch *batch = user;
+    const struct generation *g = batch->g;
+    int steps = g->scheduler->num_steps - g->first_step, before = (batch->first - g->request->first_image) * steps;
+    bool ended = steps_done == steps;
+    int done = ended ? (picture + 1) * steps : steps_done * batch->count + picture;
+    if (ended && picture < batch->count - 1) return TESSERA_OK;
+    return generation_report(g, TESSERA_PHASE_DENOISE, before + done, g->image->count * steps, error);
+}
+
+/* F32 [batch, n] of the family's size conditions, the same in every row; empty if it has none. */
+static struct tensor size_conditions(struct generation *g, int64_t batch) {
+    const struct pipeline_class *class = g->pipeline->class;
+    float values[6];
+    if (class->size_conditions == NULL) return (struct tensor){0};
+    int n = class->size_conditions(g->request, g->width, g->height, values);
+    struct tensor t = run_tensor(&g->run, DTYPE_F32, SHAPE(batch, n));
+    for (int64_t b = 0; b < batch && t.data != NULL; b++) memcpy((float *)t.data + b * n, values, (size_t)n * sizeof(float));
+    return t;
+}
+
+/* Noise, or the init picture with noise, as the first step wants it. */
+static void noise_sample(struct generation *g, int index, float *x) {
+    const float *noise = g->noise + (size_t)index * (size_t)g->count;
+    layout_channels_last(g->scratch, noise, g->channels, g->positions);
+    if (g->init_latents != NULL)
+        g->scheduler->class->add_noise(g->scheduler, g->first_step, x, g->init_latents, g->scratch, (size_t)g->count);
+    else
+        for (int64_t i = 0; i < g->count; i++) x[i] = g->scratch[i] * g->scheduler->init_noise_sigma;
+}
+
+/* What denoise.h wants to know of a request. */
+static struct denoising denoising_of(struct generation *g, const struct component *denoiser, struct tensor sizes, const float *scales) {
+    const struct prompt_states *s = &g->states;
+    const tessera_request *r = g->request;
+    return (struct denoising){
+        .denoiser = denoiser->denoiser,
+        .stages = g->pipeline->stages.count > 0 ? &g->pipeline->stages : NULL,
+        .scheduler = g->scheduler,
+        .team = &g->pipeline->team,
+        .run = &g->run,
+        .inputs = {.text = s->text,
+                   .pooled = s->pooled,
+                   .text_mask = s->text_mask,
+                   .text_2 = s->text_2,
+                   .text_2_mask = s->text_2_mask,
+                   .guidance = g->pipeline->class->distilled ? tensor_of((void *)(uintptr_t)scales, DTYPE_F32, SHAPE(g->guided ? 2 : 1))
+                                                             : (struct tensor){0},
+                   .size_conditions = sizes},
+        .guided = g->guided,
+        .guidance_scale = g->guidance_scale,
+        .guidance_rescale = r->guidance_rescale,
+        .first_step = g->first_step,
+        .rows = g->rows,
+        .columns = g->columns,
+        .channels = g->channels,
+        .step_cache = r->step_cache,
+        .step_cache_threshold = r->step_cache_threshold,
+        .report = report,
+        .fresh_noise = g->fresh_noise != NULL ? draw_fresh_noise : NULL,
+    };
+}
+
+tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
+    struct component *component;
+    TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
+    struct random_generator generators[count];
+    struct batch batch = {.g = g, .first = first, .count = count, .generators = generators};
+    size_t scope = run_enter(&g->run);
+    const float scales[2] = {g->request->guidance_scale, g->request->guidance_scale};
+    struct tensor sizes = size_conditions(g, g->guided ? 2 : 1);
+    TRY(run_status(&g->run, error));
+    struct denoising d = denoising_of(g, component, sizes, scales);
+    d.user = &batch;
+    for (int i = 0; i < count; i++) {
+        generators[i] = g->generator;
+        noise_sample(g, first + i, x[i]);
+    }
+    TRY(denoise_pictures(&d, count, x, error));
+    arena_release(g->run.arena, scope);
+    g->image->blocks += d.blocks;
+    g->image->blocks_skipped += d.blocks_skipped;
+    return TESSERA_OK;
+}
+
+int generation_at_once(struct generation *g, int pictures) {
+    struct denoising d = {.team = &g->pipeline->team, .guided = g->guided, .step_cache = g->request->step_cache};
+    return denoise_at_once(&d, pictures);
+}

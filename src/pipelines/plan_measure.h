@@ -1,0 +1,16 @@
+/* How fast this rank computes, measured by a few products and attentions of a model's widths. */
+#ifndef TESSERA_PIPELINES_PLAN_MEASURE_H
+#define TESSERA_PIPELINES_PLAN_MEASURE_H
+
+#include "parallel/plan.h"
+#include "tessera.h"
+
+/* Operations a second of products, and attention's rate in shares of it, for parts of `positions` tokens on this process's processors
+ * (`threads` 0: all). Takes a second or so. */
+struct plan_speed {
+    double operations, attention_share;
+};
+tessera_status plan_measure_speed(const struct plan_model *model, int64_t positions, int threads, struct plan_speed *out,
+                                  tessera_error *error);
+
+#endif

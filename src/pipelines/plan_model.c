@@ -1,0 +1,264 @@
+/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of two shares (which tells what tensor cuts),
+ * and of its first, a middle and its last block alone (which tell what stages have in common). Text encoders and the autoencoder are counted
+ * by their weights: 2 operations a weight and token, and the decoder's convolutions. */
+#include "pipelines/plan_model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "pipelines/bins.h"
+#include "pipelines/pipeline.h"
+#include "pipelines/source.h"
+
+enum { CLIP_TOKENS = 77, DEFAULT_SIDE = 128, WORK_TEXT_TOKENS = 256 };
+/* Strips in which the autoencoder works through large maps; its widest map counts one and a half times (models/autoencoder_kl.h). */
+#define DECODER_STRIPS (3.0 * (double)(64 << 20))
+#define DECODER_MAPS 1.5
+
+/* ---- components ---- */
+
+static const struct pipeline_slot *slot_of(const struct pipeline *p, const char *name) {
+    for (int i = 0; i < p->num_slots; i++)
+        if (strcmp(p->slots[i].name, name) == 0) return &p->slots[i];
+    return NULL;
+}
+
+static tessera_status describe(const struct pipeline *p, const char *name, struct load_share share, struct component *out,
+                               tessera_error *error) {
+    const struct pipeline_slot *slot = slot_of(p, name);
+    if (slot == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: the component %s is missing", p->name, name);
+    return source_describe(p, slot, share, out, error);
+}
+
+/* Bytes of the weights that layers hold with this share. */
+static tessera_status count_bytes(const struct pipeline *p, struct load_share share, double *bytes, tessera_error *error) {
+    struct component part = {0};
+    TRY(describe(p, p->denoiser, share, &part, error));
+    *bytes = (double)part.weight_bytes;
+    component_close(&part);
+    return TESSERA_OK;
+}
+
+/* ---- the denoiser ---- */
+
+/* By what stages.c deals blocks: operations at the model's own size. */
+static double work_of(const struct denoiser *d, const struct denoiser_block_info *info) {
+    double side = (double)((d->sample_size > 0 ? d->sample_size : DEFAULT_SIDE) / d->patch_size);
+    double picture = side * side, text = WORK_TEXT_TOKENS, tokens = d->text_stream ? picture + text : picture;
+    return picture * info->operations_per_picture_token + text * info->operations_per_text_token +
+           tokens * tokens * info->operations_per_token_pair;
+}
+
+static bool copy_block(const struct denoiser *d, int index, int element_bytes, struct plan_block *out) {
+    struct denoiser_block_info info;
+    d->class->describe(d, index, &info);
+    *out = (struct plan_block){.picture_operations = info.operations_per_picture_token,
+                               .text_operations = info.operations_per_text_token,
+                               .pair_operations = info.operations_per_token_pair,
+                               .weight_bytes = (double)info.parameters * element_bytes,
+                               .work = work_of(d, &info),
+                               .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
+                               .num_meetings = info.meetings.count};
+    if (info.meetings.count == 0) return true;
+    size_t bytes = (size_t)info.meetings.count * sizeof *out->meetings;
+    out->meetings = malloc(bytes);
+    if (out->meetings != NULL) memcpy(out->meetings, info.meetings.items, bytes);
+    return out->meetings != NULL;
+}
+
+/* Channels of a token between blocks: what the first block's attention, or first sum, is as wide as. */
+static int64_t width_of(const struct plan_model *m) {
+    for (int i = 0; i < m->blocks[0].num_meetings; i++) {
+        const struct meeting *meeting = &m->blocks[0].meetings[i];
+        if (meeting->kind == MEETING_SUM && (meeting->of & MEETING_PICTURE)) return meeting->units * meeting->width;
+    }
+    return 0;
+}
+
+/* Embedding and last projection: patches as vectors; of models without patches 3x3 convolutions. */
+static double end_operations(const struct plan_model *m) {
+    double patch = (double)(m->patch_size * m->patch_size), both = (double)(m->channels + m->out_channels) * (double)m->width;
+    return m->row_unit > 0 ? 18.0 * both : 2.0 * patch * both;
+}
+
+static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model *m, tessera_error *error) {
+    if (d->num_blocks > PLAN_MAX_BLOCKS)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %d blocks; a plan has at most %d", d->class->name, d->num_blocks,
+                         PLAN_MAX_BLOCKS);
+    snprintf(m->name, sizeof m->name, "%s", d->class->name);
+    m->channels = d->in_channels, m->out_channels = d->out_channels;
+    m->patch_size = d->patch_size, m->row_unit = d->row_unit;
+    m->heads = d->num_heads, m->max_tensor = d->max_tensor;
+    m->text_stream = d->text_stream;
+    m->num_blocks = d->num_blocks;
+    m->blocks = calloc((size_t)d->num_blocks, sizeof *m->blocks);
+    if (m->blocks == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int i = 0; i < d->num_blocks; i++)
+        if (!copy_block(d, i, m->element_bytes, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    m->width = width_of(m);
+    m->end_operations = end_operations(m);
+    return TESSERA_OK;
+}
+
+/* What tensor cuts of each block's weights, from the first of two shares. */
+static tessera_status count_cut(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
+    int64_t units = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
+    struct component half = {0};
+    if (units < 2) return TESSERA_OK;
+    TRY(describe(p, p->denoiser, (struct load_share){.index = 0, .count = 2}, &half, error));
+    double kept = floor((double)m->heads / 2) / (double)m->heads;
+    for (int i = 0; i < m->num_blocks; i++) {
+        struct denoiser_block_info info;
+        half.denoiser->class->describe(half.denoiser, i, &info);
+        double gone = m->blocks[i].weight_bytes - (double)info.parameters * m->element_bytes;
+        m->blocks[i].cut_bytes = fmin(gone / (1.0 - kept), m->blocks[i].weight_bytes);
+    }
+    component_close(&half);
+    return TESSERA_OK;
+}
+
+/* What stages hold beside their blocks. Models that are cut by rows have no stages in a plan. */
+static tessera_status count_ends(const struct pipeline *p, double whole, struct plan_model *m, tessera_error *error) {
+    int last = m->num_blocks - 1, middle = last / 2;
+    double first_bytes = 0, middle_bytes = 0, last_bytes = 0;
+    m->shared_bytes = whole;
+    for (int i = 0; i <= last; i++) m->shared_bytes -= m->blocks[i].weight_bytes;
+    if (m->row_unit > 0 || last < 2) return TESSERA_OK;
+    TRY(count_bytes(p, (struct load_share){.blocks = {0, 1}}, &first_bytes, error));
+    TRY(count_bytes(p, (struct load_share){.blocks = {middle, 1}}, &middle_bytes, error));
+    TRY(count_bytes(p, (struct load_share){.blocks = {last, 1}}, &last_bytes, error));
+    m->shared_bytes = middle_bytes - m->blocks[middle].weight_bytes;
+    m->first_bytes = first_bytes - m->blocks[0].weight_bytes - m->shared_bytes;
+    m->last_bytes = last_bytes - m->blocks[last].weight_bytes - m->shared_bytes;
+    return TESSERA_OK;
+}
+
+static tessera_status add_denoiser(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
+    struct component whole = {0};
+    TRY(describe(p, p->denoiser, (struct load_share){0}, &whole, error));
+    double bytes = (double)whole.weight_bytes;
+    tessera_status status = whole.denoiser != NULL ? copy_denoiser(whole.denoiser, m, error)
+                                                   : error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
+    component_close(&whole);
+    if (status == TESSERA_OK) status = count_cut(p, m, error);
+    return status == TESSERA_OK ? count_ends(p, bytes, m, error) : status;
+}
+
+/* ---- text and decoding ---- */
+
+/* The length that the first tokenizer pads to. */
+static int64_t clip_tokens(const struct pipeline *p) {
+    char *folder = NULL, *path = NULL;
+    struct json *config = NULL;
+    int64_t tokens = CLIP_TOKENS;
+    if (pipeline_part_folder(p, "tokenizer", &folder, NULL) == TESSERA_OK) path = file_join(folder, "tokenizer_config.json");
+    if (path != NULL && json_open(path, 0, &config, NULL) == TESSERA_OK &&
+        json_int(config, "model_max_length", CLIP_TOKENS, 1, 1 << 20, &tokens, NULL) != TESSERA_OK)
+        tokens = CLIP_TOKENS;
+    json_free(config);
+    free(path);
+    free(folder);
+    return tokens;
+}
+
+static int64_t text_tokens(const struct pipeline *p) {
+    int64_t tokens = p->class->text_tokens;
+    if (p->class->text & TEXT_CLIP) tokens += clip_tokens(p);
+    if (p->class->text & TEXT_T5) tokens += p->defaults.max_sequence_length;
+    return tokens;
+}
+
+static tessera_status add_encoders(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
+    for (int i = 0; i < p->num_slots; i++) {
+        struct component encoder = {0};
+        if (strncmp(p->slots[i].name, "text_encoder", 12) != 0) continue;
+        TRY(describe(p, p->slots[i].name, (struct load_share){0}, &encoder, error));
+        double bytes = (double)encoder.weight_bytes, operations = 2.0 * bytes / m->element_bytes * (double)m->text_tokens * m->predictions;
+        component_close(&encoder);
+        m->encoder_bytes = fmax(m->encoder_bytes, bytes);
+        m->text_operations += operations;
+        m->longest_text_operations = fmax(m->longest_text_operations, operations);
+    }
+    return TESSERA_OK;
+}
+
+/* 3x3 convolutions of a decoder: the middle's two resnets, then a level's resnets, each twice as large as the one before. */
+static double decode_operations(const int64_t *channels, int levels, int64_t resnets, double positions) {
+    double in = (double)channels[levels - 1], weights = 4 * in * in * positions;
+    for (int l = levels - 1; l >= 0; l--) {
+        double out = (double)channels[l];
+        for (int64_t i = 0; i <= resnets; i++, in = out) weights += (in * out + out * out) * positions;
+        if (l > 0) positions *= 4, weights += out * out * positions;
+    }
+    return 18.0 * weights;
+}
+
+static tessera_status add_decoder(const struct pipeline *p, double width, double height, struct plan_model *m, tessera_error *error) {
+    struct component vae = {0};
+    int64_t channels[16] = {0}, resnets = 1;
+    int levels = 0;
+    TRY(describe(p, "vae", (struct load_share){0}, &vae, error));
+    m->decoder_bytes = (double)vae.weight_bytes;
+    tessera_status status = json_ints(vae.config, "block_out_channels", 1, 1 << 16, channels, 16, &levels, error);
+    if (status == TESSERA_OK) status = json_int(vae.config, "layers_per_block", 1, 1, 64, &resnets, error);
+    int64_t scale = vae.autoencoder != NULL ? vae.autoencoder->scale : 0;
+    component_close(&vae);
+    if (status != TESSERA_OK || levels == 0 || scale == 0)
+        return status != TESSERA_OK ? status : error_set(error, TESSERA_ERROR_FORMAT, "%s/vae: no autoencoder", p->name);
+    double unit = (double)(scale * m->patch_size);
+    if (fmod(width, unit) != 0 || fmod(height, unit) != 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "size %.0fx%.0f: width and height must be multiples of %.0f for this model", width,
+                         height, unit);
+    m->rows = (int64_t)height / scale, m->columns = (int64_t)width / scale;
+    m->decode_operations = decode_operations(channels, levels, resnets, (double)(m->rows * m->columns));
+    m->decoder_memory = DECODER_MAPS * width * height * (double)channels[levels > 1 ? 1 : 0] * m->element_bytes + DECODER_STRIPS;
+    return TESSERA_OK;
+}
+
+/* ---- all of it ---- */
+
+static bool is_guided(const struct pipeline *p, const struct plan_request *request) {
+    double scale = request->guidance_scale >= 0 ? request->guidance_scale : (double)p->defaults.guidance_scale;
+    return p->class->distilled ? request->has_negative_prompt : scale > 1.0;
+}
+
+/* The size that is worked at: as generate.c chooses it. */
+static void choose_size(const struct pipeline *p, const struct plan_request *request, int *width, int *height) {
+    *width = request->width > 0 ? request->width : p->defaults.width;
+    *height = request->height > 0 ? request->height : p->defaults.height;
+    if (!p->defaults.use_resolution_binning) return;
+    if (p->class->bins == BINS_HUNYUANDIT) bins_hunyuandit(width, height);
+    if (p->class->bins == BINS_PIXART) bins_pixart(p->sample_size, width, height);
+}
+
+static tessera_status fill(const struct pipeline *p, const struct plan_request *request, struct plan_model *m, tessera_error *error) {
+    int width, height;
+    choose_size(p, request, &width, &height);
+    m->element_bytes = (int)dtype_size(p->dtype);
+    m->predictions = is_guided(p, request) ? 2 : 1;
+    m->steps = request->steps > 0 ? request->steps : p->defaults.num_inference_steps;
+    m->pictures = request->pictures > 0 ? request->pictures : 1;
+    m->text_tokens = request->text_tokens > 0 ? request->text_tokens : text_tokens(p);
+    TRY(add_denoiser(p, m, error));
+    TRY(add_encoders(p, m, error));
+    return add_decoder(p, width, height, m, error);
+}
+
+tessera_status plan_model_of(const struct pipeline *p, const struct plan_request *request, struct plan_model *out, tessera_error *error) {
+    *out = (struct plan_model){0};
+    tessera_status status = fill(p, request, out, error);
+    if (status != TESSERA_OK) plan_model_free(out);
+    return status;
+}
+
+tessera_status plan_model_open(const char *model, const tessera_model_options *options, const struct plan_request *request,
+                               struct plan_model *out, tessera_error *error) {
+    struct pipeline *pipeline = NULL;
+    *out = (struct plan_model){0};
+    TRY(pipeline_open_described(model, options, &pipeline, error));
+    tessera_status status = plan_model_of(pipeline, request, out, error);
+    pipeline_free(pipeline);
+    return status;
+}

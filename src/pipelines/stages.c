@@ -1,0 +1,130 @@
+/* See stages.h. Equal work: the smallest bound that no stage exceeds is searched for; stages are then filled up to it, each as far as it goes
+ * while enough blocks are left for the rest. */
+#include "pipelines/stages.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where a model's config names no size, and how many text tokens count, for the work of blocks. */
+enum { DEFAULT_SIDE = 128, TEXT_TOKENS = 256, MAX_BLOCKS = 1024 };
+
+static double work_of(const struct denoiser *denoiser, int block) {
+    struct denoiser_block_info info;
+    denoiser->class->describe(denoiser, block, &info);
+    int64_t side = (denoiser->sample_size > 0 ? denoiser->sample_size : DEFAULT_SIDE) / denoiser->patch_size;
+    double picture = (double)(side * side), text = TEXT_TOKENS, tokens = denoiser->text_stream ? picture + text : picture;
+    return picture * info.operations_per_picture_token + text * info.operations_per_text_token +
+           tokens * tokens * info.operations_per_token_pair;
+}
+
+/* Can `blocks` pieces of work be laid in `count` stages of at most `bound`, none empty? Where each begins: into first. */
+static bool fill(const double *work, int blocks, int count, double bound, int *first) {
+    int next = 0;
+    for (int s = 0; s < count; s++) {
+        double sum = 0;
+        first[s] = next;
+        int last = blocks - (count - s - 1); /* leave one for each stage to come */
+        while (next < last && (next == first[s] || sum + work[next] <= bound)) sum += work[next++];
+        if (sum > bound) return false;
+    }
+    first[count] = next;
+    return next == blocks;
+}
+
+static void balance(const double *work, int blocks, int count, int *first) {
+    double low = 0, high = 0;
+    for (int i = 0; i < blocks; i++) high += work[i];
+    double enough = high;
+    for (int round = 0; round < 60; round++) {
+        double middle = (low + high) / 2;
+        if (fill(work, blocks, count, middle, first))
+            enough = high = middle;
+        else
+            low = middle;
+    }
+    bool fits = fill(work, blocks, count, enough, first);
+    assert(fits);
+    (void)fits;
+}
+
+static tessera_status take_given(const int *given, int blocks, int count, int *first, tessera_error *error) {
+    int64_t sum = 0;
+    for (int s = 0; s < count; s++) {
+        first[s] = (int)sum;
+        if (given[s] < 1)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "stage %d of the pipeline has %d blocks: at least 1 is needed", s, given[s]);
+        sum += given[s];
+        if (sum > blocks) break;
+    }
+    first[count] = (int)sum;
+    if (sum == blocks) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "the blocks of the %d stages add up to %s%lld, but the model has %d", count,
+                     sum > blocks ? "more than " : "", (long long)(sum > blocks ? blocks : sum), blocks);
+}
+
+static int stage_of(const struct stages *stages, int block) {
+    int s = 0;
+    while (block >= stages->first[s + 1]) s++;
+    return s;
+}
+
+/* Goes through all blocks with a stack of where each skip was made, and notes what this stage takes and what it leaves. */
+static void route_skips(const struct denoiser *denoiser, struct stages *stages) {
+    int makers[DENOISER_MAX_SKIPS], slots[DENOISER_MAX_SKIPS], height = 0; /* slots: the place on this stage's stack when it is done */
+    for (int i = 0; i < denoiser->num_blocks; i++) {
+        struct denoiser_block_info info;
+        denoiser->class->describe(denoiser, i, &info);
+        int stage = stage_of(stages, i);
+        for (int k = 0; k < info.pops && height > 0; k++) {
+            int maker = makers[--height];
+            if (maker == stage) continue;
+            if (stage == stages->me) stages->comes[maker]++;
+            if (maker == stages->me) stages->goes[slots[height]] = stage;
+        }
+        for (int k = 0; k < info.pushes; k++) {
+            assert(height < DENOISER_MAX_SKIPS);
+            makers[height] = stage;
+            height++;
+        }
+        if (i + 1 != stages->first[stage + 1] || stage != stages->me) continue;
+        for (int k = 0; k < height; k++)
+            if (makers[k] == stage) slots[k] = stages->num_leaves++;
+    }
+}
+
+tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, struct stages *out, tessera_error *error) {
+    int blocks = denoiser->num_blocks;
+    double work[MAX_BLOCKS];
+    *out = (struct stages){.count = count, .me = me};
+    if (count > blocks || blocks > MAX_BLOCKS)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion degree %d: %s has %d blocks: 1 to %d stages are possible", count,
+                         denoiser->class->name, blocks, blocks);
+    out->first = calloc((size_t)count + 1, sizeof *out->first);
+    out->comes = calloc((size_t)count, sizeof *out->comes);
+    if (out->first == NULL || out->comes == NULL) {
+        stages_free(out);
+        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    }
+    for (int i = 0; i < blocks; i++) work[i] = work_of(denoiser, i);
+    tessera_status status = TESSERA_OK;
+    if (given != NULL)
+        status = take_given(given, blocks, count, out->first, error);
+    else
+        balance(work, blocks, count, out->first);
+    if (status == TESSERA_OK)
+        route_skips(denoiser, out);
+    else
+        stages_free(out);
+    return status;
+}
+
+void stages_free(struct stages *stages) {
+    free(stages->first);
+    free(stages->comes);
+    *stages = (struct stages){0};
+}
+
+struct span stages_blocks(const struct stages *stages) {
+    return (struct span){stages->first[stages->me], stages->first[stages->me + 1] - stages->first[stages->me]};
+}

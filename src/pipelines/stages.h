@@ -1,0 +1,28 @@
+/* Stages: which blocks each member of a pipeline runs, and which skips it sends to whom.
+ *
+ *     blocks   0 1 2 | 3 4 5 | 6 7 | 8 9        first = {0, 3, 6, 8, 10}
+ *
+ * A skip goes straight from the stage that makes it to the stage that uses it. Skips are a stack; what a stage takes from others lies below
+ * what it makes itself, and what is left on its stack when its blocks are done is for others. */
+#ifndef TESSERA_PIPELINES_STAGES_H
+#define TESSERA_PIPELINES_STAGES_H
+
+#include "models/denoiser.h"
+
+struct stages {
+    int count, me;
+    int *first;                   /* [count + 1]: stage s runs the blocks first[s] to first[s + 1] - 1; owned */
+    int *comes;                   /* [count]: skips that this stage takes from stage s, bottom first, the stages one after another; owned */
+    int num_leaves;               /* skips on this stage's stack when it is done, bottom first, */
+    int goes[DENOISER_MAX_SKIPS]; /* each to a stage */
+};
+
+/* Stages of about equal work for pictures of the model's own size, or with the `given` numbers of blocks ([count], or NULL). `denoiser` may be a
+ * description (without weights). ARGUMENT if there are fewer blocks than stages, or the given numbers do not fit. stages_free ends it. */
+tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, struct stages *out, tessera_error *error);
+void stages_free(struct stages *stages); /* zeros are fine */
+
+/* This stage's blocks. */
+struct span stages_blocks(const struct stages *stages);
+
+#endif

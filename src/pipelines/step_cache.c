@@ -1,0 +1,230 @@
+/* See step_cache.h.
+ *
+ * What is kept between steps has memory of its own, as a run's arena is emptied after each one. While blocks run, `residual` holds what
+ * entered them, and becomes what they added when they are done:
+ *
+ *     residual := h_in;  blocks;  residual := h_out - residual
+ *
+ * Differences are made in float32 and rounded to the tokens' type; sums are float64. Memory is the host's. */
+#include "pipelines/step_cache.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE = 1024 /* elements at a time */ };
+
+struct step_cache_part {
+    struct tensor before;   /* first block: h_1 - h_0 of the last computed step; tea: m of the step before. Stage 0 only */
+    struct tensor residual; /* what this stage's blocks (first block: but block 0) added in the last computed step */
+    double accumulated;     /* tea: a */
+};
+
+/* ---- opening ---- */
+
+const char *step_cache_kind_name(int kind) {
+    static const char *const names[STEP_CACHE_KINDS] = {"fbcache", "teacache"};
+    return kind >= 0 && kind < STEP_CACHE_KINDS ? names[kind] : NULL;
+}
+
+double step_cache_default_threshold(enum step_cache_kind kind) {
+    static const double thresholds[STEP_CACHE_KINDS] = {0.08, 0.25};
+    return thresholds[kind];
+}
+
+tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind kind, double threshold, const struct denoiser *denoiser,
+                               int patches, struct comm *const groups[STEP_CACHE_GROUPS], tessera_error *error) {
+    assert(patches >= 0);
+    memset(cache, 0, sizeof *cache);
+    if (!(threshold >= 0.0 && isfinite(threshold)))
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "step cache threshold %g: a relative change above 0 is needed, or 0 for %s's default of %g", threshold,
+                         step_cache_kind_name(kind), step_cache_default_threshold(kind));
+    if (denoiser->class->first_input == NULL)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "step cache %s: %s has no one stream of tokens that its blocks add to; step caches are for transformers",
+                         step_cache_kind_name(kind), denoiser->class->name);
+    cache->kind = kind;
+    cache->threshold = threshold > 0.0 ? threshold : step_cache_default_threshold(kind);
+    memcpy(cache->groups, groups, sizeof cache->groups);
+    cache->parts = calloc((size_t)patches + 1, sizeof *cache->parts);
+    if (cache->parts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "step cache: no memory for %d patches", patches);
+    cache->num_parts = patches + 1;
+    return TESSERA_OK;
+}
+
+static void forget(struct step_cache_part *part) {
+    free(part->before.data);
+    free(part->residual.data);
+    *part = (struct step_cache_part){0};
+}
+
+void step_cache_close(struct step_cache *cache) {
+    for (int i = 0; i < cache->num_parts; i++) forget(&cache->parts[i]);
+    free(cache->parts);
+    memset(cache, 0, sizeof *cache);
+}
+
+/* ---- tensors ---- */
+
+static bool same_shape(const struct tensor *a, const struct tensor *b) {
+    bool same = a->dtype == b->dtype && a->ndim == b->ndim;
+    for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
+    return same;
+}
+
+/* A copy of `from` in memory of its own, which is used again where it has the shape. */
+static void keep(struct run *run, struct tensor *kept, const struct tensor *from) {
+    if (run_failed(run)) return;
+    if (kept->data == NULL || !same_shape(kept, from)) {
+        free(kept->data);
+        *kept = *from;
+        kept->data = malloc(tensor_bytes(from) > 0 ? tensor_bytes(from) : 1);
+    }
+    if (kept->data != NULL)
+        memcpy(kept->data, from->data, tensor_bytes(from));
+    else
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "step cache: no memory for %zu bytes; leave the cache out", tensor_bytes(from));
+}
+
+/* Elements from place `at`, at most PIECE of them, as float32; returns how many. */
+static size_t read_piece(float *out, const struct tensor *t, int64_t at) {
+    int64_t left = tensor_count(t) - at, count = left < PIECE ? left : PIECE;
+    dtype_convert(out, DTYPE_F32, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype, (size_t)count);
+    return (size_t)count;
+}
+
+/* out = a - b; out may be a or b. */
+static void subtract(struct tensor *out, const struct tensor *a, const struct tensor *b) {
+    float x[PIECE], y[PIECE];
+    for (int64_t at = 0; at < tensor_count(out); at += PIECE) {
+        size_t count = read_piece(x, a, at);
+        read_piece(y, b, at);
+        for (size_t i = 0; i < count; i++) x[i] -= y[i];
+        dtype_convert((char *)out->data + (size_t)at * dtype_size(out->dtype), out->dtype, x, DTYPE_F32, count);
+    }
+}
+
+/* ---- decisions ---- */
+
+/* What ranks add up; `missing` counts those that have nothing to compare with. */
+struct sums {
+    double change, before, missing;
+};
+
+static struct sums sums_of(const struct tensor *now, const struct tensor *before) {
+    struct sums sums = {0};
+    float x[PIECE], y[PIECE];
+    if (before->data == NULL || !same_shape(now, before)) return (struct sums){.missing = 1};
+    for (int64_t at = 0; at < tensor_count(now); at += PIECE) {
+        size_t count = read_piece(x, now, at);
+        read_piece(y, before, at);
+        for (size_t i = 0; i < count; i++) {
+            sums.change += fabsf(x[i] - y[i]);
+            sums.before += fabsf(y[i]);
+        }
+    }
+    return sums;
+}
+
+/* d(now, before) over all ranks, the same bits on each: all_reduce adds in the order of ranks. NaN where there is nothing to compare. */
+static double relative_change(const struct step_cache *cache, struct run *run, const struct tensor *now, const struct tensor *before) {
+    struct sums sums = sums_of(now, before);
+    for (int i = 0; i < STEP_CACHE_GROUPS && !run_failed(run); i++) {
+        struct comm *group = cache->groups[i];
+        if (group == NULL || comm_size(group) == 1) continue;
+        comm_label(group, "step cache");
+        run_checked(run, comm_all_reduce(group, &sums, sizeof sums / sizeof(double), COMM_F64, &run->error), (struct tensor){0});
+    }
+    return sums.missing > 0 ? NAN : sums.change / sums.before;
+}
+
+/* Horner's rule. */
+static double polynomial(const double *coefficients, double x) {
+    double value = 0.0;
+    if (coefficients == NULL) return x;
+    for (int i = 0; i < DENOISER_CHANGE_POWERS; i++) value = value * x + coefficients[i];
+    return value;
+}
+
+/* Runs block 0, and leaves in `before` the change that was last computed. */
+static bool decide_first_block(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, size_t scope,
+                               struct step_cache_part *part, struct denoiser_state *state) {
+    struct tensor entered = state->picture;
+    *state = denoiser->class->block(denoiser, run, 0, *state);
+    struct tensor added = run_tensor(run, entered.dtype, entered.ndim, entered.shape);
+    if (run_failed(run)) return false;
+    subtract(&added, &state->picture, &entered);
+    cache->compared = relative_change(cache, run, &added, &part->before);
+    bool skip = cache->compared < cache->threshold;
+    if (!skip) keep(run, &part->before, &added);
+    denoiser_keep_state(run, scope, state);
+    return skip;
+}
+
+static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, bool last_step,
+                       struct step_cache_part *part, const struct denoiser_state *state) {
+    size_t scope = run_enter(run);
+    struct tensor input = denoiser->class->first_input(denoiser, run, state);
+    if (run_failed(run)) return false;
+    double change = relative_change(cache, run, &input, &part->before);
+    keep(run, &part->before, &input);
+    run_leave_all(run, scope, NULL, 0);
+    part->accumulated += polynomial(denoiser->class->change_polynomial, change);
+    cache->compared = last_step ? NAN : part->accumulated;
+    bool skip = cache->compared < cache->threshold;
+    if (!skip) part->accumulated = 0.0;
+    return skip;
+}
+
+/* ---- blocks ---- */
+
+/* `state` as the blocks first .. end - 1 would leave it, with what they added in the last computed step. */
+static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end, const struct step_cache_part *part,
+                                   struct denoiser_state state) {
+    if (run_failed(run)) return (struct denoiser_state){0};
+    if (first < end) {
+        assert(part->residual.data != NULL && same_shape(&part->residual, &state.picture));
+        run->backend->ops->add(run->backend, &state.picture, &state.picture, &part->residual);
+    }
+    if (end == denoiser->num_blocks) state.text = state.text_mask = (struct tensor){0};
+    return state;
+}
+
+static struct denoiser_state compute(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
+                                     struct step_cache_part *part, struct denoiser_state state) {
+    if (first == end) return state;
+    keep(run, &part->residual, &state.picture);
+    state = denoiser_blocks(denoiser, run, first, end, scope, state);
+    if (!run_failed(run)) subtract(&part->residual, &state.picture, &part->residual);
+    return state;
+}
+
+struct denoiser_state step_cache_run(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, struct span blocks,
+                                     size_t scope, int part, bool last_step, struct denoiser_state state, bool *skip) {
+    int first = (int)blocks.first, end = (int)(blocks.first + blocks.count);
+    if (cache == NULL) return denoiser_blocks(denoiser, run, first, end, scope, state);
+    if (run_failed(run)) return (struct denoiser_state){0};
+    assert(part >= 0 && part < cache->num_parts);
+    struct step_cache_part *mine = &cache->parts[part];
+    if (part > 0) forget(&cache->parts[0]);
+    cache->blocks += blocks.count;
+    if (first == 0 && end > 0 && cache->kind == STEP_CACHE_FIRST_BLOCK)
+        *skip = decide_first_block(cache, denoiser, run, scope, mine, &state), first = 1;
+    else if (first == 0 && end > 0)
+        *skip = decide_tea(cache, denoiser, run, last_step, mine, &state);
+    if (!*skip) return compute(denoiser, run, first, end, scope, mine, state);
+    cache->blocks_skipped += end - first;
+    return reuse(denoiser, run, first, end, mine, state);
+}
+
+struct tensor step_cache_forward(struct step_cache *cache, const struct denoiser *denoiser, struct run *run,
+                                 const struct denoiser_inputs *inputs, bool last_step) {
+    bool skip = false;
+    size_t scope = run_enter(run);
+    struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    state = step_cache_run(cache, denoiser, run, (struct span){0, denoiser->num_blocks}, scope, 0, last_step, state, &skip);
+    if (run_failed(run)) return (struct tensor){0};
+    return run_leave(run, scope, denoiser->class->finish(denoiser, run, state));
+}

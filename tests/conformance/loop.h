@@ -1,0 +1,32 @@
+/* A loop of sampling over one model that a case describes: its inputs, and the latents after each step. */
+#ifndef TESSERA_TESTS_LOOP_H
+#define TESSERA_TESTS_LOOP_H
+
+#include "pipelines/naive_patch.h"
+#include "schedulers/scheduler.h"
+#include "spread.h"
+
+struct loop {
+    int64_t steps;
+    double scale;      /* of guidance: e_0 + scale (e_1 - e_0); 0: one prediction */
+    float embedded[2]; /* guidance as an input of the model, for each row of a batch */
+    bool naive;        /* each rank of the ring axis makes a part that is a picture of its own */
+    enum naive_split split;
+    bool displaces; /* each rank of the ring axis is one step behind the others */
+    struct displaced displaced;
+    struct scheduler *scheduler;
+    struct scheduler_state state;
+    struct tensor latents; /* F32 [1, H, W, C], owned: the picture at hand */
+    struct tensor noise;   /* [steps, ...] as stored; empty where the case has none */
+    struct tensor wanted;
+};
+
+/* loop_free ends it, on failure too. */
+tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_error *error);
+void loop_free(struct loop *loop);
+/* What the model is given besides latents and timesteps, for rows first .. first + count of the batch. */
+struct denoiser_inputs loop_inputs(const struct conformance_case *c, const struct loop *loop, int64_t first, int64_t count);
+/* Step `index` of what the case wants, against a picture of the engine's. */
+void loop_check(struct conformance_case *c, const char *name, struct tensor wanted, int64_t index, struct tensor got);
+
+#endif
