@@ -60,7 +60,7 @@ const struct attention_names dit_picture_names = {"attn.to_q", "attn.to_k", "att
 const struct attention_names dit_text_names = {"attn.add_q_proj", "attn.add_k_proj",   "attn.add_v_proj",
                                                "attn.to_add_out", "attn.norm_added_q", "attn.norm_added_k"};
 
-struct attention dit_load_attention(struct loader *loader, int64_t heads, int64_t head_dim, const struct attention_names *names,
+struct attention dit_load_attention(struct loader *loader, int64_t heads, int64_t head_dim, const struct attention_names *names, bool bias,
                                     bool norms) {
     struct attention a = {0};
     struct linear *const linears[] = {&a.q, &a.k, &a.v};
@@ -68,9 +68,9 @@ struct attention dit_load_attention(struct loader *loader, int64_t heads, int64_
     const char *const linear_names[] = {names->q, names->k, names->v}, *const norm_names[] = {names->norm_q, names->norm_k};
     int64_t c = heads * head_dim;
     for (int i = 0; i < 3; i++) {
-        if (linear_names[i][0] != '\0') *linears[i] = load_linear_outputs(loader, c, heads, head_dim, true, "%s", linear_names[i]);
+        if (linear_names[i][0] != '\0') *linears[i] = load_linear_outputs(loader, c, heads, head_dim, bias, "%s", linear_names[i]);
     }
-    if (names->out[0] != '\0') a.out = load_linear_inputs(loader, heads, head_dim, c, true, "%s", names->out);
+    if (names->out[0] != '\0') a.out = load_linear_inputs(loader, heads, head_dim, c, bias, "%s", names->out);
     for (int i = 0; i < 2 && norms; i++) {
         if (norm_names[i][0] != '\0') *head_norms[i] = load_norm(loader, NORM_RMS, head_dim, DIT_NORM_EPS, false, "%s", norm_names[i]);
     }
@@ -90,7 +90,7 @@ struct tensor dit_rotate(struct run *run, const struct rotation *r, int64_t head
 struct tensor dit_project(struct run *run, const struct linear *layer, const struct norm *norm, const struct rotation *r, int64_t head_dim,
                           struct tensor x) {
     struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
-    if (norm->weight.data != NULL) y = nn_reshape(nn_norm(run, norm, by_head(y, head_dim)), y.ndim, y.shape);
+    if (norm->eps > 0.0f) y = nn_reshape(nn_norm(run, norm, by_head(y, head_dim)), y.ndim, y.shape);
     return dit_rotate(run, r, head_dim, y);
 }
 

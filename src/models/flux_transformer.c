@@ -103,14 +103,14 @@ static struct stream load_stream(struct loader *loader, const struct flux_transf
                                  const char *norm, const char *ff) {
     int64_t c = m->inner_dim;
     return (struct stream){.modulation = load_linear(loader, c, 6 * c, true, "%s.linear", norm),
-                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, names, true),
+                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, names, true, true),
                            .ff = dit_load_feed_forward(loader, c, MLP_RATIO * c, ff)};
 }
 
 static struct stream load_single(struct loader *loader, const struct flux_transformer *m) {
     int64_t c = m->inner_dim, hidden = MLP_RATIO * c;
     return (struct stream){.modulation = load_linear(loader, c, 3 * c, true, "norm.linear"),
-                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, &single_names, true),
+                           .attention = dit_load_attention(loader, m->num_heads, m->head_dim, &single_names, true, true),
                            .ff = {.in = load_linear_outputs(loader, c, hidden, 1, true, "proj_mlp"),
                                   .out = load_linear_joined_inputs(loader, m->num_heads, m->head_dim, hidden, c, true, "proj_out")}};
 }

@@ -1,7 +1,7 @@
 /* The registry: from the class name in config.json to the code that knows the class.
  *
  * A diffusers component names its class in "_class_name", a transformers component in "architectures"[0]. A new model is
- * one file and one line here. */
+ * one file and one line here, or comes with the component_source. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,11 +36,15 @@ static tessera_status read_class(const struct json *config, const char **name, c
                      json_path(config));
 }
 
-static tessera_status unknown_class(const struct json *config, const char *name, const char *field, tessera_error *error) {
+static tessera_status unknown_class(const struct component_source *source, const struct json *config, const char *name, const char *field,
+                                    tessera_error *error) {
     char known[512];
     size_t used = (size_t)snprintf(known, sizeof known, "%s", autoencoder_class_name);
     for (size_t i = 0; i < COUNT(denoiser_classes) && used < sizeof known; i++) {
         used += (size_t)snprintf(known + used, sizeof known - used, ", %s", denoiser_classes[i]->name);
+    }
+    for (int i = 0; i < source->num_denoisers && used < sizeof known; i++) {
+        used += (size_t)snprintf(known + used, sizeof known - used, ", %s", source->denoisers[i]->name);
     }
     for (size_t i = 0; i < COUNT(text_encoder_classes) && used < sizeof known; i++) {
         used += (size_t)snprintf(known + used, sizeof known - used, ", %s", text_encoder_classes[i]->name);
@@ -50,7 +54,10 @@ static tessera_status unknown_class(const struct json *config, const char *name,
 }
 
 /* Published PixArt folders name the class by what it was when they were made; its "norm_type" tells it from others of that time. */
-static const struct denoiser_class *find_denoiser(const char *name) {
+static const struct denoiser_class *find_denoiser(const struct component_source *source, const char *name) {
+    for (int i = 0; i < source->num_denoisers; i++) {
+        if (strcmp(name, source->denoisers[i]->name) == 0) return source->denoisers[i];
+    }
     if (strcmp(name, "Transformer2DModel") == 0) return &pixart_transformer_class;
     for (size_t i = 0; i < COUNT(denoiser_classes); i++) {
         if (strcmp(name, denoiser_classes[i]->name) == 0) return denoiser_classes[i];
@@ -69,10 +76,10 @@ static const struct text_encoder_class *find_text_encoder(const char *name) {
 static tessera_status open_layers(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
     const char *name = NULL, *field = NULL;
     TRY(read_class(out->config, &name, &field, error));
-    const struct denoiser_class *denoiser = find_denoiser(name);
+    const struct denoiser_class *denoiser = find_denoiser(source, name);
     const struct text_encoder_class *text_encoder = find_text_encoder(name);
     bool is_autoencoder = strcmp(name, autoencoder_class_name) == 0;
-    if (denoiser == NULL && text_encoder == NULL && !is_autoencoder) return unknown_class(out->config, name, field, error);
+    if (denoiser == NULL && text_encoder == NULL && !is_autoencoder) return unknown_class(source, out->config, name, field, error);
 
     bool records = source->hooks != NULL && source->hooks->record != NULL;
     if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));

@@ -23,7 +23,9 @@ struct component_source {
     struct json *config;            /* becomes the component's, on failure too; NULL: the folder's own */
     struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
     const struct load_hooks *hooks; /* or NULL; used while opening only */
-    struct load_share share;        /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
+    const struct denoiser_class *const *denoisers; /* [num_denoisers] that config.json may name beside those of the registry */
+    int num_denoisers;
+    struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
 };
 
 /* Opens a component of any class that the engine knows: NULL-initialised `out` on failure. */

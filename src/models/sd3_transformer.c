@@ -81,7 +81,7 @@ static const struct attention_names dual_names = {"attn2.to_q",     "attn2.to_k"
 static const struct attention_names last_text_names = {"", "attn.add_k_proj", "attn.add_v_proj", "", "", "attn.norm_added_k"};
 
 static struct attention load_attention(struct loader *loader, const struct sd3_transformer *m, const struct attention_names *names) {
-    return dit_load_attention(loader, m->num_heads, m->head_dim, names, m->qk_norm);
+    return dit_load_attention(loader, m->num_heads, m->head_dim, names, true, m->qk_norm);
 }
 
 static struct sd3_block load_block(struct loader *loader, const struct sd3_transformer *m, bool dual, bool last) {

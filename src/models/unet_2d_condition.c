@@ -4,13 +4,14 @@
  *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out
  *                              \--------\------- skips -------/---------/
  *
- * A denoiser block is one level: down 0 .. n-1, mid, up 0 .. n-1. What enters a resnet, a downsampler or the middle is pushed onto
- * the state's skips, and each resnet of the way up pops one, so the picture itself is never among the skips at a boundary.
+ * A denoiser block is a piece of a level: a resnet with its transformer and, at the level's end, the change of size; the middle is one piece.
+ * What enters a resnet, a downsampler or the middle is pushed onto the state's skips, and each resnet of the way up pops one, so the
+ * picture itself is never among the skips at a boundary.
  * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
  * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
  * matter of precision only: scores are F32 here always.
- * Over several ranks the picture is cut by rows, and the state's cut is that of the picture's level; see unet_blocks.h.
- * An odd side is halved upwards; on the way up a map takes the size of the skip that it meets next, so latents of any size will do.
+ * Over several ranks the picture is cut by rows; the state's cut is the finest level's. See unet_blocks.h.
+ * An odd side is halved upwards, and a level's size follows from the latents', so latents of any size will do.
  * Left out: class embeddings, other conditionings and block types. */
 #include <assert.h>
 #include <cjson/cJSON.h>
@@ -21,7 +22,7 @@
 #include "models/denoiser.h"
 #include "models/unet_blocks.h"
 
-enum { MAX_LEVELS = 8, MAX_BLOCKS = 2 * MAX_LEVELS + 1, SIZE_NUMBERS = 6 };
+enum { MAX_LEVELS = 8, MAX_RESNETS = 7 /* of a level, down */, SIZE_NUMBERS = 6 };
 
 struct unet {
     struct denoiser base;
@@ -36,7 +37,7 @@ struct unet {
     struct norm norm_out;
     int out_groups; /* of the last norm, on this rank */
     struct linear time_1, time_2, add_1, add_2;
-    struct unet_block blocks[MAX_BLOCKS];
+    struct unet_block *blocks; /* [num_blocks] */
 };
 
 /* What the config says of the levels, from the finest. */
@@ -163,7 +164,7 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     int64_t text[MAX_LEVELS];
     TRY(json_ints(config, "block_out_channels", 1, 1 << 16, plan->channels, MAX_LEVELS, &m->levels, error));
     if (m->levels == 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: block_out_channels is missing or empty", json_path(config));
-    TRY(read_levels(config, "layers_per_block", 2, UNET_MAX_RESNETS - 1, m->levels, plan->resnets, error));
+    TRY(read_levels(config, "layers_per_block", 2, MAX_RESNETS, m->levels, plan->resnets, error));
     TRY(read_levels(config, "transformer_layers_per_block", 1, 256, m->levels, plan->layers, error));
     TRY(read_levels(config, "attention_head_dim", 8, 1 << 10, m->levels, plan->heads, error));
     TRY(read_levels(config, "cross_attention_dim", 1280, 1 << 16, m->levels, text, error));
@@ -177,7 +178,8 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     }
     m->settings.text_channels = m->base.text_channels = text[0];
     m->channels = plan->channels[0];
-    m->base.num_blocks = 2 * m->levels + 1;
+    m->base.num_blocks = 1;
+    for (int i = 0; i < m->levels; i++) m->base.num_blocks += (int)(2 * plan->resnets[i] + 1);
     m->base.patch_size = 1;
     m->base.row_unit = (int64_t)1 << (m->levels - 1);
     m->base.max_tensor = m->settings.groups;
@@ -230,20 +232,26 @@ static tessera_status read_config(const struct json *config, struct unet *m, str
 
 /* ---- loading ---- */
 
-static struct unet_block_shape down_shape(const struct unet *m, const struct plan *plan, int level) {
-    struct unet_block_shape shape = {.resnets = (int)plan->resnets[level],
+/* Resnet i of a level on the way down. */
+static struct unet_block_shape down_shape(const struct unet *m, const struct plan *plan, int level, int i) {
+    bool last = i == plan->resnets[level] - 1;
+    return (struct unet_block_shape){.way = UNET_DOWN,
+                                     .level = level,
+                                     .first = i,
+                                     .resnets = 1,
+                                     .in = {plan->channels[i == 0 && level > 0 ? level - 1 : level]},
                                      .out = plan->channels[level],
+                                     .transformers = plan->down_attends[level] ? 1 : 0,
                                      .layers = (int)plan->layers[level],
                                      .heads = plan->heads[level],
-                                     .resample = level < m->levels - 1 ? "downsamplers" : NULL};
-    for (int i = 0; i < shape.resnets; i++) shape.in[i] = plan->channels[i == 0 && level > 0 ? level - 1 : level];
-    shape.transformers = plan->down_attends[level] ? shape.resnets : 0;
-    return shape;
+                                     .resample = last && level < m->levels - 1 ? "downsamplers" : NULL};
 }
 
 static struct unet_block_shape mid_shape(const struct unet *m, const struct plan *plan) {
     int last = m->levels - 1;
-    return (struct unet_block_shape){.resnets = 2,
+    return (struct unet_block_shape){.way = UNET_MID,
+                                     .level = last,
+                                     .resnets = 2,
                                      .in = {plan->channels[last], plan->channels[last]},
                                      .out = plan->channels[last],
                                      .transformers = 1,
@@ -251,30 +259,41 @@ static struct unet_block_shape mid_shape(const struct unet *m, const struct plan
                                      .heads = plan->heads[last]};
 }
 
-/* Into a resnet go the map and a skip; the level's last skip is what entered this level on the way down. */
-static struct unet_block_shape up_shape(const struct unet *m, const struct plan *plan, int index) {
-    int level = m->levels - 1 - index, last = (int)plan->resnets[level];
-    struct unet_block_shape shape = {.resnets = last + 1,
+/* Resnet i of a level on the way up, of one more than on the way down. Into it go the map and a skip; the level's last skip is what entered it
+ * on the way down. */
+static struct unet_block_shape up_shape(const struct unet *m, const struct plan *plan, int level, int i) {
+    int64_t last = plan->resnets[level], index = m->levels - 1 - level;
+    int64_t map = plan->channels[i == 0 && index > 0 ? level + 1 : level],
+            skip = plan->channels[i == last && level > 0 ? level - 1 : level];
+    return (struct unet_block_shape){.way = UNET_UP,
+                                     .level = level,
+                                     .first = i,
+                                     .resnets = 1,
+                                     .in = {map + skip},
                                      .out = plan->channels[level],
+                                     .transformers = plan->up_attends[index] ? 1 : 0,
                                      .layers = (int)plan->layers[level],
                                      .heads = plan->heads[level],
-                                     .resample = level > 0 ? "upsamplers" : NULL};
-    for (int i = 0; i <= last; i++) {
-        int64_t map = plan->channels[i == 0 && index > 0 ? level + 1 : level];
-        shape.in[i] = map + plan->channels[i == last && level > 0 ? level - 1 : level];
-    }
-    shape.transformers = plan->up_attends[index] ? shape.resnets : 0;
-    return shape;
+                                     .resample = i == last && level > 0 ? "upsamplers" : NULL};
 }
 
-/* The block's prefix in the weights, without the last dot. */
-static void block_name(const struct unet *m, int index, char *name, size_t capacity) {
-    if (index < m->levels)
-        snprintf(name, capacity, "down_blocks.%d", index);
-    else if (index == m->levels)
+/* Of all blocks, in their order. */
+static void list_shapes(const struct unet *m, const struct plan *plan, struct unet_block *blocks) {
+    for (int level = 0; level < m->levels; level++)
+        for (int i = 0; i < plan->resnets[level]; i++) (blocks++)->shape = down_shape(m, plan, level, i);
+    (blocks++)->shape = mid_shape(m, plan);
+    for (int level = m->levels - 1; level >= 0; level--)
+        for (int i = 0; i <= plan->resnets[level]; i++) (blocks++)->shape = up_shape(m, plan, level, i);
+}
+
+/* The prefix of a block's level in the weights, without the last dot. */
+static void level_name(const struct unet *m, const struct unet_block_shape *shape, char *name, size_t capacity) {
+    if (shape->way == UNET_DOWN)
+        snprintf(name, capacity, "down_blocks.%d", shape->level);
+    else if (shape->way == UNET_MID)
         snprintf(name, capacity, "mid_block");
     else
-        snprintf(name, capacity, "up_blocks.%d", index - m->levels - 1);
+        snprintf(name, capacity, "up_blocks.%d", m->levels - 1 - shape->level);
 }
 
 static void load_weights(struct loader *loader, struct unet *m, const struct plan *plan) {
@@ -300,11 +319,9 @@ static void load_weights(struct loader *loader, struct unet *m, const struct pla
     for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
         char name[64];
         if (!load_keeps_block(loader, i)) continue;
-        block_name(m, i, name, sizeof name);
+        struct unet_block_shape shape = m->blocks[i].shape;
+        level_name(m, &shape, name, sizeof name);
         load_set_prefix(loader, "%s.", name);
-        struct unet_block_shape shape = i < m->levels    ? down_shape(m, plan, i)
-                                        : i == m->levels ? mid_shape(m, plan)
-                                                         : up_shape(m, plan, i - m->levels - 1);
         m->blocks[i] = unet_block_load(loader, &m->settings, &shape);
     }
 }
@@ -316,6 +333,10 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     memset(m, 0, sizeof *m);
     m->base.class = &unet_2d_condition_class;
     if (read_config(config, m, &plan, &loader->error) != TESSERA_OK) return NULL;
+    m->blocks = load_alloc(loader, (size_t)m->base.num_blocks * sizeof *m->blocks);
+    if (load_failed(loader)) return NULL;
+    memset(m->blocks, 0, (size_t)m->base.num_blocks * sizeof *m->blocks);
+    list_shapes(m, &plan, m->blocks);
     load_weights(loader, m, &plan);
     return load_failed(loader) ? NULL : &m->base;
 }
@@ -418,11 +439,7 @@ static struct tensor pop(struct denoiser_state *state) {
     return top;
 }
 
-/* How far a block's level is halved; the cut there, of the state's, which is the finest. */
-static int level_of(const struct unet *m, int index) {
-    return index < m->levels ? index : index == m->levels ? m->levels - 1 : 2 * m->levels - index;
-}
-
+/* The cut of a level, of the state's, which is the finest. */
 static const struct cut *cut_of(const struct denoiser_state *state, int level) {
     const struct cut *cut = state->cut;
     while (cut != NULL && level-- > 0) cut = cut->coarser;
@@ -439,37 +456,36 @@ static int64_t columns_of(const struct denoiser_state *state, int level) {
     return (state->columns + (1 << level) - 1) >> level;
 }
 
-static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
-    const struct cut *cut = cut_of(state, level);
-    struct tensor x = state->picture;
-    for (int i = 0; i < b->shape.resnets; i++) {
-        push(state, x);
-        size_t scope = run_enter(run);
-        x = unet_resnet_run(run, b, i, x, emb);
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, cut));
-    }
+/* A resnet and its transformer, if it has one. */
+static struct tensor run_piece(struct run *run, const struct unet_block *b, const struct denoiser_state *state, struct tensor x,
+                               struct tensor emb) {
+    size_t scope = run_enter(run);
+    x = run_leave(run, scope, unet_resnet_run(run, b, 0, x, emb));
+    if (b->shape.transformers == 0) return x;
+    return run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, cut_of(state, b->shape.level)));
+}
+
+static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+    push(state, state->picture);
+    struct tensor x = run_piece(run, b, state, state->picture, emb);
     if (b->shape.resample == NULL) return x;
     push(state, x);
     return unet_halve(run, b, x);
 }
 
-static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
+static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
     push(state, state->picture);
     size_t scope = run_enter(run);
-    struct tensor x = unet_resnet_run(run, b, 0, state->picture, emb);
-    x = run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, cut_of(state, level)));
+    struct tensor x = run_piece(run, b, state, state->picture, emb);
     return run_leave(run, scope, unet_resnet_run(run, b, 1, x, emb));
 }
 
-static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb, int level) {
-    struct tensor x = state->picture;
+static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
+    int next = b->shape.level - 1;
     size_t scope = run_enter(run);
-    for (int i = 0; i < b->shape.resnets; i++) {
-        x = run_leave(run, scope, unet_resnet_run(run, b, i, nn_concat_channels(run, x, pop(state)), emb));
-        if (i < b->shape.transformers) x = run_leave(run, scope, unet_transformer_run(run, b, i, x, state->text, cut_of(state, level)));
-    }
+    struct tensor x = run_leave(run, scope, run_piece(run, b, state, nn_concat_channels(run, state->picture, pop(state)), emb));
     if (b->shape.resample == NULL) return x;
-    return run_leave(run, scope, unet_double(run, b, x, rows_of(state, level - 1), columns_of(state, level - 1)));
+    return run_leave(run, scope, unet_double(run, b, x, rows_of(state, next), columns_of(state, next)));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -478,10 +494,9 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     if (run_failed(run)) return (struct denoiser_state){0};
     size_t scope = run_enter(run);
     struct tensor emb = nn_cast(run, nn_activate(run, state.cond, ACTIVATION_SILU), run->dtype);
-    int level = level_of(m, index);
-    state.picture = index < m->levels    ? run_down(run, b, &state, emb, level)
-                    : index == m->levels ? run_mid(run, b, &state, emb, level)
-                                         : run_up(run, b, &state, emb, level);
+    state.picture = b->shape.way == UNET_DOWN  ? run_down(run, b, &state, emb)
+                    : b->shape.way == UNET_MID ? run_mid(run, b, &state, emb)
+                                               : run_up(run, b, &state, emb);
     struct tensor *kept[1 + DENOISER_MAX_SKIPS] = {&state.picture};
     for (int i = 0; i < state.num_skips; i++) kept[1 + i] = &state.skips[i];
     run_leave_all(run, scope, kept, 1 + state.num_skips);
@@ -526,8 +541,8 @@ static void list_end_meetings(const struct unet *m, int index, struct meeting_li
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct unet *m = (const struct unet *)base;
     const struct unet_block *b = &m->blocks[index];
-    bool down = index < m->levels;
-    int level = level_of(m, index);
+    bool down = b->shape.way == UNET_DOWN;
+    int level = b->shape.level;
     double share = pow(0.25, level), resized = share * (down ? 0.25 : 4.0);
     struct unet_block_size size = unet_block_measure(b);
     *info = (struct denoiser_block_info){
@@ -537,14 +552,14 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
                    (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
-        .pushes = down                 ? b->shape.resnets + (b->shape.resample != NULL)
-                  : index == m->levels ? 1
-                                       : 0,
-        .pops = index > m->levels ? b->shape.resnets : 0,
+        .pushes = down ? 1 + (b->shape.resample != NULL) : b->shape.way == UNET_MID,
+        .pops = b->shape.way == UNET_UP,
     };
     unet_block_meetings(b, level, down ? level + 1 : level - 1, &info->meetings);
     list_end_meetings(m, index, &info->meetings);
-    block_name(m, index, info->name, sizeof info->name);
+    level_name(m, &b->shape, info->name, sizeof info->name);
+    size_t used = strlen(info->name);
+    if (b->shape.way != UNET_MID) snprintf(info->name + used, sizeof info->name - used, ".resnets.%d", b->shape.first);
 }
 
 const struct denoiser_class unet_2d_condition_class = {

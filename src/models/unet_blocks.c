@@ -82,9 +82,9 @@ static struct unet_transformer load_transformer(struct loader *loader, const str
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape) {
     struct unet_block block = {.shape = *shape, .groups = settings->groups, .my_groups = (int)load_units(loader, settings->groups)};
     if (shape->transformers > 0) block.my_heads = load_units(loader, shape->heads);
-    for (int i = 0; i < shape->resnets; i++) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, i);
+    for (int i = 0; i < shape->resnets; i++) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, shape->first + i);
     for (int i = 0; i < shape->transformers && !load_failed(loader); i++) {
-        block.transformers[i] = load_transformer(loader, settings, shape, i);
+        block.transformers[i] = load_transformer(loader, settings, shape, shape->first + i);
     }
     if (shape->resample != NULL) block.resample = load_conv_outputs(loader, shape->out, shape->out, 1, 3, "%s.0.conv", shape->resample);
     return block;
@@ -240,8 +240,7 @@ static void add_resnet_meetings(struct meeting_list *list, const struct unet_blo
     norm.width = halo.width = out / groups, norm.is_share = halo.is_share = true; /* the second half has a rank's groups */
     meeting_add(list, norm);
     meeting_add(list, halo);
-    meeting_add(list,
-                (struct meeting){.kind = MEETING_SUM, .count = 1, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1});
+    meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = 1, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1});
 }
 
 static void add_transformer_meetings(struct meeting_list *list, const struct unet_block *block, int level) {

@@ -14,7 +14,7 @@
 #include "nn/load.h"
 #include "parallel/meeting.h"
 
-enum { UNET_MAX_RESNETS = 8 };
+enum { UNET_MAX_RESNETS = 2 }; /* of a block */
 
 /* What all levels share. */
 struct unet_settings {
@@ -24,11 +24,16 @@ struct unet_settings {
     bool linear_projection; /* proj_in and proj_out are stored as matrices, not as 1x1 convolutions */
 };
 
-/* What one level is to be. */
+/* What one block is to be: a piece of a level, small enough that a model can be cut into stages of equal work. A level's pieces hold a resnet
+ * and its transformer each, the last one the change of size, too; the middle level is one piece. */
+enum unet_way { UNET_DOWN, UNET_MID, UNET_UP };
 struct unet_block_shape {
+    enum unet_way way;
+    int level; /* how often rows and columns are halved */
+    int first; /* the number of its first resnet, and transformer, in the level */
     int resnets;
     int64_t in[UNET_MAX_RESNETS], out; /* channels: into each resnet, and out of all */
-    int transformers, layers;          /* transformers of `layers` layers each */
+    int transformers, layers;          /* 0 or 1; of so many layers */
     int64_t heads;
     const char *resample; /* "downsamplers", "upsamplers" or NULL */
 };
@@ -60,11 +65,11 @@ struct unet_block {
     int groups, my_groups; /* of group norms; of a resnet's second one on this rank */
     int64_t my_heads;
     struct unet_resnet resnets[UNET_MAX_RESNETS];
-    struct unet_transformer transformers[UNET_MAX_RESNETS];
+    struct unet_transformer transformers[1];
     struct conv resample;
 };
 
-/* Reads a level's weights under the loader's prefix ("down_blocks.0."). Errors stick in the loader. */
+/* Reads a block's weights under the loader's prefix, its level's ("down_blocks.0."). Errors stick in the loader. */
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);

@@ -22,6 +22,11 @@ void cut_free(struct cut *cut) {
     }
 }
 
+struct span cut_mine(const struct cut *cut, int64_t total) {
+    if (cut == NULL) return (struct span){0, total};
+    return (struct span){cut->bounds[cut->me], cut->bounds[cut->me + 1] - cut->bounds[cut->me]};
+}
+
 tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error) {
     return cut_part(rows, columns, (struct span){0, rows}, members, me, out, error);
 }

@@ -13,11 +13,6 @@
 
 #include "base/error.h"
 
-/* Positions first .. first + count. */
-struct span {
-    int64_t first, count;
-};
-
 struct cut {
     int64_t rows, columns; /* of the whole picture */
     int members, me;
@@ -37,12 +32,7 @@ tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels,
                         tessera_error *error);
 /* With all coarser levels; NULL is fine. */
 void cut_free(struct cut *cut);
-
-/* This rank's positions of `total`; all of them where there is no cut (NULL). */
-static inline struct span cut_mine(const struct cut *cut, int64_t total) {
-    if (cut == NULL) return (struct span){0, total};
-    return (struct span){cut->bounds[cut->me], cut->bounds[cut->me + 1] - cut->bounds[cut->me]};
-}
+/* cut_mine, this rank's positions, is in tessera_model.h. */
 
 /* Positions of a member. */
 static inline int64_t cut_first(const struct cut *cut, int member) {

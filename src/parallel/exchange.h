@@ -4,6 +4,9 @@
  * Every function is the identity, or plain computing, where the run is alone. Errors stick in run->error. All members of a group call the
  * same functions in the same order.
  *
+ * Models, too, call four of them, which tessera_model.h declares: exchange_cut_tokens, exchange_text_is_whole, exchange_text, exchange_gather.
+ * Where the number of text tokens is a multiple of the ranks, text is cut as the picture is; otherwise each rank holds all of it.
+ *
  *     attention       heads for positions (all-to-all) and keys and values around a ring
  *     gather          all members' positions, on all
  *     halo            the neighbours' rows, for convolutions wider than 1x1
@@ -15,18 +18,8 @@
 #include "nn/run.h"
 #include "parallel/parallel.h"
 
-/* The cut of a transformer's rows x columns tokens among this run's ranks; NULL where it is alone. Kept and given again for the same grid. */
-const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns);
 /* The cut of a picture's rows; see cut_rows. */
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels);
-
-/* Text tokens among the rows of q, k and v. Where the number of text tokens is a multiple of the ranks they are cut as the picture's are;
- * otherwise each rank holds all of them. */
-struct text_span {
-    int64_t first, count; /* this rank's rows of k and v; of q, too, if in_queries */
-    bool in_queries;
-    bool whole; /* each rank holds all of the text */
-};
 
 /* Softmax(scale q k^T) v over all members' tokens: q, k, v hold this rank's picture tokens (by the cut) and text tokens. No mask, no bias.
  * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
@@ -43,11 +36,6 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
 
 /* The same where patches are displaced (displaced_attention.c). */
 struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
-
-/* Does each rank hold all of a text of so many tokens, though the picture is cut? */
-bool exchange_text_is_whole(const struct run *run, int64_t tokens);
-/* This rank's part of the text's tokens x [B, T, C], or x itself. */
-struct tensor exchange_text(struct run *run, struct tensor x);
 
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);
@@ -73,9 +61,6 @@ void exchange_halo_wait(struct run *run, struct halo *halo);
  * whole picture, the same bits on every rank (Chan, Golub and LeVeque 1979, equation 2.1, in the order of ranks), or what the sync mode
  * of displaced patches makes of them. `elements`: of one group in this rank's rows. */
 void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements);
-
-/* x [B, this rank's positions, C] -> [B, all positions, C] on every rank. */
-struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
 
 /* Rows of a picture x [B, this rank's rows, W, C], in the order of ranks -> [B, all rows, W, C] on rank `root`; empty, without an error, on
  * the others. The number of rows may be any on any rank. */

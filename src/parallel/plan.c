@@ -70,7 +70,8 @@ const char *plan_limit_name(enum plan_limit limit) {
 static tessera_status check_positions(const struct plan_model *m, const struct plan_mesh *mesh, tessera_error *error) {
     int parts = plan_parts(mesh);
     int64_t p = m->patch_size, rows = m->rows / p;
-    int64_t most = m->row_unit > 0 ? (m->rows + m->row_unit - 1) / m->row_unit : rows / mesh->patches * (m->columns / p);
+    bool by_rows = m->row_unit == 0 && mesh->degrees[MESH_PATCH] > 1;
+    int64_t most = by_rows ? rows : m->row_unit > 0 ? (m->rows + m->row_unit - 1) / m->row_unit : rows / mesh->patches * (m->columns / p);
     if (parts > most)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "patch, ring and ulysses together %d: this picture has %lld parts to share", parts,
                          (long long)most);

@@ -25,6 +25,7 @@ struct plan_block {
     double weight_bytes, cut_bytes;                              /* on one rank; those of them that tensor cuts */
     double work;                                                 /* by which blocks are dealt to stages */
     bool carries_text;                                           /* a stage behind it needs the text's tokens */
+    int pushes, pops;                                            /* skips, each of the picture's tokens */
     int num_meetings;
     struct meeting *meetings; /* owned */
 };
@@ -80,7 +81,7 @@ const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capac
 /* The options of `tessera generate` that choose it. */
 const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t capacity);
 
-enum plan_limit { PLAN_COMPUTE, PLAN_BANDWIDTH, PLAN_LATENCY, PLAN_MEMORY, PLAN_LIMITS };
+enum plan_limit { PLAN_BY_COMPUTE, PLAN_BY_BANDWIDTH, PLAN_BY_LATENCY, PLAN_BY_MEMORY, PLAN_LIMITS };
 const char *plan_limit_name(enum plan_limit limit);
 
 struct plan_memory { /* bytes of the rank that needs most */
@@ -134,7 +135,7 @@ int64_t plan_bound(const struct plan_model *model, int parts, int part, int leve
 /* Text tokens on each of so many ranks; *whole: all of them. */
 int64_t plan_text(const struct plan_model *model, const struct plan_mesh *mesh, bool *whole);
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */
-enum { PLAN_MAX_BLOCKS = 512 };
+enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };
 void plan_stages(const struct plan_model *model, int stages, int *first);
 
 /* ---- drawing (plan_svg.c) ---- */

@@ -68,10 +68,14 @@ struct pass {
     bool text_whole, has_text;             /* has_text: the text's stream takes part in this pass */
     bool displaced, patches;
     int stage_first, stage_end; /* blocks */
+    int skips, skip_parcels;    /* that leave this stage in a unit */
+    bool is_last_row;           /* of guidance, whose rows may go through a pipeline one after the other */
     struct plan_bytes sent;
 };
 
 static int64_t bound(const struct pass *p, int part, int level) {
+    int64_t columns = p->m->columns / p->m->patch_size;
+    if (p->m->row_unit == 0 && p->displaced) return p->count / columns * part / p->parts * columns; /* whole rows */
     if (p->m->row_unit == 0) return p->first + p->count * part / p->parts;
     return plan_bound(p->m, p->parts, part, level);
 }
@@ -160,7 +164,9 @@ static enum mesh_axis rows_axis(const struct pass *p) {
 
 static void add_halo(struct pass *p, const struct meeting *h) {
     int64_t rows = (p->me < p->parts - 1 ? h->above : 0) + (p->me > 0 ? h->below : 0), width = halved(p->m->columns, h->level);
-    add(p, rows_axis(p), h->count * p->batch * rows * width * share(p, h) * h->width, p->m->element_bytes);
+    int64_t row = p->batch * width * share(p, h) * h->width * p->m->element_bytes;
+    if (p->displaced) row = (row + 7) / 8 * 8; /* pieces of its messages begin at multiples of 8 */
+    add(p, rows_axis(p), h->count * rows * row, 1);
 }
 
 static void add_norm(struct pass *p, const struct meeting *norm) {
@@ -195,6 +201,7 @@ static void add_guidance(struct pass *p, int64_t latents) {
 
 enum { PARCEL_HEAD = 64, PARCEL_ALIGNMENT = 64 }; /* as parcel.h has them */
 
+/* What a tensor takes in a parcel. */
 static int64_t parcel_tensor(int64_t elements, int element_bytes) {
     return (elements * element_bytes + PARCEL_ALIGNMENT - 1) / PARCEL_ALIGNMENT * PARCEL_ALIGNMENT;
 }
@@ -206,13 +213,28 @@ static void add_stage_message(struct pass *p, int64_t latents) {
     int stages = p->degrees[MESH_PIPEFUSION], stage = p->at[MESH_PIPEFUSION];
     if (stages == 1) return;
     if (stage == stages - 1) {
-        add(p, MESH_PIPEFUSION, PARCEL_HEAD + parcel_tensor(latents * m->channels, (int)sizeof(float)), 1);
+        if (p->is_last_row) add(p, MESH_PIPEFUSION, PARCEL_HEAD + parcel_tensor(latents * m->channels, (int)sizeof(float)), 1);
         return;
     }
-    int64_t bytes = PARCEL_HEAD + parcel_tensor(p->batch * positions(p, p->me, 0) * m->width, m->element_bytes);
+    int64_t picture = parcel_tensor(p->batch * positions(p, p->me, 0) * m->width, m->element_bytes), bytes = PARCEL_HEAD + picture;
     bool text = p->has_text && m->text_stream && m->blocks[p->stage_end - 1].carries_text;
     if (text) bytes += parcel_tensor(p->batch * p->text * m->width, m->element_bytes);
-    add(p, MESH_PIPEFUSION, bytes, 1);
+    add(p, MESH_PIPEFUSION, bytes + p->skip_parcels * PARCEL_HEAD + p->skips * picture, 1);
+}
+
+/* How many skips this stage makes for others, and how many parcels that is: one for each stage that uses some. */
+static void count_skips(struct pass *p, const int *first) {
+    const struct plan_model *m = p->m;
+    int makers[PLAN_MAX_SKIPS], height = 0, stages = p->degrees[MESH_PIPEFUSION], stage = 0, last_user = -1;
+    for (int i = 0; i < m->num_blocks; i++) {
+        while (stage < stages - 1 && i >= first[stage + 1]) stage++;
+        for (int k = 0; k < m->blocks[i].pops && height > 0; k++) {
+            bool mine = makers[--height] == p->at[MESH_PIPEFUSION] && stage != p->at[MESH_PIPEFUSION];
+            if (mine && stage != last_user) p->skip_parcels++, last_user = stage;
+            p->skips += mine;
+        }
+        for (int k = 0; k < m->blocks[i].pushes && height < PLAN_MAX_SKIPS; k++) makers[height++] = stage;
+    }
 }
 
 /* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. */
@@ -239,12 +261,19 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     for (int a = 0; a < MESH_AXES; a++) p.at[a] = plan_coordinate(mesh, rank, (enum mesh_axis)a);
     p.me = p.at[MESH_PATCH] + p.at[MESH_RING] * p.degrees[MESH_ULYSSES] + p.at[MESH_ULYSSES];
     p.displaced = p.degrees[MESH_PATCH] > 1;
-    p.patches = mesh->patches > 1 || p.degrees[MESH_PIPEFUSION] > 1;
+    p.patches = mesh->patches > 1;
     p.text = plan_text(m, mesh, &p.text_whole);
     int first[PLAN_MAX_BLOCKS + 1];
     plan_stages(m, p.degrees[MESH_PIPEFUSION], first);
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];
-    for (int i = 0; i < patches; i++) add_part(&p, i, patches);
+    if (p.at[MESH_DATA] >= m->pictures) return p.sent; /* these ranks have nothing to do */
+    count_skips(&p, first);
+    int rows = mesh->patches == 1 && p.degrees[MESH_PIPEFUSION] > 1 ? (int)p.batch : 1;
+    p.batch /= rows;
+    for (int row = 0; row < rows; row++) {
+        p.is_last_row = row == rows - 1;
+        for (int i = 0; i < patches; i++) add_part(&p, i, patches);
+    }
     for (int a = 0; a < MESH_AXES; a++) p.sent.sum += p.sent.axis[a];
     return p.sent;
 }

@@ -111,6 +111,8 @@ static double all_positions(const struct plan_model *m) {
 
 static double largest_part(const struct plan_model *m, const struct plan_mesh *mesh) {
     double parts = plan_parts(mesh), unit = (double)m->row_unit;
+    double columns = (double)(m->columns / m->patch_size);
+    if (m->row_unit == 0 && mesh->degrees[MESH_PATCH] > 1) return rounded_up(all_positions(m) / columns, parts) * columns;
     if (m->row_unit == 0) return rounded_up(all_positions(m), parts);
     double rows = fmin(rounded_up(rounded_up((double)m->rows, unit), parts) * unit, (double)m->rows);
     return rows * (double)m->columns;
@@ -263,13 +265,35 @@ static void add_cost(struct cost *sum, double count, struct cost more) {
     add_wait(&sum->hidden, count, more.hidden);
 }
 
-/* One stage after the other, the whole picture. */
+/* The whole picture, one stage after the other; the rows of guidance follow each other closely. */
 static struct cost whole_step(const struct pass *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION];
-    struct cost sum = {0};
-    for (int s = 0; s < stages; s++) add_cost(&sum, 1, stage_cost(p, s));
-    if (stages > 1) add_wait(&sum.wait, stages, stage_message(p));
+    struct cost sum = {0}, busiest = {0};
+    struct pass row = *p;
+    double rows = stages > 1 ? p->batch : 1.0;
+    row.batch /= rows;
+    for (int s = 0; s < stages; s++) {
+        struct cost stage = stage_cost(&row, s);
+        if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
+        add_cost(&sum, 1, stage);
+    }
+    if (stages > 1) add_wait(&sum.wait, stages, stage_message(&row));
+    add_cost(&sum, rows - 1, busiest);
     return sum;
+}
+
+/* The same where several pictures are under way, so that no stage waits: for one of them. */
+static struct cost whole_step_of_many(const struct pass *p) {
+    int stages = p->mesh->degrees[MESH_PIPEFUSION], pictures = (int)rounded_up(p->m->pictures, p->mesh->degrees[MESH_DATA]);
+    struct cost one = whole_step(p), busiest = {0};
+    int enough = (int)rounded_up(stages, p->batch), at_once = pictures < enough ? pictures : enough;
+    for (int s = 0; s < stages; s++) {
+        struct cost stage = stage_cost(p, s);
+        if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
+    }
+    struct cost shared = {0};
+    add_cost(&shared, 1.0 / at_once, one);
+    return seconds_of(&shared) > seconds_of(&busiest) ? shared : busiest;
 }
 
 /* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage has its
@@ -355,15 +379,15 @@ static double least_memory(const struct plan_machine *machine) {
 /* ---- a plan ---- */
 
 static enum plan_limit limit_of(const struct plan *plan) {
-    if (plan->over > 0) return PLAN_MEMORY;
+    if (plan->over > 0) return PLAN_BY_MEMORY;
     double c = plan->compute_seconds, b = plan->bandwidth_seconds, l = plan->latency_seconds;
-    return c >= b && c >= l ? PLAN_COMPUTE : b >= l ? PLAN_BANDWIDTH : PLAN_LATENCY;
+    return c >= b && c >= l ? PLAN_BY_COMPUTE : b >= l ? PLAN_BY_BANDWIDTH : PLAN_BY_LATENCY;
 }
 
 /* Seconds of a step after warm-up, and of what comes before. */
 static void time_steps(struct pass whole, const struct pass *part, struct plan *plan) {
     const struct plan_mesh *mesh = whole.mesh;
-    struct cost first = whole_step(&whole), later = first;
+    struct cost first = mesh->patches > 1 ? whole_step(&whole) : whole_step_of_many(&whole), later = first;
     double fill = 0;
     if (mesh->patches > 1) later = patched_step(part, &fill);
     if (mesh->degrees[MESH_PATCH] > 1) {

@@ -17,9 +17,6 @@
 #include "pipelines/generation.h"
 #include "pipelines/request.h"
 
-/* Feature maps of the autoencoder larger than this are worked on in strips of rows. */
-#define STRIP_BYTES ((size_t)64 << 20)
-
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
     if (g->request->progress == NULL || g->request->progress(g->request->progress_user, phase, done, total)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
@@ -228,7 +225,7 @@ static tessera_status generate(struct generation *g, tessera_error *error) {
 
 tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, tessera_image *image, tessera_error *error) {
     struct generation g = {.pipeline = p, .request = request, .image = image};
-    g.run = (struct run){.backend = p->backend, .arena = p->arena, .dtype = p->dtype, .strip_bytes = STRIP_BYTES};
+    g.run = (struct run){.backend = p->backend, .arena = p->arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
     tessera_status status = generate(&g, error);
     arena_trim(p->arena, 0);
     scheduler_free(g.scheduler);

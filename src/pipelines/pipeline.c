@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
@@ -174,13 +173,6 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     return read_generation_defaults(p, error);
 }
 
-/* Ranks on one host share its processors, unless each was bound to its own. */
-static int choose_threads(const struct pipeline *p, int given) {
-    int ranks = team_local_ranks(&p->team), mine = threads_available();
-    if (given > 0 || ranks == 1 || (long)mine * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) return given;
-    return mine / ranks > 0 ? mine / ranks : 1;
-}
-
 /* Which blocks this rank runs, and how pictures go through the stages. */
 static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, tessera_error *error) {
     int stages = team_degree(&p->team, MESH_PIPEFUSION);
@@ -207,7 +199,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
     p->arena = arena_new(0, error);
-    p->backend = p->arena == NULL ? NULL : cpu_backend_open(choose_threads(p, options->threads), CPU_KERNELS_BEST, error);
+    p->backend = p->arena == NULL ? NULL : cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
     return p->backend == NULL ? error->status : TESSERA_OK;
 }
 
@@ -225,6 +217,8 @@ tessera_status pipeline_open_described(const char *model, const tessera_model_op
     struct pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
+    p->denoisers = options->denoisers;
+    p->num_denoisers = options->num_denoisers;
     tessera_status status = open_described(p, model, options, error);
     if (status != TESSERA_OK) {
         pipeline_free(p);
@@ -241,6 +235,8 @@ tessera_status pipeline_open(const char *model, const tessera_model_options *opt
     struct pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
+    p->denoisers = options->denoisers;
+    p->num_denoisers = options->num_denoisers;
     p->vae_tiling = options->vae_tiling;
     tessera_status status = open_pipeline(p, model, options, error);
     if (status != TESSERA_OK) {

@@ -19,6 +19,8 @@
 #include "tokenizers/tokenizer.h"
 
 #define PIPELINE_MAX_COMPONENTS 8
+/* Feature maps of convolutional models larger than this are worked on in strips of rows. */
+#define PIPELINE_STRIP_BYTES ((size_t)64 << 20)
 
 /* What a picture is made from: the negative prompt first where the picture is guided, then the prompt. */
 struct prompts {
@@ -84,6 +86,8 @@ struct pipeline {
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
     const char *denoiser;                   /* "unet" or "transformer" */
+    const struct denoiser_class *const *denoisers; /* of the options; borrowed */
+    int num_denoisers;
     int64_t sample_size;                    /* the denoiser's default latent side */
     struct arena *arena;                    /* the request's */
     int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */

@@ -60,6 +60,8 @@ static bool copy_block(const struct denoiser *d, int index, int element_bytes, s
                                .weight_bytes = (double)info.parameters * element_bytes,
                                .work = work_of(d, &info),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
+                               .pushes = info.pushes,
+                               .pops = info.pops,
                                .num_meetings = info.meetings.count};
     if (info.meetings.count == 0) return true;
     size_t bytes = (size_t)info.meetings.count * sizeof *out->meetings;
@@ -163,10 +165,10 @@ static int64_t clip_tokens(const struct pipeline *p) {
     return tokens;
 }
 
-static int64_t text_tokens(const struct pipeline *p) {
+static int64_t text_tokens(const struct pipeline *p, int max_sequence_length) {
     int64_t tokens = p->class->text_tokens;
     if (p->class->text & TEXT_CLIP) tokens += clip_tokens(p);
-    if (p->class->text & TEXT_T5) tokens += p->defaults.max_sequence_length;
+    if (p->class->text & TEXT_T5) tokens += max_sequence_length >= 0 ? max_sequence_length : p->defaults.max_sequence_length;
     return tokens;
 }
 
@@ -213,7 +215,8 @@ static tessera_status add_decoder(const struct pipeline *p, double width, double
                          height, unit);
     m->rows = (int64_t)height / scale, m->columns = (int64_t)width / scale;
     m->decode_operations = decode_operations(channels, levels, resnets, (double)(m->rows * m->columns));
-    m->decoder_memory = DECODER_MAPS * width * height * (double)channels[levels > 1 ? 1 : 0] * m->element_bytes + DECODER_STRIPS;
+    double maps = DECODER_MAPS * width * height * (double)channels[levels > 1 ? 1 : 0] * m->element_bytes;
+    m->decoder_memory = maps + fmin(2 * maps, DECODER_STRIPS);
     return TESSERA_OK;
 }
 
@@ -228,7 +231,7 @@ static bool is_guided(const struct pipeline *p, const struct plan_request *reque
 static void choose_size(const struct pipeline *p, const struct plan_request *request, int *width, int *height) {
     *width = request->width > 0 ? request->width : p->defaults.width;
     *height = request->height > 0 ? request->height : p->defaults.height;
-    if (!p->defaults.use_resolution_binning) return;
+    if (!p->defaults.use_resolution_binning || request->no_binning) return;
     if (p->class->bins == BINS_HUNYUANDIT) bins_hunyuandit(width, height);
     if (p->class->bins == BINS_PIXART) bins_pixart(p->sample_size, width, height);
 }
@@ -240,7 +243,7 @@ static tessera_status fill(const struct pipeline *p, const struct plan_request *
     m->predictions = is_guided(p, request) ? 2 : 1;
     m->steps = request->steps > 0 ? request->steps : p->defaults.num_inference_steps;
     m->pictures = request->pictures > 0 ? request->pictures : 1;
-    m->text_tokens = request->text_tokens > 0 ? request->text_tokens : text_tokens(p);
+    m->text_tokens = text_tokens(p, request->max_sequence_length);
     TRY(add_denoiser(p, m, error));
     TRY(add_encoders(p, m, error));
     return add_decoder(p, width, height, m, error);

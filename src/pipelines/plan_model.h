@@ -7,11 +7,13 @@
 
 struct pipeline;
 
-/* What pictures are planned for; 0 (and a negative scale): the model's own default. */
+/* What pictures are planned for; 0 (and a negative scale or length): the model's own default. */
 struct plan_request {
-    int width, height, steps, pictures, text_tokens;
+    int width, height, steps, pictures;
+    int max_sequence_length;
     double guidance_scale;
     bool has_negative_prompt; /* of models whose guidance is an input: a second prediction */
+    bool no_binning;          /* width and height as they are, though the family has resolution bins */
 };
 
 /* Weights are not needed. The caller ends *out with plan_model_free. Errors as tessera_model_open's and of sizes. */

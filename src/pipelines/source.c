@@ -123,7 +123,8 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
 
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     struct load_hooks hooks;
-    struct component_source source = {.folder = slot->folder, .hooks = &hooks};
+    struct component_source source = {
+        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers};
     if (strcmp(slot->name, p->denoiser) == 0) source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
@@ -154,7 +155,8 @@ static void ask_nothing(void *user, const char *name, int ndim, const int64_t *s
 tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
                                tessera_error *error) {
     const struct load_hooks hooks = {.record = ask_nothing};
-    struct component_source source = {.folder = slot->folder, .hooks = &hooks, .share = share};
+    struct component_source source = {
+        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
     TRY(source_config(p, slot, &source.config, error));
     return component_open(&source, p->dtype, out, error);
 }

@@ -28,9 +28,9 @@ const char *step_cache_kind_name(int kind) {
     return kind >= 0 && kind < STEP_CACHE_KINDS ? names[kind] : NULL;
 }
 
-double step_cache_default_threshold(enum step_cache_kind kind) {
-    static const double thresholds[STEP_CACHE_KINDS] = {0.08, 0.25};
-    return thresholds[kind];
+double step_cache_default_threshold(enum step_cache_kind kind, const struct denoiser *denoiser) {
+    if (kind == STEP_CACHE_FIRST_BLOCK) return 0.08;
+    return denoiser->class->change_polynomial != NULL ? 0.25 : 0.1;
 }
 
 tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind kind, double threshold, const struct denoiser *denoiser,
@@ -40,13 +40,13 @@ tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind ki
     if (!(threshold >= 0.0 && isfinite(threshold)))
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "step cache threshold %g: a relative change above 0 is needed, or 0 for %s's default of %g", threshold,
-                         step_cache_kind_name(kind), step_cache_default_threshold(kind));
+                         step_cache_kind_name(kind), step_cache_default_threshold(kind, denoiser));
     if (denoiser->class->first_input == NULL)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                          "step cache %s: %s has no one stream of tokens that its blocks add to; step caches are for transformers",
                          step_cache_kind_name(kind), denoiser->class->name);
     cache->kind = kind;
-    cache->threshold = threshold > 0.0 ? threshold : step_cache_default_threshold(kind);
+    cache->threshold = threshold > 0.0 ? threshold : step_cache_default_threshold(kind, denoiser);
     memcpy(cache->groups, groups, sizeof cache->groups);
     cache->parts = calloc((size_t)patches + 1, sizeof *cache->parts);
     if (cache->parts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "step cache: no memory for %d patches", patches);
@@ -148,7 +148,7 @@ static double polynomial(const double *coefficients, double x) {
     return value;
 }
 
-/* Runs block 0, and leaves in `before` the change that was last computed. */
+/* Runs block 0; what it added in the last computed step is in `before`. */
 static bool decide_first_block(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, size_t scope,
                                struct step_cache_part *part, struct denoiser_state *state) {
     struct tensor entered = state->picture;
@@ -192,6 +192,7 @@ static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *
     return state;
 }
 
+/* Runs blocks first .. end - 1 and keeps what they add. */
 static struct denoiser_state compute(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
                                      struct step_cache_part *part, struct denoiser_state state) {
     if (first == end) return state;
@@ -210,10 +211,12 @@ struct denoiser_state step_cache_run(struct step_cache *cache, const struct deno
     struct step_cache_part *mine = &cache->parts[part];
     if (part > 0) forget(&cache->parts[0]);
     cache->blocks += blocks.count;
-    if (first == 0 && end > 0 && cache->kind == STEP_CACHE_FIRST_BLOCK)
-        *skip = decide_first_block(cache, denoiser, run, scope, mine, &state), first = 1;
-    else if (first == 0 && end > 0)
+    if (first == 0 && end > 0 && cache->kind == STEP_CACHE_FIRST_BLOCK) {
+        *skip = decide_first_block(cache, denoiser, run, scope, mine, &state);
+        first = 1;
+    } else if (first == 0 && end > 0) {
         *skip = decide_tea(cache, denoiser, run, last_step, mine, &state);
+    }
     if (!*skip) return compute(denoiser, run, first, end, scope, mine, state);
     cache->blocks_skipped += end - first;
     return reuse(denoiser, run, first, end, mine, state);

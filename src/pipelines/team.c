@@ -2,11 +2,14 @@
 #include "pipelines/team.h"
 
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "parallel/parallel.h"
 #include "pipelines/world.h"
 
 enum { DISPLACED_WARMUP = 4, PIPELINE_WARMUP = 1 }; /* DistriFusion's and xDiT's defaults */
+enum { MAX_RANKS = 1 << 16 };
 
 static int degree(int given) {
     return given > 0 ? given : 1;
@@ -52,6 +55,31 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
     team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
     team->displaced.comm_checkpoint = mesh->comm_checkpoint;
     team->displaced.warmup_steps = mesh->warmup_steps == 0 ? DISPLACED_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+    return TESSERA_OK;
+}
+
+tessera_status team_check_mesh(const tessera_mesh *mesh, tessera_error *error) {
+    const struct {
+        const char *name;
+        int value;
+    } degrees[] = {
+        {"data", mesh->data},       {"cfg", mesh->cfg},       {"ring", mesh->ring},
+        {"ulysses", mesh->ulysses}, {"tensor", mesh->tensor}, {"pipefusion", mesh->pipefusion},
+        {"patch", mesh->patch},
+    };
+    int64_t ranks = 1;
+    for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
+        if (degrees[i].value < 0)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: must not be negative", degrees[i].name, degrees[i].value);
+        ranks *= degrees[i].value > 0 ? degrees[i].value : 1;
+        if (ranks > MAX_RANKS)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: makes more than %d ranks", degrees[i].name, degrees[i].value,
+                             MAX_RANKS);
+    }
+    if (mesh->warmup_steps < -1) return error_set(error, TESSERA_ERROR_ARGUMENT, "warm-up steps %d: at least -1", mesh->warmup_steps);
+    if (mesh->num_pipeline_patch < 0 || mesh->comm_checkpoint < 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipeline patches %d, comm checkpoint %d: must not be negative",
+                         mesh->num_pipeline_patch, mesh->comm_checkpoint);
     return TESSERA_OK;
 }
 
@@ -106,6 +134,12 @@ int team_local_ranks(const struct team *team) {
     int count = 0;
     for (int i = 0; i < comm_size(world); i++) count += strcmp(comm_host(world, i), here) == 0;
     return count;
+}
+
+int team_threads(const struct team *team, int given) {
+    int ranks = team_local_ranks(team), mine = threads_available();
+    if (given > 0 || ranks == 1 || (long)mine * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) return given;
+    return mine / ranks > 0 ? mine / ranks : 1;
 }
 
 struct parallel *team_denoiser(struct team *team) {

@@ -25,6 +25,8 @@ struct team {
     struct parallel denoiser, autoencoder;
 };
 
+/* What can be told wrong of the options alone: ARGUMENT errors. */
+tessera_status team_check_mesh(const tessera_mesh *mesh, tessera_error *error);
 /* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
 void team_close(struct team *team);
@@ -38,6 +40,8 @@ int team_rank(const struct team *team);
 int team_size(const struct team *team);
 /* How many of the world's ranks are on this rank's host. */
 int team_local_ranks(const struct team *team);
+/* Threads for one rank, for cpu_backend_open: those `given`, if any; ranks on one host share its processors, unless each was bound to its own. */
+int team_threads(const struct team *team, int given);
 
 /* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */
 struct parallel *team_denoiser(struct team *team);

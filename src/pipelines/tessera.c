@@ -11,7 +11,7 @@
 
 #include "pipelines/pipeline.h"
 
-enum { MAX_THREADS = 1024, MAX_RANKS = 1 << 16 };
+enum { MAX_THREADS = 1024 };
 enum { HANDLE_IDLE, HANDLE_AT_WORK, HANDLE_ABANDONED };
 
 struct tessera_model {
@@ -20,31 +20,6 @@ struct tessera_model {
 };
 
 /* ---- options ---- */
-
-static tessera_status check_mesh(const tessera_mesh *mesh, tessera_error *error) {
-    const struct {
-        const char *name;
-        int value;
-    } degrees[] = {
-        {"data", mesh->data},       {"cfg", mesh->cfg},       {"ring", mesh->ring},
-        {"ulysses", mesh->ulysses}, {"tensor", mesh->tensor}, {"pipefusion", mesh->pipefusion},
-        {"patch", mesh->patch},
-    };
-    int64_t ranks = 1;
-    for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
-        if (degrees[i].value < 0)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: must not be negative", degrees[i].name, degrees[i].value);
-        ranks *= degrees[i].value > 0 ? degrees[i].value : 1;
-        if (ranks > MAX_RANKS)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s degree %d: makes more than %d ranks", degrees[i].name, degrees[i].value,
-                             MAX_RANKS);
-    }
-    if (mesh->warmup_steps < -1) return error_set(error, TESSERA_ERROR_ARGUMENT, "warm-up steps %d: at least -1", mesh->warmup_steps);
-    if (mesh->num_pipeline_patch < 0 || mesh->comm_checkpoint < 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipeline patches %d, comm checkpoint %d: must not be negative",
-                         mesh->num_pipeline_patch, mesh->comm_checkpoint);
-    return TESSERA_OK;
-}
 
 static tessera_status check_options(const tessera_model_options *options, tessera_error *error) {
     if (options->dtype != TESSERA_BF16 && options->dtype != TESSERA_F32)
@@ -57,7 +32,10 @@ static tessera_status check_options(const tessera_model_options *options, tesser
     for (int i = 0; i < options->num_loras; i++)
         if (options->loras[i].path == NULL || !isfinite(options->loras[i].scale))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "loras[%d]: needs a path and a finite scale", i);
-    return check_mesh(&options->mesh, error);
+    if (options->num_denoisers < 0 || (options->num_denoisers > 0 && options->denoisers == NULL))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", options->num_denoisers,
+                         options->denoisers == NULL ? "NULL" : "given");
+    return team_check_mesh(&options->mesh, error);
 }
 
 /* ---- models ---- */

@@ -16,7 +16,7 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
     const struct denoiser *m = t->component.denoiser;
     CHECK(m->patch_size == 2 && m->in_channels == 4, "patches are packed inside");
     enum dtype dtype = t->run.dtype;
-    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     check_close(c, "x_embedder", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.x_embedder"));
     check_close(c, "context_embedder", dtype, nn_cast(&t->run, state.text, DTYPE_F32), case_tensor(c, "mid.context_embedder"));
     check_close(c, "time_text_embed", dtype, state.cond, case_tensor(c, "mid.time_text_embed"));

@@ -31,7 +31,7 @@ static void check_description(const struct component_test *t, int index, const s
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
     enum dtype dtype = t->run.dtype;
-    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     check_close(c, "pos_embed", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.pos_embed"));
     check_close(c, "time_extra_emb", dtype, state.cond, case_tensor(c, "mid.time_extra_emb"));
     CHECK(state.text_mask.data == NULL, "dropped tokens are replaced, not masked");

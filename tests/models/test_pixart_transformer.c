@@ -13,7 +13,7 @@ static void check_cond(const struct case_io *c, struct run *run, struct tensor c
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
     enum dtype dtype = t->run.dtype;
-    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     check_close(c, "pos_embed", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.pos_embed"));
     check_close(c, "caption_projection", dtype, nn_cast(&t->run, state.text, DTYPE_F32), case_tensor(c, "mid.caption_projection"));
     check_cond(c, &t->run, state.cond);

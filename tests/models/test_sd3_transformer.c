@@ -6,7 +6,7 @@
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
     enum dtype dtype = t->run.dtype;
-    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     check_close(c, "pos_embed", dtype, nn_cast(&t->run, state.picture, DTYPE_F32), case_tensor(c, "mid.pos_embed"));
     check_close(c, "context_embedder", dtype, nn_cast(&t->run, state.text, DTYPE_F32), case_tensor(c, "mid.context_embedder"));
     check_close(c, "time_text_embed", dtype, state.cond, case_tensor(c, "mid.time_text_embed"));
@@ -87,8 +87,8 @@ static void test_computed_positions(void) {
         if (component_test_open(&without, folder, DTYPE_F32)) {
             struct denoiser_case inputs = denoiser_case_read(&c);
             struct denoiser *a = whole.component.denoiser, *b = without.component.denoiser;
-            struct tensor want = a->class->embed(a, &whole.run, &inputs.in).picture,
-                          got = b->class->embed(b, &without.run, &inputs.in).picture;
+            struct tensor want = a->class->embed(a, &whole.run, &inputs.in, DENOISER_CARRIES_PICTURE).picture,
+                          got = b->class->embed(b, &without.run, &inputs.in, DENOISER_CARRIES_PICTURE).picture;
             CHECK(case_compare(&c, &got, &want).relative_l2 < 0.003, "relative L2 %g", case_compare(&c, &got, &want).relative_l2);
             denoiser_case_free(&inputs);
         }

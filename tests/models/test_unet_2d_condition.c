@@ -20,11 +20,16 @@ static void check_description(const struct denoiser *m, int index, const struct 
     CHECK((state->num_skips > 0) == ((info.carries & DENOISER_CARRIES_SKIPS) != 0), "block %d carries what it says", index);
     for (int s = 0; s < state->num_skips; s++) CHECK(state->skips[s].data != state->picture.data, "skip %d is the picture", s);
     snprintf(name, 96, "mid.%s", info.name);
+    char *piece = strstr(name, ".resnets."); /* a level's last piece gives what the level gives */
+    if (piece != NULL) *piece = '\0';
+    struct denoiser_block_info next = {.name = ""};
+    if (index + 1 < m->num_blocks) m->class->describe(m, index + 1, &next);
+    if (strncmp(next.name, name + 4, strlen(name + 4)) == 0) name[0] = '\0';
 }
 
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;
-    struct denoiser_state state = m->class->embed(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     check_map(c, t, "mid.conv_in", state.picture);
     if (in->size_conditions.data == NULL) /* SDXL's conditioning is more than the timestep's */
         check_close(c, "mid.time_embedding", t->run.dtype, state.cond, case_tensor(c, "mid.time_embedding"));
@@ -33,8 +38,8 @@ static void check_cuts(const struct case_io *c, struct component_test *t, const 
         char name[96];
         state = m->class->block(m, &t->run, i, state);
         check_description(m, i, &state, name);
-        checked += case_tensor(c, name).data != NULL;
-        check_map(c, t, name, state.picture);
+        checked += name[0] != '\0' && case_tensor(c, name).data != NULL;
+        if (name[0] != '\0') check_map(c, t, name, state.picture);
     }
     CHECK(checked == 3 && state.num_skips == 0, "%d middles checked, %d skips left", checked, state.num_skips);
     struct tensor cut = m->class->finish(m, &t->run, state);
@@ -82,7 +87,7 @@ static void test_degrees(void) {
     CHECK(denoiser_check_cut(m, 13, 8, 4, &e) == TESSERA_OK, "%s", e.message);
     check_degree_refused(denoiser_check_cut(m, 13, 8, 5, &e), &e, "at most 4");
     component_test_close(&t);
-    struct load_share fifth = {4, 5};
+    struct load_share fifth = {4, 5, {0, 0}};
     CHECK(!component_test_open_share(&t, "tests/cases/unet_sdxl/model", DTYPE_F32, fifth, &e), "a fifth of four heads");
     check_degree_refused(e.status, &e, "at most 4");
 }

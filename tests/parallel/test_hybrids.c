@@ -64,7 +64,7 @@ static struct tensor forward(struct component_test *t, const struct denoiser_inp
     struct run *run = &t->run;
     size_t scope = run_enter(run);
     double start = run->operations;
-    struct denoiser_state state = m->class->embed(m, run, in);
+    struct denoiser_state state = m->class->embed(m, run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     double embedded = run->operations;
     work->text = state.text.shape[1];
     for (int i = 0; i < m->num_blocks && !run_failed(run); i++) state = m->class->block(m, run, i, state);

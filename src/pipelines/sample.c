@@ -1,0 +1,192 @@
+/* tessera_sample: the denoising loop over one model that its author tries out, with raw inputs in place of a pipeline's prompts.
+ *
+ *     folder -> denoiser's description -> mesh, parts, stages -> this rank's weights -> denoise_pictures of one picture
+ *
+ * Everything is opened for the call and closed after it. Left out: stochastic samplers, whose noise comes from a request's seed. */
+#include "tessera_model.h"
+
+#include <math.h>
+
+#include "models/registry.h"
+#include "pipelines/denoise.h"
+#include "pipelines/pipeline.h"
+
+struct sampler {
+    tessera_sampling *asked;
+    struct team team;
+    struct stages stages;
+    struct component described, component; /* without weights; this rank's share */
+    struct scheduler *scheduler;
+    struct backend *backend;
+    struct run run;
+};
+
+/* A component that only says what it would ask of its file. */
+static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
+    (void)user, (void)name, (void)ndim, (void)shape;
+}
+
+static enum dtype dtype_of(const tessera_sampling *asked) {
+    return asked->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
+}
+
+/* ---- checks ---- */
+
+static tessera_status check_options(const tessera_sampling *asked, tessera_error *error) {
+    if (asked->denoiser == NULL || asked->scheduler == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: the denoiser's or the scheduler's folder is NULL");
+    if (asked->dtype != TESSERA_BF16 && asked->dtype != TESSERA_F32)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "dtype: %d is neither TESSERA_BF16 nor TESSERA_F32", (int)asked->dtype);
+    if (asked->num_denoisers < 0 || (asked->num_denoisers > 0 && asked->denoisers == NULL))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", asked->num_denoisers,
+                         asked->denoisers == NULL ? "NULL" : "given");
+    if (asked->num_inference_steps < 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "steps: %d: at least 1", asked->num_inference_steps);
+    if (!isfinite(asked->guidance_scale) || !isfinite(asked->guidance_rescale))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "guidance_scale and guidance_rescale must be finite");
+    if (asked->guidance_scale == 0.0f && asked->mesh.cfg > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: without guidance there is one prediction", asked->mesh.cfg);
+    return team_check_mesh(&asked->mesh, error);
+}
+
+/* Each input is there for each prompt, or not at all. */
+static tessera_status check_inputs(const tessera_sampling *asked, tessera_error *error) {
+    const struct denoiser_inputs *in = &asked->inputs;
+    int64_t prompts = asked->guidance_scale != 0.0f ? 2 : 1;
+    const struct {
+        const char *name;
+        const struct tensor *tensor;
+    } inputs[] = {
+        {"text", &in->text},
+        {"pooled", &in->pooled},
+        {"text_mask", &in->text_mask},
+        {"text_2", &in->text_2},
+        {"text_2_mask", &in->text_2_mask},
+        {"guidance", &in->guidance},
+        {"size_conditions", &in->size_conditions},
+    };
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        const struct tensor *t = inputs[i].tensor;
+        if (t->data == NULL || (t->ndim > 0 && t->shape[0] == prompts && t->dtype == DTYPE_F32)) continue;
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "inputs.%s: must be F32 of %lld rows: %s", inputs[i].name, (long long)prompts,
+                         prompts == 2 ? "the negative prompt's and the prompt's" : "one, as the picture is not guided");
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status check_size(const tessera_sampling *asked, const struct denoiser *d, size_t count, tessera_error *error) {
+    const struct tensor latents = {.data = &count, .ndim = 4, .shape = {1, asked->rows, asked->columns, d->in_channels}};
+    TRY(denoiser_check_latents(d, &latents, error));
+    if (count == (size_t)tensor_count(&latents)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "latents: %zu numbers, but %lld rows, %lld columns and %lld channels are %lld", count,
+                     (long long)asked->rows, (long long)asked->columns, (long long)d->in_channels, (long long)tensor_count(&latents));
+}
+
+/* ---- opening ---- */
+
+static tessera_status open_component(const struct sampler *s, const struct load_hooks *hooks, struct load_share share, struct component *out,
+                                     tessera_error *error) {
+    const tessera_sampling *asked = s->asked;
+    struct component_source source = {.folder = asked->denoiser,
+                                      .hooks = hooks,
+                                      .share = share,
+                                      .denoisers = asked->denoisers,
+                                      .num_denoisers = asked->num_denoisers};
+    TRY(component_open(&source, dtype_of(asked), out, error));
+    return out->denoiser != NULL ? TESSERA_OK
+                                 : error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
+}
+
+/* The sampler's steps for a picture of so many tokens. */
+static tessera_status open_scheduler(struct sampler *s, tessera_error *error) {
+    const tessera_sampling *asked = s->asked;
+    int64_t patch = s->described.denoiser->patch_size, tokens = (asked->rows / patch) * (asked->columns / patch);
+    TRY(scheduler_open(asked->scheduler, NULL, &s->scheduler, error));
+    if (s->scheduler->wants_noise)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s draws noise in each step, which raw sampling does not have",
+                         asked->scheduler, s->scheduler->class->name);
+    float mu = s->scheduler->needs_mu ? scheduler_mu(s->scheduler, tokens) : 0.0f;
+    return scheduler_set_timesteps(s->scheduler, asked->num_inference_steps, mu, error);
+}
+
+/* Who does what, and this rank's weights. */
+static tessera_status open_share(struct sampler *s, tessera_error *error) {
+    const tessera_mesh *mesh = &s->asked->mesh;
+    const struct denoiser *whole = s->described.denoiser;
+    TRY(team_open(&s->team, mesh, error));
+    TRY(team_set_parts(&s->team, mesh, whole->row_unit == 0, error));
+    TRY(denoiser_check_degrees(whole, team_degree(&s->team, MESH_ULYSSES), team_degree(&s->team, MESH_TENSOR), error));
+    TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
+                    &s->stages, error));
+    return open_component(s, NULL, team_share(&s->team, stages_blocks(&s->stages)), &s->component, error);
+}
+
+static tessera_status open_run(struct sampler *s, tessera_error *error) {
+    struct arena *arena = arena_new(0, error);
+    s->run = (struct run){.arena = arena, .dtype = dtype_of(s->asked), .strip_bytes = PIPELINE_STRIP_BYTES};
+    if (arena != NULL) s->backend = cpu_backend_open(team_threads(&s->team, s->asked->threads), CPU_KERNELS_BEST, error);
+    s->run.backend = s->backend;
+    return s->backend != NULL ? TESSERA_OK : error->status;
+}
+
+/* ---- sampling ---- */
+
+static void observe(void *user, int picture, int step, const float *prediction, const float *x) {
+    const tessera_sampling *asked = user;
+    (void)picture;
+    if (asked->report != NULL) asked->report(asked->user, step, prediction, x);
+}
+
+static tessera_status denoise(struct sampler *s, float *latents, tessera_error *error) {
+    tessera_sampling *asked = s->asked;
+    struct denoising d = {.denoiser = s->component.denoiser,
+                          .stages = &s->stages,
+                          .scheduler = s->scheduler,
+                          .team = &s->team,
+                          .run = &s->run,
+                          .inputs = asked->inputs,
+                          .guided = asked->guidance_scale != 0.0f,
+                          .guidance_scale = asked->guidance_scale,
+                          .guidance_rescale = asked->guidance_rescale,
+                          .rows = asked->rows,
+                          .columns = asked->columns,
+                          .channels = s->component.denoiser->in_channels,
+                          .step_cache = asked->step_cache,
+                          .step_cache_threshold = asked->step_cache_threshold,
+                          .user = asked,
+                          .observe = observe};
+    TRY(denoise_pictures(&d, 1, &latents, error));
+    asked->blocks = d.blocks;
+    asked->blocks_skipped = d.blocks_skipped;
+    return TESSERA_OK;
+}
+
+static tessera_status sample(struct sampler *s, float *latents, size_t count, tessera_error *error) {
+    const struct load_hooks describing = {.record = ask_nothing};
+    TRY(check_options(s->asked, error));
+    TRY(check_inputs(s->asked, error));
+    TRY(open_component(s, &describing, (struct load_share){0}, &s->described, error));
+    TRY(check_size(s->asked, s->described.denoiser, count, error));
+    TRY(open_scheduler(s, error));
+    TRY(open_share(s, error));
+    TRY(open_run(s, error));
+    return denoise(s, latents, error);
+}
+
+tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t count, tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
+    *error = (tessera_error){0};
+    if (sampling == NULL || latents == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: sampling or latents is NULL");
+    struct sampler s = {.asked = sampling};
+    tessera_status status = sample(&s, latents, count, error);
+    if (s.backend != NULL) backend_free(s.backend);
+    arena_free(s.run.arena);
+    scheduler_free(s.scheduler);
+    component_close(&s.component);
+    component_close(&s.described);
+    stages_free(&s.stages);
+    team_close(&s.team);
+    return status;
+}
