@@ -14,9 +14,11 @@ struct patches_store {
     struct tensor k, v; /* F32 or BF16 [B, S + T, heads, D]; owned */
 };
 
-void patches_begin(struct patches *patches, int current) {
-    assert(current >= PATCHES_WHOLE && current < patches->count);
+void patches_begin(struct patches *patches, int current, int row, int rows) {
+    assert(current >= PATCHES_WHOLE && current < patches->count && row >= 0 && row < rows);
     patches->current = current;
+    patches->row = row;
+    patches->rows = rows;
     patches->layer = 0;
 }
 
@@ -49,10 +51,10 @@ static struct patches_store *next_store(struct patches *p) {
     return &p->stores[p->layer++];
 }
 
-/* Memory for `tokens` keys and values like `k`'s. */
-static bool reserve(struct patches_store *store, const struct tensor *k, int64_t tokens) {
-    if (store->v.data != NULL) return store->k.shape[0] == k->shape[0] && store->k.shape[1] == tokens && store->k.dtype == k->dtype;
-    struct tensor shape = tensor_of(NULL, k->dtype, SHAPE(k->shape[0], tokens, k->shape[2], k->shape[3]));
+/* Memory for `tokens` keys and values like `k`'s, of a batch of `rows`. */
+static bool reserve(struct patches_store *store, const struct tensor *k, int64_t rows, int64_t tokens) {
+    if (store->v.data != NULL) return store->k.shape[0] == rows && store->k.shape[1] == tokens && store->k.dtype == k->dtype;
+    struct tensor shape = tensor_of(NULL, k->dtype, SHAPE(rows, tokens, k->shape[2], k->shape[3]));
     free(store->k.data);
     store->k = store->v = shape;
     store->k.data = malloc(tensor_bytes(&shape));
@@ -67,6 +69,13 @@ static void put(struct run *run, struct tensor store, int64_t first, struct tens
     struct tensor to = tensor_reshape(store, SHAPE(store.shape[0], store.shape[1], width));
     struct tensor from = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
     run->backend->ops->copy_rows(run->backend, &to, first, &from, 0, x.shape[1]);
+}
+
+/* The rows first .. first + count of a store's batch. */
+static struct tensor rows_of(struct tensor t, int64_t first, int64_t count) {
+    t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)first;
+    t.shape[0] = count;
+    return t;
 }
 
 /* Where member `round` of the ring has its tokens of the part at hand. */
@@ -104,23 +113,24 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
     struct patches_store *store = next_store(p);
     int64_t picture = cut->rows * cut->columns, text = in->text_k.data != NULL ? in->text_k.shape[1] : 0;
     int64_t tokens = store != NULL && store->v.data != NULL ? store->v.shape[1] : picture + text;
-    if (store == NULL || !reserve(store, &in->k, tokens)) {
+    if (store == NULL || !reserve(store, &in->k, p->rows, tokens)) {
         error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
         return (struct tensor){0};
     }
     struct tensor out = run_tensor(run, in->q.dtype, in->q.ndim, in->q.shape);
+    struct patches_store here = {rows_of(store->k, p->row, in->k.shape[0]), rows_of(store->v, p->row, in->k.shape[0])};
     size_t scope = run_enter(run);
     if (comm_size(run->parallel->ring) > 1) {
-        gather(run, store, in, cut);
+        gather(run, &here, in, cut);
     } else {
-        put(run, store->k, cut_first(cut, 0), in->k);
-        put(run, store->v, cut_first(cut, 0), in->v);
+        put(run, here.k, cut_first(cut, 0), in->k);
+        put(run, here.v, cut_first(cut, 0), in->v);
     }
-    put(run, store->k, picture, in->text_k);
-    put(run, store->v, picture, in->text_v);
+    put(run, here.k, picture, in->text_k);
+    put(run, here.v, picture, in->text_v);
     if (run_failed(run)) return (struct tensor){0};
     arena_release(run->arena, scope);
-    struct attention_args args = {.q = &in->q, .k = &store->k, .v = &store->v, .scale = in->scale};
+    struct attention_args args = {.q = &in->q, .k = &here.k, .v = &here.v, .scale = in->scale};
     run->operations += 4.0 * (double)tensor_count(&in->q) * (double)tokens;
     return run_checked(run, run->backend->ops->attention(run->backend, &out, NULL, &args, &run->error), out);
 }

@@ -18,15 +18,16 @@ enum { PATCHES_WHOLE = -1 };
 struct patches_store;
 
 struct patches {
-    int count;   /* of parts */
-    int current; /* the part at hand, or PATCHES_WHOLE */
-    int layer;   /* the number of the next attention layer */
+    int count;     /* of parts */
+    int current;   /* the part at hand, or PATCHES_WHOLE */
+    int row, rows; /* the first picture of the batch at hand, among those of all passes of a step */
+    int layer;     /* the number of the next attention layer */
     struct patches_store *stores;
     int num_stores, capacity;
 };
 
-/* Before each pass through this rank's blocks: part `current`, or PATCHES_WHOLE. */
-void patches_begin(struct patches *patches, int current);
+/* Before each pass through this rank's blocks: part `current`, or PATCHES_WHOLE, of a batch that begins with row `row` of `rows`. */
+void patches_begin(struct patches *patches, int current, int row, int rows);
 /* Forgets everything: between pictures, and at the end. */
 void patches_reset(struct patches *patches);
 /* The rows of the part at hand, of a picture's: rows * p / count up to rows * (p + 1) / count. */

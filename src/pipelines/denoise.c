@@ -44,7 +44,7 @@ struct flow {
     int pictures, steps, parts, whole_steps;
     float *const *x;
     int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
-    bool row_by_row;          /* a unit is one row of guidance */
+    bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
     int stage, stages;
@@ -70,20 +70,17 @@ static bool is_whole(const struct flow *f, int step) {
     return f->parts == 1 || step < f->whole_steps;
 }
 
-static struct unit first_unit(const struct flow *f) {
-    return (struct unit){.part = is_whole(f, 0) ? PATCHES_WHOLE : 0, .row = f->row_by_row ? 0 : BOTH_ROWS};
+/* The first unit of a step of a picture. */
+static struct unit unit_of(const struct flow *f, int step, int picture) {
+    bool whole = is_whole(f, step);
+    return (struct unit){
+        .step = step, .picture = picture, .part = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
 }
 
 /* The part after this one, of the same step and picture or the next; unit.step == f->steps is the end. */
 static struct unit next_part(const struct flow *f, struct unit u) {
-    u.row = f->row_by_row ? 0 : BOTH_ROWS;
     if (u.part != PATCHES_WHOLE && ++u.part < f->parts) return u;
-    if (++u.picture == f->pictures) {
-        u.picture = 0;
-        u.step++;
-    }
-    u.part = is_whole(f, u.step) ? PATCHES_WHOLE : 0;
-    return u;
+    return u.picture + 1 < f->pictures ? unit_of(f, u.step, u.picture + 1) : unit_of(f, u.step + 1, 0);
 }
 
 static struct unit next_unit(const struct flow *f, struct unit u) {
@@ -136,6 +133,11 @@ static struct tensor row_of(struct tensor t, int row) {
 static int rows_at_hand(const struct flow *f, struct unit u) {
     if (!f->d->guided) return BOTH_ROWS;
     return team_degree(f->d->team, MESH_CFG) == 2 ? team_coordinate(f->d->team, MESH_CFG) : u.row;
+}
+
+/* The rows of guidance that this rank computes in all units of a step together. */
+static int batch_of(const struct flow *f) {
+    return f->d->guided && team_degree(f->d->team, MESH_CFG) == 1 ? 2 : 1;
 }
 
 /* The denoiser's inputs; of the latents the unit's positions, on the first stage. */
@@ -353,7 +355,7 @@ static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *err
     struct denoising *d = f->d;
     size_t scope = run_enter(d->run);
     bool naive = team_degree(d->team, MESH_PATCH) > 1 && d->team->naive_patch;
-    if (d->team->denoiser.patches != NULL) patches_begin(&d->team->patches, u.part);
+    if (d->team->denoiser.patches != NULL) patches_begin(&d->team->patches, u.part, u.row == BOTH_ROWS ? 0 : u.row, batch_of(f));
     displaced_step(&d->team->displaced, u.step);
     TRY(naive ? run_naive(f, u, error) : run_stage(f, u, error));
     if (f->stage == f->stages - 1 && u.row != 0) TRY(take_step(f, u, error));
@@ -367,7 +369,7 @@ static tessera_status report(const struct flow *f, struct unit u, tessera_error 
 }
 
 static tessera_status run_units(struct flow *f, tessera_error *error) {
-    for (struct unit u = first_unit(f); u.step < f->steps; u = next_unit(f, u)) {
+    for (struct unit u = unit_of(f, 0, 0); u.step < f->steps; u = next_unit(f, u)) {
         TRY(report(f, u, error));
         TRY(run_unit(f, u, error));
     }
@@ -497,8 +499,8 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
                      .stage = team_coordinate(team, MESH_PIPEFUSION),
                      .stages = team_degree(team, MESH_PIPEFUSION)};
-    f.row_by_row = f.stages > 1 && f.parts == 1 && d->guided && team_degree(team, MESH_CFG) == 1 && d->step_cache == NULL;
-    f.arriving = first_unit(&f);
+    f.row_by_row = f.stages > 1 && d->guided && team_degree(team, MESH_CFG) == 1 && d->step_cache == NULL;
+    f.arriving = unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};
     d->run->parallel = team_denoiser(d->team);

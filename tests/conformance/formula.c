@@ -16,6 +16,10 @@
  * q_i and k_i are rank i's tokens among queries and keys: S_i, and T / n of the text where n divides T.
  *     side by side      e (t - 1) (positions) C_me         of a UNet's layers that give a share of channels and need no sum
  *
+ * Where a picture goes through the blocks in parts (formula_pipeline.c), S is a part's, T is 0 but for part 0, the text is whole, and
+ *
+ *     ring              e B D N_me 2 (R - 1) k             of this rank's group: each member's keys and values to all
+ *
  * Left out: classes that formula_bytes does not name. */
 #include "formula.h"
 
@@ -57,10 +61,24 @@ static bool is_unet(const struct formula *f) {
     return strcmp(f->denoiser->class->name, "UNet2DConditionModel") == 0;
 }
 
+/* Is this block of the rank's stage? */
+static bool has_block(const struct formula *f, int block) {
+    return f->blocks.count == 0 || (block >= f->blocks.first && block < f->blocks.first + f->blocks.count);
+}
+
+static bool has_last_block(const struct formula *f) {
+    return has_block(f, f->denoiser->num_blocks - 1);
+}
+
+/* Is the text cut over the ranks of a sequence? */
+static bool cuts_text(const struct formula *f, int64_t text) {
+    return !f->in_parts && text % formula_members(f) == 0;
+}
+
 /* ---- bytes ---- */
 
 static int64_t tokens_of(const struct formula_sequence *s, const struct formula_attention *a, int member, bool keys) {
-    bool cut = a->text % formula_members(s->f) == 0;
+    bool cut = cuts_text(s->f, a->text);
     return s->bounds[member + 1] - s->bounds[member] + (cut && (keys || a->asks) ? a->text / formula_members(s->f) : 0);
 }
 
@@ -73,8 +91,9 @@ uint64_t formula_attention_bytes(const struct formula_sequence *s, const struct 
     for (int j = 0; j < ulysses; j++)
         if (j != mine) sum += heads * tokens_of(s, a, round * ulysses + j, false);
     for (int t = 0; t + 1 < ring; t++)
-        for (int j = 0; j < ulysses; j++) sum += 2 * heads * tokens_of(s, a, (round - t + ring) % ring * ulysses + j, true);
-    if (a->text % formula_members(f) != 0 && a->asks) sum += heads * (ulysses - 1) * a->text;
+        for (int j = 0; j < ulysses; j++)
+            sum += 2 * heads * tokens_of(s, a, (f->in_parts ? round : (round - t + ring) % ring) * ulysses + j, true);
+    if (!cuts_text(f, a->text) && a->asks) sum += heads * (ulysses - 1) * a->text;
     return (uint64_t)(sum * f->batch * a->width) * dtype_size(f->dtype);
 }
 
@@ -95,8 +114,8 @@ uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine) {
 }
 
 /* This rank's tokens of the text. */
-static int64_t text_of(const struct formula *f) {
-    return f->text_tokens % formula_members(f) == 0 ? f->text_tokens / formula_members(f) : f->text_tokens;
+int64_t formula_text(const struct formula *f) {
+    return cuts_text(f, f->text_tokens) ? f->text_tokens / formula_members(f) : f->text_tokens;
 }
 
 static int64_t head_width(const struct formula *f, int64_t fallback) {
@@ -121,9 +140,10 @@ static bool is_dual(const struct formula *f, int64_t block) {
 static uint64_t sd3_bytes(const struct formula *f, const struct formula_sequence *s) {
     int64_t heads = number(f, "num_attention_heads", 18), width = head_width(f, 64), mine = formula_share(f, heads);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width,
-            text = f->batch * text_of(f) * heads * width;
+            text = f->batch * formula_text(f) * heads * width;
     uint64_t sum = 0;
     for (int i = 0; i < f->denoiser->num_blocks; i++) {
+        if (!has_block(f, i)) continue;
         bool last = i == f->denoiser->num_blocks - 1;
         sum +=
             formula_attention_bytes(s, &(struct formula_attention){mine, width, f->text_tokens, !last}) + 2 * formula_sum_bytes(f, picture);
@@ -138,9 +158,10 @@ static uint64_t sd3_bytes(const struct formula *f, const struct formula_sequence
 static uint64_t flux_bytes(const struct formula *f, const struct formula_sequence *s) {
     int64_t heads = number(f, "num_attention_heads", 24), width = head_width(f, 128), doubles = number(f, "num_layers", 19);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width,
-            text = f->batch * text_of(f) * heads * width;
+            text = f->batch * formula_text(f) * heads * width;
     uint64_t sum = 0;
     for (int i = 0; i < f->denoiser->num_blocks; i++) {
+        if (!has_block(f, i)) continue;
         sum += formula_attention_bytes(s, &(struct formula_attention){formula_share(f, heads), width, f->text_tokens, true});
         sum += i < doubles ? 2 * formula_sum_bytes(f, picture) + 2 * formula_sum_bytes(f, text) : formula_sum_bytes(f, picture + text);
     }
@@ -152,9 +173,13 @@ static uint64_t cross_bytes(const struct formula *f, const struct formula_sequen
     int64_t heads = number(f, "num_attention_heads", 16), width = head_width(f, 72);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width;
     uint64_t self = formula_attention_bytes(s, &(struct formula_attention){.heads = formula_share(f, heads), .width = width});
-    int64_t sums = 3 * f->denoiser->num_blocks;
-    if (strncmp(f->denoiser->class->name, "Hunyuan", 7) == 0) sums += (f->denoiser->num_blocks - 1) / 2; /* linears that mix a skip in */
-    return (uint64_t)f->denoiser->num_blocks * self + (uint64_t)sums * formula_sum_bytes(f, picture);
+    bool hunyuan = strncmp(f->denoiser->class->name, "Hunyuan", 7) == 0;
+    uint64_t sum = 0;
+    for (int i = 0; i < f->denoiser->num_blocks; i++) {
+        bool mixes = hunyuan && i > f->denoiser->num_blocks / 2; /* a skip in, by a linear */
+        if (has_block(f, i)) sum += self + (uint64_t)(mixes ? 4 : 3) * formula_sum_bytes(f, picture);
+    }
+    return sum;
 }
 
 bool formula_bytes(const struct formula *f, uint64_t *bytes) {
@@ -174,13 +199,18 @@ bool formula_bytes(const struct formula *f, uint64_t *bytes) {
     struct formula_sequence s = {f, bounds};
     for (size_t i = 0; i < sizeof transformers / sizeof *transformers; i++) {
         if (strcmp(transformers[i].name, d->class->name) != 0) continue;
-        *bytes = transformers[i].bytes(f, &s) + formula_gather_bytes(&s, p * p * d->out_channels);
+        *bytes = transformers[i].bytes(f, &s) + (has_last_block(f) ? formula_gather_bytes(&s, p * p * d->out_channels) : 0);
         return true;
     }
     return false;
 }
 
 /* ---- operations ---- */
+
+/* Of the picture that a part's tokens attend to. */
+static int64_t picture_rows(const struct formula *f) {
+    return f->picture_rows > 0 ? f->picture_rows : f->rows;
+}
 
 static double largest_part(int64_t total, int64_t parts) {
     return (double)((total + parts - 1) / parts) / (double)total;
@@ -199,6 +229,21 @@ static bool names(const char *const *parts, const char *name) {
     return *parts != NULL;
 }
 
+/* Does the rank's stage keep this weight? */
+static bool keeps(const struct formula *f, const char *name) {
+    static const char *const first[] = {"pos_embed.", "x_embedder.", NULL}, *const last[] = {"norm_out.", "proj_out.", NULL};
+    for (int i = 0; i < f->denoiser->num_blocks; i++) {
+        struct denoiser_block_info info;
+        f->denoiser->class->describe(f->denoiser, i, &info);
+        size_t length = strlen(info.name);
+        if (strncmp(name, info.name, length) == 0 && name[length] == '.') return has_block(f, i);
+    }
+    if (is_unet(f)) return true;
+    bool is_text = f->denoiser->text_stream && strncmp(name, "context_embedder.", 17) == 0;
+    if (is_text || names(first, name)) return has_block(f, 0);
+    return has_last_block(f) || !names(last, name);
+}
+
 /* Operations of a transformer's patch embedding and last projection, on one rank that has both halves of guidance. */
 static double end_operations(const struct formula *f) {
     static const char *const parts[] = {"pos_embed.proj.", "x_embedder.", NULL};
@@ -206,7 +251,7 @@ static double end_operations(const struct formula *f) {
     double elements = 0;
     for (int i = 0; i < weights_count(f->weights) && !is_unet(f); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
-        bool is_end = names(parts, entry->name) || strncmp(entry->name, "proj_out.", 9) == 0;
+        bool is_end = (has_block(f, 0) && names(parts, entry->name)) || (has_last_block(f) && strncmp(entry->name, "proj_out.", 9) == 0);
         if (is_end && entry->tensor.ndim > 1) elements += (double)tensor_count(&entry->tensor);
     }
     return 2.0 * elements * (double)(f->rows / p * (f->columns / p) * f->batch * degree(f, MESH_CFG));
@@ -223,13 +268,29 @@ static double largest_rows(const struct formula *f) {
     return (double)most / (double)f->rows;
 }
 
+/* Of the picture's tokens in the stage's blocks. */
+static double block_operations(const struct formula *f) {
+    int64_t p = f->denoiser->patch_size;
+    double sum = 0;
+    for (int i = 0; i < f->denoiser->num_blocks; i++) {
+        struct denoiser_block_info info;
+        f->denoiser->class->describe(f->denoiser, i, &info);
+        double keys = (double)(picture_rows(f) / p * (f->columns / p));
+        if (has_block(f, i)) sum += info.operations_per_picture_token + keys * info.operations_per_token_pair;
+    }
+    return sum;
+}
+
 double formula_operations_share(const struct formula *f, double alone) {
     const struct denoiser *d = f->denoiser;
     int64_t tensor = degree(f, MESH_TENSOR), ulysses = degree(f, MESH_ULYSSES), p = d->patch_size, unit = d->row_unit;
     int n = formula_members(f);
-    double ends = end_operations(f) / alone, share = unit > 0 ? largest_rows(f) : largest_part(f->rows / p * (f->columns / p), n);
+    struct formula all = *f;
+    all.blocks = (struct span){0};
+    double ends = end_operations(f) / alone, blocks = (1.0 - end_operations(&all) / alone) * block_operations(f) / block_operations(&all);
+    double share = unit > 0 ? largest_rows(f) : largest_part(f->rows / p * (f->columns / p), n);
     share /= degree(f, MESH_CFG);
-    if (tensor > 1) share *= ends + (1.0 - ends) * largest_tensor_part(f);
+    share *= ends + blocks * (tensor > 1 ? largest_tensor_part(f) : 1.0);
     if (ulysses > 1) share *= largest_part(d->num_heads / tensor, ulysses) * (double)ulysses;
     return share;
 }
@@ -258,10 +319,11 @@ static bool is_cut(const struct formula *f, const struct safetensors_entry *entr
 static double block_text_operations(const struct formula *f, bool alone) {
     const struct denoiser *d = f->denoiser;
     bool sd3 = strncmp(d->class->name, "SD3", 3) == 0, joint = sd3 || strncmp(d->class->name, "Flux", 4) == 0;
-    int64_t p = d->patch_size, tokens = f->rows / p * (f->columns / p) + f->text_tokens;
+    int64_t p = d->patch_size, tokens = picture_rows(f) / p * (f->columns / p) + f->text_tokens;
     double inner = (double)number(f, "num_attention_heads", 0) * (double)head_width(f, 0), linears = 0, pairs = 0;
     for (int i = 0; i < d->num_blocks; i++) {
         struct denoiser_block_info info;
+        if (!has_block(f, i)) continue;
         d->class->describe(d, i, &info);
         linears += info.operations_per_text_token;
         if (joint && !(sd3 && i == d->num_blocks - 1)) pairs += 4.0 * inner * (double)tokens;
@@ -269,7 +331,7 @@ static double block_text_operations(const struct formula *f, bool alone) {
     double text = (double)(f->text_tokens * f->batch);
     if (alone) return text * (linears + pairs) * degree(f, MESH_CFG);
     double tensor = (double)formula_share(f, d->num_heads) / (double)d->num_heads;
-    if (joint && f->text_tokens % formula_members(f) == 0) return text / formula_members(f) * (linears + pairs) * tensor;
+    if (joint && cuts_text(f, f->text_tokens)) return text / formula_members(f) * (linears + pairs) * tensor;
     return text * tensor * (linears + pairs / degree(f, MESH_ULYSSES));
 }
 
@@ -288,10 +350,10 @@ struct formula_repeated formula_repeated_operations(const struct formula *f, boo
                                                NULL};
     struct formula_repeated sum = {block_text_operations(f, alone), 0};
     bool joint = strncmp(f->denoiser->class->name, "SD3", 3) == 0 || strncmp(f->denoiser->class->name, "Flux", 4) == 0;
-    double text_tokens = (double)(!alone && joint ? text_of(f) : f->text_tokens);
+    double text_tokens = (double)(!alone && joint ? formula_text(f) : f->text_tokens);
     for (int i = 0; i < weights_count(f->weights); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
-        if (entry->tensor.ndim < 2) continue;
+        if (entry->tensor.ndim < 2 || !keeps(f, entry->name)) continue;
         double once = 2.0 * (double)tensor_count(&entry->tensor) * (double)(f->batch * (alone ? degree(f, MESH_CFG) : 1));
         if (!alone && is_cut(f, entry)) once *= largest_tensor_part(f);
         if (names(text, entry->name)) sum.text += once * text_tokens;
@@ -309,6 +371,7 @@ double formula_weight_bytes(const struct formula *f) {
     for (int i = 0; i < weights_count(f->weights); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
         bool is_table = entry->tensor.ndim == 1 || strstr(entry->name, "embed") != NULL || strstr(entry->name, "table") != NULL;
+        if (!keeps(f, entry->name)) continue;
         double bytes = (double)tensor_count(&entry->tensor) * (double)(is_table ? sizeof(float) : dtype_size(f->dtype));
         sum += is_cut(f, entry) ? bytes * part : bytes;
     }

@@ -15,6 +15,10 @@ struct formula {
     enum dtype dtype;                /* of activations */
     int64_t batch, rows, columns;    /* of the latents that this rank is given */
     int64_t text_tokens, text_2_tokens;
+    /* of a pipeline; zeros without one */
+    struct span blocks;   /* of the rank's stage; none: all */
+    bool in_parts;        /* the picture goes through the blocks in parts: `rows` are one's, or all of them in a step as a whole */
+    int64_t picture_rows; /* of the whole picture */
 };
 
 /* Bytes that this rank sends for the prediction; false where the class has no formula here. */
@@ -35,6 +39,25 @@ struct formula_repeated formula_repeated_operations(const struct formula *f, boo
 /* The most bytes that this rank's layers hold of the weights: all of what is not cut by heads, hidden channels or convolution channels, and
  * the largest part of what is. */
 double formula_weight_bytes(const struct formula *f);
+
+/* A picture's way through the stages of a pipeline (formula_pipeline.c). */
+struct formula_pipeline {
+    struct formula f; /* of the whole picture; batch: the rows of guidance that this rank computes in a step */
+    const int *first; /* [stages + 1] where their blocks begin */
+    int parts, steps, whole_steps;
+    bool guided;
+    int64_t channels;                /* of the latents */
+    double alone_whole, alone_parts; /* operations that one rank counts in a step as a whole, and in one in parts */
+};
+/* Bytes that this rank sends for the latents; false where the class has no formula. */
+bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes);
+/* Operations of one rank with the same parts, without what rules repeat; the most that are this rank's share of them; and what is repeated on
+ * this rank. */
+struct formula_pipeline_work {
+    double alone, share;
+    struct formula_repeated repeated;
+};
+struct formula_pipeline_work formula_pipeline_operations(const struct formula_pipeline *p);
 
 /* For formula.c: a part's bytes. */
 
@@ -58,6 +81,8 @@ uint64_t formula_join_bytes(const struct formula *f, int64_t positions, int64_t 
 uint64_t formula_unet_bytes(const struct formula *f);
 
 int formula_members(const struct formula *f); /* ring x ulysses */
+/* This rank's tokens of the text. */
+int64_t formula_text(const struct formula *f);
 int formula_me(const struct formula *f);
 /* This tensor rank's part of heads, groups or channels. */
 int64_t formula_share(const struct formula *f, int64_t units);

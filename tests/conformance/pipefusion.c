@@ -1,5 +1,6 @@
 /* Kind pipefusion: a transformer's loop of sampling, its picture in parts that go through the stages of a pipeline, and the latents after
- * each step. A case is run on every mesh of the world that it can have, with any number of stages: the result depends on the parts alone. */
+ * each step. A case is run on every mesh of the world that it can have, with any number of stages: the result depends on the parts alone.
+ * On several ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
 #include <stdio.h>
 
 #include "denoiser_case.h"
@@ -12,6 +13,7 @@ struct pipeline_run {
     struct team team;
     struct stages stages;
     struct component mine;
+    double alone_whole, alone_parts; /* operations of a step as a whole, and of one in parts, on one rank */
 };
 
 /* After a step, on the ranks that take it. */
@@ -24,24 +26,100 @@ static void check_step(void *user, int picture, int step, const float *predictio
     loop_check(p->c, "out.latents", p->loop.wanted, step, got);
 }
 
-static tessera_status denoise_case(struct pipeline_run *p, tessera_error *error) {
+/* What is denoised: all steps, by all blocks of `denoiser`. */
+static struct denoising denoising_of(const struct pipeline_run *p, const struct denoiser *denoiser, struct team *team, struct run *run) {
+    const struct loop *loop = &p->loop;
+    const struct tensor *x = &loop->latents;
+    return (struct denoising){.denoiser = denoiser,
+                              .scheduler = loop->scheduler,
+                              .team = team,
+                              .run = run,
+                              .inputs = loop_inputs(p->c, loop, 0, loop->scale > 0 ? 2 : 1),
+                              .guided = loop->scale > 0,
+                              .guidance_scale = (float)loop->scale,
+                              .rows = x->shape[1],
+                              .columns = x->shape[2],
+                              .channels = x->shape[3]};
+}
+
+/* Operations that this rank alone counts in the last `steps` steps, the first of them as a whole. */
+static tessera_status count_alone(const struct pipeline_run *p, const struct denoiser *whole, int steps, double *operations,
+                                  tessera_error *error) {
+    struct run run = p->c->run;
+    struct team alone = {.patches.count = p->team.patches.count, .whole_steps = 1};
+    struct tensor x = run_tensor(&run, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
+    TRY(run_status(&run, error));
+    memcpy(x.data, p->loop.latents.data, tensor_bytes(&x));
+    if (alone.patches.count > 1) alone.denoiser.patches = &alone.patches;
+    struct denoising d = denoising_of(p, whole, &alone, &run);
+    d.first_step = (int)p->loop.steps - steps;
+    run.parallel = NULL;
+    run.operations = 0;
+    tessera_status status = denoise_pictures(&d, 1, (float *[]){x.data}, error);
+    parallel_free(&alone.denoiser);
+    *operations = run.operations;
+    return status;
+}
+
+/* Fills in p->alone_whole and p->alone_parts. */
+static tessera_status count_steps_alone(struct pipeline_run *p, const struct denoiser *whole, tessera_error *error) {
+    double both = 0;
+    TRY(count_alone(p, whole, 1, &p->alone_whole, error));
+    if (p->team.patches.count == 1 || p->loop.steps == 1) return TESSERA_OK;
+    TRY(count_alone(p, whole, 2, &both, error));
+    p->alone_parts = both - p->alone_whole;
+    return TESSERA_OK;
+}
+
+/* What this rank did against what it may do. */
+static void check_work(struct pipeline_run *p, const struct component *whole, double operations) {
+    struct conformance_case *c = p->c;
+    struct conformance_work *w = &c->work;
+    struct denoising d = denoising_of(p, whole->denoiser, &p->team, &c->run);
+    struct formula_pipeline f = {.f = {.mesh = c->mesh,
+                                       .config = whole->config,
+                                       .denoiser = whole->denoiser,
+                                       .weights = whole->weights,
+                                       .dtype = c->dtype,
+                                       .batch = d.guided && c->mesh->degrees[MESH_CFG] == 1 ? 2 : 1,
+                                       .rows = d.rows,
+                                       .columns = d.columns,
+                                       .text_tokens = d.inputs.text.shape[1],
+                                       .text_2_tokens = d.inputs.text_2.data != NULL ? d.inputs.text_2.shape[1] : 0,
+                                       .blocks = stages_blocks(&p->stages)},
+                                 .first = p->stages.first,
+                                 .parts = p->team.patches.count,
+                                 .steps = (int)p->loop.steps,
+                                 .whole_steps = p->team.whole_steps,
+                                 .guided = d.guided,
+                                 .channels = d.channels,
+                                 .alone_whole = p->alone_whole,
+                                 .alone_parts = p->alone_parts};
+    struct formula_pipeline_work right = formula_pipeline_operations(&f);
+    w->operations = (operations - right.repeated.text - right.repeated.conditioning) / right.alone;
+    w->operations_limit = SPREAD_OPERATIONS_SLACK * right.share / right.alone;
+    w->text = right.repeated.text / right.alone;
+    w->conditioning = right.repeated.conditioning / right.alone;
+    w->has_formula = formula_pipeline_bytes(&f, &w->bytes_formula);
+    w->weights = (double)p->mine.weight_bytes / (double)whole->weight_bytes;
+    w->weights_limit = SPREAD_WEIGHTS_SLACK * formula_weight_bytes(&f.f) / (double)whole->weight_bytes;
+    spread_check_work(c, "for the latents");
+}
+
+static tessera_status denoise_case(struct pipeline_run *p, const struct component *whole, tessera_error *error) {
+    struct conformance_case *c = p->c;
     struct loop *loop = &p->loop;
     const struct tensor *x = &loop->latents;
-    struct denoising d = {.denoiser = p->mine.denoiser,
-                          .stages = &p->stages,
-                          .scheduler = loop->scheduler,
-                          .team = &p->team,
-                          .run = &p->c->run,
-                          .inputs = loop_inputs(p->c, loop, 0, loop->scale > 0 ? 2 : 1),
-                          .guided = loop->scale > 0,
-                          .guidance_scale = (float)loop->scale,
-                          .rows = x->shape[1],
-                          .columns = x->shape[2],
-                          .channels = x->shape[3],
-                          .user = p,
-                          .observe = check_step};
-    float *samples[] = {x->data};
-    TRY(denoise_pictures(&d, 1, samples, error));
+    struct denoising d = denoising_of(p, p->mine.denoiser, &p->team, &c->run);
+    d.stages = &p->stages;
+    d.user = p;
+    d.observe = check_step;
+    if (c->world->ranks > 1) TRY(count_steps_alone(p, whole->denoiser, error));
+    double before = c->run.operations;
+    uint64_t sent = comm_stats_read(c->world->comm, NULL).bytes_sent;
+    TRY(denoise_pictures(&d, 1, (float *[]){x->data}, error));
+    c->work.bytes = comm_stats_read(c->world->comm, NULL).bytes_sent - sent;
+    if (c->world->ranks > 1) check_work(p, whole, c->run.operations - before);
     p->c->bits = 0; /* only some ranks have seen the steps */
     loop_check(p->c, "out.latents (on every rank)", loop->wanted, loop->steps - 1, *x);
     return TESSERA_OK;
@@ -65,7 +143,7 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
     struct component_source source = {.folder = folder, .share = team_share(&p->team, stages_blocks(&p->stages))};
     tessera_status status = component_open(&source, c->dtype, &p->mine, error);
     free(folder);
-    return status == TESSERA_OK ? denoise_case(p, error) : status;
+    return status == TESSERA_OK ? denoise_case(p, whole, error) : status;
 }
 
 static void run_parts(struct conformance_case *c, int parts, int warmup) {

@@ -6,8 +6,6 @@
 
 #include "mesh_loop.h"
 
-#define WEIGHTS_SLACK 1.01 /* for biases, which are not cut */
-
 /* ---- a denoiser ---- */
 
 void spread_cannot_have(struct conformance_case *c, const char *reason) {
@@ -67,6 +65,17 @@ static double count_alone(struct conformance_case *c, const struct spread_denois
     return run.operations * c->mesh->degrees[MESH_CFG];
 }
 
+void spread_check_work(struct conformance_case *c, const char *what) {
+    const struct conformance_work *w = &c->work;
+    if (!(w->operations <= w->operations_limit))
+        case_fail(c, "operations are %.3g of one rank's, at most %.3g is right", w->operations, w->operations_limit);
+    if (w->has_formula && w->bytes != w->bytes_formula)
+        case_fail(c, "%llu bytes were sent %s, the formula gives %llu", (unsigned long long)w->bytes, what,
+                  (unsigned long long)w->bytes_formula);
+    if (!(w->weights <= w->weights_limit))
+        case_fail(c, "its layers hold %.3g of the weights, at most %.3g is right", w->weights, w->weights_limit);
+}
+
 static void check_work(struct conformance_case *c, const struct spread_denoiser *d, const struct formula *f, double operations) {
     struct conformance_work *w = &c->work;
     struct formula_repeated mine = formula_repeated_operations(f, false), all = formula_repeated_operations(f, true);
@@ -77,14 +86,8 @@ static void check_work(struct conformance_case *c, const struct spread_denoiser 
     w->operations_limit = SPREAD_OPERATIONS_SLACK * formula_operations_share(f, alone);
     w->has_formula = formula_bytes(f, &w->bytes_formula);
     w->weights = (double)d->mine.weight_bytes / (double)d->whole.weight_bytes;
-    w->weights_limit = WEIGHTS_SLACK * formula_weight_bytes(f) / (double)d->whole.weight_bytes;
-    if (w->operations > w->operations_limit)
-        case_fail(c, "operations are %.3g of one rank's, at most %.3g is right", w->operations, w->operations_limit);
-    if (w->has_formula && w->bytes != w->bytes_formula)
-        case_fail(c, "%llu bytes were sent in a prediction, the formula gives %llu", (unsigned long long)w->bytes,
-                  (unsigned long long)w->bytes_formula);
-    if (w->weights > w->weights_limit)
-        case_fail(c, "its layers hold %.3g of the weights, at most %.3g is right", w->weights, w->weights_limit);
+    w->weights_limit = SPREAD_WEIGHTS_SLACK * formula_weight_bytes(f) / (double)d->whole.weight_bytes;
+    spread_check_work(c, "in a prediction");
 }
 
 struct tensor spread_predict(struct conformance_case *c, struct spread_denoiser *d, const struct denoiser_inputs *inputs) {
@@ -190,7 +193,10 @@ static bool run_mesh(struct conformance_case *c, void (*run)(struct conformance_
     if (!merge_outcomes(c, all, error)) return false;
     if (c->world->rank != 0 || c->verdict == VERDICT_LEFT_OUT) return true;
     print(c);
-    if (c->world->ranks > 1 && c->work.operations > 0) print_work(c, all);
+    if (c->world->ranks > 1 && c->work.operations > 0)
+        print_work(c, all);
+    else if (c->world->ranks > 1 && c->compared > 0)
+        printf("    bits %08x\n", (unsigned)c->bits);
     return true;
 }
 

@@ -13,6 +13,10 @@ struct spread_denoiser {
 };
 
 #define SPREAD_OPERATIONS_SLACK 1.15 /* of its share is the most that a rank may compute */
+#define SPREAD_WEIGHTS_SLACK 1.01    /* for biases, which are not cut */
+
+/* FAILs the case where c->work is more than its limits, or other bytes than the formula's were sent ("in a prediction"). */
+void spread_check_work(struct conformance_case *c, const char *what);
 
 /* The case cannot have its mesh: it is left out where all meshes are tried, skipped where this one was asked for. */
 void spread_cannot_have(struct conformance_case *c, const char *reason);

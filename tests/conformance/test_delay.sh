@@ -16,7 +16,9 @@ conform() {
 
 program=$1
 passed=0
-for arguments in "tests/cases/sd3_crop" "--tensor 2 --ring 2 tests/cases/unet_odd_size" "--cfg 2 --ulysses 2 tests/cases/pipefusion/pipefusion_p1_w0"; do
+for arguments in "tests/cases/sd3_crop" "--tensor 2 --ring 2 tests/cases/unet_odd_size" "--cfg 2 --ulysses 2 tests/cases/pipefusion/pipefusion_p1_w0" \
+    "tests/cases/displaced/displaced_sd3_p4_w1 tests/cases/displaced/displaced_flux_p4_w4" \
+    "tests/cases/distrifusion/distrifusion_patch4_corrected tests/cases/distrifusion/distrifusion_cfg2_patch2_corrected"; do
     conform plain $arguments
     start=$(date +%s%N)
     export TESSERA_COMM_DELAY_MS=50

@@ -1,0 +1,172 @@
+/* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and where
+ * the stages' blocks begin.
+ *
+ * The work is a list of units: steps as a whole, then steps in parts; of a step as a whole that is guided, each row of guidance where one rank
+ * has both. Sent per rank, with [x] = x rounded up to 64 bytes, H = 64 a message's head:
+ *
+ *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
+ *     states            H + [e B S_me C] + [e B T_me C] a unit, to the next stage; the text where blocks change it, with part 0 or the whole
+ *     skips             H + k [e B S_me C] a unit, to each stage that uses k of them
+ *     latents           H + [4 (positions) (channels)] a unit of both rows but in the last step, from the last stage to the first
+ *     shapes            1256 before the first message of a kind on a line; kinds: the whole, each part
+ *     guidance          4 (positions) (channels) a unit, on the last stage
+ *     result            4 (positions) (channels) to each child in the tree of a broadcast from the last stage
+ *
+ * Left out: U-Nets, step caches, several pictures. */
+#include "formula.h"
+
+#include <string.h>
+
+enum { HEAD = 64, ALIGNMENT = 64, SHAPES = 1256, WHOLE = -1 };
+
+static int64_t part_rows(const struct formula_pipeline *p, int part) {
+    int64_t unit = p->f.denoiser->patch_size, rows = p->f.rows / unit;
+    return part == WHOLE ? p->f.rows : (rows * (part + 1) / p->parts - rows * part / p->parts) * unit;
+}
+
+static int stages(const struct formula_pipeline *p) {
+    return p->f.mesh->degrees[MESH_PIPEFUSION];
+}
+
+static int stage(const struct formula_pipeline *p) {
+    return p->f.mesh->coordinate[MESH_PIPEFUSION];
+}
+
+/* Steps as a whole; the others are in parts. */
+static int whole_steps(const struct formula_pipeline *p) {
+    return p->parts == 1 || p->whole_steps > p->steps ? p->steps : p->whole_steps;
+}
+
+/* The prediction of one unit, or of its blocks here. */
+static struct formula unit_of(const struct formula_pipeline *p, int part) {
+    struct formula f = p->f;
+    f.blocks = (struct span){p->first[stage(p)], p->first[stage(p) + 1] - p->first[stage(p)]};
+    f.in_parts = p->parts > 1;
+    f.picture_rows = f.rows;
+    f.rows = part_rows(p, part);
+    if (part > 0 && f.denoiser->text_stream) f.text_tokens = 0;
+    return f;
+}
+
+/* ---- bytes ---- */
+
+static uint64_t aligned(int64_t bytes) {
+    return (uint64_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+}
+
+static int64_t inner_channels(const struct formula *f) {
+    int64_t heads = 0, width = 0;
+    json_int(f->config, "num_attention_heads", 0, 0, INT32_MAX, &heads, NULL);
+    json_int(f->config, "attention_head_dim", 0, 0, INT32_MAX, &width, NULL);
+    return heads * width;
+}
+
+/* Of this rank's tokens of the unit. */
+static uint64_t picture_bytes(const struct formula *f) {
+    int64_t p = f->denoiser->patch_size, tokens = f->rows / p * (f->columns / p), n = formula_members(f), me = formula_me(f);
+    int64_t mine = tokens * (me + 1) / n - tokens * me / n;
+    return aligned(f->batch * mine * inner_channels(f) * (int64_t)dtype_size(f->dtype));
+}
+
+/* HunyuanDiT's block i reads what block N - 1 - i makes: how many of this stage's are read by stage `to`. */
+static int skips_to(const struct formula_pipeline *p, int to) {
+    int blocks = p->f.denoiser->num_blocks, count = 0;
+    if (strncmp(p->f.denoiser->class->name, "Hunyuan", 7) != 0) return 0;
+    for (int i = p->first[to]; i < p->first[to + 1]; i++) {
+        int maker = blocks - 1 - i;
+        count += i > blocks / 2 && maker >= p->first[stage(p)] && maker < p->first[stage(p) + 1];
+    }
+    return count;
+}
+
+/* What goes to later stages. */
+static uint64_t states_bytes(const struct formula_pipeline *p, const struct formula *f, int part) {
+    if (stage(p) == stages(p) - 1) return 0;
+    uint64_t sum = HEAD + picture_bytes(f);
+    if (f->denoiser->text_stream && part <= 0)
+        sum += aligned(f->batch * formula_text(f) * inner_channels(f) * (int64_t)dtype_size(f->dtype));
+    for (int to = stage(p) + 1; to < stages(p); to++)
+        if (skips_to(p, to) > 0) sum += HEAD + (uint64_t)skips_to(p, to) * picture_bytes(f);
+    return sum;
+}
+
+static uint64_t latents_bytes(const struct formula_pipeline *p, int part) {
+    return (uint64_t)(part_rows(p, part) * p->f.columns * p->channels) * sizeof(float);
+}
+
+/* Once a unit of both rows, on the last stage. */
+static uint64_t prediction_bytes(const struct formula_pipeline *p, int part, bool last_step) {
+    uint64_t bytes = latents_bytes(p, part), sum = 0;
+    if (stage(p) < stages(p) - 1) return 0;
+    if (p->guided) sum += formula_guidance_bytes(p->f.mesh, bytes);
+    if (stages(p) > 1 && !last_step) sum += HEAD + aligned((int64_t)bytes);
+    return sum;
+}
+
+/* Messages with shapes: one for each kind on each line that this rank sends on. */
+static uint64_t shapes_bytes(const struct formula_pipeline *p) {
+    int kinds = 1 + (p->steps > whole_steps(p) ? p->parts : 0), lines = 0;
+    int latents_kinds = (p->steps > 1) + (p->steps - 1 > whole_steps(p) ? p->parts : 0);
+    if (stages(p) == 1) return 0;
+    if (stage(p) == stages(p) - 1) return (uint64_t)latents_kinds * SHAPES;
+    for (int to = stage(p) + 1; to < stages(p); to++) lines += skips_to(p, to) > 0;
+    return (uint64_t)(kinds * (1 + lines)) * SHAPES;
+}
+
+/* Members that this one sends to: v + 1, v + 2, v + 4, ... below v's lowest set bit, counted from the root. */
+static uint64_t result_bytes(const struct formula_pipeline *p) {
+    int n = stages(p), v = (stage(p) + 1) % n, children = 0;
+    for (int bit = 1; (v == 0 || bit < (v & -v)) && v + bit < n; bit *= 2) children++;
+    return (uint64_t)children * latents_bytes(p, WHOLE);
+}
+
+bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes) {
+    *bytes = shapes_bytes(p) + result_bytes(p);
+    for (int step = 0; step < p->steps; step++) {
+        bool whole = step < whole_steps(p);
+        int rows = stages(p) > 1 && whole && p->f.batch == 2 ? 2 : 1;
+        for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
+            struct formula f = unit_of(p, part);
+            uint64_t blocks;
+            f.batch /= rows;
+            if (!formula_bytes(&f, &blocks)) return false;
+            *bytes += (uint64_t)rows * (blocks + states_bytes(p, &f, part)) + prediction_bytes(p, part, step == p->steps - 1);
+        }
+    }
+    return true;
+}
+
+/* ---- operations ---- */
+
+/* What one rank repeats in a step. */
+static double repeated_alone(const struct formula_pipeline *p, bool whole) {
+    double sum = 0;
+    for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
+        struct formula f = unit_of(p, part);
+        f.blocks = (struct span){0};
+        struct formula_repeated all = formula_repeated_operations(&f, true);
+        sum += all.text + all.conditioning;
+    }
+    return sum;
+}
+
+/* `times` steps of one kind. */
+static void add_steps(const struct formula_pipeline *p, bool whole, int times, struct formula_pipeline_work *work) {
+    double step = (whole ? p->alone_whole : p->alone_parts) - repeated_alone(p, whole);
+    for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
+        struct formula f = unit_of(p, part);
+        struct formula_repeated mine = formula_repeated_operations(&f, false);
+        double alone = step * (double)f.rows / (double)f.picture_rows;
+        work->alone += times * alone;
+        work->share += times * alone * formula_operations_share(&f, alone);
+        work->repeated.text += times * mine.text;
+        work->repeated.conditioning += times * mine.conditioning;
+    }
+}
+
+struct formula_pipeline_work formula_pipeline_operations(const struct formula_pipeline *p) {
+    struct formula_pipeline_work work = {0};
+    add_steps(p, true, whole_steps(p), &work);
+    if (p->steps > whole_steps(p)) add_steps(p, false, p->steps - whole_steps(p), &work);
+    return work;
+}
