@@ -1,10 +1,11 @@
-/* See stages.h. Equal work: the smallest bound that no stage exceeds is searched for; stages are then filled up to it, each as far as it goes
- * while enough blocks are left for the rest. */
+/* See stages.h. */
 #include "pipelines/stages.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "parallel/balance.h"
 
 /* Where a model's config names no size, and how many text tokens count, for the work of blocks. */
 enum { DEFAULT_SIDE = 128, TEXT_TOKENS = 256, MAX_BLOCKS = 1024 };
@@ -16,36 +17,6 @@ static double work_of(const struct denoiser *denoiser, int block) {
     double picture = (double)(side * side), text = TEXT_TOKENS, tokens = denoiser->text_stream ? picture + text : picture;
     return picture * info.operations_per_picture_token + text * info.operations_per_text_token +
            tokens * tokens * info.operations_per_token_pair;
-}
-
-/* Can `blocks` pieces of work be laid in `count` stages of at most `bound`, none empty? Where each begins: into first. */
-static bool fill(const double *work, int blocks, int count, double bound, int *first) {
-    int next = 0;
-    for (int s = 0; s < count; s++) {
-        double sum = 0;
-        first[s] = next;
-        int last = blocks - (count - s - 1); /* leave one for each stage to come */
-        while (next < last && (next == first[s] || sum + work[next] <= bound)) sum += work[next++];
-        if (sum > bound) return false;
-    }
-    first[count] = next;
-    return next == blocks;
-}
-
-static void balance(const double *work, int blocks, int count, int *first) {
-    double low = 0, high = 0;
-    for (int i = 0; i < blocks; i++) high += work[i];
-    double enough = high;
-    for (int round = 0; round < 60; round++) {
-        double middle = (low + high) / 2;
-        if (fill(work, blocks, count, middle, first))
-            enough = high = middle;
-        else
-            low = middle;
-    }
-    bool fits = fill(work, blocks, count, enough, first);
-    assert(fits);
-    (void)fits;
 }
 
 static tessera_status take_given(const int *given, int blocks, int count, int *first, tessera_error *error) {
@@ -111,7 +82,7 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
     if (given != NULL)
         status = take_given(given, blocks, count, out->first, error);
     else
-        balance(work, blocks, count, out->first);
+        balance_work(work, blocks, NULL, count, out->first);
     if (status == TESSERA_OK)
         route_skips(denoiser, out);
     else
