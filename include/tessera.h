@@ -86,12 +86,14 @@ typedef struct tessera_mesh {
     const char *sync_mode; /* "corrected_async_gn" (NULL), "stale_gn", "sync_gn", "full_sync" (exact), "separate_gn" or "no_sync" */
     int warmup_steps;    /* 0: the default; -1: none but the first step. Of `patch`, steps with an index up to this are synchronous (default
                        * 4); of pipefusion, steps with an index below this (default 1) */
-    int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60 */
+    int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60, or fewer for 8 messages a step */
     bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
     bool naive_patch;          /* instead, each patch is made as a picture of its own */
     const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
     bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */
 } tessera_mesh;
+
+struct denoiser_class; /* tessera_model.h, for those who write their own model */
 
 /* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */
 typedef struct tessera_lora {
@@ -108,6 +110,8 @@ typedef struct tessera_model_options {
     const char *config;        /* of a single file: a model folder whose configs serve; NULL: the published model's that it proves to be */
     const tessera_lora *loras; /* [num_loras], merged into the weights in this order */
     int num_loras;
+    const struct denoiser_class *const *denoisers; /* [num_denoisers] classes of one's own, beside those known; they outlive the model */
+    int num_denoisers;
     tessera_mesh mesh; /* the same on all ranks */
 } tessera_model_options;
 
@@ -178,6 +182,10 @@ typedef struct tessera_image {
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
 } tessera_image;
+
+/* How many pictures of a request are best asked for in one call (made_images): more than 1 where it takes several to keep all stages of a
+ * pipeline busy. */
+int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request);
 
 /* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; what was in `image` before is not
  * looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */

@@ -384,11 +384,15 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
 
 /* ---- beginning and end ---- */
 
-int denoise_at_once(const struct denoising *d, int pictures) {
-    int stages = team_degree(d->team, MESH_PIPEFUSION),
-        rows = d->guided && team_degree(d->team, MESH_CFG) == 1 && d->step_cache == NULL ? 2 : 1;
-    if (stages == 1 || d->team->patches.count > 1) return 1;
-    int enough = (stages + rows - 1) / rows;
+/* Is each row of guidance a unit of its own, where the picture goes as a whole? A step cache decides over both. */
+static bool goes_row_by_row(const struct team *team, bool guided, bool has_cache) {
+    return team_degree(team, MESH_PIPEFUSION) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;
+}
+
+int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures) {
+    int stages = team_degree(team, MESH_PIPEFUSION), rows = goes_row_by_row(team, guided, has_cache) ? 2 : 1;
+    if (stages == 1 || team->patches.count > 1) return 1;
+    int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
     return pictures < enough ? pictures : enough;
 }
 
@@ -499,7 +503,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
                      .stage = team_coordinate(team, MESH_PIPEFUSION),
                      .stages = team_degree(team, MESH_PIPEFUSION)};
-    f.row_by_row = f.stages > 1 && d->guided && team_degree(team, MESH_CFG) == 1 && d->step_cache == NULL;
+    f.row_by_row = goes_row_by_row(team, d->guided, d->step_cache != NULL);
     f.arriving = unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};

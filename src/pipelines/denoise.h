@@ -33,7 +33,7 @@ struct denoising {
 };
 
 /* How many pictures to give to denoise_pictures together, so that all stages of a pipeline have work; at most `pictures`. */
-int denoise_at_once(const struct denoising *d, int pictures);
+int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures);
 
 /* x[i]: [rows, columns, channels], noised as the first step wants it; afterwards the latents, on every rank. After a failure all ranks know. */
 tessera_status denoise_pictures(struct denoising *d, int pictures, float *const *x, tessera_error *error);

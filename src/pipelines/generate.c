@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "pipelines/bins.h"
+#include "pipelines/denoise.h"
 #include "pipelines/generation.h"
 #include "pipelines/request.h"
 
@@ -131,11 +132,17 @@ static tessera_status check_widths(const struct generation *g, tessera_error *er
                      (long long)pooled);
 }
 
+/* The scale of guidance by a negative prompt; at most 1: none. */
+static float guidance_of(const struct pipeline_class *class, const tessera_request *r) {
+    if (!class->distilled) return r->guidance_scale;
+    return r->negative_prompt != NULL ? r->true_cfg_scale : 1.0f;
+}
+
 static tessera_status encode_text(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     bool distilled = g->pipeline->class->distilled;
-    g->guidance_scale = distilled ? r->true_cfg_scale : r->guidance_scale;
-    g->guided = g->guidance_scale > 1.0f && (!distilled || r->negative_prompt != NULL);
+    g->guidance_scale = guidance_of(g->pipeline->class, r);
+    g->guided = g->guidance_scale > 1.0f;
     if (!g->guided && team_degree(&g->pipeline->team, MESH_CFG) > 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "cfg degree 2: this picture is not guided, so there is one prediction: leave --use-cfg-parallel out%s",
@@ -177,7 +184,7 @@ static tessera_status make_batch(struct generation *g, int first, int count, flo
 }
 
 static tessera_status make_pictures(struct generation *g, tessera_error *error) {
-    int at_once = generation_at_once(g, g->image->count);
+    int at_once = denoise_at_once(&g->pipeline->team, g->guided, g->request->step_cache != NULL, g->image->count);
     float *memory = malloc((size_t)(at_once + 1) * (size_t)g->count * sizeof(float)), *x[at_once];
     if (memory == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     for (int i = 0; i < at_once; i++) x[i] = memory + i * g->count;
@@ -221,6 +228,10 @@ static tessera_status generate(struct generation *g, tessera_error *error) {
     if (g->request->init_image != NULL) TRY(generation_encode(g, &g->generator, error));
     TRY(draw_noise(g, &g->generator, error));
     return make_pictures(g, error);
+}
+
+int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
+    return denoise_at_once(&p->team, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
 tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, tessera_image *image, tessera_error *error) {

@@ -28,8 +28,6 @@ struct generation {
 
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);
-/* How many of `pictures` to denoise together. (latents.c) */
-int generation_at_once(struct generation *g, int pictures);
 /* Latents of the request's pictures first .. first + count, each into x[i] [rows, columns, channels]. (latents.c) */
 tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error);
 /* The init picture's latents into g->init_latents; draws from the generator, as diffusers' latent_dist.sample does. (picture.c) */

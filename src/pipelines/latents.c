@@ -109,8 +109,3 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     g->image->blocks_skipped += d.blocks_skipped;
     return TESSERA_OK;
 }
-
-int generation_at_once(struct generation *g, int pictures) {
-    struct denoising d = {.team = &g->pipeline->team, .guided = g->guided, .step_cache = g->request->step_cache};
-    return denoise_at_once(&d, pictures);
-}

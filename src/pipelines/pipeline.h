@@ -114,6 +114,8 @@ void pipeline_done_with(struct pipeline *pipeline, const char *name);
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
 
+/* How many pictures of a request to make together. */
+int pipeline_at_once(const struct pipeline *pipeline, const tessera_request *request);
 /* Prompt to picture by a pipeline: tessera_generate's work. */
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, tessera_image *image, tessera_error *error);
 

@@ -1,7 +1,8 @@
 /* The public API of include/tessera.h over a pipeline.
  *
  * What a caller can get wrong without a model's help is caught here, and every call has an error to write into, whether the caller gave one
- * or not: the rooms below rely on both. A handle is idle, at work, or abandoned: freed while at work, so that the call frees it at its end. */
+ * or not: the rooms below rely on both. A handle is idle, at work, or abandoned: freed while at work, so that the call frees it at its
+ * end. */
 #include "tessera.h"
 
 #include <math.h>
@@ -35,6 +36,9 @@ static tessera_status check_options(const tessera_model_options *options, tesser
     if (options->num_denoisers < 0 || (options->num_denoisers > 0 && options->denoisers == NULL))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", options->num_denoisers,
                          options->denoisers == NULL ? "NULL" : "given");
+    for (int i = 0; i < options->num_denoisers; i++)
+        if (options->denoisers[i] == NULL || options->denoisers[i]->name == NULL || options->denoisers[i]->open == NULL)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers[%d]: needs a name and an open function", i);
     return team_check_mesh(&options->mesh, error);
 }
 
@@ -104,6 +108,10 @@ bool tessera_model_gets_pictures(const tessera_model *model) {
 
 tessera_request tessera_request_default(const tessera_model *model) {
     return model != NULL ? model->pipeline->defaults : (tessera_request){0};
+}
+
+int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request) {
+    return model != NULL && request != NULL ? pipeline_at_once(model->pipeline, request) : 1;
 }
 
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error) {
