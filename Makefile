@@ -52,7 +52,7 @@ fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 cuda:  ## the CUDA backend (not written yet)
 	@echo "make cuda: there is no CUDA backend yet; the CPU backend is built by make" >&2; exit 1
 
-install: all  ## install tessera and the embedded model below PREFIX
+install: all  ## install the program, the library, man pages and the embedded model below PREFIX
 	@cmake --install build
 
 clean:

@@ -6,6 +6,7 @@ list(REMOVE_ITEM backend_sources ${kernel_sources})
 add_library(room_backend STATIC ${backend_sources})
 target_include_directories(room_backend PUBLIC include src)
 target_link_libraries(room_backend PUBLIC room_tensor ${DNNL_LIBRARY} OpenMP::OpenMP_C)
+set(backend_objects $<TARGET_OBJECTS:room_backend>)  # the kernels' with them, for the library
 
 function(tessera_kernels suffix)
   add_library(kernels_${suffix} OBJECT ${kernel_sources})
@@ -15,6 +16,7 @@ function(tessera_kernels suffix)
   target_compile_options(kernels_${suffix} PRIVATE -fno-math-errno -fno-trapping-math -ffp-contract=fast ${ARGN})
   target_link_libraries(kernels_${suffix} PRIVATE OpenMP::OpenMP_C)
   target_sources(room_backend PRIVATE $<TARGET_OBJECTS:kernels_${suffix}>)
+  set(backend_objects ${backend_objects} $<TARGET_OBJECTS:kernels_${suffix}> PARENT_SCOPE)
 endfunction()
 
 tessera_kernels(baseline)

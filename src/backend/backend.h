@@ -15,28 +15,8 @@
 
 struct backend;
 
-enum activation {
-    ACTIVATION_NONE,
-    ACTIVATION_GELU,
-    ACTIVATION_GELU_TANH,
-    ACTIVATION_QUICK_GELU,
-    ACTIVATION_SILU,
-    ACTIVATION_RELU,
-    ACTIVATION_COUNT
-};
-enum norm_kind { NORM_LAYER, NORM_RMS };
-
 struct conv2d_geometry {
     int stride, pad_top, pad_bottom, pad_left, pad_right;
-};
-
-struct attention_args {
-    const struct tensor *q;     /* [B, Sq, N, D] */
-    const struct tensor *k, *v; /* [B, Sk, N, D] */
-    const struct tensor *bias;  /* F32 [N, Sq, Sk], added to the scores (T5), or NULL */
-    const struct tensor *mask;  /* F32 [B, Sk]: 1 keep, 0 drop, or NULL */
-    bool causal;                /* query i sees keys 0..i */
-    float scale;                /* of q k^T */
 };
 
 struct backend_ops {

@@ -5,16 +5,7 @@
 #ifndef TESSERA_BASE_ERROR_H
 #define TESSERA_BASE_ERROR_H
 
-#include "tessera.h"
-
-#define TRY(call)                                                                                                                          \
-    do {                                                                                                                                   \
-        tessera_status try_status = (call);                                                                                                \
-        if (try_status != TESSERA_OK) return try_status;                                                                                   \
-    } while (0)
-
-/* Writes the message (cut at the end of the buffer, never in the middle of a UTF-8 character) and returns `status`. `error` may be NULL. */
-tessera_status error_set(tessera_error *error, tessera_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#include "tessera_model.h" /* TRY and error_set, for authors of models too */
 
 /* As error_set, with ": <strerror(errno)>" at the end; the status is TESSERA_ERROR_IO. */
 tessera_status error_set_errno(tessera_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -47,6 +47,18 @@ struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struc
     return out;
 }
 
+/* The shift becomes a tensor of x's shape: a row of it for each token. */
+struct tensor nn_modulate(struct run *run, struct tensor x, struct tensor scale, struct tensor shift) {
+    if (run_failed(run) || x.data == NULL) return (struct tensor){0};
+    assert(x.ndim == 3 && x.dtype == run->dtype && shift.ndim == 2 && shift.shape[0] == x.shape[0] && shift.shape[1] == x.shape[2]);
+    size_t scope = run_enter(run);
+    struct tensor rows = run_tensor(run, DTYPE_I32, SHAPE(x.shape[0] * x.shape[1]));
+    if (run_failed(run)) return rows;
+    for (int64_t i = 0; i < x.shape[0] * x.shape[1]; i++) ((int32_t *)rows.data)[i] = (int32_t)(i / x.shape[1]);
+    struct tensor shifts = nn_embed(run, shift, rows.data, x.shape[0], x.shape[1]);
+    return run_leave(run, scope, nn_add(run, nn_gated_add(run, x, x, scale), shifts));
+}
+
 struct tensor nn_activate(struct run *run, struct tensor x, enum activation act) {
     struct tensor out = run_like(run, &x);
     if (out.data != NULL) run->backend->ops->activate(run->backend, &out, &x, act);

@@ -15,6 +15,10 @@ bool load_failed(const struct loader *loader) {
     return loader->error.status != TESSERA_OK;
 }
 
+tessera_error *load_error(struct loader *loader) {
+    return &loader->error;
+}
+
 void load_set_prefix(struct loader *loader, const char *prefix, ...) {
     va_list arguments;
     va_start(arguments, prefix);
@@ -369,23 +373,33 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
     return weight;
 }
 
-/* The weights of the convolution `name`, [out, in, kernel, kernel] in the file. */
-static struct conv share_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, struct span outputs,
+/* The weights of the convolution `name`, [out, in, kernel, kernel] in the file, or `flat`: [out, in * kernel * kernel]. */
+static struct conv share_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, bool flat, struct span outputs,
                               struct span inputs) {
     struct conv layer = {.first_input = inputs.first};
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct tensor file = stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
-    if (file.data != NULL)
+    struct tensor file = flat ? stored(loader, weight_name, SHAPE(out, in * kernel * kernel))
+                              : stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
+    if (file.data != NULL) {
+        file = tensor_reshape(file, SHAPE(out, in, kernel, kernel));
         layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
-    else if (file.ndim > 0)
+    } else if (file.ndim > 0) {
         layer.weight = counted(loader, tensor_of(NULL, loader->dtype, SHAPE(outputs.count, kernel, kernel, inputs.count)));
+    }
     return layer;
 }
 
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
-    struct conv layer = share_conv(loader, full, out, in, kernel, (struct span){0, out}, (struct span){0, in});
+    struct conv layer = share_conv(loader, full, out, in, kernel, false, (struct span){0, out}, (struct span){0, in});
+    layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
+    return layer;
+}
+
+struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
+    FULL_NAME(name);
+    struct conv layer = share_conv(loader, full, out, in, kernel, true, (struct span){0, out}, (struct span){0, in});
     layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -393,7 +407,7 @@ struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel
 struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, int kernel, const char *name, ...) {
     FULL_NAME(name);
     struct span mine = channels_of(loader, units, width);
-    struct conv layer = share_conv(loader, full, units * width, in, kernel, mine, (struct span){0, in});
+    struct conv layer = share_conv(loader, full, units * width, in, kernel, false, mine, (struct span){0, in});
     layer.bias = share_vector(loader, full, "bias", units * width, mine);
     return layer;
 }
@@ -401,7 +415,7 @@ struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, 
 struct conv load_conv_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
     struct span mine = channels_of(loader, units, width);
-    struct conv layer = share_conv(loader, full, out, units * width, kernel, (struct span){0, out}, mine);
+    struct conv layer = share_conv(loader, full, out, units * width, kernel, false, (struct span){0, out}, mine);
     if (mine.first == 0) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }

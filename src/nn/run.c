@@ -18,6 +18,14 @@ bool run_failed(const struct run *run) {
     return run->error.status != TESSERA_OK;
 }
 
+enum dtype run_dtype(const struct run *run) {
+    return run->dtype;
+}
+
+tessera_error *run_error(struct run *run) {
+    return &run->error;
+}
+
 tessera_status run_status(const struct run *run, tessera_error *error) {
     if (run_failed(run) && error != NULL) *error = run->error;
     return run->error.status;

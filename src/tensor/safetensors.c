@@ -269,6 +269,11 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *file,
     return found == NULL ? NULL : &(*found)->entry;
 }
 
+struct tensor safetensors_tensor(const struct safetensors *file, const char *name) {
+    const struct safetensors_entry *entry = safetensors_find(file, name);
+    return entry != NULL ? entry->tensor : (struct tensor){0};
+}
+
 const char *safetensors_metadata(const struct safetensors *file, const char *key) {
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json_root(file->header), "__metadata__");
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(metadata, key);

@@ -8,18 +8,14 @@
 
 #include "tensor/tensor.h"
 
-struct safetensors;
-
 struct safetensors_entry {
     const char *name;
     struct tensor tensor; /* a view into the map */
 };
 
-/* FORMAT errors name the file and the field. */
-tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error);
-/* The same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
+/* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field; here is the
+ * same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
-void safetensors_close(struct safetensors *file);
 /* IO if the file was cut since it was opened: nothing of it may then be read. */
 tessera_status safetensors_check(const struct safetensors *file, tessera_error *error);
 

@@ -46,6 +46,8 @@ static void test_read(const char *folder, const char *path) {
     CHECK(file_read("/proc/self/status", 1 << 20, &data, &length, &error) == TESSERA_OK && length > 100, "a file whose size is unknown");
     free(data);
     CHECK(file_map_open(path, &map, &error) == TESSERA_OK && map.length == 5 && memcmp(map.data, "hello", 5) == 0, "%s", error.message);
+    CHECK(file_map_check(&map, path, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(truncate(path, 4) == 0 && file_map_check(&map, path, &error) == TESSERA_ERROR_IO && strstr(error.message, "5 to 4"), "a cut file");
     file_map_close(&map);
     CHECK(file_map_open(folder, &map, &error) == TESSERA_ERROR_IO, "a folder");
     write_text(path, "");

@@ -1,0 +1,47 @@
+# The library that others link: libtessera.so and libtessera.a from the same objects, of which only tessera_* can be seen, and the files
+# that `make install` puts beside them: headers, tessera.pc, man pages, models and data. A new public header goes into include/.
+set(library_rooms base hub tensor comm parallel nn models schedulers tokenizers checkpoint pipelines)
+set(library_objects ${backend_objects})
+foreach(room ${library_rooms})
+  list(APPEND library_objects $<TARGET_OBJECTS:room_${room}>)
+endforeach()
+
+add_library(libtessera_shared SHARED ${library_objects})
+set_target_properties(libtessera_shared PROPERTIES OUTPUT_NAME tessera VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
+  LINKER_LANGUAGE CXX LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/tessera.map)
+target_include_directories(libtessera_shared INTERFACE include)
+target_link_options(libtessera_shared PRIVATE -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/tessera.map)
+if(NOT TESSERA_SANITIZE)  # whose functions the program brings
+  target_link_options(libtessera_shared PRIVATE -Wl,--no-undefined)
+endif()
+target_link_libraries(libtessera_shared PRIVATE PkgConfig::CJSON PkgConfig::CURL PkgConfig::OPENSSL PkgConfig::UTF8PROC
+  PkgConfig::SENTENCEPIECE MPI::MPI_C Threads::Threads OpenMP::OpenMP_C ${DNNL_LIBRARY} m)
+
+# One object with all others inside, its inner names made local, so that they cannot clash with a program's own.
+set(library_object ${CMAKE_BINARY_DIR}/libtessera.o)
+add_custom_command(OUTPUT ${library_object}
+  COMMAND ${CMAKE_LINKER} -r -o ${library_object} ${library_objects}
+  COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=tessera_* ${library_object}
+  DEPENDS ${library_objects} COMMAND_EXPAND_LISTS VERBATIM)
+add_library(libtessera_static STATIC ${library_object})
+set_target_properties(libtessera_static PROPERTIES OUTPUT_NAME tessera LINKER_LANGUAGE CXX)
+
+# tessera.pc finds its folders from where it lies, so that an installed tree may be moved.
+file(RELATIVE_PATH PKGCONFIG_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+string(REGEX REPLACE "/$" "" PKGCONFIG_TO_PREFIX ${PKGCONFIG_TO_PREFIX})
+configure_file(${CMAKE_CURRENT_LIST_DIR}/tessera.pc.in ${CMAKE_BINARY_DIR}/tessera.pc @ONLY)
+
+# tessera(1) says what `tessera help` says.
+set(manual ${CMAKE_BINARY_DIR}/tessera.1)
+add_custom_command(OUTPUT ${manual}
+  COMMAND sh ${PROJECT_SOURCE_DIR}/man/tessera.1.sh $<TARGET_FILE:tessera> ${manual}
+  DEPENDS tessera ${PROJECT_SOURCE_DIR}/man/tessera.1.sh)
+add_custom_target(manual ALL DEPENDS ${manual})
+
+install(TARGETS tessera libtessera_shared libtessera_static)
+install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(FILES ${CMAKE_BINARY_DIR}/tessera.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${manual} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES man/libtessera.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
+install(DIRECTORY models/emoji DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera/models)
+install(DIRECTORY assets DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera)

@@ -1,0 +1,109 @@
+#!/bin/sh
+# What `make install` leaves behind, as somebody who has only that: sh test_install.sh BUILD, run in the repository root. Installs below a
+# folder of its own, looks at what is exported, builds examples/generate.c and the programs of docs/library.md by pkg-config, shared and
+# static, and compares the picture with the program's own. CFLAGS are added to each compilation. A line per check; exits 1 if one failed.
+build=$1 root=$PWD
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+prefix=$work/prefix failed=0
+unset TESSERA_DATA_DIR
+
+# check NAME COMMAND...: passes if the command does.
+check() {
+    name=$1
+    shift
+    if "$@" >"$work/log" 2>&1; then
+        echo "ok    $name"
+    else
+        echo "FAIL  $name"
+        sed 's/^/      /' "$work/log"
+        failed=1
+    fi
+}
+there() { check "$1 is installed" test -s "$prefix/$1"; }
+says() { check "it says '$1'" grep -q -e "$1" "$work/err"; }
+
+check "install" cmake --install "$build" --prefix "$prefix"
+[ $failed = 0 ] || exit 1
+pc=$(find "$prefix" -name tessera.pc)
+libraries=$(dirname "$(dirname "$pc")")
+PKG_CONFIG_PATH=$(dirname "$pc") LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export PKG_CONFIG_PATH LD_LIBRARY_PATH
+version=$(sed -n 's/.*define TESSERA_VERSION "\(.*\)"/\1/p' include/tessera.h)
+functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h | tr -d '(' | sort -u)
+
+for header in include/*.h; do
+    there "$header"
+done
+for file in bin/tessera share/man/man1/tessera.1 share/man/man3/libtessera.3 share/tessera/models/emoji/model_index.json; do
+    there "$file"
+done
+check "libtessera.so.$version has the soname libtessera.so.${version%%.*}" \
+    sh -c "readelf -d '$libraries/libtessera.so.$version' | grep -q 'soname: .libtessera.so.${version%%.*}]'"
+check "pkg-config knows version $version" test "$(pkg-config --modversion tessera)" = "$version"
+
+# Only the interface can be seen, and all of it.
+nm -D --defined-only "$libraries/libtessera.so" | awk '{ print $3 }' | sort -u >"$work/shared"
+nm -g --defined-only "$libraries/libtessera.a" | awk 'NF == 3 { print $3 }' | sort -u >"$work/static"
+for kind in shared static; do
+    check "the $kind library exports nothing but tessera_*" sh -c "! grep -v '^tessera_' '$work/$kind'"
+    for name in $functions; do
+        grep -qx "$name" "$work/$kind" || check "the $kind library exports $name" false
+    done
+done
+for name in $functions; do
+    grep -q "$name" "$prefix/share/man/man3/libtessera.3" || check "libtessera(3) tells of $name" false
+done
+for option in $("$prefix/bin/tessera" help generate | sed -n 's/^  .*\(--[a-z0-9-]*\).*/\1/p'); do
+    sed 's/\\-/-/g; s/\\:/ /g' "$prefix/share/man/man1/tessera.1" | grep -q -e "$option" || check "tessera(1) tells of $option" false
+done
+echo '#include <tessera.h>' >"$work/header.cc"
+check "a C++ compiler takes the header" \
+    sh -c "c++ -std=c++11 -pedantic -Werror \$(pkg-config --cflags tessera) -fsyntax-only '$work/header.cc'"
+
+# The example, in fewer than 80 lines, outside the source tree.
+cp examples/generate.c examples/Makefile "$work"
+check "generate.c has fewer than 80 lines" test "$(wc -l <examples/generate.c)" -lt 80
+cd "$work" || exit 1
+models=$(pkg-config --variable=models tessera)
+check "the example compiles" make generate CFLAGS="-Werror $CFLAGS"
+check "the example draws" ./generate "$models/emoji" "a lion on a blue background" lion.ppm 2 4
+check "the program draws" "$prefix/bin/tessera" generate --prompt "a lion on a blue background" --seed 2 --steps 4 --no-preview -o lion.png
+check "example and program draw the same" "$build/tests/same_picture" lion.png lion.ppm
+
+# Its static twin: nothing of libtessera is left to load.
+others=$(pkg-config --static --libs tessera | sed 's/-ltessera//')
+check "it compiles with libtessera.a" \
+    sh -c "${CC:-cc} -std=c11 $CFLAGS generate.c \$(pkg-config --cflags tessera) '$libraries/libtessera.a' $others -o static"
+check "it loads no libtessera.so" sh -c "! ldd static | grep libtessera"
+check "it draws" ./static "$models/emoji" "a lion on a blue background" static.ppm 2 4
+check "it draws the same" cmp lion.ppm static.ppm
+
+# Errors and Ctrl-C: a message, status 1, no file.
+./generate no/such/model a none.ppm 2>err
+check "a model that is not there: status 1" test $? -eq 1
+says "no/such/model: no such folder"
+./generate "$models/emoji" a none.ppm 1 0 2>err
+check "no steps: status 1" test $? -eq 1
+says "steps: 0"
+./generate "$models/emoji" a none.ppm 1 10000 2>err &
+process=$!
+for wait in $(seq 300); do
+    grep -q denoise err && break
+    sleep 0.1
+done
+kill -INT $process
+wait $process
+check "Ctrl-C: status 1" test $? -eq 1
+says "stopped on request"
+check "no picture was written" test ! -e none.ppm
+
+# The guide's programs: each block of C is one, with the model's folder as its argument.
+awk '/^```c$/ { inside = 1; count++; next } /^```/ { inside = 0 } inside { print > ("guide-" count ".c") }' "$root/docs/library.md"
+check "the guide has programs" test -e guide-1.c
+for source in guide-*.c; do
+    check "$source compiles" \
+        sh -c "${CC:-cc} -std=c11 -Wall -Wextra -Werror $CFLAGS $source \$(pkg-config --cflags --libs tessera) -lpthread -o ${source%.c}"
+    check "$source runs" "./${source%.c}" "$models/emoji"
+done
+exit $failed

@@ -1,0 +1,154 @@
+/* Models of one's own: a class that only the caller knows, in a pipeline and by itself, and raw sampling's answers to wrong use.
+ *
+ * The class is Stable Diffusion 3's under another name, and its folder a copy of a case's. examples/auraflow is a model that is new. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "case_io.h"
+#include "check.h"
+#include "models/registry.h"
+
+#define CASE "tests/cases/pipefusion/pipefusion_p1_w0"
+#define PIPELINE "tests/cases/pipeline_sd3/model"
+
+static void shell(const char *format, const char *folder) {
+    char command[512];
+    snprintf(command, sizeof command, format, folder);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+/* ---- in a pipeline ---- */
+
+static bool generate(const char *folder, const tessera_model_options *options, tessera_image *image, tessera_error *error) {
+    tessera_model *model = tessera_model_open(folder, options, error);
+    tessera_request request = tessera_request_default(model);
+    request.prompt = "a lion";
+    request.num_inference_steps = 2;
+    bool made = model != NULL && tessera_generate(model, &request, image, error) == TESSERA_OK;
+    tessera_model_free(model);
+    return made;
+}
+
+static void test_pipeline(void) {
+    char folder[] = "build-test-XXXXXX";
+    if (mkdtemp(folder) == NULL) return;
+    shell("cp -r " PIPELINE "/. %s", folder);
+    shell("sed -i 's/\"SD3Transformer2DModel\"/\"MyTransformer\"/' %s/transformer/config.json", folder);
+    struct denoiser_class mine = sd3_transformer_class;
+    mine.name = "MyTransformer";
+    const struct denoiser_class *const classes[] = {&mine};
+    tessera_model_options plain = {.dtype = TESSERA_F32, .threads = 1}, own = plain;
+    own.denoisers = classes, own.num_denoisers = 1;
+    tessera_image wanted = {0}, got = {0};
+    tessera_error error = {0};
+    CHECK(generate(PIPELINE, &plain, &wanted, &error), "%s", error.message);
+    CHECK(!generate(folder, &plain, &got, &error) && strstr(error.message, "MyTransformer") != NULL, "%s", error.message);
+    CHECK(generate(folder, &own, &got, &error), "%s", error.message);
+    size_t bytes = (size_t)wanted.width * (size_t)wanted.height * 3 * sizeof(float);
+    CHECK(got.pixels_f32 != NULL && wanted.pixels_f32 != NULL && memcmp(got.pixels_f32, wanted.pixels_f32, bytes) == 0, "the pictures differ");
+    own.denoisers = NULL;
+    CHECK(!generate(folder, &own, &got, &error) && error.status == TESSERA_ERROR_ARGUMENT, "%s", error.message);
+    tessera_image_free(&wanted);
+    tessera_image_free(&got);
+    shell("rm -r %s", folder);
+}
+
+/* ---- by itself ---- */
+
+struct steps {
+    int count;
+    bool finite;
+};
+
+static void count_steps(void *user, int step, const float *prediction, const float *latents) {
+    struct steps *steps = user;
+    CHECK(step == steps->count, "step %d after %d", step, steps->count);
+    steps->count++;
+    steps->finite = isfinite(prediction[0]) && isfinite(latents[0]);
+}
+
+static tessera_sampling sampling_of(const struct case_io *c) {
+    return (tessera_sampling){.denoiser = CASE "/../model",
+                              .scheduler = CASE,
+                              .dtype = TESSERA_F32,
+                              .threads = 1,
+                              .num_inference_steps = 6,
+                              .guidance_scale = 4.0f,
+                              .inputs = {.text = case_tensor(c, "in.encoder_hidden_states"), .pooled = case_tensor(c, "in.pooled_projections")},
+                              .rows = case_tensor(c, "in.sample").shape[2],
+                              .columns = case_tensor(c, "in.sample").shape[3]};
+}
+
+static void test_case(const struct case_io *c) {
+    tessera_sampling s = sampling_of(c);
+    struct tensor noise = case_tensor(c, "in.sample"), x = case_channels_last(&noise), last = case_tensor(c, "out.latents");
+    struct steps steps = {0};
+    tessera_error error = {0};
+    s.report = count_steps, s.user = &steps;
+    CHECK(tessera_sample(&s, x.data, (size_t)tensor_count(&x), &error) == TESSERA_OK, "%s", error.message);
+    CHECK(steps.count == 6 && steps.finite && s.blocks == 36 && s.blocks_skipped == 0, "%d steps, %d blocks", steps.count, (int)s.blocks);
+    last.data = (float *)last.data + 5 * tensor_count(&noise);
+    last.ndim = 4;
+    for (int i = 0; i < 4; i++) last.shape[i] = noise.shape[i];
+    struct tensor wanted = case_channels_last(&last);
+    struct case_difference d = case_compare(c, &x, &wanted);
+    CHECK(d.worst <= 1.0, "error %g of the tolerance", d.worst);
+    free(wanted.data);
+    free(x.data);
+}
+
+static void refuse(const tessera_sampling *s, size_t count, tessera_status status, const char *word) {
+    float *x = calloc(count, sizeof *x);
+    tessera_sampling copy = *s;
+    tessera_error error = {0};
+    CHECK(tessera_sample(&copy, x, count, &error) == status && strstr(error.message, word) != NULL, "%s: %s", word, error.message);
+    free(x);
+}
+
+static void test_misuse(const struct case_io *c) {
+    const tessera_sampling good = sampling_of(c);
+    struct tensor sample = case_tensor(c, "in.sample");
+    size_t count = (size_t)tensor_count(&sample);
+    tessera_error error = {0};
+    tessera_sampling s = good;
+    CHECK(tessera_sample(NULL, NULL, 0, &error) == TESSERA_ERROR_ARGUMENT && tessera_sample(&s, NULL, 0, NULL) != TESSERA_OK, "NULL");
+    refuse(&good, count - 1, TESSERA_ERROR_ARGUMENT, "latents");
+    s.inputs.text.shape[0] = 1;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "inputs.text");
+    s = good, s.inputs.text = (struct tensor){0};
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "text");
+    s = good, s.rows++;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "multiples of 2");
+    s = good, s.num_inference_steps = 0;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "steps: 0");
+    s = good, s.mesh.tensor = 64;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "64 ranks");
+    s = good, s.mesh.cfg = 2, s.guidance_scale = 0;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "cfg degree 2");
+    s = good, s.guidance_scale = NAN;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "guidance_scale");
+    s = good, s.num_denoisers = -1;
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "denoisers");
+    s = good, s.denoiser = "tests/cases/vae_sd/model";
+    refuse(&s, count, TESSERA_ERROR_FORMAT, "no denoiser");
+    s = good, s.denoiser = "no/such/folder";
+    refuse(&s, count, TESSERA_ERROR_IO, "no/such/folder");
+    s = good, s.scheduler = "tests/cases/scheduler_euler_ancestral_10";
+    refuse(&s, count, TESSERA_ERROR_UNSUPPORTED, "draws noise");
+    s = good, s.step_cache = "nocache";
+    refuse(&s, count, TESSERA_ERROR_ARGUMENT, "nocache");
+}
+
+int main(void) {
+    struct case_io c;
+    tessera_error error = {0};
+    test_pipeline();
+    CHECK(case_open(CASE, &c, &error) == TESSERA_OK, "%s", error.message);
+    if (error.status == TESSERA_OK) {
+        test_case(&c);
+        test_misuse(&c);
+    }
+    case_close(&c);
+    return CHECK_REPORT();
+}

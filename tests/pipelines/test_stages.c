@@ -1,0 +1,210 @@
+/* Stages of blocks: they are as equal as they can be, given numbers of blocks are taken or refused, and skips get to the blocks that read them:
+ * a model's stack of skips, stage by stage, against the stack of one rank. Models are described by their configs, at the published models'
+ * numbers of blocks. */
+#include "pipelines/stages.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "models/registry.h"
+
+enum { MAX_STAGES = 9, MAX_BLOCKS = 128, SIDE = 128, TEXT = 256 };
+
+/* ---- models ---- */
+
+static void ignore(void *user, const char *name, int ndim, const int64_t *shape) {
+    (void)user, (void)name, (void)ndim, (void)shape;
+}
+
+/* A component by its config alone; `config` NULL: the folder's. */
+static struct component described(const char *folder, const char *config) {
+    const struct load_hooks hooks = {.record = ignore};
+    struct component_source source = {.folder = folder, .hooks = &hooks};
+    struct component component = {0};
+    tessera_error error = {0};
+    if (config != NULL) CHECK(json_parse("config.json", config, strlen(config), &source.config, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(component_open(&source, DTYPE_F32, &component, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    return component;
+}
+
+static struct denoiser_block_info info_of(const struct denoiser *d, int block) {
+    struct denoiser_block_info info;
+    d->class->describe(d, block, &info);
+    return info;
+}
+
+static struct stages opened(const struct denoiser *d, int count, int me, const int *given) {
+    struct stages stages;
+    tessera_error error = {0};
+    CHECK(stages_open(d, count, me, given, &stages, &error) == TESSERA_OK, "%s", error.message);
+    return stages;
+}
+
+/* ---- balance ---- */
+
+/* Operations of a block for a picture of the model's own size. */
+static double work_of(const struct denoiser *d, int block) {
+    struct denoiser_block_info info = info_of(d, block);
+    double side = (double)((d->sample_size > 0 ? d->sample_size : SIDE) / d->patch_size), picture = side * side;
+    double tokens = d->text_stream ? picture + TEXT : picture;
+    return picture * info.operations_per_picture_token + TEXT * info.operations_per_text_token +
+           tokens * tokens * info.operations_per_token_pair;
+}
+
+/* The smallest possible work of the largest of `count` stages: best[s][b], the first b blocks in s stages. */
+static double smallest_bound(const double *work, int blocks, int count) {
+    double best[MAX_STAGES + 1][MAX_BLOCKS + 1];
+    for (int s = 0; s <= count; s++)
+        for (int b = 0; b <= blocks; b++) {
+            double sum = 0;
+            best[s][b] = s == 0 && b == 0 ? 0 : INFINITY;
+            for (int from = b - 1; s > 0 && from >= 0; from--) {
+                sum += work[from];
+                best[s][b] = fmin(best[s][b], fmax(best[s - 1][from], sum));
+            }
+        }
+    return best[count][blocks];
+}
+
+static void check_balance(const struct denoiser *d, int count) {
+    double work[MAX_BLOCKS], most = 0;
+    struct stages stages = opened(d, count, 0, NULL);
+    for (int i = 0; i < d->num_blocks; i++) work[i] = work_of(d, i);
+    CHECK(stages.first[0] == 0 && stages.first[count] == d->num_blocks, "%s, %d stages: blocks are left out", d->class->name, count);
+    for (int s = 0; s < count; s++) {
+        double sum = 0;
+        for (int i = stages.first[s]; i < stages.first[s + 1]; i++) sum += work[i];
+        CHECK(stages.first[s] < stages.first[s + 1], "%s, %d stages: stage %d is empty", d->class->name, count, s);
+        most = fmax(most, sum);
+    }
+    double bound = smallest_bound(work, d->num_blocks, count);
+    CHECK(most <= bound * (1 + 1e-9), "%s, %d stages: the largest has %.4g operations, %.4g is possible", d->class->name, count, most,
+          bound);
+    stages_free(&stages);
+}
+
+/* ---- skips ---- */
+
+/* A stack of skips, each known by the block that made it and its place among that block's. */
+struct stack {
+    int height, skips[DENOISER_MAX_SKIPS];
+};
+
+static void push_all(const struct denoiser *d, int block, struct stack *stack) {
+    for (int k = 0; k < info_of(d, block).pushes && stack->height < DENOISER_MAX_SKIPS; k++)
+        stack->skips[stack->height++] = block * DENOISER_MAX_SKIPS + k;
+}
+
+/* What each block pops, in the order of all pops, where one rank has all blocks. */
+static int pops_of_one_rank(const struct denoiser *d, int *popped) {
+    struct stack stack = {0};
+    int count = 0;
+    for (int i = 0; i < d->num_blocks; i++) {
+        for (int k = 0; k < info_of(d, i).pops && stack.height > 0; k++) popped[count++] = stack.skips[--stack.height];
+        push_all(d, i, &stack);
+    }
+    return count;
+}
+
+/* The skips that stage `s` sends to stage `to`, bottom first. */
+static int sent_to(const struct stages *s, const struct stack *left, int to, int *out) {
+    int count = 0;
+    for (int i = 0; i < s->num_leaves && i < left->height; i++)
+        if (s->goes[i] == to) out[count++] = left->skips[i];
+    return count;
+}
+
+/* Every stage's blocks over what earlier stages send it. */
+static void check_skips(const struct denoiser *d, int count, const int *given) {
+    struct stages plans[MAX_STAGES];
+    struct stack left[MAX_STAGES] = {0};
+    int want[MAX_BLOCKS * 2], pops = pops_of_one_rank(d, want), at = 0;
+    for (int s = 0; s < count; s++) {
+        plans[s] = opened(d, count, s, given);
+        for (int from = 0; from < s; from++) {
+            int sent = sent_to(&plans[from], &left[from], s, left[s].skips + left[s].height);
+            CHECK(sent == plans[s].comes[from], "%s, %d stages: stage %d sends %d skips, stage %d takes %d", d->class->name, count, from,
+                  sent, s, plans[s].comes[from]);
+            left[s].height += sent;
+        }
+        struct span blocks = stages_blocks(&plans[s]);
+        for (int64_t i = blocks.first; i < blocks.first + blocks.count; i++) {
+            for (int k = 0; k < info_of(d, (int)i).pops && at < pops; k++, at++) {
+                int got = left[s].height > 0 ? left[s].skips[--left[s].height] : -1;
+                CHECK(got == want[at], "%s, %d stages: block %d reads the skip %d, not %d", d->class->name, count, (int)i, got, want[at]);
+            }
+            push_all(d, (int)i, &left[s]);
+        }
+        CHECK(left[s].height == plans[s].num_leaves, "%s, %d stages: stage %d leaves %d skips, by its plan %d", d->class->name, count, s,
+              left[s].height, plans[s].num_leaves);
+    }
+    CHECK(at == pops, "%s, %d stages: %d of %d skips were read", d->class->name, count, at, pops);
+    for (int s = 0; s < count; s++) stages_free(&plans[s]);
+}
+
+/* ---- tests ---- */
+
+static void test_model(const char *folder, const char *config, int blocks, int skips) {
+    struct component component = described(folder, config);
+    const struct denoiser *d = component.denoiser;
+    int popped[MAX_BLOCKS * 2];
+    if (d == NULL) return;
+    CHECK(d->num_blocks == blocks, "%s: %d blocks", d->class->name, d->num_blocks);
+    CHECK(pops_of_one_rank(d, popped) == skips, "%s: skips", d->class->name);
+    for (int count = 1; count < MAX_STAGES && count <= blocks; count++) {
+        check_balance(d, count);
+        check_skips(d, count, NULL);
+    }
+    component_close(&component);
+}
+
+/* Numbers of blocks that a user gives. */
+static void test_given(const struct denoiser *d) {
+    static const int uneven[][4] = {{1, 1, 1, 37}, {37, 1, 1, 1}, {1, 19, 19, 1}, {18, 4, 4, 14}, {10, 10, 10, 10}};
+    for (size_t i = 0; i < sizeof uneven / sizeof *uneven; i++) {
+        struct stages stages = opened(d, 4, 2, uneven[i]);
+        CHECK(stages_blocks(&stages).first == uneven[i][0] + uneven[i][1] && stages_blocks(&stages).count == uneven[i][2], "given stages");
+        stages_free(&stages);
+        check_skips(d, 4, uneven[i]);
+    }
+}
+
+static void check_refused(const struct denoiser *d, int count, const int *given, const char *says) {
+    struct stages stages;
+    tessera_error error = {0};
+    tessera_status status = stages_open(d, count, 0, given, &stages, &error);
+    CHECK(status == TESSERA_ERROR_ARGUMENT && strstr(error.message, says) != NULL, "\"%s\": %s", says, error.message);
+    CHECK(stages.first == NULL && stages.comes == NULL, "what was refused holds no memory");
+}
+
+static void test_refused(const struct denoiser *d) {
+    check_refused(d, 41, NULL, "1 to 40 stages are possible");
+    check_refused(d, 3, (const int[]){10, 10, 19}, "add up to 39, but the model has 40");
+    check_refused(d, 3, (const int[]){10, 20, 11}, "more than 40");
+    check_refused(d, 3, (const int[]){2147483647, 2147483647, 1}, "more than 40");
+    check_refused(d, 3, (const int[]){20, 0, 20}, "stage 1 of the pipeline has 0 blocks");
+    check_refused(d, 3, (const int[]){20, -1, 21}, "stage 1 of the pipeline has -1 blocks");
+}
+
+#define HUNYUAN                                                                                                                            \
+    "{\"_class_name\": \"HunyuanDiT2DModel\", \"attention_head_dim\": 16, \"cross_attention_dim\": 24, \"cross_attention_dim_t5\": 40,"    \
+    "\"hidden_size\": 64, \"in_channels\": 4, \"learn_sigma\": true, \"mlp_ratio\": 2.0, \"num_attention_heads\": 4, \"num_layers\": 40,"  \
+    "\"patch_size\": 2, \"pooled_projection_dim\": 24, \"sample_size\": 128, \"text_len\": 77, \"text_len_t5\": 256,"                      \
+    "\"activation_fn\": \"gelu-approximate\", \"norm_type\": \"layer_norm\", \"use_style_cond_and_image_meta_size\": false}"
+
+int main(void) {
+    struct component hunyuan = described("tests/cases/hunyuandit/model", HUNYUAN);
+    if (hunyuan.denoiser != NULL) {
+        test_given(hunyuan.denoiser);
+        test_refused(hunyuan.denoiser);
+    }
+    component_close(&hunyuan);
+    test_model("tests/cases/hunyuandit/model", HUNYUAN, 40, 19);
+    test_model("tests/cases/unet_sdxl/model", NULL, 16, 9);
+    test_model("tests/cases/unet_sd15/model", NULL, 16, 9);
+    test_model("tests/cases/pipefusion/model_flux", NULL, 6, 0);
+    test_model("tests/cases/sd35/model", NULL, 4, 0);
+    return CHECK_REPORT();
+}
