@@ -70,8 +70,8 @@ struct displaced_data {
 };
 
 /* The next layer's exchange. In a displaced step *data holds what all have sent in the step before, this rank's own, too. The caller now
- * writes its own block and `out`, and calls displaced_send; after it *data is fresh in a synchronous step (and in mode full_sync), else as it
- * was but for what the caller wrote, which then may no longer change. */
+ * writes its own block and `out`, and calls displaced_send; after it *data is fresh in a synchronous step (and in mode full_sync), else as
+ * it was but for what the caller wrote, which then may no longer change. */
 tessera_status displaced_receive(struct displaced *displaced, const struct displaced_sizes *sizes, struct displaced_data *data,
                                  tessera_error *error);
 tessera_status displaced_send(struct displaced *displaced, tessera_error *error);

@@ -153,8 +153,8 @@ static tessera_status exchange_moments(struct run *run, const double *block, int
     return displaced_send(d, &run->error);
 }
 
-/* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where the
- * variance comes out negative, this rank's own. */
+/* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where
+ * the variance comes out negative, this rank's own. */
 static void displace_stats(struct run *run, struct tensor *stats, double weight) {
     struct displaced *d = run->parallel->displaced;
     int members = comm_size(d->group), me = comm_rank(d->group);

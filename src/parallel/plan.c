@@ -45,14 +45,14 @@ const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capac
 }
 
 const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t capacity) {
-    static const char *const names[MESH_AXES] = {"--data-parallel-degree", NULL,           "--pipefusion-parallel-degree", NULL,
-                                                 "--ring-degree",          "--ulysses-degree", "--tensor-parallel-degree"};
+    static const char *const names[MESH_AXES] = {
+        "--data-parallel-degree",  NULL, "--pipefusion-parallel-degree", NULL, "--ring-degree", "--ulysses-degree",
+        "--tensor-parallel-degree"};
     size_t used = 0;
     out[0] = 0;
     for (int a = 0; a < MESH_AXES; a++)
         if (names[a] != NULL && mesh->degrees[a] > 1) append(out, capacity, &used, " ", names[a], mesh->degrees[a]);
-    if (mesh->patches > 1 || mesh->degrees[MESH_PIPEFUSION] > 1)
-        append(out, capacity, &used, " ", "--num-pipeline-patch", mesh->patches);
+    if (mesh->patches > 1 || mesh->degrees[MESH_PIPEFUSION] > 1) append(out, capacity, &used, " ", "--num-pipeline-patch", mesh->patches);
     if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
         used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
     if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
@@ -168,10 +168,11 @@ tessera_status plan_rank(const struct plan_model *model, const struct plan_machi
     if (list.failed || list.count == 0) {
         free(list.plans);
         *out = NULL;
-        return list.failed ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory for plans")
-                           : error_set(error, TESSERA_ERROR_ARGUMENT,
-                                       "%s at %lldx%lld latents cannot be cut over %d ranks: another number, or more pictures (data), is needed",
-                                       model->name, (long long)model->columns, (long long)model->rows, machine->ranks);
+        return list.failed
+                   ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory for plans")
+                   : error_set(error, TESSERA_ERROR_ARGUMENT,
+                               "%s at %lldx%lld latents cannot be cut over %d ranks: another number, or more pictures (data), is needed",
+                               model->name, (long long)model->columns, (long long)model->rows, machine->ranks);
     }
     qsort(list.plans, (size_t)list.count, sizeof *list.plans, compare);
     return TESSERA_OK;
@@ -201,8 +202,9 @@ static void explain(const struct plan_model *model, const struct plan_machine *m
                      plan_mesh_text(&best->mesh, name, sizeof name), count, machine->ranks, best->picture_seconds, best->step_seconds,
                      plan_limit_name(best->limit));
     if (n > 0 && n < PLAN_REASON_LENGTH)
-        n += snprintf(reason + n, PLAN_REASON_LENGTH - (size_t)n, "of a step %.3g s compute, %.3g s wait for latency, %.3g s for bandwidth\n",
-                      best->compute_seconds, best->latency_seconds, best->bandwidth_seconds);
+        n += snprintf(reason + n, PLAN_REASON_LENGTH - (size_t)n,
+                      "of a step %.3g s compute, %.3g s wait for latency, %.3g s for bandwidth\n", best->compute_seconds,
+                      best->latency_seconds, best->bandwidth_seconds);
     if (n > 0 && n < PLAN_REASON_LENGTH)
         snprintf(reason + n, PLAN_REASON_LENGTH - (size_t)n, "next: %s, %.3g s%s; %.2f GiB a rank%s",
                  next != NULL ? plan_mesh_text(&next->mesh, other, sizeof other) : "none", next != NULL ? next->picture_seconds : 0.0,

@@ -42,10 +42,11 @@ struct plan_model {
     int element_bytes;
     int steps, pictures;
     int num_blocks;
-    struct plan_block *blocks;                           /* [num_blocks], owned */
-    double first_bytes, last_bytes, shared_bytes;        /* weights before the first block, behind the last, and of every stage */
-    double end_operations;                               /* of embedding and last projection, for each token */
-    double text_operations, longest_text_operations;     /* once a picture: of all text encoders, of the largest */
+    struct plan_block *blocks;                       /* [num_blocks], owned */
+    double first_bytes, last_bytes, shared_bytes;    /* weights before the first block, behind the last, and of every stage */
+    double shared_cut_bytes;                         /* what tensor cuts of the last */
+    double end_operations;                           /* of embedding and last projection, for each token */
+    double text_operations, longest_text_operations; /* once a picture: of all text encoders, of the largest */
     double decode_operations;
     double encoder_bytes, decoder_bytes, decoder_memory; /* weights of the largest text encoder and the autoencoder; its activations */
 };
@@ -61,9 +62,11 @@ struct plan_machine {
     struct plan_link between, inside; /* hosts (each host's own link, which its ranks share), and ranks of one host */
     double operations;                /* a second, of products on one rank */
     double attention_share;           /* the rate of attention in shares of it; 0: 1 */
-    const double *speeds;             /* [ranks], or NULL: all 1 */
-    double memory;                    /* bytes for each rank; 0: no limit */
-    const double *memories;           /* [ranks], or NULL: `memory` for all */
+    double elements;                  /* a second, of norms and sums on one rank; 0: they take no time */
+    double crowding;        /* ranks for each processor of a host, where there are more ranks: a rank is so much faster while others idle */
+    const double *speeds;   /* [ranks], or NULL: all 1 */
+    double memory;          /* bytes for each rank; 0: no limit */
+    const double *memories; /* [ranks], or NULL: `memory` for all */
 };
 
 /* ---- a plan ---- */

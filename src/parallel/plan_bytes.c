@@ -106,7 +106,8 @@ static int64_t group_tokens(const struct pass *p, const struct meeting *a, int r
 }
 
 static void add_ulysses(struct pass *p, const struct meeting *a, int64_t heads, int64_t mine) {
-    int64_t queries = positions(p, p->me, a->level) + text_among(p, a, false), keys = positions(p, p->me, a->level) + text_among(p, a, true);
+    int64_t queries = positions(p, p->me, a->level) + text_among(p, a, false),
+            keys = positions(p, p->me, a->level) + text_among(p, a, true);
     int64_t others = group_tokens(p, a, p->at[MESH_RING], false) - queries;
     int64_t sum = (heads - mine) * (queries + 2 * keys) + mine * others;
     if ((a->of & MEETING_TEXT) && p->has_text && p->text_whole && a->text_asks) sum += mine * (p->degrees[MESH_ULYSSES] - 1) * p->text;
@@ -177,11 +178,21 @@ static void add_block(struct pass *p, const struct plan_block *block) {
     for (int i = 0; i < block->num_meetings; i++) {
         const struct meeting *meeting = &block->meetings[i];
         switch (meeting->kind) {
-        case MEETING_ATTENTION: add_attention(p, meeting); break;
-        case MEETING_SUM: add_sum(p, meeting); break;
-        case MEETING_JOIN: add_join(p, meeting); break;
-        case MEETING_HALO: add_halo(p, meeting); break;
-        case MEETING_NORM: add_norm(p, meeting); break;
+        case MEETING_ATTENTION:
+            add_attention(p, meeting);
+            break;
+        case MEETING_SUM:
+            add_sum(p, meeting);
+            break;
+        case MEETING_JOIN:
+            add_join(p, meeting);
+            break;
+        case MEETING_HALO:
+            add_halo(p, meeting);
+            break;
+        case MEETING_NORM:
+            add_norm(p, meeting);
+            break;
         }
     }
 }

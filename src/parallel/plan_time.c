@@ -16,6 +16,8 @@
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the exchange,
  * the output, and the hidden channels of a feed-forward network, which tensor cuts. Measured, not derived. */
 #define LIVE_ARRAYS 9.0
+/* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
+#define PASSES 16.0
 #define HIDDEN_ARRAYS 5.0
 
 /* ---- links ---- */
@@ -133,7 +135,8 @@ static double slowest_rate(const struct plan_machine *machine) {
 
 static struct pass pass_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
                            double share) {
-    struct pass p = {.m = m, .machine = machine, .mesh = mesh, .rate = slowest_rate(machine), .share = share, .has_text = true, .first = first};
+    struct pass p = {
+        .m = m, .machine = machine, .mesh = mesh, .rate = slowest_rate(machine), .share = share, .has_text = true, .first = first};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
     p.text = (double)plan_text(m, mesh, &p.text_whole);
@@ -146,7 +149,8 @@ static double attention_seconds(const struct pass *p, const struct plan_block *b
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
     double keys = all_positions(m) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
     if (m->text_stream && p->has_text) queries += p->text_whole ? p->text / ulysses : p->text;
-    double uneven = rounded_up(heads, ulysses) * ulysses / heads, share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
+    double uneven = rounded_up(heads, ulysses) * ulysses / heads,
+           share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
     return p->batch * queries * keys * block->pair_operations * p->tensor * uneven / (p->rate * share);
 }
 
@@ -195,7 +199,9 @@ static void add_meeting(const struct pass *p, const struct meeting *meeting, dou
     double t = tensor.degree, columns = (double)p->m->columns / (double)((int64_t)1 << meeting->level);
     struct wait *rows_wait = p->hides ? &cost->hidden : &cost->wait;
     switch (meeting->kind) {
-    case MEETING_ATTENTION: add_attention(p, meeting, attention, cost); break;
+    case MEETING_ATTENTION:
+        add_attention(p, meeting, attention, cost);
+        break;
     case MEETING_SUM: /* a reduction, then a gathering */
         add_wait(&cost->wait, 2.0 * meeting->count, to_all(machine, tensor, (t - 1) / t * meeting_bytes(p, meeting)));
         break;
@@ -212,10 +218,19 @@ static void add_meeting(const struct pass *p, const struct meeting *meeting, dou
     }
 }
 
+/* What is done element by element, wherever a layer's outputs are added to the stream: the others scale with it. */
+static double element_seconds(const struct pass *p, const struct plan_block *block) {
+    double elements = 0;
+    for (int i = 0; i < block->num_meetings && p->machine->elements > 0; i++)
+        if (block->meetings[i].kind == MEETING_SUM)
+            elements += block->meetings[i].count * meeting_bytes(p, &block->meetings[i]) / p->m->element_bytes;
+    return p->machine->elements > 0 ? PASSES * elements / (p->machine->elements * p->rate / p->machine->operations) : 0;
+}
+
 static void add_block(const struct pass *p, const struct plan_block *block, struct cost *cost) {
     double attention = attention_seconds(p, block);
     int layers = 0;
-    cost->compute += attention + product_seconds(p, block);
+    cost->compute += attention + product_seconds(p, block) + element_seconds(p, block);
     for (int i = 0; i < block->num_meetings; i++) layers += block->meetings[i].kind == MEETING_ATTENTION ? block->meetings[i].count : 0;
     for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
 }
@@ -265,6 +280,13 @@ static void add_cost(struct cost *sum, double count, struct cost more) {
     add_wait(&sum->hidden, count, more.hidden);
 }
 
+/* What a stage takes of its time alone where its host's ranks crowd its processors: while a picture goes through a host's stages, most of them
+ * are idle. */
+static double crowded_share(const struct pass *p, double rows) {
+    double here = members_on_host(p->machine, axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
+    return fmax(1.0 / crowding, rows / (here + rows - 1.0));
+}
+
 /* The whole picture, one stage after the other; the rows of guidance follow each other closely. */
 static struct cost whole_step(const struct pass *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION];
@@ -272,8 +294,10 @@ static struct cost whole_step(const struct pass *p) {
     struct pass row = *p;
     double rows = stages > 1 ? p->batch : 1.0;
     row.batch /= rows;
+    double share = crowded_share(p, rows);
     for (int s = 0; s < stages; s++) {
         struct cost stage = stage_cost(&row, s);
+        stage.compute *= share;
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
         add_cost(&sum, 1, stage);
     }
@@ -318,7 +342,7 @@ static struct cost patched_step(const struct pass *part, double *fill) {
 
 static double stage_weights(const struct pass *p, int stage) {
     const struct plan_model *m = p->m;
-    double bytes = m->shared_bytes;
+    double bytes = m->shared_bytes - m->shared_cut_bytes * (1.0 - p->tensor);
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++)
         bytes += m->blocks[i].weight_bytes - m->blocks[i].cut_bytes * (1.0 - p->tensor);
     bool last = stage == p->mesh->degrees[MESH_PIPEFUSION] - 1;

@@ -11,8 +11,9 @@
 #include "pipelines/bins.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/source.h"
+#include "pipelines/stages.h"
 
-enum { CLIP_TOKENS = 77, DEFAULT_SIDE = 128, WORK_TEXT_TOKENS = 256 };
+enum { CLIP_TOKENS = 77 };
 /* Strips in which the autoencoder works through large maps; its widest map counts one and a half times (models/autoencoder_kl.h). */
 #define DECODER_STRIPS (3.0 * (double)(64 << 20))
 #define DECODER_MAPS 1.5
@@ -43,14 +44,6 @@ static tessera_status count_bytes(const struct pipeline *p, struct load_share sh
 
 /* ---- the denoiser ---- */
 
-/* By what stages.c deals blocks: operations at the model's own size. */
-static double work_of(const struct denoiser *d, const struct denoiser_block_info *info) {
-    double side = (double)((d->sample_size > 0 ? d->sample_size : DEFAULT_SIDE) / d->patch_size);
-    double picture = side * side, text = WORK_TEXT_TOKENS, tokens = d->text_stream ? picture + text : picture;
-    return picture * info->operations_per_picture_token + text * info->operations_per_text_token +
-           tokens * tokens * info->operations_per_token_pair;
-}
-
 static bool copy_block(const struct denoiser *d, int index, int element_bytes, struct plan_block *out) {
     struct denoiser_block_info info;
     d->class->describe(d, index, &info);
@@ -58,7 +51,7 @@ static bool copy_block(const struct denoiser *d, int index, int element_bytes, s
                                .text_operations = info.operations_per_text_token,
                                .pair_operations = info.operations_per_token_pair,
                                .weight_bytes = (double)info.parameters * element_bytes,
-                               .work = work_of(d, &info),
+                               .work = stages_work(d, index),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
                                .pushes = info.pushes,
                                .pops = info.pops,
@@ -105,18 +98,21 @@ static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model 
 }
 
 /* What tensor cuts of each block's weights, from the first of two shares. */
-static tessera_status count_cut(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
+static tessera_status count_cut(const struct pipeline *p, double whole, struct plan_model *m, tessera_error *error) {
     int64_t units = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
     struct component half = {0};
     if (units < 2) return TESSERA_OK;
     TRY(describe(p, p->denoiser, (struct load_share){.index = 0, .count = 2}, &half, error));
     double kept = floor((double)m->heads / 2) / (double)m->heads;
+    m->shared_cut_bytes = (whole - (double)half.weight_bytes) / (1.0 - kept);
     for (int i = 0; i < m->num_blocks; i++) {
         struct denoiser_block_info info;
         half.denoiser->class->describe(half.denoiser, i, &info);
         double gone = m->blocks[i].weight_bytes - (double)info.parameters * m->element_bytes;
         m->blocks[i].cut_bytes = fmin(gone / (1.0 - kept), m->blocks[i].weight_bytes);
+        m->shared_cut_bytes -= m->blocks[i].cut_bytes;
     }
+    m->shared_cut_bytes = fmax(m->shared_cut_bytes, 0);
     component_close(&half);
     return TESSERA_OK;
 }
@@ -144,7 +140,7 @@ static tessera_status add_denoiser(const struct pipeline *p, struct plan_model *
     tessera_status status = whole.denoiser != NULL ? copy_denoiser(whole.denoiser, m, error)
                                                    : error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
     component_close(&whole);
-    if (status == TESSERA_OK) status = count_cut(p, m, error);
+    if (status == TESSERA_OK) status = count_cut(p, bytes, m, error);
     return status == TESSERA_OK ? count_ends(p, bytes, m, error) : status;
 }
 

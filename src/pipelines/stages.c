@@ -10,7 +10,7 @@
 /* Where a model's config names no size, and how many text tokens count, for the work of blocks. */
 enum { DEFAULT_SIDE = 128, TEXT_TOKENS = 256, MAX_BLOCKS = 1024 };
 
-static double work_of(const struct denoiser *denoiser, int block) {
+double stages_work(const struct denoiser *denoiser, int block) {
     struct denoiser_block_info info;
     denoiser->class->describe(denoiser, block, &info);
     int64_t side = (denoiser->sample_size > 0 ? denoiser->sample_size : DEFAULT_SIDE) / denoiser->patch_size;
@@ -77,7 +77,7 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
         stages_free(out);
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     }
-    for (int i = 0; i < blocks; i++) work[i] = work_of(denoiser, i);
+    for (int i = 0; i < blocks; i++) work[i] = stages_work(denoiser, i);
     tessera_status status = TESSERA_OK;
     if (given != NULL)
         status = take_given(given, blocks, count, out->first, error);

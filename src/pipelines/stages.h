@@ -22,6 +22,9 @@ struct stages {
 tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, struct stages *out, tessera_error *error);
 void stages_free(struct stages *stages); /* zeros are fine */
 
+/* The work by which blocks are dealt: operations for a picture of the model's own size. */
+double stages_work(const struct denoiser *denoiser, int block);
+
 /* This stage's blocks. */
 struct span stages_blocks(const struct stages *stages);
 

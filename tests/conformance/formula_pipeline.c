@@ -68,12 +68,12 @@ static uint64_t picture_bytes(const struct formula *f) {
     return aligned(f->batch * mine * inner_channels(f) * (int64_t)dtype_size(f->dtype));
 }
 
-/* HunyuanDiT's block i reads what block N - 1 - i makes: how many of this stage's are read by stage `to`. */
+/* HunyuanDiT's block i reads what enters block N - i, whose stage has it: how many of this stage's are read by stage `to`. */
 static int skips_to(const struct formula_pipeline *p, int to) {
     int blocks = p->f.denoiser->num_blocks, count = 0;
     if (strncmp(p->f.denoiser->class->name, "Hunyuan", 7) != 0) return 0;
     for (int i = p->first[to]; i < p->first[to + 1]; i++) {
-        int maker = blocks - 1 - i;
+        int maker = blocks - i;
         count += i > blocks / 2 && maker >= p->first[stage(p)] && maker < p->first[stage(p) + 1];
     }
     return count;

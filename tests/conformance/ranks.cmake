@@ -1,10 +1,10 @@
 # Conformance over several ranks, on every exact mesh: a covering set of world sizes with the other tests, more with `make test-hybrids`.
-file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/distrifusion/*/case.json cases/pipefusion/*/case.json)
+file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/distrifusion/*/case.json)
 list(TRANSFORM loop_cases REPLACE "/case.json$" "")
-set(displaced_cases ${loop_cases})
-list(FILTER loop_cases INCLUDE REGEX "_single$|_p1_w0$")
-list(FILTER displaced_cases INCLUDE REGEX "/pipefusion/")
-list(FILTER displaced_cases EXCLUDE REGEX "_p1_w0$")
+list(FILTER loop_cases INCLUDE REGEX "_single$")
+# Pipelines of stages, through which a picture goes in parts: on every mesh with any number of stages.
+file(GLOB pipeline_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/pipefusion/*/case.json cases/pipefusion_multistep/*/case.json)
+list(TRANSFORM pipeline_cases REPLACE "/case.json$" "")
 # Naive and displaced patches: on as many ranks as a case has.
 set(distrifusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/distrifusion/distrifusion)
 file(GLOB patches_2 ${distrifusion}_naive2_* ${distrifusion}_patch2_* ${distrifusion}_sd15_patch2_* cases/displaced/*_p2_*)
@@ -22,13 +22,32 @@ foreach(ranks 2 3 4)
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(conformance-patches-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
 endforeach()
-add_test(NAME conformance-pipefusion COMMAND conformance ${displaced_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(conformance-pipefusion PROPERTIES PASS_REGULAR_EXPRESSION "0 passed, 0 failed, [0-9]+ skipped")
+foreach(ranks 1 2 3 4)
+  add_test(NAME conformance-pipefusion-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${pipeline_cases}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(conformance-pipefusion-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+# More stages than parts, and more parts than stages, on 8 ranks.
+set(pipefusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/pipefusion)
+set(pipeline_cases_4 ${pipefusion}/pipefusion_p3_w1 ${pipefusion}/pipefusion_flux_p2_w1 ${pipefusion}_multistep/hunyuandit_unipc_p4_w1)
+set(pipeline_cases_2 ${pipefusion}/pipefusion_p8_w1 ${pipefusion}/pipefusion_flux_p5_w1 ${pipefusion}_multistep/pixart_dpmpp_2m_p4_w1)
+foreach(stages 2 4)
+  add_test(NAME conformance-pipefusion-8-${stages} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+           COMMAND ${MPIEXEC_EXECUTABLE} -n 8 $<TARGET_FILE:conformance> --pipefusion ${stages} ${pipeline_cases_${stages}})
+  set_tests_properties(conformance-pipefusion-8-${stages} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+add_test(NAME conformance-pipefusion-bf16 COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:conformance> --dtype bf16 --pipefusion 2 ${pipeline_cases}
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(conformance-pipefusion-bf16 PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 add_test(NAME conformance-delay COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/conformance/test_delay.sh $<TARGET_FILE:conformance>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(conformance-delay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 foreach(ranks 1 2 3 4 6 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases})
+endforeach()
+foreach(ranks 1 2 3 4 5 6 7 8)
+  add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                     COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${pipeline_cases})
 endforeach()
 add_dependencies(run_hybrids conformance)

@@ -17,6 +17,8 @@ conform() {
 program=$1
 passed=0
 for arguments in "tests/cases/sd3_crop" "--tensor 2 --ring 2 tests/cases/unet_odd_size" "--cfg 2 --ulysses 2 tests/cases/pipefusion/pipefusion_p1_w0" \
+    "--cfg 2 --pipefusion 2 tests/cases/pipefusion/pipefusion_p4_w1" "--pipefusion 4 tests/cases/pipefusion_multistep/hunyuandit_unipc_p4_w1" \
+    "--pipefusion 2 --ring 2 tests/cases/pipefusion/pipefusion_flux_p3_w2" \
     "tests/cases/displaced/displaced_sd3_p4_w1 tests/cases/displaced/displaced_flux_p4_w4" \
     "tests/cases/distrifusion/distrifusion_patch4_corrected tests/cases/distrifusion/distrifusion_cfg2_patch2_corrected"; do
     conform plain $arguments

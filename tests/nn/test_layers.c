@@ -25,6 +25,16 @@ static void test_rows(struct run *run) {
     CHECK(nn_cast(run, a, DTYPE_F32).data == a.data && nn_cast(run, a, DTYPE_BF16).dtype == DTYPE_BF16, "cast");
 }
 
+static void test_modulation(struct run *run) {
+    struct tensor x = counting(run, SHAPE(2, 3, 4)), scale = counting(run, SHAPE(2, 4)), shift = counting(run, SHAPE(2, 4));
+    struct tensor y = nn_modulate(run, x, scale, shift);
+    for (int64_t i = 0; y.data != NULL && i < 24; i++) {
+        float s = (float)(i / 12 * 4 + i % 4);
+        CHECK(at(y, i) == (float)i * (1 + s) + s, "element %d: %g", (int)i, (double)at(y, i));
+    }
+    CHECK(y.ndim == 3 && y.shape[1] == 3 && nn_modulate(run, (struct tensor){0}, scale, shift).data == NULL, "shape, and of nothing");
+}
+
 static void test_products(struct run *run) {
     struct linear linear = {.weight = counting(run, SHAPE(5, 4))};
     run->operations = 0;
@@ -79,6 +89,7 @@ int main(void) {
     CHECK(run.backend != NULL && run.arena != NULL, "%s", error.message);
     if (run.backend != NULL && run.arena != NULL) {
         test_rows(&run);
+        test_modulation(&run);
         test_products(&run);
         test_embeddings(&run);
         test_group_norm(&run);

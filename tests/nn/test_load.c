@@ -17,6 +17,7 @@ static void write_weights(const char *path) {
         {"half.weight", tensor_of(halves, DTYPE_BF16, SHAPE(4, 6))}, {"c.weight", tensor_of(values, DTYPE_F32, SHAPE(2, 3, 2, 2))},
         {"c.bias", tensor_of(values, DTYPE_F32, SHAPE(2))},          {"ids.weight", tensor_of(values, DTYPE_I32, SHAPE(2, 2))},
         {"c_norm.weight", tensor_of(values, DTYPE_F32, SHAPE(2))},   {"c_norm.bias", tensor_of(values, DTYPE_F32, SHAPE(2))},
+        {"flat.weight", tensor_of(values, DTYPE_F32, SHAPE(2, 12))}, {"flat.bias", tensor_of(values, DTYPE_F32, SHAPE(2))},
     };
     tessera_error error = {0};
     CHECK(safetensors_write(path, entries, sizeof entries / sizeof entries[0], &error) == TESSERA_OK, "%s", error.message);
@@ -43,6 +44,9 @@ static void test_good(struct loader *loader) {
         }
     }
     CHECK(w != NULL && conv.weight.shape[3] == 3 && !load_failed(loader), "%s", loader->error.message);
+    struct conv flat = load_conv_flat(loader, 3, 2, 2, "flat");
+    CHECK(flat.weight.ndim == 4 && w != NULL && memcmp(flat.weight.data, w, sizeof values) == 0 && ((float *)flat.bias.data)[1] == values[1],
+          "a matrix of patches is the same kernels");
 }
 
 /* Does `conv` have the kernels of c.weight from output `o0` and input `i0` on, times `factor`? */

@@ -64,23 +64,29 @@ says "model files (fingerprint) differ between ranks"
 check "nothing is written by ranks that differ" test ! -e "$work/x.png"
 
 # a rank that dies while a picture is made: the others end within 10 s, nothing is written
-for signal in KILL STOP; do
-    timeout 60 mpirun --enable-recovery -n 3 --oversubscribe "$program" generate --no-preview --prompt a --seed 3 --threads 1 --steps 5000 \
-        --ulysses-degree 3 -o "$work/x.png" >"$work/out" 2>"$work/err" </dev/null &
+for death in "KILL --steps 5000 --ulysses-degree 3" "STOP --steps 5000 --ulysses-degree 3" "KILL --steps 5000 --parallelism patch" \
+    "STOP --steps 5000 --parallelism patch" "KILL --steps 500 --parallelism patch --model tests/cases/pipeline_sd15/model --height 768" \
+    "KILL --steps 5000 --pipefusion-parallel-degree 3" "STOP --steps 5000 --pipefusion-parallel-degree 3 --num-pipeline-patch 4" \
+    "KILL --steps 900 --pipefusion-parallel-degree 3 --model tests/cases/pipeline_sdxl/model --height 768"; do
+    signal=${death%% *} arguments="${death#* } -o $work/x.png"
+    # shellcheck disable=SC2086
+    timeout 60 mpirun --enable-recovery -n 3 --oversubscribe "$program" generate --no-preview --prompt a --seed 3 --threads 1 \
+        $arguments >"$work/out" 2>"$work/err" </dev/null &
     run=$!
-    sleep 2
-    victim=$(pgrep -f -- "--steps 5000 --ulysses-degree 3 -o $work/x.png" | while read -r p; do
+    for _ in $(seq 100); do grep -q '^text' "$work/err" && break; sleep 0.2; done
+    sleep 1
+    victim=$(pgrep -f -- "--threads 1 $arguments" | while read -r p; do
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q '^OMPI_COMM_WORLD_RANK=1$' && echo "$p"; done | head -n 1)
     check "rank 1 is found" test -n "$victim"
     start=$(date +%s)
     kill -s $signal "$victim"
-    while [ "$(pgrep -f -- "--ulysses-degree 3 -o $work/x.png" | while read -r p; do
+    while [ "$(pgrep -f -- "--threads 1 $arguments" | while read -r p; do
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q '^OMPI_COMM_WORLD_RANK=[02]$' && echo "$p"; done | wc -l)" -gt 0 ] &&
         [ $(($(date +%s) - start)) -lt 15 ]; do sleep 0.2; done
     took=$(($(date +%s) - start))
     kill -s KILL "$victim" 2>/dev/null
     wait $run
-    check "ranks end within 10 s of another's SIG$signal ($took s)" test $took -le 10
+    check "ranks end within 10 s of another's SIG$signal with ${death#* } ($took s)" test $took -le 10
     [ $signal = KILL ] || says "rank 1 on .*no sign of life"
     check "nothing is written after SIG$signal" test ! -e "$work/x.png"
 done

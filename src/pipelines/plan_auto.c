@@ -1,0 +1,206 @@
+/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then all know all numbers, and rank 0's choice is
+ * everybody's.
+ *
+ *     speeds    products of the model's width, or what the cache file says of this machine
+ *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last
+ *     memory    of a host, shared by its ranks */
+#include "pipelines/plan_auto.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "comm/collectives.h"
+#include "comm/ping.h"
+#include "comm/stats.h"
+#include "pipelines/plan_measure.h"
+#include "pipelines/world.h"
+
+enum { LEAST_TOKENS = 64 };
+
+/* What each rank tells of itself. */
+struct rank_facts {
+    double operations, attention_share, elements, memory, crowding;
+};
+
+/* ---- this rank ---- */
+
+static int ranks_on_my_host(const struct comm *comm) {
+    int count = 0;
+    for (int i = 0; i < comm_size(comm); i++) count += strcmp(comm_host(comm, i), comm_host(comm, comm_rank(comm))) == 0;
+    return count;
+}
+
+/* As pipeline.c deals a host's processors to its ranks. */
+static int threads_of(const struct comm *comm, int given) {
+    int mine = threads_available(), ranks = ranks_on_my_host(comm);
+    if (given > 0 || ranks == 1) return given;
+    return mine / ranks > 0 ? mine / ranks : 1;
+}
+
+static tessera_status measure_self(const struct plan_model *model, const struct comm *comm, const struct plan_auto_options *options,
+                                   struct rank_facts *out, tessera_error *error) {
+    struct plan_speed speed;
+    int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / comm_size(comm);
+    TRY(plan_known_speed(model, tokens > LEAST_TOKENS ? tokens : LEAST_TOKENS, threads_of(comm, options->threads), ranks_on_my_host(comm),
+                         &speed, error));
+    double memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
+    int threads = options->threads > 0 ? options->threads : 1, ranks = ranks_on_my_host(comm);
+    double crowding = (double)ranks * threads / threads_available();
+    *out = (struct rank_facts){speed.operations, speed.attention_share, speed.elements, memory, crowding};
+    return TESSERA_OK;
+}
+
+/* ---- links ---- */
+
+static int compare_numbers(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/* The number that a share of the sorted ones lies below. */
+static double quantile(double *numbers, int count, double share) {
+    qsort(numbers, (size_t)count, sizeof *numbers, compare_numbers);
+    int at = (int)(share * count);
+    return numbers[at < count ? at : count - 1];
+}
+
+/* One link for all pairs of ranks that are (same) or are not on one host; false where there are none. */
+static bool one_link(const struct comm *comm, const struct ping_link *links, double *memory, bool same, double slow,
+                     struct plan_link *out) {
+    int n = comm_size(comm), count = 0;
+    double *latencies = memory, *bandwidths = memory + (size_t)n * (size_t)n;
+    for (int a = 0; a < n; a++)
+        for (int b = 0; b < a; b++) {
+            if ((strcmp(comm_host(comm, a), comm_host(comm, b)) == 0) != same) continue;
+            latencies[count] = links[a * n + b].latency;
+            bandwidths[count++] = links[a * n + b].bandwidth;
+        }
+    if (count == 0) return false;
+    out->latency = quantile(latencies, count, slow);
+    out->bandwidth = quantile(bandwidths, count, 1.0 - slow);
+    return true;
+}
+
+/* Ranks on each host where they lie in blocks of one size, as launchers deal them; otherwise 1. */
+static int block_size(const struct comm *comm) {
+    int n = comm_size(comm), size = 1;
+    while (size < n && strcmp(comm_host(comm, size), comm_host(comm, 0)) == 0) size++;
+    for (int i = 0; i + 1 < n; i++) {
+        bool same = strcmp(comm_host(comm, i), comm_host(comm, i + 1)) == 0;
+        if (same != ((i + 1) % size != 0)) return 1;
+    }
+    return size;
+}
+
+static tessera_status measure_links(struct comm *comm, struct plan_machine *machine, tessera_error *error) {
+    size_t n = (size_t)comm_size(comm);
+    struct ping_link *links = calloc(n * n, sizeof *links);
+    double *memory = calloc(2 * n * n, sizeof *memory);
+    tessera_status status = links == NULL || memory == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : TESSERA_OK;
+    if (status == TESSERA_OK) status = ping_all(comm, links, error);
+    machine->per_host = block_size(comm);
+    machine->inside = machine->between = (struct plan_link){1e-6, 1e11}; /* nobody else: never used */
+    if (status == TESSERA_OK) {
+        bool inside = one_link(comm, links, memory, true, 0.5, &machine->inside);
+        bool between = one_link(comm, links, memory, false, 0.9, &machine->between);
+        if (!inside) machine->inside = machine->between;
+        if (!between) machine->between = machine->inside;
+    }
+    free(memory);
+    free(links);
+    return status;
+}
+
+/* ---- all ranks ---- */
+
+/* Rank 0's rate is the unit. */
+static void put_together(const struct rank_facts *facts, int n, struct plan_measured *out) {
+    double *speeds = out->numbers, *memories = out->numbers + n;
+    out->machine.operations = facts[0].operations;
+    out->machine.attention_share = facts[0].attention_share;
+    out->machine.elements = facts[0].elements;
+    for (int i = 0; i < n; i++) {
+        speeds[i] = facts[i].operations / facts[0].operations;
+        memories[i] = facts[i].memory;
+        out->machine.crowding = fmax(out->machine.crowding, facts[i].crowding);
+        out->machine.attention_share = fmin(out->machine.attention_share, facts[i].attention_share);
+    }
+    out->machine.speeds = speeds;
+    out->machine.memories = memories;
+}
+
+tessera_status plan_measure_machine(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
+                                    struct plan_measured *out, tessera_error *error) {
+    int n = comm_size(comm);
+    struct rank_facts mine, *facts = calloc((size_t)n, sizeof *facts);
+    size_t *bytes = calloc((size_t)n, sizeof *bytes);
+    *out = (struct plan_measured){.machine = {.ranks = n}, .numbers = calloc(2 * (size_t)n, sizeof *out->numbers)};
+    bool ready = facts != NULL && bytes != NULL && out->numbers != NULL;
+    tessera_status status = ready ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int i = 0; i < n && ready; i++) bytes[i] = sizeof mine;
+    if (status == TESSERA_OK) status = measure_self(model, comm, options, &mine, error);
+    if (status == TESSERA_OK) status = comm_all_gather(comm, &mine, facts, bytes, error);
+    if (status == TESSERA_OK) status = measure_links(comm, &out->machine, error);
+    if (status == TESSERA_OK) put_together(facts, n, out);
+    if (status != TESSERA_OK) plan_measured_free(out);
+    free(bytes);
+    free(facts);
+    return status;
+}
+
+void plan_measured_free(struct plan_measured *measured) {
+    free(measured->numbers);
+    *measured = (struct plan_measured){0};
+}
+
+/* ---- the choice ---- */
+
+static void to_mesh(const struct plan_mesh *plan, tessera_mesh *mesh) {
+    const int *d = plan->degrees;
+    mesh->data = d[MESH_DATA], mesh->cfg = d[MESH_CFG], mesh->pipefusion = d[MESH_PIPEFUSION], mesh->patch = d[MESH_PATCH];
+    mesh->ring = d[MESH_RING], mesh->ulysses = d[MESH_ULYSSES], mesh->tensor = d[MESH_TENSOR];
+    mesh->num_pipeline_patch = d[MESH_PIPEFUSION] > 1 ? plan->patches : 0;
+}
+
+/* What rank 0 found out, for all. */
+struct choice {
+    tessera_error error;
+    struct plan plan;
+    char reason[PLAN_REASON_LENGTH];
+};
+
+static tessera_status decide(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
+                             struct choice *choice, tessera_error *error) {
+    struct plan_measured measured;
+    TRY(plan_measure_machine(comm, model, options, &measured, error));
+    if (comm_rank(comm) == 0)
+        plan_choose(model, &measured.machine, options->allow_displaced, &choice->plan, choice->reason, &choice->error);
+    plan_measured_free(&measured);
+    TRY(comm_broadcast(comm, 0, choice, sizeof *choice, error));
+    if (choice->error.status == TESSERA_OK) return TESSERA_OK;
+    return error_set(error, choice->error.status, "%s", choice->error.message);
+}
+
+tessera_status plan_auto(const char *model, const tessera_model_options *options, const struct plan_request *request,
+                         const struct plan_auto_options *auto_options, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
+                         tessera_error *error) {
+    struct plan_model described;
+    struct choice choice;
+    if (options->mesh.world == NULL || tessera_world_size(options->mesh.world) == 1) {
+        snprintf(reason, PLAN_REASON_LENGTH, "one rank: there is nothing to share\nseveral are started with mpirun -n N\nor srun");
+        return TESSERA_OK;
+    }
+    memset(&choice, 0, sizeof choice);
+    struct comm *comm = options->mesh.world->comm;
+    const char *label = comm_label(comm, "set-up");
+    tessera_status status = plan_model_open(model, options, request, &described, error);
+    if (status == TESSERA_OK) status = decide(comm, &described, auto_options, &choice, error);
+    comm_label(comm, label);
+    plan_model_free(&described);
+    if (status != TESSERA_OK) return status;
+    to_mesh(&choice.plan.mesh, mesh);
+    memcpy(reason, choice.reason, PLAN_REASON_LENGTH);
+    return TESSERA_OK;
+}

@@ -1,0 +1,27 @@
+# Displaced patches: their messages and group norms,
+foreach(test displaced group_stats)
+  add_executable(test_${test} parallel/test_${test}.c)
+  target_include_directories(test_${test} PRIVATE .)
+  target_link_libraries(test_${test} room_nn)
+  foreach(ranks 2 3 4 8)
+    add_test(NAME parallel/${test}-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_${test}>)
+    set_tests_properties(parallel/${test}-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+  endforeach()
+endforeach()
+# and what they make of whole models.
+add_executable(test_patches parallel/test_patches.c conformance/formula.c conformance/formula_unet.c)
+target_include_directories(test_patches PRIVATE . models)
+target_link_libraries(test_patches room_models room_schedulers)
+foreach(ranks 2 3 4)
+  add_test(NAME parallel/patches-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_patches>
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/patches-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+endforeach()
+add_executable(test_patch_pictures parallel/test_patch_pictures.c)
+target_include_directories(test_patch_pictures PRIVATE . models)
+target_link_libraries(test_patch_pictures room_checkpoint room_schedulers)
+foreach(ranks 2 3 4 8)
+  add_test(NAME parallel/patch_pictures-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_patch_pictures>
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/patch_pictures-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()

@@ -1,0 +1,26 @@
+# Plans: what they predict, and their bytes against those that ranks count.
+add_executable(test_plan parallel/test_plan.c)
+target_include_directories(test_plan PRIVATE .)
+target_link_libraries(test_plan room_pipelines)
+add_test(NAME parallel/plan COMMAND test_plan WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+add_executable(test_plan_bytes parallel/test_plan_bytes.c)
+target_include_directories(test_plan_bytes PRIVATE .)
+target_link_libraries(test_plan_bytes room_pipelines)
+set(plan_models models/emoji)
+foreach(family sd15 sdxl sd3 flux pixart hunyuandit)
+  list(APPEND plan_models tests/cases/pipeline_${family}/model)
+endforeach()
+foreach(ranks 2 3 4)
+  add_test(NAME parallel/plan-bytes-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_bytes> ${plan_models}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/plan-bytes-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+add_executable(test_plan_auto parallel/test_plan_auto.c)
+target_include_directories(test_plan_auto PRIVATE .)
+target_link_libraries(test_plan_auto room_pipelines)
+foreach(ranks 1 2 4)
+  add_test(NAME parallel/plan-auto-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_auto> models/emoji
+           tests/cases/pipeline_sdxl/model WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/plan-auto-${ranks} PROPERTIES TIMEOUT 300
+                       ENVIRONMENT "${mpi_environment};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache-${ranks}")
+endforeach()

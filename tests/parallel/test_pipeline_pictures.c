@@ -1,0 +1,254 @@
+/* Whole pictures that go through a pipeline of stages, against one rank with the same number of parts, through the public API: over every mesh
+ * data x cfg x pipefusion x ring x ulysses x tensor of a world.
+ *
+ *     mpirun -n N test_pipeline_pictures [thin=K] MODEL[,OPTION]...
+ *
+ *     thin=K                          of the meshes every K-th, others for each model and number of parts
+ *     lora=FILE[:SCALE] config=FOLDER scheduler=CLASS images=N rescale=X guidance=X true_cfg=X strength=X
+ *     parts=P[:P...]                  the numbers of parts (1:2:4; a U-Net has 1)
+ *     warmup=N                        steps as a whole (1)
+ *     blocks=N                        of the model: stages are then uneven, one block each but for the last
+ *     bf16 img2img
+ *
+ * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding, and the pictures reach 50 dB; in bfloat16 the
+ * pictures 35 dB. Meshes that a model cannot have must be refused with an error that says what is possible. Prints a line per model. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "tessera.h"
+
+enum { WIDTH = 96, HEIGHT = 128, STEPS = 4, MAX_PARTS = 4, MAX_STAGES = 64, LEAST_DECIBEL = 50, LEAST_DECIBEL_BF16 = 35 };
+#define LATENTS_ERROR 1e-4  /* of their largest: rounding in other orders of sums */
+#define LATENTS_SHOW 1.5e-4 /* parts change them by more: they are not whole pictures */
+
+/* An argument: a model, with the options that belong to it. */
+struct subject {
+    const char *name, *model, *config, *scheduler;
+    tessera_lora lora; /* path NULL: none */
+    tessera_dtype dtype;
+    int images, warmup, blocks, parts[MAX_PARTS], num_parts;
+    float rescale, guidance, true_cfg, strength;
+    bool img2img;
+    char text[512]; /* what the others point into */
+};
+
+/* ---- arguments ---- */
+
+static bool read_parts(struct subject *s, const char *value) {
+    for (s->num_parts = 0; s->num_parts < MAX_PARTS && *value != '\0'; s->num_parts++) {
+        char *end;
+        s->parts[s->num_parts] = (int)strtol(value, &end, 10);
+        if (end == value) return false;
+        value = *end == ':' ? end + 1 : end;
+    }
+    return *value == '\0';
+}
+
+static bool read_lora(struct subject *s, char *value) {
+    char *scale = strchr(value, ':');
+    s->lora.path = value;
+    if (scale != NULL) *scale = 0, s->lora.scale = strtof(scale + 1, NULL);
+    return true;
+}
+
+static bool read_option(struct subject *s, char *option) {
+    const struct {
+        const char *name;
+        const char **text;
+        int *integer;
+        float *number;
+    } options[] = {
+        {"config", &s->config, NULL, NULL},     {"scheduler", &s->scheduler, NULL, NULL}, {"images", NULL, &s->images, NULL},
+        {"warmup", NULL, &s->warmup, NULL},     {"blocks", NULL, &s->blocks, NULL},       {"rescale", NULL, NULL, &s->rescale},
+        {"guidance", NULL, NULL, &s->guidance}, {"true_cfg", NULL, NULL, &s->true_cfg},   {"strength", NULL, NULL, &s->strength}};
+    if (strcmp(option, "bf16") == 0) return s->dtype = TESSERA_BF16, true;
+    if (strcmp(option, "img2img") == 0) return s->img2img = true;
+    char *value = strchr(option, '=');
+    if (value == NULL) return false;
+    *value++ = '\0';
+    if (strcmp(option, "lora") == 0) return read_lora(s, value);
+    if (strcmp(option, "parts") == 0) return read_parts(s, value);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (strcmp(option, options[i].name) != 0) continue;
+        if (options[i].text != NULL) *options[i].text = value;
+        if (options[i].integer != NULL) *options[i].integer = (int)strtol(value, NULL, 10);
+        if (options[i].number != NULL) *options[i].number = strtof(value, NULL);
+        return true;
+    }
+    return false;
+}
+
+static bool read_subject(const char *argument, struct subject *out) {
+    *out = (struct subject){.name = argument, .lora = {NULL, 1}, .dtype = TESSERA_F32, .images = 1, .parts = {1, 2, 4}, .num_parts = 3};
+    if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
+    out->model = strtok(out->text, ",");
+    for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ","))
+        if (!read_option(out, option)) return false;
+    return out->model != NULL;
+}
+
+/* ---- pictures ---- */
+
+/* A picture to begin with: two gradients. */
+static void draw_start(uint8_t *pixels) {
+    for (int y = 0; y < HEIGHT; y++)
+        for (int x = 0; x < WIDTH; x++, pixels += 3)
+            pixels[0] = (uint8_t)(2 * x), pixels[1] = (uint8_t)y, pixels[2] = (uint8_t)(255 - x - y);
+}
+
+static tessera_request request_of(const tessera_model *model, const struct subject *s, const uint8_t *start) {
+    tessera_request r = tessera_request_default(model);
+    r.prompt = "a red apple", r.negative_prompt = "blue";
+    r.width = WIDTH, r.height = HEIGHT;
+    r.num_inference_steps = STEPS;
+    r.use_resolution_binning = false;
+    r.num_images = s->images;
+    r.scheduler = s->scheduler;
+    r.guidance_rescale = s->rescale;
+    if (s->guidance > 0) r.guidance_scale = s->guidance;
+    if (s->true_cfg > 0) r.true_cfg_scale = s->true_cfg;
+    if (s->img2img) r.init_image = start, r.strength = s->strength > 0 ? s->strength : 0.75f;
+    if (r.max_sequence_length > 32) r.max_sequence_length = 32;
+    return r;
+}
+
+/* On this rank alone where mesh->world is NULL. */
+static tessera_status make(const struct subject *s, const tessera_mesh *mesh, tessera_image *image, bool *gets, tessera_error *error) {
+    tessera_model_options options = {.dtype = s->dtype, .threads = 1, .mesh = *mesh, .config = s->config};
+    uint8_t start[WIDTH * HEIGHT * 3];
+    options.loras = &s->lora, options.num_loras = s->lora.path != NULL ? 1 : 0;
+    tessera_model *model = tessera_model_open(s->model, &options, error);
+    if (model == NULL) return error->status;
+    draw_start(start);
+    tessera_request request = request_of(model, s, start);
+    tessera_status status = tessera_generate(model, &request, image, error);
+    *gets = tessera_model_gets_pictures(model);
+    tessera_model_free(model);
+    return status;
+}
+
+static double decibel(const tessera_image *a, const tessera_image *b) {
+    double sum = 0;
+    size_t count = (size_t)a->count * (size_t)a->width * (size_t)a->height * 3;
+    if (a->count != b->count || a->width != b->width || a->height != b->height) return 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = (double)a->pixels_f32[i] - (double)b->pixels_f32[i];
+        sum += d * d;
+    }
+    return sum == 0 ? 200 : -10 * log10(sum / (double)count);
+}
+
+/* The largest difference of latents, in shares of the largest of b. */
+static double latents_difference(const tessera_image *a, const tessera_image *b) {
+    double most = 0, largest = 0;
+    size_t count = (size_t)a->count * (size_t)a->latent_channels * (size_t)a->latent_height * (size_t)a->latent_width;
+    if (a->count != b->count || a->latent_channels != b->latent_channels || a->latent_height != b->latent_height) return INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        double d = fabs((double)a->latents[i] - (double)b->latents[i]);
+        if (!(d <= most)) most = d;
+        largest = fmax(largest, fabs((double)b->latents[i]));
+    }
+    return most / largest;
+}
+
+/* ---- meshes ---- */
+
+struct worst {
+    double decibel, difference;
+    int meshes;
+};
+
+static void describe(const struct subject *s, const tessera_mesh *m, char *text, size_t size) {
+    snprintf(text, size, "%s: data %d cfg %d pipefusion %d ring %d ulysses %d tensor %d vae %d, %d parts", s->name, m->data, m->cfg,
+             m->pipefusion, m->ring, m->ulysses, m->tensor, m->parallel_vae, m->num_pipeline_patch);
+}
+
+static void run_mesh(const struct subject *s, tessera_mesh *mesh, const tessera_image *alone, struct worst *worst) {
+    tessera_image image = {0};
+    tessera_error error = {0};
+    bool gets = false;
+    int stage_blocks[MAX_STAGES];
+    char what[700];
+    if (s->blocks > 0 && mesh->pipefusion > s->blocks) return;
+    for (int i = 0; i < mesh->pipefusion; i++) stage_blocks[i] = i < mesh->pipefusion - 1 ? 1 : s->blocks - mesh->pipefusion + 1;
+    if (s->blocks > 0) mesh->stage_blocks = stage_blocks;
+    describe(s, mesh, what, sizeof what);
+    tessera_status status = make(s, mesh, &image, &gets, &error);
+    if (status != TESSERA_OK) {
+        CHECK(strstr(error.message, "possible") != NULL || strstr(error.message, "not guided") != NULL, "%s: %s", what, error.message);
+        return;
+    }
+    CHECK(gets == (image.pixels_f32 != NULL), "%s: the rank that gets pictures has them", what);
+    double db = gets ? decibel(&image, alone) : 200, difference = image.latents != NULL ? latents_difference(&image, alone) : 0;
+    CHECK(db >= (s->dtype == TESSERA_F32 ? LEAST_DECIBEL : LEAST_DECIBEL_BF16), "%s: %.1f dB", what, db);
+    if (s->dtype == TESSERA_F32) CHECK(difference <= LATENTS_ERROR, "%s: latents differ by %.2g", what, difference);
+    worst->decibel = fmin(worst->decibel, db);
+    worst->difference = fmax(worst->difference, difference);
+    worst->meshes++;
+    tessera_image_free(&image);
+}
+
+/* Every mesh of `size` ranks in which there is a pipeline or the picture is made in parts; *count: of all of this program. */
+static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int thin, int *count, const tessera_image *alone,
+                       struct worst *worst) {
+    int *const axes[] = {&mesh.data, &mesh.cfg, &mesh.pipefusion, &mesh.ring, &mesh.ulysses, &mesh.tensor};
+    enum { AXES = sizeof axes / sizeof *axes };
+    int total = 1;
+    for (int i = 0; i < AXES; i++) total *= size;
+    for (int place = 0; place < total; place++) {
+        int product = 1;
+        for (int i = 0, rest = place; i < AXES; i++, rest /= size) product *= *axes[i] = rest % size + 1;
+        if (product != size || mesh.cfg > 2 || mesh.pipefusion * mesh.num_pipeline_patch == 1) continue;
+        mesh.parallel_vae = (mesh.ring + mesh.ulysses + mesh.tensor) % 2 == 0;
+        if ((*count)++ % thin == 0) run_mesh(s, &mesh, alone, worst);
+    }
+}
+
+static void run_parts(tessera_world *world, const struct subject *s, int parts, int thin, int *count, struct worst *worst,
+                      tessera_image *whole) {
+    tessera_mesh mesh = {.num_pipeline_patch = parts, .warmup_steps = s->warmup};
+    tessera_image alone = {0};
+    tessera_error error = {0};
+    bool gets;
+    CHECK(make(s, &mesh, &alone, &gets, &error) == TESSERA_OK, "%s: %s", s->name, error.message);
+    if (alone.pixels_f32 == NULL) return;
+    if (whole->latents != NULL && s->dtype == TESSERA_F32)
+        CHECK(latents_difference(&alone, whole) > LATENTS_SHOW, "%s: %d parts change the latents by %.1e only", s->name, parts,
+              latents_difference(&alone, whole));
+    mesh.world = world;
+    run_meshes(s, mesh, tessera_world_size(world), thin, count, &alone, worst);
+    if (parts == 1) *whole = alone;
+    if (parts > 1) tessera_image_free(&alone);
+}
+
+static void run_subject(tessera_world *world, const struct subject *s, int thin, int *count) {
+    struct worst worst = {.decibel = 200};
+    tessera_image whole = {0};
+    for (int i = 0; i < s->num_parts; i++) run_parts(world, s, s->parts[i], thin, count, &worst, &whole);
+    tessera_image_free(&whole);
+    if (tessera_world_rank(world) == 0)
+        printf("  %-44s %d meshes of %d ranks, %.1f dB at least, latents within %.1e\n", s->name, worst.meshes, tessera_world_size(world),
+               worst.decibel, worst.difference);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    tessera_error error = {0};
+    tessera_world *world = tessera_world_open(&error);
+    if (world == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    int thin = 1, count = 0;
+    for (int i = 1; i < argc; i++) {
+        struct subject subject;
+        bool is_thin = sscanf(argv[i], "thin=%d", &thin) == 1, good = is_thin || read_subject(argv[i], &subject);
+        CHECK(good && thin > 0, "\"%s\" is no MODEL[,OPTION]...", argv[i]);
+        if (good && !is_thin) run_subject(world, &subject, thin, &count);
+    }
+    CHECK(tessera_world_finish(world, &error) == TESSERA_OK, "%s", error.message);
+    tessera_world_free(world);
+    return CHECK_REPORT();
+}

@@ -1,0 +1,199 @@
+/* Plans against the numbers of docs/parallel.md, against weights as ranks load them, and against what must hold of any cost model: more speed,
+ * bandwidth or memory never makes a plan worse. Bytes of real runs: test_plan_bytes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "models/registry.h"
+#include "pipelines/plan_model.h"
+
+static const char embedded[] = "models/emoji";
+
+static struct plan_model open_model(const char *name, tessera_dtype dtype, int pictures) {
+    struct plan_model model = {0};
+    tessera_model_options options = {.dtype = dtype};
+    struct plan_request request = {.pictures = pictures, .guidance_scale = -1, .max_sequence_length = -1, .has_negative_prompt = true};
+    tessera_error error = {0};
+    tessera_status status = plan_model_open(name, &options, &request, &model, &error);
+    CHECK(status == TESSERA_OK, "%s: %s", name, error.message);
+    return model;
+}
+
+static struct plan_machine machine_of(int ranks, int per_host) {
+    return (struct plan_machine){
+        .ranks = ranks, .per_host = per_host, .between = {1e-3, 125e6}, .inside = {20e-6, 2e9}, .operations = 1e11};
+}
+
+static struct plan_mesh mesh_of(enum mesh_axis axis, int degree) {
+    struct plan_mesh mesh = {.degrees = {1, 1, 1, 1, 1, 1, 1}, .patches = 1};
+    mesh.degrees[axis] = degree;
+    return mesh;
+}
+
+/* The embedded model at 128x128, float32: docs/parallel.md, "What moves". */
+static void test_documented_bytes(void) {
+    struct plan_model model = open_model(embedded, TESSERA_F32, 1);
+    const struct {
+        enum mesh_axis axis;
+        uint64_t sent;
+    } documented[] = {{MESH_RING, 1081344 + 8192}, {MESH_ULYSSES, 1062912 + 8192}, {MESH_TENSOR, 2088960}, {MESH_CFG, 8192}};
+    for (size_t i = 0; i < sizeof documented / sizeof *documented; i++) {
+        struct plan_mesh mesh = mesh_of(documented[i].axis, 2);
+        for (int rank = 0; rank < 2; rank++) {
+            struct plan_bytes bytes = plan_step_bytes(&model, &mesh, rank);
+            CHECK(bytes.sum == documented[i].sent && bytes.axis[documented[i].axis] == bytes.sum, "%s: %llu bytes",
+                  mesh_axis_name(documented[i].axis), (unsigned long long)bytes.sum);
+        }
+    }
+    struct plan_mesh data = mesh_of(MESH_DATA, 2);
+    CHECK(plan_step_bytes(&model, &data, 1).sum == 0, "data parallel sends nothing");
+    plan_model_free(&model);
+}
+
+/* Weights of the last of two tensor ranks, as it loads them. */
+static void test_weights(const char *name, const char *denoiser) {
+    struct plan_model model = open_model(name, TESSERA_F32, 1);
+    struct plan_machine machine = machine_of(1, 1);
+    struct plan_mesh mesh = mesh_of(MESH_DATA, 1);
+    char folder[256];
+    snprintf(folder, sizeof folder, "%s/%s", name, denoiser);
+    for (int tensor = 1; tensor <= 2; tensor++) {
+        struct component part = {0};
+        tessera_error error = {0};
+        struct component_source source = {.folder = folder, .share = {.index = tensor - 1, .count = tensor}};
+        CHECK(component_open(&source, DTYPE_F32, &part, &error) == TESSERA_OK, "%s", error.message);
+        mesh.degrees[MESH_TENSOR] = machine.ranks = tensor;
+        double predicted = plan_evaluate(&model, &machine, &mesh).memory.weights, loaded = (double)part.weight_bytes;
+        CHECK(fabs(predicted - loaded) <= (tensor == 1 ? 1.0 : 0.03 * loaded),
+              "%s, tensor %d: %.0f bytes of weights are predicted, %.0f loaded", name, tensor, predicted, loaded);
+        component_close(&part);
+    }
+    plan_model_free(&model);
+}
+
+/* Stages of a pipeline share the weights, and each has a block. */
+static void test_stages(void) {
+    struct plan_model model = open_model(embedded, TESSERA_F32, 1);
+    struct plan_machine machine = machine_of(4, 1);
+    struct plan_mesh one = mesh_of(MESH_DATA, 1), four = mesh_of(MESH_PIPEFUSION, 4);
+    int first[5];
+    plan_stages(&model, 4, first);
+    for (int s = 0; s < 4; s++) CHECK(first[s + 1] > first[s], "stage %d is empty", s);
+    CHECK(first[0] == 0 && first[4] == model.num_blocks, "stages from %d to %d", first[0], first[4]);
+    double whole = plan_evaluate(&model, &machine, &one).memory.weights, part = plan_evaluate(&model, &machine, &four).memory.weights;
+    CHECK(part < 0.5 * whole && part > 0.2 * whole, "a stage of four has %.2f of the weights", part / whole);
+    plan_model_free(&model);
+}
+
+/* All meshes of many ranks: possible, different, in order. */
+static void test_ranking(const char *name, int ranks, bool allow_displaced) {
+    struct plan_model model = open_model(name, TESSERA_BF16, ranks);
+    struct plan_machine machine = machine_of(ranks, 4);
+    struct plan *plans = NULL;
+    tessera_error error = {0};
+    int count = 0, inexact = 0;
+    CHECK(plan_rank(&model, &machine, allow_displaced, &plans, &count, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; i < count; i++) {
+        CHECK(plan_mesh_ranks(&plans[i].mesh) == ranks, "%d ranks", plan_mesh_ranks(&plans[i].mesh));
+        CHECK(plan_check(&model, &plans[i].mesh, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(i == 0 || plans[i].picture_seconds >= plans[i - 1].picture_seconds, "plan %d is out of order", i);
+        CHECK(i == 0 || memcmp(&plans[i].mesh, &plans[i - 1].mesh, sizeof plans->mesh) != 0, "plan %d comes twice", i);
+        CHECK(plans[i].step_seconds > 0 && isfinite(plans[i].picture_seconds), "plan %d takes %g s", i, plans[i].picture_seconds);
+        inexact += !plan_mesh_is_exact(&plans[i].mesh);
+    }
+    CHECK((inexact > 0) == (allow_displaced && ranks > 1), "%d plans that are not exact", inexact);
+    CHECK(ranks == 1 || count > 5, "%d plans", count);
+    free(plans);
+    plan_model_free(&model);
+}
+
+/* What is better for every plan makes none slower. */
+static void test_monotonous(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 2);
+    struct plan_machine worse = machine_of(8, 2), better[3] = {worse, worse, worse};
+    struct plan *plans = NULL;
+    tessera_error error = {0};
+    int count = 0;
+    better[0].operations *= 2;
+    better[1].between.bandwidth *= 2;
+    better[2].between.latency /= 2;
+    CHECK(plan_rank(&model, &worse, true, &plans, &count, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < 3; k++) {
+            double seconds = plan_evaluate(&model, &better[k], &plans[i].mesh).picture_seconds;
+            CHECK(seconds <= plans[i].picture_seconds * (1 + 1e-9), "plan %d, improvement %d: %g s instead of %g s", i, k, seconds,
+                  plans[i].picture_seconds);
+        }
+    free(plans);
+    plan_model_free(&model);
+}
+
+/* Talkative strategies stay inside hosts: with two hosts of two ranks, tensor across them costs more than inside. */
+static void test_hosts(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine apart = machine_of(2, 1), together = machine_of(2, 2);
+    struct plan_mesh mesh = mesh_of(MESH_TENSOR, 2);
+    CHECK(plan_evaluate(&model, &apart, &mesh).step_seconds > 2 * plan_evaluate(&model, &together, &mesh).step_seconds,
+          "a link of 1 ms costs no more than memory");
+    plan_model_free(&model);
+}
+
+/* The slowest rank holds equal parts up. */
+static void test_unequal(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine machine = machine_of(2, 2);
+    struct plan_mesh mesh = mesh_of(MESH_RING, 2);
+    double alike = plan_evaluate(&model, &machine, &mesh).compute_seconds;
+    machine.speeds = (const double[]){1.0, 0.5};
+    double unlike = plan_evaluate(&model, &machine, &mesh).compute_seconds;
+    CHECK(fabs(unlike - 2 * alike) < 1e-9, "%g s and %g s", alike, unlike);
+    plan_model_free(&model);
+}
+
+static void test_choice(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine machine = machine_of(4, 4);
+    struct plan plan;
+    char reason[PLAN_REASON_LENGTH];
+    tessera_error error = {0};
+    CHECK(plan_choose(&model, &machine, false, &plan, reason, &error) == TESSERA_OK, "%s", error.message);
+    int lines = 1;
+    for (const char *c = reason; *c != 0; c++) lines += *c == '\n';
+    CHECK(lines == 3 && plan_mesh_is_exact(&plan.mesh), "%d lines: %s", lines, reason);
+    machine.memory = 1 << 20; /* a megabyte: nothing fits */
+    CHECK(plan_choose(&model, &machine, true, &plan, reason, &error) == TESSERA_ERROR_MEMORY && plan.over > 0 &&
+              plan.limit == PLAN_BY_MEMORY && strstr(error.message, "GiB more") != NULL,
+          "%s", error.message);
+    machine.memory = plan.memory.most + 1; /* exactly what the smallest plan needs */
+    CHECK(plan_choose(&model, &machine, true, &plan, reason, &error) == TESSERA_OK && plan.over == 0, "%s", error.message);
+    plan_model_free(&model);
+}
+
+static void test_refusals(void) {
+    struct plan_model model = open_model("tests/cases/pipeline_sd15/model", TESSERA_BF16, 1);
+    struct plan_mesh pipeline = mesh_of(MESH_PIPEFUSION, 2), rows = mesh_of(MESH_RING, 64), cfg = mesh_of(MESH_CFG, 3);
+    tessera_error error = {0};
+    CHECK(plan_check(&model, &pipeline, &error) == TESSERA_ERROR_ARGUMENT, "a UNet has no pipeline in a plan");
+    CHECK(plan_check(&model, &rows, &error) == TESSERA_ERROR_ARGUMENT, "16 rows cannot be cut over 64 ranks");
+    CHECK(plan_check(&model, &cfg, &error) == TESSERA_ERROR_ARGUMENT, "guidance has two predictions");
+    plan_model_free(&model);
+}
+
+int main(void) {
+    test_documented_bytes();
+    test_weights(embedded, "transformer");
+    test_weights("tests/cases/pipeline_flux/model", "transformer");
+    test_weights("tests/cases/pipeline_sdxl/model", "unet");
+    test_stages();
+    test_ranking(embedded, 1, true);
+    test_ranking(embedded, 24, false);
+    test_ranking(embedded, 1024, true);
+    test_ranking("tests/cases/pipeline_sdxl/model", 36, true);
+    test_monotonous();
+    test_hosts();
+    test_unequal();
+    test_choice();
+    test_refusals();
+    return CHECK_REPORT();
+}
