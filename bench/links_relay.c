@@ -12,7 +12,6 @@
  * Ethernet frames it stands for, 38 bytes around each. A line that has WAITING_MAX bytes waiting loses what comes more, as a real one does.
  * The process asks for real-time priority, because a late wake-up would look like a slow network. Ends with its parent.
  * Format: Documentation/networking/tuntap.rst and virtio 1.2, 5.1.6 (struct virtio_net_hdr). Left out: IPv6, broadcasts, loss, jitter. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>

@@ -93,15 +93,15 @@ static tessera_status double_weight(void *user, const char *name, struct load_pi
 
 static void test_shares(struct loader loader) {
     struct load_hooks hooks = {.changes = changes_all, .change = double_weight};
-    loader.share = (struct load_share){1, 2};
+    loader.share = (struct load_share){1, 2, {0, 0}};
     check_second_share(&loader, 1.0f);
     loader.hooks = &hooks;
     check_second_share(&loader, 2.0f);
-    loader.share = (struct load_share){0, 1};
+    loader.share = (struct load_share){0, 1, {0, 0}};
     loader.hooks = NULL;
     check_kernels("all outputs", load_conv_outputs(&loader, 3, 2, 1, 2, "c"), 2, 0, 3, 0, 1.0f);
     check_kernels("all inputs", load_conv_inputs(&loader, 3, 1, 2, 2, "c"), 2, 0, 3, 0, 1.0f);
-    loader.share = (struct load_share){0, 5};
+    loader.share = (struct load_share){0, 5, {0, 0}};
     load_units(&loader, 4);
     CHECK(strstr(loader.error.message, "at most 4 are possible") != NULL, "%s", loader.error.message);
 }
@@ -202,7 +202,7 @@ static void test_pieces(struct arena *arena, size_t shift) {
         struct loader alone = {.weights = weights, .arena = arena, .dtype = variant & 1 ? DTYPE_BF16 : DTYPE_F32};
         if (variant & 2) alone.hooks = &hooks;
         struct loader loader = alone;
-        loader.share = (struct load_share){variant / 4, UNITS};
+        loader.share = (struct load_share){variant / 4, UNITS, {0, 0}};
         check_linears(&alone, &loader, "f", &largest);
         check_linears(&alone, &loader, "h", &largest);
         check_linears(&alone, &loader, "f1", &largest);
