@@ -91,6 +91,8 @@ typedef struct tessera_mesh {
     bool naive_patch;          /* instead, each patch is made as a picture of its own */
     const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
     bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */
+    /* [ranks] how fast each rank is, in any unit: stages, rows and parts of a sequence are cut in proportion; NULL: equally. */
+    const double *rank_weights;
 } tessera_mesh;
 
 struct denoiser_class; /* tessera_model.h, for those who write their own model */

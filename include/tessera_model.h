@@ -383,8 +383,8 @@ struct denoiser_inputs {
     struct tensor text_2;      /* F32 [B, T2, Ct2]: HunyuanDiT's T5 states */
     struct tensor text_2_mask; /* F32 [B, T2] */
     struct tensor guidance;    /* F32 [B]: Flux's embedded guidance scale */
-    struct tensor
-        size_conditions; /* F32 [B, n]: SDXL's time_ids (6), PixArt's resolution and aspect ratio (3), HunyuanDiT's image_meta_size (6) */
+    /* F32 [B, n]: SDXL's time_ids (6), PixArt's resolution and aspect ratio (3), HunyuanDiT's image_meta_size (6) */
+    struct tensor size_conditions;
 };
 
 enum { DENOISER_MAX_SKIPS = 24 };
@@ -441,7 +441,8 @@ struct denoiser_block_info {
     double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
     unsigned carries; /* what its output state holds */
     int pushes, pops; /* skips that it puts on the stack, and takes from it */
-    struct meeting_list meetings; /* of its layers; those of embed with the first block, those of finish, but for the prediction, with the last */
+    /* Of its layers; those of embed with the first block, those of finish, but for the prediction, with the last. */
+    struct meeting_list meetings;
 };
 
 struct denoiser {
@@ -467,7 +468,8 @@ struct denoiser_class {
      * are run, they come to them. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned parts);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
-    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state); /* F32 [B, H, W, out_channels] of the rows at hand */
+    /* F32 [B, H, W, out_channels] of the rows at hand. */
+    struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state);
     /* What block 0's self-attention is given of the picture, [B, S, C] in the run's type: a step cache compares it between steps. NULL:
      * blocks do not add to one stream of tokens, and no step cache is possible. */
     struct tensor (*first_input)(const struct denoiser *, struct run *, const struct denoiser_state *);

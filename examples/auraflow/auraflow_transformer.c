@@ -243,7 +243,8 @@ static void single_block(const struct auraflow *m, struct run *run, const struct
     int64_t text = state->text.shape[1], picture = state->picture.shape[1];
     struct modulation mod = dit_modulation(run, &b->picture.modulation, emb, 6);
     struct tensor x = nn_concat_rows(run, state->text, state->picture), y = modulated(run, x, &mod);
-    struct tensor q = dit_project(run, &a->q, &a->norm_q, NULL, m->head_dim, y), k = dit_project(run, &a->k, &a->norm_k, NULL, m->head_dim, y);
+    struct tensor q = dit_project(run, &a->q, &a->norm_q, NULL, m->head_dim, y),
+                  k = dit_project(run, &a->k, &a->norm_k, NULL, m->head_dim, y);
     struct tensor v = nn_linear(run, &a->v, y, ACTIVATION_NONE);
     y = nn_linear_sum(run, &a->out, dit_attend(run, m->head_dim, q, k, v, state->cut, text_of(state)));
     x = feed_forward(run, &b->picture.ff, x, y, &mod);

@@ -174,8 +174,8 @@ int main(int argc, char **argv) {
     if (failed)
         fprintf(stderr, "auraflow: %s\n", error.message);
     else if (tessera_world_rank(world) == 0 || !good)
-        printf("%s: error %.3g of %.3g, %lld of %lld blocks left out: %s\n", c.folder, bf16 ? c.relative_l2 : c.worst, bf16 ? bf16_limit : 1.0,
-               (long long)c.sampling.blocks_skipped, (long long)c.sampling.blocks, good ? "pass" : "FAIL");
+        printf("%s: error %.3g of %.3g, %lld of %lld blocks left out: %s\n", c.folder, bf16 ? c.relative_l2 : c.worst,
+               bf16 ? bf16_limit : 1.0, (long long)c.sampling.blocks_skipped, (long long)c.sampling.blocks, good ? "pass" : "FAIL");
     free(c.x);
     safetensors_close(c.io);
     json_free(c.json);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "cli/mesh_options.h"
+#include "comm/comm.h"
 
 /* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer` holds numbers. */
 static const char *spelling(const cJSON *item, char *buffer, size_t capacity) {
@@ -74,22 +76,27 @@ static tessera_status restore_option(struct record_source *source, int i, struct
         return TESSERA_OK;
     }
     if (!reported_later(i) && !same_value(option, value, &recorded)) {
-        fprintf(stderr, "tessera: not bit for bit: --%s is not what the record has (%s)\n", option->name, text != NULL ? text : "nothing");
+        if (comm_launched_rank() == 0) /* of many ranks one talks */
+            fprintf(stderr, "tessera: not bit for bit: --%s is not what the record has (%s)\n", option->name,
+                    text != NULL ? text : "nothing");
         source->differences++;
     }
     free(recorded.texts);
     return TESSERA_OK;
 }
 
-static tessera_status restore_options(struct record_source *source, struct option_value *values, tessera_error *error) {
+static tessera_status restore_options(struct record_source *source, struct option_value *values, int ranks, tessera_error *error) {
     const char *prompt;
-    int64_t index;
+    int64_t index, recorded_ranks;
     TRY(json_string(source->json, generate_options[GENERATE_PROMPT].record, NULL, &prompt, error));
     TRY(json_int(source->json, "index", 0, 0, (int64_t)generate_options[GENERATE_NUM_IMAGES].high - 1, &index, error));
+    TRY(json_int(source->json, "ranks", 1, 1, INT32_MAX, &recorded_ranks, error));
     if (prompt == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: its record is broken: it has no prompt", source->path);
     source->index = (int)index;
+    bool prompts_given = values[GENERATE_PROMPTS_FILE].given || values[GENERATE_DATASET_PATH].given;
     for (int i = 0; i < GENERATE_OPTION_COUNT; i++) {
-        if (generate_options[i].record == NULL || (i == GENERATE_PROMPT && values[GENERATE_PROMPTS_FILE].given)) continue;
+        if (generate_options[i].record == NULL || (i == GENERATE_PROMPT && prompts_given)) continue;
+        if (mesh_options_shapes(i) && recorded_ranks != ranks) continue;
         TRY(restore_option(source, i, &values[i], error));
     }
     int num_images = values[GENERATE_NUM_IMAGES].given ? values[GENERATE_NUM_IMAGES].integer : 1;
@@ -99,7 +106,8 @@ static tessera_status restore_options(struct record_source *source, struct optio
     return TESSERA_OK;
 }
 
-tessera_status record_source_open(const char *path, struct option_value *values, struct record_source *source, tessera_error *error) {
+tessera_status record_source_open(const char *path, struct option_value *values, int ranks, struct record_source *source,
+                                  tessera_error *error) {
     *source = (struct record_source){.path = path};
     TRY(png_file_read(path, RECORD_KEY, &source->picture, error));
     const char *text = source->picture.record;
@@ -107,7 +115,7 @@ tessera_status record_source_open(const char *path, struct option_value *values,
         return error_set(error, TESSERA_ERROR_FORMAT, "%s has no record: it was not made by tessera, or its text chunks were stripped",
                          path);
     TRY(json_parse(path, text, strlen(text), &source->json, error));
-    return restore_options(source, values, error);
+    return restore_options(source, values, ranks, error);
 }
 
 static void report(struct record_source *source, const char *what, const char *now, const char *was) {
@@ -129,7 +137,7 @@ void record_source_report(struct record_source *source, const struct option_valu
     report_fact(source, "the kernel path", "kernel_path", facts->kernel_path);
     report_fact(source, "the element type", generate_options[GENERATE_DTYPE].record, values[GENERATE_DTYPE].text);
     report_fact(source, "the number of threads", generate_options[GENERATE_THREADS].record, threads);
-    report_fact(source, "the mesh", "mesh", "1");
+    report_fact(source, "the mesh", "mesh", facts->mesh);
     if (facts->init_image_fingerprint[0] != 0)
         report_fact(source, "the fingerprint of the starting picture", "init_image_fingerprint", facts->init_image_fingerprint);
     if (facts->lora_fingerprint[0] != 0) report_fact(source, "the LoRA files' fingerprint", "lora_fingerprint", facts->lora_fingerprint);

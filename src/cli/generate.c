@@ -10,75 +10,51 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <utf8proc.h>
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/published.h"
+#include "cli/benchmark.h"
 #include "cli/command.h"
 #include "cli/download.h"
+#include "cli/like.h"
+#include "cli/mesh_options.h"
 #include "cli/output.h"
 #include "cli/preview.h"
 #include "cli/progress.h"
+#include "cli/prompts.h"
 #include "cli/record.h"
+#include "cli/request_options.h"
+#include "tensor/safetensors.h"
 
 #define EMBEDDED_MODEL "models/emoji"
-#define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
 struct session {
     struct option_value *values;
     bool usage;                  /* the error so far is one of the command line */
     struct record_source source; /* of --from */
-    char *prompts_text;          /* the prompts file, cut into lines */
+    struct prompt_files prompts;
+    char *output_folder; /* of --output-root */
     struct png_picture init;
     char *model_folder;
     tessera_lora *loras; /* of --lora; the paths are owned */
     tessera_world *world;
     int rank;
+    struct mesh_options mesh;
     tessera_model *model;
     tessera_request request;
     struct record_facts facts;
     struct cJSON *record, *pictures;
     struct progress progress;
+    struct benchmark benchmark;
+    bool writes; /* false in runs whose pictures are not kept */
     double seconds_open, seconds[4], operations[3];
+    int64_t blocks, blocks_skipped;
     int written;
     tessera_error error;
 };
 
 /* ---- the command line ---- */
-
-static tessera_status read_prompts_file(struct session *s) {
-    const char *path = s->values[GENERATE_PROMPTS_FILE].text;
-    size_t length;
-    if (path == NULL) return TESSERA_OK;
-    TRY(file_read(path, PROMPTS_FILE_BYTES, &s->prompts_text, &length, &s->error));
-    char *rest = s->prompts_text, *line;
-    while ((line = strsep(&rest, "\n")) != NULL) {
-        line[strcspn(line, "\r")] = 0;
-        if (*line != 0) TRY(options_read_value(&generate_options[GENERATE_PROMPT], line, &s->values[GENERATE_PROMPT], &s->error));
-    }
-    return TESSERA_OK;
-}
-
-static bool is_utf8(const char *text) {
-    utf8proc_int32_t point;
-    utf8proc_ssize_t n;
-    for (const char *c = text; *c != 0; c += n)
-        if ((n = utf8proc_iterate((const utf8proc_uint8_t *)c, -1, &point)) < 1) return false;
-    return true;
-}
-
-static tessera_status check_prompts(struct session *s) {
-    const struct option_value *prompts = &s->values[GENERATE_PROMPT];
-    if (prompts->count == 0)
-        return error_set(&s->error, TESSERA_ERROR_ARGUMENT,
-                         "there is no prompt: give --prompt \"TEXT\", --prompts-file FILE or --from PICTURE.png");
-    for (int i = 0; i < prompts->count; i++)
-        if (!is_utf8(prompts->texts[i])) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "prompt %d is not UTF-8 text", i + 1);
-    const char *negative = s->values[GENERATE_NEGATIVE_PROMPT].text;
-    if (negative != NULL && !is_utf8(negative)) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--negative-prompt is not UTF-8 text");
-    return TESSERA_OK;
-}
 
 /* A given width or height must be the starting picture's. */
 static tessera_status check_init_side(struct session *s, int option, int side) {
@@ -101,25 +77,29 @@ static tessera_status read_init_image(struct session *s) {
     return TESSERA_OK;
 }
 
-/* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched where the option was not given. */
-static tessera_status read_pair(struct session *s, int option, char separator, int low, int *first, int *second) {
-    const char *text = s->values[option].text;
-    char between, rest;
-    int a, b;
-    if (text == NULL) return TESSERA_OK;
-    if (sscanf(text, "%d%c%d%c", &a, &between, &b, &rest) != 3 || between != separator || a < low || b < low || a > 1 << 20 || b > 1 << 20)
-        return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--%s %s: it must be two whole numbers from %d: %s",
-                         generate_options[option].name, text, low, generate_options[option].placeholder);
-    *first = a;
-    *second = b;
-    return TESSERA_OK;
+/* --output-root is --output with a folder, which is made. */
+static tessera_status read_output_root(struct session *s) {
+    const char *root = s->values[GENERATE_OUTPUT_ROOT].text;
+    struct option_value *output = &s->values[GENERATE_OUTPUT];
+    if (root == NULL) return TESSERA_OK;
+    if (output->given || *root == 0)
+        return error_set(&s->error, TESSERA_ERROR_ARGUMENT,
+                         output->given ? "--output and --output-root: give one of them" : "--output-root is empty");
+    if (asprintf(&s->output_folder, "%s/", root) < 0) s->output_folder = NULL;
+    if (s->output_folder == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    return options_read_value(&generate_options[GENERATE_OUTPUT], s->output_folder, output, &s->error);
 }
 
-/* SDXL's micro-conditions into a request. */
-static tessera_status read_size_conditions(struct session *s, tessera_request *r) {
-    TRY(read_pair(s, GENERATE_ORIGINAL_SIZE, 'x', 1, &r->original_width, &r->original_height));
-    TRY(read_pair(s, GENERATE_CROPS, ',', 0, &r->crop_top, &r->crop_left));
-    return read_pair(s, GENERATE_TARGET_SIZE, 'x', 1, &r->target_width, &r->target_height);
+/* What the command line says in other programs' words; before anything is read. */
+static tessera_status translate_command_line(struct session *s) {
+    s->usage = true;
+    if (s->rank == 0 && !s->values[GENERATE_JSON].flag) like_print_notices(s->values);
+    TRY(read_output_root(s));
+    TRY(like_apply(s->values, &s->error));
+    if (s->values[GENERATE_FBCACHE].flag && s->values[GENERATE_TEACACHE].flag)
+        return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--use-fbcache and --use-teacache: a run has one step cache at most");
+    s->usage = false;
+    return TESSERA_OK;
 }
 
 static tessera_status check_command_line(struct session *s) {
@@ -129,10 +109,11 @@ static tessera_status check_command_line(struct session *s) {
         s->usage = !values[GENERATE_FROM].given;
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
     }
-    TRY(read_prompts_file(s));
+    TRY(prompts_read(values, &s->prompts, &s->error));
     s->usage = true;
-    TRY(check_prompts(s));
-    TRY(read_size_conditions(s, &unused));
+    TRY(prompts_check(values, &s->error));
+    TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
+    TRY(request_options_read_sizes(values, &unused, &s->error));
     tessera_status status = output_check(values[GENERATE_OUTPUT].text, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
@@ -143,6 +124,7 @@ static tessera_status check_command_line(struct session *s) {
 
 static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
+    if (given != NULL && !file_exists(given)) given = like_model(given);
     bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
         TRY(download_model(given, s->values[GENERATE_JSON].flag || s->rank > 0, &s->model_folder, &s->error));
@@ -156,53 +138,15 @@ static tessera_status choose_model(struct session *s) {
     return TESSERA_OK;
 }
 
-/* The request: the model's defaults, the starting picture's size, then what was given. */
-static tessera_status fill_request(struct session *s) {
-    const struct option_value *v = s->values;
-    tessera_request *r = &s->request;
-    *r = tessera_request_default(s->model);
-    if (s->init.pixels != NULL) {
-        r->init_image = s->init.pixels;
-        r->width = s->init.width;
-        r->height = s->init.height;
-    }
-    if (v[GENERATE_WIDTH].given) r->width = v[GENERATE_WIDTH].integer;
-    if (v[GENERATE_HEIGHT].given) r->height = v[GENERATE_HEIGHT].integer;
-    if (v[GENERATE_STEPS].given) r->num_inference_steps = v[GENERATE_STEPS].integer;
-    if (v[GENERATE_GUIDANCE_SCALE].given) r->guidance_scale = (float)v[GENERATE_GUIDANCE_SCALE].number;
-    if (v[GENERATE_GUIDANCE_RESCALE].given) r->guidance_rescale = (float)v[GENERATE_GUIDANCE_RESCALE].number;
-    if (v[GENERATE_TRUE_CFG_SCALE].given) r->true_cfg_scale = (float)v[GENERATE_TRUE_CFG_SCALE].number;
-    if (v[GENERATE_CLIP_SKIP].given) r->clip_skip = v[GENERATE_CLIP_SKIP].integer;
-    if (v[GENERATE_RESOLUTION_BINNING].given) r->use_resolution_binning = v[GENERATE_RESOLUTION_BINNING].flag;
-    if (v[GENERATE_NO_RESOLUTION_BINNING].flag) r->use_resolution_binning = false;
-    if (v[GENERATE_NUM_IMAGES].given) r->num_images = v[GENERATE_NUM_IMAGES].integer;
-    if (v[GENERATE_MAX_SEQUENCE_LENGTH].given) r->max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].integer;
-    if (v[GENERATE_STRENGTH].given) r->strength = (float)v[GENERATE_STRENGTH].number;
-    r->seed = v[GENERATE_SEED].seed;
-    r->negative_prompt = v[GENERATE_NEGATIVE_PROMPT].text;
-    r->scheduler = v[GENERATE_SCHEDULER].text;
-    r->progress = progress_report;
-    r->progress_user = &s->progress;
-    return read_size_conditions(s, r);
-}
-
 /* Puts what is in force back into the values, from which the record is written. */
 static void settle_values(struct session *s) {
-    struct option_value *v = s->values;
-    const tessera_request *r = &s->request;
-    v[GENERATE_WIDTH].integer = r->width;
-    v[GENERATE_HEIGHT].integer = r->height;
-    v[GENERATE_STEPS].integer = r->num_inference_steps;
-    v[GENERATE_GUIDANCE_SCALE].number = (double)r->guidance_scale;
-    v[GENERATE_GUIDANCE_RESCALE].number = (double)r->guidance_rescale;
-    v[GENERATE_TRUE_CFG_SCALE].number = (double)r->true_cfg_scale;
-    v[GENERATE_CLIP_SKIP].integer = r->clip_skip;
-    v[GENERATE_RESOLUTION_BINNING].flag = r->use_resolution_binning;
-    v[GENERATE_NUM_IMAGES].integer = r->num_images;
-    v[GENERATE_MAX_SEQUENCE_LENGTH].integer = r->max_sequence_length;
-    v[GENERATE_STRENGTH].number = (double)r->strength;
-    v[GENERATE_THREADS].integer = tessera_model_threads(s->model);
-    if (v[GENERATE_DTYPE].text == NULL) v[GENERATE_DTYPE].text = "bf16";
+    request_options_settle(&s->request, s->values);
+    s->values[GENERATE_THREADS].integer = tessera_model_threads(s->model);
+    s->values[GENERATE_THREADS].given = true;
+    if (s->values[GENERATE_DTYPE].text == NULL) s->values[GENERATE_DTYPE].text = "bf16";
+    const char *class = tessera_model_pipeline_class(s->model);
+    bool unet = strncmp(class, "StableDiffusion", 15) == 0 && class[15] != '3';
+    mesh_options_settle(&s->mesh, unet, s->values);
 }
 
 /* FILE[:SCALE], each; only a number after the last colon is a scale. */
@@ -230,7 +174,7 @@ static void free_loras(struct session *s) {
 
 /* The ranks of a run must agree on what they are asked for. */
 static tessera_status check_same_options(struct session *s) {
-    struct record_facts none = {.kernel_path = ""};
+    struct record_facts none = {.kernel_path = "", .mesh = s->mesh.text, .ranks = s->mesh.ranks};
     cJSON *options = record_object(s->values, &none);
     if (options == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
     for (int i = 0; i < s->values[GENERATE_PROMPT].count; i++)
@@ -243,46 +187,13 @@ static tessera_status check_same_options(struct session *s) {
     return status;
 }
 
-/* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go to one axis. */
-static void apply_parallelism(const struct session *s, tessera_mesh *mesh) {
-    const struct option_value *v = s->values;
-    const char *kind = v[GENERATE_PARALLELISM].text;
-    if (kind == NULL) return;
-    int *axis = strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
-    const int claimed[] = {mesh->data, mesh->cfg, mesh->ring, mesh->ulysses, mesh->tensor};
-    int left = tessera_world_size(s->world);
-    for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= claimed[i] > 0 ? claimed[i] : 1;
-    if (mesh->cfg == 1 && left % 2 == 0 && !v[GENERATE_NO_SPLIT_BATCH].flag) {
-        mesh->cfg = 2;
-        left /= 2;
-    }
-    if (left > 1) *axis = left;
-    mesh->naive_patch = strcmp(kind, "naive_patch") == 0;
-    mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
-    mesh->sync_mode = v[GENERATE_SYNC_MODE].text;
-    mesh->published_group_norm = v[GENERATE_PUBLISHED_GROUP_NORM].flag;
-    if (v[GENERATE_WARMUP_STEPS].given) mesh->warmup_steps = v[GENERATE_WARMUP_STEPS].integer > 0 ? v[GENERATE_WARMUP_STEPS].integer : -1;
-}
-
-static tessera_mesh mesh_of(const struct session *s) {
-    const struct option_value *v = s->values;
-    tessera_mesh mesh = {.world = s->world,
-                         .data = v[GENERATE_DATA_DEGREE].integer,
-                         .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
-                         .ring = v[GENERATE_RING_DEGREE].integer,
-                         .ulysses = v[GENERATE_ULYSSES_DEGREE].integer,
-                         .tensor = v[GENERATE_TENSOR_DEGREE].integer,
-                         .parallel_vae = v[GENERATE_PARALLEL_VAE].flag};
-    apply_parallelism(s, &mesh);
-    return mesh;
-}
-
 static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(check_same_options(s));
     TRY(choose_model(s));
     TRY(read_loras(s));
-    tessera_model_options options = {.mesh = mesh_of(s), .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
+    tessera_model_options options = {
+        .mesh = s->mesh.mesh, .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
     options.config = v[GENERATE_CONFIG].text;
     options.vae = v[GENERATE_VAE].text;
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
@@ -299,7 +210,11 @@ static tessera_status open_model(struct session *s) {
     if (s->model == NULL) return s->error.status;
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
-    TRY(fill_request(s));
+    s->facts.mesh = s->mesh.text;
+    s->facts.ranks = s->mesh.ranks;
+    TRY(request_options_read(v, &s->init, s->model, &s->request, &s->error));
+    s->request.progress = progress_report;
+    s->request.progress_user = &s->progress;
     settle_values(s);
     s->record = record_object(s->values, &s->facts);
     s->pictures = cJSON_CreateArray();
@@ -364,21 +279,49 @@ struct task {
     int index, number, total;
 };
 
+/* "lion.png" becomes "lion.safetensors" where latents are wanted. The caller frees. */
+static char *name_file(struct session *s, const struct task *task) {
+    char *name = name_output(s, task->prompt, task->number, task->total), *latents = NULL;
+    if (name == NULL || !s->request.latents_only) return name;
+    size_t n = strlen(name);
+    if (n > 4 && strcasecmp(name + n - 4, ".png") == 0) n -= 4;
+    if (n > 12 && strcasecmp(name + n - 12, ".safetensors") == 0) n -= 12;
+    if (asprintf(&latents, "%.*s.safetensors", (int)n, name) < 0) latents = NULL;
+    free(name);
+    if (latents == NULL) error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    return latents;
+}
+
+/* The tensor "latents" [1, channels, rows, columns], as diffusers returns it for output_type "latent". */
+static tessera_status write_latents(struct session *s, const char *path, const tessera_image *image) {
+    struct safetensors_entry entry = {
+        .name = "latents",
+        .tensor = tensor_of(image->latents, DTYPE_F32, SHAPE(1, image->latent_channels, image->latent_height, image->latent_width))};
+    return safetensors_write(path, &entry, 1, &s->error);
+}
+
+/* Shows the picture that was written to `path`, and says whether it is that of --from. With several ranks on request only: standard output
+ * is then a terminal of mpirun's, whether or not a person has one. */
+static void show_picture(struct session *s, const char *path, const tessera_image *image) {
+    const struct option_value *v = s->values;
+    const char *kind = v[GENERATE_PREVIEW].text != NULL ? v[GENERATE_PREVIEW].text : tessera_world_size(s->world) > 1 ? "none" : "auto";
+    if (image->pixels == NULL) return;
+    if (!v[GENERATE_JSON].flag && !v[GENERATE_NO_PREVIEW].flag) preview_show(kind, path, image->pixels, image->width, image->height);
+    fflush(stdout);
+    if (only_one(s)) record_source_compare(&s->source, image->pixels, image->width, image->height);
+}
+
 /* Writes, reports and shows the picture in `image`. */
 static tessera_status deliver_picture(struct session *s, const tessera_image *image, const struct task *task) {
-    const uint8_t *pixels = image->pixels;
-    const struct option_value *v = s->values;
-    char *path = name_output(s, task->prompt, task->number, task->total);
+    char *path = name_file(s, task);
     if (path == NULL) return s->error.status;
-    tessera_status status = write_picture(s, path, image, task->prompt, task->index);
+    tessera_status status =
+        s->request.latents_only ? write_latents(s, path, image) : write_picture(s, path, image, task->prompt, task->index);
     if (status == TESSERA_OK) status = note_picture(s, path, task->prompt, task->index);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && s->rank == 0) {
-        if (!v[GENERATE_JSON].flag) printf("%s\n", path);
-        if (!v[GENERATE_JSON].flag && !v[GENERATE_NO_PREVIEW].flag)
-            preview_show(v[GENERATE_PREVIEW].text != NULL ? v[GENERATE_PREVIEW].text : "auto", path, pixels, image->width, image->height);
-        fflush(stdout);
-        if (only_one(s)) record_source_compare(&s->source, pixels, image->width, image->height);
+        if (!s->values[GENERATE_JSON].flag) printf("%s\n", path);
+        show_picture(s, path, image);
     }
     free(path);
     return status;
@@ -389,6 +332,8 @@ static void add_costs(struct session *s, const tessera_image *image) {
     const double operations[] = {image->operations_text, image->operations_denoise, image->operations_decode};
     for (int i = 0; i < 4; i++) s->seconds[i] += seconds[i];
     for (int i = 0; i < 3; i++) s->operations[i] += operations[i];
+    s->blocks += image->blocks;
+    s->blocks_skipped += image->blocks_skipped;
 }
 
 /* A call of its own for each picture, so that it is written as soon as it is done. */
@@ -401,14 +346,14 @@ static tessera_status make_picture(struct session *s, const struct task *task) {
     tessera_status status = tessera_generate(s->model, &request, &image, &s->error);
     progress_clear(&s->progress);
     if (status == TESSERA_OK) add_costs(s, &image);
-    if (status == TESSERA_OK && tessera_model_gets_pictures(s->model)) status = deliver_picture(s, &image, task);
+    if (status == TESSERA_OK && s->writes && tessera_model_gets_pictures(s->model)) status = deliver_picture(s, &image, task);
     tessera_image_free(&image);
     return status;
 }
 
 /* Rank 0 speaks of the pictures that other groups of ranks have written. */
 static tessera_status tell_picture(struct session *s, const struct task *task) {
-    char *path = name_output(s, task->prompt, task->number, task->total);
+    char *path = name_file(s, task);
     if (path == NULL) return s->error.status;
     tessera_status status = note_picture(s, path, task->prompt, task->index);
     if (status == TESSERA_OK) s->written++;
@@ -434,9 +379,35 @@ static tessera_status each_task(struct session *s, bool mine, tessera_status (*v
     return TESSERA_OK;
 }
 
+/* Waits for all ranks. */
+static tessera_status meet(struct session *s, int run) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", run);
+    return tessera_world_check_same(s->world, "run", text, &s->error);
+}
+
+/* All runs of this group's pictures: one, or as many as --warmup-times and --test-times say; those of the last are written. */
+static tessera_status make_runs(struct session *s) {
+    struct benchmark *b = &s->benchmark;
+    int total = b->warmup_runs + b->runs;
+    bool timed = benchmark_wanted(s->values);
+    for (int run = 0; run < total; run++) {
+        if (timed) TRY(meet(s, run));
+        double start = clock_seconds();
+        s->writes = run + 1 == total;
+        s->blocks = s->blocks_skipped = 0;
+        memset(s->seconds, 0, sizeof s->seconds);
+        memset(s->operations, 0, sizeof s->operations);
+        TRY(each_task(s, true, make_picture));
+        if (timed) TRY(meet(s, run));
+        if (run >= b->warmup_runs) b->seconds[run - b->warmup_runs] = clock_seconds() - start;
+    }
+    return TESSERA_OK;
+}
+
 /* Makes this group's pictures; when all ranks are done, tells of the others'. */
 static tessera_status make_pictures(struct session *s) {
-    TRY(each_task(s, true, make_picture));
+    TRY(make_runs(s));
     if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
     TRY(tessera_world_finish(s->world, &s->error));
     return s->rank == 0 ? each_task(s, false, tell_picture) : TESSERA_OK;
@@ -450,6 +421,8 @@ static void print_summary(const struct session *s) {
     fprintf(stderr, "denoise %.2f s, decode %.2f s; %.1f GFLOP; peak resident memory %zu MiB; %s, %d threads\n", s->seconds[2],
             s->seconds[3], (s->operations[0] + s->operations[1] + s->operations[2]) / 1e9, memory_peak_resident() >> 20,
             s->facts.kernel_path, s->values[GENERATE_THREADS].integer);
+    if (s->request.step_cache != NULL)
+        fprintf(stderr, "step cache: left out %lld of %lld blocks\n", (long long)s->blocks_skipped, (long long)s->blocks);
 }
 
 static tessera_status print_json(struct session *s) {
@@ -468,6 +441,11 @@ static tessera_status print_json(struct session *s) {
     operations = cJSON_AddObjectToObject(root, "operations");
     for (int i = 0; i < 3; i++) cJSON_AddNumberToObject(operations, operation_names[i], s->operations[i]);
     cJSON_AddNumberToObject(root, "peak_resident_memory_bytes", (double)memory_peak_resident());
+    if (s->request.step_cache != NULL) {
+        cJSON_AddNumberToObject(root, "blocks", (double)s->blocks);
+        cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);
+    }
+    if (benchmark_wanted(s->values)) benchmark_add_report(&s->benchmark, s->written, root);
     char *text = cJSON_Print(root);
     if (text != NULL) puts(text);
     cJSON_Delete(root);
@@ -509,11 +487,20 @@ static tessera_status open_world(struct session *s) {
     return TESSERA_OK;
 }
 
+/* How many ranks will make each picture, as far as that can be said before the mesh is. */
+static int ranks_of_picture(const struct session *s) {
+    int data = s->values[GENERATE_DATA_DEGREE].integer;
+    return tessera_world_size(s->world) / (data > 0 ? data : 1);
+}
+
 static tessera_status generate(struct session *s) {
     struct option_value *values = s->values;
     TRY(open_world(s));
-    if (values[GENERATE_FROM].given) TRY(record_source_open(values[GENERATE_FROM].text, values, &s->source, &s->error));
+    if (values[GENERATE_FROM].given)
+        TRY(record_source_open(values[GENERATE_FROM].text, values, ranks_of_picture(s), &s->source, &s->error));
+    TRY(translate_command_line(s));
     TRY(check_command_line(s));
+    TRY(benchmark_open(values, &s->benchmark, &s->error));
     s->usage = false;
     TRY(open_model(s));
     TRY(make_pictures(s));
@@ -521,6 +508,7 @@ static tessera_status generate(struct session *s) {
     fflush(stdout);
     if (values[GENERATE_JSON].flag) return print_json(s);
     print_summary(s);
+    if (benchmark_wanted(values)) benchmark_print(&s->benchmark, s->written);
     return TESSERA_OK;
 }
 
@@ -536,7 +524,10 @@ static int run_generate(const char *path, struct option_value *values) {
     record_source_close(&s.source);
     free_loras(&s);
     free(s.model_folder);
-    free(s.prompts_text);
+    free(s.output_folder);
+    prompts_free(&s.prompts);
+    mesh_options_free(&s.mesh);
+    benchmark_free(&s.benchmark);
     return code;
 }
 
@@ -552,8 +543,9 @@ const struct command generate_command = {
     .examples = "  tessera generate --prompt \"a lion on a blue background\" --seed 2 -o lion.png\n"
                 "  tessera generate --model sd3-medium --prompt \"a cat\" \"a dog\" --num-images 4 -o pictures/\n"
                 "  tessera generate --prompt \"a red apple\" --init-image sketch.png --strength 0.6 -o apple.png\n"
-                "  tessera generate --from lion.png -o again.png\n",
+                "  tessera generate --from lion.png -o again.png\n"
+                "  mpirun -n 4 tessera generate --prompt \"a lion\" --use-cfg-parallel --pipefusion-parallel-degree 2 -o lion.png\n",
     .options = generate_options,
-    .option_count = GENERATE_OPTION_COUNT,
+    .option_count = GENERATE_OPTION_TOTAL,
     .run = run_generate,
 };

@@ -1,18 +1,19 @@
 /* The `tessera` command: a table of subcommands, help from that table, and dispatch.
  *
  * Exit status: 0 done, 1 failed, 2 wrong command line, 128 + signal when stopped by one. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
 #include "cli/command.h"
 #include "comm/comm.h"
 
-#define COMMAND_COUNT 5
-#define MAX_OPTIONS 64
+#define COMMAND_COUNT 6
+#define MAX_OPTIONS 192
 
 static const struct command *command_at(int i) {
     const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command, &download_command, &convert_command,
-                                                           &make_model_command};
+                                                           &make_model_command, &plan_command};
     return commands[i];
 }
 
@@ -29,7 +30,10 @@ int command_fail(const tessera_error *error, bool usage) {
 }
 
 static void print_help(FILE *stream) {
-    fprintf(stream, "Tessera %s: pictures from diffusion models.\n\nusage: tessera COMMAND [OPTIONS]\n\ncommands:\n", TESSERA_VERSION);
+    fprintf(stream,
+            "Tessera %s: pictures from diffusion models.\n\nusage: tessera COMMAND [OPTIONS]; options alone are those of "
+            "generate\n\ncommands:\n",
+            TESSERA_VERSION);
     for (int i = 0; i < COMMAND_COUNT; i++) fprintf(stream, "  %-11s %s\n", command_at(i)->name, command_at(i)->summary);
     fprintf(stream, "  %-11s %s\n  %-11s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "version", "the version");
     fprintf(stream, "\nexamples:\n  tessera generate --prompt \"a lion on a blue background\" -o lion.png\n"
@@ -55,6 +59,7 @@ static const struct command *find_command(const char *name) {
 /* argv is what follows the command's name. */
 static int run_command(const struct command *command, int argc, char **argv) {
     struct option_value values[MAX_OPTIONS];
+    assert(command->option_count <= MAX_OPTIONS);
     tessera_error error = {0};
     bool help;
     const char *path = NULL;
@@ -88,6 +93,8 @@ int main(int argc, char **argv) {
         code = run_help(argc - 2, argv + 2);
     } else if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0) {
         code = printf("tessera %s\n", TESSERA_VERSION) < 0 ? EXIT_FAILED : EXIT_DONE;
+    } else if (word[0] == '-') { /* as scripts of other programs are called: options alone */
+        code = run_command(&generate_command, argc - 1, argv + 1);
     } else {
         const struct command *command = find_command(word);
         code = command != NULL ? run_command(command, argc - 2, argv + 2) : EXIT_USAGE;

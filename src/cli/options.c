@@ -215,9 +215,24 @@ void options_free(struct option_value *values, int count) {
     memset(values, 0, (size_t)count * sizeof *values);
 }
 
+/* The names of the options without effect, in lines of at most 130 characters. */
+static void print_ignored(FILE *stream, const struct option *options, int count) {
+    size_t column = 0;
+    for (int i = 0; i < count; i++) {
+        if (options[i].ignored == NULL) continue;
+        size_t width = strlen(options[i].name) + 3;
+        if (column == 0) fprintf(stream, "\naccepted for commands of other programs, without effect (a notice says why):");
+        if (column == 0 || column + width > 130) column = (size_t)fprintf(stream, "\n ") - 1;
+        fprintf(stream, " --%s", options[i].name);
+        column += width;
+    }
+    if (column > 0) fputc('\n', stream);
+}
+
 void options_print(FILE *stream, const struct option *options, int count) {
     for (int i = 0; i < count; i++) {
         const struct option *o = &options[i];
+        if (o->ignored != NULL) continue;
         char left[256];
         int n = o->letter ? snprintf(left, sizeof left, "-%c, ", o->letter) : 0;
         snprintf(left + n, sizeof left - (size_t)n, "--%s %s%s", o->name, o->placeholder != NULL ? o->placeholder : "",
@@ -228,4 +243,5 @@ void options_print(FILE *stream, const struct option *options, int count) {
             fprintf(stream, "%s--%s", a == 0 ? "; also " : ", ", o->aliases[a]);
         fputc('\n', stream);
     }
+    print_ignored(stream, options, count);
 }

@@ -21,6 +21,7 @@ struct option {
     double low, high;        /* of INTEGER and NUMBER, both allowed */
     const char *record;      /* its key in a picture's record, or NULL */
     bool positional;         /* a word that is no option's value may give it, after the path */
+    const char *ignored;     /* why this option of another program has no effect here; NULL: it has one */
 };
 
 struct option_value {
@@ -43,7 +44,7 @@ tessera_status options_parse(const struct option *options, int count, int argc, 
 tessera_status options_read_value(const struct option *option, const char *text, struct option_value *value, tessera_error *error);
 void options_free(struct option_value *values, int count);
 
-/* The table for --help. */
+/* The table for --help; options without effect only by their names, under a heading. */
 void options_print(FILE *stream, const struct option *options, int count);
 
 /* The name nearest to `word` by edit distance (Levenshtein 1966); `get` returns the i-th of `count` candidates. */

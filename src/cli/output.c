@@ -65,6 +65,22 @@ char *output_name(const char *output, const char *prompt, uint64_t seed, int num
     return NULL;
 }
 
+/* Makes `folder`, which ends in '/', and those above it, as far as they are missing. */
+static tessera_status make_folders(const char *folder, tessera_error *error) {
+    char *path = strdup(folder);
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    tessera_status status = TESSERA_OK;
+    for (char *c = path + 1; status == TESSERA_OK && *c != 0; c++) {
+        if (*c != '/') continue;
+        *c = 0;
+        if (!file_is_folder(path) && mkdir(path, 0777) != 0 && errno != EEXIST) /* another rank may have been first */
+            status = error_set_errno(error, "--output %s: the folder %s cannot be made", folder, path);
+        *c = '/';
+    }
+    free(path);
+    return status;
+}
+
 static tessera_status check_format(const char *output, tessera_error *error) {
     const char *others[] = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", NULL};
     for (int i = 0; others[i] != NULL; i++)
@@ -84,8 +100,7 @@ tessera_status output_check(const char *output, tessera_error *error) {
     if (output == NULL) return check_folder(".", "(none given)", error);
     if (*output == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output is empty: give a file or a folder");
     if (names_folder(output)) {
-        if (!file_is_folder(output) && mkdir(output, 0777) != 0 && errno != EEXIST) /* another rank may have been first */
-            return error_set_errno(error, "--output %s: the folder cannot be made", output);
+        if (!file_is_folder(output)) TRY(make_folders(output, error));
         return check_folder(output, output, error);
     }
     TRY(check_format(output, error));

@@ -24,6 +24,8 @@ static cJSON *add_texts(cJSON *object, const char *key, const struct option_valu
 }
 
 static cJSON *add_value(cJSON *object, const struct option *option, const struct option_value *value) {
+    bool number = option->type == OPTION_INTEGER || option->type == OPTION_NUMBER;
+    if (number && !value->given) return cJSON_AddNullToObject(object, option->record);
     switch (option->type) {
     case OPTION_FLAG:
         return cJSON_AddBoolToObject(object, option->record, value->flag);
@@ -47,7 +49,7 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
         if (generate_options[i].record != NULL && i != GENERATE_PROMPT) good = add_value(object, &generate_options[i], &values[i]) != NULL;
     good = good && cJSON_AddStringToObject(object, "model_fingerprint", facts->model_fingerprint) != NULL &&
            cJSON_AddStringToObject(object, "kernel_path", facts->kernel_path) != NULL &&
-           cJSON_AddStringToObject(object, "mesh", "1") != NULL &&
+           cJSON_AddStringToObject(object, "mesh", facts->mesh) != NULL && cJSON_AddNumberToObject(object, "ranks", facts->ranks) != NULL &&
            (facts->init_image_fingerprint[0] == 0 ||
             cJSON_AddStringToObject(object, "init_image_fingerprint", facts->init_image_fingerprint) != NULL) &&
            (facts->lora_fingerprint[0] == 0 || cJSON_AddStringToObject(object, "lora_fingerprint", facts->lora_fingerprint) != NULL);

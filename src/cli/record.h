@@ -1,9 +1,10 @@
 /* The record that a picture carries: all that is needed to make it again, as one JSON object in the PNG text chunk RECORD_KEY.
  *
- *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "1", "init_image_fingerprint": "...", "lora_fingerprint": "...",
+ *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "cfg 2 x ulysses 2", "ranks": 4, "init_image_fingerprint": "...", "lora_fingerprint": "...",
  *      "prompt": "...", "index": 0, and every option of generate.h with a `record` key, at the value that was in force}
  *
- * `index` is the picture's place among num_images, which are drawn one after the other from one generator. A seed above 2^53 is
+ * Options that were not given and have no value of their own are null. `mesh` and `ranks` are those that made the picture; what shapes them
+ * is read back only where as many ranks run. `index` is the picture's place among num_images, which are drawn one after the other from one generator. A seed above 2^53 is
  * written as a string, since JSON numbers are doubles. */
 #ifndef TESSERA_CLI_RECORD_H
 #define TESSERA_CLI_RECORD_H
@@ -21,6 +22,8 @@ struct record_facts {
     char init_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
     char lora_fingerprint[FINGERPRINT_BYTES];       /* "": no LoRA files */
     const char *kernel_path;
+    const char *mesh; /* of the ranks that make a picture */
+    int ranks;
 };
 
 /* A new object without prompt and index; the caller deletes it with cJSON_Delete. NULL when memory is out. */
@@ -38,9 +41,10 @@ struct record_source {
     int differences; /* reported so far */
 };
 
-/* Reads the PNG at `path` and fills every option of `values` that was not given from its record; given ones that differ are reported on
- * stderr and counted. FORMAT if the picture has no record or a broken one. Free with record_source_close; `values` borrows from it. */
-tessera_status record_source_open(const char *path, struct option_value *values, struct record_source *source, tessera_error *error);
+/* Reads the PNG at `path` and fills every option of `values` that was not given from its record, of those that shape the mesh only if as many
+ * ranks made it as the `ranks` that run now; given ones that differ are reported on stderr and counted. FORMAT if the picture has no record or a broken one. Free with record_source_close; `values` borrows from it. */
+tessera_status record_source_open(const char *path, struct option_value *values, int ranks, struct record_source *source,
+                                  tessera_error *error);
 /* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture, LoRA files. */
 void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts);
 /* Says on stderr whether pixels [height, width, 3] are those of the source (only if nothing differs). */

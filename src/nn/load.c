@@ -379,8 +379,8 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
     struct conv layer = {.first_input = inputs.first};
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct tensor file = flat ? stored(loader, weight_name, SHAPE(out, in * kernel * kernel))
-                              : stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
+    struct tensor file =
+        flat ? stored(loader, weight_name, SHAPE(out, in * kernel * kernel)) : stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
     if (file.data != NULL) {
         file = tensor_reshape(file, SHAPE(out, in, kernel, kernel));
         layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));

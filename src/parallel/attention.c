@@ -38,11 +38,11 @@ struct sequence {
 enum part { QUERIES, KEYS };
 
 static int64_t head_first(const struct sequence *s, int member) {
-    return cut_share(s->heads, s->members, member).first;
+    return cut_bound(s->heads, s->members, member, s->run->parallel->head_shares);
 }
 
 static int64_t head_count(const struct sequence *s, int member) {
-    return cut_share(s->heads, s->members, member).count;
+    return head_first(s, member + 1) - head_first(s, member);
 }
 
 static bool has_whole_text(const struct sequence *s) {

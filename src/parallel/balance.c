@@ -28,7 +28,7 @@ void balance_work(const double *work, int pieces, const double *speeds, int stag
     assert(stages >= 1 && stages <= pieces);
     for (int s = 0; s < stages && speeds != NULL; s++) slowest = s == 0 || speeds[s] < slowest ? speeds[s] : slowest;
     for (int i = 0; i < pieces; i++) high += work[i] / slowest;
-    double enough = high;
+    double enough = high *= 1 + 1e-9; /* the sums above and in fill are rounded differently */
     for (int i = 0; i < HALVINGS; i++) {
         double middle = (low + high) / 2;
         if (fill(work, pieces, speeds, stages, middle, first))

@@ -1,6 +1,7 @@
 /* See cut.h. */
 #include "parallel/cut.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static struct cut *cut_new(int64_t rows, int64_t columns, int members, int me) {
@@ -27,11 +28,24 @@ struct span cut_mine(const struct cut *cut, int64_t total) {
     return (struct span){cut->bounds[cut->me], cut->bounds[cut->me + 1] - cut->bounds[cut->me]};
 }
 
-tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error) {
-    return cut_part(rows, columns, (struct span){0, rows}, members, me, out, error);
+int64_t cut_bound(int64_t units, int parts, int part, const double *shares) {
+    if (shares == NULL || units < parts) return units * part / parts;
+    int64_t bound = 0;
+    for (int i = 1; i <= part; i++) {
+        int64_t wanted = llround((double)units * shares[i]), most = units - (parts - i);
+        bound = wanted > bound + 1 ? wanted : bound + 1;
+        if (bound > most) bound = most;
+    }
+    return bound;
 }
 
-tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, struct cut **out, tessera_error *error) {
+tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, const double *shares, struct cut **out,
+                          tessera_error *error) {
+    return cut_part(rows, columns, (struct span){0, rows}, members, me, shares, out, error);
+}
+
+tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
+                        tessera_error *error) {
     int64_t first = part_rows.first * columns, total = part_rows.count * columns;
     *out = NULL;
     if (members > total)
@@ -39,7 +53,7 @@ tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, in
                          (long long)total, members, (long long)total);
     struct cut *cut = cut_new(rows, columns, members, me);
     if (cut == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    for (int i = 0; i <= members; i++) cut->bounds[i] = first + total * i / members;
+    for (int i = 0; i <= members; i++) cut->bounds[i] = first + cut_bound(total, members, i, shares);
     *out = cut;
     return TESSERA_OK;
 }
@@ -54,8 +68,8 @@ static struct cut *halve(struct cut *cut) {
     return half;
 }
 
-tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, struct cut **out,
-                        tessera_error *error) {
+tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, const double *shares,
+                        struct cut **out, tessera_error *error) {
     int64_t units = (rows + unit - 1) / unit;
     *out = NULL;
     if (members > units)
@@ -65,7 +79,7 @@ tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels,
                          (long long)rows, members, (long long)unit, (long long)units);
     struct cut *cut = cut_new(rows, columns, members, me);
     if (cut == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    for (int i = 0; i < members; i++) cut->bounds[i] = units * i / members * unit * columns;
+    for (int i = 0; i < members; i++) cut->bounds[i] = cut_bound(units, members, i, shares) * unit * columns;
     cut->bounds[members] = rows * columns;
     for (struct cut *level = cut; levels > 1; levels--)
         if ((level = halve(level)) == NULL) {

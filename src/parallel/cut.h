@@ -20,16 +20,21 @@ struct cut {
     struct cut *finer, *coarser; /* of a cut by rows: the levels beside this one; owned by the finest */
 };
 
-/* rows x columns in `members` parts as equal as they can be: member i has the positions total * i / members to total * (i + 1) / members. */
-tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, struct cut **out, tessera_error *error);
+/* Where part `part` of `parts` of so many units begins (`parts` itself: the end): units * part / parts, or, where ranks are unequal, shares[part]
+ * of them, shares [parts + 1] rising from 0 to 1; but no part is empty while units last. */
+int64_t cut_bound(int64_t units, int parts, int part, const double *shares);
+
+/* rows x columns in `members` parts at the bounds of cut_bound; shares NULL: as equal as they can be. */
+tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, const double *shares, struct cut **out, tessera_error *error);
 
 /* Of some rows of it: a part that is worked on by itself, cut in the same way; bounds[0] is where it begins. */
-tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, struct cut **out, tessera_error *error);
+tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
+                        tessera_error *error);
 
 /* Whole rows in multiples of `unit` (the last part may end between) on `levels` levels, each of half the rows and columns, rounded up, of
  * the one before. ARGUMENT if there are fewer units than members: it names the most that are possible. */
-tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, struct cut **out,
-                        tessera_error *error);
+tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, const double *shares,
+                        struct cut **out, tessera_error *error);
 /* With all coarser levels; NULL is fine. */
 void cut_free(struct cut *cut);
 /* cut_mine, this rank's positions, is in tessera_model.h. */

@@ -36,8 +36,9 @@ const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t col
     struct span part = p->patches != NULL ? patches_rows(p->patches, rows) : (struct span){0, rows};
     struct cut *cut = find(p, rows, columns, part);
     if (cut != NULL) return cut;
-    tessera_status status = p->displaced != NULL ? cut_rows(rows, columns, 1, 1, comm_size(p->rows), comm_rank(p->rows), &cut, &run->error)
-                                                 : cut_part(rows, columns, part, comm_size(p->rows), comm_rank(p->rows), &cut, &run->error);
+    tessera_status status = p->displaced != NULL
+                                ? cut_rows(rows, columns, 1, 1, comm_size(p->rows), comm_rank(p->rows), p->shares, &cut, &run->error)
+                                : cut_part(rows, columns, part, comm_size(p->rows), comm_rank(p->rows), p->shares, &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
 }
 
@@ -46,6 +47,7 @@ const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t colum
     struct cut *cut = find(run->parallel, rows, columns, (struct span){0, rows});
     if (cut != NULL) return cut;
     struct comm *group = run->parallel->rows;
-    tessera_status status = cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), &cut, &run->error);
+    tessera_status status =
+        cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), run->parallel->shares, &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
 }

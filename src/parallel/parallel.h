@@ -20,6 +20,8 @@ struct parallel {
     struct comm *tensor;         /* the ranks among which weights are cut (Shoeybi et al. 2019) */
     struct displaced *displaced; /* patches whose neighbours are one step behind; NULL: everything is exact */
     struct patches *patches;     /* a picture that goes through the blocks in parts; NULL: as a whole */
+    const double *shares;        /* [members of rows + 1] where each one's part of a picture ends, from 0 to 1; NULL: equal parts */
+    const double *head_shares;   /* [members of ulysses + 1] the same of heads */
     struct cut *cuts[8];         /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };

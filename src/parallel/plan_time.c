@@ -17,7 +17,7 @@
  * the output, and the hidden channels of a feed-forward network, which tensor cuts. Measured, not derived. */
 #define LIVE_ARRAYS 9.0
 /* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
-#define PASSES 16.0
+#define PASSES 12.0
 #define HIDDEN_ARRAYS 5.0
 
 /* ---- links ---- */
@@ -125,18 +125,23 @@ static double tensor_share(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The slowest rank's operations a second. */
-static double slowest_rate(const struct plan_machine *machine) {
+/* The slowest rank's share of the rates, where all compute at once. */
+static double slowest_share(const struct plan_machine *machine) {
     double slowest = 1.0;
     for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++)
         if (i == 0 || machine->speeds[i] < slowest) slowest = machine->speeds[i];
-    return machine->operations * slowest;
+    return slowest / fmax(machine->crowding, 1.0);
 }
 
 static struct pass pass_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
                            double share) {
-    struct pass p = {
-        .m = m, .machine = machine, .mesh = mesh, .rate = slowest_rate(machine), .share = share, .has_text = true, .first = first};
+    struct pass p = {.m = m,
+                     .machine = machine,
+                     .mesh = mesh,
+                     .rate = machine->operations * slowest_share(machine),
+                     .share = share,
+                     .has_text = true,
+                     .first = first};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
     p.text = (double)plan_text(m, mesh, &p.text_whole);
@@ -227,10 +232,16 @@ static double element_seconds(const struct pass *p, const struct plan_block *blo
     return p->machine->elements > 0 ? PASSES * elements / (p->machine->elements * p->rate / p->machine->operations) : 0;
 }
 
+/* All weights of a block are read in each pass. */
+static double weight_seconds(const struct pass *p, const struct plan_block *block) {
+    double bytes = block->weight_bytes - block->cut_bytes * (1.0 - p->tensor);
+    return p->machine->streaming > 0 ? bytes / p->machine->streaming : 0;
+}
+
 static void add_block(const struct pass *p, const struct plan_block *block, struct cost *cost) {
     double attention = attention_seconds(p, block);
     int layers = 0;
-    cost->compute += attention + product_seconds(p, block) + element_seconds(p, block);
+    cost->compute += attention + product_seconds(p, block) + element_seconds(p, block) + weight_seconds(p, block);
     for (int i = 0; i < block->num_meetings; i++) layers += block->meetings[i].kind == MEETING_ATTENTION ? block->meetings[i].count : 0;
     for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
 }

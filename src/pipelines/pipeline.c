@@ -179,11 +179,12 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
     struct component denoiser = {0};
     if (stages == 1 && mesh->num_pipeline_patch <= 1) return TESSERA_OK;
     TRY(pipeline_describe(p, p->denoiser, &denoiser, error));
-    tessera_status status = denoiser.denoiser == NULL
-                                ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json", p->folder, p->denoiser)
-                                : team_set_parts(&p->team, mesh, denoiser.denoiser->row_unit == 0, error);
+    tessera_status status = denoiser.denoiser == NULL ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json",
+                                                                  p->folder, p->denoiser)
+                                                      : team_set_parts(&p->team, mesh, denoiser.denoiser->row_unit == 0, error);
     if (status == TESSERA_OK)
-        status = stages_open(denoiser.denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks, &p->stages, error);
+        status = stages_open(denoiser.denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks,
+                             p->team.shares.stages, &p->stages, error);
     component_close(&denoiser);
     return status;
 }

@@ -85,7 +85,7 @@ struct pipeline {
     bool vae_tiling, keep_components;
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
-    const char *denoiser;                   /* "unet" or "transformer" */
+    const char *denoiser;                          /* "unet" or "transformer" */
     const struct denoiser_class *const *denoisers; /* of the options; borrowed */
     int num_denoisers;
     int64_t sample_size;                    /* the denoiser's default latent side */

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "comm/collectives.h"
@@ -21,7 +22,10 @@ enum { LEAST_TOKENS = 64 };
 
 /* What each rank tells of itself. */
 struct rank_facts {
-    double operations, attention_share, elements, memory, crowding;
+    struct plan_speed speed;
+    double memory;
+    int threads, processors;
+    char kernel[40]; /* the running kernel's number: ranks that have the same share its processors, whatever their hosts are called */
 };
 
 /* ---- this rank ---- */
@@ -35,21 +39,26 @@ static int ranks_on_my_host(const struct comm *comm) {
 /* As pipeline.c deals a host's processors to its ranks. */
 static int threads_of(const struct comm *comm, int given) {
     int mine = threads_available(), ranks = ranks_on_my_host(comm);
-    if (given > 0 || ranks == 1) return given;
+    if (given > 0) return given;
+    if (ranks == 1 || (long)mine * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) return mine;
     return mine / ranks > 0 ? mine / ranks : 1;
+}
+
+static void read_kernel(char *out, size_t capacity) {
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+    if (file == NULL || fgets(out, (int)capacity, file) == NULL) out[0] = 0;
+    if (file != NULL) fclose(file);
 }
 
 static tessera_status measure_self(const struct plan_model *model, const struct comm *comm, const struct plan_auto_options *options,
                                    struct rank_facts *out, tessera_error *error) {
-    struct plan_speed speed;
     int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / comm_size(comm);
-    TRY(plan_known_speed(model, tokens > LEAST_TOKENS ? tokens : LEAST_TOKENS, threads_of(comm, options->threads), ranks_on_my_host(comm),
-                         &speed, error));
-    double memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
-    int threads = options->threads > 0 ? options->threads : 1, ranks = ranks_on_my_host(comm);
-    double crowding = (double)ranks * threads / threads_available();
-    *out = (struct rank_facts){speed.operations, speed.attention_share, speed.elements, memory, crowding};
-    return TESSERA_OK;
+    memset(out, 0, sizeof *out);
+    out->threads = threads_of(comm, options->threads);
+    out->processors = threads_available();
+    out->memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
+    read_kernel(out->kernel, sizeof out->kernel);
+    return plan_known_speed(model, tokens > LEAST_TOKENS ? tokens : LEAST_TOKENS, out->threads, &out->speed, error);
 }
 
 /* ---- links ---- */
@@ -115,17 +124,31 @@ static tessera_status measure_links(struct comm *comm, struct plan_machine *mach
 
 /* ---- all ranks ---- */
 
-/* Rank 0's rate is the unit. */
+/* Threads of a rank's machine for each of its processors. A rank that is bound to some has them for itself. */
+static double crowding_of(const struct rank_facts *facts, int n, int rank) {
+    int threads = 0, ranks = 0, processors = facts[rank].processors;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(facts[i].kernel, facts[rank].kernel) != 0 || (facts[i].kernel[0] == 0 && i != rank)) continue;
+        threads += facts[i].threads;
+        ranks++;
+    }
+    if ((long)processors * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) processors *= ranks;
+    return (double)threads / processors;
+}
+
+/* Rank 0's rates are the unit. */
 static void put_together(const struct rank_facts *facts, int n, struct plan_measured *out) {
     double *speeds = out->numbers, *memories = out->numbers + n;
-    out->machine.operations = facts[0].operations;
-    out->machine.attention_share = facts[0].attention_share;
-    out->machine.elements = facts[0].elements;
+    const struct plan_speed *first = &facts[0].speed;
+    out->machine.operations = first->operations;
+    out->machine.attention_share = first->attention_share;
+    out->machine.elements = first->elements;
+    out->machine.streaming = first->streaming;
     for (int i = 0; i < n; i++) {
-        speeds[i] = facts[i].operations / facts[0].operations;
+        speeds[i] = facts[i].speed.operations / first->operations;
         memories[i] = facts[i].memory;
-        out->machine.crowding = fmax(out->machine.crowding, facts[i].crowding);
-        out->machine.attention_share = fmin(out->machine.attention_share, facts[i].attention_share);
+        out->machine.crowding = fmax(out->machine.crowding, crowding_of(facts, n, i));
+        out->machine.attention_share = fmin(out->machine.attention_share, facts[i].speed.attention_share);
     }
     out->machine.speeds = speeds;
     out->machine.memories = memories;

@@ -84,14 +84,11 @@ static tessera_status check_size(const tessera_sampling *asked, const struct den
 
 /* ---- opening ---- */
 
-static tessera_status open_component(const struct sampler *s, const struct load_hooks *hooks, struct load_share share, struct component *out,
-                                     tessera_error *error) {
+static tessera_status open_component(const struct sampler *s, const struct load_hooks *hooks, struct load_share share,
+                                     struct component *out, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
-    struct component_source source = {.folder = asked->denoiser,
-                                      .hooks = hooks,
-                                      .share = share,
-                                      .denoisers = asked->denoisers,
-                                      .num_denoisers = asked->num_denoisers};
+    struct component_source source = {
+        .folder = asked->denoiser, .hooks = hooks, .share = share, .denoisers = asked->denoisers, .num_denoisers = asked->num_denoisers};
     TRY(component_open(&source, dtype_of(asked), out, error));
     return out->denoiser != NULL ? TESSERA_OK
                                  : error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
@@ -117,7 +114,7 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     TRY(team_set_parts(&s->team, mesh, whole->row_unit == 0, error));
     TRY(denoiser_check_degrees(whole, team_degree(&s->team, MESH_ULYSSES), team_degree(&s->team, MESH_TENSOR), error));
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
-                    &s->stages, error));
+                    s->team.shares.stages, &s->stages, error));
     return open_component(s, NULL, team_share(&s->team, stages_blocks(&s->stages)), &s->component, error);
 }
 
@@ -177,8 +174,7 @@ tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t
     tessera_error own;
     if (error == NULL) error = &own;
     *error = (tessera_error){0};
-    if (sampling == NULL || latents == NULL)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: sampling or latents is NULL");
+    if (sampling == NULL || latents == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: sampling or latents is NULL");
     struct sampler s = {.asked = sampling};
     tessera_status status = sample(&s, latents, count, error);
     if (s.backend != NULL) backend_free(s.backend);

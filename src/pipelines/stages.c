@@ -64,7 +64,8 @@ static void route_skips(const struct denoiser *denoiser, struct stages *stages) 
     }
 }
 
-tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, struct stages *out, tessera_error *error) {
+tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, const double *speeds, struct stages *out,
+                           tessera_error *error) {
     int blocks = denoiser->num_blocks;
     double work[MAX_BLOCKS];
     *out = (struct stages){.count = count, .me = me};
@@ -82,7 +83,7 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
     if (given != NULL)
         status = take_given(given, blocks, count, out->first, error);
     else
-        balance_work(work, blocks, NULL, count, out->first);
+        balance_work(work, blocks, speeds, count, out->first);
     if (status == TESSERA_OK)
         route_skips(denoiser, out);
     else

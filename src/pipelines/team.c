@@ -24,8 +24,7 @@ static void name_groups(struct team *team) {
                                        .ring = group[MESH_RING],
                                        .ulysses = group[MESH_ULYSSES],
                                        .tensor = group[MESH_TENSOR]};
-    team->autoencoder =
-        (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = NULL, .tensor = NULL};
+    team->autoencoder = (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = NULL, .tensor = NULL};
 }
 
 void team_of_mesh(struct team *team, struct mesh *mesh) {
@@ -100,6 +99,10 @@ tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_er
                                     degree(mesh->ring), degree(mesh->ulysses), degree(mesh->tensor)};
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
     name_groups(team);
+    TRY(shares_open(degrees, mesh->rank_weights, &team->shares, error));
+    team->denoiser.shares = team->shares.rows;
+    team->denoiser.head_shares = team->shares.heads;
+    team->autoencoder.shares = team->shares.picture;
     return TESSERA_OK;
 }
 
@@ -108,6 +111,7 @@ void team_close(struct team *team) {
     parallel_free(&team->denoiser);
     parallel_free(&team->autoencoder);
     if (team->mesh != NULL) mesh_free(team->mesh);
+    shares_free(&team->shares);
     *team = (struct team){0};
 }
 

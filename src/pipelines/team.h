@@ -12,16 +12,18 @@
 #include "nn/load.h"
 #include "parallel/parallel.h"
 #include "pipelines/naive_patch.h"
+#include "pipelines/shares.h"
 #include "tessera.h"
 
 struct team {
-    struct mesh *mesh;  /* NULL: one rank */
+    struct mesh *mesh; /* NULL: one rank */
     bool parallel_vae;
     bool naive_patch; /* what a patch degree above 1 means: naive patches, cut by `split`, or displaced ones */
     enum naive_split split;
     struct displaced displaced;
     struct patches patches; /* the parts in which a picture goes through the pipeline's stages; count 0 or 1: as a whole */
     int whole_steps;        /* the first steps, in which it goes as a whole all the same */
+    struct shares shares;   /* of unequal ranks */
     struct parallel denoiser, autoencoder;
 };
 

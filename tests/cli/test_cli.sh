@@ -85,7 +85,7 @@ run 0 generate --prompt "a lion on a blue background" $quick -o "$work/lion.png"
 there "$work/lion.png"
 check "the record is in it" grep -qa '"prompt":"a lion on a blue background"' "$work/lion.png"
 check "it names the kernel path" grep -qa '"kernel_path":"' "$work/lion.png"
-run 0 generate --from "$work/lion.png" -o "$work/again.png"; says "bit for bit the same"
+run 0 generate --from "$work/lion.png" -o "$work/again.png"; says "^bit for bit the same"
 check "the files are the same" cmp "$work/lion.png" "$work/again.png"
 run 0 generate --from "$work/lion.png"; there "$work/lion-again.png"
 run 0 generate --from "$work/lion.png" --seed 4 --dtype f32 -o "$work/other.png"; says "not bit for bit: --seed"; says "element type is f32"
@@ -97,7 +97,7 @@ run 1 generate --from "$work/crc.png"; says "crc.png"
 # names of several outputs
 run 0 generate --prompt "Red  Apple!" "cat face" --num-images 2 $quick -o "$work/many/"
 for f in red-apple_3_0 red-apple_3_1 cat-face_3_2 cat-face_3_3; do there "$work/many/$f.png"; done
-run 0 generate --from "$work/many/cat-face_3_3.png" -o "$work/second.png"; says "bit for bit the same"
+run 0 generate --from "$work/many/cat-face_3_3.png" -o "$work/second.png"; says "^bit for bit the same"
 run 0 generate --prompt a --prompt=b --num_images_per_prompt 1 $quick --output "$work/two.png"; there "$work/two-0.png"; there "$work/two-1.png"
 printf 'cat face\r\n\nrocket\n' >"$work/prompts.txt"
 run 0 generate --prompts-file "$work/prompts.txt" $quick -o "$work/many"; there "$work/many/rocket_3_1.png"
@@ -114,8 +114,42 @@ check "one object" test "$(head -c 1 "$work/out")$(tail -c 2 "$work/out")" = "{}
 
 # picture to picture
 run 0 generate --prompt "cat face" --init-image "$work/lion.png" --strength 0.6 --steps 2 --threads 1 -o "$work/cat.png"; there "$work/cat.png"
-run 0 generate --from "$work/cat.png" -o "$work/cat2.png"; says "bit for bit the same"
+run 0 generate --from "$work/cat.png" -o "$work/cat2.png"; says "^bit for bit the same"
 run 2 generate --prompt "cat face" --init-image "$work/lion.png" --width 64 -o "$work/cat.png"; says "has width 128"
+
+# options of other programs
+sd=tests/cases/pipeline_sd15/model
+small="--prompt a --steps 1 --width 64 --height 64 --threads 1"
+run 0 --prompt "cat face" $quick --use_torch_compile --attention_backend flash_3 -o "$work/notice.png"
+says "--use-torch-compile has no effect: there is nothing to compile"; says "--attention-backend has no effect"
+run 0 help generate; prints "accepted for commands of other programs"; prints "--use-onediff"
+run 0 generate --prompt "cat face" $quick --test_times 3 --warmup_calls 1 --ignore_ratio 0.7 -o "$work/timed.png"
+says "^latency: .* mean of 1 of 3 runs of 1 picture, .* after 1 to warm up"; there "$work/timed.png"
+run 0 generate --prompt "cat face" $quick --num_iterations 2 --json -o "$work/timed.png"; prints '"seconds_per_picture":'; prints '"warmup_runs":.0'
+run 0 generate --prompt "cat face" $quick --output_directory "$work/deep/er"; there "$work/deep/er/cat-face_3_0.png"
+run 2 generate --prompt "cat face" $quick --output_root "$work/deep" -o "$work/x.png"; says "give one of them"
+run 0 generate --prompt "cat face" $quick --output_type latent --output_path "$work/latent.png"; there "$work/latent.safetensors"
+check "latents [1, 8, 16, 16]" grep -qa '"latents":{"dtype":"F32","shape":\[1, 8, 16, 16\]' "$work/latent.safetensors"
+check "no picture beside them" test ! -e "$work/latent.png"
+printf '\357\273\277number,prompt\r\n1,"cat ""face"", red"\r\n2,rocket\r\n3,\r\n' >"$work/table.csv"
+run 0 generate --dataset_path "$work/table.csv" --batch_size 4 $quick -o "$work/table/"; says "--batch-size has no effect"
+there "$work/table/cat-face-red_3_0.png"; there "$work/table/rocket_3_1.png"; check "two pictures" test "$(ls "$work/table" | wc -l)" -eq 2
+run 1 generate --dataset_path "$work/prompts.txt" $quick -o "$work/x.png"; says 'no column of its first line is named "prompt"'
+run 0 generate --model $sd --prompt a --image_size 64 128 --steps 1 --threads 1 --scheduler euler --json -o "$work/size.png"
+prints '"height":.64,'; prints '"width":.128,'; prints '"scheduler":."EulerDiscreteScheduler"'
+run 2 generate --model $sd --prompt a --image_size 64 64 64 -o "$work/size.png"; says "one number or two"
+run 2 generate --model $sd --prompt a --image_size big -o "$work/size.png"; says "whole number"
+run 0 generate --model $sd --like sd_example --num_inference_steps 1 --image_size 64 --json -o "$work/like.png"
+prints '"seed":.233,'; prints '"sync_mode":."stale_gn"'; prints "Astronaut in a jungle"
+run 0 generate --from "$work/like.png" --output_root "$work/like"; says "^bit for bit the same"
+run 0 generate --model $sd $small --like xdit --json -o "$work/like.png"; prints '"seed":.42,'; prints '"guidance_scale":.3.5,'
+run 0 generate --model $sd --mode benchmark --steps 1 --image_size 64 --test_times 2 --warmup_times 0 --json --output_path "$work/bench.png"
+prints '"seed":.1234,'; prints '"scheduler":."DDIMScheduler"'; prints '"guidance_scale":.5,'
+run 2 generate --like distrifuser $small; says "takes one of xdit|sdxl_example"
+run 2 generate $small --use_fbcache --use_teacache; says "one step cache at most"
+run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10,9,1; says "has 3 numbers for --pipefusion-parallel-degree 2"
+run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10 x; says "whole numbers from 1, not 'x'"
+run 1 generate $small --model "FLUX.1-nothing" -o "$work/x.png"; says "FLUX.1-nothing"
 
 # inspect
 run 0 inspect models/emoji; prints SD3Transformer2DModel; prints "an estimate"
@@ -126,12 +160,10 @@ run 1 inspect "$work/bad.png"; says bad.png
 run 2 inspect
 
 # LoRA files: a path with a colon, a scale, several; the record has them
-sd=tests/cases/pipeline_sd15/model
 cp tests/cases/pipeline_sd15_lora_kohya/lora.safetensors "$work/a:b.safetensors"
-small="--prompt a --steps 1 --width 64 --height 64 --threads 1"
 run 0 generate --model $sd $small -o "$work/plain.png"
 run 0 generate --model $sd $small --lora "$work/a:b.safetensors" --lora tests/cases/pipeline_sd15_lora/lora.safetensors:-0.5 -o "$work/lora.png"
-run 0 generate --from "$work/lora.png" -o "$work/lora2.png"; says "bit for bit the same"
+run 0 generate --from "$work/lora.png" -o "$work/lora2.png"; says "^bit for bit the same"
 run 0 generate --from "$work/plain.png" --lora "$work/a:b.safetensors:0" -o "$work/zero.png"; says "not bit for bit: --lora"
 run 1 generate --model $sd $small --lora tests/cases/pipeline_flux_lora/lora.safetensors -o "$work/x.png"; says "names no module"
 run 1 generate --model $sd $small --lora missing.safetensors:2 -o "$work/x.png"; says "missing.safetensors: cannot open"

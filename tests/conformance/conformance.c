@@ -1,4 +1,4 @@
-/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...
+/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights N,N,...] CASE_DIR...
  *
  * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
  * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
@@ -153,9 +153,22 @@ struct command {
 };
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] CASE_DIR...\n");
+    fprintf(stderr, "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] "
+                    "[--tensor N] [--rank-weights N,N,...] CASE_DIR...\n");
     return 2;
+}
+
+/* "3,1": speeds of the ranks, the last one also of those after it. */
+static bool read_weights(const char *text, struct conformance_world *world) {
+    enum { MOST = 64 };
+    world->weights = calloc(MOST, sizeof *world->weights);
+    for (int i = 0; i < MOST && world->weights != NULL; i++) {
+        char *end;
+        double number = strtod(text, &end);
+        world->weights[i] = end != text ? number : world->weights[i - (i > 0)];
+        text = *end == ',' ? end + 1 : end;
+    }
+    return world->weights != NULL && *text == 0;
 }
 
 /* One option with its value; false if there is no such. */
@@ -163,12 +176,17 @@ static bool read_option(const char *name, const char *value, struct command *com
     static const struct {
         const char *name;
         enum mesh_axis axis;
-    } degrees[] = {{"--cfg", MESH_CFG}, {"--pipefusion", MESH_PIPEFUSION}, {"--ring", MESH_RING}, {"--ulysses", MESH_ULYSSES}, {"--tensor", MESH_TENSOR}};
+    } degrees[] = {{"--cfg", MESH_CFG},
+                   {"--pipefusion", MESH_PIPEFUSION},
+                   {"--ring", MESH_RING},
+                   {"--ulysses", MESH_ULYSSES},
+                   {"--tensor", MESH_TENSOR}};
     for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
         if (strcmp(name, degrees[i].name) != 0) continue;
         command->world.wanted[degrees[i].axis] = atoi(value);
         return atoi(value) > 0;
     }
+    if (strcmp(name, "--rank-weights") == 0) return read_weights(value, &command->world);
     command->dtype = strcmp(value, "bf16") == 0 ? DTYPE_BF16 : command->dtype;
     if (strcmp(name, "--dtype") == 0) return strcmp(value, "bf16") == 0 || strcmp(value, "f32") == 0;
     if (strcmp(name, "--backend") != 0) return false;
@@ -215,5 +233,6 @@ int main(int argc, char **argv) {
     arena_free(arena);
     backend_free(backend);
     comm_free(world->comm);
+    free(world->weights);
     return status;
 }

@@ -7,6 +7,7 @@
 #include "models/registry.h"
 #include "nn/run.h"
 #include "parallel/parallel.h"
+#include "pipelines/shares.h"
 
 #define BF16_RELATIVE_L2 0.03 /* per forward pass; diffusers' own bfloat16 has 0.007 to 0.02 */
 #define BF16_PICTURE_DB 35.0  /* of a pipeline's picture to the float32 reference */
@@ -19,6 +20,7 @@ struct conformance_world {
     struct comm *comm;
     int ranks, rank;
     int wanted[MESH_AXES]; /* degrees asked for; 0: any */
+    double *weights;       /* [ranks] speeds in proportion to which everything is cut; NULL: equally, and then work is checked */
 };
 
 /* What one rank did in one step, and what it may do (formula.h). Zeros where one rank runs alone. */
@@ -38,6 +40,7 @@ struct conformance_case {
     const struct conformance_world *world;
     const struct mesh *mesh;  /* how the case is spread over the world; NULL for kinds that run on rank 0 */
     struct parallel parallel; /* of the mesh */
+    struct shares shares;     /* of the world's weights on the mesh */
     /* outcome */
     enum verdict verdict;
     double worst;  /* F32: largest |a - b| / (atol + rtol |b|); BF16: largest relative L2 error */

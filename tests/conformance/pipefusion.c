@@ -119,7 +119,7 @@ static tessera_status denoise_case(struct pipeline_run *p, const struct componen
     uint64_t sent = comm_stats_read(c->world->comm, NULL).bytes_sent;
     TRY(denoise_pictures(&d, 1, (float *[]){x->data}, error));
     c->work.bytes = comm_stats_read(c->world->comm, NULL).bytes_sent - sent;
-    if (c->world->ranks > 1) check_work(p, whole, c->run.operations - before);
+    if (c->world->ranks > 1 && c->world->weights == NULL) check_work(p, whole, c->run.operations - before);
     p->c->bits = 0; /* only some ranks have seen the steps */
     loop_check(p->c, "out.latents (on every rank)", loop->wanted, loop->steps - 1, *x);
     return TESSERA_OK;
@@ -139,7 +139,8 @@ static bool check_mesh(struct conformance_case *c, const struct denoiser *whole,
 static tessera_status run_stage(struct pipeline_run *p, const struct component *whole, tessera_error *error) {
     struct conformance_case *c = p->c;
     char *folder = case_model_folder(c);
-    TRY(stages_open(whole->denoiser, c->mesh->degrees[MESH_PIPEFUSION], c->mesh->coordinate[MESH_PIPEFUSION], NULL, &p->stages, error));
+    TRY(stages_open(whole->denoiser, c->mesh->degrees[MESH_PIPEFUSION], c->mesh->coordinate[MESH_PIPEFUSION], NULL, c->shares.stages,
+                    &p->stages, error));
     struct component_source source = {.folder = folder, .share = team_share(&p->team, stages_blocks(&p->stages))};
     tessera_status status = component_open(&source, c->dtype, &p->mine, error);
     free(folder);
@@ -151,6 +152,8 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
     struct component whole = {0};
     tessera_error error = {0};
     team_of_mesh(&p.team, (struct mesh *)(uintptr_t)c->mesh);
+    p.team.denoiser.shares = c->shares.rows;
+    p.team.denoiser.head_shares = c->shares.heads;
     p.team.patches.count = parts;
     p.team.whole_steps = warmup > 0 ? warmup : 1;
     if (parts > 1) p.team.denoiser.patches = &p.team.patches;

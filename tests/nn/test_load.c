@@ -45,7 +45,8 @@ static void test_good(struct loader *loader) {
     }
     CHECK(w != NULL && conv.weight.shape[3] == 3 && !load_failed(loader), "%s", loader->error.message);
     struct conv flat = load_conv_flat(loader, 3, 2, 2, "flat");
-    CHECK(flat.weight.ndim == 4 && w != NULL && memcmp(flat.weight.data, w, sizeof values) == 0 && ((float *)flat.bias.data)[1] == values[1],
+    CHECK(flat.weight.ndim == 4 && w != NULL && memcmp(flat.weight.data, w, sizeof values) == 0 &&
+              ((float *)flat.bias.data)[1] == values[1],
           "a matrix of patches is the same kernels");
 }
 

@@ -93,7 +93,7 @@ static void test_cuts(void) {
     for (int64_t rows = 1; rows <= 70; rows++)
         for (int members = 1; members <= 9; members++) {
             struct cut *cut = NULL;
-            tessera_status status = cut_rows(rows, COLUMNS, UNIT, LEVELS, members, 0, &cut, &error);
+            tessera_status status = cut_rows(rows, COLUMNS, UNIT, LEVELS, members, 0, NULL, &cut, &error);
             if ((rows + UNIT - 1) / UNIT < members) {
                 CHECK(status == TESSERA_ERROR_ARGUMENT && strstr(error.message, "at most") != NULL, "%s", error.message);
                 continue;

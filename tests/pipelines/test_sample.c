@@ -46,7 +46,8 @@ static void test_pipeline(void) {
     CHECK(!generate(folder, &plain, &got, &error) && strstr(error.message, "MyTransformer") != NULL, "%s", error.message);
     CHECK(generate(folder, &own, &got, &error), "%s", error.message);
     size_t bytes = (size_t)wanted.width * (size_t)wanted.height * 3 * sizeof(float);
-    CHECK(got.pixels_f32 != NULL && wanted.pixels_f32 != NULL && memcmp(got.pixels_f32, wanted.pixels_f32, bytes) == 0, "the pictures differ");
+    CHECK(got.pixels_f32 != NULL && wanted.pixels_f32 != NULL && memcmp(got.pixels_f32, wanted.pixels_f32, bytes) == 0,
+          "the pictures differ");
     own.denoisers = NULL;
     CHECK(!generate(folder, &own, &got, &error) && error.status == TESSERA_ERROR_ARGUMENT, "%s", error.message);
     tessera_image_free(&wanted);
@@ -69,15 +70,16 @@ static void count_steps(void *user, int step, const float *prediction, const flo
 }
 
 static tessera_sampling sampling_of(const struct case_io *c) {
-    return (tessera_sampling){.denoiser = CASE "/../model",
-                              .scheduler = CASE,
-                              .dtype = TESSERA_F32,
-                              .threads = 1,
-                              .num_inference_steps = 6,
-                              .guidance_scale = 4.0f,
-                              .inputs = {.text = case_tensor(c, "in.encoder_hidden_states"), .pooled = case_tensor(c, "in.pooled_projections")},
-                              .rows = case_tensor(c, "in.sample").shape[2],
-                              .columns = case_tensor(c, "in.sample").shape[3]};
+    return (tessera_sampling){
+        .denoiser = CASE "/../model",
+        .scheduler = CASE,
+        .dtype = TESSERA_F32,
+        .threads = 1,
+        .num_inference_steps = 6,
+        .guidance_scale = 4.0f,
+        .inputs = {.text = case_tensor(c, "in.encoder_hidden_states"), .pooled = case_tensor(c, "in.pooled_projections")},
+        .rows = case_tensor(c, "in.sample").shape[2],
+        .columns = case_tensor(c, "in.sample").shape[3]};
 }
 
 static void test_case(const struct case_io *c) {

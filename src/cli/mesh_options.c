@@ -1,0 +1,117 @@
+/* See mesh_options.h. */
+#include "cli/mesh_options.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/error.h"
+#include "cli/generate.h"
+
+static int at_least_one(int degree) {
+    return degree > 0 ? degree : 1;
+}
+
+/* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go to one axis. */
+static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) {
+    const char *kind = v[GENERATE_PARALLELISM].text;
+    if (kind == NULL) return;
+    int *axis = strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
+    const int claimed[] = {mesh->data, mesh->cfg, mesh->pipefusion, mesh->ring, mesh->ulysses, mesh->tensor};
+    int left = tessera_world_size(mesh->world);
+    for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= at_least_one(claimed[i]);
+    if (mesh->cfg == 1 && left > 0 && left % 2 == 0 && !v[GENERATE_NO_SPLIT_BATCH].flag) {
+        mesh->cfg = 2;
+        left /= 2;
+    }
+    if (left > 1) *axis = left;
+    mesh->naive_patch = strcmp(kind, "naive_patch") == 0;
+    mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
+    mesh->sync_mode = v[GENERATE_SYNC_MODE].text;
+    mesh->published_group_norm = v[GENERATE_PUBLISHED_GROUP_NORM].flag;
+    mesh->comm_checkpoint = v[GENERATE_COMM_CHECKPOINT].integer;
+}
+
+/* "10 9", "10,9": the numbers of blocks, one for each stage. */
+static tessera_status read_stages(const struct option_value *list, int stages, int **out, tessera_error *error) {
+    int count = 0;
+    if (list->count == 0) return TESSERA_OK;
+    *out = calloc((size_t)stages, sizeof **out);
+    if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the stages");
+    for (int i = 0; i < list->count; i++)
+        for (const char *text = list->texts[i]; *text != 0;) {
+            char *end;
+            long blocks = strtol(text, &end, 10);
+            if (end == text || (*end != 0 && *end != ',') || blocks < 1 || blocks > 100000)
+                return error_set(error, TESSERA_ERROR_ARGUMENT, "--attn-layer-num-for-pp takes whole numbers from 1, not '%s'",
+                                 list->texts[i]);
+            if (count < stages) (*out)[count] = (int)blocks;
+            count++;
+            text = *end == ',' ? end + 1 : end;
+        }
+    if (count == stages) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--attn-layer-num-for-pp has %d numbers for --pipefusion-parallel-degree %d", count,
+                     stages);
+}
+
+/* The axes of a picture that are above 1, outermost first. */
+static void describe(struct mesh_options *options) {
+    const tessera_mesh *m = &options->mesh;
+    const char *const names[] = {"cfg", "pipefusion", m->naive_patch ? "naive patch" : "patch", "ring", "ulysses", "tensor"};
+    const int degrees[] = {m->cfg, m->pipefusion, m->patch, m->ring, m->ulysses, m->tensor};
+    int n = 0;
+    options->ranks = 1;
+    for (size_t i = 0; i < sizeof degrees / sizeof *degrees; i++) {
+        if (degrees[i] <= 1) continue;
+        n += snprintf(options->text + n, sizeof options->text - (size_t)n, "%s%s %d", n > 0 ? " x " : "", names[i], degrees[i]);
+        options->ranks = options->ranks > INT_MAX / degrees[i] ? INT_MAX : options->ranks * degrees[i];
+    }
+    if (n == 0) strcpy(options->text, "1");
+}
+
+tessera_status mesh_options_read(const struct option_value *v, tessera_world *world, struct mesh_options *out, tessera_error *error) {
+    *out = (struct mesh_options){.mesh = {.world = world,
+                                          .data = at_least_one(v[GENERATE_DATA_DEGREE].integer),
+                                          .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
+                                          .pipefusion = at_least_one(v[GENERATE_PIPEFUSION_DEGREE].integer),
+                                          .num_pipeline_patch = v[GENERATE_NUM_PIPELINE_PATCH].integer,
+                                          .ring = at_least_one(v[GENERATE_RING_DEGREE].integer),
+                                          .ulysses = at_least_one(v[GENERATE_ULYSSES_DEGREE].integer),
+                                          .tensor = at_least_one(v[GENERATE_TENSOR_DEGREE].integer),
+                                          .parallel_vae = v[GENERATE_PARALLEL_VAE].flag}};
+    TRY(read_stages(&v[GENERATE_STAGE_BLOCKS], out->mesh.pipefusion, &out->stage_blocks, error));
+    out->mesh.stage_blocks = out->stage_blocks;
+    const struct option_value *warmup = &v[GENERATE_WARMUP_STEPS];
+    if (warmup->given) out->mesh.warmup_steps = warmup->integer > 0 ? warmup->integer : -1;
+    apply_parallelism(v, &out->mesh);
+    describe(out);
+    return TESSERA_OK;
+}
+
+static void settle(struct option_value *value, int integer) {
+    value->integer = integer;
+    value->given = true;
+}
+
+void mesh_options_settle(const struct mesh_options *options, bool unet, struct option_value *values) {
+    const tessera_mesh *mesh = &options->mesh;
+    if (!values[GENERATE_NUM_PIPELINE_PATCH].given && !(unet && mesh->pipefusion > 1))
+        settle(&values[GENERATE_NUM_PIPELINE_PATCH], mesh->pipefusion);
+    settle(&values[GENERATE_PIPEFUSION_DEGREE], mesh->pipefusion);
+    settle(&values[GENERATE_RING_DEGREE], mesh->ring);
+    settle(&values[GENERATE_ULYSSES_DEGREE], mesh->ulysses);
+    if (values[GENERATE_PARALLELISM].text == NULL) settle(&values[GENERATE_TENSOR_DEGREE], mesh->tensor);
+}
+
+bool mesh_options_shapes(int option) {
+    const int shapes[] = {GENERATE_CFG_PARALLEL, GENERATE_PIPEFUSION_DEGREE, GENERATE_STAGE_BLOCKS,
+                          GENERATE_RING_DEGREE,  GENERATE_ULYSSES_DEGREE,    GENERATE_TENSOR_DEGREE,
+                          GENERATE_PARALLELISM,  GENERATE_NO_SPLIT_BATCH,    GENERATE_PARALLEL_VAE};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (shapes[i] == option) return true;
+    return false;
+}
+
+void mesh_options_free(struct mesh_options *options) {
+    free(options->stage_blocks);
+    *options = (struct mesh_options){0};
+}

@@ -1,0 +1,80 @@
+/* See request_options.h. */
+#include "cli/request_options.h"
+
+#include <string.h>
+#include "base/error.h"
+#include "cli/generate.h"
+
+/* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched where the option was not given. */
+static tessera_status read_pair(const struct option_value *values, int option, char separator, int low, int *first, int *second,
+                                tessera_error *error) {
+    const char *text = values[option].text;
+    char between, rest;
+    int a, b;
+    if (text == NULL) return TESSERA_OK;
+    if (sscanf(text, "%d%c%d%c", &a, &between, &b, &rest) != 3 || between != separator || a < low || b < low || a > 1 << 20 || b > 1 << 20)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s %s: it must be two whole numbers from %d: %s", generate_options[option].name,
+                         text, low, generate_options[option].placeholder);
+    *first = a;
+    *second = b;
+    return TESSERA_OK;
+}
+
+tessera_status request_options_read_sizes(const struct option_value *values, tessera_request *r, tessera_error *error) {
+    TRY(read_pair(values, GENERATE_ORIGINAL_SIZE, 'x', 1, &r->original_width, &r->original_height, error));
+    TRY(read_pair(values, GENERATE_CROPS, ',', 0, &r->crop_top, &r->crop_left, error));
+    return read_pair(values, GENERATE_TARGET_SIZE, 'x', 1, &r->target_width, &r->target_height, error);
+}
+
+tessera_status request_options_read(const struct option_value *v, const struct png_picture *init, const tessera_model *model,
+                                    tessera_request *r, tessera_error *error) {
+    *r = tessera_request_default(model);
+    if (init->pixels != NULL) {
+        r->init_image = init->pixels;
+        r->width = init->width;
+        r->height = init->height;
+    }
+    if (v[GENERATE_WIDTH].given) r->width = v[GENERATE_WIDTH].integer;
+    if (v[GENERATE_HEIGHT].given) r->height = v[GENERATE_HEIGHT].integer;
+    if (v[GENERATE_STEPS].given) r->num_inference_steps = v[GENERATE_STEPS].integer;
+    if (v[GENERATE_GUIDANCE_SCALE].given) r->guidance_scale = (float)v[GENERATE_GUIDANCE_SCALE].number;
+    if (v[GENERATE_GUIDANCE_RESCALE].given) r->guidance_rescale = (float)v[GENERATE_GUIDANCE_RESCALE].number;
+    if (v[GENERATE_TRUE_CFG_SCALE].given) r->true_cfg_scale = (float)v[GENERATE_TRUE_CFG_SCALE].number;
+    if (v[GENERATE_CLIP_SKIP].given) r->clip_skip = v[GENERATE_CLIP_SKIP].integer;
+    if (v[GENERATE_RESOLUTION_BINNING].given) r->use_resolution_binning = v[GENERATE_RESOLUTION_BINNING].flag;
+    if (v[GENERATE_NO_RESOLUTION_BINNING].flag) r->use_resolution_binning = false;
+    if (v[GENERATE_NUM_IMAGES].given) r->num_images = v[GENERATE_NUM_IMAGES].integer;
+    if (v[GENERATE_MAX_SEQUENCE_LENGTH].given) r->max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].integer;
+    if (v[GENERATE_STRENGTH].given) r->strength = (float)v[GENERATE_STRENGTH].number;
+    r->seed = v[GENERATE_SEED].seed;
+    r->negative_prompt = v[GENERATE_NEGATIVE_PROMPT].text;
+    r->scheduler = v[GENERATE_SCHEDULER].text;
+    r->step_cache = v[GENERATE_FBCACHE].flag ? "fbcache" : v[GENERATE_TEACACHE].flag ? "teacache" : NULL;
+    r->step_cache_threshold = (float)v[GENERATE_CACHE_THRESHOLD].number;
+    r->latents_only = v[GENERATE_OUTPUT_TYPE].text != NULL && strcmp(v[GENERATE_OUTPUT_TYPE].text, "latent") == 0;
+    return request_options_read_sizes(v, r, error);
+}
+
+static void settle_integer(struct option_value *value, int integer) {
+    value->integer = integer;
+    value->given = true;
+}
+
+static void settle_number(struct option_value *value, float number) {
+    value->number = (double)number;
+    value->given = true;
+}
+
+void request_options_settle(const tessera_request *r, struct option_value *v) {
+    settle_integer(&v[GENERATE_WIDTH], r->width);
+    settle_integer(&v[GENERATE_HEIGHT], r->height);
+    settle_integer(&v[GENERATE_STEPS], r->num_inference_steps);
+    settle_number(&v[GENERATE_GUIDANCE_SCALE], r->guidance_scale);
+    settle_number(&v[GENERATE_GUIDANCE_RESCALE], r->guidance_rescale);
+    settle_number(&v[GENERATE_TRUE_CFG_SCALE], r->true_cfg_scale);
+    settle_integer(&v[GENERATE_CLIP_SKIP], r->clip_skip);
+    v[GENERATE_RESOLUTION_BINNING].flag = r->use_resolution_binning;
+    settle_integer(&v[GENERATE_NUM_IMAGES], r->num_images);
+    settle_integer(&v[GENERATE_MAX_SEQUENCE_LENGTH], r->max_sequence_length);
+    settle_number(&v[GENERATE_STRENGTH], r->strength);
+}

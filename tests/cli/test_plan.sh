@@ -1,0 +1,104 @@
+#!/bin/sh
+# Tests `tessera plan`: sh test_plan.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any failed.
+# Left out: whether predictions are right (tests/parallel/test_plan*.c).
+
+program=$1
+case $program in /*) ;; *) program=$PWD/$program ;; esac
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+check() {
+    name=$1
+    shift
+    if "$@" >/dev/null 2>&1; then echo "ok    $name"; else
+        echo "FAIL  $name"
+        sed 's/^/      /' "$work/err"
+        failed=1
+    fi
+}
+
+# run STATUS-EXPECTED ARGUMENTS...: output in $work/out and $work/err.
+run() {
+    want=$1
+    shift
+    XDG_CACHE_HOME=$work/cache "$program" plan "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    check "plan $* exits $want" test "$got" -eq "$want"
+}
+
+out_has() { check "its output has '$1'" grep -q -e "$1" "$work/out"; }
+err_has() { check "its error has '$1'" grep -q -e "$1" "$work/err"; }
+
+emoji="--model models/emoji --speed 100G"
+
+run 0 $emoji --ranks 8 --bandwidth 1Gbit --latency 1ms
+out_has 'SD3Transformer2DModel'
+out_has 'limited by'
+out_has 'mpirun -n 8 tessera generate'
+run 0 $emoji --ranks 4 --bandwidth 10GB/s --latency 20us --top 0 --dtype f32
+out_has 'ring 2 x ulysses 2 .* 4.3 MB *1.1 MB'  # 1072128 + 12288 by each
+check "nothing is left out" sh -c '! grep -q more "$1"' - "$work/out"
+check "plans are exact" sh -c '! grep -q "not exact" "$1"' - "$work/out"
+run 0 $emoji --ranks 4 --bandwidth 10GB/s --latency 20us --top 0 --allow-displaced
+out_has 'patch 4 (not exact)'
+out_has 'pipefusion 4, patches 8 (not exact)'
+
+# JSON, hosts, memory
+run 0 $emoji --hosts 2x2 --bandwidth 100Mbit --latency 0.1ms --memory 1MiB --json --top 3
+out_has '"ranks":[[:space:]]*4'
+out_has '"missing_bytes":[[:space:]]*[1-9]'
+out_has '"limited_by":[[:space:]]*"memory"'
+check "three plans" test "$(grep -c '"mesh"' "$work/out")" -eq 3
+run 0 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
+out_has 'memory: .* missing'
+run 0 $emoji --ranks 1
+out_has 'one rank'
+run 0 $emoji --ranks 1024 --bandwidth 10Gbit --latency 10us --width 512 --height 512 --num-images 64
+out_has 'more (--top 0 shows all)'
+
+# a drawing
+run 0 $emoji --hosts 4x2 --bandwidth 1Gbit --latency 1ms --svg "$work/mesh.svg"
+check "the drawing begins as SVG" grep -q '^<svg xmlns="http://www.w3.org/2000/svg"' "$work/mesh.svg"
+check "eight ranks are drawn" test "$(grep -c '<circle' "$work/mesh.svg")" -eq 8
+check "four hosts are drawn" test "$(grep -c '<title>host' "$work/mesh.svg")" -eq 4
+check "lines are drawn" grep -q 'bytes a step' "$work/mesh.svg"
+
+# config files are enough
+for part in transformer vae text_encoder text_encoder_2 tokenizer; do
+    mkdir -p "$work/bare/$part"
+    cp models/emoji/$part/*.json "$work/bare/$part/"
+done
+cp models/emoji/*.json "$work/bare/"
+run 0 --model "$work/bare" --speed 100G --ranks 4 --bandwidth 1Gbit --latency 1ms
+out_has 'SD3Transformer2DModel'
+
+# the measured speed is kept
+run 0 --model models/emoji --ranks 2
+check "a speed is kept" grep -q 'channels' "$work/cache/tessera/speed.json"
+cp "$work/cache/tessera/speed.json" "$work/kept"
+run 0 --model models/emoji --ranks 2
+check "and used again" cmp "$work/kept" "$work/cache/tessera/speed.json"
+echo '[' >"$work/cache/tessera/speed.json"
+run 0 --model models/emoji --ranks 2
+check "a broken one is written anew" grep -q 'channels' "$work/cache/tessera/speed.json"
+
+# wrong use
+run 2 --ranks 4 --model
+err_has '--model'
+run 2 $emoji --ranks 4 --bandwidth 1Gb/s
+err_has 'such as 1Gbit'
+run 2 $emoji --ranks 4 --latency 5
+err_has 'such as 1ms'
+run 2 $emoji --ranks 4 --memory lots
+err_has 'such as 16GiB'
+run 2 $emoji --hosts 2 --ranks 2
+err_has 'HOSTSxRANKS'
+run 2 $emoji --hosts 2x2 --ranks 5
+err_has 'more than'
+run 2 $emoji --ranks 2 --width 100
+err_has 'multiples of 16'
+run 1 --model "$work/none" --ranks 2 --speed 100G
+err_has 'no such folder'
+
+exit $failed

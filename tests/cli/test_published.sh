@@ -1,0 +1,160 @@
+#!/bin/sh
+# The published commands of xDiT and DistriFusion, from published.txt beside this file, with `tessera` in place of their scripts.
+#   sh test_published.sh PROGRAM [WORD]   in the repository root: runs each command whose line holds WORD, in an empty folder, on small models
+#   sh test_published.sh --table          prints the table of docs/commands.md, which the test compares with the guide
+# What is changed for a run, by rule: the model, the size, the steps and the repetitions are overridden by options behind the published ones;
+# $N_GPUS is 4; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4.
+# A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks. Left out: what the pictures show.
+
+list=$(dirname "$0")/published.txt
+root=$PWD
+guide=docs/commands.md
+
+lines() { sed '/^#/d' "$list"; }
+
+# ranks ARGS...: the product of the degrees.
+ranks() {
+    echo "$*" | tr '= ' '\n\n' | awk 'BEGIN { n = 1 } previous ~ /^--(data_parallel|ulysses|ring|pipefusion_parallel|tensor_parallel)_degree$/ { n *= $0 }
+        $0 == "--use_cfg_parallel" { n *= 2 } { previous = $0 } END { print n }'
+}
+
+# after_script COMMAND: what follows the script's name; options of the launcher go too.
+after_script() { echo "$1 " | sed -E 's/^[^ ]*=[^ ]* //; s/^(torchrun (--[^ ]+ )*|python3? )//; s/^[^ ]+ //; s/ *$//'; }
+
+# launched COMMAND: on how many ranks it runs.
+launched() {
+    case $1 in
+    *--nnodes=2*) echo 16 ;;
+    *--nproc_per_node=*) echo "$1" | sed 's/.*--nproc_per_node=\([^ ]*\).*/\1/' ;;
+    *) ranks "$1" ;;
+    esac
+}
+
+# like COMMAND: the option that brings the defaults of a script which has its prompt inside.
+like() {
+    case $1 in
+    *" scripts/sdxl_example.py") echo " --like sdxl_example" ;;
+    *" scripts/sd_example.py") echo " --like sd_example" ;;
+    esac
+}
+
+# translate COMMAND
+translate() {
+    n=$(launched "$1")
+    arguments=$(after_script "$1")
+    [ "$n" = 1 ] && printf 'tessera generate' || printf 'mpirun -n %s tessera generate' "$n"
+    echo "$(like "$1")${arguments:+ $arguments}"
+}
+
+table() {
+    echo "| published in | command | here |"
+    echo "|---|---|---|"
+    lines | while IFS= read -r line; do
+        state=${line%% | *} rest=${line#* | }
+        source=${rest%% | *} command=${rest#* | }
+        [ "$state" = run ] && here="\`$(translate "$command")\`" || here=$state
+        echo "| $source | \`$command\` | $here |"
+    done
+}
+
+if [ "$1" = --table ]; then
+    table
+    exit
+fi
+
+program=$1 word=${2:-}
+case $program in /*) ;; *) program=$root/$program ;; esac
+launcher=${MPIEXEC:-mpirun}
+TESSERA_DATA_DIR=${TESSERA_DATA_DIR:-$root} OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+export TESSERA_DATA_DIR OMP_WAIT_POLICY OMP_NUM_THREADS
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0 N_GPUS=4
+
+# model COMMAND: the small model that stands for the published one.
+model() {
+    case $1 in
+    *Sigma*) name=pipeline_pixart ;;
+    *PixArt*) name=pipeline_pixart ;;
+    *stable-diffusion-3*) echo "$root/models/emoji" && return ;;
+    *Hunyuan*) name=pipeline_hunyuandit ;;
+    *stable-diffusion-xl* | *sdxl*) name=pipeline_sdxl ;;
+    *sd_example*) name=pipeline_sd15 ;;
+    *FLUX.1-schnell*) name=pipeline_flux_schnell ;;
+    *FLUX*) name=pipeline_flux ;;
+    esac
+    echo "$root/tests/cases/$name/model"
+}
+
+# folded ARGS: see above.
+folded() { echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8/\14/'; }
+
+# small COMMAND: the options that make it small.
+small() {
+    case $1 in *test_times* | *num_iterations* | *"--mode benchmark"*) times="--warmup-times 1 --test-times 2" ;; *) times= ;; esac
+    echo "--model '$(model "$1")' --width 128 --height 128 --steps 6 --threads 1 --no-preview $times"
+}
+
+# signature FILE: whether it is a picture, or a safetensors file with latents.
+good_file() {
+    case $1 in
+    *.png) [ "$(head -c 8 "$1" | od -An -tx1 | tr -d ' \n')" = 89504e470d0a1a0a ] ;;
+    *) grep -qa '"latents"' "$1" ;;
+    esac
+}
+
+# good_files FOLDER COUNT
+good_files() {
+    found=0
+    for file in $(find "$1" -name '*.png' -o -name '*.safetensors'); do
+        good_file "$file" || return 1
+        found=$((found + 1))
+    done
+    [ "$found" -ge "$2" ]
+}
+
+# run_line SOURCE COMMAND
+run_line() {
+    folder=$work/run
+    rm -rf "$folder" && mkdir "$folder"
+    printf 'prompt,number\n"a lion, drawn",1\na crab,2\n' >"$folder/prompts.csv"
+    arguments="$(like "$2") $(folded "$(after_script "$2")") $(small "$2")"
+    n=$(eval echo "$(launched "$2")")
+    [ "$n" -le 8 ] || n=8
+    case $2 in *--data_parallel_degree*) pictures=2 ;; *--dataset_path*) pictures=2 ;; *) pictures=1 ;; esac
+    (
+        cd "$folder" || exit 1
+        eval "set -- $arguments"
+        [ "$n" = 1 ] && exec "$program" generate "$@"
+        exec timeout 300 "$launcher" -n "$n" --oversubscribe "$program" generate "$@"
+    ) >"$work/out" 2>"$work/err" </dev/null
+    if [ $? -eq 0 ] && good_files "$folder" "$pictures"; then
+        echo "ok    $1: $2"
+    else
+        echo "FAIL  $1: $2"
+        echo "      tessera generate $arguments, on $n ranks"
+        sed 's/^/      /' "$work/err" | tail -5
+        failed=1
+    fi
+}
+
+lines | grep -e "$word" >"$work/lines"
+while IFS= read -r line <&3; do
+    rest=${line#* | }
+    case $line in
+    run\ *) run_line "${rest%% | *}" "${rest#* | }" ;;
+    *) echo "skip  $rest (${line%% | *})" ;;
+    esac
+done 3<"$work/lines"
+
+# the guide's table
+table >"$work/table"
+sed -n '/^| published in /,/^$/p' "$guide" | sed '/^$/d' >"$work/guide"
+if cmp -s "$work/table" "$work/guide"; then
+    echo "ok    $guide has this table"
+else
+    echo "FAIL  $guide: its table is not what test_published.sh --table prints"
+    diff "$work/table" "$work/guide" | head -5
+    failed=1
+fi
+exit $failed
