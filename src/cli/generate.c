@@ -25,6 +25,7 @@
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/request_options.h"
+#include "pipelines/plan_auto.h"
 #include "tensor/safetensors.h"
 
 #define EMBEDDED_MODEL "models/emoji"
@@ -187,6 +188,27 @@ static tessera_status check_same_options(struct session *s) {
     return status;
 }
 
+/* --parallel auto: the mesh, by measuring; rank 0 says which and why. */
+static tessera_status choose_mesh(struct session *s, tessera_model_options *options) {
+    const struct option_value *v = s->values;
+    if (!v[GENERATE_PARALLEL].given) return TESSERA_OK;
+    struct plan_request request = {
+        .width = v[GENERATE_WIDTH].integer,
+        .height = v[GENERATE_HEIGHT].integer,
+        .steps = v[GENERATE_STEPS].integer,
+        .pictures = v[GENERATE_PROMPT].count * (v[GENERATE_NUM_IMAGES].given ? v[GENERATE_NUM_IMAGES].integer : 1),
+        .max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].given ? v[GENERATE_MAX_SEQUENCE_LENGTH].integer : -1,
+        .guidance_scale = v[GENERATE_GUIDANCE_SCALE].given ? v[GENERATE_GUIDANCE_SCALE].number : -1,
+        .has_negative_prompt = v[GENERATE_NEGATIVE_PROMPT].given && v[GENERATE_TRUE_CFG_SCALE].number > 1,
+        .no_binning = v[GENERATE_NO_RESOLUTION_BINNING].flag};
+    struct plan_auto_options how = {.allow_displaced = v[GENERATE_ALLOW_DISPLACED].flag, .threads = v[GENERATE_THREADS].integer};
+    char reason[PLAN_REASON_LENGTH];
+    TRY(plan_auto(s->model_folder, options, &request, &how, &options->mesh, reason, &s->error));
+    mesh_options_choose(&s->mesh, &options->mesh);
+    if (s->rank == 0) fprintf(stderr, "%s\n", reason);
+    return TESSERA_OK;
+}
+
 static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(check_same_options(s));
@@ -206,6 +228,7 @@ static tessera_status open_model(struct session *s) {
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
     if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
+    TRY(choose_mesh(s, &options));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;
     s->seconds_open = clock_seconds() - start;
@@ -273,11 +296,16 @@ static tessera_status note_picture(struct session *s, const char *path, const ch
     return TESSERA_OK;
 }
 
-/* A picture to make: one prompt's number `index`, the run's number `number` of `total`. */
+/* Pictures to make in one call: `count` of one prompt's from number `index` on, the run's from number `number` of `total` on. */
 struct task {
     const char *prompt;
-    int index, number, total;
+    int index, number, total, count;
 };
+
+/* Picture i of a task. */
+static struct task one_of(const struct task *task, int i) {
+    return (struct task){task->prompt, task->index + i, task->number + i, task->total, 1};
+}
 
 /* "lion.png" becomes "lion.safetensors" where latents are wanted. The caller frees. */
 static char *name_file(struct session *s, const struct task *task) {
@@ -336,17 +364,32 @@ static void add_costs(struct session *s, const tessera_image *image) {
     s->blocks_skipped += image->blocks_skipped;
 }
 
-/* A call of its own for each picture, so that it is written as soon as it is done. */
-static tessera_status make_picture(struct session *s, const struct task *task) {
+/* Picture i of those in `image`, whose memory it borrows. */
+static tessera_image view_of(const tessera_image *image, int i) {
+    tessera_image one = *image;
+    size_t pixels = (size_t)image->width * (size_t)image->height * 3;
+    one.count = 1;
+    if (image->pixels != NULL) one.pixels += (size_t)i * pixels;
+    if (image->pixels_f32 != NULL) one.pixels_f32 += (size_t)i * pixels;
+    one.latents += (size_t)i * (size_t)image->latent_channels * (size_t)image->latent_height * (size_t)image->latent_width;
+    return one;
+}
+
+/* A call of its own for as few pictures as keep all ranks busy, so that they are written as soon as they are done. */
+static tessera_status make_task(struct session *s, const struct task *task) {
     tessera_image image = {0};
     tessera_request request = s->request;
     request.prompt = task->prompt;
     request.first_image = task->index;
-    request.made_images = 1;
+    request.made_images = task->count;
     tessera_status status = tessera_generate(s->model, &request, &image, &s->error);
     progress_clear(&s->progress);
     if (status == TESSERA_OK) add_costs(s, &image);
-    if (status == TESSERA_OK && s->writes && tessera_model_gets_pictures(s->model)) status = deliver_picture(s, &image, task);
+    for (int i = 0; i < image.count && status == TESSERA_OK && s->writes && tessera_model_gets_pictures(s->model); i++) {
+        struct task one = one_of(task, i);
+        tessera_image picture = view_of(&image, i);
+        status = deliver_picture(s, &picture, &one);
+    }
     tessera_image_free(&image);
     return status;
 }
@@ -362,15 +405,25 @@ static tessera_status tell_picture(struct session *s, const struct task *task) {
     return status;
 }
 
+static tessera_status tell_task(struct session *s, const struct task *task) {
+    for (int i = 0; i < task->count; i++) {
+        struct task one = one_of(task, i);
+        TRY(tell_picture(s, &one));
+    }
+    return TESSERA_OK;
+}
+
 /* All tasks, in order; each is one group's. `visit` is called for those that are (mine) or are not this group's. */
 static tessera_status each_task(struct session *s, bool mine, tessera_status (*visit)(struct session *, const struct task *)) {
     const struct option_value *prompts = &s->values[GENERATE_PROMPT];
     int first = only_one(s) ? s->source.index : 0;
     int end = only_one(s) ? first + 1 : s->request.num_images;
+    int together = only_one(s) ? 1 : tessera_pictures_at_once(s->model, &s->request), tasks = 0;
     struct task task = {.total = prompts->count * (end - first)};
     for (int i = 0; i < prompts->count; i++)
-        for (int k = first; k < end; k++, task.number++) {
-            if ((task.number % tessera_model_groups(s->model) == tessera_model_group(s->model)) != mine) continue;
+        for (int k = first; k < end; k += task.count, task.number += task.count, tasks++) {
+            task.count = end - k < together ? end - k : together;
+            if ((tasks % tessera_model_groups(s->model) == tessera_model_group(s->model)) != mine) continue;
             if (progress_signal() != 0) return error_set(&s->error, TESSERA_ERROR_CANCELLED, "stopped");
             task.prompt = prompts->texts[i];
             task.index = k;
@@ -398,7 +451,7 @@ static tessera_status make_runs(struct session *s) {
         s->blocks = s->blocks_skipped = 0;
         memset(s->seconds, 0, sizeof s->seconds);
         memset(s->operations, 0, sizeof s->operations);
-        TRY(each_task(s, true, make_picture));
+        TRY(each_task(s, true, make_task));
         if (timed) TRY(meet(s, run));
         if (run >= b->warmup_runs) b->seconds[run - b->warmup_runs] = clock_seconds() - start;
     }
@@ -410,7 +463,7 @@ static tessera_status make_pictures(struct session *s) {
     TRY(make_runs(s));
     if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
     TRY(tessera_world_finish(s->world, &s->error));
-    return s->rank == 0 ? each_task(s, false, tell_picture) : TESSERA_OK;
+    return s->rank == 0 ? each_task(s, false, tell_task) : TESSERA_OK;
 }
 
 /* ---- reports ---- */

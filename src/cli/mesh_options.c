@@ -53,6 +53,35 @@ static tessera_status read_stages(const struct option_value *list, int stages, i
                      stages);
 }
 
+/* "3,1": a weight for each rank. */
+static tessera_status read_weights(const char *text, int ranks, double **out, tessera_error *error) {
+    int count = 0;
+    if (text == NULL) return TESSERA_OK;
+    *out = calloc((size_t)ranks, sizeof **out);
+    if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the ranks' weights");
+    for (const char *at = text; *at != 0; count++) {
+        char *end;
+        double weight = strtod(at, &end);
+        if (end == at || (*end != 0 && *end != ',') || !(weight > 0) || weight > 1e6)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "--rank-weights takes numbers above 0 with commas between, not '%s'", text);
+        if (count < ranks) (*out)[count] = weight;
+        at = *end == ',' ? end + 1 : end;
+    }
+    if (count == ranks) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--rank-weights has %d numbers for %d rank%s", count, ranks, ranks == 1 ? "" : "s");
+}
+
+/* --parallel auto chooses them all. */
+static tessera_status refuse_degrees(const struct option_value *v, tessera_error *error) {
+    const int given[] = {GENERATE_DATA_DEGREE, GENERATE_CFG_PARALLEL,   GENERATE_PIPEFUSION_DEGREE, GENERATE_RING_DEGREE,
+                         GENERATE_PARALLELISM, GENERATE_ULYSSES_DEGREE, GENERATE_TENSOR_DEGREE,     GENERATE_STAGE_BLOCKS};
+    for (size_t i = 0; i < sizeof given / sizeof *given && v[GENERATE_PARALLEL].given; i++)
+        if (v[given[i]].given)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "--parallel auto chooses all degrees: leave --%s out",
+                             generate_options[given[i]].name);
+    return TESSERA_OK;
+}
+
 /* The axes of a picture that are above 1, outermost first. */
 static void describe(struct mesh_options *options) {
     const tessera_mesh *m = &options->mesh;
@@ -80,11 +109,19 @@ tessera_status mesh_options_read(const struct option_value *v, tessera_world *wo
                                           .parallel_vae = v[GENERATE_PARALLEL_VAE].flag}};
     TRY(read_stages(&v[GENERATE_STAGE_BLOCKS], out->mesh.pipefusion, &out->stage_blocks, error));
     out->mesh.stage_blocks = out->stage_blocks;
+    TRY(refuse_degrees(v, error));
+    TRY(read_weights(v[GENERATE_RANK_WEIGHTS].text, tessera_world_size(world), &out->rank_weights, error));
+    out->mesh.rank_weights = out->rank_weights;
     const struct option_value *warmup = &v[GENERATE_WARMUP_STEPS];
     if (warmup->given) out->mesh.warmup_steps = warmup->integer > 0 ? warmup->integer : -1;
     apply_parallelism(v, &out->mesh);
     describe(out);
     return TESSERA_OK;
+}
+
+void mesh_options_choose(struct mesh_options *options, const tessera_mesh *mesh) {
+    options->mesh = *mesh;
+    describe(options);
 }
 
 static void settle(struct option_value *value, int integer) {
@@ -103,9 +140,9 @@ void mesh_options_settle(const struct mesh_options *options, bool unet, struct o
 }
 
 bool mesh_options_shapes(int option) {
-    const int shapes[] = {GENERATE_CFG_PARALLEL, GENERATE_PIPEFUSION_DEGREE, GENERATE_STAGE_BLOCKS,
-                          GENERATE_RING_DEGREE,  GENERATE_ULYSSES_DEGREE,    GENERATE_TENSOR_DEGREE,
-                          GENERATE_PARALLELISM,  GENERATE_NO_SPLIT_BATCH,    GENERATE_PARALLEL_VAE};
+    const int shapes[] = {GENERATE_RANK_WEIGHTS,   GENERATE_CFG_PARALLEL,   GENERATE_PIPEFUSION_DEGREE, GENERATE_STAGE_BLOCKS,
+                          GENERATE_RING_DEGREE,    GENERATE_ULYSSES_DEGREE, GENERATE_TENSOR_DEGREE,     GENERATE_PARALLELISM,
+                          GENERATE_NO_SPLIT_BATCH, GENERATE_PARALLEL_VAE};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (shapes[i] == option) return true;
     return false;
@@ -113,5 +150,6 @@ bool mesh_options_shapes(int option) {
 
 void mesh_options_free(struct mesh_options *options) {
     free(options->stage_blocks);
+    free(options->rank_weights);
     *options = (struct mesh_options){0};
 }

@@ -67,6 +67,7 @@ struct plan_machine {
     double crowding;        /* ranks for each processor of a host, where there are more ranks: a rank is so much faster while others idle */
     const double *speeds;   /* [ranks], or NULL: all 1 */
     double memory;          /* bytes for each rank; 0: no limit */
+    bool proportional;      /* stages, rows and parts of a sequence are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
     const double *memories; /* [ranks], or NULL: `memory` for all */
 };
 

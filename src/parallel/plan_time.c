@@ -125,11 +125,27 @@ static double tensor_share(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The slowest rank's share of the rates, where all compute at once. */
-static double slowest_share(const struct plan_machine *machine) {
+/* The mean speed of the ranks that have the same part of data, cfg and tensor, which are cut equally: among them work is dealt by speed. */
+static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int rank) {
+    static const enum mesh_axis equal[] = {MESH_DATA, MESH_CFG, MESH_TENSOR};
+    double sum = 0;
+    int count = 0;
+    for (int other = 0; other < machine->ranks; other++) {
+        bool same = true;
+        for (int i = 0; i < 3; i++) same = same && plan_coordinate(mesh, other, equal[i]) == plan_coordinate(mesh, rank, equal[i]);
+        if (same) sum += machine->speeds[other], count++;
+    }
+    return sum / count;
+}
+
+/* The share of the rates that counts where all compute at once: the slowest rank's, or where parts are proportional, that of the slowest of
+ * the groups that are not. */
+static double slowest_share(const struct plan_machine *machine, const struct plan_mesh *mesh) {
     double slowest = 1.0;
-    for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++)
-        if (i == 0 || machine->speeds[i] < slowest) slowest = machine->speeds[i];
+    for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++) {
+        double speed = machine->proportional ? mean_speed(machine, mesh, i) : machine->speeds[i];
+        if (i == 0 || speed < slowest) slowest = speed;
+    }
     return slowest / fmax(machine->crowding, 1.0);
 }
 
@@ -138,7 +154,7 @@ static struct pass pass_of(const struct plan_model *m, const struct plan_machine
     struct pass p = {.m = m,
                      .machine = machine,
                      .mesh = mesh,
-                     .rate = machine->operations * slowest_share(machine),
+                     .rate = machine->operations * slowest_share(machine, mesh),
                      .share = share,
                      .has_text = true,
                      .first = first};

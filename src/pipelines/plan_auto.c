@@ -187,10 +187,23 @@ static void to_mesh(const struct plan_mesh *plan, tessera_mesh *mesh) {
     mesh->num_pipeline_patch = d[MESH_PIPEFUSION] > 1 ? plan->patches : 0;
 }
 
+/* Ranks whose speeds differ by no more are taken for equal: a measurement is no better. */
+#define EQUAL_SPEEDS 0.85
+
+static bool are_unequal(const struct plan_machine *machine) {
+    double least = machine->speeds[0], most = least;
+    for (int i = 1; i < machine->ranks; i++) {
+        least = fmin(least, machine->speeds[i]);
+        most = fmax(most, machine->speeds[i]);
+    }
+    return least < EQUAL_SPEEDS * most;
+}
+
 /* What rank 0 found out, for all. */
 struct choice {
     tessera_error error;
     struct plan plan;
+    bool unequal;
     char reason[PLAN_REASON_LENGTH];
 };
 
@@ -198,6 +211,10 @@ static tessera_status decide(struct comm *comm, const struct plan_model *model, 
                              struct choice *choice, tessera_error *error) {
     struct plan_measured measured;
     TRY(plan_measure_machine(comm, model, options, &measured, error));
+    choice->unequal = options->weights != NULL && are_unequal(&measured.machine);
+    if (choice->unequal) memcpy(options->weights, measured.machine.speeds, (size_t)comm_size(comm) * sizeof(double));
+    measured.machine.proportional = choice->unequal;
+    if (!choice->unequal && !are_unequal(&measured.machine)) measured.machine.speeds = NULL; /* all as rank 0 */
     if (comm_rank(comm) == 0)
         plan_choose(model, &measured.machine, options->allow_displaced, &choice->plan, choice->reason, &choice->error);
     plan_measured_free(&measured);
@@ -224,6 +241,7 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
     plan_model_free(&described);
     if (status != TESSERA_OK) return status;
     to_mesh(&choice.plan.mesh, mesh);
+    if (choice.unequal) mesh->rank_weights = auto_options->weights;
     memcpy(reason, choice.reason, PLAN_REASON_LENGTH);
     return TESSERA_OK;
 }

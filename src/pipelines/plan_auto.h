@@ -8,6 +8,8 @@ struct plan_auto_options {
     bool allow_displaced;
     double memory; /* bytes for each rank; 0: its part of its host's */
     int threads;   /* as tessera_model_options has it */
+    double *
+        weights; /* [ranks of the world], or NULL: where ranks are unequal, what mesh->rank_weights then points to; as long as *mesh is used */
 };
 
 /* On all ranks of options->mesh.world: fills the degrees of *mesh (its world stays), and on each rank the same three lines of why. Speeds are

@@ -35,6 +35,11 @@ def make_model():
         num_attention_heads=4, joint_attention_dim=24, caption_projection_dim=32, pos_embed_max_size=144), 300)
     for parameter, seed in ((model.pos_embed.pos_embed, 301), (model.register_tokens, 302)):
         parameter.data = torch.randn(parameter.shape, generator=gen(seed)).bfloat16().float()
+    small = [model.pos_embed.proj.weight, model.pos_embed.proj.bias, model.pos_embed.pos_embed]
+    for block in list(model.joint_transformer_blocks) + list(model.single_transformer_blocks):
+        small.append(block.attn.to_k.weight)
+    for parameter in small:  # what is normed is small, so that an epsilon of 1e-6 in place of 1e-5 shows
+        parameter.data /= 128
     return model
 
 

@@ -13,6 +13,7 @@ struct pipeline_run {
     struct team team;
     struct stages stages;
     struct component mine;
+    int noises;                      /* how often fresh noise was asked for */
     double alone_whole, alone_parts; /* operations of a step as a whole, and of one in parts, on one rank */
 };
 
@@ -24,6 +25,13 @@ static void check_step(void *user, int picture, int step, const float *predictio
     noise.data = (void *)(uintptr_t)prediction;
     if (p->loop.noise.data != NULL && p->c->dtype == DTYPE_F32) loop_check(p->c, "out.noise", p->loop.noise, step, noise);
     loop_check(p->c, "out.latents", p->loop.wanted, step, got);
+}
+
+/* Noise for a whole picture; no sampler of these cases reads it. */
+static const float *count_noise(void *user, int picture) {
+    struct pipeline_run *p = user;
+    p->noises++;
+    return p->loop.latents.data;
 }
 
 /* What is denoised: all steps, by all blocks of `denoiser`. */
@@ -114,12 +122,16 @@ static tessera_status denoise_case(struct pipeline_run *p, const struct componen
     d.stages = &p->stages;
     d.user = p;
     d.observe = check_step;
+    d.fresh_noise = count_noise;
     if (c->world->ranks > 1) TRY(count_steps_alone(p, whole->denoiser, error));
     double before = c->run.operations;
     uint64_t sent = comm_stats_read(c->world->comm, NULL).bytes_sent;
     TRY(denoise_pictures(&d, 1, (float *[]){x->data}, error));
     c->work.bytes = comm_stats_read(c->world->comm, NULL).bytes_sent - sent;
     if (c->world->ranks > 1 && c->world->weights == NULL) check_work(p, whole, c->run.operations - before);
+    bool takes_steps = c->mesh->coordinate[MESH_PIPEFUSION] == c->mesh->degrees[MESH_PIPEFUSION] - 1;
+    if (p->noises != (takes_steps ? (int)loop->steps : 0))
+        case_fail(c, "fresh noise was drawn %d times in %d steps", p->noises, (int)loop->steps);
     p->c->bits = 0; /* only some ranks have seen the steps */
     loop_check(p->c, "out.latents (on every rank)", loop->wanted, loop->steps - 1, *x);
     return TESSERA_OK;

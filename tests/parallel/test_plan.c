@@ -148,6 +148,17 @@ static void test_unequal(void) {
     machine.speeds = (const double[]){1.0, 0.5};
     double unlike = plan_evaluate(&model, &machine, &mesh).compute_seconds;
     CHECK(fabs(unlike - 2 * alike) < 1e-9, "%g s and %g s", alike, unlike);
+    machine.proportional = true; /* together three quarters of two fast ones */
+    double dealt = plan_evaluate(&model, &machine, &mesh).compute_seconds;
+    CHECK(fabs(dealt - alike / 0.75) < 1e-9, "%g s and %g s", alike, dealt);
+    mesh = mesh_of(MESH_CFG, 2); /* a prediction each: nothing to deal out */
+    CHECK(plan_evaluate(&model, &machine, &mesh).compute_seconds >
+              1.9 * plan_evaluate(&model,
+                                  &(struct plan_machine){
+                                      .ranks = 2, .per_host = 2, .between = {1e-3, 1e8}, .inside = {1e-5, 1e9}, .operations = 1e11},
+                                  &mesh)
+                        .compute_seconds,
+          "guidance cannot be cut unequally");
     plan_model_free(&model);
 }
 
