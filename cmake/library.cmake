@@ -25,6 +25,10 @@ add_custom_command(OUTPUT ${library_object}
   DEPENDS ${library_objects} COMMAND_EXPAND_LISTS VERBATIM)
 add_library(libtessera_static STATIC ${library_object})
 set_target_properties(libtessera_static PROPERTIES OUTPUT_NAME tessera LINKER_LANGUAGE CXX)
+foreach(room ${library_rooms})
+  add_dependencies(libtessera_static room_${room}) # make knows the objects by name only, and must not ask for them before they are there
+endforeach()
+add_dependencies(libtessera_static room_backend)
 
 # tessera.pc finds its folders from where it lies, so that an installed tree may be moved.
 file(RELATIVE_PATH PKGCONFIG_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
