@@ -1,7 +1,7 @@
 /* What displaced strategies and step caches make of the embedded model's pictures: PSNR in dB to those of one process, mean and lowest of
  * eight (quality.h).
  *
- *     bench_quality [MODEL_FOLDER]                  PipeFusion by parts, warm-up and steps (one process: stages change nothing); step caches
+ *     bench_quality [MODEL_FOLDER]                  PipeFusion by parts, warm-up and steps (stages change nothing); step caches
  *     mpirun -n N bench_quality [MODEL_FOLDER]      displaced patches over N ranks by mode and warm-up, and naive patches
  *
  * bench/quality.sh runs it in all these ways. */

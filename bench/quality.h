@@ -2,7 +2,8 @@
  *
  *     PSNR = -10 log10(mean squared difference)        pixels from 0 to 1, before they are rounded; in dB
  *
- * Picture i has seed i; 128x128, 20 steps (or `steps`), guidance 4, float32: the setting of the study whose figures are in models/emoji/README.md. */
+ * Picture i has seed i; 128x128, 20 steps (or `steps`), guidance 4, float32: the setting of the study whose figures are in
+ * models/emoji/README.md. */
 #ifndef TESSERA_BENCH_QUALITY_H
 #define TESSERA_BENCH_QUALITY_H
 

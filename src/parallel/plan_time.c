@@ -14,11 +14,13 @@
 /* From here on Open MPI asks the receiver first, which crosses the link twice more (docs/links.md). */
 #define RENDEZVOUS_BYTES 65536.0
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the exchange,
- * the output, and the hidden channels of a feed-forward network, which tensor cuts. Measured, not derived. */
-#define LIVE_ARRAYS 9.0
+ * the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest. On small models
+ * of all families arenas peaked at 0.5 to 1 of what these say. */
+#define LIVE_ARRAYS 11.0
+#define LIVE_MAPS 9.0
+#define HIDDEN_ARRAYS 5.0
 /* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
 #define PASSES 12.0
-#define HIDDEN_ARRAYS 5.0
 
 /* ---- links ---- */
 
@@ -125,28 +127,30 @@ static double tensor_share(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The mean speed of the ranks that have the same part of data, cfg and tensor, which are cut equally: among them work is dealt by speed. */
-static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int rank) {
-    static const enum mesh_axis equal[] = {MESH_DATA, MESH_CFG, MESH_TENSOR};
+/* The mean speed of the ranks that share with `first`, of whom it is the first, their part of data, cfg and tensor, which are cut equally: among
+ * them work is dealt by speed. */
+static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int first) {
+    int stages = mesh->degrees[MESH_PIPEFUSION], parts = plan_parts(mesh);
     double sum = 0;
-    int count = 0;
-    for (int other = 0; other < machine->ranks; other++) {
-        bool same = true;
-        for (int i = 0; i < 3; i++) same = same && plan_coordinate(mesh, other, equal[i]) == plan_coordinate(mesh, rank, equal[i]);
-        if (same) sum += machine->speeds[other], count++;
-    }
-    return sum / count;
+    for (int s = 0; s < stages; s++)
+        for (int i = 0; i < parts; i++)
+            sum += machine->speeds[first + s * plan_stride(mesh, MESH_PIPEFUSION) + i * plan_stride(mesh, MESH_ULYSSES)];
+    return sum / (stages * parts);
+}
+
+static bool is_first(const struct plan_mesh *mesh, int rank) {
+    return plan_coordinate(mesh, rank, MESH_PIPEFUSION) == 0 && rank / plan_stride(mesh, MESH_ULYSSES) % plan_parts(mesh) == 0;
 }
 
 /* The share of the rates that counts where all compute at once: the slowest rank's, or where parts are proportional, that of the slowest of
  * the groups that are not. */
 static double slowest_share(const struct plan_machine *machine, const struct plan_mesh *mesh) {
-    double slowest = 1.0;
+    double slowest = INFINITY;
     for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++) {
-        double speed = machine->proportional ? mean_speed(machine, mesh, i) : machine->speeds[i];
-        if (i == 0 || speed < slowest) slowest = speed;
+        if (machine->proportional && !is_first(mesh, i)) continue;
+        slowest = fmin(slowest, machine->proportional ? mean_speed(machine, mesh, i) : machine->speeds[i]);
     }
-    return slowest / fmax(machine->crowding, 1.0);
+    return (machine->speeds != NULL ? slowest : 1.0) / fmax(machine->crowding, 1.0);
 }
 
 static struct pass pass_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
@@ -404,7 +408,7 @@ static double live_bytes(const struct pass *p) {
             if (a->kind != MEETING_NORM) continue;
             widest = fmax(widest, level_positions(p, a->level) * (double)(a->units * a->width) * element);
         }
-    return widest * LIVE_ARRAYS;
+    return widest * LIVE_MAPS;
 }
 
 static struct plan_memory memory_of(const struct pass *p) {

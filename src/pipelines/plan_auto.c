@@ -207,13 +207,16 @@ struct choice {
     char reason[PLAN_REASON_LENGTH];
 };
 
+/* `given`: speeds that count instead of measured ones, or NULL. */
 static tessera_status decide(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
-                             struct choice *choice, tessera_error *error) {
+                             const double *given, struct choice *choice, tessera_error *error) {
     struct plan_measured measured;
     TRY(plan_measure_machine(comm, model, options, &measured, error));
-    choice->unequal = options->weights != NULL && are_unequal(&measured.machine);
-    if (choice->unequal) memcpy(options->weights, measured.machine.speeds, (size_t)comm_size(comm) * sizeof(double));
-    measured.machine.proportional = choice->unequal;
+    double *speeds = measured.numbers;
+    for (int i = 0; i < comm_size(comm) && given != NULL; i++) speeds[i] = given[i] / given[0];
+    choice->unequal = given == NULL && options->weights != NULL && are_unequal(&measured.machine);
+    if (choice->unequal) memcpy(options->weights, speeds, (size_t)comm_size(comm) * sizeof *speeds);
+    measured.machine.proportional = choice->unequal || given != NULL;
     if (!choice->unequal && !are_unequal(&measured.machine)) measured.machine.speeds = NULL; /* all as rank 0 */
     if (comm_rank(comm) == 0)
         plan_choose(model, &measured.machine, options->allow_displaced, &choice->plan, choice->reason, &choice->error);
@@ -236,7 +239,7 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
     struct comm *comm = options->mesh.world->comm;
     const char *label = comm_label(comm, "set-up");
     tessera_status status = plan_model_open(model, options, request, &described, error);
-    if (status == TESSERA_OK) status = decide(comm, &described, auto_options, &choice, error);
+    if (status == TESSERA_OK) status = decide(comm, &described, auto_options, options->mesh.rank_weights, &choice, error);
     comm_label(comm, label);
     plan_model_free(&described);
     if (status != TESSERA_OK) return status;

@@ -1,11 +1,11 @@
-/* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and where
- * the stages' blocks begin.
+/* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and
+ * where the stages' blocks begin.
  *
- * The work is a list of units: steps as a whole, then steps in parts; of a step as a whole that is guided, each row of guidance where one rank
- * has both. Sent per rank, with [x] = x rounded up to 64 bytes, H = 64 a message's head:
+ * The work is a list of units: steps as a whole, then steps in parts; of a step as a whole that is guided, each row of guidance where one
+ * rank has both. Sent per rank, with [x] = x rounded up to 64 bytes, H = 64 a message's head:
  *
  *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
- *     states            H + [e B S_me C] + [e B T_me C] a unit, to the next stage; the text where blocks change it, with part 0 or the whole
+ *     states            H + [e B S_me C] + [e B T_me C] a unit, to the next stage; text that blocks change, with part 0 or the whole
  *     skips             H + k [e B S_me C] a unit, to each stage that uses k of them
  *     latents           H + [4 (positions) (channels)] a unit of both rows but in the last step, from the last stage to the first
  *     shapes            1256 before the first message of a kind on a line; kinds: the whole, each part

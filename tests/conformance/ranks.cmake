@@ -29,12 +29,13 @@ foreach(ranks 1 2 3 4)
 endforeach()
 # More stages than parts, and more parts than stages, on 8 ranks.
 set(pipefusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/pipefusion)
-set(pipeline_cases_4 ${pipefusion}/pipefusion_p3_w1 ${pipefusion}/pipefusion_flux_p2_w1 ${pipefusion}_multistep/hunyuandit_unipc_p4_w1)
-set(pipeline_cases_2 ${pipefusion}/pipefusion_p8_w1 ${pipefusion}/pipefusion_flux_p5_w1 ${pipefusion}_multistep/pixart_dpmpp_2m_p4_w1)
-foreach(stages 2 4)
-  add_test(NAME conformance-pipefusion-8-${stages} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-           COMMAND ${MPIEXEC_EXECUTABLE} -n 8 $<TARGET_FILE:conformance> --pipefusion ${stages} ${pipeline_cases_${stages}})
-  set_tests_properties(conformance-pipefusion-8-${stages} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+set(pipeline_cases_4 --pipefusion 4 ${pipefusion}/pipefusion_p3_w1 ${pipefusion}_multistep/hunyuandit_unipc_p4_w1)
+set(pipeline_cases_2 --pipefusion 2 ${pipefusion}/pipefusion_p8_w1 ${pipefusion}_multistep/pixart_dpmpp_2m_p4_w1)
+set(pipeline_cases_flux --cfg 1 --pipefusion 4 ${pipefusion}/pipefusion_flux_p2_w1 ${pipefusion}/pipefusion_flux_p5_w1)
+foreach(set 2 4 flux)
+  add_test(NAME conformance-pipefusion-8-${set} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+           COMMAND ${MPIEXEC_EXECUTABLE} -n 8 $<TARGET_FILE:conformance> ${pipeline_cases_${set}})
+  set_tests_properties(conformance-pipefusion-8-${set} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 endforeach()
 add_test(NAME conformance-pipefusion-bf16 COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:conformance> --dtype bf16 --pipefusion 2 ${pipeline_cases}
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -6,13 +6,15 @@ add_test(NAME parallel/plan COMMAND test_plan WORKING_DIRECTORY ${PROJECT_SOURCE
 add_executable(test_plan_bytes parallel/test_plan_bytes.c)
 target_include_directories(test_plan_bytes PRIVATE .)
 target_link_libraries(test_plan_bytes room_pipelines)
-set(plan_models models/emoji)
-foreach(family sd15 sdxl sd3 flux pixart hunyuandit)
+foreach(family flux hunyuandit sdxl pixart sd15 sd3)
   list(APPEND plan_models tests/cases/pipeline_${family}/model)
 endforeach()
 foreach(ranks 2 3 4)
-  add_test(NAME parallel/plan-bytes-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_bytes> ${plan_models}
-           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(ranks EQUAL 4)
+    list(SUBLIST plan_models 0 3 plan_models)  # every kind of layer is in these, and four ranks have many meshes
+  endif()
+  add_test(NAME parallel/plan-bytes-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_bytes> models/emoji
+           ${plan_models} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(parallel/plan-bytes-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 endforeach()
 add_executable(test_plan_auto parallel/test_plan_auto.c)

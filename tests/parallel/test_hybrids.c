@@ -125,7 +125,7 @@ static double share_of(const struct denoiser *m, const struct subject *s, const 
 static void run_mesh(const struct denoiser *whole, const struct subject *s, const struct mesh *mesh, struct worst *worst) {
     const int *degrees = mesh->degrees;
     struct component_test t;
-    struct load_share share = {mesh->coordinate[MESH_TENSOR], degrees[MESH_TENSOR]};
+    struct load_share share = {mesh->coordinate[MESH_TENSOR], degrees[MESH_TENSOR], {0, 0}};
     tessera_error error = {0};
     bool opened = component_test_open_share(&t, s->model, DTYPE_F32, share, &error);
     CHECK(opened, "%s", error.message);

@@ -1,5 +1,6 @@
-/* Parcels in a ring: each rank sends to the next one and receives from the one before, several on their way at a time, expected early, late or
- * not at all; every tensor arrives as it was, the one before lasts while the next one is read, and messages and bytes are as parcel.h says.
+/* Parcels in a ring: each rank sends to the next one and receives from the one before, several on their way at a time, expected early,
+ * late or not at all; every tensor arrives as it was, the one before lasts while the next one is read, and messages and bytes are as
+ * parcel.h says.
  *
  *     mpirun -n N test_parcel */
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Whole pictures that go through a pipeline of stages, against one rank with the same number of parts, through the public API: over every mesh
- * data x cfg x pipefusion x ring x ulysses x tensor of a world.
+/* Whole pictures that go through a pipeline of stages, against one rank with the same number of parts, through the public API: over every
+ * mesh data x cfg x pipefusion x ring x ulysses x tensor of a world.
  *
  *     mpirun -n N test_pipeline_pictures [thin=K] MODEL[,OPTION]...
  *
@@ -10,8 +10,9 @@
  *     blocks=N                        of the model: stages are then uneven, one block each but for the last
  *     bf16 img2img
  *
- * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding, and the pictures reach 50 dB; in bfloat16 the
- * pictures 35 dB. Meshes that a model cannot have must be refused with an error that says what is possible. Prints a line per model. */
+ * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding, and the pictures reach 50 dB; in
+ * bfloat16 the pictures 35 dB. Meshes that a model cannot have must be refused with an error that says what is possible. Prints a line per
+ * model. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

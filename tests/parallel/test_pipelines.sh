@@ -1,7 +1,7 @@
 #!/bin/sh
-# `tessera generate` over pipelines of stages as a person runs it: sh test_pipelines.sh PROGRAM, in the repository root. Prints a line per check;
-# exits 1 if any failed. What the pictures show is test_pipeline_pictures.c's; here: options, what must be refused, and that delays of messages
-# and the number of stages change no bit. Ranks that die are test_generate.sh's.
+# `tessera generate` over pipelines of stages as a person runs it: sh test_pipelines.sh PROGRAM, in the repository root. Prints a line per
+# check; exits 1 if any failed. What the pictures show is test_pipeline_pictures.c's; here: options, what must be refused, and that delays
+# of messages and the number of stages change no bit. Ranks that die are test_generate.sh's.
 program=$1
 case $program in /*) ;; *) program=$PWD/$program ;; esac
 work=$(mktemp -d) || exit 1

@@ -50,6 +50,12 @@ static void check_model(tessera_world *world, const char *name) {
     CHECK(memcmp(first, degrees, sizeof first) == 0, "rank %d has another mesh than rank 0", tessera_world_rank(world));
     if (tessera_world_rank(world) == 0) printf("%s: %s\n", name, reason);
     make_picture(name, &options);
+    double weights[size];
+    for (int i = 0; i < size; i++) weights[i] = 1 + i % 2;
+    options.mesh.rank_weights = weights; /* of a fast and a slow rank */
+    CHECK(plan_auto(name, &options, &request, &auto_options, &options.mesh, reason, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(options.mesh.rank_weights == weights && product_of(&options.mesh) == size, "%d ranks", product_of(&options.mesh));
+    make_picture(name, &options);
     auto_options.memory = 1000; /* bytes */
     CHECK(plan_auto(name, &options, &request, &auto_options, &options.mesh, reason, &error) ==
               (size > 1 ? TESSERA_ERROR_MEMORY : TESSERA_OK),

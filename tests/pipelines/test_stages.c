@@ -1,6 +1,6 @@
-/* Stages of blocks: they are as equal as they can be, given numbers of blocks are taken or refused, and skips get to the blocks that read them:
- * a model's stack of skips, stage by stage, against the stack of one rank. Models are described by their configs, at the published models'
- * numbers of blocks. */
+/* Stages of blocks: they are as equal as they can be, given numbers of blocks are taken or refused, and skips get to the blocks that read
+ * them: a model's stack of skips, stage by stage, against the stack of one rank. Models are described by their configs, at the published
+ * models' numbers of blocks. */
 #include "pipelines/stages.h"
 
 #include <math.h>
