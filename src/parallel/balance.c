@@ -1,42 +1,36 @@
-/* See balance.h. The smallest time that no stage exceeds is searched for by halving; stages are then filled up to it, each as far as it goes
- * while enough pieces are left for the rest. */
+/* See balance.h. By dynamic programming: the shortest time in which the first `end` pieces are done by the first s + 1 stages is, over where the
+ * last of these stages begins, the longer of what the stages before it take and what it takes itself.
+ *
+ *     time[s][end] = min over begin of max(time[s - 1][begin], work of begin .. end - 1 / speed of s) */
 #include "parallel/balance.h"
 
 #include <assert.h>
-#include <stdbool.h>
 #include <stddef.h>
-
-/* More would not change a double. */
-enum { HALVINGS = 60 };
-
-/* Does all of it fit into stages that take at most `bound` each? */
-static bool fill(const double *work, int pieces, const double *speeds, int stages, double bound, int *first) {
-    int next = 0;
-    for (int s = 0; s < stages; s++) {
-        double sum = 0, most = bound * (speeds != NULL ? speeds[s] : 1.0);
-        first[s] = next;
-        int last = pieces - (stages - s - 1); /* leave one for each stage to come */
-        while (next < last && (next == first[s] || sum + work[next] <= most)) sum += work[next++];
-        if (sum > most) return false;
-    }
-    first[stages] = next;
-    return next == pieces;
-}
+#include <stdint.h>
 
 void balance_work(const double *work, int pieces, const double *speeds, int stages, int *first) {
-    double low = 0, high = 0, slowest = 1.0;
-    assert(stages >= 1 && stages <= pieces);
-    for (int s = 0; s < stages && speeds != NULL; s++) slowest = s == 0 || speeds[s] < slowest ? speeds[s] : slowest;
-    for (int i = 0; i < pieces; i++) high += work[i] / slowest;
-    double enough = high *= 1 + 1e-9; /* the sums above and in fill are rounded differently */
-    for (int i = 0; i < HALVINGS; i++) {
-        double middle = (low + high) / 2;
-        if (fill(work, pieces, speeds, stages, middle, first))
-            enough = high = middle;
-        else
-            low = middle;
+    double done[pieces + 1], time[pieces + 1];
+    int16_t begins[stages][pieces + 1];
+    assert(stages >= 1 && stages <= pieces && pieces < INT16_MAX);
+    done[0] = 0;
+    for (int i = 0; i < pieces; i++) done[i + 1] = done[i] + work[i];
+    for (int end = 0; end <= pieces; end++) {
+        time[end] = done[end] / (speeds != NULL ? speeds[0] : 1.0);
+        begins[0][end] = 0;
     }
-    bool fits = fill(work, pieces, speeds, stages, enough, first);
-    assert(fits);
-    (void)fits;
+    for (int s = 1; s < stages; s++) {
+        double speed = speeds != NULL ? speeds[s] : 1.0;
+        for (int end = pieces; end > s; end--) { /* downwards: time[begin] is still that of the stages before */
+            double best = -1;
+            for (int begin = s; begin < end; begin++) {
+                double own = (done[end] - done[begin]) / speed, both = own > time[begin] ? own : time[begin];
+                if (best >= 0 && both >= best) continue;
+                best = both;
+                begins[s][end] = (int16_t)begin;
+            }
+            time[end] = best;
+        }
+    }
+    first[stages] = pieces;
+    for (int s = stages - 1; s >= 0; s--) first[s] = begins[s][first[s + 1]];
 }
