@@ -2,8 +2,8 @@
  *
  *     mpirun -n N bench_plan [--size PIXELS] [--steps N] [--dtype f32] [--allow-displaced] MODEL
  *
- * Of each mesh a picture is made to warm up and some to be timed; measured is the time of denoising over its steps, the slowest rank's. The table
- * of docs/planner.md is made of these; bench/links.sh gives the networks. */
+ * Of each mesh a picture is made to warm up and some to be timed; measured is the time of denoising over its steps, the slowest rank's.
+ * The table of docs/planner.md is made of these; bench/links.sh gives the networks. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

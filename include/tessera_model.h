@@ -2,10 +2,10 @@
  *
  *     inputs --embed--> state --block 0--> state --block 1--> ... --finish--> prediction
  *
- * A model is a struct denoiser_class: how it is opened (layers from a config.json and weights), how inputs become the first state, what each
- * block does to a state, how the last state becomes a prediction, and its blocks as data. It is written over the tokens at hand: how many
- * those are, and where the others are, is never asked. Tokens meet in attention only; nn_joint_attention sees to it that all of them take
- * part. So a model that is written once runs in every way in which the engine spreads work. docs/new-model.md is the guide.
+ * A model is a struct denoiser_class: how it is opened (layers from a config.json and weights), how inputs become the first state, what
+ * each block does to a state, how the last state becomes a prediction, and its blocks as data. It is written over the tokens at hand: how
+ * many those are, and where the others are, is never asked. Tokens meet in attention only; nn_joint_attention sees to it that all of them
+ * take part. So a model that is written once runs in every way in which the engine spreads work. docs/new-model.md is the guide.
  *
  * Pictures are [batch, rows, columns, channels], tokens [batch, tokens, channels]; shapes in brackets: B batch, S tokens, T text tokens,
  * C channels. Norms, modulations and conditioning are float32; products and residual streams have the run's type.
@@ -43,8 +43,8 @@ tessera_status json_double(const struct json *json, const char *path, double fal
 tessera_status json_bool(const struct json *json, const char *path, bool fallback, bool *out, tessera_error *error);
 /* Borrowed; `fallback` may be NULL. */
 tessera_status json_string(const struct json *json, const char *path, const char *fallback, const char **out, tessera_error *error);
-/* Fills at most `capacity` integers; *count is how many there are (an absent field: 0). More than `capacity`, or one outside [low, high], is
- * an error. */
+/* Fills at most `capacity` integers; *count is how many there are (an absent field: 0). More than `capacity`, or one outside [low, high],
+ * is an error. */
 tessera_status json_ints(const struct json *json, const char *path, int64_t low, int64_t high, int64_t *out, int capacity, int *count,
                          tessera_error *error);
 /* The file's name, for messages. */
@@ -464,8 +464,8 @@ struct denoiser_class {
     const char *name; /* config.json's _class_name */
     /* The layers, in load_alloc's memory; NULL and load_error on failure. The handle embeds struct denoiser first. */
     struct denoiser *(*open)(const struct json *config, struct loader *loader);
-    /* The first block's state; of picture and text those that `parts` (of the bits above) names, the rest stays empty: where later blocks only
-     * are run, they come to them. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
+    /* The first block's state; of picture and text those that `parts` (of the bits above) names, the rest stays empty: where later blocks
+     * only are run, they come to them. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned parts);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
     /* F32 [B, H, W, out_channels] of the rows at hand. */
@@ -488,7 +488,8 @@ tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char 
 
 /* ---- trying it ---- */
 
-/* Files of inputs and of what is wanted, as published cases have them: JSON (`max_bytes` guards against nonsense; 0: 64 MiB), and tensors. */
+/* Files of inputs and of what is wanted, as published cases have them: JSON (`max_bytes` guards against nonsense; 0: 64 MiB), and
+ * tensors. */
 tessera_status json_open(const char *path, size_t max_bytes, struct json **out, tessera_error *error);
 void json_free(struct json *json);
 struct safetensors;
@@ -508,7 +509,7 @@ typedef struct tessera_sampling {
     int threads;
     tessera_mesh mesh;
     int num_inference_steps;
-    /* e_negative + guidance_scale (e_prompt - e_negative): two rows of inputs, the negative prompt's first. 0: one prediction of one row. */
+    /* e_negative + guidance_scale (e_prompt - e_negative): two rows of inputs, the negative prompt's first. 0: one prediction, one row. */
     float guidance_scale, guidance_rescale;
     struct denoiser_inputs inputs; /* without latents and timesteps */
     const char *step_cache;        /* as in tessera_request */

@@ -5,9 +5,9 @@
  *     sinusoid of the timestep -> MLP -> cond
  *
  * A joint block gives each stream its own weights, a single block has one set for both; in each, text and picture meet in one attention
- * whose queries and keys are normed by head, without weights. A block is x + gate_ff * ff(norm(x + gate * attention(x)) modulated): what the
- * attention adds reaches the result through the feed-forward alone, which is linear(silu(a) * b). The last modulation has no norm. No linear of
- * a block has a bias, and the text has no pooled form.
+ * whose queries and keys are normed by head, without weights. A block is x + gate_ff * ff(norm(x + gate * attention(x)) modulated): what
+ * the attention adds reaches the result through the feed-forward alone, which is linear(silu(a) * b). The last modulation has no norm. No
+ * linear of a block has a bias, and the text has no pooled form.
  *
  * The table is of a square of positions, of which a picture takes the middle.
  * Left out: gradient checkpoints, fused projections. */

@@ -1,12 +1,12 @@
 /* Runs a case of AuraFlow, alone or under mpirun, and compares with what diffusers computed.
  *
- *     ./auraflow CASE [--dtype f32|bf16] [--AXIS N]...        AXIS: cfg, ring, ulysses, tensor, pipefusion, patch
+ *     ./auraflow CASE [--dtype f32|bf16] [--AXIS N]... [--weights W,W,...]      AXIS: cfg, ring, ulysses, tensor, pipefusion, patch
  *     mpirun -n 4 ./auraflow CASE --cfg 2 --ring 2
  *
- * A case is a folder: case.json (the model's folder, steps, guidance, tolerances), scheduler_config.json and io.safetensors with the inputs and,
- * after each step, the guided prediction and the latents. It may fix the parts of a pipeline, the number of displaced patches and a step
- * cache; otherwise the result is the same on every mesh. Prints one line and exits 0 if every number is within the tolerance; with
- * bfloat16, if the last latents are within a twentieth of their norm. */
+ * A case is a folder: case.json (the model's folder, steps, guidance, tolerances), scheduler_config.json and io.safetensors with the
+ * inputs and, after each step, the guided prediction and the latents. It may fix the parts of a pipeline, the number of displaced patches
+ * and a step cache; otherwise the result is the same on every mesh. Prints one line and exits 0 if every number is within the tolerance;
+ * with bfloat16, if the last latents are within a twentieth of their norm. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ extern const struct denoiser_class auraflow_class;
 
 static const struct denoiser_class *const classes[] = {&auraflow_class};
 static const double bf16_limit = 0.05;
+enum { MAX_WEIGHTS = 64 };
 
 struct run_of_case {
     const char *folder;
@@ -28,7 +29,8 @@ struct run_of_case {
     double worst;       /* |a - b| / (atol + rtol |b|) so far */
     double relative_l2; /* of the last latents */
     struct tensor latents, noises, wanted;
-    float *x; /* [rows, columns, channels] */
+    float *x;                    /* [rows, columns, channels] */
+    double weights[MAX_WEIGHTS]; /* how fast each process is */
     tessera_sampling sampling;
 };
 
@@ -45,6 +47,17 @@ static int *axis_of(tessera_mesh *mesh, const char *name) {
     return NULL;
 }
 
+/* "3,1": a number for each process. */
+static tessera_status read_weights(struct run_of_case *c, const char *text, tessera_error *error) {
+    int count = 0, wanted = tessera_world_size(c->sampling.mesh.world);
+    for (char *end; count < MAX_WEIGHTS; text = end + 1) {
+        c->weights[count++] = strtod(text, &end);
+        if (*end != ',') break;
+    }
+    c->sampling.mesh.rank_weights = c->weights;
+    return count == wanted ? TESSERA_OK : error_set(error, TESSERA_ERROR_ARGUMENT, "--weights: %d numbers are needed", wanted);
+}
+
 static tessera_status read_arguments(struct run_of_case *c, int argc, char **argv, tessera_error *error) {
     c->sampling.dtype = TESSERA_F32;
     if (argc < 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "usage: auraflow CASE [--dtype f32|bf16] [--AXIS N]...");
@@ -56,6 +69,8 @@ static tessera_status read_arguments(struct run_of_case *c, int argc, char **arg
             *degree = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--dtype") == 0)
             c->sampling.dtype = strcmp(argv[i + 1], "bf16") == 0 ? TESSERA_BF16 : TESSERA_F32;
+        else if (strcmp(argv[i], "--weights") == 0)
+            TRY(read_weights(c, argv[i + 1], error));
         else
             return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: no such option", argv[i]);
     }

@@ -52,7 +52,8 @@ static const struct unit units[] = {
 
 static const char *const examples[] = {"1Gbit, 100Mbit/s or 10GB/s", "1ms, 20us or 0.5s", "16GiB or 8GB", "200G or 1.5T"};
 
-/* The unit in small letters, without blanks before it and, of bits, "/s" behind it; "gb/s" with a small b would be bits: it is not taken. */
+/* The unit in small letters, without blanks before it and, of bits, "/s" behind it; "gb/s" with a small b would be bits: it is not taken.
+ * */
 static bool read_unit(const char *text, enum quantity_kind kind, char *out, size_t capacity) {
     size_t n = 0;
     while (*text == ' ') text++;

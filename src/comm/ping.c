@@ -1,5 +1,5 @@
-/* See ping.h. Pairs are those of a tournament: in round r of n - 1 (n even; an odd group has a bye) members i and j meet where i + j = r modulo
- * n - 1, and the last meets the one that is left.
+/* See ping.h. Pairs are those of a tournament: in round r of n - 1 (n even; an odd group has a bye) members i and j meet where i + j = r
+ * modulo n - 1, and the last meets the one that is left.
  *
  *     latency     half of the fastest way there and back of an empty message
  *     bandwidth   bytes / (half of the fastest way of a large one - latency) */

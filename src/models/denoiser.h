@@ -2,10 +2,10 @@
  *
  *     inputs --embed--> state --block 0--> state --block 1--> ... --finish--> prediction
  *
- * A block boundary is the only place where a model is cut (pipeline stage, device, untrusted worker, cached step). The state
- * says what travels: the picture's tokens, the text's, the conditioning, and skips. Blocks are described as data
- * (denoiser_block_info), so that planning never includes a model's header. The structs are in tessera_model.h, for authors of models; here is
- * what the engine does with them. */
+ * A block boundary is the only place where a model is cut (pipeline stage, device, untrusted worker, cached step). The state says what
+ * travels: the picture's tokens, the text's, the conditioning, and skips. Blocks are described as data (denoiser_block_info), so that
+ * planning never includes a model's header. The structs are in tessera_model.h, for authors of models; here is what the engine does with
+ * them. */
 #ifndef TESSERA_MODELS_DENOISER_H
 #define TESSERA_MODELS_DENOISER_H
 

@@ -3,7 +3,8 @@
  * With S positions (S_i of them on part i of n), T text tokens, N heads or channels of which a rank of the tensor axis has N_me, B
  * predictions, e bytes an element:
  *
- *     Ulysses       e B D (N' - N'_me) (q_me + 2 k_me) + e B D N'_me (sum of the group's q - q_me)      N' of this tensor rank, N'_me of them mine
+ *     Ulysses       e B D (N' - N'_me) (q_me + 2 k_me) + e B D N'_me (sum of the group's q - q_me)      N' of this tensor rank, N'_me of
+ * them mine
  *     ring          e B D N'_me 2 (all k - k of the group ahead)
  *     whole text    e B D N'_me (U - 1) T                where it asks
  *     displaced     e B D N' 2 (n - 1) S_me              keys and values to all others
@@ -114,7 +115,8 @@ static void add_ulysses(struct pass *p, const struct meeting *a, int64_t heads, 
     add(p, MESH_ULYSSES, a->count * sum * p->batch * a->width, p->m->element_bytes);
 }
 
-/* Keys and values of all groups but the one ahead pass through this rank; with PipeFusion's store each member's go to all others at once. */
+/* Keys and values of all groups but the one ahead pass through this rank; with PipeFusion's store each member's go to all others at once.
+ * */
 static void add_ring(struct pass *p, const struct meeting *a, int64_t mine) {
     int ring = p->degrees[MESH_RING], at = p->at[MESH_RING];
     int64_t tokens = (ring - 1) * group_tokens(p, a, at, true);
@@ -217,8 +219,8 @@ static int64_t parcel_tensor(int64_t elements, int element_bytes) {
     return (elements * element_bytes + PARCEL_ALIGNMENT - 1) / PARCEL_ALIGNMENT * PARCEL_ALIGNMENT;
 }
 
-/* A stage's tokens to the next one, with the text where its stream goes on; the last stage's latents to the first. `latents`: of the rows at
- * hand. */
+/* A stage's tokens to the next one, with the text where its stream goes on; the last stage's latents to the first. `latents`: of the rows
+ * at hand. */
 static void add_stage_message(struct pass *p, int64_t latents) {
     const struct plan_model *m = p->m;
     int stages = p->degrees[MESH_PIPEFUSION], stage = p->at[MESH_PIPEFUSION];

@@ -4,8 +4,8 @@
  *     |  0 === 1  |-----|  2 === 3  |        width: 1 + log2(bytes / 1024), at most 12
  *     +-----------+     +-----------+
  *
- * What goes along an axis is drawn between those who talk: the ring and the pipeline from one to the next, the other axes between all pairs of
- * a group, each with its part of the bytes. */
+ * What goes along an axis is drawn between those who talk: the ring and the pipeline from one to the next, the other axes between all
+ * pairs of a group, each with its part of the bytes. */
 #include <math.h>
 
 #include "parallel/plan.h"

@@ -13,9 +13,9 @@
 
 /* From here on Open MPI asks the receiver first, which crosses the link twice more (docs/links.md). */
 #define RENDEZVOUS_BYTES 65536.0
-/* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the exchange,
- * the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest. On small models
- * of all families arenas peaked at 0.5 to 1 of what these say. */
+/* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
+ * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest.
+ * On small models of all families arenas peaked at 0.5 to 1 of what these say. */
 #define LIVE_ARRAYS 11.0
 #define LIVE_MAPS 9.0
 #define HIDDEN_ARRAYS 5.0
@@ -127,8 +127,8 @@ static double tensor_share(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The mean speed of the ranks that share with `first`, of whom it is the first, their part of data, cfg and tensor, which are cut equally: among
- * them work is dealt by speed. */
+/* The mean speed of the ranks that share with `first`, of whom it is the first, their part of data, cfg and tensor, which are cut
+ * equally: among them work is dealt by speed. */
 static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int first) {
     int stages = mesh->degrees[MESH_PIPEFUSION], parts = plan_parts(mesh);
     double sum = 0;
@@ -311,8 +311,8 @@ static void add_cost(struct cost *sum, double count, struct cost more) {
     add_wait(&sum->hidden, count, more.hidden);
 }
 
-/* What a stage takes of its time alone where its host's ranks crowd its processors: while a picture goes through a host's stages, most of them
- * are idle. */
+/* What a stage takes of its time alone where its host's ranks crowd its processors: while a picture goes through a host's stages, most of
+ * them are idle. */
 static double crowded_share(const struct pass *p, double rows) {
     double here = members_on_host(p->machine, axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
     return fmax(1.0 / crowding, rows / (here + rows - 1.0));
@@ -351,8 +351,8 @@ static struct cost whole_step_of_many(const struct pass *p) {
     return seconds_of(&shared) > seconds_of(&busiest) ? shared : busiest;
 }
 
-/* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage has its
- * first part. */
+/* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage
+ * has its first part. */
 static struct cost patched_step(const struct pass *part, double *fill) {
     int stages = part->mesh->degrees[MESH_PIPEFUSION], patches = part->mesh->patches;
     struct pass with_text = *part, without = *part;

@@ -1,5 +1,5 @@
-/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then all know all numbers, and rank 0's choice is
- * everybody's.
+/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then all know all numbers, and rank 0's
+ * choice is everybody's.
  *
  *     speeds    products of the model's width, or what the cache file says of this machine
  *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last

@@ -8,13 +8,13 @@ struct plan_auto_options {
     bool allow_displaced;
     double memory; /* bytes for each rank; 0: its part of its host's */
     int threads;   /* as tessera_model_options has it */
-    double *
-        weights; /* [ranks of the world], or NULL: where ranks are unequal, what mesh->rank_weights then points to; as long as *mesh is used */
+    /* [ranks of the world], or NULL. Where ranks are unequal, mesh->rank_weights points to it: it must live as long as *mesh is used. */
+    double *weights;
 };
 
-/* On all ranks of options->mesh.world, which may have rank_weights: speeds that stand in for measured ones. Fills the degrees of *mesh (its world stays), and on each rank the same three lines of why. Speeds are
- * kept in a file, by machine and model, for the next time ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time.
- * Errors as plan_model_open's and plan_choose's. */
+/* On all ranks of options->mesh.world, which may have rank_weights: speeds that stand in for measured ones. Fills the degrees of *mesh
+ * (its world stays), and on each rank the same three lines of why. Speeds are kept in a file, by machine and model, for the next time
+ * ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors as plan_model_open's and plan_choose's. */
 tessera_status plan_auto(const char *model, const tessera_model_options *options, const struct plan_request *request,
                          const struct plan_auto_options *auto_options, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
                          tessera_error *error);

@@ -2,8 +2,8 @@
  *
  *     { "AMD EPYC; 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *
- * A file that cannot be read, or is no such object, is as none, and is written anew. Of ranks that write at once one wins; nothing is lost but
- * a second of measuring. */
+ * A file that cannot be read, or is no such object, is as none, and is written anew. Of ranks that write at once one wins; nothing is
+ * lost but a second of measuring. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>

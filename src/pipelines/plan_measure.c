@@ -1,5 +1,5 @@
-/* See plan_measure.h. A transformer's time goes into four kinds of products, C to C, C to 3 C, C to 4 C and 4 C to C, and attention: these are
- * timed. */
+/* See plan_measure.h. A transformer's time goes into four kinds of products, C to C, C to 3 C, C to 4 C and 4 C to C, and attention:
+ * these are timed. */
 #include "pipelines/plan_measure.h"
 
 #include <math.h>

@@ -5,16 +5,16 @@
 #include "parallel/plan.h"
 #include "tessera.h"
 
-/* Operations a second of products, attention's rate in shares of it, and elements a second of norms, and bytes a second of reading memory, for parts
- * of `positions` tokens on this process's processors (`threads` 0: all). Takes a second or so. */
+/* Operations a second of products, attention's rate in shares of it, and elements a second of norms, and bytes a second of reading
+ * memory, for parts of `positions` tokens on this process's processors (`threads` 0: all). Takes a second or so. */
 struct plan_speed {
     double operations, attention_share, elements, streaming;
 };
 tessera_status plan_measure_speed(const struct plan_model *model, int64_t positions, int threads, struct plan_speed *out,
                                   tessera_error *error);
 
-/* The same from $XDG_CACHE_HOME/tessera/speed.json (else ~/.cache/tessera), where it is known of this machine; else measured, and kept there if
- * it can be written. (plan_cache.c) */
+/* The same from $XDG_CACHE_HOME/tessera/speed.json (else ~/.cache/tessera), where it is known of this machine; else measured, and kept
+ * there if it can be written. (plan_cache.c) */
 tessera_status plan_known_speed(const struct plan_model *model, int64_t positions, int threads, struct plan_speed *out,
                                 tessera_error *error);
 

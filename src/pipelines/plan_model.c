@@ -1,6 +1,6 @@
-/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of two shares (which tells what tensor cuts),
- * and of its first, a middle and its last block alone (which tell what stages have in common). Text encoders and the autoencoder are counted
- * by their weights: 2 operations a weight and token, and the decoder's convolutions. */
+/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of two shares (which tells what tensor
+ * cuts), and of its first, a middle and its last block alone (which tell what stages have in common). Text encoders and the autoencoder
+ * are counted by their weights: 2 operations a weight and token, and the decoder's convolutions. */
 #include "pipelines/plan_model.h"
 
 #include <math.h>

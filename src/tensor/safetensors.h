@@ -13,8 +13,8 @@ struct safetensors_entry {
     struct tensor tensor; /* a view into the map */
 };
 
-/* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field; here is the
- * same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
+/* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field;
+ * here is the same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
 /* IO if the file was cut since it was opened: nothing of it may then be read. */
 tessera_status safetensors_check(const struct safetensors *file, tessera_error *error);

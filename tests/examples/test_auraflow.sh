@@ -89,6 +89,9 @@ run 6 pipefusion_p4 --pipefusion 3 --tensor 2
 run 2 fbcache --ulysses 2
 run 2 fbcache --tensor 2
 run 4 fbcache --cfg 2 --pipefusion 2
+run 2 loop --ring 2 --weights 3,1
+run 3 odd_text --ulysses 3 --weights 1,2,1
+run 2 pipefusion_p4 --pipefusion 2 --weights 1,3
 run 4 displaced_p2 --patch 2 --cfg 2
 run 4 displaced_p2 --patch 2 --tensor 2
 

@@ -1,5 +1,5 @@
-/* Plans against the numbers of docs/parallel.md, against weights as ranks load them, and against what must hold of any cost model: more speed,
- * bandwidth or memory never makes a plan worse. Bytes of real runs: test_plan_bytes. */
+/* Plans against the numbers of docs/parallel.md, against weights as ranks load them, and against what must hold of any cost model: more
+ * speed, bandwidth or memory never makes a plan worse. Bytes of real runs: test_plan_bytes. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
