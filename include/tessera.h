@@ -64,6 +64,8 @@ void tessera_world_abort(tessera_world *world, const tessera_error *error);
 bool tessera_world_failed(tessera_world *world);
 /* On all ranks: rank 0 prints what was sent and waited for, a line per kind of layer, to `stream` (a FILE *). */
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error);
+/* On all ranks: each one's peak of resident memory until now, in bytes, mapped files included: peaks [tessera_world_size(world)]. */
+tessera_status tessera_world_peak_memory(tessera_world *world, uint64_t *peaks, tessera_error *error);
 /* On all ranks, at the orderly end. */
 tessera_status tessera_world_finish(tessera_world *world, tessera_error *error);
 void tessera_world_free(tessera_world *world);

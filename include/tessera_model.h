@@ -10,7 +10,7 @@
  * Pictures are [batch, rows, columns, channels], tokens [batch, tokens, channels]; shapes in brackets: B batch, S tokens, T text tokens,
  * C channels. Norms, modulations and conditioning are float32; products and residual streams have the run's type.
  *
- * Left out, as the engine's own models have it: convolutional models, text encoders, autoencoders. */
+ * Left out: convolutional models, text encoders, autoencoders, which live in the engine alone. */
 #ifndef TESSERA_MODEL_H
 #define TESSERA_MODEL_H
 

@@ -42,6 +42,7 @@ struct session {
     tessera_world *world;
     int rank;
     struct mesh_options mesh;
+    uint64_t *peaks; /* [ranks] of resident memory, at the end */
     tessera_model *model;
     tessera_request request;
     struct record_facts facts;
@@ -466,6 +467,9 @@ static tessera_status make_runs(struct session *s) {
 static tessera_status make_pictures(struct session *s) {
     TRY(make_runs(s));
     if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
+    s->peaks = calloc((size_t)tessera_world_size(s->world), sizeof *s->peaks);
+    if (s->peaks == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+    TRY(tessera_world_peak_memory(s->world, s->peaks, &s->error));
     TRY(tessera_world_finish(s->world, &s->error));
     return s->rank == 0 ? each_task(s, false, tell_task) : TESSERA_OK;
 }
@@ -475,9 +479,11 @@ static tessera_status make_pictures(struct session *s) {
 static void print_summary(const struct session *s) {
     fprintf(stderr, "%d picture%s: open %.2f s, text %.2f s, ", s->written, s->written == 1 ? "" : "s", s->seconds_open, s->seconds[0]);
     if (s->seconds[1] > 0) fprintf(stderr, "encode %.2f s, ", s->seconds[1]);
-    fprintf(stderr, "denoise %.2f s, decode %.2f s; %.1f GFLOP; peak resident memory %zu MiB; %s, %d threads\n", s->seconds[2],
-            s->seconds[3], (s->operations[0] + s->operations[1] + s->operations[2]) / 1e9, memory_peak_resident() >> 20,
-            s->facts.kernel_path, s->values[GENERATE_THREADS].integer);
+    fprintf(stderr, "denoise %.2f s, decode %.2f s; %.1f GFLOP; peak resident memory ", s->seconds[2], s->seconds[3],
+            (s->operations[0] + s->operations[1] + s->operations[2]) / 1e9);
+    for (int i = 0; i < tessera_world_size(s->world); i++)
+        fprintf(stderr, "%s%llu", i > 0 ? "/" : "", (unsigned long long)s->peaks[i] >> 20);
+    fprintf(stderr, " MiB; %s, %d threads\n", s->facts.kernel_path, s->values[GENERATE_THREADS].integer);
     if (s->request.step_cache != NULL)
         fprintf(stderr, "step cache: left out %lld of %lld blocks\n", (long long)s->blocks_skipped, (long long)s->blocks);
 }
@@ -497,7 +503,9 @@ static tessera_status print_json(struct session *s) {
     for (int i = 0; i < 4; i++) cJSON_AddNumberToObject(seconds, second_names[i], s->seconds[i]);
     operations = cJSON_AddObjectToObject(root, "operations");
     for (int i = 0; i < 3; i++) cJSON_AddNumberToObject(operations, operation_names[i], s->operations[i]);
-    cJSON_AddNumberToObject(root, "peak_resident_memory_bytes", (double)memory_peak_resident());
+    cJSON_AddNumberToObject(root, "peak_resident_memory_bytes", (double)s->peaks[0]);
+    cJSON *peaks = cJSON_AddArrayToObject(root, "peak_resident_memory_bytes_of_ranks");
+    for (int i = 0; i < tessera_world_size(s->world); i++) cJSON_AddItemToArray(peaks, cJSON_CreateNumber((double)s->peaks[i]));
     if (s->request.step_cache != NULL) {
         cJSON_AddNumberToObject(root, "blocks", (double)s->blocks);
         cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);
@@ -584,6 +592,7 @@ static int run_generate(const char *path, struct option_value *values) {
     free(s.output_folder);
     prompts_free(&s.prompts);
     mesh_options_free(&s.mesh);
+    free(s.peaks);
     benchmark_free(&s.benchmark);
     return code;
 }

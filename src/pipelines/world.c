@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "comm/collectives.h"
 #include "comm/stats.h"
 
 tessera_world *tessera_world_open(tessera_error *error) {
@@ -44,6 +46,20 @@ bool tessera_world_failed(tessera_world *world) {
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error) {
     if (stream == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_world_print_stats: stream is NULL");
     return world != NULL ? comm_stats_print(world->comm, stream, error) : TESSERA_OK;
+}
+
+tessera_status tessera_world_peak_memory(tessera_world *world, uint64_t *peaks, tessera_error *error) {
+    uint64_t mine = memory_peak_resident();
+    int ranks = tessera_world_size(world);
+    if (peaks == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_world_peak_memory: peaks is NULL");
+    peaks[0] = mine;
+    if (ranks == 1) return TESSERA_OK;
+    size_t *bytes = calloc((size_t)ranks, sizeof *bytes);
+    if (bytes == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int i = 0; i < ranks; i++) bytes[i] = sizeof mine;
+    tessera_status status = comm_all_gather(world->comm, &mine, peaks, bytes, error);
+    free(bytes);
+    return status;
 }
 
 tessera_status tessera_world_finish(tessera_world *world, tessera_error *error) {

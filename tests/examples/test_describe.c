@@ -57,6 +57,8 @@ static bool describe(const struct case_io *c, struct component *component, struc
                                .text_stream = d->text_stream,
                                .predictions = 2,
                                .element_bytes = 4,
+                               .steps = MORE_STEPS,
+                               .pictures = 1,
                                .num_blocks = d->num_blocks,
                                .blocks = blocks};
     return true;
