@@ -45,7 +45,7 @@ asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSan
 
 tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
 	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	@cmake --build build-tsan -j $(JOBS) --target test_comm test_collectives test_mesh comm_rank test_hub
+	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub
 	cd build-tsan && ctest --output-on-failure -R '^comm/|test_hub$$'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each

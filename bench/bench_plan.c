@@ -45,17 +45,9 @@ static bool read_options(int argc, char **argv, struct bench *b) {
 }
 
 static tessera_mesh mesh_of(const struct bench *b, const struct plan_mesh *plan) {
-    const int *d = plan->degrees;
-    return (tessera_mesh){.world = b->world,
-                          .data = d[MESH_DATA],
-                          .cfg = d[MESH_CFG],
-                          .pipefusion = d[MESH_PIPEFUSION],
-                          .patch = d[MESH_PATCH],
-                          .ring = d[MESH_RING],
-                          .ulysses = d[MESH_ULYSSES],
-                          .tensor = d[MESH_TENSOR],
-                          .num_pipeline_patch = plan->patches,
-                          .warmup_steps = -1};
+    tessera_mesh mesh = {.world = b->world, .warmup_steps = -1};
+    plan_mesh_choose(plan, &mesh);
+    return mesh;
 }
 
 /* The most of all ranks. */

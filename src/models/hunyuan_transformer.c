@@ -467,17 +467,6 @@ static int64_t count_norms(const struct hunyuan_block *b) {
     return parameters;
 }
 
-/* Attention to the text needs none: each rank has all of it. A linear that mixes a skip in is one sum more. */
-static void list_meetings(const struct hunyuan_transformer *m, int sums, struct meeting_list *list) {
-    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
-                                       .count = 1,
-                                       .of = MEETING_PICTURE,
-                                       .is_share = true,
-                                       .units = m->num_heads,
-                                       .width = m->head_dim});
-    meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = sums, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1});
-}
-
 /* A pair of tokens costs 2 C for its score and 2 C for its value. Skips travel wherever one has been pushed and not yet popped. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
@@ -500,7 +489,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .pushes = pushes(base, index),
         .pops = pops(base, index),
     };
-    list_meetings(m, pops(base, index) ? 4 : 3, &info->meetings);
+    dit_list_meetings(m->num_heads, m->head_dim, pops(base, index) ? 4 : 3, &info->meetings); /* a skip is mixed in by a sum */
     snprintf(info->name, sizeof info->name, "blocks.%d", index);
 }
 

@@ -338,17 +338,6 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
 
 /* ---- description ---- */
 
-/* Attention to the text needs none: each rank has all of it. */
-static void list_meetings(const struct pixart_transformer *m, int sums, struct meeting_list *list) {
-    meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
-                                       .count = 1,
-                                       .of = MEETING_PICTURE,
-                                       .is_share = true,
-                                       .units = m->num_heads,
-                                       .width = m->head_dim});
-    meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = sums, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1});
-}
-
 /* A pair of tokens costs 2 C for its score and 2 C for its value. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
@@ -367,7 +356,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)m->inner_dim,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index == base->num_blocks - 1 ? 0u : DENOISER_CARRIES_TEXT),
     };
-    list_meetings(m, 3, &info->meetings);
+    dit_list_meetings(m->num_heads, m->head_dim, 3, &info->meetings);
     snprintf(info->name, sizeof info->name, "transformer_blocks.%d", index);
 }
 

@@ -30,6 +30,8 @@ struct component_source {
 
 /* Opens a component of any class that the engine knows: NULL-initialised `out` on failure. */
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
+/* The same without weights: layers that say what they would ask of their file. Hooks of the source are not used. */
+tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
 void component_close(struct component *component);
 
 #endif

@@ -180,7 +180,7 @@ void plan_measured_free(struct plan_measured *measured) {
 
 /* ---- the choice ---- */
 
-static void to_mesh(const struct plan_mesh *plan, tessera_mesh *mesh) {
+void plan_mesh_choose(const struct plan_mesh *plan, tessera_mesh *mesh) {
     const int *d = plan->degrees;
     mesh->data = d[MESH_DATA], mesh->cfg = d[MESH_CFG], mesh->pipefusion = d[MESH_PIPEFUSION], mesh->patch = d[MESH_PATCH];
     mesh->ring = d[MESH_RING], mesh->ulysses = d[MESH_ULYSSES], mesh->tensor = d[MESH_TENSOR];
@@ -243,7 +243,7 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
     comm_label(comm, label);
     plan_model_free(&described);
     if (status != TESSERA_OK) return status;
-    to_mesh(&choice.plan.mesh, mesh);
+    plan_mesh_choose(&choice.plan.mesh, mesh);
     if (choice.unequal) mesh->rank_weights = auto_options->weights;
     memcpy(reason, choice.reason, PLAN_REASON_LENGTH);
     return TESSERA_OK;

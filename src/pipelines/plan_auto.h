@@ -19,6 +19,9 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
                          const struct plan_auto_options *auto_options, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
                          tessera_error *error);
 
+/* A plan's mesh as options: its degrees and parts are put into *mesh, the rest of which stays. */
+void plan_mesh_choose(const struct plan_mesh *plan, tessera_mesh *mesh);
+
 /* What is measured for it, by all ranks of a group together and known to all of them. */
 struct plan_measured {
     struct plan_machine machine;

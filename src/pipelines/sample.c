@@ -21,11 +21,6 @@ struct sampler {
     struct run run;
 };
 
-/* A component that only says what it would ask of its file. */
-static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
-    (void)user, (void)name, (void)ndim, (void)shape;
-}
-
 static enum dtype dtype_of(const tessera_sampling *asked) {
     return asked->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
 }
@@ -84,14 +79,17 @@ static tessera_status check_size(const tessera_sampling *asked, const struct den
 
 /* ---- opening ---- */
 
-static tessera_status open_component(const struct sampler *s, const struct load_hooks *hooks, struct load_share share,
-                                     struct component *out, tessera_error *error) {
+static struct component_source source_of(const tessera_sampling *asked, struct load_share share) {
+    return (struct component_source){
+        .folder = asked->denoiser, .share = share, .denoisers = asked->denoisers, .num_denoisers = asked->num_denoisers};
+}
+
+static tessera_status describe(struct sampler *s, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
-    struct component_source source = {
-        .folder = asked->denoiser, .hooks = hooks, .share = share, .denoisers = asked->denoisers, .num_denoisers = asked->num_denoisers};
-    TRY(component_open(&source, dtype_of(asked), out, error));
-    return out->denoiser != NULL ? TESSERA_OK
-                                 : error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
+    struct component_source source = source_of(asked, (struct load_share){0});
+    TRY(component_describe(&source, dtype_of(asked), &s->described, error));
+    if (s->described.denoiser != NULL) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
 }
 
 /* The sampler's steps for a picture of so many tokens. */
@@ -115,7 +113,8 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     TRY(denoiser_check_degrees(whole, team_degree(&s->team, MESH_ULYSSES), team_degree(&s->team, MESH_TENSOR), error));
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
                     s->team.shares.stages, &s->stages, error));
-    return open_component(s, NULL, team_share(&s->team, stages_blocks(&s->stages)), &s->component, error);
+    struct component_source source = source_of(s->asked, team_share(&s->team, stages_blocks(&s->stages)));
+    return component_open(&source, dtype_of(s->asked), &s->component, error);
 }
 
 static tessera_status open_run(struct sampler *s, tessera_error *error) {
@@ -159,10 +158,9 @@ static tessera_status denoise(struct sampler *s, float *latents, tessera_error *
 }
 
 static tessera_status sample(struct sampler *s, float *latents, size_t count, tessera_error *error) {
-    const struct load_hooks describing = {.record = ask_nothing};
     TRY(check_options(s->asked, error));
     TRY(check_inputs(s->asked, error));
-    TRY(open_component(s, &describing, (struct load_share){0}, &s->described, error));
+    TRY(describe(s, error));
     TRY(check_size(s->asked, s->described.denoiser, count, error));
     TRY(open_scheduler(s, error));
     TRY(open_share(s, error));

@@ -125,7 +125,8 @@ tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, 
     struct load_hooks hooks;
     struct component_source source = {
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers};
-    if (strcmp(slot->name, p->denoiser) == 0) source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
+    if (strcmp(slot->name, p->denoiser) == 0)
+        source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
     tessera_status status = open_weights(p, slot, &source.weights, error);
@@ -147,16 +148,9 @@ tessera_status source_config(const struct pipeline *p, const struct pipeline_slo
     return status;
 }
 
-/* A component that only says what it would ask of its file. */
-static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
-    (void)user, (void)name, (void)ndim, (void)shape;
-}
-
 tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
                                tessera_error *error) {
-    const struct load_hooks hooks = {.record = ask_nothing};
-    struct component_source source = {
-        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
+    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
     TRY(source_config(p, slot, &source.config, error));
-    return component_open(&source, p->dtype, out, error);
+    return component_describe(&source, p->dtype, out, error);
 }

@@ -9,7 +9,7 @@
 
 #include "check.h"
 #include "comm/stats.h"
-#include "pipelines/plan_model.h"
+#include "pipelines/plan_auto.h"
 #include "pipelines/world.h"
 
 enum { FEWER_STEPS = 3, WIDTH = 64, HEIGHT = 96, TEXT = 20 };
@@ -39,17 +39,9 @@ static bool send_picture(tessera_world *world, tessera_model *model, int steps, 
 }
 
 static tessera_mesh mesh_of(tessera_world *world, const struct plan_mesh *plan) {
-    const int *d = plan->degrees;
-    return (tessera_mesh){.world = world,
-                          .data = d[MESH_DATA],
-                          .cfg = d[MESH_CFG],
-                          .pipefusion = d[MESH_PIPEFUSION],
-                          .patch = d[MESH_PATCH],
-                          .ring = d[MESH_RING],
-                          .ulysses = d[MESH_ULYSSES],
-                          .tensor = d[MESH_TENSOR],
-                          .num_pipeline_patch = plan->patches,
-                          .warmup_steps = -1};
+    tessera_mesh mesh = {.world = world, .warmup_steps = -1};
+    plan_mesh_choose(plan, &mesh);
+    return mesh;
 }
 
 static void check_mesh(tessera_world *world, const char *name, const struct plan_model *plan_model, const struct plan_mesh *mesh) {
