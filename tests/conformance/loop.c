@@ -10,7 +10,6 @@
  */
 #include <stdio.h>
 
-#include "denoiser_case.h"
 #include "loop.h"
 
 /* Rows first .. first + count of a batch. */
@@ -33,12 +32,17 @@ tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_
     TRY(json_double(io->json, "guidance_scale", 0.0, &loop->scale, error));
     TRY(json_double(io->json, "guidance", 0.0, &embedded, error));
     loop->embedded[0] = loop->embedded[1] = (float)embedded;
-    loop->latents = case_picture(io, case_name(io, "in.sample", "in.hidden_states"));
+    loop->given = denoiser_case_read(io);
     loop->noise = case_tensor(io, "out.noise");
     loop->wanted = case_tensor(io, "out.latents");
-    if (loop->latents.data == NULL || loop->wanted.data == NULL || loop->latents.shape[0] != 1 || loop->wanted.shape[0] != loop->steps)
+    if (loop->given.latents == NULL || loop->wanted.data == NULL || loop->given.in.latents.shape[0] != 1 || loop->wanted.shape[0] != loop->steps)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "in.sample (or in.hidden_states) of one picture or out.latents of all steps is missing");
+    loop->latents = loop->given.in.latents;
+    size_t bytes = tensor_bytes(&loop->latents);
+    loop->latents.data = malloc(bytes);
+    if (loop->latents.data == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for the latents");
+    memcpy(loop->latents.data, loop->given.latents, bytes);
     TRY(scheduler_open(c->folder, NULL, &loop->scheduler, error));
     TRY(scheduler_set_timesteps(loop->scheduler, (int)loop->steps, 0.0f, error));
     return scheduler_state_init(loop->scheduler, (size_t)tensor_count(&loop->latents), &loop->state, error);
@@ -47,6 +51,7 @@ tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_
 void loop_free(struct loop *loop) {
     scheduler_state_free(&loop->state);
     scheduler_free(loop->scheduler);
+    denoiser_case_free(&loop->given);
     free(loop->latents.data);
 }
 
@@ -61,27 +66,19 @@ void loop_check(struct conformance_case *c, const char *name, struct tensor want
     free(picture.data);
 }
 
-/* The first `channels` channels of a prediction: a learned variance follows them. */
-static struct tensor without_variance(struct conformance_case *c, struct tensor out, int64_t channels) {
-    return out.data == NULL || out.shape[3] == channels ? out : nn_slice_channels(&c->run, out, 0, channels);
-}
-
-struct denoiser_inputs loop_inputs(const struct conformance_case *c, const struct loop *loop, int64_t first, int64_t count) {
-    const struct case_io *io = &c->io;
-    struct denoiser_inputs in = {
-        .text = batch_rows(case_tensor(io, "in.encoder_hidden_states"), first, count),
-        .pooled = batch_rows(case_tensor(io, case_name(io, "in.text_embeds", "in.pooled_projections")), first, count),
-        .text_mask = batch_rows(case_tensor(io, case_name(io, "in.encoder_attention_mask", "in.text_embedding_mask")), first, count),
-        .text_2 = batch_rows(case_tensor(io, "in.encoder_hidden_states_t5"), first, count),
-        .text_2_mask = batch_rows(case_tensor(io, "in.text_embedding_mask_t5"), first, count),
-        .size_conditions = batch_rows(case_tensor(io, "in.time_ids"), first, count)};
+struct denoiser_inputs loop_inputs(const struct loop *loop, int64_t first, int64_t count) {
+    struct denoiser_inputs in = loop->given.in;
+    struct tensor *const rows[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.size_conditions};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = batch_rows(*rows[i], first, count);
+    in.latents = in.guidance = (struct tensor){0};
+    in.timesteps = NULL;
     if (loop->embedded[0] > 0) in.guidance = tensor_of((void *)(uintptr_t)loop->embedded, DTYPE_F32, SHAPE(count));
     return in;
 }
 
-/* The model's predictions for rows first .. first + count of the batch. */
-static struct tensor predict(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step, int64_t first,
-                             int64_t count) {
+/* The model's predictions for rows first .. first + count of guidance. */
+static struct tensor predict_rows(struct conformance_case *c, struct loop *loop, int step, int64_t first, int64_t count,
+                                  loop_predict *predict, void *user) {
     const struct tensor *x = &loop->latents;
     struct tensor input = run_tensor(&c->run, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
     float timesteps[2] = {loop->scheduler->timesteps[step], loop->scheduler->timesteps[step]};
@@ -89,40 +86,48 @@ static struct tensor predict(struct conformance_case *c, struct spread_denoiser 
     size_t numbers = (size_t)tensor_count(x);
     loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
     if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
-    struct denoiser_inputs in = loop_inputs(c, loop, first, count);
+    struct denoiser_inputs in = loop_inputs(loop, first, count);
     in.latents = input;
     in.timesteps = timesteps;
-    if (!loop->naive && !loop->displaces) return without_variance(c, spread_predict(c, d, &in), x->shape[3]);
-    if (loop->naive) c->run.parallel = NULL;
-    struct tensor out = loop->naive ? naive_patch_forward(d->denoiser, &c->run, c->mesh->group[MESH_RING], loop->split, step, &in)
-                                    : denoiser_forward(d->denoiser, &c->run, &in);
-    if (run_failed(&c->run)) case_error(c, &c->run.error);
-    return without_variance(c, out, x->shape[3]);
+    struct tensor out = predict(c, loop, step, &in, user);
+    return out.data == NULL || out.shape[3] == x->shape[3] ? out : nn_slice_channels(&c->run, out, 0, x->shape[3]);
 }
 
-/* e_0 + scale (e_1 - e_0) */
-static struct tensor guide(struct tensor both, double scale) {
-    struct tensor out = batch_rows(both, 0, 1);
-    float *e0 = out.data;
-    int64_t count = tensor_count(&out);
-    for (int64_t i = 0; i < count; i++) e0[i] += (float)scale * (e0[count + i] - e0[i]);
-    return out;
-}
-
-static struct tensor predict_guided(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop, int step) {
-    if (loop->scale == 0) return predict(c, d, loop, step, 0, 1);
+struct tensor loop_guided(struct conformance_case *c, struct loop *loop, int step, loop_predict *predict, void *user) {
+    if (loop->scale == 0) return predict_rows(c, loop, step, 0, 1, predict, user);
     int halves = c->mesh->degrees[MESH_CFG], half = c->mesh->coordinate[MESH_CFG];
-    struct tensor both = spread_join(c, predict(c, d, loop, step, half, halves == 1 ? 2 : 1));
-    return both.data != NULL ? guide(both, loop->scale) : both;
+    struct tensor both = spread_join(c, predict_rows(c, loop, step, half, halves == 1 ? 2 : 1, predict, user));
+    if (both.data == NULL) return both;
+    float *e = both.data;
+    int64_t count = tensor_count(&loop->latents);
+    for (int64_t i = 0; i < count; i++) e[i] += (float)loop->scale * (e[count + i] - e[i]);
+    return batch_rows(both, 0, 1);
+}
+
+void loop_step(struct loop *loop, int step, struct tensor prediction) {
+    scheduler_step(loop->scheduler, &loop->state, step, loop->latents.data, prediction.data, NULL, (size_t)tensor_count(&loop->latents));
+}
+
+/* ---- patches ---- */
+
+static struct tensor predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *in, void *user) {
+    struct spread_denoiser *d = user;
+    if (!loop->naive && !loop->displaces) return spread_predict(c, d, in);
+    if (loop->naive) c->run.parallel = NULL;
+    struct comm *group = c->mesh->group[MESH_RING];
+    struct tensor out = loop->naive ? naive_patch_forward(d->denoiser, &c->run, group, loop->split, step, in)
+                                    : denoiser_forward(d->denoiser, &c->run, in);
+    if (run_failed(&c->run)) case_error(c, &c->run.error);
+    return out;
 }
 
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
     for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
         size_t scope = run_enter(&c->run);
         if (loop->displaces) displaced_step(&loop->displaced, i);
-        struct tensor noise = predict_guided(c, d, loop, i);
+        struct tensor noise = loop_guided(c, loop, i, predict, d);
         if (noise.data == NULL) return;
-        scheduler_step(loop->scheduler, &loop->state, i, loop->latents.data, noise.data, NULL, (size_t)tensor_count(&loop->latents));
+        loop_step(loop, i, noise);
         if (loop->noise.data != NULL && c->dtype == DTYPE_F32) loop_check(c, "out.noise", loop->noise, i, noise);
         loop_check(c, "out.latents", loop->wanted, i, loop->latents);
         run_leave_all(&c->run, scope, NULL, 0);

@@ -3,7 +3,6 @@
  * On several ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
 #include <stdio.h>
 
-#include "denoiser_case.h"
 #include "loop.h"
 #include "pipelines/denoise.h"
 
@@ -42,7 +41,7 @@ static struct denoising denoising_of(const struct pipeline_run *p, const struct 
                               .scheduler = loop->scheduler,
                               .team = team,
                               .run = run,
-                              .inputs = loop_inputs(p->c, loop, 0, loop->scale > 0 ? 2 : 1),
+                              .inputs = loop_inputs(loop, 0, loop->scale > 0 ? 2 : 1),
                               .guided = loop->scale > 0,
                               .guidance_scale = (float)loop->scale,
                               .rows = x->shape[1],
