@@ -6,16 +6,8 @@ set -u
 relay=$1 rank=$2
 links=$(dirname "$0")/../bench/links.sh
 [ "$(id -u)" -eq 0 ] && command -v ip tc unshare mpirun >/dev/null && [ -c /dev/net/tun ] || exit 77
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/check.sh
 mkdir "$work/tmp"
-failed=0
-
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then echo "ok    $name"; else failed=1; echo "FAIL  $name"; fi
-}
 # start COMMAND...: in the background, with output in $work/out and $work/err; its namespaces are called links$! and so on
 start() {
     TMPDIR="$work/tmp" "$links" --relay "$relay" --hosts 2 --bandwidth 100mbit --delay 5ms -- "$@" >"$work/out" 2>"$work/err" &

@@ -1,25 +1,8 @@
 #!/bin/sh
 # Tests the `tessera` command as a person uses it: sh test_cli.sh PROGRAM, run in the repository root.
 # Prints a line per check; exits 1 if any failed. Left out: what the pictures show (the pipelines' tests).
-
-program=$1
-case $program in /*) ;; *) program=$PWD/$program ;; esac
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-# check NAME COMMAND...: passes if the command does.
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/err"
-        failed=1
-    fi
-}
+program=$(realpath "$1")
+. tests/check.sh
 
 # run STATUS-EXPECTED ARGUMENTS...: output in $work/out and $work/err.
 run() {
@@ -29,9 +12,6 @@ run() {
     got=$?
     check "tessera $* exits $want" test "$got" -eq "$want"
 }
-says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
-prints() { check "stdout says '$1'" grep -q -e "$1" "$work/out"; }
-there() { check "$(basename "$1") is there" test -s "$1"; }
 nothing_in() { check "nothing is left in $(basename "$1")" test -z "$(ls -A "$1")"; }
 quick="--steps 1 --seed 3 --threads 1"
 

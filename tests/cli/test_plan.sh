@@ -1,22 +1,8 @@
 #!/bin/sh
 # Tests `tessera plan`: sh test_plan.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any failed.
 # Left out: whether predictions are right (tests/parallel/test_plan*.c).
-
-program=$1
-case $program in /*) ;; *) program=$PWD/$program ;; esac
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then echo "ok    $name"; else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/err"
-        failed=1
-    fi
-}
+program=$(realpath "$1")
+. tests/check.sh
 
 # run STATUS-EXPECTED ARGUMENTS...: output in $work/out and $work/err.
 run() {
@@ -27,35 +13,32 @@ run() {
     check "plan $* exits $want" test "$got" -eq "$want"
 }
 
-out_has() { check "its output has '$1'" grep -q -e "$1" "$work/out"; }
-err_has() { check "its error has '$1'" grep -q -e "$1" "$work/err"; }
-
 emoji="--model models/emoji --speed 100G"
 
 run 0 $emoji --ranks 8 --bandwidth 1Gbit --latency 1ms
-out_has 'SD3Transformer2DModel'
-out_has 'limited by'
-out_has 'mpirun -n 8 tessera generate'
+prints 'SD3Transformer2DModel'
+prints 'limited by'
+prints 'mpirun -n 8 tessera generate'
 run 0 $emoji --ranks 4 --bandwidth 10GB/s --latency 20us --top 0 --dtype f32
-out_has 'ring 2 x ulysses 2 .* 4.3 MB *1.1 MB'  # 1072128 + 12288 by each
+prints 'ring 2 x ulysses 2 .* 4.3 MB *1.1 MB'  # 1072128 + 12288 by each
 check "nothing is left out" sh -c '! grep -q more "$1"' - "$work/out"
 check "plans are exact" sh -c '! grep -q "not exact" "$1"' - "$work/out"
 run 0 $emoji --ranks 4 --bandwidth 10GB/s --latency 20us --top 0 --allow-displaced
-out_has 'patch 4 (not exact)'
-out_has 'pipefusion 4, patches 8 (not exact)'
+prints 'patch 4 (not exact)'
+prints 'pipefusion 4, patches 8 (not exact)'
 
 # JSON, hosts, memory
 run 0 $emoji --hosts 2x2 --bandwidth 100Mbit --latency 0.1ms --memory 1MiB --json --top 3
-out_has '"ranks":[[:space:]]*4'
-out_has '"missing_bytes":[[:space:]]*[1-9]'
-out_has '"limited_by":[[:space:]]*"memory"'
+prints '"ranks":[[:space:]]*4'
+prints '"missing_bytes":[[:space:]]*[1-9]'
+prints '"limited_by":[[:space:]]*"memory"'
 check "three plans" test "$(grep -c '"mesh"' "$work/out")" -eq 3
 run 0 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
-out_has 'memory: .* missing'
+prints 'memory: .* missing'
 run 0 $emoji --ranks 1
-out_has 'one rank'
+prints 'one rank'
 run 0 $emoji --ranks 1024 --bandwidth 10Gbit --latency 10us --width 512 --height 512 --num-images 64
-out_has 'more (--top 0 shows all)'
+prints 'more (--top 0 shows all)'
 
 # a drawing
 run 0 $emoji --hosts 4x2 --bandwidth 1Gbit --latency 1ms --svg "$work/mesh.svg"
@@ -71,7 +54,7 @@ for part in transformer vae text_encoder text_encoder_2 tokenizer; do
 done
 cp models/emoji/*.json "$work/bare/"
 run 0 --model "$work/bare" --speed 100G --ranks 4 --bandwidth 1Gbit --latency 1ms
-out_has 'SD3Transformer2DModel'
+prints 'SD3Transformer2DModel'
 
 # the measured speed is kept
 run 0 --model models/emoji --ranks 2
@@ -85,20 +68,20 @@ check "a broken one is written anew" grep -q 'channels' "$work/cache/tessera/spe
 
 # wrong use
 run 2 --ranks 4 --model
-err_has '--model'
+says '--model'
 run 2 $emoji --ranks 4 --bandwidth 1Gb/s
-err_has 'such as 1Gbit'
+says 'such as 1Gbit'
 run 2 $emoji --ranks 4 --latency 5
-err_has 'such as 1ms'
+says 'such as 1ms'
 run 2 $emoji --ranks 4 --memory lots
-err_has 'such as 16GiB'
+says 'such as 16GiB'
 run 2 $emoji --hosts 2 --ranks 2
-err_has 'HOSTSxRANKS'
+says 'HOSTSxRANKS'
 run 2 $emoji --hosts 2x2 --ranks 5
-err_has 'more than'
+says 'more than'
 run 2 $emoji --ranks 2 --width 100
-err_has 'multiples of 16'
+says 'multiples of 16'
 run 1 --model "$work/none" --ranks 2 --speed 100G
-err_has 'no such folder'
+says 'no such folder'
 
 exit $failed

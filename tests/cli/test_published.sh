@@ -62,14 +62,12 @@ if [ "$1" = --table ]; then
     exit
 fi
 
-program=$1 word=${2:-}
-case $program in /*) ;; *) program=$root/$program ;; esac
+program=$(realpath "$1") word=${2:-}
 launcher=${MPIEXEC:-mpirun}
 TESSERA_DATA_DIR=${TESSERA_DATA_DIR:-$root} OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 export TESSERA_DATA_DIR OMP_WAIT_POLICY OMP_NUM_THREADS
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0 N_GPUS=4
+. tests/check.sh
+N_GPUS=4
 
 # model COMMAND: the small model that stands for the published one.
 model() {

@@ -1,27 +1,11 @@
 #!/bin/sh
 # `tessera generate` on several ranks, as a person uses it: sh test_ranks.sh PROGRAM, run in the repository root. What records hold of the mesh
 # and how --from goes back to it, who speaks, and what times are of. Left out: what the strategies compute (tests/parallel, conformance).
-program=$1
-case $program in /*) ;; *) program=$PWD/$program ;; esac
-launcher=${MPIEXEC:-mpirun}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+program=$(realpath "$1") launcher=${MPIEXEC:-mpirun}
+. tests/check.sh
 OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 export OMP_WAIT_POLICY OMP_NUM_THREADS
 quick="--prompt lion --steps 2 --seed 3 --threads 1"
-failed=0
-
-check() { # NAME COMMAND...
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/err" | tail -5
-        failed=1
-    fi
-}
 run() { # RANKS STATUS ARGUMENTS...
     ranks=$1 want=$2
     shift 2
@@ -29,24 +13,22 @@ run() { # RANKS STATUS ARGUMENTS...
     got=$?
     check "on $ranks ranks: tessera generate $* exits $want" test "$got" -eq "$want"
 }
-says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
 never_says() { check "stderr does not say '$1'" sh -c "! grep -q -e '$1' '$work/err'"; }
-once() { check "stderr says '$1' once" test "$(grep -c -e "$1" "$work/err")" -eq 1; }
 records() { check "$(basename "$1") records $2" grep -qa -e "$2" "$1"; }
 
 # the record and the mesh
-run 2 0 $quick --use_cfg_parallel --use_onediff -o "$work/cfg.png"; once "use-onediff has no effect"
+run 2 0 $quick --use_cfg_parallel --use_onediff -o "$work/cfg.png"; says_once "use-onediff has no effect"
 check "only the path on stdout" test "$(cat "$work/out" | tr -d '\r')" = "$work/cfg.png"
 records "$work/cfg.png" '"mesh":"cfg 2","ranks":2'
 run 2 0 --from "$work/cfg.png" -o "$work/again.png"; says "^bit for bit the same"
-run 1 0 --from "$work/cfg.png" -o "$work/one.png"; once "not bit for bit: the mesh is 1, was cfg 2"
+run 1 0 --from "$work/cfg.png" -o "$work/one.png"; says_once "not bit for bit: the mesh is 1, was cfg 2"
 run 2 0 --from "$work/cfg.png" --use-cfg-parallel false --ulysses-degree 2 -o "$work/other.png"
-once "use-cfg-parallel is not what the record has"; once "the mesh is ulysses 2, was cfg 2"
+says_once "use-cfg-parallel is not what the record has"; says_once "the mesh is ulysses 2, was cfg 2"
 run 2 0 --from "$work/one.png" --ring-degree 2 -o "$work/other.png"; says "the mesh is ring 2, was 1"
 
 # groups of ranks make pictures of their own, and the record is that of one group
 run 4 0 $quick --num-images 2 --data_parallel_degree 2 --ulysses_degree 2 --output_root "$work/many" --test_times 2
-once "^latency: .* of 2 runs of 2 pictures"
+says_once "^latency: .* of 2 runs of 2 pictures"
 for i in 0 1; do records "$work/many/lion_3_$i.png" '"mesh":"ulysses 2","ranks":2'; done
 run 2 0 --from "$work/many/lion_3_1.png" -o "$work/second.png"; says "^bit for bit the same"
 
@@ -63,7 +45,7 @@ run 2 0 $quick --steps 4 --dtype f32 --pipefusion_parallel_degree 2 --num_pipeli
 records "$work/stages.png" '"pipefusion_parallel_degree":2,"num_pipeline_patch":4,"attn_layer_num_for_pp":\["3,5"\]'
 records "$work/stages.png" '"mesh":"pipefusion 2"'
 run 2 0 --from "$work/stages.png" -o "$work/again.png"; says "^bit for bit the same"
-run 1 0 --from "$work/stages.png" -o "$work/one.png"; once "the mesh is 1, was pipefusion 2"; never_says "num-pipeline-patch"
+run 1 0 --from "$work/stages.png" -o "$work/one.png"; says_once "the mesh is 1, was pipefusion 2"; never_says "num-pipeline-patch"
 records "$work/one.png" '"pipefusion_parallel_degree":1,"num_pipeline_patch":4,"attn_layer_num_for_pp":\[\]'
 run 2 0 $quick --pipefusion_parallel_degree 2 --warmup_steps 0 -o "$work/stages.png"; records "$work/stages.png" '"num_pipeline_patch":2'
 records "$work/stages.png" '"warmup_steps":0'
@@ -71,12 +53,12 @@ run 2 0 --model $sd $quick --image_size 128 --pipefusion_parallel_degree 2 -o "$
 
 # a step cache says what it left out, and is part of the record
 run 2 0 $quick --steps 12 --use_teacache --cache_threshold 0.8 --ulysses_degree 2 -o "$work/cache.png"
-once "^step cache: left out [1-9][0-9]* of 96 blocks"; records "$work/cache.png" '"use_teacache":true,"cache_threshold":0.8'
+says_once "^step cache: left out [1-9][0-9]* of 96 blocks"; records "$work/cache.png" '"use_teacache":true,"cache_threshold":0.8'
 run 2 0 --from "$work/cache.png" --json -o "$work/again.png"; says "^bit for bit the same"
 check "--json has the blocks" grep -q '"blocks":.96,' "$work/out"
 run 1 0 $quick -o "$work/plain.png"; never_says "step cache"
 
 # a product that is not the number of ranks
-run 2 1 $quick --ulysses_degree 3 -o "$work/x.png"; once "error:"
+run 2 1 $quick --ulysses_degree 3 -o "$work/x.png"; says_once "error:"
 
 exit $failed

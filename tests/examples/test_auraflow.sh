@@ -3,24 +3,11 @@
 # BUILD, builds examples/auraflow there by pkg-config, runs the commands of docs/new-model.md, and then its cases on every kind of mesh. Also:
 # the model's file names no strategy and no rank, and the library exports what tessera_model.h declares. CFLAGS are added to the
 # compilation, MPIEXEC starts ranks. A line per check; exits 1 if one failed.
-build=$1 root=$PWD failed=0
+build=$1 root=$PWD
 work=$build/tests/auraflow prefix=$build/tests/auraflow/prefix
 rm -rf "$work"
 mkdir -p "$work/examples" "$work/bin" || exit 1
-trap 'rm -rf "$work"' EXIT
-
-# check NAME COMMAND...: passes if the command does.
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/log"
-        failed=1
-    fi
-}
+. tests/check.sh
 
 check "install" cmake --install "$build" --prefix "$prefix"
 [ $failed = 0 ] || exit 1
@@ -61,7 +48,7 @@ export CFLAGS
 runs=$(grep -c '\./auraflow' "$work/guide.sh")
 check "the guide has a command for each lesson" test "$runs" -ge 10
 check "the guide's commands run" sh -e "$work/guide.sh"
-check "each of them passes" test "$(grep -c ': pass$' "$work/log")" -eq "$runs"
+check "each of them passes" test "$(grep -c ': pass$' "$work/check")" -eq "$runs"
 
 # run RANKS CASE OPTIONS...: the case on a mesh. The guide has run others.
 run() {

@@ -3,25 +3,11 @@
 # folder of its own, looks at what is exported, builds examples/generate.c and the programs of docs/library.md by pkg-config, shared and
 # static, and compares the picture with the program's own. CFLAGS are added to each compilation. A line per check; exits 1 if one failed.
 build=$1 root=$PWD
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-prefix=$work/prefix failed=0
+. tests/check.sh
+prefix=$work/prefix
 unset TESSERA_DATA_DIR
 
-# check NAME COMMAND...: passes if the command does.
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/log"
-        failed=1
-    fi
-}
-there() { check "$1 is installed" test -s "$prefix/$1"; }
-says() { check "it says '$1'" grep -q -e "$1" "$work/err"; }
+installed() { check "$1 is installed" test -s "$prefix/$1"; }
 
 check "install" cmake --install "$build" --prefix "$prefix"
 [ $failed = 0 ] || exit 1
@@ -33,10 +19,10 @@ version=$(sed -n 's/.*define TESSERA_VERSION "\(.*\)"/\1/p' include/tessera.h)
 functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h | tr -d '(' | sort -u)
 
 for header in include/*.h; do
-    there "$header"
+    installed "$header"
 done
 for file in bin/tessera share/man/man1/tessera.1 share/man/man3/libtessera.3 share/tessera/models/emoji/model_index.json; do
-    there "$file"
+    installed "$file"
 done
 check "libtessera.so.$version has the soname libtessera.so.${version%%.*}" \
     sh -c "readelf -d '$libraries/libtessera.so.$version' | grep -q 'soname: .libtessera.so.${version%%.*}]'"

@@ -1,23 +1,8 @@
 #!/bin/sh
 # `tessera generate` under mpirun as a person runs it: sh test_generate.sh PROGRAM, in the repository root. Prints a line per check; exits 1 if
 # any failed. What the pictures show is test_generate.c's; here: options, who talks, what is written, and what happens when a rank fails.
-program=$1
-case $program in /*) ;; *) program=$PWD/$program ;; esac
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/err"
-        failed=1
-    fi
-}
+program=$(realpath "$1")
+. tests/check.sh
 
 # ranks N STATUS ARGUMENTS...: the command on N ranks; output in $work/out and $work/err.
 ranks() {
@@ -27,22 +12,19 @@ ranks() {
     got=$?
     check "mpirun -n $count tessera generate $* exits $want" test "$got" -eq "$want"
 }
-says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
-once() { check "stderr says '$1' once" test "$(grep -c -e "$1" "$work/err")" -eq 1; }
-prints() { check "stdout has $1 lines" test "$(wc -l <"$work/out")" -eq "$1"; }
-there() { check "$(basename "$1") is there" test -s "$1"; }
+lines() { check "stdout has $1 lines" test "$(wc -l <"$work/out")" -eq "$1"; }
 quick="--steps 2 --seed 3 --threads 1"
 
-ranks 2 0 --prompt a $quick --ulysses_degree 2 -o "$work/u.png"; there "$work/u.png"; prints 1; once "1 picture"
+ranks 2 0 --prompt a $quick --ulysses_degree 2 -o "$work/u.png"; there "$work/u.png"; lines 1; says_once "1 picture"
 ranks 4 0 --prompt a $quick --ring-degree 2 --use_cfg_parallel --comm-stats -o "$work/r.png"; there "$work/r.png"; says attention
-ranks 2 0 --prompt a b --num-images 2 $quick --data_parallel_degree 2 -o "$work/d/"; prints 4
+ranks 2 0 --prompt a b --num-images 2 $quick --data_parallel_degree 2 -o "$work/d/"; lines 4
 check "all pictures of data parallel ranks are there" test "$(ls "$work/d" | wc -l)" -eq 4
 
 # what must be refused, once, with what is possible
-ranks 3 1 --prompt a $quick --ulysses-degree 2 -o "$work/x.png"; once "possible is"
-ranks 2 1 --prompt a $quick --use-cfg-parallel --guidance-scale 1 -o "$work/x.png"; once "not guided"
-ranks 8 1 --prompt a $quick --ulysses-degree 8 -o "$work/x.png"; once "are possible"
-ranks 2 2 --prompt a --promt b; once "did you mean"
+ranks 3 1 --prompt a $quick --ulysses-degree 2 -o "$work/x.png"; says_once "possible is"
+ranks 2 1 --prompt a $quick --use-cfg-parallel --guidance-scale 1 -o "$work/x.png"; says_once "not guided"
+ranks 8 1 --prompt a $quick --ulysses-degree 8 -o "$work/x.png"; says_once "are possible"
+ranks 2 2 --prompt a --promt b; says_once "did you mean"
 check "nothing is written after an error" test ! -e "$work/x.png"
 
 # ranks that were not started alike

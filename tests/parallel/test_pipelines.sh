@@ -2,24 +2,8 @@
 # `tessera generate` over pipelines of stages as a person runs it: sh test_pipelines.sh PROGRAM, in the repository root. Prints a line per
 # check; exits 1 if any failed. What the pictures show is test_pipeline_pictures.c's; here: options, what must be refused, and that delays
 # of messages and the number of stages change no bit. Ranks that die are test_generate.sh's.
-program=$1
-case $program in /*) ;; *) program=$PWD/$program ;; esac
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0
-cases=tests/cases
-
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then
-        echo "ok    $name"
-    else
-        echo "FAIL  $name"
-        sed 's/^/      /' "$work/err"
-        failed=1
-    fi
-}
+program=$(realpath "$1") cases=tests/cases
+. tests/check.sh
 
 # Each rank leaves its exit status.
 cat >"$work/rank" <<END
@@ -44,14 +28,13 @@ refused() {
     count=$1 want=$2 message=$3
     shift 3
     ranks "$count" "$want" "$@" --steps 2 -o "$work/refused.png"
-    check "stderr says '$message' once" test "$(grep -c -e "$message" "$work/err")" -eq 1
+    says_once "$message"
     check "nothing is written" test ! -e "$work/refused.png"
 }
-there() { check "$1 is there" test -s "$work/$1"; }
 same() { check "$1 and $2 are the same" cmp "$work/$1" "$work/$2"; }
 
 # as in the guides
-ranks 2 0 --pipefusion-parallel-degree 2 --steps 2 --comm-stats -o "$work/two.png"; there two.png
+ranks 2 0 --pipefusion-parallel-degree 2 --steps 2 --comm-stats -o "$work/two.png"; there "$work/two.png"
 check "the table of messages has stages and latents" sh -c "grep -q stages $work/err && grep -q latents $work/err"
 ranks 8 0 --model $cases/pipeline_sd3/model --pipefusion-parallel-degree 2 --use-cfg-parallel --data-parallel-degree 2 --num-pipeline-patch 4 \
     --warmup-steps 1 --steps 3 --num-images 2 -o "$work/d/"
@@ -78,7 +61,7 @@ delayed() {
     export TESSERA_COMM_DELAY_MS=20
     ranks "$size" 0 "$@" -o "$work/$picture-delayed.png"
     unset TESSERA_COMM_DELAY_MS
-    there "$picture.png"; same "$picture.png" "$picture-delayed.png"
+    there "$work/$picture.png"; same "$picture.png" "$picture-delayed.png"
 }
 delayed sd3 4 --model $cases/pipeline_sd3/model --pipefusion-parallel-degree 2 --use-cfg-parallel --num-pipeline-patch 4 --steps 4
 delayed flux 4 --model $cases/pipeline_flux/model --pipefusion-parallel-degree 2 --ring-degree 2 --num-pipeline-patch 3 --steps 3
