@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
+
+#include "base/csv.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/generate.h"
@@ -28,32 +30,13 @@ static tessera_status read_lines(struct option_value *values, char **text, tesse
     return TESSERA_OK;
 }
 
-/* Takes the next field from *at, in place, and moves *at behind its separator; *last: it ends its record. A field in quotes may hold
- * separators, line ends and, doubled, quotes. */
-static char *next_field(char **at, bool *last) {
-    char *c = *at, *field = c, *end = c;
-    if (*c == '"') {
-        for (c++; *c != 0 && (*c != '"' || c[1] == '"'); c++) {
-            if (*c == '"') c++;
-            *end++ = *c;
-        }
-        if (*c == '"') c++;
-    }
-    for (; *c != 0 && *c != ',' && *c != '\n'; c++) *end++ = *c;
-    *last = *c != ',';
-    *at = *c != 0 ? c + 1 : c;
-    if (*last && end > field && end[-1] == '\r') end--;
-    *end = 0;
-    return field;
-}
-
 /* The place of the column "prompt" in the first record, which is taken; -1: there is none. */
 static int prompt_column(char **at) {
     int found = -1;
     bool last = false;
     if (strncmp(*at, "\xEF\xBB\xBF", 3) == 0) *at += 3; /* a byte order mark */
     for (int i = 0; !last; i++)
-        if (strcmp(next_field(at, &last), "prompt") == 0) found = i;
+        if (strcmp(csv_field(at, &last), "prompt") == 0) found = i;
     return found;
 }
 
@@ -68,7 +51,7 @@ static tessera_status read_table(struct option_value *values, char **text, tesse
     while (*at != 0) {
         bool last = false;
         for (int i = 0; !last; i++) {
-            const char *field = next_field(&at, &last);
+            const char *field = csv_field(&at, &last);
             if (i == column) TRY(add_prompt(values, field, error));
         }
     }
