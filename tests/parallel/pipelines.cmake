@@ -54,3 +54,12 @@ foreach(ranks 2 3 8)
 endforeach()
 add_test(NAME parallel/parcel-delay COMMAND ${MPIEXEC_EXECUTABLE} -n 3 $<TARGET_FILE:test_parcel>)
 set_tests_properties(parallel/parcel-delay PROPERTIES ENVIRONMENT "${mpi_environment};TESSERA_COMM_DELAY_MS=30" TIMEOUT 120)
+# What each stage holds.
+add_executable(test_memory parallel/test_memory.c)
+target_include_directories(test_memory PRIVATE .)
+target_link_libraries(test_memory room_pipelines)
+if(NOT TESSERA_SANITIZE AND NOT TESSERA_TSAN)  # which hold memory of their own
+  add_test(NAME parallel/memory COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_memory> ${CMAKE_BINARY_DIR}/tests/memory-model
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/memory PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+endif()
