@@ -1,8 +1,9 @@
 /* What plans predict against what runs take: every mesh of a world, and whether the mesh that would be chosen is the fastest.
  *
- *     mpirun -n N bench_plan [--size PIXELS] [--steps N] [--dtype f32] [--allow-displaced] MODEL
+ *     mpirun -n N bench_plan [--size PIXELS] [--steps N] [--pictures N] [--dtype f32] [--allow-displaced] MODEL
  *
- * Of each mesh a picture is made to warm up and some to be timed; measured is the time of denoising over its steps, the slowest rank's.
+ * Of each mesh a step is taken to warm up, and pictures are timed, 3 or --pictures; measured is the time of denoising over its steps, the
+ * slowest rank's. Nothing is decoded.
  * The table of docs/planner.md is made of these; bench/links.sh gives the networks. */
 #include <math.h>
 #include <stdio.h>
@@ -13,12 +14,10 @@
 #include "pipelines/plan_auto.h"
 #include "pipelines/world.h"
 
-enum { TIMED_PICTURES = 3 };
-
 struct bench {
     tessera_world *world;
     const char *model;
-    int size, steps;
+    int size, steps, pictures;
     tessera_dtype dtype;
     bool allow_displaced;
 };
@@ -34,6 +33,8 @@ static bool read_options(int argc, char **argv, struct bench *b) {
             b->size = atoi(argv[++i]);
         else if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
             b->steps = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--pictures") == 0 && i + 1 < argc)
+            b->pictures = atoi(argv[++i]);
         else if (strcmp(argv[i], "--dtype") == 0 && i + 1 < argc)
             b->dtype = strcmp(argv[++i], "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
         else if (strcmp(argv[i], "--allow-displaced") == 0)
@@ -41,7 +42,7 @@ static bool read_options(int argc, char **argv, struct bench *b) {
         else
             b->model = argv[i];
     }
-    return b->model != NULL && b->size >= 0 && b->steps > 0;
+    return b->model != NULL && b->size >= 0 && b->steps > 0 && b->pictures > 0;
 }
 
 static tessera_mesh mesh_of(const struct bench *b, const struct plan_mesh *plan) {
@@ -67,12 +68,13 @@ static tessera_status time_mesh(const struct bench *b, const struct plan_mesh *p
     tessera_model *model = tessera_model_open(b->model, &options, error);
     tessera_status status = model != NULL ? TESSERA_OK : error->status;
     *step = INFINITY;
-    for (int run = 0; run <= TIMED_PICTURES && status == TESSERA_OK; run++) {
+    for (int run = 0; run <= b->pictures && status == TESSERA_OK; run++) {
         tessera_image image = {0};
         tessera_request request = tessera_request_default(model);
         request.prompt = "a red apple";
         if (b->size > 0) request.width = request.height = b->size;
-        request.num_inference_steps = run == 0 ? 2 : b->steps;
+        request.num_inference_steps = run == 0 ? 1 : b->steps;
+        request.latents_only = true;
         status = tessera_generate(model, &request, &image, error);
         double seconds = image.seconds_denoise / request.num_inference_steps;
         if (status == TESSERA_OK) status = slowest(b, &seconds, error);
@@ -156,9 +158,9 @@ static tessera_status run(const struct bench *b, tessera_error *error) {
 
 int main(int argc, char **argv) {
     tessera_error error = {0};
-    struct bench b = {.steps = 8};
+    struct bench b = {.steps = 8, .pictures = 3};
     if (!read_options(argc, argv, &b))
-        return fprintf(stderr, "usage: bench_plan [--size PIXELS] [--steps N] [--dtype f32] [--allow-displaced] MODEL\n"), 2;
+        return fprintf(stderr, "usage: bench_plan [--size PIXELS] [--steps N] [--pictures N] [--dtype f32] [--allow-displaced] MODEL\n"), 2;
     b.world = tessera_world_open(&error);
     if (b.world == NULL) return fail(&error);
     tessera_status status = run(&b, &error);

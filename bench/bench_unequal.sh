@@ -2,24 +2,26 @@
 # Two ranks of one thread, of which the second has half the time of its processor (a spinning process has the other half): what proportional
 # cuts make of both together, as a share of the sum of what each reaches alone.
 #   bench/bench_unequal.sh MODEL SIDE STEPS
-# Run it from the repository root, on an idle machine with at least 2 processors. Speeds are denoising steps a second, without guidance;
-# PipeFusion has 4 parts and one step as a whole, which counts.
+# Run it from the repository root, on an idle machine with at least 2 processors. Speeds are denoising steps a second, without guidance, of 3
+# steps alone and STEPS together; PipeFusion has 4 parts and one step as a whole, which counts.
 set -eu
 model=$1 side=$2 steps=$3
 results=$(mktemp)
 sh -c 'while :; do :; done' & spinner=$!
 trap 'kill $spinner; rm -f "$results" "$results".*' EXIT
 taskset -pc 1 $spinner >/dev/null
-generate="build/tessera generate --model $model --prompt a --width $side --height $side --steps $steps --guidance-scale 1 --seed 1 --threads 1 --json -o $results.png"
+generate="build/tessera generate --model $model --prompt a --width $side --height $side --guidance-scale 1 --seed 1 --threads 1 --json -o $results.png"
 
-speed() { # COMMAND...: steps a second
-    "$@" 2>"$results.err" | sed -n 's/.*"denoise":[[:space:]]*\([0-9.e+-]*\).*/\1/p' | head -n 1 | awk -v n="$steps" '{ printf "%.5f", n / $1 }'
+speed() { # STEPS COMMAND...: steps a second
+    n=$1
+    shift
+    "$@" 2>"$results.err" | sed -n 's/.*"denoise":[[:space:]]*\([0-9.e+-]*\).*/\1/p' | head -n 1 | awk -v n="$n" '{ printf "%.5f", n / $1 }'
 }
 both() { # OPTIONS...: rank r on processor r
-    speed mpirun -n 1 taskset -c 0 $generate "$@" : -n 1 taskset -c 1 $generate "$@"
+    speed "$steps" mpirun --bind-to none -n 1 taskset -c 0 $generate --steps "$steps" "$@" : -n 1 taskset -c 1 $generate --steps "$steps" "$@"
 }
-fast=$(speed taskset -c 0 $generate)
-slow=$(speed taskset -c 1 $generate)
+fast=$(speed 3 taskset -c 0 $generate --steps 3)
+slow=$(speed 3 taskset -c 1 $generate --steps 3)
 echo "alone: $fast and $slow steps a second"
 weights="--rank-weights $fast,$slow"
 for strategy in "--ring-degree 2" "--ring-degree 2 $weights" "--pipefusion-parallel-degree 2 --num-pipeline-patch 4" \
