@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Takes the next field of a NUL-terminated text from *at, in place, and moves *at behind its separator; *last: it ends its record. Text behind a
- * closing quote belongs to the field; a quote that nothing closes ends with the text. */
+/* Takes the next field of a NUL-terminated text from *at, in place, and moves *at behind its separator; *last: it ends its record. Text
+ * behind a closing quote belongs to the field; a quote that nothing closes ends with the text. */
 char *csv_field(char **at, bool *last);
 
 #endif

@@ -35,7 +35,8 @@ tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_
     loop->given = denoiser_case_read(io);
     loop->noise = case_tensor(io, "out.noise");
     loop->wanted = case_tensor(io, "out.latents");
-    if (loop->given.latents == NULL || loop->wanted.data == NULL || loop->given.in.latents.shape[0] != 1 || loop->wanted.shape[0] != loop->steps)
+    if (loop->given.latents == NULL || loop->wanted.data == NULL || loop->given.in.latents.shape[0] != 1 ||
+        loop->wanted.shape[0] != loop->steps)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "in.sample (or in.hidden_states) of one picture or out.latents of all steps is missing");
     loop->latents = loop->given.in.latents;
@@ -115,8 +116,8 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
     if (!loop->naive && !loop->displaces) return spread_predict(c, d, in);
     if (loop->naive) c->run.parallel = NULL;
     struct comm *group = c->mesh->group[MESH_RING];
-    struct tensor out = loop->naive ? naive_patch_forward(d->denoiser, &c->run, group, loop->split, step, in)
-                                    : denoiser_forward(d->denoiser, &c->run, in);
+    struct tensor out =
+        loop->naive ? naive_patch_forward(d->denoiser, &c->run, group, loop->split, step, in) : denoiser_forward(d->denoiser, &c->run, in);
     if (run_failed(&c->run)) case_error(c, &c->run.error);
     return out;
 }

@@ -19,7 +19,7 @@ struct loop {
     struct scheduler_state state;
     struct denoiser_case given; /* its latents: the noise that the loop begins with */
     struct tensor latents;      /* F32 [1, H, W, C], owned: the picture at hand */
-    struct tensor noise;   /* [steps, ...] as stored; empty where the case has none */
+    struct tensor noise;        /* [steps, ...] as stored; empty where the case has none */
     struct tensor wanted;
 };
 

@@ -185,7 +185,9 @@ static void test_refusals(void) {
     struct plan_model model = open_model("tests/cases/pipeline_sd15/model", TESSERA_BF16, 1);
     struct plan_mesh pipeline = mesh_of(MESH_PIPEFUSION, 2), rows = mesh_of(MESH_RING, 64), cfg = mesh_of(MESH_CFG, 3);
     tessera_error error = {0};
-    CHECK(plan_check(&model, &pipeline, &error) == TESSERA_ERROR_ARGUMENT, "a UNet has no pipeline in a plan");
+    CHECK(plan_check(&model, &pipeline, &error) == TESSERA_OK, "a UNet goes through a pipeline as a whole: %s", error.message);
+    pipeline.patches = 2;
+    CHECK(plan_check(&model, &pipeline, &error) == TESSERA_ERROR_ARGUMENT, "a UNet does not go through a pipeline in parts");
     CHECK(plan_check(&model, &rows, &error) == TESSERA_ERROR_ARGUMENT, "16 rows cannot be cut over 64 ranks");
     CHECK(plan_check(&model, &cfg, &error) == TESSERA_ERROR_ARGUMENT, "guidance has two predictions");
     plan_model_free(&model);
