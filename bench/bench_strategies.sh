@@ -16,7 +16,7 @@ strategies=${5:-one-rank ulysses ring tensor pipefusion patch}
 [ -n "${GUIDED:-}" ] && guidance= || guidance="--guidance-scale 1"
 results=$(mktemp)
 trap 'rm -f "$results" "$results".*' EXIT
-common="generate --model $model --prompt a --width $side --height $side --steps $steps $guidance --seed 1 --json --comm-stats -o $results.png"
+common="generate --model $model --prompt a --width $side --height $side --steps $steps $guidance --seed 1 --json --comm-stats --output-type latent -o $results.safetensors"
 
 seconds_of() { # the denoising seconds of a run's JSON
     sed -n 's/.*"denoise":[[:space:]]*\([0-9.e+-]*\).*/\1/p' "$results.out" | head -n 1

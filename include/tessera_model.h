@@ -440,7 +440,12 @@ struct denoiser_block_info {
     int64_t parameters;
     double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
     unsigned carries; /* what its output state holds */
-    int pushes, pops; /* skips that it puts on the stack, and takes from it */
+    /* Of the picture in its output: how often rows and columns are halved, and its channels; 0: those of the first block's sums. */
+    int level;
+    int64_t channels;
+    /* Skips that it puts on the stack, and takes from it. The first is the picture as it comes, a second one the picture before its size
+     * changes, with all channels. */
+    int pushes, pops;
     /* Of its layers; those of embed with the first block, those of finish, but for the prediction, with the last. */
     struct meeting_list meetings;
 };

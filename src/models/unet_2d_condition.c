@@ -552,6 +552,8 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
                    (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
+        .level = b->shape.resample == NULL ? level : down ? level + 1 : level - 1,
+        .channels = b->shape.out,
         .pushes = down ? 1 + (b->shape.resample != NULL) : b->shape.way == UNET_MID,
         .pops = b->shape.way == UNET_UP,
     };

@@ -94,8 +94,8 @@ tessera_status plan_check(const struct plan_model *m, const struct plan_mesh *me
     if (degrees[MESH_ULYSSES] > m->heads / degrees[MESH_TENSOR])
         return error_set(error, TESSERA_ERROR_ARGUMENT, "ulysses %d: this model has %lld heads on a rank", degrees[MESH_ULYSSES],
                          (long long)(m->heads / degrees[MESH_TENSOR]));
-    if ((degrees[MESH_PIPEFUSION] > 1 || mesh->patches > 1) && m->row_unit > 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion: plans have it for transformers only");
+    if (mesh->patches > 1 && m->row_unit > 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%d patches: a U-Net goes through a pipeline as a whole", mesh->patches);
     if (degrees[MESH_PIPEFUSION] > m->num_blocks)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion %d: this model has %d blocks", degrees[MESH_PIPEFUSION], m->num_blocks);
     return check_positions(m, mesh, error);
@@ -145,7 +145,7 @@ static void share_out(struct list *list, struct plan_mesh *mesh, int axis, int l
     }
     for (int degree = 1; degree <= left; degree++) {
         if (left % degree != 0 || (axis == MESH_CFG && degree > list->model->predictions)) continue;
-        if (axis == MESH_PIPEFUSION && degree > 1 && (list->model->row_unit > 0 || degree > list->model->num_blocks)) continue;
+        if (axis == MESH_PIPEFUSION && degree > list->model->num_blocks) continue;
         if (axis == MESH_PATCH && degree > 1 && !list->allow_displaced) continue;
         mesh->degrees[axis] = degree;
         share_out(list, mesh, axis + 1, left / degree);

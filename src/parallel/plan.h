@@ -9,7 +9,7 @@
  * Memory is weights, exactly as many as a rank's layers hold, and an estimate of activations.
  *
  * Nothing here knows a model: pipelines/plan_model.c fills struct plan_model from the blocks' own descriptions.
- * Left out: PipeFusion of models that are cut by rows (U-Nets), step caches, unlike links between hosts, loading time. */
+ * Left out: step caches, unlike links between hosts, loading time. */
 #ifndef TESSERA_PARALLEL_PLAN_H
 #define TESSERA_PARALLEL_PLAN_H
 
@@ -20,12 +20,19 @@
 
 /* ---- what is planned for ---- */
 
+/* A picture between blocks: how often its rows and columns are halved, and its channels. */
+struct plan_map {
+    int level;
+    int64_t channels;
+};
+
 struct plan_block {
     double picture_operations, text_operations, pair_operations; /* for each token of the picture, of the text, and each pair of tokens */
     double weight_bytes, cut_bytes;                              /* on one rank; those of them that tensor cuts */
     double work;                                                 /* by which blocks are dealt to stages */
     bool carries_text;                                           /* a stage behind it needs the text's tokens */
-    int pushes, pops;                                            /* skips, each of the picture's tokens */
+    struct plan_map out;
+    int pushes, pops; /* skips, as in struct denoiser_block_info */
     int num_meetings;
     struct meeting *meetings; /* owned */
 };
@@ -142,6 +149,10 @@ int64_t plan_text(const struct plan_model *model, const struct plan_mesh *mesh, 
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */
 enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };
 void plan_stages(const struct plan_model *model, int stages, int *first);
+/* Skips that stage `stage` of those that begin at first[] makes for others: how many; *parcels: in so many messages, one for each stage
+ * that uses some. */
+int plan_skips(const struct plan_model *model, const int *first, int stages, int stage, struct plan_map skips[PLAN_MAX_SKIPS],
+               int *parcels);
 
 /* ---- drawing (plan_svg.c) ---- */
 

@@ -68,9 +68,10 @@ struct pass {
     int64_t batch, text;                   /* text tokens on this rank; */
     bool text_whole, has_text;             /* has_text: the text's stream takes part in this pass */
     bool displaced, patches;
-    int stage_first, stage_end; /* blocks */
-    int skips, skip_parcels;    /* that leave this stage in a unit */
-    bool is_last_row;           /* of guidance, whose rows may go through a pipeline one after the other */
+    int stage_first, stage_end;            /* blocks */
+    struct plan_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
+    int num_skips, skip_parcels;
+    bool is_last_row; /* of guidance, whose rows may go through a pipeline one after the other */
     struct plan_bytes sent;
 };
 
@@ -219,6 +220,10 @@ static int64_t parcel_tensor(int64_t elements, int element_bytes) {
     return (elements * element_bytes + PARCEL_ALIGNMENT - 1) / PARCEL_ALIGNMENT * PARCEL_ALIGNMENT;
 }
 
+static int64_t parcel_map(const struct pass *p, struct plan_map map) {
+    return parcel_tensor(p->batch * positions(p, p->me, map.level) * map.channels, p->m->element_bytes);
+}
+
 /* A stage's tokens to the next one, with the text where its stream goes on; the last stage's latents to the first. `latents`: of the rows
  * at hand. */
 static void add_stage_message(struct pass *p, int64_t latents) {
@@ -229,25 +234,44 @@ static void add_stage_message(struct pass *p, int64_t latents) {
         if (p->is_last_row) add(p, MESH_PIPEFUSION, PARCEL_HEAD + parcel_tensor(latents * m->channels, (int)sizeof(float)), 1);
         return;
     }
-    int64_t picture = parcel_tensor(p->batch * positions(p, p->me, 0) * m->width, m->element_bytes), bytes = PARCEL_HEAD + picture;
+    int64_t bytes = PARCEL_HEAD * (1 + p->skip_parcels) + parcel_map(p, m->blocks[p->stage_end - 1].out);
+    for (int i = 0; i < p->num_skips; i++) bytes += parcel_map(p, p->skips[i]);
     bool text = p->has_text && m->text_stream && m->blocks[p->stage_end - 1].carries_text;
     if (text) bytes += parcel_tensor(p->batch * p->text * m->width, m->element_bytes);
-    add(p, MESH_PIPEFUSION, bytes + p->skip_parcels * PARCEL_HEAD + p->skips * picture, 1);
+    add(p, MESH_PIPEFUSION, bytes, 1);
 }
 
-/* How many skips this stage makes for others, and how many parcels that is: one for each stage that uses some. */
-static void count_skips(struct pass *p, const int *first) {
-    const struct plan_model *m = p->m;
-    int makers[PLAN_MAX_SKIPS], height = 0, stages = p->degrees[MESH_PIPEFUSION], stage = 0, last_user = -1;
+/* The picture as it comes to a block, or for its second skip as it is before its size changes. */
+static struct plan_map skip_of(const struct plan_model *m, int block, int number) {
+    struct plan_map in = block > 0 ? m->blocks[block - 1].out : (struct plan_map){0, m->width};
+    return number == 0 ? in : (struct plan_map){in.level, m->blocks[block].out.channels};
+}
+
+int plan_skips(const struct plan_model *m, const int *first, int stages, int stage, struct plan_map skips[PLAN_MAX_SKIPS], int *parcels) {
+    int makers[PLAN_MAX_SKIPS], height = 0, here = 0, count = 0, last_user = -1;
+    struct plan_map maps[PLAN_MAX_SKIPS];
+    *parcels = 0;
     for (int i = 0; i < m->num_blocks; i++) {
-        while (stage < stages - 1 && i >= first[stage + 1]) stage++;
+        while (here < stages - 1 && i >= first[here + 1]) here++;
         for (int k = 0; k < m->blocks[i].pops && height > 0; k++) {
-            bool mine = makers[--height] == p->at[MESH_PIPEFUSION] && stage != p->at[MESH_PIPEFUSION];
-            if (mine && stage != last_user) p->skip_parcels++, last_user = stage;
-            p->skips += mine;
+            height--;
+            if (makers[height] != stage || here == stage) continue;
+            skips[count++] = maps[height];
+            if (here != last_user) ++*parcels, last_user = here;
         }
-        for (int k = 0; k < m->blocks[i].pushes && height < PLAN_MAX_SKIPS; k++) makers[height++] = stage;
+        for (int k = 0; k < m->blocks[i].pushes && height < PLAN_MAX_SKIPS; k++) {
+            maps[height] = skip_of(m, i, k);
+            makers[height++] = here;
+        }
     }
+    return count;
+}
+
+/* Sums of the conditioning, which every stage computes for itself: they are listed with block 0. */
+static void add_conditioning(struct pass *p) {
+    const struct plan_block *block = &p->m->blocks[0];
+    for (int i = 0; i < block->num_meetings; i++)
+        if (block->meetings[i].of == MEETING_ONCE) add_sum(p, &block->meetings[i]);
 }
 
 /* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. */
@@ -258,6 +282,7 @@ static void add_part(struct pass *p, int part, int patches) {
     int64_t first = rows * part / patches, end = rows * (part + 1) / patches, latents = (end - first) * size * m->columns;
     p->first = first * columns, p->count = (end - first) * columns;
     p->has_text = part == 0;
+    if (stage > 0) add_conditioning(p);
     for (int i = p->stage_first; i < p->stage_end; i++) add_block(p, &m->blocks[i]);
     if (stage == stages - 1) {
         add_gather(p);
@@ -280,7 +305,7 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     plan_stages(m, p.degrees[MESH_PIPEFUSION], first);
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];
     if (p.at[MESH_DATA] >= m->pictures) return p.sent; /* these ranks have nothing to do */
-    count_skips(&p, first);
+    p.num_skips = plan_skips(m, first, p.degrees[MESH_PIPEFUSION], p.at[MESH_PIPEFUSION], p.skips, &p.skip_parcels);
     int rows = mesh->patches == 1 && p.degrees[MESH_PIPEFUSION] > 1 ? (int)p.batch : 1;
     p.batch /= rows;
     for (int row = 0; row < rows; row++) {

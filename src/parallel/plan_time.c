@@ -299,9 +299,20 @@ static struct cost stage_cost(const struct pass *p, int stage) {
     return cost;
 }
 
-/* From a stage to the next one: a part's tokens. */
-static struct wait stage_message(const struct pass *p) {
-    double bytes = p->positions * p->batch * (double)p->m->width * p->m->element_bytes;
+static double map_bytes(const struct pass *p, struct plan_map map) {
+    return level_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
+}
+
+/* From a stage to the next one, a part's tokens, and to others its skips; from the last one to the first the latents. */
+static struct wait stage_message(const struct pass *p, int stage) {
+    const struct plan_model *m = p->m;
+    struct plan_map skips[PLAN_MAX_SKIPS];
+    int stages = p->mesh->degrees[MESH_PIPEFUSION], parcels;
+    double bytes = p->positions * (double)(m->patch_size * m->patch_size * m->channels) * sizeof(float);
+    if (stage < stages - 1) {
+        bytes = map_bytes(p, m->blocks[p->first[stage + 1] - 1].out);
+        for (int i = plan_skips(m, p->first, stages, stage, skips, &parcels); i-- > 0;) bytes += map_bytes(p, skips[i]);
+    }
     return to_next(p->machine, axis_group(p->mesh, MESH_PIPEFUSION), bytes);
 }
 
@@ -331,8 +342,8 @@ static struct cost whole_step(const struct pass *p) {
         stage.compute *= share;
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
         add_cost(&sum, 1, stage);
+        if (stages > 1) add_wait(&sum.wait, 1, stage_message(&row, s));
     }
-    if (stages > 1) add_wait(&sum.wait, stages, stage_message(&row));
     add_cost(&sum, rows - 1, busiest);
     return sum;
 }
@@ -363,8 +374,8 @@ static struct cost patched_step(const struct pass *part, double *fill) {
         add_cost(&all, patches - 1, rest);
         if (seconds_of(&all) > seconds_of(&busiest)) busiest = all;
         add_cost(&round, 1, rest);
+        if (stages > 1) add_wait(&round.wait, 1, stage_message(&without, s));
     }
-    if (stages > 1) add_wait(&round.wait, stages, stage_message(&without));
     *fill = seconds_of(&round) * (stages - 1) / stages;
     return seconds_of(&round) > seconds_of(&busiest) ? round : busiest;
 }

@@ -53,6 +53,7 @@ static bool copy_block(const struct denoiser *d, int index, int element_bytes, s
                                .weight_bytes = (double)info.parameters * element_bytes,
                                .work = stages_work(d, index),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
+                               .out = {info.level, info.channels},
                                .pushes = info.pushes,
                                .pops = info.pops,
                                .num_meetings = info.meetings.count};
@@ -93,6 +94,8 @@ static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model 
     for (int i = 0; i < d->num_blocks; i++)
         if (!copy_block(d, i, m->element_bytes, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     m->width = width_of(m);
+    for (int i = 0; i < m->num_blocks; i++)
+        if (m->blocks[i].out.channels == 0) m->blocks[i].out.channels = m->width;
     m->end_operations = end_operations(m);
     return TESSERA_OK;
 }
@@ -117,13 +120,13 @@ static tessera_status count_cut(const struct pipeline *p, double whole, struct p
     return TESSERA_OK;
 }
 
-/* What stages hold beside their blocks. Models that are cut by rows have no stages in a plan. */
+/* What stages hold beside their blocks. */
 static tessera_status count_ends(const struct pipeline *p, double whole, struct plan_model *m, tessera_error *error) {
     int last = m->num_blocks - 1, middle = last / 2;
     double first_bytes = 0, middle_bytes = 0, last_bytes = 0;
     m->shared_bytes = whole;
     for (int i = 0; i <= last; i++) m->shared_bytes -= m->blocks[i].weight_bytes;
-    if (m->row_unit > 0 || last < 2) return TESSERA_OK;
+    if (last < 2) return TESSERA_OK;
     TRY(count_bytes(p, (struct load_share){.blocks = {0, 1}}, &first_bytes, error));
     TRY(count_bytes(p, (struct load_share){.blocks = {middle, 1}}, &middle_bytes, error));
     TRY(count_bytes(p, (struct load_share){.blocks = {last, 1}}, &last_bytes, error));
