@@ -4,9 +4,9 @@
  *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out
  *                              \--------\------- skips -------/---------/
  *
- * A denoiser block is a piece of a level: a resnet with its transformer and, at the level's end, the change of size; the middle is one piece.
- * What enters a resnet, a downsampler or the middle is pushed onto the state's skips, and each resnet of the way up pops one, so the
- * picture itself is never among the skips at a boundary.
+ * A denoiser block is a piece of a level (unet_blocks.h). What enters a resnet, a downsampler or the middle is pushed onto the state's skips,
+ * and each resnet of the way up pops one; what enters a transformer lies there until its last piece. So the picture itself is never among
+ * the skips at a boundary.
  * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
  * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
  * matter of precision only: scores are F32 here always.
@@ -130,7 +130,7 @@ static tessera_status read_types(const struct json *config, const char *field, c
 }
 
 static tessera_status check_plan(const struct json *config, const struct unet *m, const struct plan *plan, tessera_error *error) {
-    int64_t skips = 0;
+    int64_t skips = 0, inside = 0; /* inside: of a transformer that is cut */
     for (int i = 0; i < m->levels; i++) {
         if (plan->channels[i] % m->settings.groups != 0 || plan->channels[i] % plan->heads[i] != 0) {
             return error_set(error, TESSERA_ERROR_FORMAT,
@@ -138,10 +138,11 @@ static tessera_status check_plan(const struct json *config, const struct unet *m
                              json_path(config), i, (long long)plan->channels[i], m->settings.groups, (long long)plan->heads[i]);
         }
         skips += plan->resnets[i] + 1;
+        if (plan->layers[i] > 1) inside = 1;
     }
-    if (skips > DENOISER_MAX_SKIPS) {
+    if (skips + inside > DENOISER_MAX_SKIPS) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: layers_per_block and block_out_channels make %lld skips; at most %d",
-                         json_path(config), (long long)skips, DENOISER_MAX_SKIPS);
+                         json_path(config), (long long)(skips + inside), DENOISER_MAX_SKIPS);
     }
     if (plan->conv_in_kernel % 2 == 0 || plan->conv_out_kernel % 2 == 0) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: conv_in_kernel is %lld and conv_out_kernel %lld; both must be odd",
@@ -178,8 +179,6 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     }
     m->settings.text_channels = m->base.text_channels = text[0];
     m->channels = plan->channels[0];
-    m->base.num_blocks = 1;
-    for (int i = 0; i < m->levels; i++) m->base.num_blocks += (int)(2 * plan->resnets[i] + 1);
     m->base.patch_size = 1;
     m->base.row_unit = (int64_t)1 << (m->levels - 1);
     m->base.max_tensor = m->settings.groups;
@@ -277,13 +276,28 @@ static struct unet_block_shape up_shape(const struct unet *m, const struct plan 
                                      .resample = i == last && level > 0 ? "upsamplers" : NULL};
 }
 
-/* Of all blocks, in their order. */
-static void list_shapes(const struct unet *m, const struct plan *plan, struct unet_block *blocks) {
+/* The blocks that a resnet with its transformer is cut into, one a layer, from blocks[at] on; NULL: they are only counted. */
+static int add_pieces(struct unet_block *blocks, int at, struct unet_block_shape shape) {
+    int pieces = shape.transformers > 0 ? shape.layers : 1;
+    for (int i = 0; i < pieces && blocks != NULL; i++) {
+        shape.first_layer = i;
+        shape.layers = 1;
+        shape.opens = i == 0;
+        shape.closes = i == pieces - 1;
+        blocks[at + i].shape = shape;
+    }
+    return at + pieces;
+}
+
+/* All blocks, in their order; returns how many. */
+static int list_shapes(const struct unet *m, const struct plan *plan, struct unet_block *blocks) {
+    int count = 0;
     for (int level = 0; level < m->levels; level++)
-        for (int i = 0; i < plan->resnets[level]; i++) (blocks++)->shape = down_shape(m, plan, level, i);
-    (blocks++)->shape = mid_shape(m, plan);
+        for (int i = 0; i < plan->resnets[level]; i++) count = add_pieces(blocks, count, down_shape(m, plan, level, i));
+    count = add_pieces(blocks, count, mid_shape(m, plan));
     for (int level = m->levels - 1; level >= 0; level--)
-        for (int i = 0; i <= plan->resnets[level]; i++) (blocks++)->shape = up_shape(m, plan, level, i);
+        for (int i = 0; i <= plan->resnets[level]; i++) count = add_pieces(blocks, count, up_shape(m, plan, level, i));
+    return count;
 }
 
 /* The prefix of a block's level in the weights, without the last dot. */
@@ -333,6 +347,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     memset(m, 0, sizeof *m);
     m->base.class = &unet_2d_condition_class;
     if (read_config(config, m, &plan, &loader->error) != TESSERA_OK) return NULL;
+    m->base.num_blocks = list_shapes(m, &plan, NULL);
     m->blocks = load_alloc(loader, (size_t)m->base.num_blocks * sizeof *m->blocks);
     if (load_failed(loader)) return NULL;
     memset(m->blocks, 0, (size_t)m->base.num_blocks * sizeof *m->blocks);
@@ -456,36 +471,42 @@ static int64_t columns_of(const struct denoiser_state *state, int level) {
     return (state->columns + (1 << level) - 1) >> level;
 }
 
-/* A resnet and its transformer, if it has one. */
-static struct tensor run_piece(struct run *run, const struct unet_block *b, const struct denoiser_state *state, struct tensor x,
+/* A resnet, and what this block has of its transformer: from x, the input of the resnet, or in later pieces of the transformer. */
+static struct tensor run_piece(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor x,
                                struct tensor emb) {
-    size_t scope = run_enter(run);
-    x = run_leave(run, scope, unet_resnet_run(run, b, 0, x, emb));
-    if (b->shape.transformers == 0) return x;
-    return run_leave(run, scope, unet_transformer_run(run, b, 0, x, state->text, cut_of(state, b->shape.level)));
+    const struct unet_block_shape *shape = &b->shape;
+    size_t all = run_enter(run);
+    if (shape->opens) x = run_leave(run, all, unet_resnet_run(run, b, 0, x, emb));
+    if (shape->transformers == 0) return x;
+    struct tensor input = shape->opens ? x : shape->closes ? pop(state) : (struct tensor){0};
+    if (shape->opens && !shape->closes) push(state, input);
+    size_t scope = run_enter(run); /* above the input */
+    struct tensor h = shape->opens ? unet_transformer_open(run, b, x) : x;
+    h = run_leave(run, scope, unet_transformer_layers(run, b, h, state->text, cut_of(state, shape->level)));
+    return shape->closes ? run_leave(run, all, unet_transformer_close(run, b, h, input)) : h;
 }
 
 static struct tensor run_down(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
-    push(state, state->picture);
+    if (b->shape.opens) push(state, state->picture);
     struct tensor x = run_piece(run, b, state, state->picture, emb);
-    if (b->shape.resample == NULL) return x;
+    if (b->shape.resample == NULL || !b->shape.closes) return x;
     push(state, x);
     return unet_halve(run, b, x);
 }
 
 static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
-    push(state, state->picture);
-    size_t scope = run_enter(run);
+    if (b->shape.opens) push(state, state->picture);
     struct tensor x = run_piece(run, b, state, state->picture, emb);
-    return run_leave(run, scope, unet_resnet_run(run, b, 1, x, emb));
+    return b->shape.closes ? unet_resnet_run(run, b, 1, x, emb) : x;
 }
 
 static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
     int next = b->shape.level - 1;
     size_t scope = run_enter(run);
-    struct tensor x = run_leave(run, scope, run_piece(run, b, state, nn_concat_channels(run, state->picture, pop(state)), emb));
-    if (b->shape.resample == NULL) return x;
-    return run_leave(run, scope, unet_double(run, b, x, rows_of(state, next), columns_of(state, next)));
+    struct tensor x = b->shape.opens ? nn_concat_channels(run, state->picture, pop(state)) : state->picture;
+    x = run_piece(run, b, state, x, emb);
+    if (b->shape.resample == NULL || !b->shape.closes) return x;
+    return unet_double(run, b, run_leave(run, scope, x), rows_of(state, next), columns_of(state, next));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -537,11 +558,20 @@ static void list_end_meetings(const struct unet *m, int index, struct meeting_li
     meeting_add(list, picture);
 }
 
+/* What a block leaves on the stack: what enters a resnet but on the way up, a transformer's input for a later piece of it, what is halved. */
+static void list_pushes(const struct unet *m, int index, struct denoiser_block_info *info) {
+    const struct unet_block_shape *shape = &m->blocks[index].shape;
+    struct denoiser_map inside = {shape->level, shape->out}, in = {shape->level, shape->in[0]};
+    if (shape->opens && shape->way != UNET_UP) info->pushed[info->pushes++] = in;
+    if (shape->opens && !shape->closes) info->pushed[info->pushes++] = inside;
+    if (shape->closes && shape->way == UNET_DOWN && shape->resample != NULL) info->pushed[info->pushes++] = inside;
+}
+
 /* A token is a position of the latents; a level sees a quarter of the positions of the level before. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct unet *m = (const struct unet *)base;
     const struct unet_block *b = &m->blocks[index];
-    bool down = b->shape.way == UNET_DOWN;
+    bool down = b->shape.way == UNET_DOWN, resizes = b->shape.resample != NULL && b->shape.closes;
     int level = b->shape.level;
     double share = pow(0.25, level), resized = share * (down ? 0.25 : 4.0);
     struct unet_block_size size = unet_block_measure(b);
@@ -552,16 +582,21 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
         .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
                    (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
-        .level = b->shape.resample == NULL ? level : down ? level + 1 : level - 1,
-        .channels = b->shape.out,
-        .pushes = down ? 1 + (b->shape.resample != NULL) : b->shape.way == UNET_MID,
-        .pops = b->shape.way == UNET_UP,
+        .out = {!resizes ? level
+                : down   ? level + 1
+                         : level - 1,
+                b->shape.out},
+        .pops = (b->shape.opens && b->shape.way == UNET_UP) + (b->shape.closes && !b->shape.opens),
     };
+    list_pushes(m, index, info);
     unet_block_meetings(b, level, down ? level + 1 : level - 1, &info->meetings);
     list_end_meetings(m, index, &info->meetings);
     level_name(m, &b->shape, info->name, sizeof info->name);
     size_t used = strlen(info->name);
-    if (b->shape.way != UNET_MID) snprintf(info->name + used, sizeof info->name - used, ".resnets.%d", b->shape.first);
+    if (!b->shape.opens)
+        snprintf(info->name + used, sizeof info->name - used, ".attentions.%d.transformer_blocks.%d", b->shape.first, b->shape.first_layer);
+    else if (b->shape.way != UNET_MID)
+        snprintf(info->name + used, sizeof info->name - used, ".resnets.%d", b->shape.first);
 }
 
 const struct denoiser_class unet_2d_condition_class = {

@@ -64,29 +64,35 @@ static struct linear load_projection(struct loader *loader, const struct unet_se
 static struct unet_transformer load_transformer(struct loader *loader, const struct unet_settings *s, const struct unet_block_shape *shape,
                                                 int index) {
     int64_t channels = shape->out;
-    struct unet_transformer t = {
-        .norm = load_norm(loader, NORM_LAYER, channels, transformer_norm_eps, true, "attentions.%d.norm", index),
-        .proj_in = load_projection(loader, s, channels, index, "proj_in"),
-        .proj_out = load_projection(loader, s, channels, index, "proj_out"),
-    };
+    struct unet_transformer t = {0};
+    if (shape->opens) {
+        t.norm = load_norm(loader, NORM_LAYER, channels, transformer_norm_eps, true, "attentions.%d.norm", index);
+        t.proj_in = load_projection(loader, s, channels, index, "proj_in");
+    }
+    if (shape->closes) t.proj_out = load_projection(loader, s, channels, index, "proj_out");
     if (load_failed(loader)) return t;
     t.layers = arena_alloc(loader->arena, (size_t)shape->layers * sizeof *t.layers);
     if (t.layers == NULL) {
         error_set(&loader->error, TESSERA_ERROR_MEMORY, "%sattentions.%d: no memory for %d layers", loader->prefix, index, shape->layers);
         return t;
     }
-    for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, shape, index, i);
+    for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, shape, index, shape->first_layer + i);
     return t;
+}
+
+/* The first resnet is the opening block's, a second one the closing block's. */
+static bool has_resnet(const struct unet_block_shape *shape, int index) {
+    return index == 0 ? shape->opens : shape->closes;
 }
 
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape) {
     struct unet_block block = {.shape = *shape, .groups = settings->groups, .my_groups = (int)load_units(loader, settings->groups)};
     if (shape->transformers > 0) block.my_heads = load_units(loader, shape->heads);
-    for (int i = 0; i < shape->resnets; i++) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, shape->first + i);
-    for (int i = 0; i < shape->transformers && !load_failed(loader); i++) {
-        block.transformers[i] = load_transformer(loader, settings, shape, shape->first + i);
-    }
-    if (shape->resample != NULL) block.resample = load_conv_outputs(loader, shape->out, shape->out, 1, 3, "%s.0.conv", shape->resample);
+    for (int i = 0; i < shape->resnets; i++)
+        if (has_resnet(shape, i)) block.resnets[i] = load_resnet(loader, settings, shape->in[i], shape->out, shape->first + i);
+    if (shape->transformers > 0 && !load_failed(loader)) block.transformer = load_transformer(loader, settings, shape, shape->first);
+    if (shape->resample != NULL && shape->closes)
+        block.resample = load_conv_outputs(loader, shape->out, shape->out, 1, 3, "%s.0.conv", shape->resample);
     return block;
 }
 
@@ -149,21 +155,35 @@ static struct tensor feed_forward(struct run *run, const struct unet_layer *laye
     return run_leave(run, scope, nn_add(run, x, nn_linear_sum(run, &layer->ff_out, y)));
 }
 
-struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text,
-                                   const struct cut *cut) {
-    const struct unet_transformer *t = &block->transformers[index];
+struct tensor unet_transformer_open(struct run *run, const struct unet_block *block, struct tensor x) {
+    const struct unet_transformer *t = &block->transformer;
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     struct tensor h = nn_group_norm(run, &t->norm, block->groups, x, ACTIVATION_NONE);
     h = nn_linear(run, &t->proj_in, nn_reshape(h, SHAPE(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])), ACTIVATION_NONE);
-    h = run_leave(run, scope, exchange_join(run, h, x.shape[3]));
+    return nn_reshape(run_leave(run, scope, exchange_join(run, h, x.shape[3])), x.ndim, x.shape);
+}
+
+struct tensor unet_transformer_layers(struct run *run, const struct unet_block *block, struct tensor h, struct tensor text,
+                                      const struct cut *cut) {
+    if (run_failed(run)) return (struct tensor){0};
+    struct tensor map = h;
+    size_t scope = run_enter(run);
+    h = nn_reshape(h, SHAPE(map.shape[0], map.shape[1] * map.shape[2], map.shape[3]));
     for (int i = 0; i < block->shape.layers; i++) {
-        const struct unet_layer *layer = &t->layers[i];
+        const struct unet_layer *layer = &block->transformer.layers[i];
         h = attend(run, &layer->self, &layer->norm1, block->my_heads, h, NULL, cut);
         h = attend(run, &layer->cross, &layer->norm2, block->my_heads, h, &text, cut);
         h = run_leave(run, scope, feed_forward(run, layer, h));
     }
-    h = exchange_join(run, nn_linear(run, &t->proj_out, h, ACTIVATION_NONE), x.shape[3]);
+    return nn_reshape(h, map.ndim, map.shape);
+}
+
+struct tensor unet_transformer_close(struct run *run, const struct unet_block *block, struct tensor h, struct tensor x) {
+    if (run_failed(run)) return (struct tensor){0};
+    size_t scope = run_enter(run);
+    h = nn_reshape(h, SHAPE(x.shape[0], x.shape[1] * x.shape[2], x.shape[3]));
+    h = exchange_join(run, nn_linear(run, &block->transformer.proj_out, h, ACTIVATION_NONE), x.shape[3]);
     return run_leave(run, scope, nn_add(run, x, nn_reshape(h, x.ndim, x.shape)));
 }
 
@@ -218,13 +238,11 @@ struct unet_block_size unet_block_measure(const struct unet_block *block) {
         add_norm(&size, &r->norm1);
         add_norm(&size, &r->norm2);
     }
-    for (int i = 0; i < block->shape.transformers; i++) {
-        const struct unet_transformer *t = &block->transformers[i];
-        add_layer(&size, &size.per_position, &t->proj_in.weight, &t->proj_in.bias);
-        add_layer(&size, &size.per_position, &t->proj_out.weight, &t->proj_out.bias);
-        add_norm(&size, &t->norm);
-        for (int l = 0; l < block->shape.layers; l++) measure_layer(&size, &t->layers[l]);
-    }
+    const struct unet_transformer *t = &block->transformer;
+    add_layer(&size, &size.per_position, &t->proj_in.weight, &t->proj_in.bias);
+    add_layer(&size, &size.per_position, &t->proj_out.weight, &t->proj_out.bias);
+    add_norm(&size, &t->norm);
+    for (int l = 0; l < block->shape.transformers * block->shape.layers; l++) measure_layer(&size, &t->layers[l]);
     add_layer(&size, &size.per_resized_position, &block->resample.weight, &block->resample.bias);
     return size;
 }
@@ -245,10 +263,11 @@ static void add_resnet_meetings(struct meeting_list *list, const struct unet_blo
 
 static void add_transformer_meetings(struct meeting_list *list, const struct unet_block *block, int level) {
     int64_t out = block->shape.out, heads = block->shape.heads, groups = block->groups;
-    int layers = block->shape.layers;
+    int layers = block->shape.layers, ends = block->shape.opens + block->shape.closes;
     struct meeting sum = {.kind = MEETING_SUM, .count = 3 * layers, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1};
-    struct meeting join = {.kind = MEETING_JOIN, .count = 2, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1};
-    meeting_add(list, (struct meeting){.kind = MEETING_NORM, .count = 1, .level = level, .units = groups, .width = out / groups});
+    struct meeting join = {.kind = MEETING_JOIN, .count = ends, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1};
+    meeting_add(
+        list, (struct meeting){.kind = MEETING_NORM, .count = block->shape.opens, .level = level, .units = groups, .width = out / groups});
     meeting_add(list, join);
     meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
                                        .count = layers,
@@ -265,11 +284,10 @@ void unet_block_meetings(const struct unet_block *block, int level, int resized,
     bool halves = resized > level; /* with stride 2, and the kernel reaches up only */
     struct meeting halo = {.kind = MEETING_HALO, .count = 1, .above = 1, .below = halves ? 0 : 1, .units = shape->out, .width = 1};
     struct meeting join = {.kind = MEETING_JOIN, .count = 1, .of = MEETING_PICTURE, .level = resized, .units = shape->out, .width = 1};
-    for (int i = 0; i < shape->resnets; i++) {
-        add_resnet_meetings(list, block, level, shape->in[i]);
-        if (i < shape->transformers) add_transformer_meetings(list, block, level);
-    }
-    if (shape->resample == NULL) return;
+    if (shape->opens) add_resnet_meetings(list, block, level, shape->in[0]);
+    if (shape->transformers > 0) add_transformer_meetings(list, block, level);
+    if (shape->closes && shape->resnets > 1) add_resnet_meetings(list, block, level, shape->in[1]);
+    if (shape->resample == NULL || !shape->closes) return;
     halo.level = halves ? level : resized;
     meeting_add(list, halo);
     meeting_add(list, join);

@@ -24,8 +24,13 @@ struct unet_settings {
     bool linear_projection; /* proj_in and proj_out are stored as matrices, not as 1x1 convolutions */
 };
 
-/* What one block is to be: a piece of a level, small enough that a model can be cut into stages of equal work. A level's pieces hold a resnet
- * and its transformer each, the last one the change of size, too; the middle level is one piece. */
+/* What one block is to be: a piece of a level, small enough that a model can be cut into stages of equal work:
+ *
+ *     a resnet, and of its transformer the first layer    opens
+ *     each of the other layers
+ *     after the last one the change of size, too          closes      (the middle's: its second resnet)
+ *
+ * A block that opens and does not close leaves the transformer's input on the stack of skips, for the one that closes to add. */
 enum unet_way { UNET_DOWN, UNET_MID, UNET_UP };
 struct unet_block_shape {
     enum unet_way way;
@@ -33,7 +38,9 @@ struct unet_block_shape {
     int first; /* the number of its first resnet, and transformer, in the level */
     int resnets;
     int64_t in[UNET_MAX_RESNETS], out; /* channels: into each resnet, and out of all */
-    int transformers, layers;          /* 0 or 1; of so many layers */
+    int transformers;                  /* 0 or 1 */
+    int first_layer, layers;           /* of it: those that this block has */
+    bool opens, closes;
     int64_t heads;
     const char *resample; /* "downsamplers", "upsamplers" or NULL */
 };
@@ -65,7 +72,7 @@ struct unet_block {
     int groups, my_groups; /* of group norms; of a resnet's second one on this rank */
     int64_t my_heads;
     struct unet_resnet resnets[UNET_MAX_RESNETS];
-    struct unet_transformer transformers[1];
+    struct unet_transformer transformer;
     struct conv resample;
 };
 
@@ -73,9 +80,12 @@ struct unet_block {
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
-/* `cut` is that of x's level; NULL: x is the whole picture. */
-struct tensor unet_transformer_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor text,
-                                   const struct cut *cut);
+/* A transformer over the map x: what goes into its first layer, this block's layers of it, and what comes of it, which is added to x. All are
+ * maps. `cut` is that of x's level; NULL: x is the whole picture. */
+struct tensor unet_transformer_open(struct run *run, const struct unet_block *block, struct tensor x);
+struct tensor unet_transformer_layers(struct run *run, const struct unet_block *block, struct tensor h, struct tensor text,
+                                      const struct cut *cut);
+struct tensor unet_transformer_close(struct run *run, const struct unet_block *block, struct tensor h, struct tensor x);
 /* Half the rows and columns, rounded up: a convolution of stride 2. */
 struct tensor unet_halve(struct run *run, const struct unet_block *block, struct tensor x);
 /* Back to the rows and columns that were halved: nearest neighbours, then a convolution. */

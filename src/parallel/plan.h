@@ -20,19 +20,13 @@
 
 /* ---- what is planned for ---- */
 
-/* A picture between blocks: how often its rows and columns are halved, and its channels. */
-struct plan_map {
-    int level;
-    int64_t channels;
-};
-
 struct plan_block {
     double picture_operations, text_operations, pair_operations; /* for each token of the picture, of the text, and each pair of tokens */
     double weight_bytes, cut_bytes;                              /* on one rank; those of them that tensor cuts */
     double work;                                                 /* by which blocks are dealt to stages */
     bool carries_text;                                           /* a stage behind it needs the text's tokens */
-    struct plan_map out;
-    int pushes, pops; /* skips, as in struct denoiser_block_info */
+    struct denoiser_map out, pushed[DENOISER_MAX_PUSHES];        /* as in struct denoiser_block_info, with their channels */
+    int pushes, pops;
     int num_meetings;
     struct meeting *meetings; /* owned */
 };
@@ -151,7 +145,7 @@ enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };
 void plan_stages(const struct plan_model *model, int stages, int *first);
 /* Skips that stage `stage` of those that begin at first[] makes for others: how many; *parcels: in so many messages, one for each stage
  * that uses some. */
-int plan_skips(const struct plan_model *model, const int *first, int stages, int stage, struct plan_map skips[PLAN_MAX_SKIPS],
+int plan_skips(const struct plan_model *model, const int *first, int stages, int stage, struct denoiser_map skips[PLAN_MAX_SKIPS],
                int *parcels);
 
 /* ---- drawing (plan_svg.c) ---- */

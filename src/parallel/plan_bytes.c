@@ -68,8 +68,8 @@ struct pass {
     int64_t batch, text;                   /* text tokens on this rank; */
     bool text_whole, has_text;             /* has_text: the text's stream takes part in this pass */
     bool displaced, patches;
-    int stage_first, stage_end;            /* blocks */
-    struct plan_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
+    int stage_first, stage_end;                /* blocks */
+    struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
     int num_skips, skip_parcels;
     bool is_last_row; /* of guidance, whose rows may go through a pipeline one after the other */
     struct plan_bytes sent;
@@ -220,7 +220,7 @@ static int64_t parcel_tensor(int64_t elements, int element_bytes) {
     return (elements * element_bytes + PARCEL_ALIGNMENT - 1) / PARCEL_ALIGNMENT * PARCEL_ALIGNMENT;
 }
 
-static int64_t parcel_map(const struct pass *p, struct plan_map map) {
+static int64_t parcel_map(const struct pass *p, struct denoiser_map map) {
     return parcel_tensor(p->batch * positions(p, p->me, map.level) * map.channels, p->m->element_bytes);
 }
 
@@ -241,15 +241,10 @@ static void add_stage_message(struct pass *p, int64_t latents) {
     add(p, MESH_PIPEFUSION, bytes, 1);
 }
 
-/* The picture as it comes to a block, or for its second skip as it is before its size changes. */
-static struct plan_map skip_of(const struct plan_model *m, int block, int number) {
-    struct plan_map in = block > 0 ? m->blocks[block - 1].out : (struct plan_map){0, m->width};
-    return number == 0 ? in : (struct plan_map){in.level, m->blocks[block].out.channels};
-}
-
-int plan_skips(const struct plan_model *m, const int *first, int stages, int stage, struct plan_map skips[PLAN_MAX_SKIPS], int *parcels) {
+int plan_skips(const struct plan_model *m, const int *first, int stages, int stage, struct denoiser_map skips[PLAN_MAX_SKIPS],
+               int *parcels) {
     int makers[PLAN_MAX_SKIPS], height = 0, here = 0, count = 0, last_user = -1;
-    struct plan_map maps[PLAN_MAX_SKIPS];
+    struct denoiser_map maps[PLAN_MAX_SKIPS];
     *parcels = 0;
     for (int i = 0; i < m->num_blocks; i++) {
         while (here < stages - 1 && i >= first[here + 1]) here++;
@@ -260,7 +255,7 @@ int plan_skips(const struct plan_model *m, const int *first, int stages, int sta
             if (here != last_user) ++*parcels, last_user = here;
         }
         for (int k = 0; k < m->blocks[i].pushes && height < PLAN_MAX_SKIPS; k++) {
-            maps[height] = skip_of(m, i, k);
+            maps[height] = m->blocks[i].pushed[k];
             makers[height++] = here;
         }
     }

@@ -299,14 +299,14 @@ static struct cost stage_cost(const struct pass *p, int stage) {
     return cost;
 }
 
-static double map_bytes(const struct pass *p, struct plan_map map) {
+static double map_bytes(const struct pass *p, struct denoiser_map map) {
     return level_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
 }
 
 /* From a stage to the next one, a part's tokens, and to others its skips; from the last one to the first the latents. */
 static struct wait stage_message(const struct pass *p, int stage) {
     const struct plan_model *m = p->m;
-    struct plan_map skips[PLAN_MAX_SKIPS];
+    struct denoiser_map skips[PLAN_MAX_SKIPS];
     int stages = p->mesh->degrees[MESH_PIPEFUSION], parcels;
     double bytes = p->positions * (double)(m->patch_size * m->patch_size * m->channels) * sizeof(float);
     if (stage < stages - 1) {

@@ -509,6 +509,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     tessera_error local = {0};
     d->run->parallel = team_denoiser(d->team);
     d->team->displaced.steps = f.steps;
+    d->team->denoiser.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     tessera_status status = open_flow(&f, &local);
     if (status == TESSERA_OK) status = run_units(&f, &local);
     if (status == TESSERA_OK) status = displaced_reset(&d->team->displaced, &local);

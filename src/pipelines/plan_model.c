@@ -53,10 +53,11 @@ static bool copy_block(const struct denoiser *d, int index, int element_bytes, s
                                .weight_bytes = (double)info.parameters * element_bytes,
                                .work = stages_work(d, index),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
-                               .out = {info.level, info.channels},
+                               .out = info.out,
                                .pushes = info.pushes,
                                .pops = info.pops,
                                .num_meetings = info.meetings.count};
+    memcpy(out->pushed, info.pushed, sizeof out->pushed);
     if (info.meetings.count == 0) return true;
     size_t bytes = (size_t)info.meetings.count * sizeof *out->meetings;
     out->meetings = malloc(bytes);
@@ -94,8 +95,12 @@ static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model 
     for (int i = 0; i < d->num_blocks; i++)
         if (!copy_block(d, i, m->element_bytes, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     m->width = width_of(m);
-    for (int i = 0; i < m->num_blocks; i++)
-        if (m->blocks[i].out.channels == 0) m->blocks[i].out.channels = m->width;
+    for (int i = 0; i < m->num_blocks; i++) {
+        struct plan_block *b = &m->blocks[i];
+        if (b->out.channels == 0) b->out.channels = m->width;
+        for (int k = 0; k < b->pushes; k++)
+            if (b->pushed[k].channels == 0) b->pushed[k].channels = m->width;
+    }
     m->end_operations = end_operations(m);
     return TESSERA_OK;
 }

@@ -52,3 +52,12 @@ foreach(ranks 1 2 3 4 5 6 7 8)
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${pipeline_cases})
 endforeach()
 add_dependencies(run_hybrids conformance)
+# Unequal ranks: the same results, whatever each one's part is.
+foreach(weights 3,1 1,4,2 4,1,2,3)
+  string(REPLACE "," ";" numbers ${weights})
+  list(LENGTH numbers ranks)
+  add_test(NAME conformance-weights-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+           COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> --rank-weights ${weights} ${spread_cases}
+                   ${pipefusion}/pipefusion_p1_w0 ${pipefusion}/pipefusion_flux_p1_w0 ${pipefusion}/pipefusion_p4_w1)
+  set_tests_properties(conformance-weights-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()

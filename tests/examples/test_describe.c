@@ -43,6 +43,7 @@ static bool describe(const struct case_io *c, struct component *component, struc
         d->class->describe(d, i, &infos[i]);
         blocks[i] = (struct plan_block){.carries_text = (infos[i].carries & DENOISER_CARRIES_TEXT) != 0,
                                         .work = 1,
+                                        .out = {0, 32},
                                         .num_meetings = infos[i].meetings.count,
                                         .meetings = infos[i].meetings.items};
     }

@@ -21,6 +21,7 @@ static void check_description(const struct denoiser *m, int index, const struct 
     for (int s = 0; s < state->num_skips; s++) CHECK(state->skips[s].data != state->picture.data, "skip %d is the picture", s);
     snprintf(name, 96, "mid.%s", info.name);
     char *piece = strstr(name, ".resnets."); /* a level's last piece gives what the level gives */
+    if (piece == NULL) piece = strstr(name, ".attentions.");
     if (piece != NULL) *piece = '\0';
     struct denoiser_block_info next = {.name = ""};
     if (index + 1 < m->num_blocks) m->class->describe(m, index + 1, &next);

@@ -111,6 +111,27 @@ static void test_cuts(void) {
         }
 }
 
+/* Unequal ranks, of which the first is as fast as all others together: positions and text of each are in proportion, whether each has all
+ * of the text or its part of it. */
+static void test_unequal(struct run *run, struct comm *world) {
+    enum { SIDE = 20, POSITIONS = SIDE * SIDE };
+    const int members = comm_size(world), me = comm_rank(world);
+    double shares[members + 1];
+    shares[0] = 0;
+    for (int i = 1; i <= members; i++) shares[i] = 0.5 + 0.5 * (i - 1) / (members - 1);
+    for (int64_t text = 0; text <= members + 1; text++) {
+        struct parallel parallel = {.rows = world, .ring = world, .shares = shares, .text_tokens = text};
+        run->parallel = &parallel;
+        const struct cut *cut = exchange_cut_tokens(run, SIDE, SIDE);
+        double own = text % members == 0 ? (double)text / members : (double)text;
+        double wanted = (shares[me + 1] - shares[me]) * (POSITIONS + members * own);
+        double got = cut != NULL ? (double)cut_count(cut, me) + own : 0;
+        CHECK(fabs(got - wanted) <= 1, "%d text tokens: %g tokens instead of %g", (int)text, got, wanted);
+        parallel_free(&parallel);
+    }
+    run->parallel = NULL;
+}
+
 int main(void) {
     tessera_error error = {0};
     struct comm *world = NULL;
@@ -122,6 +143,7 @@ int main(void) {
     struct parallel parallel = {.rows = world, .ring = world};
     const int members = comm_size(world);
     if (comm_rank(world) == 0) test_cuts();
+    if (members > 1) test_unequal(&run, world);
     for (int64_t rows = UNIT * (members - 1) + 1; members > 1 && rows <= UNIT * members * 2; rows++) test_layers(&run, &parallel, rows);
     parallel_free(&parallel);
     backend_free(run.backend);

@@ -205,7 +205,7 @@ int main(void) {
     }
     component_close(&hunyuan);
     test_model("tests/cases/hunyuandit/model", HUNYUAN, 40, 19);
-    test_model("tests/cases/unet_sdxl/model", NULL, 16, 9);
+    test_model("tests/cases/unet_sdxl/model", NULL, 33, 20);
     test_model("tests/cases/unet_sd15/model", NULL, 16, 9);
     test_model("tests/cases/pipefusion/model_flux", NULL, 6, 0);
     test_model("tests/cases/sd35/model", NULL, 4, 0);
