@@ -435,6 +435,7 @@ static inline void meeting_add(struct meeting_list *list, struct meeting meeting
 }
 
 enum { DENOISER_CARRIES_PICTURE = 1, DENOISER_CARRIES_TEXT = 2, DENOISER_CARRIES_COND = 4, DENOISER_CARRIES_SKIPS = 8 };
+
 /* A picture between blocks: how often its rows and columns are halved, and its channels; 0: those of the first block's sums. */
 struct denoiser_map {
     int level;
@@ -445,11 +446,12 @@ struct denoiser_block_info {
     char name[64]; /* the prefix of its weights, e.g. "transformer_blocks.3" */
     int64_t parameters;
     double operations_per_picture_token, operations_per_text_token, operations_per_token_pair;
-    unsigned carries; /* what its output state holds */
+    unsigned carries;        /* what its output state holds */
     struct denoiser_map out; /* the picture in it */
     int pops, pushes;        /* skips that it takes from the stack, and then puts on it: */
     struct denoiser_map pushed[DENOISER_MAX_PUSHES];
-    /* Of its layers; those of embed with the first block, those of finish, but for the prediction, with the last. */
+    /* Of its layers; those of embed with the first block (every stage of a pipeline does those of ONCE), those of finish, but for the
+     * prediction, with the last. */
     struct meeting_list meetings;
 };
 
