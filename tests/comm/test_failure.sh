@@ -21,7 +21,7 @@ start() { # MODE VALUE [MPIRUN_OPTION...]: four ranks in the background, until a
     shift 2
     mpirun -n 4 "$@" "$programs/comm_rank" "$mode" "$value" >"$folder/output" 2>&1 &
     launcher=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 300); do
         [ "$(grep -c '^rank . pid' "$folder/output")" -eq 4 ] && return
         sleep 0.1
     done
