@@ -24,17 +24,12 @@ static const struct plan_mesh meshes[] = {
     {{1, 2, 1, 1, 1, 2, 1}, 1, 1}, {{1, 1, 1, 1, 1, 2, 2}, 1, 1}, {{1, 1, 2, 1, 2, 1, 1}, 4, 1}, {{1, 2, 2, 1, 1, 1, 1}, 4, 1},
 };
 
-static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
-    (void)user, (void)name, (void)ndim, (void)shape;
-}
-
 /* The model as a plan has it; its blocks' meetings lie in `infos`. */
 static bool describe(const struct case_io *c, struct component *component, struct denoiser_block_info *infos, struct plan_block *blocks,
                      struct plan_model *out) {
-    const struct load_hooks hooks = {.record = ask_nothing};
-    struct component_source source = {.folder = CASES "model", .hooks = &hooks, .denoisers = classes, .num_denoisers = 1};
+    struct component_source source = {.folder = CASES "model", .denoisers = classes, .num_denoisers = 1};
     tessera_error error = {0};
-    tessera_status status = component_open(&source, DTYPE_F32, component, &error);
+    tessera_status status = component_describe(&source, DTYPE_F32, component, &error);
     CHECK(status == TESSERA_OK, "%s", error.message);
     if (status != TESSERA_OK) return false;
     const struct denoiser *d = component->denoiser;

@@ -14,18 +14,13 @@ enum { MAX_STAGES = 9, MAX_BLOCKS = 128, SIDE = 128, TEXT = 256 };
 
 /* ---- models ---- */
 
-static void ignore(void *user, const char *name, int ndim, const int64_t *shape) {
-    (void)user, (void)name, (void)ndim, (void)shape;
-}
-
 /* A component by its config alone; `config` NULL: the folder's. */
 static struct component described(const char *folder, const char *config) {
-    const struct load_hooks hooks = {.record = ignore};
-    struct component_source source = {.folder = folder, .hooks = &hooks};
+    struct component_source source = {.folder = folder};
     struct component component = {0};
     tessera_error error = {0};
     if (config != NULL) CHECK(json_parse("config.json", config, strlen(config), &source.config, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(component_open(&source, DTYPE_F32, &component, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    CHECK(component_describe(&source, DTYPE_F32, &component, &error) == TESSERA_OK, "%s: %s", folder, error.message);
     return component;
 }
 
