@@ -194,9 +194,7 @@ struct cut;
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns);
 /* Which they are, of `total`. */
 struct span cut_mine(const struct cut *cut, int64_t total);
-/* Is all of a text of so many tokens at hand, though the picture may be cut? */
-bool exchange_text_is_whole(const struct run *run, int64_t tokens);
-/* The tokens at hand of a text's x [B, T, C]. */
+/* Those at hand of a text's tokens x [B, T, C]: a part, as of the picture, or all of them. */
 struct tensor exchange_text(struct run *run, struct tensor x);
 /* The other way, for `finish`: x [B, tokens at hand, C] -> [B, all tokens, C]. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
@@ -204,8 +202,8 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
 /* Text tokens among the rows of q, k and v. */
 struct text_span {
     int64_t first, count; /* the rows of k and v at hand that are text; of q, too, if in_queries */
+    int64_t total;        /* tokens of the text, of which exchange_text gave those at hand */
     bool in_queries;
-    bool whole; /* of exchange_text_is_whole */
 };
 /* Attention among all tokens of a picture and, for joint attention, of its text: q, k and v hold those at hand, and so does the result. No
  * mask, no bias. */
@@ -396,7 +394,7 @@ struct denoiser_state {
     struct tensor cond;                      /* conditioning, F32 [B, the class's width] */
     int64_t rows, columns;                   /* of patches, of the whole picture */
     const struct cut *cut;                   /* the patches that `picture` holds: S of them; NULL: all, S = rows * columns */
-    bool text_whole;                         /* `text` is all of the text, though the picture is cut */
+    int64_t text_tokens;                     /* of the whole text, where its stream is cut (exchange_text): T of them are at hand */
     struct tensor skips[DENOISER_MAX_SKIPS]; /* earlier pictures that later blocks read, a stack; none is also `picture` */
     int num_skips;
 };

@@ -31,7 +31,6 @@
 #define exchange_cut_tokens tessera_exchange_cut_tokens
 #define exchange_gather tessera_exchange_gather
 #define exchange_text tessera_exchange_text
-#define exchange_text_is_whole tessera_exchange_text_is_whole
 #define json_bool tessera_json_bool
 #define json_double tessera_json_double
 #define json_free tessera_json_free

@@ -197,7 +197,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    state.text_whole = exchange_text_is_whole(run, REGISTERS + in->text.shape[1]);
+    state.text_tokens = REGISTERS + in->text.shape[1];
     if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, &state);
     if (parts & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in->text);
     state.cond = nn_cast(run, dit_embed_values(run, &m->timestep, in->timesteps, batch), DTYPE_F32);
@@ -223,7 +223,7 @@ static struct tensor feed_forward(struct run *run, const struct feed_forward *ff
 
 /* The text's rows come first. */
 static struct text_span text_of(const struct denoiser_state *state) {
-    return (struct text_span){.first = 0, .count = state->text.shape[1], .in_queries = true, .whole = state->text_whole};
+    return (struct text_span){.first = 0, .count = state->text.shape[1], .total = state->text_tokens, .in_queries = true};
 }
 
 static void joint_block(const struct auraflow *m, struct run *run, const struct aura_block *b, struct tensor emb,

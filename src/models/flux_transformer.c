@@ -237,7 +237,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / PATCH;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
-    state.text_whole = exchange_text_is_whole(run, in->text.shape[1]);
+    state.text_tokens = in->text.shape[1];
     if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
@@ -291,7 +291,7 @@ static struct rotation rotation_of(const struct flux_transformer *m, struct run 
 
 /* Where the text is among the rows of queries, keys and values. */
 static struct text_span text_of(const struct denoiser_state *state) {
-    return (struct text_span){.first = 0, .count = state->text.shape[1], .in_queries = true, .whole = state->text_whole};
+    return (struct text_span){.first = 0, .count = state->text.shape[1], .total = state->text_tokens, .in_queries = true};
 }
 
 static void double_block(const struct flux_transformer *m, struct run *run, const struct flux_block *b, const struct rotation *r,

@@ -305,7 +305,6 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (parts & DENOISER_CARRIES_PICTURE)
         state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
     if (parts & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in);
-    state.text_whole = true;
     state.cond = embed_cond(m, run, in);
     return state;
 }

@@ -251,7 +251,6 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     size_t scope = run_enter(run);
     if (parts & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
-    state.text_whole = true;
     state.text_mask = in->text_mask;
     state.cond = embed_cond(m, run, in);
     return state;

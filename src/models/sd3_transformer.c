@@ -208,7 +208,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
-    state.text_whole = exchange_text_is_whole(run, in->text.shape[1]);
+    state.text_tokens = in->text.shape[1];
     if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
@@ -237,7 +237,7 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     struct tensor both[] = {nn_norm_modulated(run, &dit_plain_norm, x, mod.scale, mod.shift),
                             b->last ? dit_norm_continuous(run, &b->norm1_context, text, emb)
                                     : nn_norm_modulated(run, &dit_plain_norm, text, text_mod.scale, text_mod.shift)};
-    struct text_span span = {.first = x.shape[1], .count = text.shape[1], .in_queries = !b->last, .whole = state.text_whole};
+    struct text_span span = {.first = x.shape[1], .count = text.shape[1], .total = state.text_tokens, .in_queries = !b->last};
     dit_joint_attention(run, m->head_dim, (const struct attention *const[]){&b->attn, &b->attn_context}, NULL, both, state.cut, span);
     struct tensor y = nn_gated_add(run, x, both[0], mod.gate);
     if (b->dual) {

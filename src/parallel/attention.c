@@ -16,9 +16,9 @@
  *     Ulysses   4 (U - 1) / U  B S / n  C          q, k, v and out
  *     ring      2 (R - 1)      B S / n  C          k and v of the group, a U-th of the heads each
  *
- * Tokens and heads need not divide: member i has what its cut says, and heads N j / U to N (j + 1) / U. Text that every rank holds whole
- * takes no part in the exchange of tokens: each rank adds the keys and values of its heads to its first block, computes the text's queries
- * for its heads, and the heads' outputs are gathered: T (U - 1) / U B C more elements. */
+ * Tokens and heads need not divide: member i has what its cut says, such a part of the text, and heads N j / U to N (j + 1) / U. Text that
+ * every rank holds whole takes no part in the exchange of tokens: each rank adds the keys and values of its heads to its first block,
+ * computes the text's queries for its heads, and the heads' outputs are gathered: T (U - 1) / U B C more elements. */
 #include <assert.h>
 #include <string.h>
 
@@ -37,22 +37,24 @@ struct sequence {
 
 enum part { QUERIES, KEYS };
 
-static int64_t head_first(const struct sequence *s, int member) {
-    return cut_bound(s->heads, s->members, member, s->run->parallel->head_shares);
-}
-
-static int64_t head_count(const struct sequence *s, int member) {
-    return head_first(s, member + 1) - head_first(s, member);
+static struct span heads_of(const struct sequence *s, int member) {
+    return cut_span(s->heads, s->members, member, s->run->parallel->head_shares);
 }
 
 static bool has_whole_text(const struct sequence *s) {
-    return s->text.whole && s->text.count > 0;
+    return s->text.count > 0 && s->text.count == s->text.total;
+}
+
+/* Of the text's tokens those that member i of the cut exchanges. */
+static int64_t text_tokens_of(const struct sequence *s, int i, enum part part) {
+    bool takes_part = s->text.count > 0 && !has_whole_text(s) && (part == KEYS || s->text.in_queries);
+    return takes_part ? cut_span(s->text.total, s->cut->members, i, s->run->parallel->shares).count : 0;
 }
 
 /* Tokens that member (round, member) of the cut exchanges. */
 static int64_t tokens_of(const struct sequence *s, int round, int member, enum part part) {
-    bool with_text = !s->text.whole && (part == KEYS || s->text.in_queries);
-    return cut_count(s->cut, round * s->members + member) + (with_text ? s->text.count : 0);
+    int i = round * s->members + member;
+    return cut_count(s->cut, i) + text_tokens_of(s, i, part);
 }
 
 static int64_t group_tokens(const struct sequence *s, int round, enum part part) {
@@ -114,10 +116,10 @@ static struct transfer send_heads(const struct sequence *s, struct tensor x, enu
     t.in = run_tensor(s->run, s->dtype, SHAPE(s->batch * group_tokens(s, s->round, part), s->my_heads, s->width));
     if (run_failed(s->run)) return t;
     for (int i = 0; i < s->members; i++) {
-        out_bytes[i] = bytes_of(s, x.shape[1], head_count(s, i));
+        out_bytes[i] = bytes_of(s, x.shape[1], heads_of(s, i).count);
         in_bytes[i] = bytes_of(s, tokens_of(s, s->round, i, part), s->my_heads);
-        struct tensor block = tensor_of((char *)t.out.data + at, s->dtype, SHAPE(s->batch, x.shape[1], head_count(s, i), s->width));
-        copy_heads(s, block, 0, x, head_first(s, i), head_count(s, i));
+        struct tensor block = tensor_of((char *)t.out.data + at, s->dtype, SHAPE(s->batch, x.shape[1], heads_of(s, i).count, s->width));
+        copy_heads(s, block, 0, x, heads_of(s, i).first, heads_of(s, i).count);
         at += out_bytes[i];
     }
     t.operation = comm_all_to_all_start(s->ulysses, t.out.data, out_bytes, t.in.data, in_bytes);
@@ -148,9 +150,9 @@ static struct tensor join_heads(const struct sequence *s, struct tensor in, int6
     if (run_failed(s->run)) return out;
     char *from = in.data;
     for (int i = 0; i < s->members; i++) {
-        struct tensor block = tensor_of(from, s->dtype, SHAPE(s->batch, tokens, head_count(s, i), s->width));
-        copy_heads(s, out, head_first(s, i), block, 0, head_count(s, i));
-        from += bytes_of(s, tokens, head_count(s, i));
+        struct tensor block = tensor_of(from, s->dtype, SHAPE(s->batch, tokens, heads_of(s, i).count, s->width));
+        copy_heads(s, out, heads_of(s, i).first, block, 0, heads_of(s, i).count);
+        from += bytes_of(s, tokens, heads_of(s, i).count);
     }
     return out;
 }
@@ -169,7 +171,7 @@ static struct tensor return_tokens(const struct sequence *s, struct tensor x) {
         struct tensor block = tensor_of((char *)out.data + at, s->dtype, SHAPE(s->batch, count, s->my_heads * s->width));
         s->run->backend->ops->copy_rows(s->run->backend, &block, 0, &from, first, count);
         out_bytes[i] = bytes_of(s, count, s->my_heads);
-        in_bytes[i] = bytes_of(s, mine, head_count(s, i));
+        in_bytes[i] = bytes_of(s, mine, heads_of(s, i).count);
         first += count;
         at += out_bytes[i];
     }
@@ -183,7 +185,7 @@ static struct tensor gather_text(const struct sequence *s, struct tensor x) {
     size_t bytes[s->members];
     struct tensor all = run_tensor(s->run, s->dtype, SHAPE(s->batch * x.shape[1], s->heads * s->width));
     if (run_failed(s->run)) return all;
-    for (int i = 0; i < s->members; i++) bytes[i] = bytes_of(s, x.shape[1], head_count(s, i));
+    for (int i = 0; i < s->members; i++) bytes[i] = bytes_of(s, x.shape[1], heads_of(s, i).count);
     tessera_status status = comm_all_gather(s->ulysses, x.data, all.data, bytes, &s->run->error);
     return status == TESSERA_OK ? join_heads(s, all, x.shape[1]) : (struct tensor){0};
 }
@@ -261,7 +263,7 @@ static struct tensor text_of(const struct sequence *s, struct tensor x) {
     struct tensor rows = rows_of(s->run, x, s->text.first, s->text.count);
     if (s->members == 1 || run_failed(s->run)) return rows;
     struct tensor out = run_tensor(s->run, s->dtype, SHAPE(s->batch, s->text.count, s->my_heads, s->width));
-    if (!run_failed(s->run)) copy_heads(s, out, 0, rows, head_first(s, s->me), s->my_heads);
+    if (!run_failed(s->run)) copy_heads(s, out, 0, rows, heads_of(s, s->me).first, s->my_heads);
     return out;
 }
 
@@ -323,7 +325,7 @@ struct tensor exchange_attention(struct run *run, const struct attention_args *a
             s.members, (long long)s.heads, (long long)s.heads);
         return (struct tensor){0};
     }
-    s.my_heads = head_count(&s, s.me);
+    s.my_heads = heads_of(&s, s.me).count;
     comm_label(p->rows, "attention");
     size_t scope = run_enter(run);
     return run_leave(run, scope, attend_all(&s, args));

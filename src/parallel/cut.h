@@ -47,10 +47,15 @@ static inline int64_t cut_count(const struct cut *cut, int member) {
     return cut->bounds[member + 1] - cut->bounds[member];
 }
 
+/* Part `part` itself. */
+static inline struct span cut_span(int64_t units, int parts, int part, const double *shares) {
+    int64_t first = cut_bound(units, parts, part, shares);
+    return (struct span){first, cut_bound(units, parts, part + 1, shares) - first};
+}
+
 /* A member's share of things that weights are cut by: heads, channels, groups of channels. */
 static inline struct span cut_share(int64_t units, int members, int member) {
-    int64_t first = units * member / members;
-    return (struct span){first, units * (member + 1) / members - first};
+    return cut_span(units, members, member, NULL);
 }
 
 #endif

@@ -55,7 +55,7 @@ static tessera_status exchange_blocks(struct run *run, struct tensor k, struct t
 }
 
 struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text) {
-    assert(text.whole || text.count == 0);
+    assert(text.count == 0 || text.count == text.total);
     struct displaced_data data;
     size_t scope = run_enter(run);
     struct tensor k = picture_rows(run, *args->k, text), v = picture_rows(run, *args->v, text), out = {0};

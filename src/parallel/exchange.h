@@ -4,9 +4,8 @@
  * Every function is the identity, or plain computing, where the run is alone. Errors stick in run->error. All members of a group call the
  * same functions in the same order.
  *
- * Models, too, call four of them, which tessera_model.h declares: exchange_cut_tokens, exchange_text_is_whole, exchange_text,
- * exchange_gather. Where the number of text tokens is a multiple of the ranks, text is cut as the picture is; otherwise each rank holds
- * all of it.
+ * Models, too, call three of them, which tessera_model.h declares: exchange_cut_tokens, exchange_text, exchange_gather. Text is cut in
+ * the same shares as the picture; where patches are displaced or a picture goes through the blocks in parts, each rank holds all of it.
  *
  *     attention       heads for positions (all-to-all) and keys and values around a ring
  *     gather          all members' positions, on all

@@ -29,17 +29,17 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     return run_checked(run, status, out);
 }
 
-bool exchange_text_is_whole(const struct run *run, int64_t tokens) {
-    const struct parallel *p = run->parallel;
-    return !parallel_cuts_rows(p) || p->displaced != NULL || p->patches != NULL || tokens % comm_size(p->rows) != 0;
+/* A text of fewer tokens than ranks stays whole, so that none has an empty part. */
+static bool cuts_text(const struct parallel *p, int64_t tokens) {
+    return parallel_cuts_rows(p) && p->displaced == NULL && p->patches == NULL && tokens >= comm_size(p->rows);
 }
 
 struct tensor exchange_text(struct run *run, struct tensor x) {
-    if (run_failed(run) || exchange_text_is_whole(run, x.shape[1])) return x;
-    int members = comm_size(run->parallel->rows), me = comm_rank(run->parallel->rows);
-    int64_t count = x.shape[1] / members;
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
-    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, count * me, count);
+    const struct parallel *p = run->parallel;
+    if (run_failed(run) || !cuts_text(p, x.shape[1])) return x;
+    struct span part = cut_span(x.shape[1], comm_size(p->rows), comm_rank(p->rows), p->shares);
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], part.count, x.shape[2]));
+    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, part.first, part.count);
     return out;
 }
 

@@ -30,12 +30,13 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
     return cut;
 }
 
-/* Where the parts of a picture end, [members + 1], if each rank's positions and text together are to be in proportion to the shares:
- * s (positions + n text) of all tokens lie before the end of n' members' parts, n' text of them are text. */
-static const double *leave_room(const struct parallel *p, const struct run *run, int64_t positions, double *ends) {
+/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, which it has besides where patches are
+ * displaced, are to be in proportion to the shares s: s (positions + n text) of all lie before the end of i members' parts, i text of them
+ * are text. */
+static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
     int members = comm_size(p->rows);
-    double text = (double)p->text_tokens / (exchange_text_is_whole(run, p->text_tokens) ? 1 : members);
-    if (p->shares == NULL || p->text_tokens == 0 || p->patches != NULL) return p->shares;
+    double text = (double)p->text_tokens;
+    if (p->shares == NULL || p->displaced == NULL) return p->shares;
     for (int i = 0; i <= members; i++) ends[i] = (p->shares[i] * ((double)positions + members * text) - i * text) / (double)positions;
     return ends;
 }
@@ -48,7 +49,7 @@ const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t col
     if (cut != NULL) return cut;
     int members = comm_size(p->rows), me = comm_rank(p->rows);
     double ends[members + 1];
-    const double *shares = leave_room(p, run, rows * columns, ends);
+    const double *shares = leave_room(p, rows * columns, ends);
     tessera_status status = p->displaced != NULL ? cut_rows(rows, columns, 1, 1, members, me, shares, &cut, &run->error)
                                                  : cut_part(rows, columns, part, members, me, shares, &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;

@@ -51,10 +51,9 @@ int64_t plan_bound(const struct plan_model *m, int parts, int part, int level) {
     return halved(row, level) * halved(m->columns, level);
 }
 
-int64_t plan_text(const struct plan_model *m, const struct plan_mesh *mesh, bool *whole) {
+bool plan_cuts_text(const struct plan_model *m, const struct plan_mesh *mesh) {
     int parts = plan_parts(mesh);
-    *whole = !m->text_stream || parts == 1 || mesh->degrees[MESH_PATCH] > 1 || mesh->patches > 1 || m->text_tokens % parts != 0;
-    return *whole ? m->text_tokens : m->text_tokens / parts;
+    return m->text_stream && parts > 1 && mesh->degrees[MESH_PATCH] == 1 && mesh->patches == 1 && m->text_tokens >= parts;
 }
 
 /* ---- one rank, one picture or a part of one ---- */
@@ -65,8 +64,8 @@ struct pass {
     int degrees[MESH_AXES], at[MESH_AXES]; /* this rank's coordinates */
     int parts, me;                         /* positions are cut so */
     int64_t first, count;                  /* of the positions of level 0: all, or PipeFusion's part */
-    int64_t batch, text;                   /* text tokens on this rank; */
-    bool text_whole, has_text;             /* has_text: the text's stream takes part in this pass */
+    int64_t batch, text;                   /* text tokens on this rank */
+    bool cuts_text, has_text;              /* has_text: the text's stream takes part in this pass */
     bool displaced, patches;
     int stage_first, stage_end;                /* blocks */
     struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
@@ -95,24 +94,25 @@ static int64_t share(const struct pass *p, const struct meeting *meeting) {
     return part_count(meeting->units, p->degrees[MESH_TENSOR], p->at[MESH_TENSOR]);
 }
 
-/* Tokens of the text on each rank among those that attention exchanges. */
-static int64_t text_among(const struct pass *p, const struct meeting *a, bool keys) {
-    bool takes_part = (a->of & MEETING_TEXT) && p->has_text && !p->text_whole;
-    return takes_part && (keys || a->text_asks) ? p->text : 0;
+/* Tokens of the text on some ranks of a sequence among those that attention exchanges. */
+static int64_t text_among(const struct pass *p, const struct meeting *a, int first, int count, bool keys) {
+    bool takes_part = (a->of & MEETING_TEXT) && p->has_text && p->cuts_text && (keys || a->text_asks);
+    int64_t tokens = p->m->text_tokens;
+    return takes_part ? tokens * (first + count) / p->parts - tokens * first / p->parts : 0;
 }
 
 /* Tokens of ring member `round`'s Ulysses group. */
 static int64_t group_tokens(const struct pass *p, const struct meeting *a, int round, bool keys) {
-    int ulysses = p->degrees[MESH_ULYSSES];
-    return bound(p, (round + 1) * ulysses, a->level) - bound(p, round * ulysses, a->level) + ulysses * text_among(p, a, keys);
+    int count = p->degrees[MESH_ULYSSES], first = round * count;
+    return bound(p, first + count, a->level) - bound(p, first, a->level) + text_among(p, a, first, count, keys);
 }
 
 static void add_ulysses(struct pass *p, const struct meeting *a, int64_t heads, int64_t mine) {
-    int64_t queries = positions(p, p->me, a->level) + text_among(p, a, false),
-            keys = positions(p, p->me, a->level) + text_among(p, a, true);
+    int64_t queries = positions(p, p->me, a->level) + text_among(p, a, p->me, 1, false),
+            keys = positions(p, p->me, a->level) + text_among(p, a, p->me, 1, true);
     int64_t others = group_tokens(p, a, p->at[MESH_RING], false) - queries;
     int64_t sum = (heads - mine) * (queries + 2 * keys) + mine * others;
-    if ((a->of & MEETING_TEXT) && p->has_text && p->text_whole && a->text_asks) sum += mine * (p->degrees[MESH_ULYSSES] - 1) * p->text;
+    if ((a->of & MEETING_TEXT) && p->has_text && !p->cuts_text && a->text_asks) sum += mine * (p->degrees[MESH_ULYSSES] - 1) * p->text;
     add(p, MESH_ULYSSES, a->count * sum * p->batch * a->width, p->m->element_bytes);
 }
 
@@ -295,7 +295,8 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     p.me = p.at[MESH_PATCH] + p.at[MESH_RING] * p.degrees[MESH_ULYSSES] + p.at[MESH_ULYSSES];
     p.displaced = p.degrees[MESH_PATCH] > 1;
     p.patches = mesh->patches > 1;
-    p.text = plan_text(m, mesh, &p.text_whole);
+    p.cuts_text = plan_cuts_text(m, mesh);
+    p.text = p.cuts_text ? part_count(m->text_tokens, p.parts, p.me) : m->text_tokens;
     int first[PLAN_MAX_BLOCKS + 1];
     plan_stages(m, p.degrees[MESH_PIPEFUSION], first);
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];

@@ -96,7 +96,7 @@ struct pass {
     bool has_text, hides; /* hides: displaced patches after warm-up */
     double positions;     /* of the largest part */
     double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
-    bool text_whole;
+    bool cuts_text;
     const int *first; /* block of each stage, and the end */
 };
 
@@ -164,7 +164,8 @@ static struct pass pass_of(const struct plan_model *m, const struct plan_machine
                      .first = first};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
-    p.text = (double)plan_text(m, mesh, &p.text_whole);
+    p.cuts_text = plan_cuts_text(m, mesh);
+    p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_parts(mesh)) : (double)m->text_tokens;
     p.tensor = tensor_share(m, mesh->degrees[MESH_TENSOR]);
     return p;
 }
@@ -173,7 +174,7 @@ static double attention_seconds(const struct pass *p, const struct plan_block *b
     const struct plan_model *m = p->m;
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
     double keys = all_positions(m) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
-    if (m->text_stream && p->has_text) queries += p->text_whole ? p->text / ulysses : p->text;
+    if (m->text_stream && p->has_text) queries += p->cuts_text ? p->text : p->text / ulysses;
     double uneven = rounded_up(heads, ulysses) * ulysses / heads,
            share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
     return p->batch * queries * keys * block->pair_operations * p->tensor * uneven / (p->rate * share);
@@ -193,7 +194,7 @@ static void add_attention(const struct pass *p, const struct meeting *a, double 
     const int *degrees = p->mesh->degrees;
     const struct plan_machine *machine = p->machine;
     double u = degrees[MESH_ULYSSES], r = degrees[MESH_RING], n = plan_parts(p->mesh);
-    bool streams = (a->of & MEETING_TEXT) && p->has_text, cut = streams && !p->text_whole;
+    bool streams = (a->of & MEETING_TEXT) && p->has_text, cut = streams && p->cuts_text;
     double unit = p->batch * (double)a->width * (double)a->units * p->m->element_bytes * (a->is_share ? p->tensor : 1.0);
     double keys = level_positions(p, a->level) + (cut ? p->text : 0), queries = a->text_asks || !cut ? keys : keys - p->text;
     if (degrees[MESH_PATCH] > 1) {
@@ -203,7 +204,7 @@ static void add_attention(const struct pass *p, const struct meeting *a, double 
     struct group heads = axis_group(p->mesh, MESH_ULYSSES);
     add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * (queries + 2 * keys)));
     add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * queries));
-    if (streams && p->text_whole && a->text_asks) add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * p->text));
+    if (streams && !p->cuts_text && a->text_asks) add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * p->text));
     if (r < 2) return;
     struct wait shift = to_next(machine, axis_group(p->mesh, MESH_RING), unit * 2 * keys);
     double round = seconds / r, whole = shift.latency + shift.bandwidth, seen = whole > round ? (whole - round) / whole : 0;

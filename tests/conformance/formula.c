@@ -13,7 +13,7 @@
  *     group norm        4 (n - 1) (1 + 2 B groups)
  *     guidance          4 (n - 1) B H W C
  *
- * q_i and k_i are rank i's tokens among queries and keys: S_i, and T / n of the text where n divides T.
+ * q_i and k_i are rank i's tokens among queries and keys: S_i, and, where T >= n, T_i of the text, T (i + 1) / n - T i / n of them.
  *     side by side      e (t - 1) (positions) C_me         of a UNet's layers that give a share of channels and need no sum
  *
  * Where a picture goes through the blocks in parts (formula_pipeline.c), S is a part's, T is 0 but for part 0, the text is whole, and
@@ -72,14 +72,14 @@ static bool has_last_block(const struct formula *f) {
 
 /* Is the text cut over the ranks of a sequence? */
 static bool cuts_text(const struct formula *f, int64_t text) {
-    return !f->in_parts && text % formula_members(f) == 0;
+    return !f->in_parts && text >= formula_members(f);
 }
 
 /* ---- bytes ---- */
 
 static int64_t tokens_of(const struct formula_sequence *s, const struct formula_attention *a, int member, bool keys) {
-    bool cut = cuts_text(s->f, a->text);
-    return s->bounds[member + 1] - s->bounds[member] + (cut && (keys || a->asks) ? a->text / formula_members(s->f) : 0);
+    bool cut = cuts_text(s->f, a->text) && (keys || a->asks);
+    return s->bounds[member + 1] - s->bounds[member] + (cut ? part_count(a->text, formula_members(s->f), member) : 0);
 }
 
 uint64_t formula_attention_bytes(const struct formula_sequence *s, const struct formula_attention *a) {
@@ -115,7 +115,7 @@ uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine) {
 
 /* This rank's tokens of the text. */
 int64_t formula_text(const struct formula *f) {
-    return cuts_text(f, f->text_tokens) ? f->text_tokens / formula_members(f) : f->text_tokens;
+    return cuts_text(f, f->text_tokens) ? part_count(f->text_tokens, formula_members(f), formula_me(f)) : f->text_tokens;
 }
 
 static int64_t head_width(const struct formula *f, int64_t fallback) {
@@ -328,10 +328,10 @@ static double block_text_operations(const struct formula *f, bool alone) {
         linears += info.operations_per_text_token;
         if (joint && !(sd3 && i == d->num_blocks - 1)) pairs += 4.0 * inner * (double)tokens;
     }
-    double text = (double)(f->text_tokens * f->batch);
+    double text = (double)(f->text_tokens * f->batch), mine = (double)(formula_text(f) * f->batch);
     if (alone) return text * (linears + pairs) * degree(f, MESH_CFG);
     double tensor = (double)formula_share(f, d->num_heads) / (double)d->num_heads;
-    if (joint && cuts_text(f, f->text_tokens)) return text / formula_members(f) * (linears + pairs) * tensor;
+    if (joint && cuts_text(f, f->text_tokens)) return mine * (linears + pairs) * tensor;
     return text * tensor * (linears + pairs / degree(f, MESH_ULYSSES));
 }
 

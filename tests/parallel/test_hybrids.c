@@ -1,6 +1,6 @@
 /* Every exact hybrid of a world against one rank: each denoiser case is run alone by every rank, then by all together over every mesh that
- * the world's size allows, and must agree within the case's tolerance. Where a case has no text mask it is run once more with a text that
- * most numbers of ranks divide (which joint attention then cuts).
+ * the world's size allows, and must agree within the case's tolerance. Where a case has no text mask it is run once more with a longer
+ * text, of more tokens than ranks (which joint attention cuts).
  *
  *     mpirun -n N test_hybrids CASE_FOLDER...
  *
@@ -9,8 +9,8 @@
  *     1.15 (blocks / tensor + ends) / sequence * uneven
  *
  * where blocks and ends (embeddings and the last projection, which are not cut over `tensor`) are what one rank counts alone, and uneven is
- * what the largest part has above the mean, where heads or rows do not divide. Where a rule says that each rank holds the whole text
- * (is_joint), the text's operations and the ends do not count, on either side.
+ * what the largest part has above the mean, where heads, rows or text do not divide. Where each rank holds the whole text (is_joint), the
+ * text's operations and the ends do not count, on either side.
  *
  * Prints one line per case; exits 1 if one failed. Degrees that a model cannot have (more ranks than heads) are left out. */
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 #include "mesh_loop.h"
 #include "parallel/parallel.h"
 
-enum { DIVISIBLE_TEXT = 24 };
+enum { LONG_TEXT = 27 };
 #define LARGEST_SHARE 1.15
 
 struct world {
@@ -84,7 +84,7 @@ static double unevenness(int64_t n, int64_t unit, int64_t ranks) {
     return (double)(rounded_up(rounded_up(n, unit), ranks) * unit * ranks) / (double)n;
 }
 
-/* Does the text attend, too? Then its tokens are cut where they divide; a text that is only attended to is whole on every rank. */
+/* Does the text attend, too? Then it is cut if each rank can have some; a text that is only attended to is whole on every rank. */
 static bool is_joint(const struct denoiser *m) {
     return m->class == &sd3_transformer_class || m->class == &flux_transformer_class;
 }
@@ -110,7 +110,9 @@ static double share_of(const struct denoiser *m, const struct subject *s, const 
     int64_t tokens = latents->shape[1] * latents->shape[2] / (m->patch_size * m->patch_size);
     double uneven = m->row_unit > 0 ? unevenness(latents->shape[1], m->row_unit, sequence) : unevenness(tokens, 1, sequence);
     struct work all = s->work;
-    if (sequence > 1 && (!is_joint(m) || all.text % sequence != 0)) {
+    bool cuts_text = is_joint(m) && all.text >= sequence;
+    if (cuts_text) uneven = fmax(uneven, unevenness(all.text, 1, sequence));
+    if (sequence > 1 && !cuts_text) {
         mine.blocks -= text_work(m, s->in, all.text, tensor, heads);
         all.blocks -= text_work(m, s->in, all.text, 1, 1);
         mine.ends = all.ends = 0;
@@ -211,7 +213,7 @@ static void run_case(const struct world *world, const char *folder) {
     struct subject subject = {.c = &c, .model = model, .in = &d.in};
     run_inputs(world, &t, subject, &worst);
     if (d.in.text_mask.data == NULL) {
-        struct tensor text = repeated(d.in.text, DIVISIBLE_TEXT);
+        struct tensor text = repeated(d.in.text, LONG_TEXT);
         d.in.text = text;
         run_inputs(world, &t, subject, &worst);
         free(text.data);

@@ -111,22 +111,24 @@ static void test_cuts(void) {
         }
 }
 
-/* Unequal ranks, of which the first is as fast as all others together: positions and text of each are in proportion, whether each has all
- * of the text or its part of it. */
+/* Unequal ranks, of which the first is as fast as all others together: positions and text of each are in proportion, whether each has its
+ * part of the text or, where patches are displaced, all of it. */
 static void test_unequal(struct run *run, struct comm *world) {
-    enum { SIDE = 20, POSITIONS = SIDE * SIDE };
+    enum { POSITIONS = 400, TEXT = 35 };
     const int members = comm_size(world), me = comm_rank(world);
     double shares[members + 1];
     shares[0] = 0;
     for (int i = 1; i <= members; i++) shares[i] = 0.5 + 0.5 * (i - 1) / (members - 1);
-    for (int64_t text = 0; text <= members + 1; text++) {
-        struct parallel parallel = {.rows = world, .ring = world, .shares = shares, .text_tokens = text};
+    for (int is_displaced = 0; is_displaced < 2; is_displaced++) {
+        struct displaced displaced = {0};
+        struct parallel parallel = {
+            .rows = world, .ring = world, .shares = shares, .text_tokens = TEXT, .displaced = is_displaced ? &displaced : NULL};
         run->parallel = &parallel;
-        const struct cut *cut = exchange_cut_tokens(run, SIDE, SIDE);
-        double own = text % members == 0 ? (double)text / members : (double)text;
-        double wanted = (shares[me + 1] - shares[me]) * (POSITIONS + members * own);
-        double got = cut != NULL ? (double)cut_count(cut, me) + own : 0;
-        CHECK(fabs(got - wanted) <= 1, "%d text tokens: %g tokens instead of %g", (int)text, got, wanted);
+        const struct cut *cut = exchange_cut_tokens(run, POSITIONS, 1);
+        struct tensor text = exchange_text(run, run_tensor(run, DTYPE_F32, SHAPE(1, TEXT, 1)));
+        double wanted = (shares[me + 1] - shares[me]) * (POSITIONS + (is_displaced ? members * TEXT : TEXT));
+        double got = cut != NULL ? (double)(cut_count(cut, me) + text.shape[1]) : 0;
+        CHECK(fabs(got - wanted) <= 2, "%s: %g tokens instead of %g", is_displaced ? "displaced" : "exact", got, wanted);
         parallel_free(&parallel);
     }
     run->parallel = NULL;
