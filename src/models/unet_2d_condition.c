@@ -130,7 +130,7 @@ static tessera_status read_types(const struct json *config, const char *field, c
 }
 
 static tessera_status check_plan(const struct json *config, const struct unet *m, const struct plan *plan, tessera_error *error) {
-    int64_t skips = 0, inside = 0; /* inside: of a transformer that is cut */
+    int64_t skips = plan->layers[m->levels - 1] > 1; /* the middle's transformer, cut by layers, adds one to the full stack */
     for (int i = 0; i < m->levels; i++) {
         if (plan->channels[i] % m->settings.groups != 0 || plan->channels[i] % plan->heads[i] != 0) {
             return error_set(error, TESSERA_ERROR_FORMAT,
@@ -138,11 +138,10 @@ static tessera_status check_plan(const struct json *config, const struct unet *m
                              json_path(config), i, (long long)plan->channels[i], m->settings.groups, (long long)plan->heads[i]);
         }
         skips += plan->resnets[i] + 1;
-        if (plan->layers[i] > 1) inside = 1;
     }
-    if (skips + inside > DENOISER_MAX_SKIPS) {
+    if (skips > DENOISER_MAX_SKIPS) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: layers_per_block and block_out_channels make %lld skips; at most %d",
-                         json_path(config), (long long)(skips + inside), DENOISER_MAX_SKIPS);
+                         json_path(config), (long long)skips, DENOISER_MAX_SKIPS);
     }
     if (plan->conv_in_kernel % 2 == 0 || plan->conv_out_kernel % 2 == 0) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: conv_in_kernel is %lld and conv_out_kernel %lld; both must be odd",
