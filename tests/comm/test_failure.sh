@@ -21,10 +21,11 @@ start() { # MODE VALUE [MPIRUN_OPTION...]: four ranks in the background, until a
     shift 2
     mpirun -n 4 "$@" "$programs/comm_rank" "$mode" "$value" >"$folder/output" 2>&1 &
     launcher=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do # a machine that is busy with other things starts four ranks in tens of seconds
         [ "$(grep -c '^rank . pid' "$folder/output")" -eq 4 ] && return
         sleep 0.1
     done
+    ps -eo pid,stat,time,args --sort=-time | head -n 20 >>"$folder/output" # what keeps them, or keeps the machine busy
     check "four ranks start" false
     exit 1
 }
