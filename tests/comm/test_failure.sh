@@ -23,9 +23,10 @@ start() { # MODE VALUE [MPIRUN_OPTION...]: four ranks in the background, until a
     launcher=$!
     for _ in $(seq 1200); do # a machine that is busy with other things starts four ranks in tens of seconds
         [ "$(grep -c '^rank . pid' "$folder/output")" -eq 4 ] && return
+        kill -0 "$launcher" 2>/dev/null || break
         sleep 0.1
     done
-    ps -eo pid,stat,time,args --sort=-time | head -n 20 >>"$folder/output" # what keeps them, or keeps the machine busy
+    ps -eo pid,stat,time,comm --sort=-time | head -n 20 >>"$folder/output" # what keeps them, or keeps the machine busy
     check "four ranks start" false
     exit 1
 }
