@@ -16,13 +16,10 @@
  *     guidance      4 (the other half) h w c */
 #include <string.h>
 
+#include "parallel/cut.h"
 #include "parallel/plan.h"
 
 /* ---- places ---- */
-
-static int64_t part_count(int64_t total, int parts, int i) {
-    return total * (i + 1) / parts - total * i / parts;
-}
 
 int plan_stride(const struct plan_mesh *mesh, enum mesh_axis axis) {
     int stride = 1;
@@ -91,7 +88,7 @@ static void add(struct pass *p, enum mesh_axis axis, int64_t elements, int eleme
 
 static int64_t share(const struct pass *p, const struct meeting *meeting) {
     if (!meeting->is_share) return meeting->units;
-    return part_count(meeting->units, p->degrees[MESH_TENSOR], p->at[MESH_TENSOR]);
+    return cut_share(meeting->units, p->degrees[MESH_TENSOR], p->at[MESH_TENSOR]).count;
 }
 
 /* Tokens of the text on some ranks of a sequence among those that attention exchanges. */
@@ -129,7 +126,7 @@ static void add_ring(struct pass *p, const struct meeting *a, int64_t mine) {
 }
 
 static void add_attention(struct pass *p, const struct meeting *a) {
-    int64_t heads = share(p, a), mine = part_count(heads, p->degrees[MESH_ULYSSES], p->at[MESH_ULYSSES]);
+    int64_t heads = share(p, a), mine = cut_share(heads, p->degrees[MESH_ULYSSES], p->at[MESH_ULYSSES]).count;
     if (p->parts == 1) return;
     if (p->degrees[MESH_PATCH] > 1) {
         int64_t tokens = 2 * (p->parts - 1) * positions(p, p->me, a->level);
@@ -151,13 +148,13 @@ static int64_t meeting_rows(const struct pass *p, const struct meeting *meeting)
 
 static void add_sum(struct pass *p, const struct meeting *meeting) {
     int t = p->degrees[MESH_TENSOR];
-    int64_t elements = meeting_rows(p, meeting) * meeting->units * meeting->width, slice = part_count(elements, t, p->at[MESH_TENSOR]);
+    int64_t elements = meeting_rows(p, meeting) * meeting->units * meeting->width, slice = cut_share(elements, t, p->at[MESH_TENSOR]).count;
     if (t > 1) add(p, MESH_TENSOR, meeting->count * (elements - slice + (t - 1) * slice), p->m->element_bytes);
 }
 
 static void add_join(struct pass *p, const struct meeting *meeting) {
     int t = p->degrees[MESH_TENSOR];
-    int64_t mine = part_count(meeting->units, t, p->at[MESH_TENSOR]) * meeting->width;
+    int64_t mine = cut_share(meeting->units, t, p->at[MESH_TENSOR]).count * meeting->width;
     add(p, MESH_TENSOR, meeting->count * (t - 1) * meeting_rows(p, meeting) * mine, p->m->element_bytes);
 }
 
@@ -296,7 +293,7 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     p.displaced = p.degrees[MESH_PATCH] > 1;
     p.patches = mesh->patches > 1;
     p.cuts_text = plan_cuts_text(m, mesh);
-    p.text = p.cuts_text ? part_count(m->text_tokens, p.parts, p.me) : m->text_tokens;
+    p.text = p.cuts_text ? cut_share(m->text_tokens, p.parts, p.me).count : m->text_tokens;
     int first[PLAN_MAX_BLOCKS + 1];
     plan_stages(m, p.degrees[MESH_PIPEFUSION], first);
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];

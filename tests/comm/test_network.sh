@@ -35,8 +35,9 @@ in_namespace ip link set lo up
 mpirun --mca plm_rsh_agent "$0 $programs agent" --mca oob_tcp_if_include 10.213.77.0/24 --mca btl self,tcp \
     --mca btl_tcp_if_include 10.213.77.0/24 -H 10.213.77.1:2,10.213.77.2:2 -n 4 "$programs/comm_rank" work 60 >"$output" 2>&1 &
 launcher=$!
-for _ in $(seq 300); do
+for _ in $(seq 1200); do # as in test_failure.sh
     [ "$(pids | wc -l)" -eq 4 ] && break
+    kill -0 "$launcher" 2>/dev/null || break
     sleep 0.1
 done
 [ "$(pids | wc -l)" -eq 4 ] || { cat "$output" >&2; exit 1; }

@@ -20,7 +20,7 @@
 #include "mesh_loop.h"
 #include "parallel/parallel.h"
 
-enum { LONG_TEXT = 27 };
+enum { LONG_TEXT = 24 };
 #define LARGEST_SHARE 1.15
 
 struct world {
@@ -111,7 +111,7 @@ static double share_of(const struct denoiser *m, const struct subject *s, const 
     double uneven = m->row_unit > 0 ? unevenness(latents->shape[1], m->row_unit, sequence) : unevenness(tokens, 1, sequence);
     struct work all = s->work;
     bool cuts_text = is_joint(m) && all.text >= sequence;
-    if (cuts_text) uneven = fmax(uneven, unevenness(all.text, 1, sequence));
+    if (cuts_text) uneven = (uneven * (double)tokens + unevenness(all.text, 1, sequence) * (double)all.text) / (double)(tokens + all.text);
     if (sequence > 1 && !cuts_text) {
         mine.blocks -= text_work(m, s->in, all.text, tensor, heads);
         all.blocks -= text_work(m, s->in, all.text, 1, 1);

@@ -119,16 +119,21 @@ static void test_unequal(struct run *run, struct comm *world) {
     double shares[members + 1];
     shares[0] = 0;
     for (int i = 1; i <= members; i++) shares[i] = 0.5 + 0.5 * (i - 1) / (members - 1);
+    double share = shares[me + 1] - shares[me];
     for (int is_displaced = 0; is_displaced < 2; is_displaced++) {
         struct displaced displaced = {0};
         struct parallel parallel = {
             .rows = world, .ring = world, .shares = shares, .text_tokens = TEXT, .displaced = is_displaced ? &displaced : NULL};
         run->parallel = &parallel;
         const struct cut *cut = exchange_cut_tokens(run, POSITIONS, 1);
-        struct tensor text = exchange_text(run, run_tensor(run, DTYPE_F32, SHAPE(1, TEXT, 1)));
-        double wanted = (shares[me + 1] - shares[me]) * (POSITIONS + (is_displaced ? members * TEXT : TEXT));
-        double got = cut != NULL ? (double)(cut_count(cut, me) + text.shape[1]) : 0;
-        CHECK(fabs(got - wanted) <= 2, "%s: %g tokens instead of %g", is_displaced ? "displaced" : "exact", got, wanted);
+        double text = (double)exchange_text(run, run_tensor(run, DTYPE_F32, SHAPE(1, TEXT, 1))).shape[1];
+        double wanted_text = is_displaced ? TEXT : share * TEXT;
+        double wanted = is_displaced ? share * (POSITIONS + members * TEXT) - TEXT : share * POSITIONS;
+        double got = cut != NULL ? (double)cut_count(cut, me) : 0;
+        CHECK(fabs(text - wanted_text) <= 1, "%g of the text's tokens instead of %g, displaced %d", text, wanted_text, is_displaced);
+        CHECK(fabs(got - wanted) <= 1, "%g positions instead of %g, displaced %d", got, wanted, is_displaced);
+        int64_t few = exchange_text(run, run_tensor(run, DTYPE_F32, SHAPE(1, members - 1, 1))).shape[1];
+        CHECK(few == members - 1, "a text of fewer tokens than ranks is cut to %d", (int)few);
         parallel_free(&parallel);
     }
     run->parallel = NULL;
