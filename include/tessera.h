@@ -167,9 +167,11 @@ typedef struct tessera_request {
     const char *step_cache;     /* transformers: "fbcache" or "teacache" leave blocks out in steps that change little; NULL: none */
     float step_cache_threshold; /* the change below which they do; 0: the cache's default */
     bool latents_only;          /* no decoding: pixels and pixels_f32 stay NULL */
-    const uint8_t *init_image;  /* [init_height, init_width, 3] 8-bit RGB, or NULL; must have the request's size */
+    const uint8_t *init_image;  /* [height, width, 3] 8-bit RGB, of the request's size, or NULL */
     float strength;             /* picture to picture: 0 keeps the picture, 1 ignores it */
-    tessera_progress progress;  /* may be NULL */
+    /* [height, width, 3] 8-bit RGB, of the request's size: FluxControlPipeline's depth map or edges; NULL with every other class. */
+    const uint8_t *control_image;
+    tessera_progress progress; /* may be NULL */
     void *progress_user;
 } tessera_request;
 

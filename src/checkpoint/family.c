@@ -67,7 +67,8 @@ static const struct family families[FAMILY_COUNT] = {
     [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_parts, COUNT(sdxl_parts), NULL, 0},
     [SD3] = {"Stable Diffusion 3", "StableDiffusion3Pipeline,StableDiffusion3Img2ImgPipeline", sd3_parts, COUNT(sd3_parts), sd3_counts,
              COUNT(sd3_counts)},
-    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline", flux_parts, COUNT(flux_parts), flux_counts, COUNT(flux_counts)},
+    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline", flux_parts, COUNT(flux_parts), flux_counts,
+              COUNT(flux_counts)},
 };
 
 const struct safetensors_entry *family_find_tensor(const struct safetensors *file, const char *prefix, const char *name) {
@@ -154,7 +155,9 @@ static const char *published_sd3(const struct safetensors *file) {
 }
 
 static const char *published_flux(const struct safetensors *file) {
-    if (extent(file, "img_in.weight", 1) != 64) return NULL; /* Fill, Canny and Depth have more */
+    int64_t inputs = extent(file, "img_in.weight", 1);
+    if (inputs == 2 * 64) return "flux-depth"; /* and Canny: latents, and a control picture's */
+    if (inputs != 64) return NULL;             /* Fill has more */
     return find_denoiser(file, "guidance_in.in_layer.bias") != NULL ? "flux-dev" : "flux-schnell";
 }
 

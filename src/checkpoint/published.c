@@ -51,9 +51,9 @@ tessera_status data_find(const char *name, char **path, tessera_error *error) {
 }
 
 const char *const *published_names(void) {
-    static const char *const names[] = {"sd15",     "sd21",         "sdxl",         "sd3-medium",   "sd35-medium", "sd35-large",
-                                        "flux-dev", "flux-schnell", "pixart-alpha", "pixart-sigma", "hunyuandit",  "hunyuandit-v1.1",
-                                        NULL};
+    static const char *const names[] = {
+        "sd15",         "sd21",       "sdxl",         "sd3-medium",   "sd35-medium", "sd35-large",      "flux-dev",
+        "flux-schnell", "flux-depth", "pixart-alpha", "pixart-sigma", "hunyuandit",  "hunyuandit-v1.1", NULL};
     return names;
 }
 

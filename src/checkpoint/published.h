@@ -21,7 +21,8 @@ tessera_status published_folder(const char *class_name, char **folder, tessera_e
 /* The complete folder of one of its tokenizers ("tokenizer_2"), as published; the caller frees. UNSUPPORTED where it cannot be copied. */
 tessera_status published_tokenizer(const char *class_name, const char *component, char **folder, tessera_error *error);
 #define PUBLISHED_CHOICES                                                                                                                  \
-    "sd15|sd21|sdxl|sd3-medium|sd35-medium|sd35-large|flux-dev|flux-schnell|pixart-alpha|pixart-sigma|hunyuandit|hunyuandit-v1.1"
+    "sd15|sd21|sdxl|sd3-medium|sd35-medium|sd35-large|flux-dev|flux-schnell|flux-depth|pixart-alpha|pixart-sigma|hunyuandit|hunyuandit-"   \
+    "v1.1"
 /* Every name that published_folder knows, as in PUBLISHED_CHOICES; ends with NULL. */
 const char *const *published_names(void);
 

@@ -140,6 +140,8 @@ void record_source_report(struct record_source *source, const struct option_valu
     report_fact(source, "the mesh", "mesh", facts->mesh);
     if (facts->init_image_fingerprint[0] != 0)
         report_fact(source, "the fingerprint of the starting picture", "init_image_fingerprint", facts->init_image_fingerprint);
+    if (facts->control_image_fingerprint[0] != 0)
+        report_fact(source, "the fingerprint of the control picture", "control_image_fingerprint", facts->control_image_fingerprint);
     if (facts->lora_fingerprint[0] != 0) report_fact(source, "the LoRA files' fingerprint", "lora_fingerprint", facts->lora_fingerprint);
 }
 

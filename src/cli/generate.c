@@ -17,6 +17,7 @@
 #include "cli/benchmark.h"
 #include "cli/command.h"
 #include "cli/download.h"
+#include "cli/given_pictures.h"
 #include "cli/like.h"
 #include "cli/mesh_options.h"
 #include "cli/output.h"
@@ -36,7 +37,7 @@ struct session {
     struct record_source source; /* of --from */
     struct prompt_files prompts;
     char *output_folder; /* of --output-root */
-    struct png_picture init;
+    struct given_pictures given;
     char *model_folder;
     tessera_lora *loras; /* of --lora; the paths are owned */
     tessera_world *world;
@@ -57,27 +58,6 @@ struct session {
 };
 
 /* ---- the command line ---- */
-
-/* A given width or height must be the starting picture's. */
-static tessera_status check_init_side(struct session *s, int option, int side) {
-    const struct option_value *value = &s->values[option];
-    if (!value->given || value->integer == side) return TESSERA_OK;
-    return error_set(
-        &s->error, TESSERA_ERROR_ARGUMENT, "--init-image %s has %s %d but --%s asks for %d: leave it out or scale the picture first",
-        s->values[GENERATE_INIT_IMAGE].text, generate_options[option].name, side, generate_options[option].name, value->integer);
-}
-
-static tessera_status read_init_image(struct session *s) {
-    const char *path = s->values[GENERATE_INIT_IMAGE].text;
-    if (path == NULL) return TESSERA_OK;
-    TRY(png_file_read(path, RECORD_KEY, &s->init, &s->error));
-    fingerprint_bytes(s->init.pixels, (size_t)s->init.width * (size_t)s->init.height * 3, s->facts.init_image_fingerprint);
-    s->usage = true;
-    TRY(check_init_side(s, GENERATE_WIDTH, s->init.width));
-    TRY(check_init_side(s, GENERATE_HEIGHT, s->init.height));
-    s->usage = false;
-    return TESSERA_OK;
-}
 
 /* --output-root is --output with a folder, which is made. */
 static tessera_status read_output_root(struct session *s) {
@@ -119,7 +99,9 @@ static tessera_status check_command_line(struct session *s) {
     tessera_status status = output_check(values[GENERATE_OUTPUT].text, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
-    return read_init_image(s);
+    status = given_pictures_read(values, &s->given, &s->facts, &s->error);
+    s->usage = status == TESSERA_ERROR_ARGUMENT;
+    return status;
 }
 
 /* ---- the model ---- */
@@ -240,7 +222,7 @@ static tessera_status open_model(struct session *s) {
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     s->facts.mesh = s->mesh.text;
     s->facts.ranks = s->mesh.ranks;
-    TRY(request_options_read(v, &s->init, s->model, &s->request, &s->error));
+    TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
     s->request.progress = progress_report;
     s->request.progress_user = &s->progress;
     settle_values(s);
@@ -585,7 +567,7 @@ static int run_generate(const char *path, struct option_value *values) {
     cJSON_Delete(s.pictures);
     tessera_model_free(s.model);
     tessera_world_free(s.world);
-    png_picture_free(&s.init);
+    given_pictures_free(&s.given);
     record_source_close(&s.source);
     free_loras(&s);
     free(s.model_folder);

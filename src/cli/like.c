@@ -7,6 +7,7 @@
 #include "cli/generate.h"
 
 #define ASTRONAUT "--prompt=Astronaut in a jungle, cold color palette, muted colors, detailed, 8k"
+#define XDIT_DEFAULTS "--height=1024", "--width=1024", "--steps=20", "--guidance-scale=3.5", "--max-sequence-length=256", "--seed=42"
 #define SDXL_BASE "--model=stabilityai/stable-diffusion-xl-base-1.0"
 
 struct script {
@@ -15,7 +16,8 @@ struct script {
 };
 
 static const struct script scripts[] = {
-    {"xdit", {"--height=1024", "--width=1024", "--steps=20", "--guidance-scale=3.5", "--max-sequence-length=256", "--seed=42"}},
+    {"xdit", {XDIT_DEFAULTS}},
+    {"flux_control_example", {XDIT_DEFAULTS, "--control-image=test_imgs/016#.png"}},
     {"sdxl_example",
      {SDXL_BASE, ASTRONAUT, "--height=1024", "--width=1024", "--seed=233", "--parallelism=patch", "--output=astronaut.png"}},
     {"sd_example",

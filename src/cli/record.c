@@ -16,6 +16,11 @@ static cJSON *add_text(cJSON *object, const char *key, const char *text) {
     return text != NULL ? cJSON_AddStringToObject(object, key, text) : cJSON_AddNullToObject(object, key);
 }
 
+/* Nothing where it is "". */
+static bool add_fingerprint(cJSON *object, const char *key, const char *fingerprint) {
+    return fingerprint[0] == 0 || cJSON_AddStringToObject(object, key, fingerprint) != NULL;
+}
+
 static cJSON *add_texts(cJSON *object, const char *key, const struct option_value *value) {
     cJSON *list = cJSON_AddArrayToObject(object, key);
     bool good = list != NULL;
@@ -50,9 +55,9 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
     good = good && cJSON_AddStringToObject(object, "model_fingerprint", facts->model_fingerprint) != NULL &&
            cJSON_AddStringToObject(object, "kernel_path", facts->kernel_path) != NULL &&
            cJSON_AddStringToObject(object, "mesh", facts->mesh) != NULL && cJSON_AddNumberToObject(object, "ranks", facts->ranks) != NULL &&
-           (facts->init_image_fingerprint[0] == 0 ||
-            cJSON_AddStringToObject(object, "init_image_fingerprint", facts->init_image_fingerprint) != NULL) &&
-           (facts->lora_fingerprint[0] == 0 || cJSON_AddStringToObject(object, "lora_fingerprint", facts->lora_fingerprint) != NULL);
+           add_fingerprint(object, "init_image_fingerprint", facts->init_image_fingerprint) &&
+           add_fingerprint(object, "control_image_fingerprint", facts->control_image_fingerprint) &&
+           add_fingerprint(object, "lora_fingerprint", facts->lora_fingerprint);
     if (good) return object;
     cJSON_Delete(object);
     return NULL;

@@ -19,8 +19,8 @@
 /* What the command line does not say. */
 struct record_facts {
     char model_fingerprint[FINGERPRINT_BYTES];
-    char init_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
-    char lora_fingerprint[FINGERPRINT_BYTES];       /* "": no LoRA files */
+    char init_image_fingerprint[FINGERPRINT_BYTES], control_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
+    char lora_fingerprint[FINGERPRINT_BYTES];                                                     /* "": no LoRA files */
     const char *kernel_path;
     const char *mesh; /* of the ranks that make a picture */
     int ranks;

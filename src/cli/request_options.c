@@ -26,14 +26,13 @@ tessera_status request_options_read_sizes(const struct option_value *values, tes
     return read_pair(values, GENERATE_TARGET_SIZE, 'x', 1, &r->target_width, &r->target_height, error);
 }
 
-tessera_status request_options_read(const struct option_value *v, const struct png_picture *init, const tessera_model *model,
+tessera_status request_options_read(const struct option_value *v, const struct given_pictures *given, const tessera_model *model,
                                     tessera_request *r, tessera_error *error) {
     *r = tessera_request_default(model);
-    if (init->pixels != NULL) {
-        r->init_image = init->pixels;
-        r->width = init->width;
-        r->height = init->height;
-    }
+    const struct png_picture *sized = given_pictures_sized(given);
+    r->init_image = given->init.pixels;
+    r->control_image = given->control.pixels;
+    if (sized != NULL) r->width = sized->width, r->height = sized->height;
     if (v[GENERATE_WIDTH].given) r->width = v[GENERATE_WIDTH].integer;
     if (v[GENERATE_HEIGHT].given) r->height = v[GENERATE_HEIGHT].integer;
     if (v[GENERATE_STEPS].given) r->num_inference_steps = v[GENERATE_STEPS].integer;

@@ -2,12 +2,12 @@
 #ifndef TESSERA_CLI_REQUEST_OPTIONS_H
 #define TESSERA_CLI_REQUEST_OPTIONS_H
 
+#include "cli/given_pictures.h"
 #include "cli/options.h"
-#include "cli/png.h"
 
-/* The model's defaults, the size of the starting picture (if it has pixels), then what was given in `values` of generate.h. The prompt and
- * the progress callback are left to the caller; the request borrows the texts and the picture. ARGUMENT as request_options_read_sizes. */
-tessera_status request_options_read(const struct option_value *values, const struct png_picture *init, const tessera_model *model,
+/* The model's defaults, the size of the given pictures, then what was given in `values` of generate.h. The prompt and
+ * the progress callback are left to the caller; the request borrows the texts and the pictures. ARGUMENT as request_options_read_sizes. */
+tessera_status request_options_read(const struct option_value *values, const struct given_pictures *given, const tessera_model *model,
                                     tessera_request *request, tessera_error *error);
 
 /* SDXL's micro-conditions alone, which can be checked before there is a model. ARGUMENT: not two whole numbers. */

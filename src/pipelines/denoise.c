@@ -140,24 +140,38 @@ static int batch_of(const struct flow *f) {
     return f->d->guided && team_degree(f->d->team, MESH_CFG) == 1 ? 2 : 1;
 }
 
+/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels, and control's beside them]. */
+static void read_latents(const struct flow *f, struct unit u, struct span at, float *to, float *scratch) {
+    const struct denoising *d = f->d;
+    int64_t first = at.first * d->channels, count = at.count * d->channels;
+    float *scaled = d->control != NULL ? scratch : to;
+    d->scheduler->class->scale_model_input(d->scheduler, d->first_step + u.step, scaled, f->x[u.picture] + first, (size_t)count);
+    if (d->control == NULL) return;
+    const float *control = d->control[u.picture] + first;
+    size_t bytes = (size_t)d->channels * sizeof *to;
+    for (int64_t i = 0; i < count; i += d->channels, to += 2 * d->channels) {
+        memcpy(to, scaled + i, bytes);
+        memcpy(to + d->channels, control + i, bytes);
+    }
+}
+
 /* The denoiser's inputs; of the latents the unit's positions, on the first stage. */
 static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float timesteps[2]) {
     const struct denoising *d = f->d;
     int row = rows_at_hand(f, u), step = d->first_step + u.step;
     int64_t batch = d->guided && row == BOTH_ROWS ? 2 : 1;
     struct denoiser_inputs in = d->inputs;
-    in.latents = run_tensor(d->run, DTYPE_F32, SHAPE(batch, d->rows, d->columns, d->channels));
+    int64_t channels = d->control != NULL ? 2 * d->channels : d->channels;
+    in.latents = run_tensor(d->run, DTYPE_F32, SHAPE(batch, d->rows, d->columns, channels));
+    struct tensor scratch = d->control != NULL ? run_tensor(d->run, DTYPE_F32, SHAPE(f->count)) : (struct tensor){0};
     timesteps[0] = timesteps[1] = d->scheduler->timesteps[step];
     in.timesteps = timesteps;
     struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = row_of(*tensors[i], row);
     if (f->stage > 0 || run_failed(d->run)) return in;
     struct span at = positions_of(f, u);
-    for (int64_t b = 0; b < batch; b++) {
-        float *to = (float *)in.latents.data + b * f->count + at.first * d->channels;
-        d->scheduler->class->scale_model_input(d->scheduler, step, to, f->x[u.picture] + at.first * d->channels,
-                                               (size_t)(at.count * d->channels));
-    }
+    for (int64_t b = 0; b < batch; b++)
+        read_latents(f, u, at, (float *)in.latents.data + (b * f->positions + at.first) * channels, scratch.data);
     return in;
 }
 

@@ -1,4 +1,4 @@
-/* Flux.1 dev and schnell: what the prompt becomes (diffusers' FluxPipeline.encode_prompt): T5's last hidden state as the text, and the
+/* Flux.1 dev, schnell, and Depth and Canny with their control picture: what the prompt becomes (diffusers' FluxPipeline.encode_prompt): T5's last hidden state as the text, and the
  * pooled state of CLIP-L.
  *
  * The guidance scale is an input of the denoiser (dev was distilled from guided pictures; schnell has no such input). With a negative prompt
@@ -28,6 +28,21 @@ const struct pipeline_class flux_class = {
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,
+    .text = TEXT_T5,
+    .encode_prompts = encode_prompts,
+};
+
+const struct pipeline_class flux_control_class = {
+    .name = "FluxControlPipeline",
+    .num_inference_steps = 28,
+    .max_sequence_length = 512,
+    .guidance_scale = 3.5f,
+    .strength = 0.6f,
+    .sample_size = 128,
+    .flow_matching = true,
+    .sigmas_from_steps = true,
+    .distilled = true,
+    .has_control = true,
     .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };

@@ -1,7 +1,7 @@
 /* From a request to pictures: what all families share.
  *
  *     text:     prompt, negative prompt -> states                              (pipeline_class.encode_prompts)
- *     encode:   init picture -> latents x_0                                    (picture.c; picture to picture only)
+ *     encode:   init picture -> latents x_0; control picture -> its latents    (picture.c; where such pictures are given)
  *     denoise:  x_T = noise, or x_s = add_noise(x_0) at the first step kept;   then step by step to x_0 (denoise.c)
  *     decode:   x_0 -> picture                                                 (picture.c)
  *
@@ -55,6 +55,17 @@ static tessera_status check_size(const struct generation *g, const struct denois
     return TESSERA_OK;
 }
 
+/* A control picture must be there if and only if the family works from one. */
+static tessera_status check_control(const struct generation *g, tessera_error *error) {
+    const struct pipeline *p = g->pipeline;
+    if (p->class->has_control == (g->request->control_image != NULL)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     p->class->has_control
+                         ? "control-image: is missing: %s (%s) draws after a control picture, such as a depth map or edges"
+                         : "control-image: %s (%s) takes no control picture: leave it out",
+                     p->name, p->class->name);
+}
+
 /* Derives the latents' size from what denoiser and autoencoder say of themselves, and what the denoiser wants of the text. */
 static tessera_status fit_latents(struct generation *g, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
     struct pipeline *p = g->pipeline;
@@ -66,7 +77,7 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     TRY(check_size(g, d, vae->scale * d->patch_size, error));
     g->rows = g->height / vae->scale;
     g->columns = g->width / vae->scale;
-    g->channels = d->in_channels;
+    g->channels = pipeline_latent_channels(p, d);
     if ((d->out_channels != g->channels && d->out_channels != 2 * g->channels) || vae->latent_channels != g->channels)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "%s: %s (in_channels %lld, out_channels %lld) and vae (latent_channels %lld) do not fit together", p->folder,
@@ -220,12 +231,13 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
 
 static tessera_status generate(struct generation *g, tessera_error *error) {
     TRY(request_check(g->request, error));
+    TRY(check_control(g, error));
     TRY(size_latents(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
     TRY(encode_text(g, error));
     random_seed(&g->generator, g->request->seed);
-    if (g->request->init_image != NULL) TRY(generation_encode(g, &g->generator, error));
+    TRY(generation_encode(g, &g->generator, error));
     TRY(draw_noise(g, &g->generator, error));
     return make_pictures(g, error);
 }
@@ -243,6 +255,7 @@ tessera_status pipeline_generate(struct pipeline *p, const tessera_request *requ
     free(g.noise);
     free(g.fresh_noise);
     free(g.init_latents);
+    free(g.control_latents);
     if (status != TESSERA_OK) tessera_image_free(image);
     return status;
 }

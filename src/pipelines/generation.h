@@ -21,16 +21,18 @@ struct generation {
     float guidance_scale;              /* e_negative + guidance_scale (e_prompt - e_negative) where guided */
     struct random_generator generator; /* after the pictures' noise is drawn, where each picture's fresh noise begins */
     float *noise;                      /* [num_images, channels, rows, columns] as drawn */
-    float *fresh_noise;  /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
-    float *init_latents; /* [rows, columns, channels], or NULL */
-    float *scratch;      /* as large */
+    float *fresh_noise;     /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
+    float *init_latents;    /* [rows, columns, channels], or NULL */
+    float *control_latents; /* [num_images, rows, columns, channels], or NULL */
+    float *scratch;         /* as large */
 };
 
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);
 /* Latents of the request's pictures first .. first + count, each into x[i] [rows, columns, channels]. (latents.c) */
 tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error);
-/* The init picture's latents into g->init_latents; draws from the generator, as diffusers' latent_dist.sample does. (picture.c) */
+/* The latents of the request's control picture, drawn for each picture that is made of it, and of its init picture, drawn once; draws from
+ * the generator in the order of diffusers' latent_dist.sample. Nothing where the request has neither. (picture.c) */
 tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error);
 /* Latents x to picture `made` of g->image. (picture.c) */
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error);

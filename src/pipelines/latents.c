@@ -99,7 +99,10 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     TRY(run_status(&g->run, error));
     struct denoising d = denoising_of(g, component, sizes, scales);
     d.user = &batch;
+    const float *control[count];
+    if (g->control_latents != NULL) d.control = control;
     for (int i = 0; i < count; i++) {
+        if (d.control != NULL) control[i] = g->control_latents + (size_t)(first + i) * (size_t)g->count;
         generators[i] = g->generator;
         noise_sample(g, first + i, x[i]);
     }

@@ -11,63 +11,93 @@
 #include "pipelines/generation.h"
 #include "pipelines/layout.h"
 
-/* moments [rows, columns, 2 channels], noise as torch draws it. */
-static void sample_latents(struct generation *g, const struct autoencoder *vae, const float *moments, const float *noise) {
+/* A picture that is given with the request, on its way to latents. */
+struct given_picture {
+    const uint8_t *pixels; /* [height, width, 3] of the request's size */
+    int samples;           /* how often its latents are drawn */
+    float *noise;          /* [samples, channels, rows, columns] as torch draws it */
+    float *latents;        /* [samples, rows, columns, channels] */
+};
+
+/* One sample: moments [rows, columns, 2 channels], noise [channels, rows, columns] -> latents [rows, columns, channels]. */
+static void sample_latents(const struct generation *g, const struct autoencoder *vae, const float *moments, const float *noise,
+                           float *latents) {
     for (int64_t i = 0; i < g->positions; i++)
         for (int64_t c = 0; c < g->channels; c++) {
             const float *m = moments + i * 2 * g->channels + c;
             float z = m[0] + expf(0.5f * fminf(fmaxf(m[g->channels], -30.0f), 20.0f)) * noise[c * g->positions + i];
-            g->init_latents[i * g->channels + c] = (z - vae->shift_factor) * vae->scaling_factor;
+            latents[i * g->channels + c] = (z - vae->shift_factor) * vae->scaling_factor;
         }
 }
 
-static tessera_status encode(struct generation *g, const struct autoencoder *vae, const float *noise, tessera_error *error) {
+static tessera_status encode(struct generation *g, const struct autoencoder *vae, const struct given_picture *picture,
+                             tessera_error *error) {
     const tessera_request *r = g->request;
     struct span mine = autoencoder_kl_rows(vae, &g->run, r->height, r->width);
     struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
     TRY(run_status(&g->run, error));
     int64_t row = (int64_t)r->width * 3;
-    const uint8_t *bytes = r->init_image + mine.first * row;
+    const uint8_t *bytes = picture->pixels + mine.first * row;
     for (int64_t i = 0; i < mine.count * row; i++) ((float *)pixels.data)[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
     struct tensor moments = autoencoder_kl_encode(vae, &g->run, pixels);
     TRY(run_status(&g->run, error));
-    sample_latents(g, vae, moments.data, noise);
+    for (int64_t i = 0; i < picture->samples; i++)
+        sample_latents(g, vae, moments.data, picture->noise + i * g->count, picture->latents + i * g->count);
     return TESSERA_OK;
 }
 
 /* The picture's first rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
-static tessera_status encode_once(struct generation *g, const float *noise, tessera_error *error) {
+static tessera_status encode_once(struct generation *g, const struct given_picture *picture, tessera_error *error) {
     struct component *vae;
     struct team *team = &g->pipeline->team;
     if (team_rank(team) == 0 || g->run.parallel != NULL) {
         TRY(pipeline_component(g->pipeline, "vae", &vae, error));
         if (!vae->autoencoder->has_encoder)
-            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: picture to picture needs one", g->pipeline->name);
-        TRY(encode(g, vae->autoencoder, noise, error));
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: %s needs one", g->pipeline->name,
+                             g->pipeline->class->has_control ? "a control picture" : "picture to picture");
+        TRY(encode(g, vae->autoencoder, picture, error));
     }
     if (g->run.parallel != NULL) return TESSERA_OK;
-    return team_broadcast(team, 0, g->init_latents, (size_t)g->count * sizeof(float), error);
+    return team_broadcast(team, 0, picture->latents, (size_t)picture->samples * (size_t)g->count * sizeof(float), error);
 }
 
-tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
-    TRY(generation_report(g, TESSERA_PHASE_ENCODE, 0, 1, error));
-    double start = clock_seconds();
+/* So many samples of a picture's latents into *out, which the request's end frees. */
+static tessera_status encode_given(struct generation *g, struct random_generator *generator, const uint8_t *pixels, int samples,
+                                   float **out, tessera_error *error) {
+    size_t total = (size_t)samples * (size_t)g->count;
+    struct given_picture picture = {.pixels = pixels, .samples = samples, .noise = malloc(total * sizeof(float))};
     size_t scope = run_enter(&g->run);
-    float *noise = malloc((size_t)g->count * sizeof(float));
-    g->init_latents = malloc((size_t)g->count * sizeof(float));
+    picture.latents = *out = malloc(total * sizeof(float));
     tessera_status status = TESSERA_OK;
-    if (g->init_latents == NULL || noise == NULL) {
+    if (picture.latents == NULL || picture.noise == NULL) {
         status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     } else {
-        random_normal(generator, noise, (size_t)g->count);
+        random_normal(generator, picture.noise, total);
         g->run.parallel = team_autoencoder(&g->pipeline->team);
-        status = encode_once(g, noise, error);
+        status = encode_once(g, &picture, error);
         g->run.parallel = NULL;
     }
     arena_trim(g->run.arena, scope);
-    free(noise);
+    free(picture.noise);
+    return status;
+}
+
+tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
+    const tessera_request *r = g->request;
+    int done = 0, total = (r->control_image != NULL) + (r->init_image != NULL);
+    double start = clock_seconds();
+    if (total == 0) return TESSERA_OK;
+    TRY(generation_report(g, TESSERA_PHASE_ENCODE, 0, total, error));
+    if (r->control_image != NULL) {
+        TRY(encode_given(g, generator, r->control_image, r->num_images, &g->control_latents, error));
+        TRY(generation_report(g, TESSERA_PHASE_ENCODE, ++done, total, error));
+    }
+    if (r->init_image != NULL) {
+        TRY(encode_given(g, generator, r->init_image, 1, &g->init_latents, error));
+        TRY(generation_report(g, TESSERA_PHASE_ENCODE, ++done, total, error));
+    }
     g->image->seconds_encode = clock_seconds() - start;
-    return status == TESSERA_OK ? generation_report(g, TESSERA_PHASE_ENCODE, 1, 1, error) : status;
+    return TESSERA_OK;
 }
 
 /* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked for. */

@@ -13,7 +13,7 @@
 
 static const struct pipeline_class *const classes[] = {
     &stable_diffusion_class, &stable_diffusion_xl_class, &stable_diffusion_3_class, &flux_class,
-    &pixart_alpha_class,     &pixart_sigma_class,        &hunyuandit_class,
+    &flux_control_class,     &pixart_alpha_class,        &pixart_sigma_class,       &hunyuandit_class,
 };
 #define NUM_CLASSES (sizeof classes / sizeof *classes)
 
@@ -39,6 +39,10 @@ static tessera_status find_class(struct pipeline *p, tessera_error *error) {
 bool pipeline_has(const struct pipeline *p, const char *name) {
     const cJSON *entry = json_find(p->index, name);
     return cJSON_IsArray(entry) && cJSON_IsString(cJSON_GetArrayItem(entry, 1));
+}
+
+int64_t pipeline_latent_channels(const struct pipeline *p, const struct denoiser *denoiser) {
+    return p->class->has_control ? denoiser->in_channels / 2 : denoiser->in_channels;
 }
 
 static struct pipeline_slot *find_slot(struct pipeline *p, const char *name) {

@@ -47,6 +47,7 @@ struct pipeline_class {
     bool flow_matching;     /* what the denoiser was trained to predict: as scheduler_class has it */
     bool sigmas_from_steps; /* see struct scheduler */
     bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
+    bool has_control;       /* the denoiser reads the latents of a control picture behind those of its own */
     bool whole_steps;       /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
     enum { BINS_NONE, BINS_PIXART, BINS_HUNYUANDIT } bins;
     /* How many tokens the denoiser reads: those of TEXT_ bits, and so many more. */
@@ -59,7 +60,8 @@ struct pipeline_class {
     int (*size_conditions)(const tessera_request *, int width, int height, float *out);
 };
 
-extern const struct pipeline_class stable_diffusion_class, stable_diffusion_xl_class, stable_diffusion_3_class, flux_class;
+extern const struct pipeline_class stable_diffusion_class, stable_diffusion_xl_class, stable_diffusion_3_class, flux_class,
+    flux_control_class;
 extern const struct pipeline_class pixart_alpha_class, pixart_sigma_class, hunyuandit_class;
 
 struct pipeline_slot {
@@ -113,6 +115,9 @@ void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
+
+/* The channels of the latents that are denoised: what the denoiser reads, less a control picture's. */
+int64_t pipeline_latent_channels(const struct pipeline *pipeline, const struct denoiser *denoiser);
 
 /* How many pictures of a request to make together. */
 int pipeline_at_once(const struct pipeline *pipeline, const tessera_request *request);

@@ -75,17 +75,17 @@ static int64_t width_of(const struct plan_model *m) {
 }
 
 /* Embedding and last projection: patches as vectors; of models without patches 3x3 convolutions. */
-static double end_operations(const struct plan_model *m) {
-    double patch = (double)(m->patch_size * m->patch_size), both = (double)(m->channels + m->out_channels) * (double)m->width;
+static double end_operations(const struct plan_model *m, int64_t in_channels) {
+    double patch = (double)(m->patch_size * m->patch_size), both = (double)(in_channels + m->out_channels) * (double)m->width;
     return m->row_unit > 0 ? 18.0 * both : 2.0 * patch * both;
 }
 
-static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model *m, tessera_error *error) {
+static tessera_status copy_denoiser(const struct denoiser *d, int64_t channels, struct plan_model *m, tessera_error *error) {
     if (d->num_blocks > PLAN_MAX_BLOCKS)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %d blocks; a plan has at most %d", d->class->name, d->num_blocks,
                          PLAN_MAX_BLOCKS);
     snprintf(m->name, sizeof m->name, "%s", d->class->name);
-    m->channels = d->in_channels, m->out_channels = d->out_channels;
+    m->channels = channels, m->out_channels = d->out_channels;
     m->patch_size = d->patch_size, m->row_unit = d->row_unit;
     m->heads = d->num_heads, m->max_tensor = d->max_tensor;
     m->text_stream = d->text_stream;
@@ -101,7 +101,7 @@ static tessera_status copy_denoiser(const struct denoiser *d, struct plan_model 
         for (int k = 0; k < b->pushes; k++)
             if (b->pushed[k].channels == 0) b->pushed[k].channels = m->width;
     }
-    m->end_operations = end_operations(m);
+    m->end_operations = end_operations(m, d->in_channels);
     return TESSERA_OK;
 }
 
@@ -145,7 +145,7 @@ static tessera_status add_denoiser(const struct pipeline *p, struct plan_model *
     struct component whole = {0};
     TRY(describe(p, p->denoiser, (struct load_share){0}, &whole, error));
     double bytes = (double)whole.weight_bytes;
-    tessera_status status = whole.denoiser != NULL ? copy_denoiser(whole.denoiser, m, error)
+    tessera_status status = whole.denoiser != NULL ? copy_denoiser(whole.denoiser, pipeline_latent_channels(p, whole.denoiser), m, error)
                                                    : error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
     component_close(&whole);
     if (status == TESSERA_OK) status = count_cut(p, bytes, m, error);

@@ -226,6 +226,37 @@ def schnell(w):
     own_model_case(w, name, pipe, PROMPT, 64, 96, 4, 36, call)
 
 
+def flux_control(w):
+    """Flux Depth and Canny: the latents of a control picture behind those of the noise, drawn anew for each picture of a prompt."""
+    name, call = "pipeline_flux_control", dict(guidance_scale=10.0, max_sequence_length=24)
+    others = ("num_images", "img2img")
+    if not any(w.wanted(n) for n in (name, *(f"{name}_{other}" for other in others))): return
+    given = dict(num_attention_heads=4, attention_head_dim=16, axes_dims_rope=(4, 6, 6), num_layers=2, num_single_layers=2, in_channels=32,
+                 out_channels=16, patch_size=1, joint_attention_dim=40, pooled_projection_dim=24, guidance_embeds=True)
+    dev = open_pipeline(w, "flux")
+    vae = small_vae(95, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
+    pipe = quiet(D.FluxControlPipeline(dev.scheduler, vae, dev.text_encoder, dev.tokenizer, dev.text_encoder_2, dev.tokenizer_2,
+                                       lively(D.FluxTransformer2DModel(**given), 96)))
+
+    def pictures(height, width, image=False):
+        control, tensor = init_picture(width, height)  # init_picture's other way round, so that it is not the starting picture
+        control, tensor = control.transpose(0, 1).contiguous(), tensor.transpose(2, 3)
+        extra, inputs = dict(control_image=2 * tensor - 1, height=height, width=width), {"in.control_image": control}
+        if image: inputs["in.init_image"], extra["image"] = init_picture(height, width)
+        return dict(extra=extra, inputs=inputs)
+
+    if w.wanted(name): own_model_case(w, name, pipe, PROMPT, 64, 96, 4, 39, call, **pictures(64, 96))
+    pipe = quiet(D.FluxControlPipeline.from_pretrained(w.path(name, "model"), torch_dtype=torch.float32))
+    scalars = dict(model=f"../{name}/model")
+    if w.wanted(f"{name}_num_images"):
+        run_case(w, f"{name}_num_images", pipe, PROMPT, 48, 64, 3, 40, dict(num_images_per_prompt=2, **call), scalars=scalars,
+                 **pictures(48, 64))
+    if w.wanted(f"{name}_img2img"):
+        pipe = quiet(D.FluxControlImg2ImgPipeline(**pipe.components))
+        run_case(w, f"{name}_img2img", pipe, PROMPT, 48, 64, 5, 41, dict(strength=0.6, **call), scalars=scalars,
+                 **pictures(48, 64, image=True))
+
+
 # ------------------------------------------------------------------ bins of picture sizes
 def pixart_bins(w):
     """Alpha works at bins of about 1024 x 1024 and is told the size; Sigma of a smaller sample_size at bins of 256 x 256. Both give the
@@ -263,7 +294,7 @@ def main():
     parser.add_argument("--only", default="")
     a = parser.parse_args()
     w = Writer(a.out, a.only)
-    for make in (sd2, guidance, batches, image_to_image, samplers, sizes, clip_skip, schnell, pixart_bins, hunyuandit_bins): make(w)
+    for make in (sd2, guidance, batches, image_to_image, samplers, sizes, clip_skip, schnell, flux_control, pixart_bins, hunyuandit_bins): make(w)
 
 
 if __name__ == "__main__":

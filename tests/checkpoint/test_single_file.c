@@ -154,6 +154,7 @@ static void check_published_models(void) {
     check_published("sd35-large", "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", IN(1, 1),
                     "model.diffusion_model.context_embedder.weight", IN(2432, 1));
     check_published("flux-schnell", "double_blocks.0.img_attn.norm.key_norm.scale", IN(1, 128), "img_in.weight", IN(1, 64));
+    check_published("flux-depth", "double_blocks.0.img_attn.norm.key_norm.scale", IN(1, 128), "img_in.weight", IN(1, 128));
 }
 
 /* Fewer blocks than the published model has: the config follows. */

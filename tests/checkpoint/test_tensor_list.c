@@ -28,6 +28,7 @@ static const struct {
     {"sd35-large", "transformer", 8056627520, 1227},
     {"flux-dev", "transformer", 11901408320, 1160},
     {"flux-schnell", "transformer", 11891178560, 1156},
+    {"flux-depth", "transformer", 11901604928, 1160},
     {"pixart-alpha", "transformer", 611349152, 611},
     {"pixart-sigma", "transformer", 610856096, 603},
     {"hunyuandit", "transformer", 1499952032, 1544},

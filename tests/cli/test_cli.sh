@@ -97,6 +97,16 @@ run 0 generate --prompt "cat face" --init-image "$work/lion.png" --strength 0.6 
 run 0 generate --from "$work/cat.png" -o "$work/cat2.png"; says "^bit for bit the same"
 run 2 generate --prompt "cat face" --init-image "$work/lion.png" --width 64 -o "$work/cat.png"; says "has width 128"
 
+# a control picture
+control="--model tests/cases/pipeline_flux_control/model --prompt a --steps 2 --threads 1"
+run 0 generate $control --control-image "$work/lion.png" -o "$work/drawn.png"; there "$work/drawn.png"
+run 0 generate --from "$work/drawn.png" -o "$work/drawn2.png"; says "^bit for bit the same"
+run 0 generate --from "$work/drawn.png" --control-image "$work/cat.png" -o "$work/drawn2.png"; says "fingerprint of the control picture"
+run 1 generate $control -o "$work/none.png"; says "control-image: is missing"
+run 2 generate $control --control-image "$work/lion.png" --height 64 -o "$work/none.png"; says "has height 128"
+run 1 generate $quick --prompt a --control-image "$work/lion.png" -o "$work/none.png"; says "takes no control picture"
+check "nothing is written after an error" test ! -e "$work/none.png"
+
 # options of other programs
 sd=tests/cases/pipeline_sd15/model
 small="--prompt a --steps 1 --width 64 --height 64 --threads 1"
@@ -125,7 +135,7 @@ run 0 generate --from "$work/like.png" --output_root "$work/like"; says "^bit fo
 run 0 generate --model $sd $small --like xdit --json -o "$work/like.png"; prints '"seed":.42,'; prints '"guidance_scale":.3.5,'
 run 0 generate --model $sd --mode benchmark --steps 1 --image_size 64 --test_times 2 --warmup_times 0 --json --output_path "$work/bench.png"
 prints '"seed":.1234,'; prints '"scheduler":."DDIMScheduler"'; prints '"guidance_scale":.5,'
-run 2 generate --like distrifuser $small; says "takes one of xdit|sdxl_example"
+run 2 generate --like distrifuser $small; says "takes one of xdit|.*sdxl_example"
 run 2 generate $small --use_fbcache --use_teacache; says "one step cache at most"
 run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10,9,1; says "has 3 numbers for --pipefusion-parallel-degree 2"
 run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10 x; says "whole numbers from 1, not 'x'"

@@ -3,8 +3,9 @@
 #   sh test_published.sh PROGRAM [WORD]   in the repository root: runs each command whose line holds WORD, in an empty folder, on small models
 #   sh test_published.sh --table          prints the table of docs/commands.md, which the test compares with the guide
 # What is changed for a run, by rule: the model, the size, the steps and the repetitions are overridden by options behind the published ones;
-# $N_GPUS is 4; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4.
-# A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks. Left out: what the pictures show.
+# $N_GPUS is 4; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4.
+# A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks, or of meshes the fastest one's name. Left out:
+# what the pictures show.
 
 list=$(dirname "$0")/published.txt
 root=$PWD
@@ -25,14 +26,21 @@ after_script() { echo "$1 " | sed -E 's/^[^ ]*=[^ ]* //; s/^(torchrun (--[^ ]+ )
 launched() {
     case $1 in
     *--nnodes=2*) echo 16 ;;
+    *--n_gpus\ *) echo "$1" | sed 's/.*--n_gpus \([0-9]*\).*/\1/' ;;
     *--nproc_per_node=*) echo "$1" | sed 's/.*--nproc_per_node=\([^ ]*\).*/\1/' ;;
     *) ranks "$1" ;;
     esac
 }
 
-# like COMMAND: the option that brings the defaults of a script which has its prompt inside.
+# subcommand COMMAND: of tessera.
+subcommand() {
+    case $1 in *single_node_latency_test.py*) echo latency ;; *) echo generate ;; esac
+}
+
+# like COMMAND: the option that brings the defaults of a script which has its prompt, or its control picture, inside.
 like() {
     case $1 in
+    *examples/flux_control_example.py*) echo " --like flux_control_example" ;;
     *" scripts/sdxl_example.py") echo " --like sdxl_example" ;;
     *" scripts/sd_example.py") echo " --like sd_example" ;;
     esac
@@ -42,7 +50,8 @@ like() {
 translate() {
     n=$(launched "$1")
     arguments=$(after_script "$1")
-    [ "$n" = 1 ] && printf 'tessera generate' || printf 'mpirun -n %s tessera generate' "$n"
+    [ "$n" = 1 ] || printf 'mpirun -n %s ' "$n"
+    printf 'tessera %s' "$(subcommand "$1")"
     echo "$(like "$1")${arguments:+ $arguments}"
 }
 
@@ -78,6 +87,7 @@ model() {
     *Hunyuan*) name=pipeline_hunyuandit ;;
     *stable-diffusion-xl* | *sdxl*) name=pipeline_sdxl ;;
     *sd_example*) name=pipeline_sd15 ;;
+    *FLUX.1-Depth*) name=pipeline_flux_control ;;
     *FLUX.1-schnell*) name=pipeline_flux_schnell ;;
     *FLUX*) name=pipeline_flux ;;
     esac
@@ -85,10 +95,16 @@ model() {
 }
 
 # folded ARGS: see above.
-folded() { echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8/\14/'; }
+folded() {
+    echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8/\14/; s/--sizes 1024/--sizes 128/'
+}
 
 # small COMMAND: the options that make it small.
 small() {
+    if [ "$(subcommand "$1")" = latency ]; then
+        echo "--model '$(model "$1")' --steps 2 --threads 1 --warmup-times 0 --test-times 1"
+        return
+    fi
     case $1 in *test_times* | *num_iterations* | *"--mode benchmark"*) times="--warmup-times 1 --test-times 2" ;; *) times= ;; esac
     echo "--model '$(model "$1")' --width 128 --height 128 --steps 6 --threads 1 --no-preview $times"
 }
@@ -111,31 +127,43 @@ good_files() {
     [ "$found" -ge "$2" ]
 }
 
+# good_result COMMAND FOLDER COUNT
+good_result() {
+    case $(subcommand "$1") in
+    latency) grep -q '^the fastest: ' "$work/out" && ! grep -q refused "$work/out" ;;
+    *) good_files "$2" "$3" ;;
+    esac
+}
+
 # run_line SOURCE COMMAND
 run_line() {
     folder=$work/run
-    rm -rf "$folder" && mkdir "$folder"
+    rm -rf "$folder" && mkdir -p "$folder/test_imgs"
+    cp "$work/control.png" "$folder/test_imgs/016#.png"
     printf 'prompt,number\n"a lion, drawn",1\na crab,2\n' >"$folder/prompts.csv"
     arguments="$(like "$2") $(folded "$(after_script "$2")") $(small "$2")"
+    verb=$(subcommand "$2")
     n=$(eval echo "$(launched "$2")")
     [ "$n" -le 8 ] || n=8
     case $2 in *--data_parallel_degree*) pictures=2 ;; *--dataset_path*) pictures=2 ;; *) pictures=1 ;; esac
     (
         cd "$folder" || exit 1
         eval "set -- $arguments"
-        [ "$n" = 1 ] && exec "$program" generate "$@"
-        exec timeout 300 "$launcher" -n "$n" --oversubscribe "$program" generate "$@"
+        set -- "$verb" "$@"
+        [ "$n" = 1 ] && exec "$program" "$@"
+        exec timeout 300 "$launcher" -n "$n" --oversubscribe "$program" "$@"
     ) >"$work/out" 2>"$work/err" </dev/null
-    if [ $? -eq 0 ] && good_files "$folder" "$pictures"; then
+    if [ $? -eq 0 ] && good_result "$2" "$folder" "$pictures"; then
         echo "ok    $1: $2"
     else
         echo "FAIL  $1: $2"
-        echo "      tessera generate $arguments, on $n ranks"
+        echo "      tessera $(subcommand "$2") $arguments, on $n ranks"
         sed 's/^/      /' "$work/err" | tail -5
         failed=1
     fi
 }
 
+"$program" generate --prompt "a lion" --steps 1 --threads 1 --no-preview -o "$work/control.png" >/dev/null || exit 1
 lines | grep -e "$word" >"$work/lines"
 while IFS= read -r line <&3; do
     rest=${line#* | }

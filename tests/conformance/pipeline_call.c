@@ -92,13 +92,14 @@ static tessera_status read_argument(const struct json *json, const struct cJSON 
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: no argument that the conformance program knows", json_path(json), path);
 }
 
-static tessera_status read_init_image(const struct case_io *io, tessera_request *request, tessera_error *error) {
-    struct tensor init = case_tensor(io, "in.init_image");
-    if (init.data == NULL) return TESSERA_OK;
-    if (init.dtype != DTYPE_U8 || init.ndim != 3 || init.shape[0] != request->height || init.shape[1] != request->width ||
-        init.shape[2] != 3)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: in.init_image must be U8 [height, width, 3]", json_path(io->json));
-    request->init_image = init.data;
+static tessera_status read_picture(const struct case_io *io, const char *name, const tessera_request *request, const uint8_t **out,
+                                   tessera_error *error) {
+    struct tensor picture = case_tensor(io, name);
+    if (picture.data == NULL) return TESSERA_OK;
+    if (picture.dtype != DTYPE_U8 || picture.ndim != 3 || picture.shape[0] != request->height || picture.shape[1] != request->width ||
+        picture.shape[2] != 3)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s must be U8 [height, width, 3]", json_path(io->json), name);
+    *out = picture.data;
     return TESSERA_OK;
 }
 
@@ -118,7 +119,8 @@ tessera_status pipeline_call_read(const struct case_io *io, tessera_request *req
     cJSON_ArrayForEach(value, call) {
         TRY(read_argument(json, value, request, error));
     }
-    return read_init_image(io, request, error);
+    TRY(read_picture(io, "in.control_image", request, &request->control_image, error));
+    return read_picture(io, "in.init_image", request, &request->init_image, error);
 }
 
 /* Entry `index` of a list of texts, or the one text. */

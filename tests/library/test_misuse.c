@@ -178,6 +178,20 @@ static void test_families(void) {
     free(picture);
 }
 
+/* A control picture where none is read, and none where one is. */
+static void test_control_pictures(void) {
+    uint8_t *picture = calloc(1, 64 * 64 * 3);
+    const char *const paths[] = {"tests/cases/pipeline_flux/model", "tests/cases/pipeline_flux_control/model"};
+    for (int needed = 0; needed < 2; needed++) {
+        tessera_model *model = open_tiny(paths[needed]);
+        tessera_request r = small_request(model);
+        r.control_image = needed ? NULL : picture;
+        expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "control-image");
+        tessera_model_free(model);
+    }
+    free(picture);
+}
+
 /* ---- the callback ---- */
 
 struct watch {
@@ -327,6 +341,7 @@ int main(void) {
     test_cancelled_at_every_call(model);
     tessera_model_free(model);
     test_families();
+    test_control_pictures();
     test_handle_in_use();
     test_files_that_change();
     test_nothing_stays();

@@ -6,13 +6,14 @@ target_link_libraries(test_pipeline_pictures room_pipelines)
 set(path tests/cases/pipeline)
 set(pipeline_models
     ${path}_sd3/model,parts=1:2:4 ${path}_flux/model,parts=1:3,warmup=2 ${path}_pixart/model,parts=1:2:4 ${path}_hunyuandit/model,parts=1:2:4
-    ${path}_sd15/model,parts=1 ${path}_sdxl/model,parts=1)
+    ${path}_sd15/model,parts=1 ${path}_sdxl/model,parts=1 ${path}_flux_control/model,control,parts=1:3)
 set(pipeline_pictures
     ${pipeline_models} models/emoji,parts=1:2
     # several pictures, uneven stages, a picture to begin with, guidance
     ${path}_sd3/model,images=3,parts=1:2 ${path}_sd3/model,img2img,images=2,blocks=4 ${path}_flux/model,true_cfg=2,images=3,parts=1:3
     ${path}_flux/model,img2img,true_cfg=2,blocks=4 ${path}_hunyuandit/model,rescale=0.7,parts=1:4
     ${path}_hunyuandit/model,images=3,blocks=4,parts=1:3 ${path}_sd15/model,parts=1,images=3 ${path}_sdxl/model,parts=1,images=3,img2img
+    ${path}_flux_control/model,control,images=3,parts=1:2 ${path}_flux_control/model,control,img2img,true_cfg=2,blocks=4
     # samplers with fresh noise, with a memory
     ${path}_pixart/model,parts=1:4,scheduler=EulerAncestralDiscreteScheduler,images=2
     ${path}_pixart/model,parts=1:4,scheduler=UniPCMultistepScheduler,images=2 ${path}_pixart/model,parts=1:4,scheduler=LCMScheduler,guidance=1

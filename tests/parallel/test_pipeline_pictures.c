@@ -8,7 +8,7 @@
  *     parts=P[:P...]                  the numbers of parts (1:2:4; a U-Net has 1)
  *     warmup=N                        steps as a whole (1)
  *     blocks=N                        of the model: stages are then uneven, one block each but for the last
- *     bf16 img2img
+ *     bf16 img2img control
  *
  * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding, and the pictures reach 50 dB; in
  * bfloat16 the pictures 35 dB. Meshes that a model cannot have must be refused with an error that says what is possible. Prints a line per
@@ -31,7 +31,7 @@ struct subject {
     tessera_dtype dtype;
     int images, warmup, blocks, parts[MAX_PARTS], num_parts;
     float rescale, guidance, true_cfg, strength;
-    bool img2img;
+    bool img2img, control;
     char text[512]; /* what the others point into */
 };
 
@@ -66,6 +66,7 @@ static bool read_option(struct subject *s, char *option) {
         {"guidance", NULL, NULL, &s->guidance}, {"true_cfg", NULL, NULL, &s->true_cfg},   {"strength", NULL, NULL, &s->strength}};
     if (strcmp(option, "bf16") == 0) return s->dtype = TESSERA_BF16, true;
     if (strcmp(option, "img2img") == 0) return s->img2img = true;
+    if (strcmp(option, "control") == 0) return s->control = true;
     char *value = strchr(option, '=');
     if (value == NULL) return false;
     *value++ = '\0';
@@ -110,6 +111,7 @@ static tessera_request request_of(const tessera_model *model, const struct subje
     r.guidance_rescale = s->rescale;
     if (s->guidance > 0) r.guidance_scale = s->guidance;
     if (s->true_cfg > 0) r.true_cfg_scale = s->true_cfg;
+    if (s->control) r.control_image = start;
     if (s->img2img) r.init_image = start, r.strength = s->strength > 0 ? s->strength : 0.75f;
     if (r.max_sequence_length > 32) r.max_sequence_length = 32;
     return r;
