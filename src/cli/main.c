@@ -8,12 +8,12 @@
 #include "cli/command.h"
 #include "comm/comm.h"
 
-#define COMMAND_COUNT 6
+#define COMMAND_COUNT 7
 #define MAX_OPTIONS 192
 
 static const struct command *command_at(int i) {
-    const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command, &download_command, &convert_command,
-                                                           &make_model_command, &plan_command};
+    const struct command *const commands[COMMAND_COUNT] = {&generate_command,   &inspect_command, &download_command, &convert_command,
+                                                           &make_model_command, &plan_command,    &latency_command};
     return commands[i];
 }
 
