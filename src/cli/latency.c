@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "checkpoint/published.h"
+#include "cli/binding.h"
 #include "cli/progress.h"
 #include "comm/collectives.h"
 #include "pipelines/plan_auto.h"
@@ -111,6 +112,7 @@ struct latency {
     char *model;
     tessera_dtype dtype;
     bool exact, cfg;
+    int *sides, num_sides; /* in pixels; 0: the model's own */
     int warmup_times, test_times;
     double *runs;         /* [test_times] seconds of a picture, of one mesh */
     struct cJSON *report; /* a list: an entry per mesh */
@@ -196,6 +198,7 @@ static tessera_status time_mesh(struct latency *l, const struct subject *s, cons
     tessera_model_options options = {
         .dtype = l->dtype, .threads = l->values[LATENCY_THREADS].integer, .mesh = {.world = l->world, .warmup_steps = -1}};
     plan_mesh_choose(plan, &options.mesh);
+    binding_choose(l->world, &options.mesh, options.threads);
     tessera_model *model = tessera_model_open(l->model, &options, &l->error);
     if (model == NULL) return l->error.status;
     tessera_request request = request_of(model, s);
@@ -206,6 +209,7 @@ static tessera_status time_mesh(struct latency *l, const struct subject *s, cons
     if (status == TESSERA_OK) status = time_runs(l, model, &request, out);
     free(black);
     tessera_model_free(model);
+    binding_release();
     return status;
 }
 
@@ -362,7 +366,9 @@ static tessera_status measure_size(struct latency *l, int side) {
                                     .guidance_scale = v[LATENCY_GUIDANCE_SCALE].given ? v[LATENCY_GUIDANCE_SCALE].number : -1,
                                     .no_binning = v[LATENCY_NO_BINNING].flag}};
     TRY(plan_model_open(l->model, &options, &s.request, &s.model, &l->error));
+    binding_choose(l->world, &(tessera_mesh){0}, auto_options.threads); /* as in a run */
     tessera_status status = plan_measure_machine(l->world->comm, &s.model, &auto_options, &s.machine, &l->error);
+    binding_release();
     if (status == TESSERA_OK) status = measure_meshes(l, &s);
     plan_measured_free(&s.machine);
     free(s.plans);
@@ -370,27 +376,30 @@ static tessera_status measure_size(struct latency *l, int side) {
     return status;
 }
 
-static tessera_status read_side(struct latency *l, const char *text, int *side) {
-    char *end;
-    long number = strtol(text, &end, 10);
-    if (end == text || *end != 0 || number < 1 || number > MAX_SIDE)
-        return error_set(&l->error, TESSERA_ERROR_ARGUMENT, "--sizes takes whole numbers from 1 to %d, not '%s'", MAX_SIDE, text);
-    *side = (int)number;
-    return TESSERA_OK;
-}
-
 static tessera_status measure_sizes(struct latency *l) {
-    const struct option_value *sizes = &l->values[LATENCY_SIZES];
-    int sides[sizes->count + 1];
-    l->usage = true;
-    sides[0] = 0;
-    for (int i = 0; i < sizes->count; i++) TRY(read_side(l, sizes->texts[i], &sides[i]));
-    l->usage = false;
-    for (int i = 0; i < (sizes->count > 0 ? sizes->count : 1); i++) TRY(measure_size(l, sides[i]));
+    for (int i = 0; i < l->num_sides; i++) TRY(measure_size(l, l->sides[i]));
     return TESSERA_OK;
 }
 
 /* ---- the command ---- */
+
+/* --sizes, or the model's own size. */
+static tessera_status read_sides(struct latency *l) {
+    const struct option_value *sizes = &l->values[LATENCY_SIZES];
+    l->num_sides = sizes->count > 0 ? sizes->count : 1;
+    l->sides = calloc((size_t)l->num_sides, sizeof *l->sides);
+    if (l->sides == NULL) return error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory for %d sizes", l->num_sides);
+    for (int i = 0; i < sizes->count; i++) {
+        char *end;
+        long number = strtol(sizes->texts[i], &end, 10);
+        l->usage = end == sizes->texts[i] || *end != 0 || number < 1 || number > MAX_SIDE;
+        if (l->usage)
+            return error_set(&l->error, TESSERA_ERROR_ARGUMENT, "--sizes takes whole numbers from 1 to %d, not '%s'", MAX_SIDE,
+                             sizes->texts[i]);
+        l->sides[i] = (int)number;
+    }
+    return TESSERA_OK;
+}
 
 /* Ranks that were started with other options would wait for each other in vain. */
 static tessera_status check_same(struct latency *l) {
@@ -415,6 +424,7 @@ static tessera_status read_options(struct latency *l) {
     if (l->usage)
         return error_set(&l->error, TESSERA_ERROR_ARGUMENT, "--ranks %d, but %d %s started: mpirun -n %d tessera latency ...",
                          v[LATENCY_RANKS].integer, ranks, ranks == 1 ? "was" : "were", v[LATENCY_RANKS].integer);
+    TRY(read_sides(l));
     l->report = cJSON_CreateArray();
     l->runs = calloc((size_t)l->test_times, sizeof *l->runs);
     if (l->report == NULL || l->runs == NULL) return error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory for the report");
@@ -472,6 +482,7 @@ static int run_latency(const char *path, struct option_value *values) {
     tessera_world_free(l.world);
     free(l.model);
     free(l.runs);
+    free(l.sides);
     return code;
 }
 

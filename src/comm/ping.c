@@ -1,8 +1,9 @@
 /* See ping.h. Pairs are those of a tournament: in round r of n - 1 (n even; an odd group has a bye) members i and j meet where i + j = r
  * modulo n - 1, and the last meets the one that is left.
  *
- *     latency     half of the fastest way there and back of an empty message
- *     bandwidth   bytes / (half of the fastest way of a large one - latency) */
+ *     latency     what an exchange of empty messages takes between two computations: what wakes the threads of communication on both
+ *                 sides, which sleep meanwhile, is part of it
+ *     bandwidth   bytes / (half of the fastest way of a large message - that of an empty one) */
 #include "comm/ping.h"
 
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 #include "base/clock.h"
 #include "comm/collectives.h"
 
-enum { EMPTY_ROUNDS = 12, LARGE_ROUNDS = 3, LARGE_BYTES = 1 << 20, ONE_BY_ONE = 16 };
+#define COMPUTING 200e-6 /* seconds before each message, as between two layers */
+enum { EMPTY_ROUNDS = 13, LARGE_ROUNDS = 3, TOGETHER_ROUNDS = 100, LARGE_BYTES = 1 << 20, ONE_BY_ONE = 16 };
 /* The fastest that is believed of a link: faster ones cannot be told from it. */
 #define FASTEST 1e11
 
@@ -37,14 +39,49 @@ static tessera_status fastest(struct comm *comm, int peer, bool begins, char *bu
     return TESSERA_OK;
 }
 
+/* Of this thread's own time. */
+static void compute(double seconds) {
+    double until = clock_thread_seconds() + seconds;
+    while (clock_thread_seconds() < until) {
+    }
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/* An empty message to one member and one from another. */
+static tessera_status exchange(struct comm *comm, int to, int from, tessera_error *error) {
+    struct comm_request *receive = comm_receive_start(comm, from, NULL, 0), *send = comm_send_start(comm, to, NULL, 0);
+    tessera_status status = comm_wait(comm, receive, error);
+    TRY(comm_wait(comm, send, status == TESSERA_OK ? error : NULL));
+    return status;
+}
+
+/* Both compute for a while, then exchange an empty message: the median of what they wait for it. */
+static tessera_status usual(struct comm *comm, int peer, double *seconds, tessera_error *error) {
+    double all[EMPTY_ROUNDS];
+    for (int i = 0; i < EMPTY_ROUNDS; i++) {
+        compute(COMPUTING);
+        double start = clock_seconds();
+        TRY(exchange(comm, peer, peer, error));
+        all[i] = clock_seconds() - start;
+    }
+    qsort(all, EMPTY_ROUNDS, sizeof *all, compare_numbers);
+    *seconds = all[EMPTY_ROUNDS / 2];
+    return TESSERA_OK;
+}
+
 /* Both members measure; the lower one's numbers count. */
 static tessera_status measure(struct comm *comm, int peer, char *buffer, struct ping_link *link, tessera_error *error) {
     bool begins = comm_rank(comm) < peer;
     double empty = 0, large = 0;
+    TRY(usual(comm, peer, &link->latency, error));
     TRY(fastest(comm, peer, begins, buffer, 0, EMPTY_ROUNDS, &empty, error));
     TRY(fastest(comm, peer, begins, buffer, LARGE_BYTES, LARGE_ROUNDS, &large, error));
     double sending = large > empty ? large - empty : 0;
-    link->latency = empty;
+    if (link->latency < empty) link->latency = empty;
     link->bandwidth = sending > LARGE_BYTES / FASTEST ? LARGE_BYTES / sending : FASTEST;
     return TESSERA_OK;
 }
@@ -84,4 +121,27 @@ tessera_status ping_all(struct comm *comm, struct ping_link *links, tessera_erro
     free(bytes);
     free(buffer);
     return status;
+}
+
+/* The nearest member on this one's host in a direction (1, -1), around the group; itself if it is alone there. */
+static int neighbour(const struct comm *comm, int direction) {
+    int me = comm_rank(comm), n = comm_size(comm), i = me;
+    do {
+        i = (i + direction + n) % n;
+    } while (i != me && strcmp(comm_host(comm, i), comm_host(comm, me)) != 0);
+    return i;
+}
+
+tessera_status ping_together(struct comm *comm, double crowding, double *latency, tessera_error *error) {
+    int next = neighbour(comm, 1), previous = neighbour(comm, -1);
+    *latency = 0;
+    TRY(comm_barrier(comm, error));
+    double start = clock_seconds();
+    for (int i = 0; i < TOGETHER_ROUNDS && next != comm_rank(comm); i++) {
+        compute(COMPUTING);
+        TRY(exchange(comm, next, previous, error));
+    }
+    double round = (clock_seconds() - start) / TOGETHER_ROUNDS - crowding * COMPUTING;
+    if (next != comm_rank(comm) && round > 0) *latency = round;
+    return comm_barrier(comm, error);
 }

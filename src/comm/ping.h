@@ -12,4 +12,8 @@ struct ping_link {
  * pair, so that none disturbs another; of larger ones half the members at a time. */
 tessera_status ping_all(struct comm *comm, struct ping_link *links, tessera_error *error);
 
+/* On all members, where a host has `crowding` times as many of them as processors: what an exchange of empty messages with the host's next and
+ * previous member takes beside the computing that comes before it, while all compute and exchange. 0 for a member that is alone on its host. */
+tessera_status ping_together(struct comm *comm, double crowding, double *latency, tessera_error *error);
+
 #endif

@@ -64,7 +64,7 @@ struct plan_machine {
     double operations;                /* a second, of products on one rank */
     double attention_share;           /* the rate of attention in shares of it; 0: 1 */
     double elements;                  /* a second, of norms and sums on one rank; 0: they take no time */
-    double streaming;                 /* bytes a second of weights, which each pass reads once; 0: it takes no time */
+    double streaming;                 /* bytes a second of weights, which each pass costs once; 0: they take no time */
     double crowding;        /* ranks for each processor of a host, where there are more ranks: a rank is so much faster while others idle */
     const double *speeds;   /* [ranks], or NULL: all 1 */
     double memory;          /* bytes for each rank; 0: no limit */

@@ -256,7 +256,7 @@ static double element_seconds(const struct pass *p, const struct plan_block *blo
 /* All weights of a block are read in each pass. */
 static double weight_seconds(const struct pass *p, const struct plan_block *block) {
     double bytes = block->weight_bytes - block->cut_bytes * (1.0 - p->tensor);
-    return p->machine->streaming > 0 ? bytes / p->machine->streaming : 0;
+    return p->machine->streaming > 0 ? bytes / (p->machine->streaming * p->rate / p->machine->operations) : 0;
 }
 
 static void add_block(const struct pass *p, const struct plan_block *block, struct cost *cost) {

@@ -2,7 +2,8 @@
  * choice is everybody's.
  *
  *     speeds    products of the model's width, or what the cache file says of this machine
- *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last
+ *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last; where ranks
+ *               crowd a host's processors, among all of them at once
  *     memory    of a host, shared by its ranks */
 #include "pipelines/plan_auto.h"
 
@@ -17,8 +18,6 @@
 #include "comm/stats.h"
 #include "pipelines/plan_measure.h"
 #include "pipelines/world.h"
-
-enum { LEAST_TOKENS = 64 };
 
 /* What each rank tells of itself. */
 struct rank_facts {
@@ -58,7 +57,7 @@ static tessera_status measure_self(const struct plan_model *model, const struct 
     out->processors = threads_available();
     out->memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
     read_kernel(out->kernel, sizeof out->kernel);
-    return plan_known_speed(model, tokens > LEAST_TOKENS ? tokens : LEAST_TOKENS, out->threads, &out->speed, error);
+    return plan_known_speed(model, tokens, out->threads, &out->speed, error);
 }
 
 /* ---- links ---- */
@@ -124,16 +123,28 @@ static tessera_status measure_links(struct comm *comm, struct plan_machine *mach
 
 /* ---- all ranks ---- */
 
-/* Threads of a rank's machine for each of its processors. A rank that is bound to some has them for itself. */
+/* Threads of a rank's machine for each of its processors. Ranks that are bound to some do not all have the same. */
 static double crowding_of(const struct rank_facts *facts, int n, int rank) {
-    int threads = 0, ranks = 0, processors = facts[rank].processors;
+    long threads = 0, processors = 0, online = sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 0; i < n; i++) {
         if (strcmp(facts[i].kernel, facts[rank].kernel) != 0 || (facts[i].kernel[0] == 0 && i != rank)) continue;
         threads += facts[i].threads;
-        ranks++;
+        processors += facts[i].processors;
     }
-    if ((long)processors * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) processors *= ranks;
-    return (double)threads / processors;
+    return (double)threads / (double)(processors < online ? processors : online);
+}
+
+/* Where ranks wait for processors, messages wait with them. */
+static tessera_status measure_crowd(struct comm *comm, struct plan_machine *machine, tessera_error *error) {
+    int n = comm_size(comm);
+    double mine = 0, all[n];
+    size_t bytes[n];
+    if (machine->crowding <= 1) return TESSERA_OK;
+    for (int i = 0; i < n; i++) bytes[i] = sizeof mine;
+    TRY(ping_together(comm, machine->crowding, &mine, error));
+    TRY(comm_all_gather(comm, &mine, all, bytes, error));
+    machine->inside.latency = fmax(machine->inside.latency, quantile(all, n, 0.5));
+    return TESSERA_OK;
 }
 
 /* Rank 0's rates are the unit. */
@@ -167,6 +178,7 @@ tessera_status plan_measure_machine(struct comm *comm, const struct plan_model *
     if (status == TESSERA_OK) status = comm_all_gather(comm, &mine, facts, bytes, error);
     if (status == TESSERA_OK) status = measure_links(comm, &out->machine, error);
     if (status == TESSERA_OK) put_together(facts, n, out);
+    if (status == TESSERA_OK) status = measure_crowd(comm, &out->machine, error);
     if (status != TESSERA_OK) plan_measured_free(out);
     free(bytes);
     free(facts);

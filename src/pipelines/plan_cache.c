@@ -92,6 +92,7 @@ static void write_cache(const char *path, const cJSON *root) {
 }
 
 tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, int threads, struct plan_speed *out, tessera_error *error) {
+    if (positions < PLAN_LEAST_TOKENS) positions = PLAN_LEAST_TOKENS;
     char key[KEY_LENGTH], *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
     cJSON *root = path != NULL ? read_cache(path) : NULL;
     key_of(m, positions, threads, key);

@@ -1,5 +1,5 @@
 /* See plan_measure.h. A transformer's time goes into four kinds of products, C to C, C to 3 C, C to 4 C and 4 C to C, and attention:
- * these are timed. */
+ * these are timed, the products with many tokens and with few, which tells what a token costs and what a weight does. */
 #include "pipelines/plan_measure.h"
 
 #include <math.h>
@@ -11,47 +11,72 @@
 
 /* Long enough for clocks and caches to settle; more tokens than these say nothing new. */
 #define MEASURED_SECONDS 0.2
-enum { MEASURED_TOKENS = 1024, LEAST_ROUNDS = 3, STREAMED_BYTES = 64 << 20 };
+enum { MEASURED_TOKENS = 1024, THIN_TOKENS = 8, LEAST_ROUNDS = 3, MOST_WEIGHT_BYTES = 128 << 20 };
+#define LEAST_SHARE 0.01 /* of a time that a part of it must have, whatever was measured */
 
 struct bench {
     struct backend *backend;
     enum dtype dtype;
     int64_t tokens, width, heads;
-    char *memory[3], *large; /* large: [2 STREAMED_BYTES], more than caches hold */
+    char *memory[3];
+    char *weights; /* [weight_bytes] of products: as many as the model's, so that they come from where its own do */
+    size_t weight_bytes, used;
 };
 
 /* Not zero, so that no processor takes a short way. */
+static void fill(const struct bench *b, char *memory, size_t bytes) {
+    size_t size = dtype_size(b->dtype);
+    for (size_t j = 0; j < bytes / size; j++) {
+        float value = (float)(j % 13) / 13.0f - 0.5f;
+        dtype_convert(memory + j * size, b->dtype, &value, DTYPE_F32, 1);
+    }
+}
+
 static bool allocate(struct bench *b, size_t elements) {
-    b->large = calloc(2, STREAMED_BYTES);
-    if (b->large == NULL) return false;
-    memset(b->large, 1, STREAMED_BYTES); /* pages of zeros would be one page */
+    size_t bytes = elements * dtype_size(b->dtype);
+    b->weights = malloc(b->weight_bytes);
+    if (b->weights == NULL) return false;
+    fill(b, b->weights, b->weight_bytes);
     for (int i = 0; i < 3; i++) {
-        size_t bytes = elements * dtype_size(b->dtype);
         b->memory[i] = malloc(bytes);
         if (b->memory[i] == NULL) return false;
-        for (size_t j = 0; j < elements; j++) {
-            float value = (float)(j % 13) / 13.0f - 0.5f;
-            dtype_convert(b->memory[i] + j * dtype_size(b->dtype), b->dtype, &value, DTYPE_F32, 1);
-        }
+        fill(b, b->memory[i], bytes);
     }
     return true;
 }
 
-static tessera_status product(struct bench *b, int64_t in, int64_t out, tessera_error *error) {
-    struct tensor x = tensor_of(b->memory[0], b->dtype, 3, (const int64_t[]){1, b->tokens, in});
-    struct tensor w = tensor_of(b->memory[1], b->dtype, 2, (const int64_t[]){out, in});
-    struct tensor y = tensor_of(b->memory[2], b->dtype, 3, (const int64_t[]){1, b->tokens, out});
+/* Each product has weights of its own, until all have been used. */
+static tessera_status product(struct bench *b, int64_t tokens, int64_t in, int64_t out, tessera_error *error) {
+    size_t bytes = (size_t)(in * out) * dtype_size(b->dtype);
+    if (b->used + bytes > b->weight_bytes) b->used = 0;
+    struct tensor x = tensor_of(b->memory[0], b->dtype, 3, (const int64_t[]){1, tokens, in});
+    struct tensor w = tensor_of(b->weights + b->used, b->dtype, 2, (const int64_t[]){out, in});
+    struct tensor y = tensor_of(b->memory[2], b->dtype, 3, (const int64_t[]){1, tokens, out});
+    b->used += bytes;
     return b->backend->ops->linear(b->backend, &y, &x, &w, NULL, ACTIVATION_NONE, error);
 }
 
-static tessera_status products(struct bench *b, double *operations, tessera_error *error) {
+static tessera_status products_of(struct bench *b, int64_t tokens, tessera_error *error) {
     int64_t c = b->width;
-    TRY(product(b, c, c, error));
-    TRY(product(b, c, 3 * c, error));
-    TRY(product(b, c, 4 * c, error));
-    TRY(product(b, 4 * c, c, error));
-    *operations = 2.0 * (double)b->tokens * (double)(12 * c * c);
-    return TESSERA_OK;
+    TRY(product(b, tokens, c, c, error));
+    TRY(product(b, tokens, c, 3 * c, error));
+    TRY(product(b, tokens, c, 4 * c, error));
+    return product(b, tokens, 4 * c, c, error);
+}
+
+static double weights_of_products(const struct bench *b) {
+    return 12.0 * (double)(b->width * b->width);
+}
+
+static tessera_status products(struct bench *b, double *operations, tessera_error *error) {
+    *operations = 2.0 * (double)b->tokens * weights_of_products(b);
+    return products_of(b, b->tokens, error);
+}
+
+/* With so few tokens the time goes into reading weights, and into what a product costs at all. */
+static tessera_status thin_products(struct bench *b, double *bytes, tessera_error *error) {
+    *bytes = weights_of_products(b) * (double)dtype_size(b->dtype);
+    return products_of(b, THIN_TOKENS, error);
 }
 
 static tessera_status attention(struct bench *b, double *operations, tessera_error *error) {
@@ -72,12 +97,6 @@ static tessera_status norms(struct bench *b, double *elements, tessera_error *er
     return TESSERA_OK;
 }
 
-static tessera_status copies(struct bench *b, double *bytes, tessera_error *error) {
-    memcpy(b->large + STREAMED_BYTES, b->large, STREAMED_BYTES);
-    *bytes = STREAMED_BYTES;
-    return TESSERA_OK;
-}
-
 /* The best rate of some rounds: what disturbs does not count, and ranks that crowd processors are counted elsewhere. */
 static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct bench *, double *, tessera_error *), double *rate,
                               tessera_error *error) {
@@ -91,22 +110,42 @@ static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct be
     return TESSERA_OK;
 }
 
+/* Products as a line over their tokens: seconds = weight bytes / streaming + operations / rate, through the two numbers of tokens. */
+static tessera_status measure_products(struct bench *b, struct plan_speed *out, tessera_error *error) {
+    double rate, thin_rate, bytes = weights_of_products(b) * (double)dtype_size(b->dtype), token = 2.0 * weights_of_products(b);
+    TRY(rate_of(b, products, &rate, error));
+    TRY(rate_of(b, thin_products, &thin_rate, error));
+    double seconds = (double)b->tokens * token / rate, thin = bytes / thin_rate, more = (double)(b->tokens - THIN_TOKENS);
+    out->operations = more * token / fmax(seconds - thin, seconds * LEAST_SHARE);
+    out->streaming = bytes / fmax(thin - THIN_TOKENS * token / out->operations, thin * LEAST_SHARE);
+    return TESSERA_OK;
+}
+
+/* Of all blocks, as far as there is room for a measurement. */
+static size_t weight_bytes_of(const struct plan_model *m, const struct bench *b) {
+    double bytes = 0, least = weights_of_products(b) * (double)dtype_size(b->dtype);
+    for (int i = 0; i < m->num_blocks; i++) bytes += m->blocks[i].weight_bytes;
+    return (size_t)fmax(fmin(bytes, MOST_WEIGHT_BYTES), least);
+}
+
 tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, int threads, struct plan_speed *out,
                                   tessera_error *error) {
     struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = m->heads};
     b.tokens = positions < MEASURED_TOKENS ? positions : MEASURED_TOKENS;
+    if (b.tokens < PLAN_LEAST_TOKENS) b.tokens = PLAN_LEAST_TOKENS;
     b.width = m->width / m->heads * m->heads;
-    size_t largest = (size_t)(4 * b.width * (b.tokens > b.width ? b.tokens : b.width));
+    b.weight_bytes = weight_bytes_of(m, &b);
     double rate = 0;
     b.backend = cpu_backend_open(threads, CPU_KERNELS_BEST, error);
     if (b.backend == NULL) return error->status;
-    tessera_status status = allocate(&b, largest) ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a measurement");
-    if (status == TESSERA_OK) status = rate_of(&b, products, &out->operations, error);
+    tessera_status status = allocate(&b, (size_t)(4 * b.width * b.tokens))
+                                ? TESSERA_OK
+                                : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a measurement");
+    if (status == TESSERA_OK) status = measure_products(&b, out, error);
     if (status == TESSERA_OK) status = rate_of(&b, attention, &rate, error);
     if (status == TESSERA_OK) out->attention_share = rate / out->operations;
     if (status == TESSERA_OK) status = rate_of(&b, norms, &out->elements, error);
-    if (status == TESSERA_OK) status = rate_of(&b, copies, &out->streaming, error);
-    free(b.large);
+    free(b.weights);
     for (int i = 0; i < 3; i++) free(b.memory[i]);
     backend_free(b.backend);
     return status;

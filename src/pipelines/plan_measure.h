@@ -5,8 +5,10 @@
 #include "parallel/plan.h"
 #include "tessera.h"
 
-/* Operations a second of products, attention's rate in shares of it, and elements a second of norms, and bytes a second of reading
- * memory, for parts of `positions` tokens on this process's processors (`threads` 0: all). Takes a second or so. */
+/* Operations a second of products, attention's rate in shares of it, elements a second of norms, and bytes a second of weights, which each
+ * product costs once however few tokens it has: for parts of `positions` tokens (PLAN_LEAST_TOKENS at least) on this process's
+ * processors (`threads` 0: all). Takes a second or so. */
+enum { PLAN_LEAST_TOKENS = 64 };
 struct plan_speed {
     double operations, attention_share, elements, streaming;
 };

@@ -29,6 +29,17 @@ static void test_links(struct comm *world) {
     free(links);
 }
 
+/* All at once: alone there is nobody to wait for; the computing that is taken off is not among what is left. */
+static void test_together(struct comm *world) {
+    double latency = -1;
+    tessera_error error = {0};
+    CHECK_OK(ping_together(world, 1, &latency, &error), error);
+    CHECK(latency >= 0 && latency < 10, "%g s", latency);
+    CHECK(comm_size(world) > 1 || latency == 0, "alone: %g s", latency);
+    CHECK_OK(ping_together(world, 1e6, &latency, &error), error);
+    CHECK(latency == 0, "%g s beside more computing than there was time for", latency);
+}
+
 /* A second group of the same ranks, in the opposite order, has the same ranks behind its numbers. */
 static void test_group(struct comm *world) {
     struct comm *reversed = NULL;
@@ -44,5 +55,6 @@ int main(void) {
     if (comm_world_open(NULL, &world, &error) != TESSERA_OK) return fprintf(stderr, "%s\n", error.message), 1;
     test_links(world);
     test_group(world);
+    test_together(world);
     return ranks_report(world);
 }
