@@ -28,6 +28,12 @@ double clock_thread_seconds(void) {
     return seconds_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
+void kernel_id(char out[KERNEL_ID_BYTES]) {
+    FILE *stream = fopen("/proc/sys/kernel/random/boot_id", "r");
+    if (stream == NULL || fgets(out, KERNEL_ID_BYTES, stream) == NULL) out[0] = 0;
+    if (stream != NULL) fclose(stream);
+}
+
 size_t memory_peak_resident(void) {
     FILE *stream = fopen("/proc/self/status", "r");
     if (stream == NULL) return 0;

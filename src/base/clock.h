@@ -8,6 +8,8 @@ double clock_seconds(void);        /* monotonic */
 double clock_thread_seconds(void); /* that this thread has run */
 size_t memory_peak_resident(void); /* VmHWM of this process in bytes, mapped file pages included; 0 where unknown */
 size_t memory_total(void);         /* of the machine or the control group, bytes */
-int threads_available(void);       /* processors that this process may use (affinity mask and control group) */
+enum { KERNEL_ID_BYTES = 40 };
+void kernel_id(char out[KERNEL_ID_BYTES]); /* of the running kernel, the same in all its containers; "" where unknown */
+int threads_available(void);               /* processors that this process may use (affinity mask and control group) */
 
 #endif

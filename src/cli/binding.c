@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/error.h"
+#include "comm/collectives.h"
 #include "pipelines/world.h"
 
 static struct {
@@ -31,11 +34,11 @@ static int stage_of(const tessera_mesh *mesh, int rank) {
     return rank / inner % degree(mesh->pipefusion);
 }
 
-/* The number of a rank's processor among those of its host; -1: they have one each. */
-static int processor_of(const struct comm *comm, const tessera_mesh *mesh, int processors) {
+/* The number of a rank's processor among those of its machine; -1: they have one each. */
+static int processor_of(const struct comm *comm, const char (*kernels)[KERNEL_ID_BYTES], const tessera_mesh *mesh, int processors) {
     int me = comm_rank(comm), stage = stage_of(mesh, me), here = 0, before = 0;
     for (int i = 0; i < comm_size(comm); i++) {
-        if (strcmp(comm_host(comm, i), comm_host(comm, me)) != 0) continue;
+        if (strcmp(kernels[i], kernels[me]) != 0 || (kernels[i][0] == 0 && i != me)) continue;
         here++;
         if (i < me && stage_of(mesh, i) == stage) before++;
     }
@@ -51,17 +54,30 @@ static cpu_set_t one_of(const cpu_set_t *set, int number) {
     return one;
 }
 
-void binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads) {
+/* Whether this process may run on every processor, of which there are several. */
+static bool is_free(int *processors) {
+    if (sched_getaffinity(0, sizeof state.before, &state.before) != 0) return false;
+    *processors = CPU_COUNT(&state.before);
+    return *processors > 1 && *processors == sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+tessera_status binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads, tessera_error *error) {
+    struct comm *comm = world->comm;
+    char mine[KERNEL_ID_BYTES] = "", kernels[comm_size(comm)][KERNEL_ID_BYTES];
+    size_t bytes[comm_size(comm)];
+    int processors;
     binding_release();
-    if (tessera_world_size(world) == 1 || threads > 1) return;
-    if (sched_getaffinity(0, sizeof state.before, &state.before) != 0) return;
-    int processors = CPU_COUNT(&state.before);
-    if (processors < 2 || processors != sysconf(_SC_NPROCESSORS_ONLN)) return;
-    int mine = processor_of(world->comm, mesh, processors);
-    if (mine < 0) return;
-    cpu_set_t one = one_of(&state.before, mine);
+    if (comm_size(comm) == 1) return TESSERA_OK;
+    for (int i = 0; i < comm_size(comm); i++) bytes[i] = sizeof mine;
+    kernel_id(mine);
+    TRY(comm_all_gather(comm, mine, kernels, bytes, error));
+    if (threads > 1 || !is_free(&processors)) return TESSERA_OK;
+    int number = processor_of(comm, (const char(*)[KERNEL_ID_BYTES])kernels, mesh, processors);
+    if (number < 0) return TESSERA_OK;
+    cpu_set_t one = one_of(&state.before, number);
     bind_threads(&one);
     state.bound = true;
+    return TESSERA_OK;
 }
 
 void binding_release(void) {

@@ -1,4 +1,4 @@
-/* Which processor a rank computes on, where its host has more ranks than processors.
+/* Which processor a rank computes on, where its machine (its containers together) has more ranks than processors.
  *
  * Left alone, the kernel often lets two ranks that compute share a processor while the other one has ranks that only look for messages. So
  * each rank is bound to one, such that those that compute at the same time have different ones: ranks of a stage side by side, and each
@@ -11,9 +11,9 @@
 
 #include "tessera.h"
 
-/* Binds all threads of this process, which was free to run anywhere when it started; again for another mesh. Does nothing where every rank of
- * the host can have a processor, where the launcher has bound the ranks already, or for ranks of several threads. */
-void binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads);
+/* On all ranks. Binds all threads of this process, which was free to run anywhere when it started; again for another mesh. Does nothing where
+ * every rank of the machine can have a processor, where the launcher has bound the ranks already, or for ranks of several threads. */
+tessera_status binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads, tessera_error *error);
 /* Lets them run anywhere again, as before the first binding_choose. */
 void binding_release(void);
 

@@ -191,7 +191,7 @@ static tessera_status choose_mesh(struct session *s, tessera_model_options *opti
         how.weights = s->mesh.rank_weights = calloc((size_t)tessera_world_size(s->world), sizeof *how.weights);
         if (how.weights == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
     }
-    binding_choose(s->world, &(tessera_mesh){0}, how.threads); /* measured as in a run */
+    TRY(binding_choose(s->world, &(tessera_mesh){0}, how.threads, &s->error)); /* measured as in a run */
     TRY(plan_auto(s->model_folder, options, &request, &how, &options->mesh, reason, &s->error));
     mesh_options_choose(&s->mesh, &options->mesh);
     if (s->rank == 0) fprintf(stderr, "%s\n", reason);
@@ -218,7 +218,7 @@ static tessera_status open_model(struct session *s) {
     if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
     TRY(choose_mesh(s, &options));
-    binding_choose(s->world, &options.mesh, options.threads);
+    TRY(binding_choose(s->world, &options.mesh, options.threads, &s->error));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;
     s->seconds_open = clock_seconds() - start;

@@ -194,20 +194,26 @@ static tessera_status time_runs(struct latency *l, tessera_model *model, const t
     return TESSERA_OK;
 }
 
+/* Models that draw after a control picture get a black one. */
+static tessera_status time_model(struct latency *l, tessera_model *model, const struct subject *s, struct times *out) {
+    tessera_request request = request_of(model, s);
+    uint8_t *black = NULL;
+    if (strcmp(tessera_model_pipeline_class(model), "FluxControlPipeline") == 0) {
+        request.control_image = black = calloc((size_t)request.width * (size_t)request.height, 3);
+        if (black == NULL) return error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory for a control picture");
+    }
+    tessera_status status = time_runs(l, model, &request, out);
+    free(black);
+    return status;
+}
+
 static tessera_status time_mesh(struct latency *l, const struct subject *s, const struct plan_mesh *plan, struct times *out) {
     tessera_model_options options = {
         .dtype = l->dtype, .threads = l->values[LATENCY_THREADS].integer, .mesh = {.world = l->world, .warmup_steps = -1}};
     plan_mesh_choose(plan, &options.mesh);
-    binding_choose(l->world, &options.mesh, options.threads);
+    TRY(binding_choose(l->world, &options.mesh, options.threads, &l->error));
     tessera_model *model = tessera_model_open(l->model, &options, &l->error);
-    if (model == NULL) return l->error.status;
-    tessera_request request = request_of(model, s);
-    tessera_status status = TESSERA_OK;
-    uint8_t *black = calloc((size_t)request.width * (size_t)request.height, 3);
-    if (black == NULL) status = error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory");
-    if (strcmp(tessera_model_pipeline_class(model), "FluxControlPipeline") == 0) request.control_image = black;
-    if (status == TESSERA_OK) status = time_runs(l, model, &request, out);
-    free(black);
+    tessera_status status = model != NULL ? time_model(l, model, s, out) : l->error.status;
     tessera_model_free(model);
     binding_release();
     return status;
@@ -227,8 +233,8 @@ static void print_machine(const struct latency *l, const struct subject *s) {
     const struct plan_machine *m = &s->machine.machine;
     if (l->rank > 0 || l->values[LATENCY_JSON].flag) return;
     if (s->request.width > 0) printf("%dx%d: ", s->request.width, s->request.height);
-    printf("%d steps on %d rank%s of %.3g operations/s; %.3g ms and %.3g MB/s inside a host", s->model.steps, m->ranks,
-           m->ranks == 1 ? "" : "s", m->operations, m->inside.latency * 1e3, m->inside.bandwidth / 1e6);
+    printf("%d steps on %d rank%s of %.3g operations/s", s->model.steps, m->ranks, m->ranks == 1 ? "" : "s", m->operations);
+    if (m->per_host > 1) printf(", %.3g ms and %.3g MB/s inside a host", m->inside.latency * 1e3, m->inside.bandwidth / 1e6);
     if (m->per_host < m->ranks) printf(", %.3g ms and %.3g MB/s between hosts", m->between.latency * 1e3, m->between.bandwidth / 1e6);
     printf("\n%-40s %10s %10s %10s  %s\n%-40s %10s %10s %10s  %s\n", "", "seconds", "seconds", "predicted", "", "mesh", "a picture",
            "a step", "a step", "limited by");
@@ -366,8 +372,8 @@ static tessera_status measure_size(struct latency *l, int side) {
                                     .guidance_scale = v[LATENCY_GUIDANCE_SCALE].given ? v[LATENCY_GUIDANCE_SCALE].number : -1,
                                     .no_binning = v[LATENCY_NO_BINNING].flag}};
     TRY(plan_model_open(l->model, &options, &s.request, &s.model, &l->error));
-    binding_choose(l->world, &(tessera_mesh){0}, auto_options.threads); /* as in a run */
-    tessera_status status = plan_measure_machine(l->world->comm, &s.model, &auto_options, &s.machine, &l->error);
+    tessera_status status = binding_choose(l->world, &(tessera_mesh){0}, auto_options.threads, &l->error); /* as in a run */
+    if (status == TESSERA_OK) status = plan_measure_machine(l->world->comm, &s.model, &auto_options, &s.machine, &l->error);
     binding_release();
     if (status == TESSERA_OK) status = measure_meshes(l, &s);
     plan_measured_free(&s.machine);

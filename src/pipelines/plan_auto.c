@@ -19,12 +19,12 @@
 #include "pipelines/plan_measure.h"
 #include "pipelines/world.h"
 
-/* What each rank tells of itself. */
+/* What each rank tells of itself; its speed when all know the rest. */
 struct rank_facts {
     struct plan_speed speed;
     double memory;
     int threads, processors;
-    char kernel[40]; /* the running kernel's number: ranks that have the same share its processors, whatever their hosts are called */
+    char kernel[KERNEL_ID_BYTES]; /* ranks that have the same share its processors, whatever their hosts are called */
 };
 
 /* ---- this rank ---- */
@@ -43,21 +43,12 @@ static int threads_of(const struct comm *comm, int given) {
     return mine / ranks > 0 ? mine / ranks : 1;
 }
 
-static void read_kernel(char *out, size_t capacity) {
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (file == NULL || fgets(out, (int)capacity, file) == NULL) out[0] = 0;
-    if (file != NULL) fclose(file);
-}
-
-static tessera_status measure_self(const struct plan_model *model, const struct comm *comm, const struct plan_auto_options *options,
-                                   struct rank_facts *out, tessera_error *error) {
-    int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / comm_size(comm);
+static void look_at_self(const struct comm *comm, const struct plan_auto_options *options, struct rank_facts *out) {
     memset(out, 0, sizeof *out);
     out->threads = threads_of(comm, options->threads);
     out->processors = threads_available();
     out->memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
-    read_kernel(out->kernel, sizeof out->kernel);
-    return plan_known_speed(model, tokens, out->threads, &out->speed, error);
+    kernel_id(out->kernel);
 }
 
 /* ---- links ---- */
@@ -158,29 +149,40 @@ static void put_together(const struct rank_facts *facts, int n, struct plan_meas
     for (int i = 0; i < n; i++) {
         speeds[i] = facts[i].speed.operations / first->operations;
         memories[i] = facts[i].memory;
-        out->machine.crowding = fmax(out->machine.crowding, crowding_of(facts, n, i));
         out->machine.attention_share = fmin(out->machine.attention_share, facts[i].speed.attention_share);
     }
     out->machine.speeds = speeds;
     out->machine.memories = memories;
 }
 
+/* All ranks' facts, with their speeds; *crowding is of the fullest machine. */
+static tessera_status gather_facts(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
+                                   struct rank_facts *facts, double *crowding, tessera_error *error) {
+    int n = comm_size(comm);
+    int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / n;
+    struct rank_facts mine;
+    size_t bytes[n];
+    for (int i = 0; i < n; i++) bytes[i] = sizeof mine;
+    look_at_self(comm, options, &mine);
+    TRY(comm_all_gather(comm, &mine, facts, bytes, error));
+    *crowding = 0;
+    for (int i = 0; i < n; i++) *crowding = fmax(*crowding, crowding_of(facts, n, i));
+    TRY(plan_known_speed(model, tokens, mine.threads, *crowding > 1, &mine.speed, error));
+    return comm_all_gather(comm, &mine, facts, bytes, error);
+}
+
 tessera_status plan_measure_machine(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
                                     struct plan_measured *out, tessera_error *error) {
     int n = comm_size(comm);
-    struct rank_facts mine, *facts = calloc((size_t)n, sizeof *facts);
-    size_t *bytes = calloc((size_t)n, sizeof *bytes);
+    struct rank_facts *facts = calloc((size_t)n, sizeof *facts);
     *out = (struct plan_measured){.machine = {.ranks = n}, .numbers = calloc(2 * (size_t)n, sizeof *out->numbers)};
-    bool ready = facts != NULL && bytes != NULL && out->numbers != NULL;
+    bool ready = facts != NULL && out->numbers != NULL;
     tessera_status status = ready ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    for (int i = 0; i < n && ready; i++) bytes[i] = sizeof mine;
-    if (status == TESSERA_OK) status = measure_self(model, comm, options, &mine, error);
-    if (status == TESSERA_OK) status = comm_all_gather(comm, &mine, facts, bytes, error);
+    if (status == TESSERA_OK) status = gather_facts(comm, model, options, facts, &out->machine.crowding, error);
     if (status == TESSERA_OK) status = measure_links(comm, &out->machine, error);
     if (status == TESSERA_OK) put_together(facts, n, out);
     if (status == TESSERA_OK) status = measure_crowd(comm, &out->machine, error);
     if (status != TESSERA_OK) plan_measured_free(out);
-    free(bytes);
     free(facts);
     return status;
 }

@@ -91,14 +91,15 @@ static void write_cache(const char *path, const cJSON *root) {
     cJSON_free(text);
 }
 
-tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, int threads, struct plan_speed *out, tessera_error *error) {
+tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, int threads, bool crowded, struct plan_speed *out,
+                                tessera_error *error) {
     if (positions < PLAN_LEAST_TOKENS) positions = PLAN_LEAST_TOKENS;
     char key[KEY_LENGTH], *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
     cJSON *root = path != NULL ? read_cache(path) : NULL;
     key_of(m, positions, threads, key);
     tessera_status status = TESSERA_OK;
     if (!find_speed(root, key, out)) {
-        status = plan_measure_speed(m, positions, threads, out, error);
+        status = plan_measure_speed(m, positions, threads, crowded, out, error);
         if (status == TESSERA_OK && root != NULL) {
             const double numbers[] = {out->operations, out->attention_share, out->elements, out->streaming};
             cJSON_DeleteItemFromObject(root, key);

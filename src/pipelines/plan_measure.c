@@ -17,6 +17,7 @@ enum { MEASURED_TOKENS = 1024, THIN_TOKENS = 8, LEAST_ROUNDS = 3, MOST_WEIGHT_BY
 struct bench {
     struct backend *backend;
     enum dtype dtype;
+    double (*clock)(void);
     int64_t tokens, width, heads;
     char *memory[3];
     char *weights; /* [weight_bytes] of products: as many as the model's, so that they come from where its own do */
@@ -97,15 +98,15 @@ static tessera_status norms(struct bench *b, double *elements, tessera_error *er
     return TESSERA_OK;
 }
 
-/* The best rate of some rounds: what disturbs does not count, and ranks that crowd processors are counted elsewhere. */
+/* The best rate of some rounds: what disturbs does not count, and that ranks crowd processors is counted elsewhere. */
 static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct bench *, double *, tessera_error *), double *rate,
                               tessera_error *error) {
-    double began = clock_seconds(), operations = 0;
+    double began = b->clock(), operations = 0;
     *rate = 0;
-    for (int i = 0; i < LEAST_ROUNDS || clock_seconds() - began < MEASURED_SECONDS; i++) {
-        double start = clock_seconds();
+    for (int i = 0; i < LEAST_ROUNDS || b->clock() - began < MEASURED_SECONDS; i++) {
+        double start = b->clock();
         TRY(round(b, &operations, error));
-        *rate = fmax(*rate, operations / fmax(clock_seconds() - start, 1e-9));
+        *rate = fmax(*rate, operations / fmax(b->clock() - start, 1e-9));
     }
     return TESSERA_OK;
 }
@@ -128,11 +129,12 @@ static size_t weight_bytes_of(const struct plan_model *m, const struct bench *b)
     return (size_t)fmax(fmin(bytes, MOST_WEIGHT_BYTES), least);
 }
 
-tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, int threads, struct plan_speed *out,
+tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, int threads, bool crowded, struct plan_speed *out,
                                   tessera_error *error) {
     struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = m->heads};
     b.tokens = positions < MEASURED_TOKENS ? positions : MEASURED_TOKENS;
     if (b.tokens < PLAN_LEAST_TOKENS) b.tokens = PLAN_LEAST_TOKENS;
+    b.clock = crowded && threads == 1 ? clock_thread_seconds : clock_seconds;
     b.width = m->width / m->heads * m->heads;
     b.weight_bytes = weight_bytes_of(m, &b);
     double rate = 0;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ranks that crowd a host's processors have one each, evenly: sh test_binding.sh PROGRAM, in the repository root. Skipped (77) where there is but one
+# Ranks that crowd a machine's processors have one each, evenly: sh test_binding.sh PROGRAM, in the repository root. Skipped (77) where there is but one
 # processor, or too many to crowd.
 program=$(realpath "$1")
 . tests/check.sh
