@@ -11,7 +11,8 @@
 
 #include "base/error.h"
 
-#define PUBLISHED_MADE_UP "made-up" /* in tokenizers.json: a vocabulary that does not come with the engine (made_up_tokenizer.h) */
+#define EMBEDDED_MODEL "models/emoji" /* the data folder of the model that comes with the engine */
+#define PUBLISHED_MADE_UP "made-up"   /* in tokenizers.json: a vocabulary that does not come with the engine (made_up_tokenizer.h) */
 
 /* The path of a data file or folder, e.g. "assets/tokenizers/clip" or "models/emoji"; the caller frees. IO if there is none. */
 tessera_status data_find(const char *name, char **path, tessera_error *error);

@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include "base/error.h"
+#include "base/order.h"
 #include "cli/generate.h"
 
 bool benchmark_wanted(const struct option_value *values) {
@@ -23,11 +24,6 @@ void benchmark_free(struct benchmark *benchmark) {
     *benchmark = (struct benchmark){0};
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int ignored_per_side(const struct benchmark *b) {
     return (int)(b->ignore_ratio * b->runs / 2);
 }
@@ -35,7 +31,7 @@ static int ignored_per_side(const struct benchmark *b) {
 double benchmark_mean(struct benchmark *b) {
     int first = ignored_per_side(b), end = b->runs - first;
     double sum = 0;
-    qsort(b->seconds, (size_t)b->runs, sizeof *b->seconds, by_value);
+    qsort(b->seconds, (size_t)b->runs, sizeof *b->seconds, order_doubles);
     for (int i = first; i < end; i++) sum += b->seconds[i];
     return sum / (end - first);
 }

@@ -30,8 +30,6 @@
 #include "pipelines/plan_auto.h"
 #include "tensor/safetensors.h"
 
-#define EMBEDDED_MODEL "models/emoji"
-
 struct session {
     struct option_value *values;
     bool usage;                  /* the error so far is one of the command line */

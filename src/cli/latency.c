@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/order.h"
 #include "checkpoint/published.h"
 #include "cli/binding.h"
 #include "cli/progress.h"
@@ -20,7 +21,6 @@
 #include "pipelines/plan_auto.h"
 #include "pipelines/world.h"
 
-#define EMBEDDED_MODEL "models/emoji"
 #define PROMPT "A small cat"
 enum { MAX_SIDE = 65536, DEFAULT_TEST_TIMES = 3 };
 
@@ -284,22 +284,14 @@ static tessera_status tell_mesh(struct latency *l, const struct subject *s, cons
     return TESSERA_OK;
 }
 
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
-/* `measured` and `predicted` [count] seconds of a step, the first the plan's choice; `best`: the fastest mesh. */
-static void print_summary(const struct latency *l, const double *predicted, const double *measured, int count,
+/* `measured` and `predicted` [count] seconds of a step, the first the plan's choice; `least`: of the fastest mesh, `best`. */
+static void print_summary(const struct latency *l, const double *predicted, const double *measured, int count, double least,
                           const struct plan_mesh *best) {
-    double errors[count], least = INFINITY;
+    double errors[count];
     char text[128], options[256];
     if (l->rank > 0 || l->values[LATENCY_JSON].flag || count == 0) return;
-    for (int i = 0; i < count; i++) {
-        errors[i] = fabs(predicted[i] / measured[i] - 1);
-        least = fmin(least, measured[i]);
-    }
-    qsort(errors, (size_t)count, sizeof *errors, compare_numbers);
+    for (int i = 0; i < count; i++) errors[i] = fabs(predicted[i] / measured[i] - 1);
+    qsort(errors, (size_t)count, sizeof *errors, order_doubles);
     printf("\nthe fastest: %s", plan_mesh_text(best, text, sizeof text));
     if (plan_mesh_ranks(best) > 1)
         printf(": mpirun -n %d tessera generate %s", plan_mesh_ranks(best), plan_mesh_options(best, options, sizeof options));
@@ -341,7 +333,8 @@ static tessera_status measure_meshes(struct latency *l, struct subject *s) {
     TRY(comm_broadcast(l->world->comm, 0, s->plans, (size_t)s->count * sizeof *s->plans, &l->error)); /* rank 0's order is everybody's */
     keep_wanted(l, s);
     double measured[s->count + 1], predicted[s->count + 1];
-    int kept = 0, best = 0;
+    int kept = 0;
+    double least = INFINITY;
     struct plan_mesh fastest = {0};
     l->measured = 0;
     l->began = clock_seconds();
@@ -352,10 +345,10 @@ static tessera_status measure_meshes(struct latency *l, struct subject *s) {
         TRY(measure_mesh(l, s, &s->plans[i], &times));
         if (!(times.step < INFINITY && times.step > 0)) continue;
         measured[kept] = times.step, predicted[kept] = times.predicted_step;
-        if (kept == 0 || times.step < measured[best]) best = kept, fastest = s->plans[i].mesh;
+        if (times.step < least) least = times.step, fastest = s->plans[i].mesh;
         kept++;
     }
-    print_summary(l, predicted, measured, kept, &fastest);
+    print_summary(l, predicted, measured, kept, least, &fastest);
     if (kept > 0) return TESSERA_OK;
     return error_set(&l->error, TESSERA_ERROR_ARGUMENT, "%s: no mesh of %d rank%s can make this picture", l->model,
                      tessera_world_size(l->world), tessera_world_size(l->world) == 1 ? "" : "s");

@@ -14,7 +14,6 @@
 #include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
 
-#define EMBEDDED_MODEL "models/emoji"
 enum { MAX_RANKS = 65536, DEFAULT_TOP = 10 };
 /* Links of ranks on one host where none are given: shared memory. */
 static const struct plan_link shared_memory = {20e-6, 2e9};

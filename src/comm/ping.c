@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/order.h"
 #include "comm/collectives.h"
 
 #define COMPUTING 200e-6 /* seconds before each message, as between two layers */
@@ -46,11 +47,6 @@ static void compute(double seconds) {
     }
 }
 
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
 /* An empty message to one member and one from another. */
 static tessera_status exchange(struct comm *comm, int to, int from, tessera_error *error) {
     struct comm_request *receive = comm_receive_start(comm, from, NULL, 0), *send = comm_send_start(comm, to, NULL, 0);
@@ -69,7 +65,7 @@ static tessera_status usual(struct comm *comm, int peer, double *seconds, tesser
         TRY(exchange(comm, peer, peer, error));
         all[i] = clock_seconds() - start;
     }
-    qsort(all, EMPTY_ROUNDS, sizeof *all, compare_numbers);
+    qsort(all, EMPTY_ROUNDS, sizeof *all, order_doubles);
     *seconds = 0;
     for (int i = EXTREMES; i < EMPTY_ROUNDS - EXTREMES; i++) *seconds += all[i] / (EMPTY_ROUNDS - 2 * EXTREMES);
     return TESSERA_OK;

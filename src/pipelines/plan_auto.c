@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/order.h"
 #include "comm/collectives.h"
 #include "comm/ping.h"
 #include "comm/stats.h"
@@ -53,14 +54,9 @@ static void look_at_self(const struct comm *comm, const struct plan_auto_options
 
 /* ---- links ---- */
 
-static int compare_numbers(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
 /* The number that a share of the sorted ones lies below. */
 static double quantile(double *numbers, int count, double share) {
-    qsort(numbers, (size_t)count, sizeof *numbers, compare_numbers);
+    qsort(numbers, (size_t)count, sizeof *numbers, order_doubles);
     int at = (int)(share * count);
     return numbers[at < count ? at : count - 1];
 }
