@@ -82,6 +82,7 @@ static tessera_status read_arguments(struct run_of_case *c, int argc, char **arg
 static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) {
     tessera_sampling *s = &c->sampling;
     int64_t steps, parts, warmup, patch;
+    bool split_text;
     double guidance, threshold;
     TRY(json_double(c->json, "tolerance.atol", 0.0, &c->atol, error));
     TRY(json_double(c->json, "tolerance.rtol", 0.0, &c->rtol, error));
@@ -90,6 +91,7 @@ static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) 
     TRY(json_int(c->json, "num_pipeline_patch", 1, 1, 1000, &parts, error));
     TRY(json_int(c->json, "patch", 1, 1, 1000, &patch, error));
     TRY(json_int(c->json, "warmup_steps", 0, 0, 1000, &warmup, error));
+    TRY(json_bool(c->json, "split_text", false, &split_text, error));
     TRY(json_string(c->json, "step_cache", NULL, &s->step_cache, error));
     TRY(json_double(c->json, "step_cache_threshold", 0.0, &threshold, error));
     s->num_inference_steps = (int)steps;
@@ -97,6 +99,7 @@ static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) 
     s->step_cache_threshold = (float)threshold;
     s->mesh.num_pipeline_patch = (int)parts;
     s->mesh.warmup_steps = (int)warmup;
+    s->mesh.replicate_text = !split_text;
     if (patch == (s->mesh.patch > 0 ? s->mesh.patch : 1)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: made for --patch %d", c->folder, (int)patch);
 }

@@ -121,25 +121,16 @@ tessera_status ping_all(struct comm *comm, struct ping_link *links, tessera_erro
     return status;
 }
 
-/* The nearest member on this one's host in a direction (1, -1), around the group; itself if it is alone there. */
-static int neighbour(const struct comm *comm, int direction) {
-    int me = comm_rank(comm), n = comm_size(comm), i = me;
-    do {
-        i = (i + direction + n) % n;
-    } while (i != me && strcmp(comm_host(comm, i), comm_host(comm, me)) != 0);
-    return i;
-}
-
-tessera_status ping_together(struct comm *comm, double crowding, double *latency, tessera_error *error) {
-    int next = neighbour(comm, 1), previous = neighbour(comm, -1);
+tessera_status ping_together(struct comm *comm, int next, int previous, double crowding, double *latency, tessera_error *error) {
+    bool alone = next == comm_rank(comm);
     *latency = 0;
     TRY(comm_barrier(comm, error));
     double start = clock_seconds();
-    for (int i = 0; i < TOGETHER_ROUNDS && next != comm_rank(comm); i++) {
+    for (int i = 0; i < TOGETHER_ROUNDS && !alone; i++) {
         compute(COMPUTING);
         TRY(exchange(comm, next, previous, error));
     }
     double round = (clock_seconds() - start) / TOGETHER_ROUNDS - crowding * COMPUTING;
-    if (next != comm_rank(comm) && round > 0) *latency = round;
+    if (!alone && round > 0) *latency = round;
     return comm_barrier(comm, error);
 }

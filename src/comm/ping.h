@@ -12,8 +12,9 @@ struct ping_link {
  * pair, so that none disturbs another; of larger ones half the members at a time. */
 tessera_status ping_all(struct comm *comm, struct ping_link *links, tessera_error *error);
 
-/* On all members, where a host has `crowding` times as many of them as processors: what an exchange of empty messages with the host's next and
- * previous member takes beside the computing that comes before it, while all compute and exchange. 0 for a member that is alone on its host. */
-tessera_status ping_together(struct comm *comm, double crowding, double *latency, tessera_error *error);
+/* On all members, where a machine has `crowding` times as many of them as processors: what an exchange of empty messages takes beside the
+ * computing that comes before it, to `next` and from `previous` (whose next this member is), while all compute and exchange. 0 for a member
+ * whose next it is itself. */
+tessera_status ping_together(struct comm *comm, int next, int previous, double crowding, double *latency, tessera_error *error);
 
 #endif

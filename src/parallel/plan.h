@@ -138,7 +138,7 @@ int plan_stride(const struct plan_mesh *mesh, enum mesh_axis axis);
 int plan_parts(const struct plan_mesh *mesh);
 /* First position of part `part` of `parts` on a level; `parts` itself gives the end. */
 int64_t plan_bound(const struct plan_model *model, int parts, int part, int level);
-/* Is the text cut over the ranks of a sequence, as the picture is? Otherwise each has all of it. */
+/* Is the text cut over the ranks of a sequence, or of displaced patches, as the picture is? Otherwise each has all of it. */
 bool plan_cuts_text(const struct plan_model *model, const struct plan_mesh *mesh);
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */
 enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };

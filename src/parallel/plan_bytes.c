@@ -7,7 +7,7 @@
  * them mine
  *     ring          e B D N'_me 2 (all k - k of the group ahead)
  *     whole text    e B D N'_me (U - 1) T                where it asks
- *     displaced     e B D N' 2 (n - 1) S_me              keys and values to all others
+ *     displaced     e B D N' 2 (n - 1) (S_me + T_me)     keys and values to all others
  *     sum           e (count - slice_me) + e (t - 1) slice_me
  *     join          e (t - 1) (positions) N_me
  *     halo          e B W C for each row and neighbour
@@ -50,7 +50,7 @@ int64_t plan_bound(const struct plan_model *m, int parts, int part, int level) {
 
 bool plan_cuts_text(const struct plan_model *m, const struct plan_mesh *mesh) {
     int parts = plan_parts(mesh);
-    return m->text_stream && parts > 1 && mesh->degrees[MESH_PATCH] == 1 && mesh->patches == 1 && m->text_tokens >= parts;
+    return m->text_stream && parts > 1 && mesh->patches == 1 && m->text_tokens >= parts;
 }
 
 /* ---- one rank, one picture or a part of one ---- */
@@ -129,8 +129,8 @@ static void add_attention(struct pass *p, const struct meeting *a) {
     int64_t heads = share(p, a), mine = cut_share(heads, p->degrees[MESH_ULYSSES], p->at[MESH_ULYSSES]).count;
     if (p->parts == 1) return;
     if (p->degrees[MESH_PATCH] > 1) {
-        int64_t tokens = 2 * (p->parts - 1) * positions(p, p->me, a->level);
-        add(p, MESH_PATCH, a->count * tokens * heads * p->batch * a->width, p->m->element_bytes);
+        int64_t tokens = positions(p, p->me, a->level) + text_among(p, a, p->me, 1, true);
+        add(p, MESH_PATCH, a->count * 2 * (p->parts - 1) * tokens * heads * p->batch * a->width, p->m->element_bytes);
         return;
     }
     if (p->degrees[MESH_ULYSSES] > 1) add_ulysses(p, a, heads, mine);

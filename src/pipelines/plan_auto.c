@@ -3,7 +3,7 @@
  *
  *     speeds    products of the model's width, or what the cache file says of this machine
  *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last; where ranks
- *               crowd a host's processors, among all of them at once
+ *               crowd a machine's processors, among all of them at once
  *     memory    of a host, shared by its ranks */
 #include "pipelines/plan_auto.h"
 
@@ -121,17 +121,34 @@ static double crowding_of(const struct rank_facts *facts, int n, int rank) {
     return (double)threads / (double)(processors < online ? processors : online);
 }
 
-/* Where ranks wait for processors, messages wait with them. */
-static tessera_status measure_crowd(struct comm *comm, struct plan_machine *machine, tessera_error *error) {
+/* The nearest rank on this one's host in a direction (1, -1), around the host; itself if it is alone there. */
+static int neighbour(const struct comm *comm, int direction) {
+    int me = comm_rank(comm), n = comm_size(comm), i = me;
+    do {
+        i = (i + direction + n) % n;
+    } while (i != me && strcmp(comm_host(comm, i), comm_host(comm, me)) != 0);
+    return i;
+}
+
+/* The usual rank's latency, where all exchange with their neighbours at once. */
+static tessera_status measure_together(struct comm *comm, int next, int previous, double crowding, struct plan_link *link,
+                                       tessera_error *error) {
     int n = comm_size(comm);
     double mine = 0, all[n];
     size_t bytes[n];
-    if (machine->crowding <= 1) return TESSERA_OK;
     for (int i = 0; i < n; i++) bytes[i] = sizeof mine;
-    TRY(ping_together(comm, machine->crowding, &mine, error));
+    TRY(ping_together(comm, next, previous, crowding, &mine, error));
     TRY(comm_all_gather(comm, &mine, all, bytes, error));
-    machine->inside.latency = fmax(machine->inside.latency, quantile(all, n, 0.5));
+    link->latency = fmax(link->latency, quantile(all, n, 0.5));
     return TESSERA_OK;
+}
+
+/* Where ranks wait for processors, messages wait with them: those within hosts, and those between them. */
+static tessera_status measure_crowd(struct comm *comm, struct plan_machine *machine, tessera_error *error) {
+    int n = comm_size(comm), me = comm_rank(comm), host = machine->per_host;
+    if (machine->crowding <= 1) return TESSERA_OK;
+    TRY(measure_together(comm, neighbour(comm, 1), neighbour(comm, -1), machine->crowding, &machine->inside, error));
+    return measure_together(comm, (me + host) % n, (me - host + n) % n, machine->crowding, &machine->between, error);
 }
 
 /* Rank 0's rates are the unit. */

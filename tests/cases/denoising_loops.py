@@ -27,16 +27,17 @@ class Loop:
     grid: tuple  # rows and columns of picture tokens
     inputs: dict  # in.* of the case
     scalars: dict  # case.json: guidance_scale, or guidance for a model that embeds it
-    forward: object  # (latents, step, tokens) -> prediction of every guidance branch; `tokens`: the slice computed, None: all
+    forward: object  # (latents, step, tokens, words) -> prediction of every guidance branch; slices of picture and text, None: all
     embed: torch.nn.Module = None  # gives the picture tokens that enter the blocks
     finish: torch.nn.Module = None  # takes those that leave them
     blocks: list = field(default_factory=list)
     attentions: list = field(default_factory=list)  # among picture tokens, in order
     joint_text: bool = False  # whether text tokens go through the blocks too
+    text_tokens: int = 0  # how many that are
     text_first: bool = False  # where a joint attention puts them
 
-    def predict(self, latents, step, tokens=None):
-        branches = self.forward(latents, step, tokens)
+    def predict(self, latents, step, tokens=None, words=None):
+        branches = self.forward(latents, step, tokens, words)
         if "guidance_scale" not in self.scalars:
             return branches
         uncond, cond = branches[:1], branches[1:]
@@ -73,12 +74,12 @@ def sd3(root, seed=90, shift=None):
     noise = torch.randn(1, 16, 2 * rows, 2 * columns, generator=g)
     text, pooled = torch.randn(2, 9, 40, generator=g), torch.randn(2, 24, generator=g)
 
-    def forward(x, step, tokens):
+    def forward(x, step, tokens, words):
         return m(torch.cat([x, x]), text, pooled, s.timesteps[step].expand(2)).sample
 
     return Loop("sd3", "pipefusion/model", m, s, noise, (rows, columns),
                 {"in.sample": noise, "in.encoder_hidden_states": text, "in.pooled_projections": pooled}, {"guidance_scale": 4.0}, forward,
-                m.pos_embed, m.proj_out, list(m.transformer_blocks), [b.attn for b in m.transformer_blocks], joint_text=True)
+                m.pos_embed, m.proj_out, list(m.transformer_blocks), [b.attn for b in m.transformer_blocks], joint_text=True, text_tokens=9)
 
 
 def flux(root, seed=91, shift=None):
@@ -91,15 +92,15 @@ def flux(root, seed=91, shift=None):
     ids[..., 2] += torch.arange(columns)[None]
     ids = ids.reshape(-1, 3)
 
-    def forward(x, step, tokens):
+    def forward(x, step, tokens, words):
         return m(hidden_states=x, encoder_hidden_states=text, pooled_projections=pooled, timestep=s.sigmas[step: step + 1],
-                 txt_ids=text_ids, img_ids=ids if tokens is None else ids[tokens], guidance=torch.tensor([guidance])).sample
+                 txt_ids=text_ids[words or slice(None)], img_ids=ids[tokens or slice(None)], guidance=torch.tensor([guidance])).sample
 
     blocks = list(m.transformer_blocks) + list(m.single_transformer_blocks)
     return Loop("flux", "pipefusion/model_flux", m, s, noise, (rows, columns),
                 {"in.hidden_states": noise, "in.encoder_hidden_states": text, "in.pooled_projections": pooled, "in.img_ids": ids,
                  "in.txt_ids": text_ids}, {"guidance": guidance, "grid": [rows, columns]}, forward,
-                m.x_embedder, m.proj_out, blocks, [b.attn for b in blocks], joint_text=True, text_first=True)
+                m.x_embedder, m.proj_out, blocks, [b.attn for b in blocks], joint_text=True, text_tokens=9, text_first=True)
 
 
 def pixart(root, seed=92, shift=None, sampler=None):
@@ -109,7 +110,7 @@ def pixart(root, seed=92, shift=None, sampler=None):
     mask = torch.ones(2, 9)
     mask[0, 2:], mask[1, 7:] = 0, 0
 
-    def forward(x, step, tokens):
+    def forward(x, step, tokens, words):
         return m(torch.cat([x, x]), encoder_hidden_states=text, timestep=s.timesteps[step].expand(2), encoder_attention_mask=mask,
                  added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample.chunk(2, 1)[0]
 
@@ -128,7 +129,7 @@ def hunyuandit(root, seed=93, shift=None, sampler=None):
     crop = get_resize_crop_region_for_grid((rows, columns), base)
     rotary = get_2d_rotary_pos_embed(m.config.attention_head_dim, crop, (rows, columns), output_type="pt")
 
-    def forward(x, step, tokens):
+    def forward(x, step, tokens, words):
         angles = rotary if tokens is None else tuple(r[tokens] for r in rotary)
         return m(torch.cat([x, x]), s.timesteps[step].expand(2).float(), text, mask, text_t5, mask_t5, image_rotary_emb=angles,
                  return_dict=False)[0].chunk(2, 1)[0]

@@ -24,7 +24,7 @@ from diffusers import AuraFlowTransformer2DModel, FlowMatchEulerDiscreteSchedule
 from case_writer import Writer, gen, lively
 from denoising_loops import Loop
 from make_cache_references import FirstBlockCache, MARGIN
-from make_displaced_references import DisplacedAttention, displaced, largest_difference, rank_tokens
+from make_displaced_references import DisplacedAttention, WHOLE, displaced, largest_difference, rank_parts
 
 STEPS, GUIDANCE, ROWS, COLUMNS = 6, 3.5, 9, 7
 
@@ -47,13 +47,13 @@ def make_loop(model, text_tokens, shift=1.73):
     sampler, g = FlowMatchEulerDiscreteScheduler(shift=shift), gen(303)
     noise, text = torch.randn(1, 4, 2 * ROWS, 2 * COLUMNS, generator=g), torch.randn(2, text_tokens, 24, generator=g)
 
-    def forward(x, step, tokens):
+    def forward(x, step, tokens, words):
         return model(torch.cat([x, x]), text, (sampler.timesteps[step] / 1000).expand(2)).sample
 
     blocks = list(model.joint_transformer_blocks) + list(model.single_transformer_blocks)
     return Loop("auraflow", "auraflow/model", model, sampler, noise, (ROWS, COLUMNS), {"in.sample": noise, "in.encoder_hidden_states": text},
                 {"guidance_scale": GUIDANCE}, forward, model.pos_embed, model.proj_out, blocks, [b.attn for b in blocks], joint_text=True,
-                text_first=True)
+                text_tokens=model.register_tokens.shape[1] + text_tokens, text_first=True)
 
 
 class PatchPipeline(DisplacedAttention):
@@ -72,15 +72,15 @@ class PatchPipeline(DisplacedAttention):
 
     def predict(self, latents, step, parts):
         noise = 0
-        for self.tokens in parts:
+        for self.tokens, _ in parts:
             noise = noise + self.loop.predict(latents, step, self.tokens)
         return noise
 
 
 def pipeline(loop, patches, warmup_steps):
-    parts = rank_tokens(loop, patches)
+    parts = rank_parts(loop, patches, False)
     with PatchPipeline(loop) as state:
-        return loop.run(STEPS, lambda latents, step: state.predict(latents, step, [None] if step < warmup_steps or patches == 1 else parts))
+        return loop.run(STEPS, lambda latents, step: state.predict(latents, step, WHOLE if step < warmup_steps or patches == 1 else parts))
 
 
 class Cache(FirstBlockCache):
@@ -133,7 +133,7 @@ def main():
     one = make_loop(model, 8)
     one.inputs = {**loop.inputs, "in.encoder_hidden_states": loop.inputs["in.encoder_hidden_states"][1:]}
     one.scalars = {"guidance_scale": 0}
-    write(writer, "forward", one, one.run(1, lambda x, step: one.forward(x, step, None)[1:]), atol=2e-4)
+    write(writer, "forward", one, one.run(1, lambda x, step: one.forward(x, step, None, None)[1:]), atol=2e-4)
 
     plain = loop.run(STEPS, loop.predict)
     write(writer, "loop", loop, plain)
@@ -146,7 +146,9 @@ def main():
     assert largest_difference(displaced(loop, 2, STEPS, STEPS), plain) <= 1e-5
     patches = displaced(loop, 2, 1, STEPS)
     write(writer, "displaced_p2", loop, patches, patch=2, warmup_steps=1)
-    print("largest differences from one device:", *(float((x[1] - plain[1]).abs().max()) for x in (parts, patches)))
+    split = displaced(loop, 3, 1, STEPS, True)
+    write(writer, "displaced_p3_split", loop, split, patch=3, warmup_steps=1, split_text=True)
+    print("largest differences from one device:", *(float((x[1] - plain[1]).abs().max()) for x in (parts, patches, split)))
     slow, outputs, scalars = cached(model)
     write(writer, "fbcache", slow, outputs, **scalars)
 

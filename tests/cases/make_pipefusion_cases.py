@@ -19,7 +19,7 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from case_writer import Writer
 from denoising_loops import FAMILIES
-from make_displaced_references import DisplacedAttention, largest_difference, rank_tokens
+from make_displaced_references import DisplacedAttention, WHOLE, largest_difference, rank_parts
 
 # predicted as velocity, since what a random model says of the noise would let the latents grow by thousands
 COMMON = dict(beta_start=0.0001, beta_end=0.02, beta_schedule="linear", prediction_type="v_prediction", solver_order=2)
@@ -42,15 +42,15 @@ class PatchPipeline(DisplacedAttention):
 
     def predict(self, latents, step, parts):
         noise = 0
-        for self.tokens in parts:
+        for self.tokens, _ in parts:
             noise = noise + self.loop.predict(latents, step, self.tokens)
         return noise
 
 
 def pipeline(loop, patches, warmup_steps):
-    parts = rank_tokens(loop, patches)
+    parts = rank_parts(loop, patches, False)
     with PatchPipeline(loop) as state:
-        return loop.run(STEPS, lambda latents, step: state.predict(latents, step, [None] if step < warmup_steps or patches == 1 else parts))
+        return loop.run(STEPS, lambda latents, step: state.predict(latents, step, WHOLE if step < warmup_steps or patches == 1 else parts))
 
 
 def main():

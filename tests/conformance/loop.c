@@ -202,13 +202,16 @@ void conform_distrifusion(struct conformance_case *c) {
 void conform_displaced(struct conformance_case *c) {
     tessera_error error = {0};
     int64_t patches = 0, warmup = 0;
+    bool split_text = false;
     struct loop loop = {.displaces = true};
     if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK ||
-        json_int(c->io.json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK) {
+        json_int(c->io.json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK ||
+        json_bool(c->io.json, "split_text", false, &split_text, &error) != TESSERA_OK) {
         case_error(c, &error);
         return;
     }
     loop.displaced.warmup_steps = (int)warmup;
+    loop.displaced.replicate_text = !split_text;
     if (patches == 1)
         run_loop(c, (struct loop){0});
     else

@@ -81,6 +81,8 @@ run 3 odd_text --ulysses 3 --weights 1,2,1
 run 2 pipefusion_p4 --pipefusion 2 --weights 1,3
 run 4 displaced_p2 --patch 2 --cfg 2
 run 4 displaced_p2 --patch 2 --tensor 2
+run 3 displaced_p3_split --patch 3
+run 6 displaced_p3_split --patch 3 --cfg 2
 
 # What it refuses, with the reason.
 refuses() { check "refused: $*" sh -c "! ./auraflow $* 2>err >/dev/null && test -s err"; }
