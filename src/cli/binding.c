@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "comm/collectives.h"
+#include "comm/mesh.h"
 #include "pipelines/world.h"
 
 static struct {
@@ -25,13 +26,9 @@ static void bind_threads(const cpu_set_t *processors) {
     if (threads != NULL) closedir(threads);
 }
 
-static int degree(int given) {
-    return given > 0 ? given : 1;
-}
-
 static int stage_of(const tessera_mesh *mesh, int rank) {
-    int inner = degree(mesh->patch) * degree(mesh->ring) * degree(mesh->ulysses) * degree(mesh->tensor);
-    return rank / inner % degree(mesh->pipefusion);
+    int inner = mesh_degree(mesh->patch) * mesh_degree(mesh->ring) * mesh_degree(mesh->ulysses) * mesh_degree(mesh->tensor);
+    return rank / inner % mesh_degree(mesh->pipefusion);
 }
 
 /* The number of a rank's processor among those of its machine; -1: they have one each. */

@@ -27,6 +27,7 @@
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/request_options.h"
+#include "comm/mesh.h"
 #include "pipelines/plan_auto.h"
 #include "tensor/safetensors.h"
 
@@ -537,8 +538,7 @@ static tessera_status open_world(struct session *s) {
 
 /* How many ranks will make each picture, as far as that can be said before the mesh is. */
 static int ranks_of_picture(const struct session *s) {
-    int data = s->values[GENERATE_DATA_DEGREE].integer;
-    return tessera_world_size(s->world) / (data > 0 ? data : 1);
+    return tessera_world_size(s->world) / mesh_degree(s->values[GENERATE_DATA_DEGREE].integer);
 }
 
 static tessera_status generate(struct session *s) {

@@ -22,6 +22,11 @@ enum mesh_group {                            /* after the groups of the axes the
                   MESH_GROUPS
 };
 
+/* A degree as options and tessera_mesh have it, where 0 is as 1. */
+static inline int mesh_degree(int given) {
+    return given > 0 ? given : 1;
+}
+
 struct mesh {
     int degrees[MESH_AXES], coordinate[MESH_AXES];
     struct comm

@@ -4,12 +4,10 @@
  *     rank holds   q k v [B, my tokens, N heads, D]
  *       | Ulysses: all-to-all, heads for tokens
  *     q k v [B, tokens of my Ulysses group, my heads, D]
- *       | ring: R times { attend to the block of keys and values at hand, while the next one arrives; merge by log-sum-exp }
+ *       | ring: R times { attend to the block of keys and values at hand, while the next one arrives } (online_attention.h)
  *     out [B, tokens of my Ulysses group, my heads, D]
  *       | all-to-all back
  *     out [B, my tokens, N heads, D]
- *
- *     out = sum_t exp(lse_t - lse) out_t,   lse = log sum_t exp(lse_t)              (merging; the online softmax of Milakov and Gimelshein 2018)
  *
  * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C = N D, B pictures:
  *
@@ -23,6 +21,7 @@
 #include <string.h>
 
 #include "parallel/exchange.h"
+#include "parallel/online_attention.h"
 
 struct sequence {
     struct run *run;
@@ -203,22 +202,10 @@ static struct tensor half_of(const struct sequence *s, const struct block *block
     return tensor_of(data, s->dtype, SHAPE(s->batch, block->tokens, s->my_heads, s->width));
 }
 
-/* out and log-sum-exp of q against k and v; with no memory for the latter it is not wanted. */
-static struct tensor attend(const struct sequence *s, struct tensor q, struct tensor k, struct tensor v, struct tensor *lse) {
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = s->scale};
-    struct tensor out = run_tensor(s->run, s->dtype, q.ndim, q.shape);
-    if (run_failed(s->run)) return out;
-    s->run->operations += 4.0 * (double)tensor_count(&q) * (double)k.shape[1];
-    tessera_status status = s->run->backend->ops->attention(s->run->backend, &out, lse, &args, &s->run->error);
-    return run_checked(s->run, status, out);
-}
-
 /* q against the keys and values of all rounds: out in q's type. */
 static struct tensor attend_ring(const struct sequence *s, struct tensor q, struct block mine, struct tensor text_k, struct tensor text_v) {
     struct run *run = s->run;
-    struct tensor sum = run_tensor(run, DTYPE_F32, q.ndim, q.shape);
-    struct tensor lse = run_tensor(run, DTYPE_F32, SHAPE(s->batch, s->my_heads, q.shape[1]));
-    struct tensor part_lse = run_tensor(run, DTYPE_F32, lse.ndim, lse.shape);
+    struct online_attention attention = online_attention_begin(run, q, s->scale);
     struct block at_hand = mine, next = {0};
     int64_t longest = 0;
     for (int i = 0; i < s->rounds; i++) longest = group_tokens(s, i, KEYS) > longest ? group_tokens(s, i, KEYS) : longest;
@@ -234,16 +221,12 @@ static struct tensor attend_ring(const struct sequence *s, struct tensor q, stru
         }
         struct tensor k = half_of(s, &at_hand, 0), v = half_of(s, &at_hand, 1);
         if (t == 0) k = join_rows(s, k, text_k), v = join_rows(s, v, text_v);
-        struct tensor out = attend(s, q, k, v, t == 0 ? &lse : &part_lse);
-        if (!run_failed(run) && t == 0) run->backend->ops->cast(run->backend, &sum, &out);
-        if (!run_failed(run) && t > 0) run->backend->ops->merge_attention(run->backend, &sum, &lse, &out, &part_lse);
-        if (shift != NULL) run_checked(run, comm_operation_wait(s->ring, shift, &run->error), sum);
+        online_attention_add(&attention, k, v);
+        if (shift != NULL) run_checked(run, comm_operation_wait(s->ring, shift, &run->error), q);
         at_hand = next;
         arena_release(run->arena, scope);
     }
-    struct tensor out = run_tensor(run, s->dtype, q.ndim, q.shape);
-    if (!run_failed(run)) run->backend->ops->cast(run->backend, &out, &sum);
-    return out;
+    return online_attention_end(&attention);
 }
 
 /* ---- both ---- */
@@ -289,7 +272,7 @@ static struct tensor attend_all(const struct sequence *s, const struct attention
     if (run->parallel->patches != NULL)
         out = patches_attention(run, &(struct patches_input){q, x[1], x[2], text_k, text_v, s->scale}, s->cut);
     else if (s->rounds == 1)
-        out = attend(s, q, join_rows(s, x[1], text_k), join_rows(s, x[2], text_v), NULL);
+        out = attention_to_block(run, q, join_rows(s, x[1], text_k), join_rows(s, x[2], text_v), s->scale, NULL);
     else
         out = attend_ring(s, q, block_of(s, x[1], x[2]), text_k, text_v);
     struct tensor mine = return_tokens(s, rows_of(run, out, 0, shared));

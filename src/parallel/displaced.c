@@ -18,6 +18,8 @@
 
 #include "comm/stats.h"
 
+enum { ROW_REQUESTS = 4 };
+
 struct displaced_place {
     struct displaced_sizes sizes; /* all: in `memory` */
     struct displaced_data data;   /* as handed out last */
@@ -25,7 +27,8 @@ struct displaced_place {
     size_t store_bytes;
     size_t *all_at; /* [members] in the group's `in`, this rank's in its `out` */
     size_t out_at[2], in_at[2];
-    void *memory; /* what this struct's arrays are in */
+    struct comm_request **requests; /* of a fresh exchange: [members] receives of blocks, then [members] sends of them, [4] of rows */
+    void *memory;                   /* what this struct's arrays are in */
 };
 
 struct displaced_group {
@@ -66,13 +69,14 @@ static void point_to_store(struct displaced_place *p, int members) {
 static bool place_open(struct displaced_place *p, int members, const struct displaced_sizes *sizes) {
     size_t n = (size_t)members, total = sizes->out[0] + sizes->out[1] + sizes->in[0] + sizes->in[1];
     for (size_t i = 0; i < n && sizes->all != NULL; i++) total += sizes->all[i];
-    size_t *numbers = calloc(n, 2 * sizeof *numbers + sizeof *p->data.all);
+    size_t *numbers = calloc(2 * n + ROW_REQUESTS, 2 * sizeof *numbers + sizeof *p->data.all + sizeof *p->requests);
     *p = (struct displaced_place){.sizes = *sizes, .memory = numbers, .store = calloc(1, total + 1), .store_bytes = total};
     if (numbers == NULL || p->store == NULL) return false;
     if (sizes->all != NULL) memcpy(numbers, sizes->all, n * sizeof *numbers);
     p->sizes.all = numbers;
     p->all_at = numbers + n;
     p->data.all = (char **)(numbers + 2 * n);
+    p->requests = (struct comm_request **)(p->data.all + n);
     point_to_store(p, members);
     return true;
 }
@@ -209,14 +213,20 @@ static void send_group(struct displaced *d) {
     d->unsent = NULL;
 }
 
-/* Waits for all of `requests`, after a failure too. */
+/* Waits for those of `requests` (NULL: there are none) that are under way, after a failure too, and clears them. */
 static tessera_status wait_all(struct comm *comm, struct comm_request **requests, int count, tessera_error *error) {
     tessera_status status = TESSERA_OK;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && requests != NULL; i++) {
+        if (requests[i] == NULL) continue;
         tessera_status one = comm_wait(comm, requests[i], status == TESSERA_OK ? error : NULL);
         if (status == TESSERA_OK) status = one;
+        requests[i] = NULL;
     }
     return status;
+}
+
+static int place_requests(const struct displaced *d) {
+    return 2 * comm_size(d->group) + ROW_REQUESTS;
 }
 
 /* What was under way has arrived and is what is read now. */
@@ -251,6 +261,8 @@ tessera_status displaced_reset(struct displaced *d, tessera_error *error) {
         free(g->requests);
     }
     for (int i = 0; i < d->num_places; i++) {
+        tessera_status one = wait_all(d->group, d->places[i].requests, place_requests(d), status == TESSERA_OK ? error : NULL);
+        if (status == TESSERA_OK) status = one;
         free(d->places[i].store);
         free(d->places[i].memory);
     }
@@ -286,22 +298,34 @@ tessera_status displaced_receive(struct displaced *d, const struct displaced_siz
     return TESSERA_OK;
 }
 
-/* Everybody's, as it is now. */
-static tessera_status exchange_now(struct displaced *d, struct displaced_place *p, tessera_error *error) {
-    int me = comm_rank(d->group), count = 0;
-    struct comm_request *requests[4];
+/* Everybody's, as it is now: messages to and from all, those of the next members first. */
+static void exchange_now(struct displaced *d, struct displaced_place *p) {
+    int me = comm_rank(d->group), members = comm_size(d->group);
+    struct comm_request **sends = p->requests + members, **rows = sends + members;
+    for (int step = 1; step < members; step++) {
+        int to = (me + step) % members, from = (me - step + members) % members;
+        if (p->sizes.all[from] > 0) p->requests[from] = comm_receive_start(d->group, from, p->data.all[from], p->sizes.all[from]);
+        if (p->sizes.all[me] > 0) sends[to] = comm_send_start(d->group, to, p->data.all[me], p->sizes.all[me]);
+    }
     for (int i = 0; i < 2; i++) {
         int neighbour = me - 1 + 2 * i;
-        if (p->sizes.in[i] > 0) requests[count++] = comm_receive_start(d->group, neighbour, p->data.in[i], p->sizes.in[i]);
-        if (p->sizes.out[i] > 0) requests[count++] = comm_send_start(d->group, neighbour, p->data.out[i], p->sizes.out[i]);
+        if (p->sizes.in[i] > 0) rows[i] = comm_receive_start(d->group, neighbour, p->data.in[i], p->sizes.in[i]);
+        if (p->sizes.out[i] > 0) rows[2 + i] = comm_send_start(d->group, neighbour, p->data.out[i], p->sizes.out[i]);
     }
-    tessera_status status = comm_all_gather(d->group, p->data.all[me], p->store, p->sizes.all, error);
-    tessera_status other = wait_all(d->group, requests, count, status == TESSERA_OK ? error : NULL);
-    return status != TESSERA_OK ? status : other;
 }
 
-tessera_status displaced_send(struct displaced *d, tessera_error *error) {
-    if (d->synchronous || d->mode == SYNC_FULL_SYNC) return exchange_now(d, &d->places[d->layer - 1], error);
-    if (d->unsent != NULL && d->layer == d->unsent->first + d->unsent->count) send_group(d);
-    return TESSERA_OK;
+void displaced_send(struct displaced *d) {
+    if (d->synchronous || d->mode == SYNC_FULL_SYNC)
+        exchange_now(d, &d->places[d->layer - 1]);
+    else if (d->unsent != NULL && d->layer == d->unsent->first + d->unsent->count)
+        send_group(d);
+}
+
+tessera_status displaced_wait(struct displaced *d, int member, tessera_error *error) {
+    struct displaced_place *p = &d->places[d->layer - 1];
+    return wait_all(d->group, &p->requests[member], 1, error);
+}
+
+tessera_status displaced_wait_all(struct displaced *d, tessera_error *error) {
+    return wait_all(d->group, d->places[d->layer - 1].requests, place_requests(d), error);
 }

@@ -71,10 +71,13 @@ struct displaced_data {
 };
 
 /* The next layer's exchange. In a displaced step *data holds what all have sent in the step before, this rank's own, too. The caller now
- * writes its own block and `out`, and calls displaced_send; after it *data is fresh in a synchronous step (and in mode full_sync), else as
- * it was but for what the caller wrote, which then may no longer change. */
+ * writes its own block and `out`, which then may no longer change, and calls displaced_send. In a synchronous step, and in mode full_sync,
+ * fresh data of the others now come, and the caller must wait for all of them (a member's block first, if it likes); else waiting does
+ * nothing. */
 tessera_status displaced_receive(struct displaced *displaced, const struct displaced_sizes *sizes, struct displaced_data *data,
                                  tessera_error *error);
-tessera_status displaced_send(struct displaced *displaced, tessera_error *error);
+void displaced_send(struct displaced *displaced);
+tessera_status displaced_wait(struct displaced *displaced, int member, tessera_error *error);
+tessera_status displaced_wait_all(struct displaced *displaced, tessera_error *error);
 
 #endif

@@ -5,11 +5,12 @@
  *
  * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, behind the computing of a whole step. A text that is replicated
  * (displaced.replicate_text) or has fewer tokens than there are ranks never travels: each rank carries its own stream of it, T_me is 0, and
- * the keys end with the whole text, fresh. */
+ * the keys end with the whole text, fresh. In synchronous steps all blocks are fresh, and each is computed with while others arrive. */
 #include <assert.h>
 #include <string.h>
 
 #include "parallel/exchange.h"
+#include "parallel/online_attention.h"
 
 /* x [B, S, N, D] as [B, S, N D]. */
 static struct tensor flat(struct tensor x) {
@@ -37,22 +38,11 @@ static int64_t tokens_of(const struct run *run, const struct cut *cut, int i, st
     return cut_count(cut, i) + words;
 }
 
-/* Keys (half 0) or values (half 1) of all members' blocks [2, B, tokens, N, D], then the rows of x of a text that is whole. */
-static struct tensor join_blocks(struct run *run, char *const *all, int half, struct tensor x, const struct cut *cut,
-                                 struct text_span text) {
-    int64_t batch = x.shape[0], total = cut->rows * cut->columns + text.total, at = 0;
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(batch, total, x.shape[2], x.shape[3]));
-    if (run_failed(run)) return out;
-    struct tensor to = flat(out), own = flat(x);
-    for (int i = 0; i < cut->members; i++) {
-        int64_t tokens = tokens_of(run, cut, i, text);
-        size_t bytes = (size_t)(batch * tokens * to.shape[2]) * dtype_size(x.dtype);
-        struct tensor block = tensor_of(all[i] + (size_t)half * bytes, x.dtype, SHAPE(batch, tokens, to.shape[2]));
-        run->backend->ops->copy_rows(run->backend, &to, at, &block, 0, tokens);
-        at += tokens;
-    }
-    if (has_whole_text(text)) run->backend->ops->copy_rows(run->backend, &to, at, &own, text.first, text.count);
-    return out;
+/* Keys (half 0) or values (half 1) of a member's block [2, B, tokens, N, D], whose shape is otherwise x's. */
+static struct tensor half_of(char *block, int half, struct tensor x, int64_t tokens) {
+    struct tensor t = tensor_of(block, x.dtype, SHAPE(x.shape[0], tokens, x.shape[2], x.shape[3]));
+    t.data = block + (size_t)half * tensor_bytes(&t);
+    return t;
 }
 
 /* The others' keys and values beside this rank's: *data, and this rank's on their way for the next step. */
@@ -65,21 +55,33 @@ static tessera_status exchange_blocks(struct run *run, struct tensor k, struct t
     TRY(displaced_receive(d, &(struct displaced_sizes){.all = bytes}, data, &run->error));
     memcpy(data->all[cut->me], k.data, tensor_bytes(&k));
     memcpy(data->all[cut->me] + tensor_bytes(&k), v.data, tensor_bytes(&v));
-    return displaced_send(d, &run->error);
+    displaced_send(d);
+    return TESSERA_OK;
+}
+
+/* To this rank's block (all of its keys and values, with a whole text), and to each of the others': in a synchronous step while those
+ * behind it arrive. */
+static struct tensor attend_blocks(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text,
+                                   char *const *all) {
+    struct displaced *d = run->parallel->displaced;
+    struct online_attention attention = online_attention_begin(run, *args->q, args->scale);
+    online_attention_add(&attention, *args->k, *args->v);
+    for (int step = 1; step < cut->members && !run_failed(run); step++) {
+        int i = (cut->me - step + cut->members) % cut->members;
+        int64_t tokens = tokens_of(run, cut, i, text);
+        if (displaced_wait(d, i, &run->error) != TESSERA_OK) break;
+        online_attention_add(&attention, half_of(all[i], 0, *args->k, tokens), half_of(all[i], 1, *args->v, tokens));
+    }
+    struct tensor out = online_attention_end(&attention);
+    return run_checked(run, run_failed(run) ? run->error.status : displaced_wait_all(d, &run->error), out);
 }
 
 struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text) {
     struct displaced_data data;
     size_t scope = run_enter(run);
-    struct tensor k = shared_rows(run, *args->k, text), v = shared_rows(run, *args->v, text), out = {0};
-    if (run_failed(run)) return out;
+    struct tensor k = shared_rows(run, *args->k, text), v = shared_rows(run, *args->v, text);
+    if (run_failed(run)) return (struct tensor){0};
     assert(k.shape[1] == tokens_of(run, cut, cut->me, text));
-    if (exchange_blocks(run, k, v, cut, text, &data) != TESSERA_OK) return out;
-    struct tensor keys = join_blocks(run, data.all, 0, *args->k, cut, text), values = join_blocks(run, data.all, 1, *args->v, cut, text);
-    out = run_tensor(run, args->q->dtype, args->q->ndim, args->q->shape);
-    if (run_failed(run)) return out;
-    struct attention_args joined = {.q = args->q, .k = &keys, .v = &values, .scale = args->scale};
-    run->operations += 4.0 * (double)tensor_count(args->q) * (double)keys.shape[1];
-    tessera_status status = run->backend->ops->attention(run->backend, &out, NULL, &joined, &run->error);
-    return run_leave(run, scope, run_checked(run, status, out));
+    if (exchange_blocks(run, k, v, cut, text, &data) != TESSERA_OK) return (struct tensor){0};
+    return run_leave(run, scope, attend_blocks(run, args, cut, text, data.all));
 }

@@ -54,7 +54,8 @@ static struct halo displaced_halo(struct run *run, struct tensor x, int64_t abov
     }
     pack_rows(run, rows[0], x, 0, out[0]);
     pack_rows(run, rows[1], x, x.shape[1] - out[1], out[1]);
-    displaced_send(d, &run->error);
+    displaced_send(d);
+    displaced_wait_all(d, &run->error);
     return halo;
 }
 
@@ -150,7 +151,8 @@ static tessera_status exchange_moments(struct run *run, const double *block, int
     TRY(displaced_receive(d, &(struct displaced_sizes){.all = bytes}, data, &run->error));
     memcpy(old, d->synchronous ? (const char *)block : data->all[me], bytes[me]);
     memcpy(data->all[me], block, bytes[me]);
-    return displaced_send(d, &run->error);
+    displaced_send(d);
+    return displaced_wait_all(d, &run->error);
 }
 
 /* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where

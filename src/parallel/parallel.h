@@ -23,7 +23,7 @@ struct parallel {
     const double *shares;        /* [members of rows + 1] where each one's part of a picture ends, from 0 to 1; NULL: equal parts */
     const double *head_shares;   /* [members of ulysses + 1] the same of heads */
     int64_t text_tokens;         /* that go through the blocks: where displaced patches replicate them, unequal parts leave room; 0: none */
-    struct cut *cuts[8]; /* those in use, owned; see exchange_cut_tokens */
+    struct cut *cuts[8];         /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "parallel/exchange.h"
+#include "parallel/online_attention.h"
 
 struct patches_store {
     struct tensor k, v; /* F32 or BF16 [B, S + T, heads, D]; owned */
@@ -117,7 +118,6 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
         error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
         return (struct tensor){0};
     }
-    struct tensor out = run_tensor(run, in->q.dtype, in->q.ndim, in->q.shape);
     struct patches_store here = {rows_of(store->k, p->row, in->k.shape[0]), rows_of(store->v, p->row, in->k.shape[0])};
     size_t scope = run_enter(run);
     if (comm_size(run->parallel->ring) > 1) {
@@ -130,7 +130,5 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
     put(run, here.v, picture, in->text_v);
     if (run_failed(run)) return (struct tensor){0};
     arena_release(run->arena, scope);
-    struct attention_args args = {.q = &in->q, .k = &here.k, .v = &here.v, .scale = in->scale};
-    run->operations += 4.0 * (double)tensor_count(&in->q) * (double)tokens;
-    return run_checked(run, run->backend->ops->attention(run->backend, &out, NULL, &args, &run->error), out);
+    return attention_to_block(run, in->q, here.k, here.v, in->scale, NULL);
 }

@@ -56,7 +56,8 @@ const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t ca
     if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
         used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
     if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
-        snprintf(out + used, capacity - used, "%s--parallelism patch", used > 0 ? " " : "");
+        snprintf(out + used, capacity - used, "%s--parallelism patch%s", used > 0 ? " " : "",
+                 mesh->degrees[MESH_CFG] > 1 ? "" : " --no-split-batch");
     return out;
 }
 

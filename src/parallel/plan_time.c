@@ -1,7 +1,7 @@
 /* Seconds and memory of a plan: docs/planner.md has the model in words.
  *
  *     a block     operations / rate  +  for each exchange: latency + bytes / bandwidth
- *     hidden      a ring's blocks, while a block is computed with; all of displaced patches' after warm-up
+ *     hidden      a ring's blocks, and displaced patches' in synchronous steps, while a block is computed with; all of theirs after warm-up
  *     a pipeline  a part's way through all stages, or the busiest stage's parts, whichever takes longer
  *
  * The rank with the largest part counts; of a host's link, what all of its ranks send over it together. */
@@ -190,6 +190,12 @@ static double level_positions(const struct pass *p, int level) {
     return p->positions / (double)((int64_t)1 << (2 * level));
 }
 
+/* The share of a wait that is longer than what is computed meanwhile. */
+static double not_behind(struct wait wait, double computing) {
+    double whole = wait.latency + wait.bandwidth;
+    return whole > computing ? (whole - computing) / whole : 0;
+}
+
 static void add_attention(const struct pass *p, const struct meeting *a, double seconds, struct cost *cost) {
     const int *degrees = p->mesh->degrees;
     const struct plan_machine *machine = p->machine;
@@ -198,7 +204,9 @@ static void add_attention(const struct pass *p, const struct meeting *a, double 
     double unit = p->batch * (double)a->width * (double)a->units * p->m->element_bytes * (a->is_share ? p->tensor : 1.0);
     double keys = level_positions(p, a->level) + (cut ? p->text : 0), queries = a->text_asks || !cut ? keys : keys - p->text;
     if (degrees[MESH_PATCH] > 1) {
-        add_wait(p->hides ? &cost->hidden : &cost->wait, a->count, to_all(machine, rows_group(p->mesh), unit * 2 * (n - 1) * keys));
+        struct wait blocks = to_all(machine, rows_group(p->mesh), unit * 2 * (n - 1) * keys);
+        double seen = p->hides ? 1.0 : not_behind(blocks, seconds * (n - 1) / n);
+        add_wait(p->hides ? &cost->hidden : &cost->wait, a->count * seen, blocks);
         return;
     }
     struct group heads = axis_group(p->mesh, MESH_ULYSSES);
@@ -207,8 +215,7 @@ static void add_attention(const struct pass *p, const struct meeting *a, double 
     if (streams && !p->cuts_text && a->text_asks) add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * p->text));
     if (r < 2) return;
     struct wait shift = to_next(machine, axis_group(p->mesh, MESH_RING), unit * 2 * keys);
-    double round = seconds / r, whole = shift.latency + shift.bandwidth, seen = whole > round ? (whole - round) / whole : 0;
-    if (p->mesh->patches > 1) seen = 1.0; /* its blocks are gathered before they are computed with */
+    double seen = p->mesh->patches > 1 ? 1.0 : not_behind(shift, seconds / r); /* in parts: gathered before they are computed with */
     add_wait(&cost->wait, a->count * (r - 1) * seen, shift);
 }
 

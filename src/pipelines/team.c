@@ -11,10 +11,6 @@
 enum { DISPLACED_WARMUP = 4, PIPELINE_WARMUP = 1 }; /* DistriFusion's and xDiT's defaults */
 enum { MAX_RANKS = 1 << 16 };
 
-static int degree(int given) {
-    return given > 0 ? given : 1;
-}
-
 static void name_groups(struct team *team) {
     struct comm *const *group = team->mesh->group;
     bool displaces = team->mesh->degrees[MESH_PATCH] > 1 && !team->naive_patch;
@@ -87,17 +83,18 @@ tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_er
     *team = (struct team){.parallel_vae = mesh->parallel_vae};
     TRY(read_patches(team, mesh, error));
     int given[] = {mesh->data, mesh->cfg, mesh->pipefusion, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor}, product = 1;
-    for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= degree(given[i]);
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) product *= mesh_degree(given[i]);
     if (tessera_world_size(mesh->world) == 1 && product == 1) return TESSERA_OK;
     if (mesh->world == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "parallel degrees for %d ranks, but there is one: start them with mpirun -n %d",
                          product, product);
-    if (degree(mesh->cfg) > 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: guidance has 2 predictions", mesh->cfg);
-    if (degree(mesh->patch) > 1 && degree(mesh->pipefusion) > 1)
+    if (mesh_degree(mesh->cfg) > 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: guidance has 2 predictions", mesh->cfg);
+    if (mesh_degree(mesh->patch) > 1 && mesh_degree(mesh->pipefusion) > 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "patch %d with pipefusion %d: displaced patches and a pipeline exclude each other",
                          mesh->patch, mesh->pipefusion);
-    const int degrees[MESH_AXES] = {degree(mesh->data), degree(mesh->cfg),     degree(mesh->pipefusion), degree(mesh->patch),
-                                    degree(mesh->ring), degree(mesh->ulysses), degree(mesh->tensor)};
+    const int degrees[MESH_AXES] = {mesh_degree(mesh->data),  mesh_degree(mesh->cfg),  mesh_degree(mesh->pipefusion),
+                                    mesh_degree(mesh->patch), mesh_degree(mesh->ring), mesh_degree(mesh->ulysses),
+                                    mesh_degree(mesh->tensor)};
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
     name_groups(team);
     TRY(shares_open(degrees, mesh->rank_weights, &team->shares, error));

@@ -91,7 +91,9 @@ static void run_layer(struct fixture *f, int step, int layer) {
         CHECK(off == 0, "mode %d, step %d, layer %d: %d of its own bytes", d->mode, step, layer, (int)off);
     }
     write_mine(f, layer, &sizes, &data, step);
-    CHECK_OK(displaced_send(d, &error), error);
+    displaced_send(d);
+    if (sizes.all != NULL && f->members > 1) CHECK_OK(displaced_wait(d, (f->me + 1) % f->members, &error), error);
+    CHECK_OK(displaced_wait_all(d, &error), error);
     size_t off = wrong_of_others(f, layer, &sizes, &data, fresh ? step : f->sent_at[layer]);
     CHECK(off == 0, "mode %d, step %d, layer %d: %d bytes after sending", d->mode, step, layer, (int)off);
     if (sizes.all != NULL) off = wrong(data.all[f->me], sizes.all[f->me], seed_of(step, layer, f->me, 0));

@@ -31,6 +31,24 @@ static struct plan_mesh mesh_of(enum mesh_axis axis, int degree) {
     return mesh;
 }
 
+/* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
+static void test_options(void) {
+    struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4);
+    both.degrees[MESH_CFG] = 2;
+    pipeline.patches = 8;
+    const struct {
+        const struct plan_mesh *mesh;
+        const char *options;
+    } wanted[] = {{&patch, "--parallelism patch --no-split-batch"},
+                  {&both, "--use-cfg-parallel --parallelism patch"},
+                  {&pipeline, "--pipefusion-parallel-degree 4 --num-pipeline-patch 8"}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char text[256];
+        plan_mesh_options(wanted[i].mesh, text, sizeof text);
+        CHECK(strcmp(text, wanted[i].options) == 0, "\"%s\" instead of \"%s\"", text, wanted[i].options);
+    }
+}
+
 /* The embedded model at 128x128, float32: docs/parallel.md, "What moves". */
 static void test_documented_bytes(void) {
     struct plan_model model = open_model(embedded, TESSERA_F32, 1);
@@ -194,6 +212,7 @@ static void test_refusals(void) {
 }
 
 int main(void) {
+    test_options();
     test_documented_bytes();
     test_weights(embedded, "transformer");
     test_weights("tests/cases/pipeline_flux/model", "transformer");
