@@ -5,8 +5,8 @@
 #   GUIDED=yes bench/bench_strategies.sh MODEL SIDE STEPS ...         steps with guidance, which take twice as long
 #   LINKS="--bandwidth 1gbit --delay 1ms" bench/bench_strategies.sh MODEL SIDE STEPS ...
 # With LINKS the ranks are hosts of their own with such links between (bench/links.sh, needs root), and the one rank is left out.
-# STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion patch (default: all; cfg needs GUIDED); pipefusion makes 2 pictures of a U-Net at a
-# time, else 4 parts of one. Displaced strategies have one synchronous step, which counts, and so does filling the pipeline: give them steps
+# STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion patch patch-split (default: all but the last; cfg needs GUIDED); pipefusion makes
+# 2 pictures of a U-Net at a time, else 4 parts of one. Displaced strategies have one synchronous step, which counts, and so does filling the pipeline: give them steps
 # enough. Run it from the repository root, on an idle machine with at least 2 cores; the best of ROUNDS (default 2, in turns) counts. Each
 # result is told when it is there, on standard error.
 set -eu
@@ -51,6 +51,7 @@ run() { # STRATEGY
     ulysses | ring) two "$1" 1 "--$1-degree" 2 ;;
     tensor) two tensor 1 --tensor-parallel-degree 2 ;;
     patch) two patch 1 --parallelism patch --no-split-batch --warmup-steps 0 ;;
+    patch-split) two patch-split 1 --parallelism patch --no-split-batch --warmup-steps 0 --split-text ;;
     pipefusion)
         if [ -d "$model/unet" ]; then
             two pipefusion 2 --pipefusion-parallel-degree 2

@@ -90,7 +90,7 @@ typedef struct tessera_mesh {
                        * 4); of pipefusion, steps with an index below this (default 1) */
     int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60, or fewer for 8 messages a step */
     bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
-    bool replicate_text;       /* of `patch`: text that goes through a transformer's blocks is whole and fresh on each rank, not cut */
+    bool split_text;           /* of `patch`: text that goes through a transformer's blocks is cut as the picture, not whole on each rank */
     bool naive_patch;          /* instead, each patch is made as a picture of its own */
     const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
     bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */

@@ -99,7 +99,7 @@ static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) 
     s->step_cache_threshold = (float)threshold;
     s->mesh.num_pipeline_patch = (int)parts;
     s->mesh.warmup_steps = (int)warmup;
-    s->mesh.replicate_text = !split_text;
+    s->mesh.split_text = split_text;
     if (patch == (s->mesh.patch > 0 ? s->mesh.patch : 1)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: made for --patch %d", c->folder, (int)patch);
 }

@@ -25,7 +25,7 @@ static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) 
     mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
     mesh->sync_mode = v[GENERATE_SYNC_MODE].text;
     mesh->published_group_norm = v[GENERATE_PUBLISHED_GROUP_NORM].flag;
-    mesh->replicate_text = v[GENERATE_REPLICATE_TEXT].flag;
+    mesh->split_text = v[GENERATE_SPLIT_TEXT].flag;
     mesh->comm_checkpoint = v[GENERATE_COMM_CHECKPOINT].integer;
 }
 

@@ -215,6 +215,7 @@ static cJSON *plan_json(const struct plan_model *model, const struct plan *plan)
     for (int a = 0; a < MESH_AXES; a++) cJSON_AddNumberToObject(degrees, mesh_axis_name((enum mesh_axis)a), plan->mesh.degrees[a]);
     cJSON_AddNumberToObject(entry, "patches", plan->mesh.patches);
     cJSON_AddNumberToObject(entry, "warmup_steps", plan->mesh.warmup_steps);
+    cJSON_AddBoolToObject(entry, "split_text", plan->mesh.split_text);
     cJSON_AddBoolToObject(entry, "exact", plan_mesh_is_exact(&plan->mesh));
     cJSON_AddStringToObject(entry, "options", plan_mesh_options(&plan->mesh, text, sizeof text));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) cJSON_AddNumberToObject(entry, numbers[i].name, numbers[i].value);

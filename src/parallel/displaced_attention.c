@@ -3,8 +3,8 @@
  *     keys and values   [ this rank's, fresh | the others', of step t - 1 ]    each one's positions and its part T_i of the text
  *     queries           this rank's positions and its part of the text
  *
- * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, behind the computing of a whole step. A text that is replicated
- * (displaced.replicate_text) or has fewer tokens than there are ranks never travels: each rank carries its own stream of it, T_me is 0, and
+ * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, behind the computing of a whole step. A text that is not split
+ * (displaced.split_text) or has fewer tokens than there are ranks never travels: each rank carries its own stream of it, T_me is 0, and
  * the keys end with the whole text, fresh. In synchronous steps all blocks are fresh, and each is computed with while others arrive. */
 #include <assert.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * same functions in the same order.
  *
  * Models, too, call three of them, which tessera_model.h declares: exchange_cut_tokens, exchange_text, exchange_gather. Text is cut in
- * the same shares as the picture; where a picture goes through the blocks in parts, or displaced patches replicate it, each rank holds all.
+ * the same shares as the picture; where a picture goes through the blocks in parts, or displaced patches do not split it, each rank holds all.
  *
  *     attention       heads for positions (all-to-all) and keys and values around a ring
  *     gather          all members' positions, on all

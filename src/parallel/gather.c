@@ -31,8 +31,8 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
 
 /* A text of fewer tokens than ranks stays whole, so that none has an empty part. */
 static bool cuts_text(const struct parallel *p, int64_t tokens) {
-    bool replicates = p != NULL && p->displaced != NULL && p->displaced->replicate_text;
-    return parallel_cuts_rows(p) && !replicates && p->patches == NULL && tokens >= comm_size(p->rows);
+    bool has_all = p != NULL && (p->patches != NULL || (p->displaced != NULL && !p->displaced->split_text));
+    return parallel_cuts_rows(p) && !has_all && tokens >= comm_size(p->rows);
 }
 
 struct tensor exchange_text(struct run *run, struct tensor x) {

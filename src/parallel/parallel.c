@@ -30,13 +30,13 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
     return cut;
 }
 
-/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, where displaced patches replicate that, are
- * to be in proportion to the shares s: s (positions + n text) of all lie before the end of i members' parts, i text of them
+/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, where displaced patches do not split that,
+ * are to be in proportion to the shares s: s (positions + n text) of all lie before the end of i members' parts, i text of them
  * are text. */
 static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
     int members = comm_size(p->rows);
     double text = (double)p->text_tokens;
-    if (p->shares == NULL || p->displaced == NULL || !p->displaced->replicate_text) return p->shares;
+    if (p->shares == NULL || p->displaced == NULL || p->displaced->split_text) return p->shares;
     for (int i = 0; i <= members; i++) ends[i] = (p->shares[i] * ((double)positions + members * text) - i * text) / (double)positions;
     return ends;
 }

@@ -22,8 +22,8 @@ struct parallel {
     struct patches *patches;     /* a picture that goes through the blocks in parts; NULL: as a whole */
     const double *shares;        /* [members of rows + 1] where each one's part of a picture ends, from 0 to 1; NULL: equal parts */
     const double *head_shares;   /* [members of ulysses + 1] the same of heads */
-    int64_t text_tokens;         /* that go through the blocks: where displaced patches replicate them, unequal parts leave room; 0: none */
-    struct cut *cuts[8];         /* those in use, owned; see exchange_cut_tokens */
+    int64_t text_tokens; /* that go through the blocks: where displaced patches do not split them, unequal parts leave room; 0: none */
+    struct cut *cuts[8]; /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };
 

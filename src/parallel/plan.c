@@ -41,6 +41,7 @@ const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capac
     for (int a = 0; a < MESH_AXES; a++)
         if (mesh->degrees[a] > 1) append(out, capacity, &used, " x ", mesh_axis_name((enum mesh_axis)a), mesh->degrees[a]);
     if (mesh->patches > 1) append(out, capacity, &used, ", ", "patches", mesh->patches);
+    if (mesh->split_text && used < capacity) snprintf(out + used, capacity - used, ", text split");
     return out;
 }
 
@@ -56,8 +57,8 @@ const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t ca
     if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
         used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
     if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
-        snprintf(out + used, capacity - used, "%s--parallelism patch%s", used > 0 ? " " : "",
-                 mesh->degrees[MESH_CFG] > 1 ? "" : " --no-split-batch");
+        snprintf(out + used, capacity - used, "%s--parallelism patch%s%s", used > 0 ? " " : "",
+                 mesh->degrees[MESH_CFG] > 1 ? "" : " --no-split-batch", mesh->split_text ? " --split-text" : "");
     return out;
 }
 
@@ -132,6 +133,9 @@ static void consider_patches(struct list *list, struct plan_mesh mesh) {
     mesh.patches = 1;
     mesh.warmup_steps = mesh.degrees[MESH_PATCH] > 1 ? DISPLACED_WARMUP : 0;
     consider(list, &mesh);
+    mesh.split_text = mesh.degrees[MESH_PATCH] > 1;
+    if (mesh.split_text && plan_cuts_text(list->model, &mesh)) consider(list, &mesh);
+    mesh.split_text = false;
     if (stages == 1) return;
     mesh.warmup_steps = PIPEFUSION_WARMUP;
     for (mesh.patches = stages; mesh.patches <= 2 * stages; mesh.patches += stages) consider(list, &mesh);

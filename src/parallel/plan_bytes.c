@@ -50,7 +50,8 @@ int64_t plan_bound(const struct plan_model *m, int parts, int part, int level) {
 
 bool plan_cuts_text(const struct plan_model *m, const struct plan_mesh *mesh) {
     int parts = plan_parts(mesh);
-    return m->text_stream && parts > 1 && mesh->patches == 1 && m->text_tokens >= parts;
+    bool has_all = mesh->patches > 1 || (mesh->degrees[MESH_PATCH] > 1 && !mesh->split_text);
+    return m->text_stream && parts > 1 && !has_all && m->text_tokens >= parts;
 }
 
 /* ---- one rank, one picture or a part of one ---- */

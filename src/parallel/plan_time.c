@@ -408,7 +408,7 @@ static double stage_stores(const struct pass *p, int stage) {
             const struct meeting *a = &p->m->blocks[i].meetings[j];
             if (a->kind != MEETING_ATTENTION) continue;
             double tokens = all_positions(p->m) / (double)((int64_t)1 << (2 * a->level));
-            if (a->of & MEETING_TEXT) tokens += (double)p->m->text_tokens;
+            if ((a->of & MEETING_TEXT) && (p->cuts_text || p->mesh->patches > 1)) tokens += (double)p->m->text_tokens;
             bytes += 2 * tokens * a->count * (double)(a->units * a->width) * p->batch * p->m->element_bytes;
         }
     }

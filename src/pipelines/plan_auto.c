@@ -211,6 +211,7 @@ void plan_mesh_choose(const struct plan_mesh *plan, tessera_mesh *mesh) {
     const int *d = plan->degrees;
     mesh->data = d[MESH_DATA], mesh->cfg = d[MESH_CFG], mesh->pipefusion = d[MESH_PIPEFUSION], mesh->patch = d[MESH_PATCH];
     mesh->ring = d[MESH_RING], mesh->ulysses = d[MESH_ULYSSES], mesh->tensor = d[MESH_TENSOR];
+    mesh->split_text = plan->split_text;
     mesh->num_pipeline_patch = d[MESH_PIPEFUSION] > 1 ? plan->patches : 0;
 }
 

@@ -49,7 +49,7 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
     team->split = (enum naive_split)split;
     team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
     team->displaced.comm_checkpoint = mesh->comm_checkpoint;
-    team->displaced.replicate_text = mesh->replicate_text;
+    team->displaced.split_text = mesh->split_text;
     team->displaced.warmup_steps = mesh->warmup_steps == 0 ? DISPLACED_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
     return TESSERA_OK;
 }

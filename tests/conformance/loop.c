@@ -211,7 +211,7 @@ void conform_displaced(struct conformance_case *c) {
         return;
     }
     loop.displaced.warmup_steps = (int)warmup;
-    loop.displaced.replicate_text = !split_text;
+    loop.displaced.split_text = split_text;
     if (patches == 1)
         run_loop(c, (struct loop){0});
     else

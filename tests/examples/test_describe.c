@@ -19,9 +19,11 @@ enum { REGISTERS = 8, FEW_STEPS = 4, MORE_STEPS = 6, MAX_BLOCKS = 8 };
 
 static const struct plan_mesh meshes[] = {
     /* data, cfg, pipefusion, patch, ring, ulysses, tensor */
-    {{1, 2, 1, 1, 1, 1, 1}, 1, 1}, {{1, 1, 1, 1, 2, 1, 1}, 1, 1}, {{1, 1, 1, 1, 1, 2, 1}, 1, 1}, {{1, 1, 1, 1, 1, 1, 2}, 1, 1},
-    {{1, 1, 1, 2, 1, 1, 1}, 1, 1}, {{1, 1, 2, 1, 1, 1, 1}, 1, 1}, {{1, 1, 2, 1, 1, 1, 1}, 4, 1}, {{1, 1, 1, 1, 2, 2, 1}, 1, 1},
-    {{1, 2, 1, 1, 1, 2, 1}, 1, 1}, {{1, 1, 1, 1, 1, 2, 2}, 1, 1}, {{1, 1, 2, 1, 2, 1, 1}, 4, 1}, {{1, 2, 2, 1, 1, 1, 1}, 4, 1},
+    {{1, 2, 1, 1, 1, 1, 1}, 1, 1, false}, {{1, 1, 1, 1, 2, 1, 1}, 1, 1, false}, {{1, 1, 1, 1, 1, 2, 1}, 1, 1, false},
+    {{1, 1, 1, 1, 1, 1, 2}, 1, 1, false}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, false}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, true},
+    {{1, 1, 2, 1, 1, 1, 1}, 1, 1, false}, {{1, 1, 2, 1, 1, 1, 1}, 4, 1, false}, {{1, 1, 1, 1, 2, 2, 1}, 1, 1, false},
+    {{1, 2, 1, 1, 1, 2, 1}, 1, 1, false}, {{1, 1, 1, 1, 1, 2, 2}, 1, 1, false}, {{1, 1, 2, 1, 2, 1, 1}, 4, 1, false},
+    {{1, 2, 2, 1, 1, 1, 1}, 4, 1, false},
 };
 
 /* The model as a plan has it; its blocks' meetings lie in `infos`. */
@@ -72,6 +74,7 @@ static uint64_t bytes_of(tessera_world *world, const struct case_io *c, const st
                           .dtype = TESSERA_F32,
                           .threads = 1,
                           .mesh = {.world = world,
+                                   .split_text = mesh->split_text,
                                    .cfg = degrees[MESH_CFG],
                                    .pipefusion = degrees[MESH_PIPEFUSION],
                                    .patch = degrees[MESH_PATCH],

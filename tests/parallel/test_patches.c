@@ -2,7 +2,7 @@
  *
  *     bits       a loop gives the same bits however many layers share a message
  *     messages   in a displaced step: ceil(layers / comm_checkpoint) to each member, none in the last step
- *     bytes      transformers: 2 B tokens width layers (n - 1) numbers, of the text's tokens, too, unless it is replicated; U-Nets: the
+ *     bytes      transformers: 2 B tokens width layers (n - 1) numbers, of the text's tokens, too, where it is split; U-Nets: the
  *                halos, keys and values of the exact strategy (conformance/formula_unet.c), and (n - 1) times 1 + 2 B G float64 numbers a
  *                group norm
  *     stillness  at one input and timestep, L + 1 displaced passes over L layers end at the exact prediction
@@ -98,11 +98,11 @@ static void check_transformer_bytes(struct patch_loop *l, struct tensor x) {
     int layers, n = l->world->size, me = comm_rank(l->world->comm);
     int64_t batch = l->model->guidance > 0 ? 2 : 1, tokens = x.shape[1] / l->model->unit / n * (x.shape[2] / l->model->unit);
     int64_t text = l->t.component.denoiser->text_stream ? l->inputs.in.text.shape[1] : 0;
-    for (int replicates = 0; replicates <= 1; replicates++) {
-        int64_t words = replicates ? 0 : text * (me + 1) / n - text * me / n;
+    for (int split = 0; split <= 1; split++) {
+        int64_t words = !split ? 0 : text * (me + 1) / n - text * me / n;
         uint64_t want = (uint64_t)(2 * batch * (tokens + words) * l->model->attention * (n - 1)) * sizeof(float);
         struct displaced d = options(SYNC_CORRECTED_ASYNC_GN, 0);
-        d.replicate_text = replicates;
+        d.split_text = split;
         uint64_t got = count_pass(l, &d, x, false, "displaced", &layers).bytes_sent;
         CHECK(got == want, "%s: %d bytes sent in a step, %d are right", l->model->name, (int)got, (int)want);
     }

@@ -33,13 +33,15 @@ static struct plan_mesh mesh_of(enum mesh_axis axis, int degree) {
 
 /* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
 static void test_options(void) {
-    struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4);
+    struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4), split = patch;
+    split.split_text = true;
     both.degrees[MESH_CFG] = 2;
     pipeline.patches = 8;
     const struct {
         const struct plan_mesh *mesh;
         const char *options;
     } wanted[] = {{&patch, "--parallelism patch --no-split-batch"},
+                  {&split, "--parallelism patch --no-split-batch --split-text"},
                   {&both, "--use-cfg-parallel --parallelism patch"},
                   {&pipeline, "--pipefusion-parallel-degree 4 --num-pipeline-patch 8"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
