@@ -17,9 +17,10 @@ measured() { check "$1 meshes are measured" test "$(grep -c '^[a-z].*\(compute\|
 entries() { check "the report has $1 meshes" test "$(grep -c '"seconds_per_picture"' "$work/out")" -eq "$1"; }
 quick="--steps 2 --test-times 1 --warmup-times 0"
 
-# every mesh of two ranks: cfg, pipefusion, ring, ulysses, tensor; with the displaced ones patch, and pipefusion with 2 and 4 patches
+# every mesh of two ranks: cfg, pipefusion, ring, ulysses, tensor; with the displaced ones patch, with the text whole and split, and pipefusion
+# with 2 and 4 patches
 ranks 2 0 $quick --exact; measured 5; prints "^the fastest: .*mpirun -n 2 tessera generate --"; says "1 of 5 meshes measured"
-ranks 2 0 $quick --json; entries 8; prints '"ranks":.2'
+ranks 2 0 $quick --json; entries 9; prints '"ranks":.2'
 ranks 2 0 $quick --sizes 64 128 --exact --no-use-cfg-parallel --json --n-gpus 2 --script x.py; entries 8; prints '"size":.64'; says "no effect"
 ranks 2 0 $quick --exact --guidance-scale 1 --dtype f32; measured 4
 ranks 2 0 $quick --exact --model tests/cases/pipeline_flux_control/model --sizes 64; measured 4
