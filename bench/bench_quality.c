@@ -105,6 +105,9 @@ static tessera_status measure_displaced(const struct study *s, tessera_error *er
         snprintf(name, sizeof name, "%d displaced patches, %s, warm-up %d", ranks, runs[i].mode, warmup > 0 ? warmup : 0);
         status = measure(s, &way, name, error);
     }
+    struct quality_way split = {.mesh = {.world = s->world, .patch = ranks, .split_text = true, .warmup_steps = 1}};
+    snprintf(name, sizeof name, "%d displaced patches, text split, warm-up 1", ranks);
+    if (status == TESSERA_OK) status = measure(s, &split, name, error);
     struct quality_way naive = {.mesh = {.world = s->world, .patch = ranks, .naive_patch = true}};
     snprintf(name, sizeof name, "%d naive patches", ranks);
     return status == TESSERA_OK ? measure(s, &naive, name, error) : status;
