@@ -113,9 +113,8 @@ WHOLE = [(None, None)]
 
 def rank_parts(loop, patches, split_text):
     """What each rank computes: its tokens of the picture, and of the text; None: all of it."""
-    (rows, columns), parts = loop.grid, []
+    (rows, columns), text, parts = loop.grid, loop.text_tokens, []
     for p in range(patches):
-        text = loop.text_tokens
         parts.append((slice(p * rows // patches * columns, (p + 1) * rows // patches * columns),
                       slice(p * text // patches, (p + 1) * text // patches) if split_text else None))
     return parts
