@@ -2,6 +2,7 @@
 # Every strategy on 2 ranks of 1 thread each against 1 rank of 2 threads, on one machine, in one run: seconds per denoising step, and the speed
 # as a share of the one rank's; what a rank sent while denoising, and how long it waited for the other.
 #   bench/bench_strategies.sh MODEL SIDE STEPS [ROUNDS] [STRATEGIES]
+#   OPTIONS="--dtype f32" bench/bench_strategies.sh MODEL SIDE STEPS ...         more options of tessera generate
 #   GUIDED=yes bench/bench_strategies.sh MODEL SIDE STEPS ...         steps with guidance, which take twice as long
 #   LINKS="--bandwidth 1gbit --delay 1ms" bench/bench_strategies.sh MODEL SIDE STEPS ...
 # With LINKS the ranks are hosts of their own with such links between (bench/links.sh, needs root), and the one rank is left out.
@@ -16,7 +17,7 @@ strategies=${5:-one-rank ulysses ring tensor pipefusion patch}
 [ -n "${GUIDED:-}" ] && guidance= || guidance="--guidance-scale 1"
 results=$(mktemp)
 trap 'rm -f "$results" "$results".*' EXIT
-common="generate --model $model --prompt a --width $side --height $side --steps $steps $guidance --seed 1 --json --comm-stats --output-type latent -o $results.safetensors"
+common="generate --model $model --prompt a --width $side --height $side --steps $steps $guidance --seed 1 --json --comm-stats --output-type latent -o $results.safetensors ${OPTIONS:-}"
 
 seconds_of() { # the denoising seconds of a run's JSON
     sed -n 's/.*"denoise":[[:space:]]*\([0-9.e+-]*\).*/\1/p' "$results.out" | head -n 1

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include "comm/engine.h"
 
+enum { ENGINE_CHUNK_BYTES = 256 << 10 }; /* of a message, given to MPI at once */
+
 struct comm_request {
     struct comm_request *next; /* in the posted queue, the unposted list or the pool */
     bool is_send, complete;

@@ -2,7 +2,8 @@
  *
  *     posted queue -> unposted list -> slots (one MPI request each) -> complete
  *
- * A message keeps at most CHUNK_WINDOW chunks with MPI. Order between two ranks in one context is MPI's own (same source, tag and
+ * A message keeps at most CHUNK_WINDOW chunks with MPI; all but its last are sent so that they end when the receiver takes them (MPI_Issend),
+ * since what MPI sends at once it copies, and it would copy a whole message. Order between two ranks in one context is MPI's own (same source, tag and
  * communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the unposted list until
  * no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops calling MPI, and
  * only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
@@ -17,7 +18,7 @@
 #include "base/clock.h"
 #include "comm/liveness.h"
 
-enum { CHUNK_BYTES = 1 << 20, CHUNK_WINDOW = 4, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
+enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
 /* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener. */
 #define NAP_FIRST 5e-6
@@ -96,7 +97,9 @@ static void post_chunk(struct progress *p, struct comm_request *r) {
     }
     size_t bytes = r->bytes - r->posted < CHUNK_BYTES ? r->bytes - r->posted : CHUNK_BYTES;
     MPI_Request *handle = &p->handles[p->count];
-    int code = r->is_send ? MPI_Isend(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle)
+    bool is_last = r->posted + bytes == r->bytes;
+    int (*start)(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *) = is_last ? MPI_Isend : MPI_Issend;
+    int code = r->is_send ? start(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle)
                           : MPI_Irecv(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle);
     if (code != MPI_SUCCESS) {
         fail_mpi(p, code, r->peer);
@@ -105,7 +108,7 @@ static void post_chunk(struct progress *p, struct comm_request *r) {
     p->slots[p->count++] = (struct slot){r, bytes};
     r->posted += bytes;
     r->in_flight++;
-    r->all_posted = r->posted == r->bytes;
+    r->all_posted = is_last;
 }
 
 /* Whether an earlier message of the same direction, peer and context still has chunks to post. */

@@ -11,8 +11,6 @@
 #include "parallel/balance.h"
 #include "parallel/plan.h"
 
-/* From here on Open MPI asks the receiver first, which crosses the link twice more (docs/links.md). */
-#define RENDEZVOUS_BYTES 65536.0
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
  * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest.
  * On small models of all families arenas peaked at 0.5 to 1 of what these say. */
@@ -57,10 +55,6 @@ static int ranks_on_host(const struct plan_machine *machine) {
     return machine->per_host < machine->ranks ? machine->per_host : machine->ranks;
 }
 
-static double latency_of(const struct plan_link *link, double message_bytes) {
-    return link->latency * (message_bytes >= RENDEZVOUS_BYTES ? 3.0 : 1.0);
-}
-
 /* Every member sends `bytes`, in equal parts, to all others at once. */
 static struct wait to_all(const struct plan_machine *machine, struct group g, double bytes) {
     struct wait wait = {0, 0};
@@ -68,7 +62,7 @@ static struct wait to_all(const struct plan_machine *machine, struct group g, do
     int here = members_on_host(machine, g), away = g.degree - here;
     double each = bytes / (g.degree - 1), inside = each * (here - 1) / machine->inside.bandwidth;
     double across = each * away * ranks_on_host(machine) / machine->between.bandwidth;
-    wait.latency = latency_of(away > 0 ? &machine->between : &machine->inside, each);
+    wait.latency = away > 0 ? machine->between.latency : machine->inside.latency;
     wait.bandwidth = fmax(here > 1 ? inside : 0, away > 0 ? across : 0);
     return wait;
 }
@@ -80,7 +74,7 @@ static struct wait to_next(const struct plan_machine *machine, struct group g, d
     int here = members_on_host(machine, g);
     bool crosses = here < g.degree;
     double crossing = (double)ranks_on_host(machine) / here; /* of a host's ranks: the last of each group */
-    wait.latency = latency_of(crosses ? &machine->between : &machine->inside, bytes);
+    wait.latency = crosses ? machine->between.latency : machine->inside.latency;
     wait.bandwidth = crosses ? crossing * bytes / machine->between.bandwidth : bytes / machine->inside.bandwidth;
     return wait;
 }
