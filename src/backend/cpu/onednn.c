@@ -14,6 +14,10 @@
 
 #define PRIMITIVES 256 /* more shapes than one picture needs; the oldest is dropped */
 
+/* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the conversion of the other operand's. */
+enum { TILE_NUMBERS = 2 << 20, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024 };
+#define CONVERTED_KEPT ((size_t)32 << 20) /* bytes; what a large feature map needed is given back */
+
 struct key {
     int64_t x[4], w[4], out[4];
     struct conv2d_geometry geometry;
@@ -38,7 +42,7 @@ struct onednn {
     dnnl_stream_t stream;
     struct entry entries[PRIMITIVES];
     int next;
-    struct buffer scratchpad, weights;
+    struct buffer scratchpad, weights, converted;
 };
 
 /* One call's operands. */
@@ -71,9 +75,14 @@ const char *onednn_isa_name(void) {
     }
 }
 
+static void buffer_clear(struct buffer *buffer) {
+    free(buffer->data);
+    *buffer = (struct buffer){0};
+}
+
 static void *buffer_of(struct buffer *buffer, size_t bytes) {
     if (bytes <= buffer->bytes) return buffer->data;
-    free(buffer->data);
+    buffer_clear(buffer);
     buffer->bytes = (bytes + 63) / 64 * 64;
     buffer->data = aligned_alloc(64, buffer->bytes);
     if (buffer->data == NULL) buffer->bytes = 0;
@@ -236,22 +245,71 @@ static bool call_run(struct onednn *onednn, const struct call *call) {
     return run(onednn, e->primitive, count, ids, descs, data);
 }
 
-/* The same in F32, for processors without BF16 primitives. */
-static bool call_run_converted(struct onednn *onednn, const struct call *call, int64_t x_count, int64_t w_count, int64_t out_count) {
-    struct call wide = *call;
-    wide.key.dtype = DTYPE_F32;
-    size_t x_bytes = ((size_t)x_count * 4 + 63) / 64 * 64, w_bytes = ((size_t)w_count * 4 + 63) / 64 * 64;
-    char *memory = aligned_alloc(64, x_bytes + w_bytes + ((size_t)out_count * 4 + 63) / 64 * 64);
-    if (memory == NULL) return false;
-    wide.x = memory;
-    wide.w = memory + x_bytes;
-    wide.out = memory + x_bytes + w_bytes;
-    dtype_convert(memory, DTYPE_F32, call->x, DTYPE_BF16, (size_t)x_count);
-    dtype_convert(memory + x_bytes, DTYPE_F32, call->w, DTYPE_BF16, (size_t)w_count);
-    if (call->key.has_residual) dtype_convert(wide.out, DTYPE_F32, call->out, DTYPE_BF16, (size_t)out_count);
-    bool good = call_run(onednn, &wide);
-    if (good) dtype_convert(call->out, DTYPE_BF16, wide.out, DTYPE_F32, (size_t)out_count);
-    free(memory);
+/* ---- the same in F32, for processors without BF16 primitives ---- */
+
+static void convert(struct cpu_backend *cpu, void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, int64_t count) {
+    struct tensor out = tensor_of(to, to_dtype, SHAPE(count)), x = tensor_of((void *)(uintptr_t)from, from_dtype, SHAPE(count));
+    cpu->plain.cast(&cpu->base, &out, &x);
+}
+
+/* F32 memory for so many numbers of x, w and out; false where it is out. */
+static bool converted_memory(struct onednn *onednn, int64_t x, int64_t w, int64_t out, float *parts[3]) {
+    size_t x_room = ((size_t)x + 15) / 16 * 16, w_room = ((size_t)w + 15) / 16 * 16;
+    parts[0] = buffer_of(&onednn->converted, (x_room + w_room + (size_t)out) * sizeof(float));
+    parts[1] = parts[0] + x_room;
+    parts[2] = parts[1] + w_room;
+    return parts[0] != NULL;
+}
+
+/* How many rows of `depth` numbers are converted at a time, of `count`. */
+static int64_t tile_of(int64_t depth, int64_t count) {
+    int64_t rows = TILE_NUMBERS / depth;
+    rows = rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : rows;
+    return rows < count ? rows : count;
+}
+
+/* out[rows, columns] of a row of tiles goes to where it belongs among `stride` columns. */
+static void store_tile(uint16_t *to, int64_t stride, const float *from, int64_t rows, int64_t columns, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * stride, DTYPE_BF16, from + r * columns, DTYPE_F32, (size_t)columns);
+}
+
+/* Tile by tile, so that no more than TILE_NUMBERS (or TILE_ROWS_MIN rows) of x and of w are there in F32 beside themselves. */
+static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
+    int64_t rows = call->key.x[0], depth = call->key.x[1], columns = call->key.w[0];
+    int64_t high = tile_of(depth, rows), wide = tile_of(depth, columns);
+    const uint16_t *x = call->x, *w = call->w;
+    float *parts[3];
+    if (!converted_memory(cpu->onednn, high * depth, wide * depth, high * wide, parts)) return false;
+    struct call tile = *call;
+    tile.key.dtype = DTYPE_F32;
+    tile.x = parts[0], tile.w = parts[1], tile.out = parts[2];
+    for (int64_t r = 0; r < rows; r += high) {
+        tile.key.x[0] = rows - r < high ? rows - r : high;
+        convert(cpu, parts[0], DTYPE_F32, x + r * depth, DTYPE_BF16, tile.key.x[0] * depth);
+        for (int64_t c = 0; c < columns; c += wide) {
+            tile.key.w[0] = columns - c < wide ? columns - c : wide;
+            tile.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
+            if (r == 0 || wide < columns) convert(cpu, parts[1], DTYPE_F32, w + c * depth, DTYPE_BF16, tile.key.w[0] * depth);
+            if (!call_run(cpu->onednn, &tile)) return false;
+            store_tile((uint16_t *)call->out + r * columns + c, columns, parts[2], tile.key.x[0], tile.key.w[0], cpu->base.threads);
+        }
+    }
+    return true;
+}
+
+static bool conv_converted(struct cpu_backend *cpu, const struct call *call, int64_t x, int64_t w, int64_t out) {
+    float *parts[3];
+    if (!converted_memory(cpu->onednn, x, w, out, parts)) return false;
+    struct call whole = *call;
+    whole.key.dtype = DTYPE_F32;
+    whole.x = parts[0], whole.w = parts[1], whole.out = parts[2];
+    convert(cpu, parts[0], DTYPE_F32, call->x, DTYPE_BF16, x);
+    convert(cpu, parts[1], DTYPE_F32, call->w, DTYPE_BF16, w);
+    if (call->key.has_residual) convert(cpu, parts[2], DTYPE_F32, call->out, DTYPE_BF16, out);
+    bool good = call_run(cpu->onednn, &whole);
+    if (good) convert(cpu, call->out, DTYPE_BF16, parts[2], DTYPE_F32, out);
+    if (cpu->onednn->converted.bytes > CONVERTED_KEPT) buffer_clear(&cpu->onednn->converted);
     return good;
 }
 
@@ -262,7 +320,7 @@ static bool compute(struct cpu_backend *cpu, const struct call *call, const stru
     omp_set_num_threads(cpu->base.threads);
     bool good = call_run(cpu->onednn, call);
     if (!good && call->key.dtype == DTYPE_BF16)
-        good = call_run_converted(cpu->onednn, call, tensor_count(x), tensor_count(w), tensor_count(out));
+        good = call->key.is_conv ? conv_converted(cpu, call, tensor_count(x), tensor_count(w), tensor_count(out)) : linear_converted(cpu, call);
     omp_set_num_threads(threads);
     return good;
 }
@@ -319,7 +377,8 @@ void onednn_close(struct onednn *onednn) {
     for (int i = 0; i < PRIMITIVES; i++) entry_clear(&onednn->entries[i]);
     if (onednn->stream != NULL) dnnl_stream_destroy(onednn->stream);
     if (onednn->engine != NULL) dnnl_engine_destroy(onednn->engine);
-    free(onednn->scratchpad.data);
-    free(onednn->weights.data);
+    buffer_clear(&onednn->scratchpad);
+    buffer_clear(&onednn->weights);
+    buffer_clear(&onednn->converted);
     free(onednn);
 }
