@@ -3,7 +3,7 @@
 # use each other's headers at one documented place: src/parallel/exchange.h.
 #   tests/layers.sh SOURCE_FOLDER
 set -eu
-rooms="base hub tensor backend comm parallel nn models checkpoint schedulers tokenizers pipelines split cli"
+rooms="base hub image tensor backend comm parallel nn models metrics checkpoint schedulers tokenizers pipelines split cli"
 failed=0 checked=0 above=
 for room in $rooms; do
     above="$above $room"

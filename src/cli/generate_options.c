@@ -1,6 +1,6 @@
 /* The options of `tessera generate`: names, types, ranges, help, and what of them a picture's record holds. */
 #include "cli/generate.h"
-#include "cli/png.h"
+#include "image/png.h"
 
 const struct option generate_options[] = {
     [GENERATE_LIKE] = {.name = "like",
@@ -36,14 +36,14 @@ const struct option generate_options[] = {
                         .placeholder = "PIXELS",
                         .help = "default: the model's",
                         .low = 1,
-                        .high = PNG_MAX_SIDE,
+                        .high = IMAGE_MAX_SIDE,
                         .record = "width"},
     [GENERATE_HEIGHT] = {.name = "height",
                          .type = OPTION_INTEGER,
                          .placeholder = "PIXELS",
                          .help = "default: the model's",
                          .low = 1,
-                         .high = PNG_MAX_SIDE,
+                         .high = IMAGE_MAX_SIDE,
                          .record = "height"},
     [GENERATE_IMAGE_SIZE] = {.name = "image-size",
                              .type = OPTION_TEXTS,

@@ -2,7 +2,7 @@
 #ifndef TESSERA_CLI_GIVEN_PICTURES_H
 #define TESSERA_CLI_GIVEN_PICTURES_H
 
-#include "cli/png.h"
+#include "image/png.h"
 #include "cli/record.h"
 
 struct given_pictures {

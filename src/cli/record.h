@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "cli/fingerprint.h"
 #include "cli/generate.h"
-#include "cli/png.h"
+#include "image/png.h"
 
 #define RECORD_KEY "tessera"
 

@@ -1,6 +1,6 @@
 /* PNG reading and writing; see png.h. libpng reports errors by longjmp, so everything that must survive one lives in a struct that
  * the caller of setjmp was handed. */
-#include "cli/png.h"
+#include "image/png.h"
 
 #include <errno.h>
 #include <png.h>
@@ -119,7 +119,7 @@ static void keep_text(struct session *s, const char *key, struct png_picture *ou
 
 static bool read_all(struct session *s, const char *key, struct png_picture *out) {
     if (setjmp(png_jmpbuf(s->png))) return false;
-    png_set_user_limits(s->png, PNG_MAX_SIDE, PNG_MAX_SIDE);
+    png_set_user_limits(s->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
     png_init_io(s->png, s->stream);
     png_read_info(s->png, s->info);
     convert_to_rgb(s->png, s->info);

@@ -2,12 +2,10 @@
  *
  * Text is UTF-8 in iTXt chunks. Reading turns any PNG into 8-bit RGB (palettes and grey expanded, 16 bits cut to 8, transparency
  * laid on white) and keeps the text; libpng's own errors become statuses that name the file. */
-#ifndef TESSERA_CLI_PNG_H
-#define TESSERA_CLI_PNG_H
+#ifndef TESSERA_IMAGE_PNG_H
+#define TESSERA_IMAGE_PNG_H
 
-#include "tessera.h"
-
-#define PNG_MAX_SIDE 16384
+#include "image/image.h"
 
 struct png_text_entry {
     const char *key, *value;

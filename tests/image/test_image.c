@@ -1,0 +1,117 @@
+/* Pictures in files, and scaled: bytes as Pillow has them (tests/metrics/make_case.py), and files that are broken. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "case_io.h"
+#include "check.h"
+#include "image/jpeg.h"
+#include "image/png.h"
+#include "image/resample.h"
+
+#define CASE "tests/metrics/case"
+
+/* The largest difference of a picture from a tensor U8 [height, width, 3]; 256: another size. */
+static int difference(const struct image *image, const struct tensor *want) {
+    if (want->data == NULL || want->dtype != DTYPE_U8 || want->shape[0] != image->height || want->shape[1] != image->width) return 256;
+    int worst = 0;
+    for (size_t i = 0; i < image_values(image); i++) {
+        int d = abs(image->pixels[i] - ((const uint8_t *)want->data)[i]);
+        worst = d > worst ? d : worst;
+    }
+    return worst;
+}
+
+static void test_scaled(const struct case_io *c) {
+    const char *filters[] = {"nearest", "bilinear", "bicubic", "lanczos"};
+    const int sizes[][2] = {{41, 57}, {133, 120}, {96, 31}};
+    tessera_error error = {0};
+    struct image in;
+    CHECK(image_file_read(CASE "/a/0000.png", &in, &error) == TESSERA_OK, "%s", error.message);
+    for (int f = 0; f < 4; f++)
+        for (int s = 0; s < 3; s++) {
+            char name[48];
+            struct image out;
+            snprintf(name, sizeof name, "%s_%dx%d", filters[f], sizes[s][0], sizes[s][1]);
+            CHECK(resample_bytes(&in, sizes[s][0], sizes[s][1], (enum resample_filter)f, &out, &error) == TESSERA_OK, "%s", error.message);
+            struct tensor want = case_tensor(c, name);
+            CHECK(difference(&out, &want) == 0, "%s differs by %d", name, difference(&out, &want));
+            image_free(&out);
+        }
+    image_free(&in);
+}
+
+/* torchvision scales a tensor of bytes in floats and rounds at the end. */
+static void test_floats(const struct case_io *c) {
+    struct tensor want = case_tensor(c, "torch_resized");
+    struct image in;
+    static float out[57 * 41 * 3];
+    int apart = 0;
+    CHECK(image_file_read(CASE "/a/0000.png", &in, NULL) == TESSERA_OK, "read");
+    CHECK(resample_floats(&in, 41, 57, RESAMPLE_BILINEAR, out, NULL) == TESSERA_OK, "scaled");
+    for (int i = 0; i < 57 * 41 * 3; i++) apart += fabs((double)out[i] - ((const uint8_t *)want.data)[i]) > 0.51;
+    CHECK(want.data != NULL && apart == 0, "%d values differ by more than rounding", apart);
+    image_free(&in);
+}
+
+static char *temporary(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "/tmp/test_image-%d-%s", (int)getpid(), name);
+    return path;
+}
+
+static void test_jpeg(const struct case_io *c) {
+    struct image in = {0}, again = {0};
+    struct tensor want = case_tensor(c, "jpeg");
+    tessera_error error = {0};
+    CHECK(image_file_read(CASE "/a/0002.jpg", &in, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(difference(&in, &want) <= 1, "decoded JPEG differs by %d", difference(&in, &want)); /* builds of libjpeg round differently */
+    char *path = temporary("again.jpg");
+    CHECK(jpeg_file_write(path, &in, 100, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(image_file_read(path, &again, &error) == TESSERA_OK && again.width == 96 && again.height == 80, "%s", error.message);
+    struct tensor got = tensor_of(again.pixels, DTYPE_U8, SHAPE(80, 96, 3));
+    CHECK(difference(&in, &got) < 40, "written and read: %d", difference(&in, &got));
+    image_free(&in);
+    image_free(&again);
+    unlink(path);
+}
+
+/* Whatever the length that is left: an error that names the file, or, once all that is needed is there, the picture. */
+static void test_cut_off(void) {
+    char *data = NULL, *path = temporary("cut.jpg");
+    size_t length = 0;
+    CHECK(file_read(CASE "/a/0002.jpg", 1 << 20, &data, &length, NULL) == TESSERA_OK, "read");
+    for (size_t left = 0; left + 2 < length; left += 61) {
+        FILE *file = fopen(path, "wb");
+        fwrite(data, 1, left, file);
+        fclose(file);
+        struct image out;
+        tessera_error error = {0};
+        CHECK(image_file_read(path, &out, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, path) != NULL, "%zu of %zu bytes: %s",
+              left, length, error.message);
+        image_free(&out);
+    }
+    free(data);
+    unlink(path);
+}
+
+static void test_errors(void) {
+    struct image out;
+    tessera_error error = {0};
+    CHECK(image_file_read(CASE, &out, &error) == TESSERA_ERROR_IO && strstr(error.message, "folder") != NULL, "%s", error.message);
+    CHECK(image_file_read("nowhere.jpg", &out, &error) == TESSERA_ERROR_IO && strstr(error.message, "nowhere.jpg") != NULL, "%s", error.message);
+    CHECK(image_file_read(CASE "/case.json", &out, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
+}
+
+int main(void) {
+    struct case_io c;
+    tessera_error error = {0};
+    CHECK(case_open(CASE, &c, &error) == TESSERA_OK, "%s", error.message);
+    test_scaled(&c);
+    test_floats(&c);
+    test_jpeg(&c);
+    test_cut_off();
+    test_errors();
+    case_close(&c);
+    return CHECK_REPORT();
+}
