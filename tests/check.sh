@@ -17,6 +17,14 @@ check() {
         failed=1
     fi
 }
+# run STATUS-EXPECTED ARGUMENTS...: of $program, which the test sets; output in $work/out and $work/err.
+run() {
+    want=$1
+    shift
+    "$program" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    check "tessera $* exits $want" test "$got" -eq "$want"
+}
 says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
 says_once() { check "stderr says '$1' once" test "$(grep -c -e "$1" "$work/err")" -eq 1; }
 prints() { check "stdout says '$1'" grep -q -e "$1" "$work/out"; }

@@ -18,7 +18,7 @@ struct command {
 };
 
 extern const struct command generate_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
-    latency_command;
+    latency_command, coco_command, evaluate_command;
 
 /* "tessera: error: ..." on stderr; returns the exit status that goes with it (EXIT_USAGE where the caller says that the command
  * line itself is wrong). */

@@ -20,6 +20,7 @@
 #include "cli/download.h"
 #include "cli/given_pictures.h"
 #include "cli/like.h"
+#include "cli/lora_options.h"
 #include "cli/mesh_options.h"
 #include "cli/output.h"
 #include "cli/preview.h"
@@ -27,8 +28,10 @@
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/request_options.h"
+#include "comm/collectives.h"
 #include "comm/mesh.h"
 #include "pipelines/plan_auto.h"
+#include "pipelines/world.h"
 #include "tensor/safetensors.h"
 
 struct session {
@@ -75,7 +78,7 @@ static tessera_status read_output_root(struct session *s) {
 /* What the command line says in other programs' words; before anything is read. */
 static tessera_status translate_command_line(struct session *s) {
     s->usage = true;
-    if (s->rank == 0 && !s->values[GENERATE_JSON].flag) like_print_notices(s->values);
+    if (s->rank == 0 && !s->values[GENERATE_JSON].flag) options_print_ignored(generate_options, GENERATE_OPTION_TOTAL, s->values);
     TRY(read_output_root(s));
     TRY(like_apply(s->values, &s->error));
     if (s->values[GENERATE_FBCACHE].flag && s->values[GENERATE_TEACACHE].flag)
@@ -91,17 +94,17 @@ static tessera_status check_command_line(struct session *s) {
         s->usage = !values[GENERATE_FROM].given;
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
     }
-    TRY(prompts_read(values, &s->prompts, &s->error));
+    tessera_status status = prompts_read(values, &s->prompts, &s->error);
+    s->usage = status == TESSERA_ERROR_ARGUMENT;
+    TRY(status);
     s->usage = true;
     TRY(prompts_check(values, &s->error));
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
     TRY(request_options_read_sizes(values, &unused, &s->error));
-    tessera_status status = output_check(values[GENERATE_OUTPUT].text, &s->error);
+    status = output_check(values[GENERATE_OUTPUT].text, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
-    status = given_pictures_read(values, &s->given, &s->facts, &s->error);
-    s->usage = status == TESSERA_ERROR_ARGUMENT;
-    return status;
+    return given_pictures_read(values, &s->given, &s->facts, &s->error);
 }
 
 /* ---- the model ---- */
@@ -131,29 +134,6 @@ static void settle_values(struct session *s) {
     const char *class = tessera_model_pipeline_class(s->model);
     bool unet = strncmp(class, "StableDiffusion", 15) == 0 && class[15] != '3';
     mesh_options_settle(&s->mesh, unet, s->values);
-}
-
-/* FILE[:SCALE], each; only a number after the last colon is a scale. */
-static tessera_status read_loras(struct session *s) {
-    const struct option_value *v = &s->values[GENERATE_LORA];
-    s->loras = calloc((size_t)v->count + 1, sizeof *s->loras);
-    for (int i = 0; s->loras != NULL && i < v->count; i++) {
-        char *path = strdup(v->texts[i]), *end;
-        if (path == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
-        s->loras[i] = (tessera_lora){.path = path, .scale = 1};
-        char *colon = strrchr(path, ':');
-        if (colon == NULL || colon == path) continue;
-        float scale = strtof(colon + 1, &end);
-        if (end == colon + 1 || *end != 0) continue;
-        s->loras[i].scale = scale;
-        *colon = 0;
-    }
-    return s->loras != NULL ? TESSERA_OK : error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
-}
-
-static void free_loras(struct session *s) {
-    for (int i = 0; s->loras != NULL && i < s->values[GENERATE_LORA].count; i++) free((char *)s->loras[i].path);
-    free(s->loras);
 }
 
 /* The ranks of a run must agree on what they are asked for. */
@@ -201,7 +181,7 @@ static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(check_same_options(s));
     TRY(choose_model(s));
-    TRY(read_loras(s));
+    TRY(lora_options_read(&v[GENERATE_LORA], &s->loras, &s->error));
     tessera_model_options options = {
         .mesh = s->mesh.mesh, .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
     options.config = v[GENERATE_CONFIG].text;
@@ -243,11 +223,25 @@ static bool only_one(const struct session *s) {
     return s->source.json != NULL && s->values[GENERATE_PROMPT].count == 1;
 }
 
-static char *name_output(struct session *s, const char *prompt, int number, int total) {
+/* Pictures to make in one call: `count` of prompt `place`, from its number `index` on, the run's from number `number` of `total` on. */
+struct task {
+    int place;
+    const char *prompt;
+    uint64_t seed;
+    int index, number, total, count;
+};
+
+/* Picture i of a task. */
+static struct task one_of(const struct task *task, int i) {
+    return (struct task){task->place, task->prompt, task->seed, task->index + i, task->number + i, task->total, 1};
+}
+
+static char *name_output(struct session *s, const struct task *task) {
     const char *output = s->values[GENERATE_OUTPUT].text;
     char *name = NULL;
+    if (s->prompts.captions.count > 0) return prompts_caption_path(s->values, &s->prompts, task->place, output, &s->error);
     if (output != NULL || s->source.path == NULL || !only_one(s))
-        return output_name(output, prompt, s->request.seed, number, total, &s->error);
+        return output_name(output, task->prompt, task->seed, task->number, task->total, &s->error);
     size_t n = strlen(s->source.path);
     if (n > 4 && strcasecmp(s->source.path + n - 4, ".png") == 0) n -= 4;
     if (asprintf(&name, "%.*s-again.png", (int)n, s->source.path) >= 0) return name;
@@ -255,19 +249,19 @@ static char *name_output(struct session *s, const char *prompt, int number, int 
     return NULL;
 }
 
-static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const char *prompt, int index) {
-    char *record = record_text(s->record, prompt, index);
+static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const struct task *task) {
+    char *record = record_text(s->record, task->prompt, task->seed, task->index);
     char *description = NULL;
-    if (asprintf(&description, "%s; %dx%d, %d steps, guidance %g, seed %llu, picture %d of %d, %s", prompt, image->width, image->height,
-                 s->request.num_inference_steps, (double)s->request.guidance_scale, (unsigned long long)s->request.seed, index + 1,
-                 s->request.num_images, s->values[GENERATE_DTYPE].text) < 0)
+    if (asprintf(&description, "%s; %dx%d, %d steps, guidance %g, seed %llu, picture %d of %d, %s", task->prompt, image->width,
+                 image->height, s->request.num_inference_steps, (double)s->request.guidance_scale, (unsigned long long)task->seed,
+                 task->index + 1, s->request.num_images, s->values[GENERATE_DTYPE].text) < 0)
         description = NULL;
     tessera_status status;
     if (record == NULL || description == NULL) {
         status = error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
     } else {
         const struct png_text_entry text[] = {
-            {"Title", prompt}, {"Software", "Tessera " TESSERA_VERSION}, {"Description", description}, {RECORD_KEY, record}};
+            {"Title", task->prompt}, {"Software", "Tessera " TESSERA_VERSION}, {"Description", description}, {RECORD_KEY, record}};
         status = png_file_write(path, image->pixels, image->width, image->height, text, sizeof text / sizeof *text, &s->error);
     }
     free(description);
@@ -275,30 +269,18 @@ static tessera_status write_picture(struct session *s, const char *path, const t
     return status;
 }
 
-static tessera_status note_picture(struct session *s, const char *path, const char *prompt, int index) {
+static tessera_status note_picture(struct session *s, const char *path, const struct task *task) {
     cJSON *entry = cJSON_CreateObject();
     if (entry == NULL || !cJSON_AddItemToArray(s->pictures, entry) || cJSON_AddStringToObject(entry, "file", path) == NULL ||
-        cJSON_AddStringToObject(entry, "prompt", prompt) == NULL ||
-        cJSON_AddItemReferenceToObject(entry, "seed", cJSON_GetObjectItem(s->record, "seed")) == 0 ||
-        cJSON_AddNumberToObject(entry, "index", index) == NULL)
+        cJSON_AddStringToObject(entry, "prompt", task->prompt) == NULL || !cJSON_AddItemToObject(entry, "seed", record_seed(task->seed)) ||
+        cJSON_AddNumberToObject(entry, "index", task->index) == NULL)
         return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the report");
     return TESSERA_OK;
 }
 
-/* Pictures to make in one call: `count` of one prompt's from number `index` on, the run's from number `number` of `total` on. */
-struct task {
-    const char *prompt;
-    int index, number, total, count;
-};
-
-/* Picture i of a task. */
-static struct task one_of(const struct task *task, int i) {
-    return (struct task){task->prompt, task->index + i, task->number + i, task->total, 1};
-}
-
 /* "lion.png" becomes "lion.safetensors" where latents are wanted. The caller frees. */
 static char *name_file(struct session *s, const struct task *task) {
-    char *name = name_output(s, task->prompt, task->number, task->total), *latents = NULL;
+    char *name = name_output(s, task), *latents = NULL;
     if (name == NULL || !s->request.latents_only) return name;
     size_t n = strlen(name);
     if (n > 4 && strcasecmp(name + n - 4, ".png") == 0) n -= 4;
@@ -332,9 +314,8 @@ static void show_picture(struct session *s, const char *path, const tessera_imag
 static tessera_status deliver_picture(struct session *s, const tessera_image *image, const struct task *task) {
     char *path = name_file(s, task);
     if (path == NULL) return s->error.status;
-    tessera_status status =
-        s->request.latents_only ? write_latents(s, path, image) : write_picture(s, path, image, task->prompt, task->index);
-    if (status == TESSERA_OK) status = note_picture(s, path, task->prompt, task->index);
+    tessera_status status = s->request.latents_only ? write_latents(s, path, image) : write_picture(s, path, image, task);
+    if (status == TESSERA_OK) status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && s->rank == 0) {
         if (!s->values[GENERATE_JSON].flag) printf("%s\n", path);
@@ -369,6 +350,7 @@ static tessera_status make_task(struct session *s, const struct task *task) {
     tessera_image image = {0};
     tessera_request request = s->request;
     request.prompt = task->prompt;
+    request.seed = task->seed;
     request.first_image = task->index;
     request.made_images = task->count;
     tessera_status status = tessera_generate(s->model, &request, &image, &s->error);
@@ -387,7 +369,7 @@ static tessera_status make_task(struct session *s, const struct task *task) {
 static tessera_status tell_picture(struct session *s, const struct task *task) {
     char *path = name_file(s, task);
     if (path == NULL) return s->error.status;
-    tessera_status status = note_picture(s, path, task->prompt, task->index);
+    tessera_status status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && !s->values[GENERATE_JSON].flag) printf("%s\n", path);
     free(path);
@@ -409,15 +391,36 @@ static tessera_status each_task(struct session *s, bool mine, tessera_status (*v
     int end = only_one(s) ? first + 1 : s->request.num_images;
     int together = only_one(s) ? 1 : tessera_pictures_at_once(s->model, &s->request), tasks = 0;
     struct task task = {.total = prompts->count * (end - first)};
-    for (int i = 0; i < prompts->count; i++)
+    for (int i = 0; i < prompts->count; i++) {
+        const struct captions *captions = &s->prompts.captions;
+        if (captions->count > 0 && captions->is_done[i]) continue;
+        task.place = i;
+        task.prompt = prompts->texts[i];
+        task.seed = s->request.seed + (captions->count > 0 ? (uint64_t)captions->list[i].number : 0);
         for (int k = first; k < end; k += task.count, task.number += task.count, tasks++) {
             task.count = end - k < together ? end - k : together;
             if ((tasks % tessera_model_groups(s->model) == tessera_model_group(s->model)) != mine) continue;
             if (progress_signal() != 0) return error_set(&s->error, TESSERA_ERROR_CANCELLED, "stopped");
-            task.prompt = prompts->texts[i];
             task.index = k;
             TRY(visit(s, &task));
         }
+    }
+    return TESSERA_OK;
+}
+
+/* Captions whose pictures are there are not drawn again, so that an evaluation which was stopped goes on. Rank 0's files decide for all. */
+static tessera_status leave_out_done(struct session *s) {
+    struct captions *captions = &s->prompts.captions;
+    int done = 0;
+    for (int i = 0; i < captions->count; i++) {
+        char *path = name_file(s, &(struct task){.place = i});
+        if (path == NULL) return s->error.status;
+        captions->is_done[i] = file_exists(path);
+        free(path);
+    }
+    TRY(comm_broadcast(s->world->comm, 0, captions->is_done, (size_t)captions->count * sizeof *captions->is_done, &s->error));
+    for (int i = 0; i < captions->count; i++) done += captions->is_done[i];
+    if (done > 0 && s->rank == 0) fprintf(stderr, "tessera: %d of %d pictures are there already\n", done, captions->count);
     return TESSERA_OK;
 }
 
@@ -449,6 +452,7 @@ static tessera_status make_runs(struct session *s) {
 
 /* Makes this group's pictures; when all ranks are done, tells of the others'. */
 static tessera_status make_pictures(struct session *s) {
+    TRY(leave_out_done(s));
     TRY(make_runs(s));
     if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
     s->peaks = calloc((size_t)tessera_world_size(s->world), sizeof *s->peaks);
@@ -570,7 +574,7 @@ static int run_generate(const char *path, struct option_value *values) {
     tessera_world_free(s.world);
     given_pictures_free(&s.given);
     record_source_close(&s.source);
-    free_loras(&s);
+    lora_options_free(s.loras, values[GENERATE_LORA].count);
     free(s.model_folder);
     free(s.output_folder);
     prompts_free(&s.prompts);

@@ -8,16 +8,21 @@
 
 #define ASTRONAUT "--prompt=Astronaut in a jungle, cold color palette, muted colors, detailed, 8k"
 #define XDIT_DEFAULTS "--height=1024", "--width=1024", "--steps=20", "--guidance-scale=3.5", "--max-sequence-length=256", "--seed=42"
+#define FID_DEFAULTS                                                                                                                       \
+    "--caption-file=captions_coco.json", "--num-samples=30000", "--height=256", "--width=256", "--steps=20", "--max-sequence-length=256",  \
+        "--seed=42", "--output=sample_images/"
 #define SDXL_BASE "--model=stabilityai/stable-diffusion-xl-base-1.0"
 
 struct script {
     const char *name;
-    const char *words[12]; /* as on a command line, up to the first NULL */
+    const char *words[16]; /* as on a command line, up to the first NULL */
 };
 
 static const struct script scripts[] = {
     {"xdit", {XDIT_DEFAULTS}},
     {"flux_control_example", {XDIT_DEFAULTS, "--control-image=test_imgs/016#.png"}},
+    {"pixartalpha_generate", {FID_DEFAULTS, "--guidance-scale=2"}},
+    {"flux_generate", {FID_DEFAULTS, "--guidance-scale=1.5"}},
     {"sdxl_example",
      {SDXL_BASE, ASTRONAUT, "--height=1024", "--width=1024", "--seed=233", "--parallelism=patch", "--output=astronaut.png"}},
     {"sd_example",
@@ -26,6 +31,9 @@ static const struct script scripts[] = {
     {"run_sdxl",
      {SDXL_BASE, ASTRONAUT, "--height=1024", "--width=1024", "--steps=50", "--guidance-scale=5", "--scheduler=ddim", "--seed=1234",
       "--parallelism=patch", "--split-scheme=alternate"}},
+    {"generate_coco",
+     {SDXL_BASE, "--caption-file=dataset_coco.json", "--caption-split=val", "--height=1024", "--width=1024", "--steps=50",
+      "--guidance-scale=5", "--scheduler=ddim", "--seed=0", "--parallelism=patch", "--split-scheme=alternate", "--output=results/coco/"}},
 };
 
 static const char *const benchmark_words[] = {"--warmup-times=5", "--test-times=20", "--ignore-ratio=0.2", NULL};
@@ -79,12 +87,4 @@ const char *like_model(const char *name) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i][0]) == 0) return names[i][1];
     return name;
-}
-
-void like_print_notices(const struct option_value *values) {
-    for (int i = 0; i < GENERATE_OPTION_TOTAL; i++) {
-        const struct option *option = &generate_options[i];
-        if (option->ignored == NULL || !values[i].given || (option->type == OPTION_FLAG && !values[i].flag)) continue;
-        fprintf(stderr, "tessera: --%s has no effect: %s\n", option->name, option->ignored);
-    }
 }

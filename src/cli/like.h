@@ -1,5 +1,4 @@
-/* `tessera generate` as other programs' users call it: the defaults that their scripts have, their names of samplers and models, and a word
- * about each of their options that means nothing here. docs/commands.md lists the published commands. */
+/* `tessera generate` as other programs' users call it: the defaults that their scripts have, their names of samplers and models. docs/commands.md lists the published commands. */
 #ifndef TESSERA_CLI_LIKE_H
 #define TESSERA_CLI_LIKE_H
 
@@ -11,8 +10,5 @@ tessera_status like_apply(struct option_value *values, tessera_error *error);
 
 /* The hub's name of a model that xDiT's runner knows by a short one ("FLUX.1-dev"); any other comes back as it is. */
 const char *like_model(const char *name);
-
-/* Says on stderr of each given option that it has no effect, and why. */
-void like_print_notices(const struct option_value *values);
 
 #endif

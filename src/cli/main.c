@@ -8,12 +8,13 @@
 #include "cli/command.h"
 #include "comm/comm.h"
 
-#define COMMAND_COUNT 7
+#define COMMAND_COUNT 9
 #define MAX_OPTIONS 192
 
 static const struct command *command_at(int i) {
-    const struct command *const commands[COMMAND_COUNT] = {&generate_command,   &inspect_command, &download_command, &convert_command,
-                                                           &make_model_command, &plan_command,    &latency_command};
+    const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command,    &download_command,
+                                                           &convert_command,  &make_model_command, &plan_command,
+                                                           &latency_command,  &coco_command,       &evaluate_command};
     return commands[i];
 }
 

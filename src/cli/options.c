@@ -245,3 +245,11 @@ void options_print(FILE *stream, const struct option *options, int count) {
     }
     print_ignored(stream, options, count);
 }
+
+void options_print_ignored(const struct option *options, int count, const struct option_value *values) {
+    for (int i = 0; i < count; i++) {
+        const struct option *option = &options[i];
+        if (option->ignored == NULL || !values[i].given || (option->type == OPTION_FLAG && !values[i].flag)) continue;
+        fprintf(stderr, "tessera: --%s has no effect: %s\n", option->name, option->ignored);
+    }
+}

@@ -47,6 +47,9 @@ void options_free(struct option_value *values, int count);
 /* The table for --help; options without effect only by their names, under a heading. */
 void options_print(FILE *stream, const struct option *options, int count);
 
+/* A line on stderr for each option that was given and has no effect, with the reason. */
+void options_print_ignored(const struct option *options, int count, const struct option_value *values);
+
 /* The name nearest to `word` by edit distance (Levenshtein 1966); `get` returns the i-th of `count` candidates. */
 const char *options_nearest(const char *word, const char *(*get)(const void *user, int i), const void *user, int count);
 

@@ -1,6 +1,7 @@
 /* See prompts.h. */
 #include "cli/prompts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -58,7 +59,50 @@ static tessera_status read_table(struct option_value *values, char **text, tesse
     return TESSERA_OK;
 }
 
+/* --split I N */
+static tessera_status read_split(const struct option_value *split, struct captions_choice *choice, tessera_error *error) {
+    char *end = NULL, *end_of_part = NULL;
+    if (!split->given) return TESSERA_OK;
+    long part = split->count == 2 ? strtol(split->texts[0], &end_of_part, 10) : -1,
+         parts = split->count == 2 ? strtol(split->texts[1], &end, 10) : 0;
+    if (part < 0 || part >= parts || parts > 1000000 || *end != 0 || *end_of_part != 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--split I N: two numbers are wanted, I from 0 to N - 1");
+    choice->part = (int)part;
+    choice->parts = (int)parts;
+    return TESSERA_OK;
+}
+
+/* The captions in place of every other prompt. */
+static tessera_status read_captions(struct option_value *values, struct captions *captions, tessera_error *error) {
+    const char *split = values[GENERATE_CAPTION_SPLIT].text;
+    struct option_value *prompts = &values[GENERATE_PROMPT];
+    struct captions_choice choice = {.split = split, .rotate = split != NULL};
+    if (values[GENERATE_NUM_SAMPLES].given) choice.samples = values[GENERATE_NUM_SAMPLES].integer;
+    TRY(read_split(&values[GENERATE_SPLIT], &choice, error));
+    TRY(captions_read(values[GENERATE_CAPTION_FILE].text, &choice, captions, error));
+    prompts->count = 0;
+    for (int i = 0; i < captions->count; i++)
+        TRY(options_read_value(&generate_options[GENERATE_PROMPT], captions->list[i].text, prompts, error));
+    return TESSERA_OK;
+}
+
+char *prompts_caption_path(const struct option_value *values, const struct prompt_files *files, int i, const char *folder,
+                           tessera_error *error) {
+    if (files->captions.list == NULL) return NULL;
+    const struct caption *caption = &files->captions.list[i];
+    const char *dot = strrchr(caption->file, '.');
+    int length = dot != NULL ? (int)(dot - caption->file) : (int)strlen(caption->file);
+    char *name = NULL;
+    bool numbered = values[GENERATE_CAPTION_SPLIT].given;
+    int n = numbered ? asprintf(&name, "%04d.png", caption->number) : asprintf(&name, "%.*s.png", length, caption->file);
+    char *path = n >= 0 ? file_join(folder != NULL ? folder : ".", name) : NULL;
+    if (n >= 0) free(name);
+    if (path == NULL) error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    return path;
+}
+
 tessera_status prompts_read(struct option_value *values, struct prompt_files *files, tessera_error *error) {
+    if (values[GENERATE_CAPTION_FILE].given) return read_captions(values, &files->captions, error);
     TRY(read_lines(values, &files->lines, error));
     return read_table(values, &files->table, error);
 }
@@ -71,7 +115,20 @@ static bool is_utf8(const char *text) {
     return true;
 }
 
+/* Captions make a picture each, in a folder. */
+static tessera_status check_captions(const struct option_value *values, tessera_error *error) {
+    const char *output = values[GENERATE_OUTPUT].text;
+    bool folder = output == NULL || file_is_folder(output) || (*output != 0 && output[strlen(output) - 1] == '/');
+    if (!values[GENERATE_CAPTION_FILE].given) return TESSERA_OK;
+    if (!folder)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes many pictures, but --output %s is no folder: end it in '/'",
+                         output);
+    if (!values[GENERATE_NUM_IMAGES].given || values[GENERATE_NUM_IMAGES].integer == 1) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes one picture of each caption: leave --num-images out");
+}
+
 tessera_status prompts_check(const struct option_value *values, tessera_error *error) {
+    TRY(check_captions(values, error));
     const struct option_value *prompts = &values[GENERATE_PROMPT];
     if (prompts->count == 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
@@ -86,5 +143,6 @@ tessera_status prompts_check(const struct option_value *values, tessera_error *e
 void prompts_free(struct prompt_files *files) {
     free(files->lines);
     free(files->table);
+    captions_free(&files->captions);
     *files = (struct prompt_files){0};
 }

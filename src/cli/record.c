@@ -5,11 +5,16 @@
 
 #define EXACT_INTEGERS 9007199254740992u /* 2^53 */
 
-static cJSON *add_seed(cJSON *object, const char *key, uint64_t seed) {
-    if (seed <= EXACT_INTEGERS) return cJSON_AddNumberToObject(object, key, (double)seed);
+cJSON *record_seed(uint64_t seed) {
+    if (seed <= EXACT_INTEGERS) return cJSON_CreateNumber((double)seed);
     char text[24];
     snprintf(text, sizeof text, "%llu", (unsigned long long)seed);
-    return cJSON_AddStringToObject(object, key, text);
+    return cJSON_CreateString(text);
+}
+
+static cJSON *add_seed(cJSON *object, const char *key, uint64_t seed) {
+    cJSON *value = record_seed(seed);
+    return value != NULL && cJSON_AddItemToObject(object, key, value) ? value : NULL;
 }
 
 static cJSON *add_text(cJSON *object, const char *key, const char *text) {
@@ -63,10 +68,11 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
     return NULL;
 }
 
-char *record_text(const cJSON *object, const char *prompt, int index) {
-    cJSON *whole = cJSON_Duplicate(object, true);
+char *record_text(const cJSON *object, const char *prompt, uint64_t seed, int index) {
+    cJSON *whole = cJSON_Duplicate(object, true), *own = record_seed(seed);
     char *text = NULL;
-    if (whole != NULL && cJSON_AddStringToObject(whole, generate_options[GENERATE_PROMPT].record, prompt) != NULL &&
+    if (whole != NULL && own != NULL && cJSON_ReplaceItemInObject(whole, generate_options[GENERATE_SEED].record, own) &&
+        cJSON_AddStringToObject(whole, generate_options[GENERATE_PROMPT].record, prompt) != NULL &&
         cJSON_AddNumberToObject(whole, "index", index) != NULL)
         text = cJSON_PrintUnformatted(whole);
     cJSON_Delete(whole);

@@ -29,8 +29,11 @@ struct record_facts {
 /* A new object without prompt and index; the caller deletes it with cJSON_Delete. NULL when memory is out. */
 struct cJSON *record_object(const struct option_value *values, const struct record_facts *facts);
 
-/* The same with prompt and index as text; the caller frees it. NULL when memory is out. */
-char *record_text(const struct cJSON *object, const char *prompt, int index);
+/* The same with the picture's own prompt, seed and index as text; the caller frees it. NULL when memory is out. */
+char *record_text(const struct cJSON *object, const char *prompt, uint64_t seed, int index);
+
+/* A seed as a JSON value. NULL when memory is out. */
+struct cJSON *record_seed(uint64_t seed);
 
 /* A picture to be made again. */
 struct record_source {

@@ -29,7 +29,7 @@ tessera_status request_options_read_sizes(const struct option_value *values, tes
 tessera_status request_options_read(const struct option_value *v, const struct given_pictures *given, const tessera_model *model,
                                     tessera_request *r, tessera_error *error) {
     *r = tessera_request_default(model);
-    const struct png_picture *sized = given_pictures_sized(given);
+    const struct image *sized = given_pictures_sized(given);
     r->init_image = given->init.pixels;
     r->control_image = given->control.pixels;
     if (sized != NULL) r->width = sized->width, r->height = sized->height;

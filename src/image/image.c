@@ -1,7 +1,9 @@
 /* See image.h. */
 #include "image/image.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -44,5 +46,23 @@ tessera_status image_file_read(const char *path, struct image *out, tessera_erro
     *out = (struct image){picture.width, picture.height, picture.pixels};
     picture.pixels = NULL;
     png_picture_free(&picture);
+    return TESSERA_OK;
+}
+
+/* Where the middle begins; below zero, as many rows of black come first. Halves are rounded to the even number, as Python does. */
+static int middle_of(int size, int side) {
+    return size >= side ? (int)nearbyint((size - side) / 2.0) : -((side - size) / 2);
+}
+
+tessera_status image_crop_middle(const struct image *in, int side, struct image *out, tessera_error *error) {
+    int top = middle_of(in->height, side), left = middle_of(in->width, side), low = left > 0 ? left : 0;
+    int high = left + side < in->width ? left + side : in->width;
+    TRY(image_new(side, side, out, error));
+    memset(out->pixels, 0, image_values(out));
+    for (int y = 0; y < side; y++) {
+        if (y + top < 0 || y + top >= in->height) continue;
+        const uint8_t *from = in->pixels + ((size_t)(y + top) * (size_t)in->width + (size_t)low) * 3;
+        memcpy(out->pixels + ((size_t)y * (size_t)side + (size_t)(low - left)) * 3, from, (size_t)(high - low) * 3);
+    }
     return TESSERA_OK;
 }

@@ -19,4 +19,7 @@ tessera_status image_new(int width, int height, struct image *out, tessera_error
 void image_free(struct image *image);
 size_t image_values(const struct image *image); /* numbers: height * width * 3 */
 
+/* The middle of a picture, `side` x `side`, as torchvision's CenterCrop: what lies outside it is black. MEMORY. Free with image_free. */
+tessera_status image_crop_middle(const struct image *in, int side, struct image *out, tessera_error *error);
+
 #endif

@@ -46,7 +46,8 @@ static bool read_all(struct session *s, struct jpeg_decompress_struct *info, FIL
     jpeg_stdio_src(info, stream);
     jpeg_read_header(info, TRUE);
     if (info->image_width > IMAGE_MAX_SIDE || info->image_height > IMAGE_MAX_SIDE) {
-        snprintf(s->message, sizeof s->message, "%ux%u pixels, more than %d on a side", info->image_width, info->image_height, IMAGE_MAX_SIDE);
+        snprintf(s->message, sizeof s->message, "%ux%u pixels, more than %d on a side", info->image_width, info->image_height,
+                 IMAGE_MAX_SIDE);
         return false;
     }
     info->out_color_space = JCS_RGB;

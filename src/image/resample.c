@@ -190,8 +190,8 @@ tessera_status resample_floats(const struct image *in, int width, int height, en
     struct weights_1d across = {0}, down = {0};
     size_t values = image_values(in), wide_values = (size_t)in->height * (size_t)width * COLOURS;
     float *pixels = malloc(values * sizeof *pixels), *wide = malloc(wide_values * sizeof *wide);
-    bool good =
-        pixels != NULL && wide != NULL && weights_make(&across, in->width, width, filter) && weights_make(&down, in->height, height, filter);
+    bool good = pixels != NULL && wide != NULL && weights_make(&across, in->width, width, filter) &&
+                weights_make(&down, in->height, height, filter);
     if (good) {
         struct pass rows = along_rows(&across, in->height, in->width, width), columns = along_columns(&down, width, height);
         for (size_t i = 0; i < values; i++) pixels[i] = in->pixels[i];

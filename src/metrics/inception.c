@@ -19,14 +19,11 @@ static const struct network_conv stem[] = {{"Conv2d_1a_3x3", 3, 3, 2, 0, 0},
                                            {"Conv2d_2b_3x3", 3, 3, 1, 1, 1},
                                            {"Conv2d_3b_1x1", 1, 1, 1, 0, 0},
                                            {"Conv2d_4a_3x3", 3, 3, 1, 0, 0}};
-static const struct network_conv block_a[] = {{"branch1x1", 1, 1, 1, 0, 0},      {"branch5x5_1", 1, 1, 1, 0, 0},
-                                              {"branch5x5_2", 5, 5, 1, 2, 2},    {"branch3x3dbl_1", 1, 1, 1, 0, 0},
-                                              {"branch3x3dbl_2", 3, 3, 1, 1, 1}, {"branch3x3dbl_3", 3, 3, 1, 1, 1},
-                                              {"branch_pool", 1, 1, 1, 0, 0}};
-static const struct network_conv block_b[] = {{"branch3x3", 3, 3, 2, 0, 0},
-                                              {"branch3x3dbl_1", 1, 1, 1, 0, 0},
-                                              {"branch3x3dbl_2", 3, 3, 1, 1, 1},
-                                              {"branch3x3dbl_3", 3, 3, 2, 0, 0}};
+static const struct network_conv block_a[] = {
+    {"branch1x1", 1, 1, 1, 0, 0},      {"branch5x5_1", 1, 1, 1, 0, 0},    {"branch5x5_2", 5, 5, 1, 2, 2}, {"branch3x3dbl_1", 1, 1, 1, 0, 0},
+    {"branch3x3dbl_2", 3, 3, 1, 1, 1}, {"branch3x3dbl_3", 3, 3, 1, 1, 1}, {"branch_pool", 1, 1, 1, 0, 0}};
+static const struct network_conv block_b[] = {
+    {"branch3x3", 3, 3, 2, 0, 0}, {"branch3x3dbl_1", 1, 1, 1, 0, 0}, {"branch3x3dbl_2", 3, 3, 1, 1, 1}, {"branch3x3dbl_3", 3, 3, 2, 0, 0}};
 static const struct network_conv block_c[] = {{"branch1x1", 1, 1, 1, 0, 0},      {"branch7x7_1", 1, 1, 1, 0, 0},
                                               {"branch7x7_2", 1, 7, 1, 0, 3},    {"branch7x7_3", 7, 1, 1, 3, 0},
                                               {"branch7x7dbl_1", 1, 1, 1, 0, 0}, {"branch7x7dbl_2", 7, 1, 1, 3, 0},
@@ -35,13 +32,13 @@ static const struct network_conv block_c[] = {{"branch1x1", 1, 1, 1, 0, 0},     
 static const struct network_conv block_d[] = {{"branch3x3_1", 1, 1, 1, 0, 0},   {"branch3x3_2", 3, 3, 2, 0, 0},
                                               {"branch7x7x3_1", 1, 1, 1, 0, 0}, {"branch7x7x3_2", 1, 7, 1, 0, 3},
                                               {"branch7x7x3_3", 7, 1, 1, 3, 0}, {"branch7x7x3_4", 3, 3, 2, 0, 0}};
-static const struct network_conv block_e[] = {{"branch1x1", 1, 1, 1, 0, 0},       {"branch3x3_1", 1, 1, 1, 0, 0},
-                                              {"branch3x3_2a", 1, 3, 1, 0, 1},    {"branch3x3_2b", 3, 1, 1, 1, 0},
-                                              {"branch3x3dbl_1", 1, 1, 1, 0, 0},  {"branch3x3dbl_2", 3, 3, 1, 1, 1},
-                                              {"branch3x3dbl_3a", 1, 3, 1, 0, 1}, {"branch3x3dbl_3b", 3, 1, 1, 1, 0},
-                                              {"branch_pool", 1, 1, 1, 0, 0}};
+static const struct network_conv block_e[] = {
+    {"branch1x1", 1, 1, 1, 0, 0},       {"branch3x3_1", 1, 1, 1, 0, 0},     {"branch3x3_2a", 1, 3, 1, 0, 1},
+    {"branch3x3_2b", 3, 1, 1, 1, 0},    {"branch3x3dbl_1", 1, 1, 1, 0, 0},  {"branch3x3dbl_2", 3, 3, 1, 1, 1},
+    {"branch3x3dbl_3a", 1, 3, 1, 0, 1}, {"branch3x3dbl_3b", 3, 1, 1, 1, 0}, {"branch_pool", 1, 1, 1, 0, 0}};
 
-#define BLOCK(prefix, convs) {prefix, convs, sizeof(convs) / sizeof *(convs)}
+#define BLOCK(prefix, convs)                                                                                                               \
+    { prefix, convs, sizeof(convs) / sizeof *(convs) }
 static const struct {
     const char *prefix;
     const struct network_conv *convs;

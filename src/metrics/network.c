@@ -13,8 +13,8 @@ static tessera_status find(const struct safetensors *file, const char *name, con
     snprintf(full, sizeof full, "%s.%s", name, suffix);
     const struct safetensors_entry *entry = safetensors_find(file, full);
     if (entry == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s has no tensor %s", safetensors_path(file), full);
-    bool fits = entry->tensor.ndim == ndim && (entry->tensor.dtype == DTYPE_F32 || entry->tensor.dtype == DTYPE_F16 ||
-                                               entry->tensor.dtype == DTYPE_BF16);
+    bool fits = entry->tensor.ndim == ndim &&
+                (entry->tensor.dtype == DTYPE_F32 || entry->tensor.dtype == DTYPE_F16 || entry->tensor.dtype == DTYPE_BF16);
     for (int i = 0; fits && i < ndim; i++) {
         fits = entry->tensor.shape[i] > 0 && (shape[i] < 0 || shape[i] == entry->tensor.shape[i]);
         shape[i] = entry->tensor.shape[i];
@@ -22,12 +22,11 @@ static tessera_status find(const struct safetensors *file, const char *name, con
     *out = entry->tensor;
     if (fits) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is %s %s, which does not fit this network", safetensors_path(file), full,
-                     dtype_name(entry->tensor.dtype),
-                     tensor_shape_text(entry->tensor.ndim, entry->tensor.shape, stored, sizeof stored));
+                     dtype_name(entry->tensor.dtype), tensor_shape_text(entry->tensor.ndim, entry->tensor.shape, stored, sizeof stored));
 }
 
-static tessera_status read_vector(const struct safetensors *file, const char *name, const char *suffix, int64_t length,
-                                  struct arena *arena, float **out, tessera_error *error) {
+static tessera_status read_vector(const struct safetensors *file, const char *name, const char *suffix, int64_t length, struct arena *arena,
+                                  float **out, tessera_error *error) {
     struct tensor stored;
     TRY(find(file, name, suffix, 1, &length, &stored, error));
     *out = arena_alloc(arena, (size_t)length * sizeof **out);
@@ -37,16 +36,18 @@ static tessera_status read_vector(const struct safetensors *file, const char *na
 }
 
 /* [O, I, kh, kw] of any float type -> F32 [O, kh, kw, I]. */
-static tessera_status read_weight(const struct safetensors *file, const struct network_conv *shape, const char *suffix,
-                                  struct arena *arena, struct tensor *out, tessera_error *error) {
+static tessera_status read_weight(const struct safetensors *file, const struct network_conv *shape, const char *suffix, struct arena *arena,
+                                  struct tensor *out, tessera_error *error) {
     int64_t dims[4] = {-1, -1, shape->rows, shape->columns};
     struct tensor stored;
     TRY(find(file, shape->name, suffix, 4, dims, &stored, error));
     int64_t inputs = dims[1], pixels = dims[2] * dims[3];
-    *out = tensor_of(arena_alloc(arena, (size_t)tensor_count(&stored) * sizeof(float)), DTYPE_F32, SHAPE(dims[0], dims[2], dims[3], inputs));
+    *out =
+        tensor_of(arena_alloc(arena, (size_t)tensor_count(&stored) * sizeof(float)), DTYPE_F32, SHAPE(dims[0], dims[2], dims[3], inputs));
     size_t scope = arena_mark(arena);
     float *copy = arena_alloc(arena, (size_t)tensor_count(&stored) * sizeof(float));
-    if (out->data == NULL || copy == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %s", safetensors_path(file), shape->name);
+    if (out->data == NULL || copy == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %s", safetensors_path(file), shape->name);
     dtype_convert(copy, DTYPE_F32, stored.data, stored.dtype, (size_t)tensor_count(&stored));
     for (int64_t o = 0; o < dims[0]; o++)
         for (int64_t i = 0; i < inputs; i++)
@@ -140,8 +141,8 @@ static struct tensor pool(struct run *run, struct tensor x, int stride, int pad,
     }
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(x.shape[0], rows, columns, channels));
     for (int64_t i = 0; i < x.shape[0] * rows && !run_failed(run); i++)
-        pool_row((const float *)x.data + i / rows * height * width * channels, height, width, channels, i % rows, stride, pad, mean, columns,
-                 (float *)out.data + i * columns * channels);
+        pool_row((const float *)x.data + i / rows * height * width * channels, height, width, channels, i % rows, stride, pad, mean,
+                 columns, (float *)out.data + i * columns * channels);
     return out;
 }
 

@@ -3,7 +3,7 @@
 #   sh test_published.sh PROGRAM [WORD]   in the repository root: runs each command whose line holds WORD, in an empty folder, on small models
 #   sh test_published.sh --table          prints the table of docs/commands.md, which the test compares with the guide
 # What is changed for a run, by rule: the model, the size, the steps and the repetitions are overridden by options behind the published ones;
-# $N_GPUS is 4; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4.
+# $N_GPUS is 4, and the folders that a command names by variables hold what the commands before it would have written; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into pipefusion 4 x ulysses 2.
 # A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks, or of meshes the fastest one's name. Left out:
 # what the pictures show.
 
@@ -34,12 +34,19 @@ launched() {
 
 # subcommand COMMAND: of tessera.
 subcommand() {
-    case $1 in *single_node_latency_test.py*) echo latency ;; *) echo generate ;; esac
+    case $1 in
+    *single_node_latency_test.py*) echo latency ;;
+    *process_ref_data.py* | *dump_coco.py*) echo coco ;;
+    *compute_fid.py* | *compute_metrics.py*) echo evaluate ;;
+    *) echo generate ;;
+    esac
 }
 
 # like COMMAND: the option that brings the defaults of a script which has its prompt, or its control picture, inside.
 like() {
     case $1 in
+    *fid/pixartalpha_generate.py*) echo " --like pixartalpha_generate" ;;
+    *" scripts/generate_coco.py"*) echo " --like generate_coco" ;;
     *examples/flux_control_example.py*) echo " --like flux_control_example" ;;
     *" scripts/sdxl_example.py") echo " --like sdxl_example" ;;
     *" scripts/sd_example.py") echo " --like sd_example" ;;
@@ -76,7 +83,7 @@ launcher=${MPIEXEC:-mpirun}
 TESSERA_DATA_DIR=${TESSERA_DATA_DIR:-$root} OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 export TESSERA_DATA_DIR OMP_WAIT_POLICY OMP_NUM_THREADS
 . tests/check.sh
-N_GPUS=4
+N_GPUS=4 PATH_TO_VAL2014=val2014 SAMPLE_IMAGES_FOLODER=sample_images IMAGE_ROOT0=made IMAGE_ROOT1=sample_images
 
 # model COMMAND: the small model that stands for the published one.
 model() {
@@ -85,7 +92,7 @@ model() {
     *PixArt*) name=pipeline_pixart ;;
     *stable-diffusion-3*) echo "$root/models/emoji" && return ;;
     *Hunyuan*) name=pipeline_hunyuandit ;;
-    *stable-diffusion-xl* | *sdxl*) name=pipeline_sdxl ;;
+    *stable-diffusion-xl* | *sdxl* | *generate_coco*) name=pipeline_sdxl ;;
     *sd_example*) name=pipeline_sd15 ;;
     *FLUX.1-Depth*) name=pipeline_flux_control ;;
     *FLUX.1-schnell*) name=pipeline_flux_schnell ;;
@@ -96,17 +103,32 @@ model() {
 
 # folded ARGS: see above.
 folded() {
-    echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8/\14/; s/--sizes 1024/--sizes 128/'
+    echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8 --ulysses_degree 1/\14 --ulysses_degree 2/; s/--sizes 1024/--sizes 128/'
 }
 
 # small COMMAND: the options that make it small.
 small() {
-    if [ "$(subcommand "$1")" = latency ]; then
-        echo "--model '$(model "$1")' --steps 2 --threads 1 --warmup-times 0 --test-times 1"
-        return
-    fi
+    networks=$root/tests/metrics/case/model
+    case $(subcommand "$1") in
+    latency) echo "--model '$(model "$1")' --steps 2 --threads 1 --warmup-times 0 --test-times 1" && return ;;
+    coco) return ;;
+    evaluate) echo "--inception $networks/inception.safetensors --alexnet $networks/alexnet.safetensors --lpips $networks/lpips.safetensors" && return ;;
+    esac
     case $1 in *test_times* | *num_iterations* | *"--mode benchmark"*) times="--warmup-times 1 --test-times 2" ;; *) times= ;; esac
     echo "--model '$(model "$1")' --width 128 --height 128 --steps 6 --threads 1 --no-preview $times"
+}
+
+# data_set FOLDER: a small COCO there, and pictures that commands before would have written.
+data_set() {
+    pictures=$root/tests/metrics/case
+    mkdir "$1/val2014" && cp "$pictures/a/0002.jpg" "$1/val2014/COCO_val2014_000000000001.jpg"
+    cp "$pictures/a/0000.png" "$1/val2014/COCO_val2014_000000000002.jpg"
+    cat >"$1/dataset_coco.json" <<END
+{"images": [
+ {"filename": "COCO_val2014_000000000001.jpg", "filepath": "val2014", "split": "val", "sentences": [{"raw": "a lion"}, {"raw": "a big lion"}]},
+ {"filename": "COCO_val2014_000000000002.jpg", "filepath": "val2014", "split": "val", "sentences": [{"raw": "a crab"}, {"raw": "a red crab"}]}]}
+END
+    cp -r "$pictures/a" "$1/made" && cp -r "$pictures/b" "$1/sample_images"
 }
 
 # signature FILE: whether it is a picture, or a safetensors file with latents.
@@ -130,6 +152,8 @@ good_files() {
 # good_result COMMAND FOLDER COUNT
 good_result() {
     case $(subcommand "$1") in
+    coco) [ "$(find "$2/references" "$2/coco" -name '*.jpg' -o -name '*.png' 2>/dev/null | wc -l)" -eq 2 ] ;;
+    evaluate) grep -q '^FID: [0-9]' "$work/out" ;;
     latency) grep -q '^the fastest: ' "$work/out" && ! grep -q refused "$work/out" ;;
     *) good_files "$2" "$3" ;;
     esac
@@ -140,12 +164,14 @@ run_line() {
     folder=$work/run
     rm -rf "$folder" && mkdir -p "$folder/test_imgs"
     cp "$work/control.png" "$folder/test_imgs/016#.png"
+    case $2 in *coco* | *fid* | *metrics*) data_set "$folder" ;; esac
+    case $2 in *compute_fid.py*) REF_IMAGES_FOLODER=made ;; *) REF_IMAGES_FOLODER=references ;; esac
     printf 'prompt,number\n"a lion, drawn",1\na crab,2\n' >"$folder/prompts.csv"
     arguments="$(like "$2") $(folded "$(after_script "$2")") $(small "$2")"
     verb=$(subcommand "$2")
     n=$(eval echo "$(launched "$2")")
     [ "$n" -le 8 ] || n=8
-    case $2 in *--data_parallel_degree*) pictures=2 ;; *--dataset_path*) pictures=2 ;; *) pictures=1 ;; esac
+    case $2 in *--data_parallel_degree*) pictures=2 ;; *--dataset_path* | *caption_file* | *generate_coco*) pictures=2 ;; *) pictures=1 ;; esac
     (
         cd "$folder" || exit 1
         eval "set -- $arguments"

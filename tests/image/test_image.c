@@ -99,7 +99,8 @@ static void test_errors(void) {
     struct image out;
     tessera_error error = {0};
     CHECK(image_file_read(CASE, &out, &error) == TESSERA_ERROR_IO && strstr(error.message, "folder") != NULL, "%s", error.message);
-    CHECK(image_file_read("nowhere.jpg", &out, &error) == TESSERA_ERROR_IO && strstr(error.message, "nowhere.jpg") != NULL, "%s", error.message);
+    CHECK(image_file_read("nowhere.jpg", &out, &error) == TESSERA_ERROR_IO && strstr(error.message, "nowhere.jpg") != NULL, "%s",
+          error.message);
     CHECK(image_file_read(CASE "/case.json", &out, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
 }
 

@@ -320,7 +320,8 @@ static bool compute(struct cpu_backend *cpu, const struct call *call, const stru
     omp_set_num_threads(cpu->base.threads);
     bool good = call_run(cpu->onednn, call);
     if (!good && call->key.dtype == DTYPE_BF16)
-        good = call->key.is_conv ? conv_converted(cpu, call, tensor_count(x), tensor_count(w), tensor_count(out)) : linear_converted(cpu, call);
+        good = call->key.is_conv ? conv_converted(cpu, call, tensor_count(x), tensor_count(w), tensor_count(out))
+                                 : linear_converted(cpu, call);
     omp_set_num_threads(threads);
     return good;
 }
