@@ -71,28 +71,33 @@ static void keep_part(struct captions *c, int part, int parts) {
     c->count = kept;
 }
 
-tessera_status captions_read(const char *path, const struct captions_choice *choice, struct captions *out, tessera_error *error) {
-    struct json *json = NULL;
-    *out = (struct captions){0};
-    TRY(json_open(path, FILE_BYTES, &json, error));
+tessera_status captions_of(const struct json *json, const struct captions_choice *choice, struct captions *out, tessera_error *error) {
+    const char *path = json_path(json);
     const cJSON *images = json_find(json, "images");
-    tessera_status status = TESSERA_OK;
+    *out = (struct captions){0};
     if (!cJSON_IsArray(images))
-        status =
-            error_set(error, TESSERA_ERROR_FORMAT, "%s has no list \"images\"; wanted is dataset_coco.json of caption_datasets.zip", path);
-    if (status == TESSERA_OK) {
-        size_t n = (size_t)cJSON_GetArraySize(images) + 1;
-        out->list = calloc(n, sizeof *out->list);
-        out->is_done = calloc(n, sizeof *out->is_done);
-        status = out->list != NULL && out->is_done != NULL ? add_all(out, path, images, choice, error)
-                                                           : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for captions");
-    }
-    json_free(json);
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s has no list \"images\"; wanted is dataset_coco.json of caption_datasets.zip",
+                         path);
+    size_t n = (size_t)cJSON_GetArraySize(images) + 1;
+    out->list = calloc(n, sizeof *out->list);
+    out->is_done = calloc(n, sizeof *out->is_done);
+    tessera_status status = out->list != NULL && out->is_done != NULL
+                                ? add_all(out, path, images, choice, error)
+                                : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for captions");
     if (status == TESSERA_OK) keep_part(out, choice->part, choice->parts);
     if (status == TESSERA_OK && out->count == 0)
         status = error_set(error, TESSERA_ERROR_ARGUMENT, "%s: nothing is left of its pictures%s%s", path,
                            choice->split != NULL ? " in the split " : "", choice->split != NULL ? choice->split : "");
     if (status != TESSERA_OK) captions_free(out);
+    return status;
+}
+
+tessera_status captions_read(const char *path, const struct captions_choice *choice, struct captions *out, tessera_error *error) {
+    struct json *json = NULL;
+    *out = (struct captions){0};
+    TRY(json_open(path, FILE_BYTES, &json, error));
+    tessera_status status = captions_of(json, choice, out, error);
+    json_free(json);
     return status;
 }
 

@@ -7,7 +7,7 @@
 #ifndef TESSERA_CLI_CAPTIONS_H
 #define TESSERA_CLI_CAPTIONS_H
 
-#include "tessera.h"
+#include "tessera_model.h" /* struct json */
 
 struct caption {
     int number; /* the picture's place among those that were chosen, before they were cut into parts */
@@ -31,6 +31,8 @@ struct captions_choice {
 /* IO, FORMAT: the file cannot be read or has another shape (the message names file and field); ARGUMENT: nothing was chosen. Free with
  * captions_free. */
 tessera_status captions_read(const char *path, const struct captions_choice *choice, struct captions *out, tessera_error *error);
+/* The same of a document that is there already. */
+tessera_status captions_of(const struct json *json, const struct captions_choice *choice, struct captions *out, tessera_error *error);
 void captions_free(struct captions *captions);
 
 #endif

@@ -55,6 +55,9 @@ foreach(ranks 2 3 8)
 endforeach()
 add_test(NAME parallel/parcel-delay COMMAND ${MPIEXEC_EXECUTABLE} -n 3 $<TARGET_FILE:test_parcel>)
 set_tests_properties(parallel/parcel-delay PROPERTIES ENVIRONMENT "${mpi_environment};TESSERA_COMM_DELAY_MS=30" TIMEOUT 120)
+add_executable(near_latents parallel/near_latents.c)  # for scripts
+target_include_directories(near_latents PRIVATE .)
+target_link_libraries(near_latents room_tensor)
 # What each stage holds.
 add_executable(test_memory parallel/test_memory.c)
 target_include_directories(test_memory PRIVATE .)
