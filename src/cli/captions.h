@@ -1,7 +1,8 @@
 /* The captions of a data set: dataset_coco.json, as Karpathy and Fei-Fei (2015) published COCO's, which the evaluations of xDiT and
  * DistriFusion read (the latter through a copy on the hub):
  *
- *     {"images": [{"filename": "COCO_val2014_000000391895.jpg", "filepath": "val2014", "split": "test", "sentences": [{"raw": "A man ..."}]}]}
+ *     {"images": [{"filename": "COCO_val2014_000000391895.jpg", "filepath": "val2014", "split": "test",
+ *                 "sentences": [{"raw": "A man ..."}]}]}
  *
  * The file is parsed as a whole, which takes some GB for the published one, and given back at once but for what was chosen. */
 #ifndef TESSERA_CLI_CAPTIONS_H

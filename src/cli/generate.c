@@ -412,6 +412,7 @@ static tessera_status each_task(struct session *s, bool mine, tessera_status (*v
 static tessera_status leave_out_done(struct session *s) {
     struct captions *captions = &s->prompts.captions;
     int done = 0;
+    if (captions->count == 0) return TESSERA_OK;
     for (int i = 0; i < captions->count; i++) {
         char *path = name_file(s, &(struct task){.place = i});
         if (path == NULL) return s->error.status;

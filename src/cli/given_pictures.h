@@ -9,9 +9,9 @@ struct given_pictures {
     struct image init, control; /* without pixels where none is given */
 };
 
-/* Reads those that `values` of generate.h name, PNG or JPEG, and their fingerprints, and scales them as diffusers does (Lanczos, Pillow's) to the
- * width and height that are asked for; where none is, the second to the first one's size. IO, FORMAT: a file cannot be read. Free with
- * given_pictures_free either way. */
+/* Reads those that `values` of generate.h name, PNG or JPEG, and their fingerprints, and scales them as diffusers does (Lanczos, Pillow's)
+ * to the width and height that are asked for; where none is, the second to the first one's size. IO, FORMAT: a file cannot be read. Free
+ * with given_pictures_free either way. */
 tessera_status given_pictures_read(const struct option_value *values, struct given_pictures *out, struct record_facts *facts,
                                    tessera_error *error);
 void given_pictures_free(struct given_pictures *pictures);

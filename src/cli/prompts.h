@@ -12,8 +12,8 @@ struct prompt_files {
 };
 
 /* Adds to --prompt's value what --prompts-file (a prompt a line, empty lines left out) and --dataset-path hold. The latter is a CSV file
- * (RFC 4180) whose first line names the columns, one of them "prompt". With --caption-file the captions that it chooses are the prompts, and there are no others. IO, FORMAT: a file that is
- * not there or has no such column; ARGUMENT: --split is not two numbers. */
+ * (RFC 4180) whose first line names the columns, one of them "prompt". With --caption-file the captions that it chooses are the prompts,
+ * and there are no others. IO, FORMAT: a file that is not there or has no such column; ARGUMENT: --split is not two numbers. */
 tessera_status prompts_read(struct option_value *values, struct prompt_files *files, tessera_error *error);
 
 /* ARGUMENT if there is no prompt, one is not UTF-8 text, or captions are to go to one file. */

@@ -1,6 +1,7 @@
 /* The record that a picture carries: all that is needed to make it again, as one JSON object in the PNG text chunk RECORD_KEY.
  *
- *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "cfg 2 x ulysses 2", "ranks": 4, "init_image_fingerprint": "...", "lora_fingerprint": "...",
+ *     {"version": "0.1.0", "model_fingerprint": "...", "kernel_path": "...", "mesh": "cfg 2 x ulysses 2", "ranks": 4,
+ *      "init_image_fingerprint": "...", "lora_fingerprint": "...",
  *      "prompt": "...", "index": 0, and every option of generate.h with a `record` key, at the value that was in force}
  *
  * Options that were not given and have no value of their own are null. `mesh` and `ranks` are those that made the picture; what shapes them
@@ -44,8 +45,9 @@ struct record_source {
     int differences; /* reported so far */
 };
 
-/* Reads the PNG at `path` and fills every option of `values` that was not given from its record, of those that shape the mesh only if as many
- * ranks made it as the `ranks` that run now; given ones that differ are reported on stderr and counted. FORMAT if the picture has no record or a broken one. Free with record_source_close; `values` borrows from it. */
+/* Reads the PNG at `path` and fills every option of `values` that was not given from its record, of those that shape the mesh only if as
+ * many ranks made it as the `ranks` that run now; given ones that differ are reported on stderr and counted. FORMAT if the picture has no
+ * record or a broken one. Free with record_source_close; `values` borrows from it. */
 tessera_status record_source_open(const char *path, struct option_value *values, int ranks, struct record_source *source,
                                   tessera_error *error);
 /* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture, LoRA files. */

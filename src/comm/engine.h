@@ -1,7 +1,7 @@
 /* The engine: one communication thread per process, which alone calls MPI.
  *
  *     computing threads                     communication thread
- *     engine_post  --> [ posted queue ] --> chunks of at most 256 KiB --> MPI_Isend / MPI_Irecv
+ *     engine_post  --> [ posted queue ] --> chunks of at most 256 KiB --> MPI_Issend / MPI_Irecv
  *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 us to 1 ms between polls
  *                                           heartbeats, abort notices, the orderly end (liveness.h)
  *

@@ -2,11 +2,11 @@
  *
  *     posted queue -> unposted list -> slots (one MPI request each) -> complete
  *
- * A message keeps at most CHUNK_WINDOW chunks with MPI; all but its last are sent so that they end when the receiver takes them (MPI_Issend),
- * since what MPI sends at once it copies, and it would copy a whole message. Order between two ranks in one context is MPI's own (same source, tag and
- * communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the unposted list until
- * no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops calling MPI, and
- * only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
+ * A message keeps at most CHUNK_WINDOW chunks with MPI; all but its last are sent so that they end when the receiver takes them
+ * (MPI_Issend), since what MPI sends at once it copies, and it would copy a whole message. Order between two ranks in one context is MPI's
+ * own (same source, tag and communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the
+ * unposted list until no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops
+ * calling MPI, and only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
 #include "comm/engine_state.h"
 
 #include <sched.h>
