@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "parallel/blocks.h"
 #include "parallel/exchange.h"
 #include "parallel/online_attention.h"
 
@@ -40,13 +41,9 @@ static struct span heads_of(const struct sequence *s, int member) {
     return cut_span(s->heads, s->members, member, s->run->parallel->head_shares);
 }
 
-static bool has_whole_text(const struct sequence *s) {
-    return s->text.count > 0 && s->text.count == s->text.total;
-}
-
 /* Of the text's tokens those that member i of the cut exchanges. */
 static int64_t text_tokens_of(const struct sequence *s, int i, enum part part) {
-    bool takes_part = s->text.count > 0 && !has_whole_text(s) && (part == KEYS || s->text.in_queries);
+    bool takes_part = s->text.count > 0 && !blocks_text_is_whole(s->text) && (part == KEYS || s->text.in_queries);
     return takes_part ? cut_span(s->text.total, s->cut->members, i, s->run->parallel->shares).count : 0;
 }
 
@@ -64,16 +61,6 @@ static int64_t group_tokens(const struct sequence *s, int round, enum part part)
 
 static size_t bytes_of(const struct sequence *s, int64_t tokens, int64_t heads) {
     return (size_t)(s->batch * tokens * heads * s->width) * dtype_size(s->dtype);
-}
-
-/* Rows first .. first + count of each picture: x itself where that is all. */
-static struct tensor rows_of(struct run *run, struct tensor x, int64_t first, int64_t count) {
-    if (run_failed(run) || (first == 0 && count == x.shape[1])) return run_failed(run) ? (struct tensor){0} : x;
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    struct tensor to = tensor_reshape(out, SHAPE(x.shape[0], count, x.shape[2] * x.shape[3]));
-    struct tensor from = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], x.shape[2] * x.shape[3]));
-    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &to, 0, &from, first, count);
-    return out;
 }
 
 /* Heads first .. first + count of x [B, S, N, D] to heads `at`.. of out [B, S, N', D]. */
@@ -197,11 +184,6 @@ struct block {
     int64_t tokens;
 };
 
-static struct tensor half_of(const struct sequence *s, const struct block *block, int index) {
-    char *data = (char *)block->memory.data + (size_t)index * bytes_of(s, block->tokens, s->my_heads);
-    return tensor_of(data, s->dtype, SHAPE(s->batch, block->tokens, s->my_heads, s->width));
-}
-
 /* q against the keys and values of all rounds: out in q's type. */
 static struct tensor attend_ring(const struct sequence *s, struct tensor q, struct block mine, struct tensor text_k, struct tensor text_v) {
     struct run *run = s->run;
@@ -219,7 +201,8 @@ static struct tensor attend_ring(const struct sequence *s, struct tensor q, stru
             shift = comm_ring_shift_start(s->ring, at_hand.memory.data, 2 * bytes_of(s, at_hand.tokens, s->my_heads), next.memory.data,
                                           2 * bytes_of(s, next.tokens, s->my_heads));
         }
-        struct tensor k = half_of(s, &at_hand, 0), v = half_of(s, &at_hand, 1);
+        struct tensor k = blocks_half(at_hand.memory.data, 0, q, at_hand.tokens),
+                      v = blocks_half(at_hand.memory.data, 1, q, at_hand.tokens);
         if (t == 0) k = join_rows(s, k, text_k), v = join_rows(s, v, text_v);
         online_attention_add(&attention, k, v);
         if (shift != NULL) run_checked(run, comm_operation_wait(s->ring, shift, &run->error), q);
@@ -242,24 +225,19 @@ static struct block block_of(const struct sequence *s, struct tensor k, struct t
 
 /* My heads of the whole text's rows of x [B, S, N, D]; empty where the text is cut. */
 static struct tensor text_of(const struct sequence *s, struct tensor x) {
-    if (!has_whole_text(s) || run_failed(s->run)) return (struct tensor){0};
-    struct tensor rows = rows_of(s->run, x, s->text.first, s->text.count);
+    if (!blocks_text_is_whole(s->text) || run_failed(s->run)) return (struct tensor){0};
+    struct tensor rows = blocks_rows(s->run, x, s->text.first, s->text.count);
     if (s->members == 1 || run_failed(s->run)) return rows;
     struct tensor out = run_tensor(s->run, s->dtype, SHAPE(s->batch, s->text.count, s->my_heads, s->width));
     if (!run_failed(s->run)) copy_heads(s, out, 0, rows, heads_of(s, s->me).first, s->my_heads);
     return out;
 }
 
-/* The rows that are exchanged: all but a whole text, which lies at one end. */
-static struct tensor shared_of(const struct sequence *s, struct tensor x, bool has_text) {
-    if (!has_whole_text(s) || !has_text) return x;
-    return rows_of(s->run, x, s->text.first == 0 ? s->text.count : 0, x.shape[1] - s->text.count);
-}
-
 static struct tensor attend_all(const struct sequence *s, const struct attention_args *args) {
     struct run *run = s->run;
     bool asks = s->text.in_queries;
-    struct tensor x[3] = {shared_of(s, *args->q, asks), shared_of(s, *args->k, true), shared_of(s, *args->v, true)};
+    struct tensor shared_q = asks ? blocks_shared_rows(run, *args->q, s->text) : *args->q;
+    struct tensor x[3] = {shared_q, blocks_shared_rows(run, *args->k, s->text), blocks_shared_rows(run, *args->v, s->text)};
     if (s->members > 1) {
         struct transfer transfers[3];
         for (int i = 0; i < 3; i++) transfers[i] = send_heads(s, x[i], i == 0 ? QUERIES : KEYS);
@@ -275,9 +253,9 @@ static struct tensor attend_all(const struct sequence *s, const struct attention
         out = attention_to_block(run, q, join_rows(s, x[1], text_k), join_rows(s, x[2], text_v), s->scale, NULL);
     else
         out = attend_ring(s, q, block_of(s, x[1], x[2]), text_k, text_v);
-    struct tensor mine = return_tokens(s, rows_of(run, out, 0, shared));
+    struct tensor mine = return_tokens(s, blocks_rows(run, out, 0, shared));
     if (text_q.data == NULL || run_failed(run)) return mine;
-    struct tensor text = gather_text(s, rows_of(run, out, shared, s->text.count));
+    struct tensor text = gather_text(s, blocks_rows(run, out, shared, s->text.count));
     return s->text.first == 0 ? join_rows(s, text, mine) : join_rows(s, mine, text);
 }
 

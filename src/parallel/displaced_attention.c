@@ -9,40 +9,14 @@
 #include <assert.h>
 #include <string.h>
 
+#include "parallel/blocks.h"
 #include "parallel/exchange.h"
 #include "parallel/online_attention.h"
 
-/* x [B, S, N, D] as [B, S, N D]. */
-static struct tensor flat(struct tensor x) {
-    return tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], x.shape[2] * x.shape[3]));
-}
-
-/* Does each rank have all of the text? */
-static bool has_whole_text(struct text_span text) {
-    return text.count == text.total;
-}
-
-/* The rows of x that others get: all but a whole text, which lies at one end. */
-static struct tensor shared_rows(struct run *run, struct tensor x, struct text_span text) {
-    if (text.count == 0 || !has_whole_text(text)) return x;
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], x.shape[1] - text.count, x.shape[2], x.shape[3]));
-    if (run_failed(run)) return out;
-    struct tensor to = flat(out), from = flat(x);
-    run->backend->ops->copy_rows(run->backend, &to, 0, &from, text.first == 0 ? text.count : 0, out.shape[1]);
-    return out;
-}
-
 /* Tokens that member i sends. */
 static int64_t tokens_of(const struct run *run, const struct cut *cut, int i, struct text_span text) {
-    int64_t words = has_whole_text(text) ? 0 : cut_span(text.total, cut->members, i, run->parallel->shares).count;
+    int64_t words = blocks_text_is_whole(text) ? 0 : cut_span(text.total, cut->members, i, run->parallel->shares).count;
     return cut_count(cut, i) + words;
-}
-
-/* Keys (half 0) or values (half 1) of a member's block [2, B, tokens, N, D], whose shape is otherwise x's. */
-static struct tensor half_of(char *block, int half, struct tensor x, int64_t tokens) {
-    struct tensor t = tensor_of(block, x.dtype, SHAPE(x.shape[0], tokens, x.shape[2], x.shape[3]));
-    t.data = block + (size_t)half * tensor_bytes(&t);
-    return t;
 }
 
 /* The others' keys and values beside this rank's: *data, and this rank's on their way for the next step. */
@@ -70,7 +44,7 @@ static struct tensor attend_blocks(struct run *run, const struct attention_args 
         int i = (cut->me - step + cut->members) % cut->members;
         int64_t tokens = tokens_of(run, cut, i, text);
         if (displaced_wait(d, i, &run->error) != TESSERA_OK) break;
-        online_attention_add(&attention, half_of(all[i], 0, *args->k, tokens), half_of(all[i], 1, *args->v, tokens));
+        online_attention_add(&attention, blocks_half(all[i], 0, *args->k, tokens), blocks_half(all[i], 1, *args->v, tokens));
     }
     struct tensor out = online_attention_end(&attention);
     return run_checked(run, run_failed(run) ? run->error.status : displaced_wait_all(d, &run->error), out);
@@ -79,7 +53,7 @@ static struct tensor attend_blocks(struct run *run, const struct attention_args 
 struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text) {
     struct displaced_data data;
     size_t scope = run_enter(run);
-    struct tensor k = shared_rows(run, *args->k, text), v = shared_rows(run, *args->v, text);
+    struct tensor k = blocks_shared_rows(run, *args->k, text), v = blocks_shared_rows(run, *args->v, text);
     if (run_failed(run)) return (struct tensor){0};
     assert(k.shape[1] == tokens_of(run, cut, cut->me, text));
     if (exchange_blocks(run, k, v, cut, text, &data) != TESSERA_OK) return (struct tensor){0};
