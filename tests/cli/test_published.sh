@@ -3,7 +3,7 @@
 #   sh test_published.sh PROGRAM [WORD]   in the repository root: runs each command whose line holds WORD, in an empty folder, on small models
 #   sh test_published.sh --table          prints the table of docs/commands.md, which the test compares with the guide
 # What is changed for a run, by rule: the model, the size, the steps and the repetitions are overridden by options behind the published ones;
-# $N_GPUS is 4, and the folders that a command names by variables hold what the commands before it would have written; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into pipefusion 4 x ulysses 2.
+# $N_GPUS is 4, and the folders that a command names by variables hold what the commands before it would have written; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4, with ulysses 2 where all 8 ranks are its own.
 # A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks, or of meshes the fastest one's name. Left out:
 # what the pictures show.
 
@@ -103,7 +103,7 @@ model() {
 
 # folded ARGS: see above.
 folded() {
-    echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree[= ])8 --ulysses_degree 1/\14 --ulysses_degree 2/; s/--sizes 1024/--sizes 128/'
+    echo "$1" | sed -E 's/(--ulysses_degree[= ])8/\14 --ring_degree 2/; s/(--pipefusion_parallel_degree )8 --ulysses_degree 1/\14 --ulysses_degree 2/; s/(--pipefusion_parallel_degree[= ])8/\14/; s/--sizes 1024/--sizes 128/'
 }
 
 # small COMMAND: the options that make it small.
