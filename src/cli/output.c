@@ -34,7 +34,7 @@ static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1]) {
     if (n == 0) strcpy(slug, "picture");
 }
 
-static bool names_folder(const char *output) {
+bool output_is_folder(const char *output) {
     size_t n = strlen(output);
     return n > 0 && (output[n - 1] == '/' || file_is_folder(output));
 }
@@ -52,7 +52,7 @@ char *output_name(const char *output, const char *prompt, uint64_t seed, int num
     if (output == NULL) {
         n = total > 1 ? asprintf(&name, "tessera-%s-%" PRIu64 "-%d.png", slug, seed, number)
                       : asprintf(&name, "tessera-%s-%" PRIu64 ".png", slug, seed);
-    } else if (names_folder(output)) {
+    } else if (output_is_folder(output)) {
         n = asprintf(&name, "%s%s%s_%" PRIu64 "_%d.png", output, output[strlen(output) - 1] == '/' ? "" : "/", slug, seed, number);
     } else if (total == 1) {
         n = asprintf(&name, "%s", output);
@@ -99,7 +99,7 @@ static tessera_status check_folder(const char *folder, const char *output, tesse
 tessera_status output_check(const char *output, tessera_error *error) {
     if (output == NULL) return check_folder(".", "(none given)", error);
     if (*output == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output is empty: give a file or a folder");
-    if (names_folder(output)) {
+    if (output_is_folder(output)) {
         if (!file_is_folder(output)) TRY(make_folders(output, error));
         return check_folder(output, output, error);
     }

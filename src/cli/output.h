@@ -11,6 +11,9 @@
  * SLUG is the prompt in lower-case letters, digits and hyphens, cut at 48 bytes. */
 char *output_name(const char *output, const char *prompt, uint64_t seed, int number, int total, tessera_error *error);
 
+/* An existing folder, or a name that ends in '/'. */
+bool output_is_folder(const char *output);
+
 /* Makes the folder, and those above it, if `output` ends in '/' and is missing, and fails with IO if a file could not be created, or with ARGUMENT if the
  * name asks for a format other than PNG. */
 tessera_status output_check(const char *output, tessera_error *error);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/generate.h"
+#include "cli/output.h"
 
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
@@ -118,9 +119,8 @@ static bool is_utf8(const char *text) {
 /* Captions make a picture each, in a folder. */
 static tessera_status check_captions(const struct option_value *values, tessera_error *error) {
     const char *output = values[GENERATE_OUTPUT].text;
-    bool folder = output == NULL || file_is_folder(output) || (*output != 0 && output[strlen(output) - 1] == '/');
     if (!values[GENERATE_CAPTION_FILE].given) return TESSERA_OK;
-    if (!folder)
+    if (output != NULL && !output_is_folder(output))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes many pictures, but --output %s is no folder: end it in '/'",
                          output);
     if (!values[GENERATE_NUM_IMAGES].given || values[GENERATE_NUM_IMAGES].integer == 1) return TESSERA_OK;

@@ -126,24 +126,16 @@ static struct tensor join(struct walk *w, struct tensor a, struct tensor b) {
     return nn_concat_channels(w->run, a, b);
 }
 
-static struct tensor walk_a(struct walk *w, struct tensor x) {
-    struct tensor one = chain(w, x, 1), five = chain(w, x, 2), three = chain(w, x, 3), pool = chain(w, network_mean_pool(w->run, x), 1);
-    return join(w, join(w, one, five), join(w, three, pool));
+/* Blocks A and C: one convolution, two chains, and one behind a mean. */
+static struct tensor walk_wide(struct walk *w, struct tensor x, int second, int third) {
+    struct tensor a = chain(w, x, 1), b = chain(w, x, second), c = chain(w, x, third), pool = chain(w, network_mean_pool(w->run, x), 1);
+    return join(w, join(w, a, b), join(w, c, pool));
 }
 
-static struct tensor walk_b(struct walk *w, struct tensor x) {
-    struct tensor three = chain(w, x, 1), twice = chain(w, x, 3);
-    return join(w, join(w, three, twice), network_max_pool(w->run, x, 2));
-}
-
-static struct tensor walk_c(struct walk *w, struct tensor x) {
-    struct tensor one = chain(w, x, 1), seven = chain(w, x, 3), twice = chain(w, x, 5), pool = chain(w, network_mean_pool(w->run, x), 1);
-    return join(w, join(w, one, seven), join(w, twice, pool));
-}
-
-static struct tensor walk_d(struct walk *w, struct tensor x) {
-    struct tensor three = chain(w, x, 2), seven = chain(w, x, 4);
-    return join(w, join(w, three, seven), network_max_pool(w->run, x, 2));
+/* Blocks B and D, which halve: two chains and the largest values. */
+static struct tensor walk_halving(struct walk *w, struct tensor x, int first, int second) {
+    struct tensor a = chain(w, x, first), b = chain(w, x, second);
+    return join(w, join(w, a, b), network_max_pool(w->run, x, 2));
 }
 
 /* Two convolutions of the same input. */
@@ -162,10 +154,10 @@ static struct tensor walk_e(struct walk *w, struct tensor x, bool largest) {
 static struct tensor forward(struct walk *w, struct tensor x) {
     x = network_max_pool(w->run, chain(w, x, 3), 2);
     x = network_max_pool(w->run, chain(w, x, 2), 2);
-    for (int i = 0; i < 3; i++) x = walk_a(w, x);
-    x = walk_b(w, x);
-    for (int i = 0; i < 4; i++) x = walk_c(w, x);
-    x = walk_d(w, x);
+    for (int i = 0; i < 3; i++) x = walk_wide(w, x, 2, 3);
+    x = walk_halving(w, x, 1, 3);
+    for (int i = 0; i < 4; i++) x = walk_wide(w, x, 3, 5);
+    x = walk_halving(w, x, 2, 4);
     return walk_e(w, walk_e(w, x, false), true);
 }
 
