@@ -54,6 +54,25 @@ static void test_floats(const struct case_io *c) {
     image_free(&in);
 }
 
+/* torchvision's CenterCrop of 96x80: rows from 15 and columns from 23 at 50; at 90, 5 rows of black above, and columns from 3. */
+static void test_middle(void) {
+    const int cases[][3] = {{50, 15, 23}, {90, -5, 3}}; /* side, first row, first column */
+    struct image in, out;
+    CHECK(image_file_read(CASE "/a/0000.png", &in, NULL) == TESSERA_OK, "read");
+    for (int i = 0; i < 2; i++) {
+        int side = cases[i][0], wrong = 0;
+        CHECK(image_crop_middle(&in, side, &out, NULL) == TESSERA_OK && out.width == side && out.height == side, "cropped");
+        for (int p = 0; p < side * side * 3; p++) {
+            int y = p / 3 / side + cases[i][1], x = p / 3 % side + cases[i][2];
+            int want = y < 0 || y >= in.height ? 0 : in.pixels[(y * in.width + x) * 3 + p % 3];
+            wrong += out.pixels[p] != want;
+        }
+        CHECK(wrong == 0, "%d values of the middle %d are others", wrong, side);
+        image_free(&out);
+    }
+    image_free(&in);
+}
+
 static char *temporary(const char *name) {
     static char path[256];
     snprintf(path, sizeof path, "/tmp/test_image-%d-%s", (int)getpid(), name);
@@ -110,6 +129,7 @@ int main(void) {
     CHECK(case_open(CASE, &c, &error) == TESSERA_OK, "%s", error.message);
     test_scaled(&c);
     test_floats(&c);
+    test_middle();
     test_jpeg(&c);
     test_cut_off();
     test_errors();
