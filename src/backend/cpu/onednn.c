@@ -3,12 +3,16 @@
  * Operands stay where and as they are stored: w[O, K] is a transposed matrix, pictures are nhwc, w[O, kh, kw, C] is re-ordered per
  * call into the layout that the convolution wants. A primitive is made once per shape, element type and epilogue and kept in a
  * bounded table. Where oneDNN has no BF16 primitive (no AVX-512), operands are converted to F32; where it refuses
- * altogether, the plain kernel computes. */
+ * altogether, the plain kernel computes.
+ *
+ * Signals wait while it computes: its AVX2 products (jit_avx_gemm_f32, where K is above 128) make their workspace the stack, and the frame
+ * of a signal that arrives meanwhile would be written over the memory before that workspace. */
 #include "backend/cpu/cpu.h"
 
 #include <assert.h>
 #include <dnnl.h>
 #include <omp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -313,15 +317,31 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call, int
     return good;
 }
 
+/* Holds signals back in this thread, until its mask is set to *before again, and for good in the threads that OpenMP gives it, of which none
+ * need ever handle one. Faults are not held back. */
+static void hold_signals(int threads, sigset_t *before) {
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    sigset_t held;
+    sigfillset(&held);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&held, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &held, before);
+    if (threads == 1) return;
+#pragma omp parallel num_threads(threads)
+    if (omp_get_thread_num() > 0) pthread_sigmask(SIG_BLOCK, &held, NULL);
+}
+
 /* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and when it runs. */
 static bool compute(struct cpu_backend *cpu, const struct call *call, const struct tensor *x, const struct tensor *w,
                     const struct tensor *out) {
     int threads = omp_get_max_threads();
+    sigset_t signals;
     omp_set_num_threads(cpu->base.threads);
+    hold_signals(cpu->base.threads, &signals);
     bool good = call_run(cpu->onednn, call);
     if (!good && call->key.dtype == DTYPE_BF16)
         good = call->key.is_conv ? conv_converted(cpu, call, tensor_count(x), tensor_count(w), tensor_count(out))
                                  : linear_converted(cpu, call);
+    pthread_sigmask(SIG_SETMASK, &signals, NULL);
     omp_set_num_threads(threads);
     return good;
 }
