@@ -134,7 +134,7 @@ static tessera_status copy_picture(const struct work *w, const struct caption *c
 
 /* All pictures; those that fail are told, unless nothing can be written. */
 static tessera_status copy_all(struct work *w, bool references, tessera_error *error) {
-    struct bar bar = bar_start("pictures", w->values[COCO_QUIET].flag);
+    struct bar bar = bar_start("pictures", BAR_COUNT, w->values[COCO_QUIET].flag);
     for (int i = 0; i < w->captions.count; i++) {
         if (progress_signal() != 0) return bar_clear(&bar), error_set(error, TESSERA_ERROR_CANCELLED, "stopped");
         tessera_error one = {0};
@@ -210,10 +210,8 @@ static int run_coco(const char *path, struct option_value *values) {
     if (w.written > 0) printf("%s\n", w.output);
     captions_free(&w.captions);
     free(w.made);
-    if (status == TESSERA_ERROR_CANCELLED) {
-        fprintf(stderr, "tessera: stopped; %d pictures written before that\n", w.written);
-        return 128 + progress_signal();
-    }
+    if (status == TESSERA_ERROR_CANCELLED)
+        return command_stopped(true, "%d picture%s written before that", w.written, w.written == 1 ? "" : "s");
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, false);
 }
 

@@ -24,4 +24,8 @@ extern const struct command generate_command, inspect_command, download_command,
  * line itself is wrong). */
 int command_fail(const tessera_error *error, bool usage);
 
+/* "tessera: stopped; ..." on stderr, where this rank is the one that `talks`: what is left of the work. Returns 128 + the signal, which may
+ * have been another rank's (then SIGINT). */
+int command_stopped(bool talks, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -1,71 +1,33 @@
 /* `tessera download`: brings a model of the Hugging Face hub into the cache and prints its folder.
  *
- * On a terminal one line is redrawn (file, bar, megabytes, rate, time left); elsewhere each file that is whole writes a line. Ctrl-C
- * stops at the next byte and keeps what has arrived. */
+ * Each file has its bar (bar.h). Ctrl-C stops at the next byte and keeps what has arrived. */
 #include "cli/download.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include "base/clock.h"
 #include "base/error.h"
+#include "cli/bar.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 
-#define BAR_WIDTH 24
-#define REDRAW_SECONDS 0.1
-#define MEGABYTE 1e6
-
-void download_progress_init(struct download_progress *progress, bool quiet) {
-    *progress = (struct download_progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1};
-}
-
-static void draw(struct download_progress *p, uint64_t done, uint64_t total, double now) {
-    char bar[BAR_WIDTH + 1];
-    int filled = total > 0 ? (int)(BAR_WIDTH * ((double)done / (double)total)) : 0;
-    double rate = now > p->start ? (double)(done - p->start_bytes) / (now - p->start) : 0;
-    for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < filled ? '#' : '.';
-    bar[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r\033[K%.48s [%s] %.1f/%.1f MB", p->file, bar, (double)done / MEGABYTE, (double)total / MEGABYTE);
-    if (rate > 0) fprintf(stderr, "  %.1f MB/s, %.0f s left", rate / MEGABYTE, (double)(total - done) / rate);
-    fflush(stderr);
-    p->line_open = true;
-    p->drawn = now;
-}
-
-bool download_progress_report(void *user, const char *file, uint64_t done, uint64_t total) {
-    struct download_progress *p = user;
+/* A hub_progress; `user` is the struct bar, which counts each file's bytes. */
+static bool report(void *user, const char *file, uint64_t done, uint64_t total) {
+    struct bar *bar = user;
     if (progress_signal() != 0) return false;
-    if (p->quiet || file[0] == 0 || total == 0) return true;
-    double now = clock_seconds();
-    if (strncmp(p->file, file, sizeof p->file - 1) != 0 || done < p->start_bytes) {
-        snprintf(p->file, sizeof p->file, "%s", file);
-        p->start = now;
-        p->start_bytes = done;
-        p->drawn = 0;
-    }
-    if (p->terminal && now - p->drawn >= REDRAW_SECONDS) draw(p, done, total, now);
-    if (!p->terminal && done == total && p->drawn == 0) {
-        fprintf(stderr, "%s: %.1f MB\n", file, (double)total / MEGABYTE);
-        p->drawn = now;
-    }
+    if (file[0] == 0 || total == 0) return true;
+    if (strncmp(bar->what, file, sizeof bar->what - 1) != 0 || (double)done < bar->first) bar_next(bar, file, (double)done);
+    bar_show(bar, (double)done, (double)total);
     return true;
-}
-
-void download_progress_clear(struct download_progress *progress) {
-    if (progress->line_open) fputs("\r\033[K", stderr);
-    progress->line_open = false;
 }
 
 /* Resolves with progress. */
 static tessera_status resolve(const char *name, struct hub_options *options, bool quiet, char **folder, tessera_error *error) {
-    struct download_progress progress;
-    download_progress_init(&progress, quiet);
-    options->progress = download_progress_report;
-    options->user = &progress;
+    struct bar bar = bar_start("", BAR_BYTES, quiet);
+    options->progress = report;
+    options->user = &bar;
     tessera_status status = hub_resolve(name, options, folder, error);
-    download_progress_clear(&progress);
+    bar_clear(&bar);
     return status;
 }
 
@@ -116,9 +78,8 @@ static int run_download(const char *path, struct option_value *values) {
     free(folder);
     free(name);
     if (status == TESSERA_OK) return EXIT_DONE;
-    command_fail(&error, false);
-    if (status == TESSERA_ERROR_CANCELLED && progress_signal() != 0) return 128 + progress_signal();
-    return status == TESSERA_ERROR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
+    if (status == TESSERA_ERROR_CANCELLED) return command_stopped(true, "the next download goes on from there");
+    return command_fail(&error, status == TESSERA_ERROR_ARGUMENT);
 }
 
 const struct command download_command = {

@@ -256,7 +256,7 @@ static tessera_status stopped(struct bar *bar, tessera_error *error) {
 }
 
 static tessera_status compare_all(struct evaluation *e, tessera_error *error) {
-    struct bar bar = bar_start("pairs", e->values[EVALUATE_QUIET].flag);
+    struct bar bar = bar_start("pairs", BAR_COUNT, e->values[EVALUATE_QUIET].flag);
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < e->folders[0].count && status == TESSERA_OK; i++) {
         if (progress_signal() != 0) return stopped(&bar, error);
@@ -282,7 +282,7 @@ static tessera_status measure_fid(struct evaluation *e, tessera_error *error) {
     float *features = malloc((size_t)(counts[0] + counts[1]) * (size_t)dims * sizeof *features);
     if (features == NULL)
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the features of %d pictures", counts[0] + counts[1]);
-    struct bar bar = bar_start("features", e->values[EVALUATE_QUIET].flag);
+    struct bar bar = bar_start("features", BAR_COUNT, e->values[EVALUATE_QUIET].flag);
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < counts[0] + counts[1] && status == TESSERA_OK; i++) {
         const char *path = i < counts[0] ? e->folders[0].names[i] : e->folders[1].names[i - counts[0]];
@@ -348,7 +348,7 @@ static int run_evaluate(const char *path, struct option_value *values) {
     lpips_free(e.lpips);
     if (e.run.backend != NULL) backend_free(e.run.backend);
     if (e.run.arena != NULL) arena_free(e.run.arena);
-    if (status == TESSERA_ERROR_CANCELLED) return fprintf(stderr, "tessera: stopped\n"), 128 + progress_signal();
+    if (status == TESSERA_ERROR_CANCELLED) return command_stopped(true, "nothing was measured");
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, e.usage);
 }
 

@@ -523,10 +523,8 @@ static void tell_failure(struct session *s) {
 static int finish(struct session *s, tessera_status status) {
     progress_clear(&s->progress);
     if (status != TESSERA_OK) tell_failure(s);
-    if (status == TESSERA_ERROR_CANCELLED) {
-        if (talks(s)) fprintf(stderr, "tessera: stopped; %d picture%s written before that\n", s->written, s->written == 1 ? "" : "s");
-        return 128 + (progress_signal() != 0 ? progress_signal() : 2);
-    }
+    if (status == TESSERA_ERROR_CANCELLED)
+        return command_stopped(talks(s), "%d picture%s written before that", s->written, s->written == 1 ? "" : "s");
     if (status == TESSERA_OK) return EXIT_DONE;
     if (talks(s)) return command_fail(&s->error, s->usage);
     return s->usage ? EXIT_USAGE : EXIT_FAILED;

@@ -465,10 +465,8 @@ static int finish(struct latency *l, tessera_status status) {
     if (status == TESSERA_OK) return EXIT_DONE;
     bool others = l->world != NULL && tessera_world_size(l->world) > 1;
     if (others && !tessera_world_failed(l->world)) tessera_world_abort(l->world, &l->error);
-    if (status == TESSERA_ERROR_CANCELLED) {
-        if (l->rank == 0) fprintf(stderr, "tessera: stopped; %d mesh%s measured before that\n", l->measured, l->measured == 1 ? "" : "es");
-        return 128 + (progress_signal() != 0 ? progress_signal() : 2);
-    }
+    if (status == TESSERA_ERROR_CANCELLED)
+        return command_stopped(l->rank == 0, "%d mesh%s measured before that", l->measured, l->measured == 1 ? "" : "es");
     if (l->rank > 0) return l->usage ? EXIT_USAGE : EXIT_FAILED;
     return command_fail(&l->error, l->usage);
 }

@@ -2,10 +2,13 @@
  *
  * Exit status: 0 done, 1 failed, 2 wrong command line, 128 + signal when stopped by one. */
 #include <assert.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "comm/comm.h"
 
 #define COMMAND_COUNT 9
@@ -28,6 +31,18 @@ static const char *name_at(const void *user, int i) {
 int command_fail(const tessera_error *error, bool usage) {
     fprintf(stderr, "tessera: error: %s\n", error->message);
     return usage ? EXIT_USAGE : EXIT_FAILED;
+}
+
+int command_stopped(bool talks, const char *format, ...) {
+    if (talks) {
+        va_list arguments;
+        va_start(arguments, format);
+        fputs("tessera: stopped; ", stderr);
+        vfprintf(stderr, format, arguments);
+        fputc('\n', stderr);
+        va_end(arguments);
+    }
+    return 128 + (progress_signal() != 0 ? progress_signal() : SIGINT);
 }
 
 static void print_help(FILE *stream) {

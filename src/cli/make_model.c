@@ -1,16 +1,11 @@
 /* `tessera make-model`: a model folder of a published architecture with random weights. */
 #include <stdlib.h>
-#include <unistd.h>
-#include "base/clock.h"
 #include "base/error.h"
 #include "checkpoint/make_model.h"
 #include "checkpoint/published.h"
+#include "cli/bar.h"
 #include "cli/command.h"
 #include "cli/progress.h"
-
-enum { BAR_WIDTH = 24 };
-#define GIGABYTE 1e9
-#define REDRAW_SECONDS 0.1
 
 enum make_model_option { MAKE_MODEL_CLASS, MAKE_MODEL_SCALE, MAKE_MODEL_SEED, MAKE_MODEL_QUIET, MAKE_MODEL_OPTION_COUNT };
 
@@ -24,32 +19,10 @@ static const struct option make_model_options[MAKE_MODEL_OPTION_COUNT] = {
     [MAKE_MODEL_QUIET] = {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .help = "no progress on standard error"},
 };
 
-struct bar {
-    bool quiet, terminal, open;
-    double start, drawn;
-};
-
-static void draw(struct bar *bar, size_t done, size_t total, double now) {
-    char cells[BAR_WIDTH + 1];
-    double share = total > 0 ? (double)done / (double)total : 1, seconds = now - bar->start;
-    for (int i = 0; i < BAR_WIDTH; i++) cells[i] = i < (int)(share * BAR_WIDTH) ? '#' : '.';
-    cells[BAR_WIDTH] = 0;
-    double rate = seconds > 0 ? (double)done / seconds : 0;
-    fprintf(stderr, "\r\033[Kweights  [%s] %.2f of %.2f GB", cells, (double)done / GIGABYTE, (double)total / GIGABYTE);
-    if (rate > 0) fprintf(stderr, "  %.0f MB/s, %.0f s left", rate / 1e6, (double)(total - done) / rate);
-    fflush(stderr);
-    bar->open = true;
-    bar->drawn = now;
-}
-
 /* make_model_options.progress */
 static bool report(void *user, size_t done, size_t total) {
-    struct bar *bar = user;
-    double now = clock_seconds();
     if (progress_signal() != 0) return false;
-    if (bar->quiet) return true;
-    if (bar->terminal && (done == total || now - bar->drawn >= REDRAW_SECONDS)) draw(bar, done, total, now);
-    if (!bar->terminal && done == total) fprintf(stderr, "weights: %.2f GB in %.2f s\n", (double)total / GIGABYTE, now - bar->start);
+    bar_show(user, (double)done, (double)total);
     return true;
 }
 
@@ -60,7 +33,7 @@ static int run_make_model(const char *path, struct option_value *values) {
                   path == NULL ? "the folder to make" : "--class " PUBLISHED_CHOICES);
         return command_fail(&error, true);
     }
-    struct bar bar = {.quiet = values[MAKE_MODEL_QUIET].flag, .terminal = isatty(STDERR_FILENO) == 1, .start = clock_seconds()};
+    struct bar bar = bar_start("weights", BAR_BYTES, values[MAKE_MODEL_QUIET].flag);
     struct make_model_options options = {
         .class_name = values[MAKE_MODEL_CLASS].text,
         .folder = path,
@@ -71,11 +44,8 @@ static int run_make_model(const char *path, struct option_value *values) {
     };
     progress_catch_signals();
     tessera_status status = make_model(&options, &error);
-    if (bar.open) fputs("\r\033[K", stderr);
-    if (status == TESSERA_ERROR_CANCELLED && progress_signal() != 0) {
-        fprintf(stderr, "tessera: stopped; nothing was left behind\n");
-        return 128 + progress_signal();
-    }
+    bar_clear(&bar);
+    if (status == TESSERA_ERROR_CANCELLED) return command_stopped(true, "nothing was left behind");
     if (status != TESSERA_OK) return command_fail(&error, false);
     puts(path);
     return EXIT_DONE;

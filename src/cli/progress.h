@@ -1,17 +1,16 @@
 /* What a person sees while a picture is made, and how Ctrl-C stops it.
  *
- * On a terminal one line is redrawn (phase, bar, step n of N, time a step, time left); elsewhere each phase that ends writes a line.
+ * Each phase has its bar (bar.h), counted in steps.
  * The first SIGINT or SIGTERM asks the computation to stop at its next step; the second kills as usual. */
 #ifndef TESSERA_CLI_PROGRESS_H
 #define TESSERA_CLI_PROGRESS_H
 
+#include "cli/bar.h"
 #include "tessera.h"
 
 struct progress {
-    bool quiet, terminal;
+    struct bar bar;
     int phase; /* the phase being drawn; -1: none yet */
-    double phase_start;
-    bool line_open; /* a redrawn line stands on the terminal */
 };
 
 void progress_init(struct progress *progress, bool quiet);

@@ -2,18 +2,18 @@
  *
  *     parity --dtype f32|bf16 [--model FOLDER] [--pictures FOLDER]
  *
- * FOLDER/list.tsv has one picture a line (file, seed, prompt, separated by tabs); everything else of the request is
- * the model folder's default. The measure is PSNR = 10 log10(255^2 / mean squared difference) of 8-bit RGB, infinite
- * for identical pictures. float32 must reach 60 dB for each picture (a value off by one here and there); bfloat16
- * must reach 44 dB for each and a median of 50 dB. It does not compare latents: the case folders do.
+ * FOLDER/list.tsv has one picture a line (file, seed, prompt, separated by tabs); everything else of the request is the model folder's
+ * default. The measure is the PSNR (metrics/psnr.h). float32 must reach 60 dB for each picture (a value off by one here and there);
+ * bfloat16 must reach 44 dB for each and a median of 50 dB. It does not compare latents: the case folders do.
  */
 #include "tessera.h"
 
 #include <math.h>
-#include <png.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "metrics/psnr.h"
 
 enum { LINE_LENGTH = 1024, PICTURES_MAX = 256 };
 
@@ -50,36 +50,6 @@ static bool entry_parse(char *line, struct entry *entry) {
     return true;
 }
 
-/* Reads a PNG as 8-bit RGB [height, width, 3] of exactly the given size; NULL (with a message) otherwise. Caller frees. */
-static uint8_t *picture_read(const char *path, int width, int height) {
-    png_image png = {.version = PNG_IMAGE_VERSION};
-    if (png_image_begin_read_from_file(&png, path) == 0) {
-        fprintf(stderr, "%s: %s\n", path, png.message);
-        return NULL;
-    }
-    if ((int)png.width != width || (int)png.height != height) {
-        fprintf(stderr, "%s: %u x %u pixels, generated %d x %d\n", path, (unsigned)png.width, (unsigned)png.height, width, height);
-        png_image_free(&png);
-        return NULL;
-    }
-    png.format = PNG_FORMAT_RGB;
-    uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
-    if (pixels == NULL || png_image_finish_read(&png, NULL, pixels, 0, NULL) == 0) {
-        fprintf(stderr, "%s: %s\n", path, pixels == NULL ? "no memory" : png.message);
-        png_image_free(&png);
-        free(pixels);
-        return NULL;
-    }
-    return pixels;
-}
-
-/* PSNR in dB of two pictures of `count` 8-bit values; infinite if they are equal. */
-static double psnr(const uint8_t *a, const uint8_t *b, size_t count) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) sum += (a[i] - b[i]) * (double)(a[i] - b[i]);
-    return sum == 0 ? INFINITY : 10 * log10(255.0 * 255.0 * (double)count / sum);
-}
-
 /* Generates one picture and measures it against its copy; NAN (with a message) if either cannot be had. */
 static double entry_measure(tessera_model *model, const struct entry *entry, const char *folder) {
     char path[2 * LINE_LENGTH];
@@ -94,11 +64,16 @@ static double entry_measure(tessera_model *model, const struct entry *entry, con
         return NAN;
     }
     double db = NAN;
-    uint8_t *expected = picture_read(path, image.width, image.height);
-    if (expected != NULL) db = psnr(image.pixels, expected, (size_t)image.width * (size_t)image.height * 3);
+    struct image made = {.width = image.width, .height = image.height, .pixels = image.pixels}, expected = {0};
+    if (image_file_read(path, &expected, &error) != TESSERA_OK)
+        fprintf(stderr, "%s\n", error.message);
+    else if (expected.width != made.width || expected.height != made.height)
+        fprintf(stderr, "%s: %d x %d pixels, generated %d x %d\n", path, expected.width, expected.height, made.width, made.height);
+    else
+        db = psnr(&made, &expected);
     printf("%s %8.2f dB  %.2f s  %s\n", entry->file, db, image.seconds_text + image.seconds_denoise + image.seconds_decode, entry->prompt);
     fflush(stdout);
-    free(expected);
+    image_free(&expected);
     tessera_image_free(&image);
     return db;
 }
