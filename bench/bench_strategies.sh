@@ -6,8 +6,8 @@
 #   GUIDED=yes bench/bench_strategies.sh MODEL SIDE STEPS ...         steps with guidance, which take twice as long
 #   LINKS="--bandwidth 1gbit --delay 1ms" bench/bench_strategies.sh MODEL SIDE STEPS ...
 # With LINKS the ranks are hosts of their own with such links between (bench/links.sh, needs root), and the one rank is left out.
-# STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion patch patch-split (default: all but the last; cfg needs GUIDED); pipefusion makes
-# 2 pictures of a U-Net at a time, else 4 parts of one. Displaced strategies have one synchronous step, which counts, and so does filling the
+# STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion pipefusion-P patch patch-split (default: all but the last and pipefusion-P; cfg
+# needs GUIDED); pipefusion makes 2 pictures of a U-Net at a time, else 4 parts of one, pipefusion-P makes P parts. Displaced strategies have one synchronous step, which counts, and so does filling the
 # pipeline: give them steps enough. Run it from the repository root, on an idle machine with at least 2 cores; the best of ROUNDS (default 2,
 # in turns) counts. Each result is told when it is there, on standard error.
 set -eu
@@ -57,8 +57,9 @@ run() { # STRATEGY
         if [ -d "$model/unet" ]; then
             two pipefusion 2 --pipefusion-parallel-degree 2
         else
-            two pipefusion 1 --pipefusion-parallel-degree 2 --num-pipeline-patch 4
+            run pipefusion-4
         fi ;;
+    pipefusion-*) two "$1" 1 --pipefusion-parallel-degree 2 --num-pipeline-patch "${1#pipefusion-}" ;;
     *) echo "no strategy '$1'" >&2 && exit 2 ;;
     esac
 }

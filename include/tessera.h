@@ -185,6 +185,7 @@ typedef struct tessera_image {
     float *pixels_f32;        /* the same before rounding, in [0, 1] */
     float *latents;           /* [count, channels, rows, columns] as diffusers' output_type "latent" */
     int latent_channels, latent_height, latent_width;
+    double seconds_load; /* that weights took to be opened, which no phase counts */
     double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */

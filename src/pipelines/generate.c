@@ -143,6 +143,10 @@ static tessera_status check_widths(const struct generation *g, tessera_error *er
                      (long long)pooled);
 }
 
+double generation_clock(const struct generation *g) {
+    return clock_seconds() - g->pipeline->seconds_load;
+}
+
 /* The scale of guidance by a negative prompt; at most 1: none. */
 static float guidance_of(const struct pipeline_class *class, const tessera_request *r) {
     if (!class->distilled) return r->guidance_scale;
@@ -161,10 +165,10 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     struct prompts prompts = {.texts = {r->prompt}, .count = 1};
     if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2};
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
-    double start = clock_seconds();
+    double start = generation_clock(g);
     TRY(g->pipeline->class->encode_prompts(g->pipeline, &g->run, r, &prompts, &g->states, error));
     TRY(check_widths(g, error));
-    g->image->seconds_text = clock_seconds() - start;
+    g->image->seconds_text = generation_clock(g) - start;
     g->image->operations_text = g->run.operations;
     return generation_report(g, TESSERA_PHASE_TEXT, 1, 1, error);
 }
@@ -182,14 +186,14 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
 
 /* Pictures first .. first + count of those that are made: denoised together, then decoded one by one. */
 static tessera_status make_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
-    double start = clock_seconds(), operations = g->run.operations;
+    double start = generation_clock(g), operations = g->run.operations;
     TRY(generation_denoise(g, g->request->first_image + first, count, x, error));
-    g->image->seconds_denoise += clock_seconds() - start;
+    g->image->seconds_denoise += generation_clock(g) - start;
     g->image->operations_denoise += g->run.operations - operations;
     if (first + count == g->image->count) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
-    start = clock_seconds(), operations = g->run.operations;
+    start = generation_clock(g), operations = g->run.operations;
     for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
-    g->image->seconds_decode += clock_seconds() - start;
+    g->image->seconds_decode += generation_clock(g) - start;
     g->image->operations_decode += g->run.operations - operations;
     return TESSERA_OK;
 }
@@ -249,7 +253,9 @@ int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
 tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, tessera_image *image, tessera_error *error) {
     struct generation g = {.pipeline = p, .request = request, .image = image};
     g.run = (struct run){.backend = p->backend, .arena = p->arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
+    double loaded = p->seconds_load;
     tessera_status status = generate(&g, error);
+    image->seconds_load = p->seconds_load - loaded;
     arena_trim(p->arena, 0);
     scheduler_free(g.scheduler);
     free(g.noise);

@@ -27,6 +27,8 @@ struct generation {
     float *scratch;         /* as large */
 };
 
+/* Seconds, of which those that components take to open are no part. */
+double generation_clock(const struct generation *g);
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);
 /* Latents of the request's pictures first .. first + count, each into x[i] [rows, columns, channels]. (latents.c) */

@@ -85,7 +85,7 @@ static tessera_status encode_given(struct generation *g, struct random_generator
 tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error) {
     const tessera_request *r = g->request;
     int done = 0, total = (r->control_image != NULL) + (r->init_image != NULL);
-    double start = clock_seconds();
+    double start = generation_clock(g);
     if (total == 0) return TESSERA_OK;
     TRY(generation_report(g, TESSERA_PHASE_ENCODE, 0, total, error));
     if (r->control_image != NULL) {
@@ -96,7 +96,7 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
         TRY(encode_given(g, generator, r->init_image, 1, &g->init_latents, error));
         TRY(generation_report(g, TESSERA_PHASE_ENCODE, ++done, total, error));
     }
-    g->image->seconds_encode = clock_seconds() - start;
+    g->image->seconds_encode = generation_clock(g) - start;
     return TESSERA_OK;
 }
 

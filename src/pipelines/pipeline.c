@@ -73,8 +73,10 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
     if (slot->is_open) TRY(weights_check(slot->component.weights, error));
+    double start = clock_seconds();
     if (!slot->is_open) TRY(source_component(p, slot, error));
     slot->is_open = true;
+    p->seconds_load += clock_seconds() - start;
     *out = &slot->component;
     return TESSERA_OK;
 }

@@ -85,6 +85,7 @@ struct pipeline {
     struct backend *backend;
     enum dtype dtype;
     bool vae_tiling, keep_components;
+    double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
     const char *denoiser;                          /* "unet" or "transformer" */
