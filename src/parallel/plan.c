@@ -163,6 +163,24 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y ? 1 : 0;
 }
 
+/* Does p go before q, which takes as long? An exact mesh before others, then the one whose first rank sends less. */
+static bool is_better(const struct plan_model *model, const struct plan *p, const struct plan *q) {
+    bool exact = plan_mesh_is_exact(&p->mesh);
+    if (exact != plan_mesh_is_exact(&q->mesh)) return exact;
+    return plan_step_bytes(model, &p->mesh, 0).sum < plan_step_bytes(model, &q->mesh, 0).sum;
+}
+
+/* Puts the best of those that are as fast as the first, as far as can be predicted, before the others. */
+static void settle_ties(struct list *list) {
+    struct plan *plans = list->plans, best;
+    int at = 0;
+    for (int i = 1; i < list->count && plans[i].over == 0 && plans[i].picture_seconds <= PLAN_TIE * plans[0].picture_seconds; i++)
+        if (is_better(list->model, &plans[i], &plans[at])) at = i;
+    best = plans[at];
+    memmove(plans + 1, plans, (size_t)at * sizeof *plans);
+    plans[0] = best;
+}
+
 tessera_status plan_rank(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan **out,
                          int *count, tessera_error *error) {
     struct list list = {.model = model, .machine = machine, .allow_displaced = allow_displaced};
@@ -180,6 +198,7 @@ tessera_status plan_rank(const struct plan_model *model, const struct plan_machi
                                model->name, (long long)model->columns, (long long)model->rows, machine->ranks);
     }
     qsort(list.plans, (size_t)list.count, sizeof *list.plans, compare);
+    settle_ties(&list);
     return TESSERA_OK;
 }
 
