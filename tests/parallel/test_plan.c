@@ -141,6 +141,23 @@ static void test_ranking(const char *name, int ranks, bool allow_displaced) {
     plan_model_free(&model);
 }
 
+/* Over links that take no time, splitting guidance and rows are as fast: guidance goes first, which sends next to nothing. */
+static void test_tie(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine machine = machine_of(2, 2);
+    struct plan *plans = NULL;
+    tessera_error error = {0};
+    int count = 0;
+    machine.inside.latency = 1e-9, machine.inside.bandwidth = 1e15;
+    machine.operations = 1e9; /* so that the element-wise work of a split does not tell them apart */
+    CHECK(plan_rank(&model, &machine, true, &plans, &count, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(count > 1 && plans[1].picture_seconds < PLAN_TIE * plans[0].picture_seconds, "nothing is as fast as the first");
+    CHECK(count > 0 && plans[0].mesh.degrees[MESH_CFG] == 2, "guidance is not split");
+    for (int i = 1; i < count; i++) check_tie(&model, &plans[0], &plans[i], plans[1].picture_seconds);
+    free(plans);
+    plan_model_free(&model);
+}
+
 /* What is better for every plan makes none slower. */
 static void test_monotonous(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 2);
@@ -238,6 +255,7 @@ int main(void) {
     test_ranking(embedded, 1024, true);
     test_ranking("tests/cases/pipeline_sdxl/model", 36, true);
     test_monotonous();
+    test_tie();
     test_hosts();
     test_unequal();
     test_choice();
