@@ -7,10 +7,10 @@
  *
  *   host a --(line: one packet after the other, at the bandwidth)--(delay)--> switch port of b --(at the bandwidth)--> host b
  *
- * The port passes a packet through while it arrives, so an idle path costs the time on the line once; when several hosts send to one, its port
- * is what they wait for. 0 bits per second: no limit. The host hands over up to 64 KiB at once (TCP segmentation offload), which is timed as the
- * Ethernet frames it stands for, 38 bytes around each. A line that has WAITING_MAX bytes waiting loses what comes more, as a real one does.
- * The process asks for real-time priority, because a late wake-up would look like a slow network. Ends with its parent.
+ * The port passes a packet through while it arrives, so an idle path costs the time on the line once; when several hosts send to one, its
+ * port is what they wait for. 0 bits per second: no limit. The host hands over up to 64 KiB at once (TCP segmentation offload), which is
+ * timed as the Ethernet frames it stands for, 38 bytes around each. A line that has WAITING_MAX bytes waiting loses what comes more, as a
+ * real one does. The process asks for real-time priority, because a late wake-up would look like a slow network. Ends with its parent.
  * Format: Documentation/networking/tuntap.rst and virtio 1.2, 5.1.6 (struct virtio_net_hdr). Left out: IPv6, broadcasts, loss, jitter. */
 #include <errno.h>
 #include <fcntl.h>

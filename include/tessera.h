@@ -77,8 +77,8 @@ typedef struct tessera_mesh {
     int cfg;              /* 2: the two predictions of guidance */
     int ring, ulysses;    /* positions of one picture: keys and values around a ring; heads for positions */
     int tensor;           /* heads and channels of each layer */
-    /* Stages of blocks through which patches of the picture flow (PipeFusion). With more than one patch a patch knows the others as they were
-     * one step before: not exact after warm-up; with one, exact. */
+    /* Stages of blocks through which patches of the picture flow (PipeFusion). With more than one patch a patch knows the others as they
+     * were one step before: not exact after warm-up; with one, exact. */
     int pipefusion;
     int num_pipeline_patch;  /* 0: as many as stages (a UNet: 1); above 1 also without stages */
     const int *stage_blocks; /* [pipefusion] blocks of each stage; NULL: by their work */
@@ -195,8 +195,8 @@ typedef struct tessera_image {
  * pipeline busy. */
 int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request);
 
-/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; what was in `image` before is not
- * looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */
+/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; what was in `image` before is
+ * not looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
 /* NULL, and an image that is empty or freed already, are allowed. */
 void tessera_image_free(tessera_image *image);

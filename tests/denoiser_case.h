@@ -1,7 +1,7 @@
 /* A denoiser case's inputs and pictures as the engine has them, for whichever family the case is of.
  *
- * Cases hold pictures as [N, C, H, W], the engine's are [N, H, W, C]; Flux's are packed patches (known by in.img_ids), and its timesteps are
- * divided by 1000. A UNet calls its latents in.sample and its pooled text in.text_embeds. */
+ * Cases hold pictures as [N, C, H, W], the engine's are [N, H, W, C]; Flux's are packed patches (known by in.img_ids), and its timesteps
+ * are divided by 1000. A UNet calls its latents in.sample and its pooled text in.text_embeds. */
 #ifndef TESSERA_TESTS_DENOISER_CASE_H
 #define TESSERA_TESTS_DENOISER_CASE_H
 

@@ -2,9 +2,9 @@
  *
  *     published folder (configs) + tokenizers + random weights --> FOLDER.PID.partial --rename--> FOLDER
  *
- * The weights are BF16 and written piece by piece; a model of any size needs a few MB of memory. A tiny model has the classes, the structure
- * and the vocabularies of the published one at small widths: its configs, and the size of its pictures (generation_defaults.json), lie in
- * tiny/ of the published folder. make-model.json in the folder made records class, scale and seed. */
+ * The weights are BF16 and written piece by piece; a model of any size needs a few MB of memory. A tiny model has the classes, the
+ * structure and the vocabularies of the published one at small widths: its configs, and the size of its pictures
+ * (generation_defaults.json), lie in tiny/ of the published folder. make-model.json in the folder made records class, scale and seed. */
 #ifndef TESSERA_CHECKPOINT_MAKE_MODEL_H
 #define TESSERA_CHECKPOINT_MAKE_MODEL_H
 

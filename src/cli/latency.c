@@ -1,9 +1,9 @@
 /* `mpirun -n N tessera latency`: what a picture takes on every mesh of N ranks, beside what was predicted.
  *
  * The meshes are those of a plan (parallel/plan.h), the fastest predicted first; ranks and links are measured as `--parallel auto` does. Of
- * each mesh --warmup-times pictures are made untimed, then --test-times timed, of which the fastest counts: by the slowest rank's clock, from
- * the prompt to latents, as xDiT's benchmark/single_node_latency_test.py has it. Nothing is decoded or written. A mesh that the model refuses
- * is listed with the reason. docs/planner.md has tables made with it. */
+ * each mesh --warmup-times pictures are made untimed, then --test-times timed, of which the fastest counts: by the slowest rank's clock,
+ * from the prompt to latents, as xDiT's benchmark/single_node_latency_test.py has it. Nothing is decoded or written. A mesh that the model
+ * refuses is listed with the reason. docs/planner.md has tables made with it. */
 #include "cli/command.h"
 
 #include <cjson/cJSON.h>

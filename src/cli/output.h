@@ -14,8 +14,8 @@ char *output_name(const char *output, const char *prompt, uint64_t seed, int num
 /* An existing folder, or a name that ends in '/'. */
 bool output_is_folder(const char *output);
 
-/* Makes the folder, and those above it, if `output` ends in '/' and is missing, and fails with IO if a file could not be created, or with ARGUMENT if the
- * name asks for a format other than PNG. */
+/* Makes the folder, and those above it, if `output` ends in '/' and is missing, and fails with IO if a file could not be created, or with
+ * ARGUMENT if the name asks for a format other than PNG. */
 tessera_status output_check(const char *output, tessera_error *error);
 
 #endif

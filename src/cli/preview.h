@@ -5,8 +5,8 @@
 
 #include "tessera.h"
 
-/* kind: "auto", "kitty", "iterm", "sixel", "blocks" or "none". Writes to stdout, and only if that is a terminal. `path` is the PNG file of the
- * same picture (iTerm2 wants the file). A picture that cannot be shown is no error. */
+/* kind: "auto", "kitty", "iterm", "sixel", "blocks" or "none". Writes to stdout, and only if that is a terminal. `path` is the PNG file of
+ * the same picture (iTerm2 wants the file). A picture that cannot be shown is no error. */
 void preview_show(const char *kind, const char *path, const uint8_t *pixels, int width, int height);
 
 #endif

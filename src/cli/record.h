@@ -5,8 +5,8 @@
  *      "prompt": "...", "index": 0, and every option of generate.h with a `record` key, at the value that was in force}
  *
  * Options that were not given and have no value of their own are null. `mesh` and `ranks` are those that made the picture; what shapes them
- * is read back only where as many ranks run. `index` is the picture's place among num_images, which are drawn one after the other from one generator. A seed above 2^53 is
- * written as a string, since JSON numbers are doubles. */
+ * is read back only where as many ranks run. `index` is the picture's place among num_images, which are drawn one after the other from one
+ * generator. A seed above 2^53 is written as a string, since JSON numbers are doubles. */
 #ifndef TESSERA_CLI_RECORD_H
 #define TESSERA_CLI_RECORD_H
 

@@ -13,7 +13,8 @@
 #include "nn/load.h"
 #include "parallel/meeting.h"
 
-/* Can the model's heads be shared by `ulysses` ranks and its weights be cut over `tensor`? ARGUMENT errors say which degrees are possible. */
+/* Can the model's heads be shared by `ulysses` ranks and its weights be cut over `tensor`? ARGUMENT errors say which degrees are
+ * possible. */
 tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error);
 
 /* Can a picture of so many latent rows and columns be cut over `ranks`? ARGUMENT errors as above. */

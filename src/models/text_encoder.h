@@ -21,7 +21,8 @@ struct text_encoder_class {
     const char *name; /* config.json's "architectures"[0] */
     struct text_encoder *(*open)(const struct json *config, struct loader *loader);
     /* ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` layers at the end have no part in the first two outputs
-     * (clip-skip; CLIP only, the others take 0); the pooled state is always the whole model's. Errors (an id outside the vocabulary, too many tokens) go to run->error. */
+     * (clip-skip; CLIP only, the others take 0); the pooled state is always the whole model's. Errors (an id outside the vocabulary, too
+     * many tokens) go to run->error. */
     struct text_encoder_output (*encode)(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask, int64_t batch,
                                          int64_t tokens, int skip);
 };

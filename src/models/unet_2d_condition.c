@@ -4,9 +4,9 @@
  *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out
  *                              \--------\------- skips -------/---------/
  *
- * A denoiser block is a piece of a level (unet_blocks.h). What enters a resnet, a downsampler or the middle is pushed onto the state's skips,
- * and each resnet of the way up pops one; what enters a transformer lies there until its last piece. So the picture itself is never among
- * the skips at a boundary.
+ * A denoiser block is a piece of a level (unet_blocks.h). What enters a resnet, a downsampler or the middle is pushed onto the state's
+ * skips, and each resnet of the way up pops one; what enters a transformer lies there until its last piece. So the picture itself is never
+ * among the skips at a boundary.
  * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
  * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
  * matter of precision only: scores are F32 here always.
@@ -257,8 +257,8 @@ static struct unet_block_shape mid_shape(const struct unet *m, const struct plan
                                      .heads = plan->heads[last]};
 }
 
-/* Resnet i of a level on the way up, of one more than on the way down. Into it go the map and a skip; the level's last skip is what entered it
- * on the way down. */
+/* Resnet i of a level on the way up, of one more than on the way down. Into it go the map and a skip; the level's last skip is what entered
+ * it on the way down. */
 static struct unet_block_shape up_shape(const struct unet *m, const struct plan *plan, int level, int i) {
     int64_t last = plan->resnets[level], index = m->levels - 1 - level;
     int64_t map = plan->channels[i == 0 && index > 0 ? level + 1 : level],
@@ -557,7 +557,8 @@ static void list_end_meetings(const struct unet *m, int index, struct meeting_li
     meeting_add(list, picture);
 }
 
-/* What a block leaves on the stack: what enters a resnet but on the way up, a transformer's input for a later piece of it, what is halved. */
+/* What a block leaves on the stack: what enters a resnet but on the way up, a transformer's input for a later piece of it, what is
+ * halved. */
 static void list_pushes(const struct unet *m, int index, struct denoiser_block_info *info) {
     const struct unet_block_shape *shape = &m->blocks[index].shape;
     struct denoiser_map inside = {shape->level, shape->out}, in = {shape->level, shape->in[0]};

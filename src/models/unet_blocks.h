@@ -80,8 +80,8 @@ struct unet_block {
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
-/* A transformer over the map x: what goes into its first layer, this block's layers of it, and what comes of it, which is added to x. All are
- * maps. `cut` is that of x's level; NULL: x is the whole picture. */
+/* A transformer over the map x: what goes into its first layer, this block's layers of it, and what comes of it, which is added to x. All
+ * are maps. `cut` is that of x's level; NULL: x is the whole picture. */
 struct tensor unet_transformer_open(struct run *run, const struct unet_block *block, struct tensor x);
 struct tensor unet_transformer_layers(struct run *run, const struct unet_block *block, struct tensor h, struct tensor text,
                                       const struct cut *cut);

@@ -1,5 +1,5 @@
-/* The layers that models are written in. Each returns its result in the run's arena (see nn/run.h for errors and scopes). Of an empty tensor
- * (a stream that has no tokens here) the result is empty.
+/* The layers that models are written in. Each returns its result in the run's arena (see nn/run.h for errors and scopes). Of an empty
+ * tensor (a stream that has no tokens here) the result is empty.
  *
  * Positions of a picture meet in four kinds of layer only: nn_attention, nn_conv, nn_group_norm and position embeddings. Those are
  * where a strategy will ask other ranks for what they hold; everything else here is local to a token.

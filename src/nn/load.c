@@ -272,7 +272,8 @@ static struct tensor share_vector(struct loader *loader, const char *base, const
     return counted(loader, tensor_of(data, DTYPE_F32, SHAPE(mine.count)));
 }
 
-/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing type. */
+/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing
+ * type. */
 static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
                                   const struct span columns[2]) {
     int64_t width = columns[0].count + columns[1].count;

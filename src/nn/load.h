@@ -29,8 +29,8 @@ struct load_hooks {
     tessera_status (*change)(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *);
 };
 
-/* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor parallelism; count 0 is as 1), and of the
- * list of blocks those that it runs (none: all). */
+/* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor parallelism; count 0 is as 1), and of
+ * the list of blocks those that it runs (none: all). */
 struct load_share {
     int index, count;
     struct span blocks;

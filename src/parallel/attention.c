@@ -1,5 +1,5 @@
-/* Attention over tokens that are spread over ranks, exactly: DeepSpeed-Ulysses (Jacobs et al. 2023) inside, ring attention (Liu et al. 2023)
- * outside, together "USP" (Fang and Zhao 2024).
+/* Attention over tokens that are spread over ranks, exactly: DeepSpeed-Ulysses (Jacobs et al. 2023) inside, ring attention (Liu et al.
+ * 2023) outside, together "USP" (Fang and Zhao 2024).
  *
  *     rank holds   q k v [B, my tokens, N heads, D]
  *       | Ulysses: all-to-all, heads for tokens

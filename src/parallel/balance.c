@@ -1,5 +1,5 @@
-/* See balance.h. By dynamic programming: the shortest time in which the first `end` pieces are done by the first s + 1 stages is, over where the
- * last of these stages begins, the longer of what the stages before it take and what it takes itself.
+/* See balance.h. By dynamic programming: the shortest time in which the first `end` pieces are done by the first s + 1 stages is, over
+ * where the last of these stages begins, the longer of what the stages before it take and what it takes itself.
  *
  *     time[s][end] = min over begin of max(time[s - 1][begin], work of begin .. end - 1 / speed of s) */
 #include "parallel/balance.h"

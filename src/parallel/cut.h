@@ -20,8 +20,8 @@ struct cut {
     struct cut *finer, *coarser; /* of a cut by rows: the levels beside this one; owned by the finest */
 };
 
-/* Where part `part` of `parts` of so many units begins (`parts` itself: the end): units * part / parts, or, where ranks are unequal, shares[part]
- * of them, shares [parts + 1] rising from 0 to 1; but no part is empty while units last. */
+/* Where part `part` of `parts` of so many units begins (`parts` itself: the end): units * part / parts, or, where ranks are unequal,
+ * shares[part] of them, shares [parts + 1] rising from 0 to 1; but no part is empty while units last. */
 int64_t cut_bound(int64_t units, int parts, int part, const double *shares);
 
 /* rows x columns in `members` parts at the bounds of cut_bound; shares NULL: as equal as they can be. */

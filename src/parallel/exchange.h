@@ -5,7 +5,8 @@
  * same functions in the same order.
  *
  * Models, too, call three of them, which tessera_model.h declares: exchange_cut_tokens, exchange_text, exchange_gather. Text is cut in
- * the same shares as the picture; where a picture goes through the blocks in parts, or displaced patches do not split it, each rank holds all.
+ * the same shares as the picture; where a picture goes through the blocks in parts, or displaced patches do not split it, each rank holds
+ * all.
  *
  *     attention       heads for positions (all-to-all) and keys and values around a ring
  *     gather          all members' positions, on all
@@ -25,9 +26,9 @@ const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t colum
  * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
 struct tensor exchange_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
 
-/* What follows the exchange of heads where a picture goes through the blocks in parts (patches.c): q [B, queries, heads, D] of some tokens of
- * the part, k and v of the picture's tokens at hand on this member of `ring` (`round` of the cut's `rounds` equal shares of members), and of
- * the text, if it is at hand: softmax(scale q k^T) v over the whole picture and its text, as far as they are known. */
+/* What follows the exchange of heads where a picture goes through the blocks in parts (patches.c): q [B, queries, heads, D] of some tokens
+ * of the part, k and v of the picture's tokens at hand on this member of `ring` (`round` of the cut's `rounds` equal shares of members),
+ * and of the text, if it is at hand: softmax(scale q k^T) v over the whole picture and its text, as far as they are known. */
 struct patches_input {
     struct tensor q, k, v, text_k, text_v;
     float scale;

@@ -1,5 +1,5 @@
-/* See parcel.h. Received parcels alternate between two buffers: one is read, the other filled. Sent ones have a buffer each, given back once
- * the message has gone; the receiver's pace bounds how many there are. */
+/* See parcel.h. Received parcels alternate between two buffers: one is read, the other filled. Sent ones have a buffer each, given back
+ * once the message has gone; the receiver's pace bounds how many there are. */
 #include "parallel/parcel.h"
 
 #include <assert.h>

@@ -4,9 +4,9 @@
  *     receiver   parcel_expect(line, kind)          lets the next one arrive while the caller computes
  *                parcel_receive(line, kind, ...)    waits for it
  *
- * Parcels of one kind (a whole picture, its part 2) are all of the same shapes. Before the first of a kind goes a message with the shapes, of
- * sizeof(struct parcel_shapes); after that both sides know how many bytes come, and a parcel is one message: a head of 64 bytes, then the
- * tensors one after another. Both sides go through the same kinds in the same order. */
+ * Parcels of one kind (a whole picture, its part 2) are all of the same shapes. Before the first of a kind goes a message with the shapes,
+ * of sizeof(struct parcel_shapes); after that both sides know how many bytes come, and a parcel is one message: a head of 64 bytes, then
+ * the tensors one after another. Both sides go through the same kinds in the same order. */
 #ifndef TESSERA_PARALLEL_PARCEL_H
 #define TESSERA_PARALLEL_PARCEL_H
 

@@ -1,5 +1,5 @@
-/* See patches.h. A store holds a layer's keys and values [B, S + T, heads, D]: the picture's positions by their number, then the text's. Writing
- * what is fresh into it and attending to all of it is the whole strategy.
+/* See patches.h. A store holds a layer's keys and values [B, S + T, heads, D]: the picture's positions by their number, then the text's.
+ * Writing what is fresh into it and attending to all of it is the whole strategy.
  *
  *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all parts together, as in ring attention; each rank keeps all */
 #include "parallel/patches.h"

@@ -110,9 +110,10 @@ tessera_status plan_check(const struct plan_model *model, const struct plan_mesh
 /* Seconds and memory. The mesh must pass plan_check and have machine->ranks. */
 struct plan plan_evaluate(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh);
 
-/* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of those
- * that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, and the one that sends least.
- * `allow_displaced`: displaced patches and PipeFusion with several patches, too. The caller frees *out. ARGUMENT if none is possible. */
+/* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
+ * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, and the one that sends
+ * least. `allow_displaced`: displaced patches and PipeFusion with several patches, too. The caller frees *out. ARGUMENT if none is
+ * possible. */
 #define PLAN_TIE 1.03
 tessera_status plan_rank(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan **out,
                          int *count, tessera_error *error);

@@ -1,5 +1,5 @@
-/* Sums where weights are cut (Shoeybi et al. 2019, section 3): a layer's outputs are cut over ranks, the next layer's inputs alike, and what
- * each rank gets from its share of the inputs is added.
+/* Sums where weights are cut (Shoeybi et al. 2019, section 3): a layer's outputs are cut over ranks, the next layer's inputs alike, and
+ * what each rank gets from its share of the inputs is added.
  *
  *     sent per rank: 2 (n - 1) / n of x
  *

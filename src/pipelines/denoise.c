@@ -13,9 +13,10 @@
  *     stage 2  blocks, finish      |1|2|3|4|...
  *                     + guidance, sampler --> x of the part, to stage 0
  *
- * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (patches.h): its
- * first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages busy.
- * Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step before. */
+ * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (patches.h):
+ * its first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
+ * busy. Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step
+ * before. */
 #include "pipelines/denoise.h"
 
 #include <math.h>
@@ -140,7 +141,8 @@ static int batch_of(const struct flow *f) {
     return f->d->guided && team_degree(f->d->team, MESH_CFG) == 1 ? 2 : 1;
 }
 
-/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels, and control's beside them]. */
+/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels, and control's beside
+ * them]. */
 static void read_latents(const struct flow *f, struct unit u, struct span at, float *to, float *scratch) {
     const struct denoising *d = f->d;
     int64_t first = at.first * d->channels, count = at.count * d->channels;
@@ -222,8 +224,8 @@ static tessera_status send_state(struct flow *f, struct unit u, const struct den
     return TESSERA_OK;
 }
 
-/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins them
- * where two ranks share them. A learned variance, the channels behind the first, is left out. */
+/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
+ * them where two ranks share them. A learned variance, the channels behind the first, is left out. */
 static tessera_status store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error) {
     const struct denoising *d = f->d;
     int row = rows_at_hand(f, u);

@@ -24,9 +24,9 @@ struct denoising {
     const char *step_cache;
     float step_cache_threshold;
     int64_t blocks, blocks_skipped;
-    /* Callbacks; each may be NULL. fresh_noise: [count] of a stochastic sampler for one picture's next step, asked for once a step. report: before
-     * each step and after the last, on every rank; its failure ends all. observe: after a step of a picture, on ranks that take it: the
-     * guided prediction and the new sample, [rows, columns, channels] each. */
+    /* Callbacks; each may be NULL. fresh_noise: [count] of a stochastic sampler for one picture's next step, asked for once a step. report:
+     * before each step and after the last, on every rank; its failure ends all. observe: after a step of a picture, on ranks that take it:
+     * the guided prediction and the new sample, [rows, columns, channels] each. */
     void *user;
     const float *(*fresh_noise)(void *user, int picture);
     tessera_status (*report)(void *user, int picture, int steps_done, tessera_error *error);
@@ -36,7 +36,8 @@ struct denoising {
 /* How many pictures to give to denoise_pictures together, so that all stages of a pipeline have work; at most `pictures`. */
 int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures);
 
-/* x[i]: [rows, columns, channels], noised as the first step wants it; afterwards the latents, on every rank. After a failure all ranks know. */
+/* x[i]: [rows, columns, channels], noised as the first step wants it; afterwards the latents, on every rank. After a failure all ranks
+ * know. */
 tessera_status denoise_pictures(struct denoising *d, int pictures, float *const *x, tessera_error *error);
 
 #endif

@@ -7,8 +7,8 @@
 
 /* Operations a second of products, attention's rate in shares of it, elements a second of norms, and bytes a second of weights, which each
  * product costs once however few tokens it has: for parts of `positions` tokens (PLAN_LEAST_TOKENS at least) on this process's
- * processors (`threads` 0: all). `crowded`: ranks measure that share processors; what one would do alone is found nevertheless, if it has one
- * thread. Takes a second or so. */
+ * processors (`threads` 0: all). `crowded`: ranks measure that share processors; what one would do alone is found nevertheless, if it has
+ * one thread. Takes a second or so. */
 enum { PLAN_LEAST_TOKENS = 64 };
 struct plan_speed {
     double operations, attention_share, elements, streaming;

@@ -11,8 +11,8 @@ struct shares {      /* owned; NULL where all are equal */
     double *stages;  /* [pipefusion]: speeds of the pipeline's stages */
 };
 
-/* weights [product of the degrees]: the ranks' speeds, in any unit; what lies along an axis is as fast as all ranks there together. NULL weights
- * give NULLs. ARGUMENT if one is not a positive number. */
+/* weights [product of the degrees]: the ranks' speeds, in any unit; what lies along an axis is as fast as all ranks there together. NULL
+ * weights give NULLs. ARGUMENT if one is not a positive number. */
 tessera_status shares_open(const int degrees[MESH_AXES], const double *weights, struct shares *out, tessera_error *error);
 void shares_free(struct shares *shares);
 

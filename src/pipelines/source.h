@@ -1,5 +1,5 @@
-/* Where a model's parts lie: a folder in diffusers' layout, a single file, the hub's cache, or what a request puts in their place. Private to
- * this room. */
+/* Where a model's parts lie: a folder in diffusers' layout, a single file, the hub's cache, or what a request puts in their place. Private
+ * to this room. */
 #ifndef TESSERA_PIPELINES_SOURCE_H
 #define TESSERA_PIPELINES_SOURCE_H
 
@@ -7,7 +7,8 @@
 
 /* Fills p->name, folder, file, index and loras from what the user calls the model. */
 tessera_status source_open(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error);
-/* A slot for each component with weights; *bytes is what they take together in the computing type. `bytes` NULL: no weights are looked at. */
+/* A slot for each component with weights; *bytes is what they take together in the computing type. `bytes` NULL: no weights are looked
+ * at. */
 tessera_status source_list(struct pipeline *p, const tessera_model_options *options, size_t *bytes, tessera_error *error);
 /* Opens the component of a slot. */
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error);

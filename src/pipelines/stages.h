@@ -17,9 +17,9 @@ struct stages {
     int goes[DENOISER_MAX_SKIPS]; /* each to a stage */
 };
 
-/* Stages of work in proportion to `speeds` ([count]; NULL: equal) for pictures of the model's own size, or with the `given` numbers of blocks
- * ([count], or NULL). `denoiser` may be a description (without weights). ARGUMENT if there are fewer blocks than stages, or the given numbers
- * do not fit. stages_free ends it. */
+/* Stages of work in proportion to `speeds` ([count]; NULL: equal) for pictures of the model's own size, or with the `given` numbers of
+ * blocks ([count], or NULL). `denoiser` may be a description (without weights). ARGUMENT if there are fewer blocks than stages, or the
+ * given numbers do not fit. stages_free ends it. */
 tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, const double *speeds, struct stages *out,
                            tessera_error *error);
 void stages_free(struct stages *stages); /* zeros are fine */

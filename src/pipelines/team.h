@@ -42,7 +42,8 @@ int team_rank(const struct team *team);
 int team_size(const struct team *team);
 /* How many of the world's ranks are on this rank's host. */
 int team_local_ranks(const struct team *team);
-/* Threads for one rank, for cpu_backend_open: those `given`, if any; ranks on one host share its processors, unless each was bound to its own. */
+/* Threads for one rank, for cpu_backend_open: those `given`, if any; ranks on one host share its processors, unless each was bound to its
+ * own. */
 int team_threads(const struct team *team, int given);
 
 /* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */

@@ -31,8 +31,8 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
 /* Writes tensors (borrowed) to a new file, atomically. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
 
-/* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the same
- * order in pieces of any size. `format` becomes __metadata__.format ("pt" is what transformers asks for); NULL: none. */
+/* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
+ * same order in pieces of any size. `format` becomes __metadata__.format ("pt" is what transformers asks for); NULL: none. */
 struct safetensors_writer;
 tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
                                        struct safetensors_writer **out, tessera_error *error);

@@ -1,5 +1,5 @@
-/* Signals that arrive while products are computed: results stay right, and the handler runs on the stack of the thread that called. oneDNN's
- * products for AVX2 use their workspace as the stack, where a signal's frame would overwrite what lies before it. */
+/* Signals that arrive while products are computed: results stay right, and the handler runs on the stack of the thread that called.
+ * oneDNN's products for AVX2 use their workspace as the stack, where a signal's frame would overwrite what lies before it. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -289,8 +289,8 @@ static void test_fused(void) {
     remove(path);
 }
 
-/* A weight of [rows, inputs, side, side] and the LoRA of its module, whose B has `total` rows: top and bottom are those of the weight's first
- * and last row. */
+/* A weight of [rows, inputs, side, side] and the LoRA of its module, whose B has `total` rows: top and bottom are those of the weight's
+ * first and last row. */
 struct pieces {
     const char *component, *folder, *weight, *module;
     int64_t total, top, bottom, rows, inputs, side;

@@ -51,8 +51,8 @@ struct formula_pipeline {
 };
 /* Bytes that this rank sends for the latents; false where the class has no formula. */
 bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes);
-/* Operations of one rank with the same parts, without what rules repeat; the most that are this rank's share of them; and what is repeated on
- * this rank. */
+/* Operations of one rank with the same parts, without what rules repeat; the most that are this rank's share of them; and what is repeated
+ * on this rank. */
 struct formula_pipeline_work {
     double alone, share;
     struct formula_repeated repeated;

@@ -1,5 +1,5 @@
-/* PSNR, LPIPS, Inception's features and the FID, compared with torchmetrics and clean-fid on small pictures (make_case.py beside this file),
- * and networks that are not what they should be. */
+/* PSNR, LPIPS, Inception's features and the FID, compared with torchmetrics and clean-fid on small pictures (make_case.py beside this
+ * file), and networks that are not what they should be. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

@@ -317,8 +317,8 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call, int
     return good;
 }
 
-/* Holds signals back in this thread, until its mask is set to *before again, and for good in the threads that OpenMP gives it, of which none
- * need ever handle one. Faults are not held back. */
+/* Holds signals back in this thread, until its mask is set to *before again, and for good in the threads that OpenMP gives it, of which
+ * none need ever handle one. Faults are not held back. */
 static void hold_signals(int threads, sigset_t *before) {
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
     sigset_t held;
