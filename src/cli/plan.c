@@ -314,7 +314,7 @@ static int run_plan(const char *path, struct option_value *values) {
     if (status == TESSERA_OK && machine.operations == 0) {
         struct plan_speed speed;
         int64_t tokens = model.rows / model.patch_size * (model.columns / model.patch_size) / machine.ranks;
-        status = plan_known_speed(&model, tokens, values[PLAN_THREADS].integer, false, &speed, &error);
+        status = plan_known_speed(&model, tokens, (struct plan_measurer){values[PLAN_THREADS].integer, 1, false}, &speed, &error);
         machine.operations = speed.operations;
         machine.attention_share = speed.attention_share;
         machine.elements = speed.elements;

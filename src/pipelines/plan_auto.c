@@ -110,11 +110,21 @@ static tessera_status measure_links(struct comm *comm, struct plan_machine *mach
 
 /* ---- all ranks ---- */
 
+static bool same_machine(const struct rank_facts *a, const struct rank_facts *b) {
+    return a == b || (a->kernel[0] != 0 && strcmp(a->kernel, b->kernel) == 0);
+}
+
+static int ranks_on_machine(const struct rank_facts *facts, int n, int rank) {
+    int count = 0;
+    for (int i = 0; i < n; i++) count += same_machine(&facts[i], &facts[rank]);
+    return count;
+}
+
 /* Threads of a rank's machine for each of its processors. Ranks that are bound to some do not all have the same. */
 static double crowding_of(const struct rank_facts *facts, int n, int rank) {
     long threads = 0, processors = 0, online = sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 0; i < n; i++) {
-        if (strcmp(facts[i].kernel, facts[rank].kernel) != 0 || (facts[i].kernel[0] == 0 && i != rank)) continue;
+        if (!same_machine(&facts[i], &facts[rank])) continue;
         threads += facts[i].threads;
         processors += facts[i].processors;
     }
@@ -180,7 +190,8 @@ static tessera_status gather_facts(struct comm *comm, const struct plan_model *m
     TRY(comm_all_gather(comm, &mine, facts, bytes, error));
     *crowding = 0;
     for (int i = 0; i < n; i++) *crowding = fmax(*crowding, crowding_of(facts, n, i));
-    TRY(plan_known_speed(model, tokens, mine.threads, *crowding > 1, &mine.speed, error));
+    struct plan_measurer me = {mine.threads, ranks_on_machine(facts, n, comm_rank(comm)), *crowding > 1};
+    TRY(plan_known_speed(model, tokens, me, &mine.speed, error));
     return comm_all_gather(comm, &mine, facts, bytes, error);
 }
 

@@ -1,6 +1,6 @@
 /* Speeds that were measured before, by machine and model: one JSON object in the user's cache folder.
  *
- *     { "AMD EPYC; 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
+ *     { "AMD EPYC; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *
  * A file that cannot be read, or is no such object, is as none, and is written anew. Of ranks that write at once one wins; nothing is
  * lost but a second of measuring. */
@@ -32,12 +32,12 @@ static void machine_name(char *out, size_t capacity) {
     if (file != NULL) fclose(file);
 }
 
-static void key_of(const struct plan_model *m, int64_t positions, int threads, char key[KEY_LENGTH]) {
+static void key_of(const struct plan_model *m, int64_t positions, struct plan_measurer who, char key[KEY_LENGTH]) {
     char name[128];
     machine_name(name, sizeof name);
-    snprintf(key, KEY_LENGTH, "%s; %d threads; %s, %lld channels, %lld heads, %lld tokens", name,
-             threads > 0 ? threads : threads_available(), m->element_bytes == 4 ? "f32" : "bf16", (long long)m->width, (long long)m->heads,
-             (long long)positions);
+    snprintf(key, KEY_LENGTH, "%s; %d ranks of %d threads; %s, %lld channels, %lld heads, %lld tokens", name, who.ranks,
+             who.threads > 0 ? who.threads : threads_available(), m->element_bytes == 4 ? "f32" : "bf16", (long long)m->width,
+             (long long)m->heads, (long long)positions);
 }
 
 /* The cache's folder, made if it is not there; the caller frees. NULL without a home. */
@@ -91,15 +91,15 @@ static void write_cache(const char *path, const cJSON *root) {
     cJSON_free(text);
 }
 
-tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, int threads, bool crowded, struct plan_speed *out,
+tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error) {
     if (positions < PLAN_LEAST_TOKENS) positions = PLAN_LEAST_TOKENS;
     char key[KEY_LENGTH], *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
     cJSON *root = path != NULL ? read_cache(path) : NULL;
-    key_of(m, positions, threads, key);
+    key_of(m, positions, measurer, key);
     tessera_status status = TESSERA_OK;
     if (!find_speed(root, key, out)) {
-        status = plan_measure_speed(m, positions, threads, crowded, out, error);
+        status = plan_measure_speed(m, positions, measurer, out, error);
         if (status == TESSERA_OK && root != NULL) {
             const double numbers[] = {out->operations, out->attention_share, out->elements, out->streaming};
             cJSON_DeleteItemFromObject(root, key);

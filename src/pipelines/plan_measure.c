@@ -136,16 +136,16 @@ static size_t weight_bytes_of(const struct plan_model *m, const struct bench *b)
     return (size_t)fmax(fmin(bytes, MOST_WEIGHT_BYTES), least);
 }
 
-tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, int threads, bool crowded, struct plan_speed *out,
+tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                   tessera_error *error) {
     struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = m->heads};
     b.tokens = positions < MEASURED_TOKENS ? positions : MEASURED_TOKENS;
     if (b.tokens < PLAN_LEAST_TOKENS) b.tokens = PLAN_LEAST_TOKENS;
-    b.clock = crowded && threads == 1 ? clock_thread_seconds : clock_seconds;
+    b.clock = measurer.crowded && measurer.threads == 1 ? clock_thread_seconds : clock_seconds;
     b.width = m->width / m->heads * m->heads;
     b.weight_bytes = weight_bytes_of(m, &b);
     double rate = 0;
-    b.backend = cpu_backend_open(threads, CPU_KERNELS_BEST, error);
+    b.backend = cpu_backend_open(measurer.threads, CPU_KERNELS_BEST, error);
     if (b.backend == NULL) return error->status;
     tessera_status status = allocate(&b, (size_t)(4 * b.width * b.tokens))
                                 ? TESSERA_OK

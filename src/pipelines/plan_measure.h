@@ -5,20 +5,25 @@
 #include "parallel/plan.h"
 #include "tessera.h"
 
+/* Who measures: a rank of so many threads (0: all), of `ranks` that do so at once on this machine, and share its memory and caches;
+ * `crowded`: their processors, too. What one would do alone on a processor is found nevertheless, if it has one thread. */
+struct plan_measurer {
+    int threads, ranks;
+    bool crowded;
+};
+
 /* Operations a second of products, attention's rate in shares of it, elements a second of norms, and bytes a second of weights, which each
- * product costs once however few tokens it has: for parts of `positions` tokens (PLAN_LEAST_TOKENS at least) on this process's
- * processors (`threads` 0: all). `crowded`: ranks measure that share processors; what one would do alone is found nevertheless, if it has
- * one thread. Takes a second or so. */
+ * product costs once however few tokens it has: for parts of `positions` tokens (PLAN_LEAST_TOKENS at least). Takes a second or so. */
 enum { PLAN_LEAST_TOKENS = 64 };
 struct plan_speed {
     double operations, attention_share, elements, streaming;
 };
-tessera_status plan_measure_speed(const struct plan_model *model, int64_t positions, int threads, bool crowded, struct plan_speed *out,
+tessera_status plan_measure_speed(const struct plan_model *model, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                   tessera_error *error);
 
 /* The same from $XDG_CACHE_HOME/tessera/speed.json (else ~/.cache/tessera), where it is known of this machine; else measured, and kept
  * there if it can be written. (plan_cache.c) */
-tessera_status plan_known_speed(const struct plan_model *model, int64_t positions, int threads, bool crowded, struct plan_speed *out,
+tessera_status plan_known_speed(const struct plan_model *model, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error);
 
 #endif
