@@ -523,14 +523,18 @@ typedef struct tessera_sampling {
     const char *step_cache;        /* as in tessera_request */
     float step_cache_threshold;
     int64_t rows, columns; /* of the latents */
+    uint64_t seed;         /* of what a stochastic sampler adds in each step, [channels, rows, columns] as torch draws it on a CPU */
     /* After each step: the guided prediction and the new latents, [rows, columns, channels] each, in the processes that take the step. */
     void (*report)(void *user, int step, const float *prediction, const float *latents);
     void *user;
+    tessera_progress progress; /* as in tessera_request: phase TESSERA_PHASE_DENOISE, and how to stop; may be NULL */
+    void *progress_user;
     int64_t blocks, blocks_skipped; /* out: as in tessera_image */
 } tessera_sampling;
 
 /* latents: F32 [rows, columns, channels], noise as the scheduler's first step wants it, of `count` numbers; afterwards the picture's, in
- * every process of its group. Weights are opened and closed here. ARGUMENT errors name what does not fit the model. */
+ * every process of its group. Weights are opened and closed here. ARGUMENT errors name what does not fit the model; CANCELLED where
+ * progress says so. */
 tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t count, tessera_error *error);
 
 #endif

@@ -2,13 +2,16 @@
  *
  *     folder -> denoiser's description -> mesh, parts, stages -> this rank's weights -> denoise_pictures of one picture
  *
- * Everything is opened for the call and closed after it. Left out: stochastic samplers, whose noise comes from a request's seed. */
+ * Everything is opened for the call and closed after it. */
 #include "tessera_model.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "models/registry.h"
+#include "base/random.h"
 #include "pipelines/denoise.h"
+#include "pipelines/layout.h"
 #include "pipelines/pipeline.h"
 
 struct sampler {
@@ -19,6 +22,8 @@ struct sampler {
     struct scheduler *scheduler;
     struct backend *backend;
     struct run run;
+    struct random_generator generator; /* of a stochastic sampler's noise */
+    float *noise;                      /* [2, channels, rows, columns]: as drawn, and as latents lie; NULL: none is drawn */
 };
 
 static enum dtype dtype_of(const tessera_sampling *asked) {
@@ -92,14 +97,22 @@ static tessera_status describe(struct sampler *s, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
 }
 
+static size_t latent_count(const struct sampler *s) {
+    return (size_t)(s->asked->rows * s->asked->columns * s->described.denoiser->in_channels);
+}
+
+static tessera_status open_noise(struct sampler *s, tessera_error *error) {
+    random_seed(&s->generator, s->asked->seed);
+    s->noise = malloc(2 * latent_count(s) * sizeof *s->noise);
+    return s->noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
+}
+
 /* The sampler's steps for a picture of so many tokens. */
 static tessera_status open_scheduler(struct sampler *s, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
     int64_t patch = s->described.denoiser->patch_size, tokens = (asked->rows / patch) * (asked->columns / patch);
     TRY(scheduler_open(asked->scheduler, NULL, &s->scheduler, error));
-    if (s->scheduler->wants_noise)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %s draws noise in each step, which raw sampling does not have",
-                         asked->scheduler, s->scheduler->class->name);
+    if (s->scheduler->wants_noise) TRY(open_noise(s, error));
     float mu = s->scheduler->needs_mu ? scheduler_mu(s->scheduler, tokens) : 0.0f;
     return scheduler_set_timesteps(s->scheduler, asked->num_inference_steps, mu, error);
 }
@@ -127,8 +140,25 @@ static tessera_status open_run(struct sampler *s, tessera_error *error) {
 
 /* ---- sampling ---- */
 
+static const float *draw_noise(void *user, int picture) {
+    struct sampler *s = user;
+    float *ordered = s->noise + latent_count(s);
+    (void)picture;
+    random_normal(&s->generator, s->noise, latent_count(s));
+    layout_channels_last(ordered, s->noise, s->described.denoiser->in_channels, s->asked->rows * s->asked->columns);
+    return ordered;
+}
+
+static tessera_status report(void *user, int picture, int steps_done, tessera_error *error) {
+    const tessera_sampling *asked = ((struct sampler *)user)->asked;
+    (void)picture;
+    if (asked->progress == NULL || asked->progress(asked->progress_user, TESSERA_PHASE_DENOISE, steps_done, asked->num_inference_steps))
+        return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
+}
+
 static void observe(void *user, int picture, int step, const float *prediction, const float *x) {
-    const tessera_sampling *asked = user;
+    const tessera_sampling *asked = ((struct sampler *)user)->asked;
     (void)picture;
     if (asked->report != NULL) asked->report(asked->user, step, prediction, x);
 }
@@ -149,7 +179,9 @@ static tessera_status denoise(struct sampler *s, float *latents, tessera_error *
                           .channels = s->component.denoiser->in_channels,
                           .step_cache = asked->step_cache,
                           .step_cache_threshold = asked->step_cache_threshold,
-                          .user = asked,
+                          .user = s,
+                          .fresh_noise = s->noise != NULL ? draw_noise : NULL,
+                          .report = report,
                           .observe = observe};
     TRY(denoise_pictures(&d, 1, &latents, error));
     asked->blocks = d.blocks;
@@ -182,5 +214,6 @@ tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t
     component_close(&s.described);
     stages_free(&s.stages);
     team_close(&s.team);
+    free(s.noise);
     return status;
 }

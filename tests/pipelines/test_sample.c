@@ -100,6 +100,45 @@ static void test_case(const struct case_io *c) {
     free(x.data);
 }
 
+/* A sampler that adds noise in each step: the seed's, and nothing else's. The caller frees. */
+static float *sample_noisily(const struct case_io *c, uint64_t seed) {
+    tessera_sampling s = sampling_of(c);
+    struct tensor noise = case_tensor(c, "in.sample"), x = case_channels_last(&noise);
+    tessera_error error = {0};
+    s.scheduler = "tests/cases/scheduler_euler_ancestral_10", s.seed = seed;
+    CHECK(tessera_sample(&s, x.data, (size_t)tensor_count(&x), &error) == TESSERA_OK, "%s", error.message);
+    CHECK(isfinite(((float *)x.data)[0]), "latents are finite");
+    return x.data;
+}
+
+static void test_noise(const struct case_io *c) {
+    struct tensor sample = case_tensor(c, "in.sample");
+    float *one = sample_noisily(c, 1), *again = sample_noisily(c, 1), *other = sample_noisily(c, 2);
+    CHECK(memcmp(one, again, tensor_bytes(&sample)) == 0, "a seed gives the same latents again");
+    CHECK(memcmp(one, other, tensor_bytes(&sample)) != 0, "another seed gives others");
+    free(one);
+    free(again);
+    free(other);
+}
+
+/* Stops before step 2. */
+static bool stop_at_2(void *user, tessera_phase phase, int done, int total) {
+    *(int *)user = done;
+    CHECK(phase == TESSERA_PHASE_DENOISE && total == 6, "phase %d, %d steps", (int)phase, total);
+    return done < 2;
+}
+
+static void test_stop(const struct case_io *c) {
+    tessera_sampling s = sampling_of(c);
+    struct tensor noise = case_tensor(c, "in.sample"), x = case_channels_last(&noise);
+    tessera_error error = {0};
+    int done = -1;
+    s.progress = stop_at_2, s.progress_user = &done;
+    CHECK(tessera_sample(&s, x.data, (size_t)tensor_count(&x), &error) == TESSERA_ERROR_CANCELLED && done == 2, "after %d: %s", done,
+          error.message);
+    free(x.data);
+}
+
 static void refuse(const tessera_sampling *s, size_t count, tessera_status status, const char *word) {
     float *x = calloc(count, sizeof *x);
     tessera_sampling copy = *s;
@@ -136,8 +175,6 @@ static void test_misuse(const struct case_io *c) {
     refuse(&s, count, TESSERA_ERROR_FORMAT, "no denoiser");
     s = good, s.denoiser = "no/such/folder";
     refuse(&s, count, TESSERA_ERROR_IO, "no/such/folder");
-    s = good, s.scheduler = "tests/cases/scheduler_euler_ancestral_10";
-    refuse(&s, count, TESSERA_ERROR_UNSUPPORTED, "draws noise");
     s = good, s.step_cache = "nocache";
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "nocache");
 }
@@ -149,6 +186,8 @@ int main(void) {
     CHECK(case_open(CASE, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status == TESSERA_OK) {
         test_case(&c);
+        test_noise(&c);
+        test_stop(&c);
         test_misuse(&c);
     }
     case_close(&c);
