@@ -65,9 +65,10 @@ struct plan_machine {
     double attention_share;           /* the rate of attention in shares of it; 0: 1 */
     double elements;                  /* a second, of norms and sums on one rank; 0: they take no time */
     double streaming;                 /* bytes a second of weights, which each pass costs once; 0: they take no time */
-    double crowding;        /* ranks for each processor of a host, where there are more ranks: a rank is so much faster while others idle */
-    const double *speeds;   /* [ranks], or NULL: all 1 */
-    double memory;          /* bytes for each rank; 0: no limit */
+    double crowding;                  /* ranks for each processor, where there are more ranks: a rank is so much faster while others idle */
+    int crowd;                        /* neighbouring ranks that share processors so (emulated hosts do); 0: those of a host */
+    const double *speeds;             /* [ranks], or NULL: all 1 */
+    double memory;                    /* bytes for each rank; 0: no limit */
     bool proportional;      /* stages, rows and parts of a sequence are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
     const double *memories; /* [ranks], or NULL: `memory` for all */
 };

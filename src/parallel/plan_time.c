@@ -45,10 +45,14 @@ static struct group rows_group(const struct plan_mesh *mesh) {
     return (struct group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_parts(mesh)};
 }
 
-/* Of a group's members, those on one host. */
-static int members_on_host(const struct plan_machine *machine, struct group g) {
-    int members = g.stride < machine->per_host ? machine->per_host / g.stride : 1;
+/* Of a group's members, those among so many neighbouring ranks. */
+static int members_among(int ranks, struct group g) {
+    int members = g.stride < ranks ? ranks / g.stride : 1;
     return members < g.degree ? members : g.degree;
+}
+
+static int members_on_host(const struct plan_machine *machine, struct group g) {
+    return members_among(machine->per_host, g);
 }
 
 static int ranks_on_host(const struct plan_machine *machine) {
@@ -324,10 +328,11 @@ static void add_cost(struct cost *sum, double count, struct cost more) {
     add_wait(&sum->hidden, count, more.hidden);
 }
 
-/* What a stage takes of its time alone where its host's ranks crowd its processors: while a picture goes through a host's stages, most of
- * them are idle. */
+/* What a stage takes of its time alone where ranks crowd their processors: while a picture goes through their stages, most of them are
+ * idle. */
 static double crowded_share(const struct pass *p, double rows) {
-    double here = members_on_host(p->machine, axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
+    int crowd = p->machine->crowd > 0 ? p->machine->crowd : p->machine->per_host;
+    double here = members_among(crowd, axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
     return fmax(1.0 / crowding, rows / (here + rows - 1.0));
 }
 

@@ -178,9 +178,9 @@ static void put_together(const struct rank_facts *facts, int n, struct plan_meas
     out->machine.memories = memories;
 }
 
-/* All ranks' facts, with their speeds; *crowding is of the fullest machine. */
+/* All ranks' facts, with their speeds; what *machine says of a crowd is of the fullest one. */
 static tessera_status gather_facts(struct comm *comm, const struct plan_model *model, const struct plan_auto_options *options,
-                                   struct rank_facts *facts, double *crowding, tessera_error *error) {
+                                   struct rank_facts *facts, struct plan_machine *machine, tessera_error *error) {
     int n = comm_size(comm);
     int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / n;
     struct rank_facts mine;
@@ -188,9 +188,11 @@ static tessera_status gather_facts(struct comm *comm, const struct plan_model *m
     for (int i = 0; i < n; i++) bytes[i] = sizeof mine;
     look_at_self(comm, options, &mine);
     TRY(comm_all_gather(comm, &mine, facts, bytes, error));
-    *crowding = 0;
-    for (int i = 0; i < n; i++) *crowding = fmax(*crowding, crowding_of(facts, n, i));
-    struct plan_measurer me = {mine.threads, ranks_on_machine(facts, n, comm_rank(comm)), *crowding > 1};
+    for (int i = 0; i < n; i++) {
+        double crowding = crowding_of(facts, n, i);
+        if (crowding > machine->crowding) machine->crowding = crowding, machine->crowd = ranks_on_machine(facts, n, i);
+    }
+    struct plan_measurer me = {mine.threads, ranks_on_machine(facts, n, comm_rank(comm)), machine->crowding > 1};
     TRY(plan_known_speed(model, tokens, me, &mine.speed, error));
     return comm_all_gather(comm, &mine, facts, bytes, error);
 }
@@ -202,7 +204,7 @@ tessera_status plan_measure_machine(struct comm *comm, const struct plan_model *
     *out = (struct plan_measured){.machine = {.ranks = n}, .numbers = calloc(2 * (size_t)n, sizeof *out->numbers)};
     bool ready = facts != NULL && out->numbers != NULL;
     tessera_status status = ready ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    if (status == TESSERA_OK) status = gather_facts(comm, model, options, facts, &out->machine.crowding, error);
+    if (status == TESSERA_OK) status = gather_facts(comm, model, options, facts, &out->machine, error);
     if (status == TESSERA_OK) status = measure_links(comm, &out->machine, error);
     if (status == TESSERA_OK) put_together(facts, n, out);
     if (status == TESSERA_OK) status = measure_crowd(comm, &out->machine, error);

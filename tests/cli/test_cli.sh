@@ -166,7 +166,7 @@ run 1 convert $tiny/single_file/flux_ae.safetensors "$work/ae"; says "autoencode
 
 # make-model
 run 0 help make-model; prints --scale; prints hunyuandit-v1.1
-run 0 make-model --class sd15 --scale tiny --seed 1 "$work/tiny"; prints "$work/tiny"; says "GB in"
+run 0 make-model --class sd15 --scale tiny --seed 1 "$work/tiny"; prints "$work/tiny"; says "MB in"
 there "$work/tiny/model_index.json"; there "$work/tiny/unet/diffusion_pytorch_model.safetensors"
 run 0 generate --model "$work/tiny" --prompt a --width 64 --height 64 --steps 1 --threads 1 -o "$work/noise.png"; there "$work/noise.png"
 run 0 inspect "$work/tiny"; prints UNet2DConditionModel

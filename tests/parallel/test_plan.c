@@ -243,6 +243,19 @@ static void test_refusals(void) {
     plan_model_free(&model);
 }
 
+/* Hosts that are emulated on one machine share its processors: a stage has them while another is idle. */
+static void test_crowd(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine apart = machine_of(4, 1), together;
+    struct plan_mesh mesh = mesh_of(MESH_PIPEFUSION, 4);
+    apart.crowding = 2;
+    together = apart;
+    together.crowd = 4;
+    double whole = plan_evaluate(&model, &apart, &mesh).compute_seconds, shared = plan_evaluate(&model, &together, &mesh).compute_seconds;
+    CHECK(shared < 0.9 * whole, "%g s, and %g s where stages share processors", whole, shared);
+    plan_model_free(&model);
+}
+
 int main(void) {
     test_options();
     test_documented_bytes();
@@ -257,6 +270,7 @@ int main(void) {
     test_monotonous();
     test_tie();
     test_hosts();
+    test_crowd();
     test_unequal();
     test_choice();
     test_refusals();
