@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "base/order.h"
 
 /* Long enough for clocks and caches to settle; more tokens than these say nothing new. */
 #define MEASURED_SECONDS 0.2
@@ -98,11 +99,6 @@ static tessera_status norms(struct bench *b, double *elements, tessera_error *er
     return TESSERA_OK;
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The median rate of some rounds, as a step meets it: neither what disturbs once counts nor what a machine does at its best. */
 static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct bench *, double *, tessera_error *), double *rate,
                               tessera_error *error) {
@@ -113,7 +109,7 @@ static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct be
         TRY(round(b, &operations, error));
         rates[rounds] = operations / fmax(b->clock() - start, 1e-9);
     }
-    qsort(rates, (size_t)rounds, sizeof *rates, compare);
+    qsort(rates, (size_t)rounds, sizeof *rates, order_doubles);
     *rate = rates[rounds / 2];
     return TESSERA_OK;
 }
