@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/order.h"
 #include "metrics/psnr.h"
 
 enum { LINE_LENGTH = 1024, PICTURES_MAX = 256 };
@@ -101,11 +102,6 @@ static int list_measure(tessera_model *model, const char *folder, double *db) {
     return count;
 }
 
-static int double_compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Holds the measures to the bounds and prints the verdict; a missing picture (NAN) fails. */
 static bool verdict(double *db, int count, const struct bounds *bounds) {
     int below = 0;
@@ -117,7 +113,7 @@ static bool verdict(double *db, int count, const struct bounds *bounds) {
         fprintf(stderr, "the list names no picture\n");
         return false;
     }
-    qsort(db, (size_t)count, sizeof *db, double_compare);
+    qsort(db, (size_t)count, sizeof *db, order_doubles);
     double low = db[(count - 1) / 2], high = db[count / 2];
     double median = low == high ? low : (low + high) / 2;
     bool passed = below == 0 && median >= bounds->median_db;
