@@ -30,16 +30,19 @@ struct attention_shape {
 };
 
 static const struct linear_shape linears[] = {
-    {"SD1.5 512 qkv", 4096, 320, 320, true},  {"SD1.5 512 ff", 4096, 2560, 320, false},       {"SD1.5 512 mid", 64, 1280, 1280, false},
-    {"SDXL 512 ff", 256, 10240, 1280, false}, {"SDXL 1024 qkv", 1024, 1280, 1280, true},      {"SDXL 1024 ff", 1024, 10240, 1280, false},
-    {"SD3 512 qkv", 1024, 1536, 1536, true},  {"SD3 1024 ff", 4096, 6144, 1536, false},       {"Flux 512 qkv", 1024, 3072, 3072, false},
-    {"Flux 512 ff", 1024, 12288, 3072, true}, {"Flux 1024 single", 4608, 21504, 3072, false}, {"time embedding", 1, 1280, 1280, false},
+    {"SD1.5 512 qkv", 4096, 320, 320, true},        {"SD1.5 512 ff", 4096, 2560, 320, false},
+    {"SD1.5 512 mid", 64, 1280, 1280, false},       {"SDXL 512 ff", 256, 10240, 1280, false},
+    {"SDXL 1024 qkv", 1024, 1280, 1280, true},      {"SDXL 1024 ff", 1024, 10240, 1280, false},
+    {"SD3 512 qkv", 1024, 1536, 1536, true},        {"SD3 1024 ff", 4096, 6144, 1536, false},
+    {"Flux 512 qkv", 1024, 3072, 3072, false},      {"Flux 512 ff", 1024, 12288, 3072, true},
+    {"Flux 1024 single", 4608, 21504, 3072, false}, {"time embedding", 1, 1280, 1280, false},
+    {"SDXL 256 ff of 4", 32, 10240, 1280, false},
 };
 static const struct conv_shape convs[] = {
     {"SD UNet 64", 64, 320, 320, 3, 1, true},  {"SD UNet 32", 32, 640, 640, 3, 1, false},   {"SD UNet 16", 16, 1280, 1280, 3, 1, true},
     {"SD UNet 8", 8, 1280, 1280, 3, 1, false}, {"SD UNet down", 64, 320, 320, 3, 2, false}, {"SDXL UNet 128", 128, 320, 320, 3, 1, false},
     {"UNet in", 64, 4, 320, 3, 1, false},      {"VAE 64", 64, 512, 512, 3, 1, true},        {"VAE 256", 256, 256, 256, 3, 1, false},
-    {"VAE 512", 512, 128, 128, 3, 1, false},   {"VAE out", 512, 128, 3, 3, 1, false},
+    {"VAE 512", 512, 128, 128, 3, 1, false},   {"VAE out", 512, 128, 3, 3, 1, false},       {"SD UNet 4", 4, 1280, 1280, 3, 1, false},
 };
 static const struct attention_shape attentions[] = {
     {"SD1.5 512 self", 8, 4096, 4096, 40, true},   {"SD1.5 512 cross", 8, 4096, 77, 40, false},

@@ -126,18 +126,17 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
 static void cast(struct backend *backend, struct tensor *out, const struct tensor *x) {
     int64_t count = tensor_count(x);
     assert(tensor_count(out) == count);
-    bool fast = is_activation(x) && is_activation(out);
+    bool widens = is_activation(x) && out->dtype == DTYPE_F32, narrows = x->dtype == DTYPE_F32 && is_activation(out);
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
     for (int64_t at = 0; at < count; at += ROW_CHUNK) {
         int64_t n = min64(ROW_CHUNK, count - at);
-        if (fast) {
-            float row[ROW_CHUNK];
-            row_load(row, x->data, x->dtype, at, n);
-            row_store(out->data, out->dtype, at, row, n);
-        } else {
+        if (widens)
+            row_load((float *)out->data + at, x->data, x->dtype, at, n);
+        else if (narrows)
+            row_store(out->data, out->dtype, at, (const float *)x->data + at, n);
+        else
             dtype_convert((char *)out->data + (size_t)at * dtype_size(out->dtype), out->dtype,
                           (const char *)x->data + (size_t)at * dtype_size(x->dtype), x->dtype, (size_t)n);
-        }
     }
 }
 

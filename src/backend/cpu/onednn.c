@@ -18,8 +18,9 @@
 
 #define PRIMITIVES 256 /* more shapes than one picture needs; the oldest is dropped */
 
-/* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the conversion of the other operand's. */
-enum { TILE_NUMBERS = 2 << 20, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024 };
+/* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the conversion of the other operand's; of a
+ * convolution's output channels whole blocks of its layouts. */
+enum { TILE_NUMBERS = 2 << 20, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024, SLICE_UNIT = 32 };
 #define CONVERTED_KEPT ((size_t)32 << 20) /* bytes; what a large feature map needed is given back */
 
 struct key {
@@ -278,6 +279,11 @@ static void store_tile(uint16_t *to, int64_t stride, const float *from, int64_t 
     for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * stride, DTYPE_BF16, from + r * columns, DTYPE_F32, (size_t)columns);
 }
 
+static void load_tile(float *to, const uint16_t *from, int64_t stride, int64_t rows, int64_t columns, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * columns, DTYPE_F32, from + r * stride, DTYPE_BF16, (size_t)columns);
+}
+
 /* Tile by tile, so that no more than TILE_NUMBERS (or TILE_ROWS_MIN rows) of x and of w are there in F32 beside themselves. */
 static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
     int64_t rows = call->key.x[0], depth = call->key.x[1], columns = call->key.w[0];
@@ -302,17 +308,34 @@ static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
     return true;
 }
 
-static bool conv_converted(struct cpu_backend *cpu, const struct call *call, int64_t x, int64_t w, int64_t out) {
+/* As few equal slices of output channels as keep weights of `depth` numbers each within a tile. */
+static int64_t slice_of(int64_t depth, int64_t channels) {
+    int64_t most = TILE_NUMBERS / depth > SLICE_UNIT ? TILE_NUMBERS / depth : SLICE_UNIT, slices = (channels + most - 1) / most;
+    int64_t units = (channels + slices * SLICE_UNIT - 1) / (slices * SLICE_UNIT);
+    return units * SLICE_UNIT < channels ? units * SLICE_UNIT : channels;
+}
+
+/* Output channels slice by slice: large weights are in F32 TILE_NUMBERS at a time, the picture is as a whole. */
+static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
+    const struct key *key = &call->key;
+    int64_t numbers = key->x[0] * key->x[1] * key->x[2] * key->x[3], pixels = key->out[0] * key->out[1] * key->out[2];
+    int64_t depth = key->w[1] * key->w[2] * key->w[3], channels = key->w[0], wide = slice_of(depth, channels);
     float *parts[3];
-    if (!converted_memory(cpu->onednn, x, w, out, parts)) return false;
-    struct call whole = *call;
-    whole.key.dtype = DTYPE_F32;
-    whole.x = parts[0], whole.w = parts[1], whole.out = parts[2];
-    convert(cpu, parts[0], DTYPE_F32, call->x, DTYPE_BF16, x);
-    convert(cpu, parts[1], DTYPE_F32, call->w, DTYPE_BF16, w);
-    if (call->key.has_residual) convert(cpu, parts[2], DTYPE_F32, call->out, DTYPE_BF16, out);
-    bool good = call_run(cpu->onednn, &whole);
-    if (good) convert(cpu, call->out, DTYPE_BF16, parts[2], DTYPE_F32, out);
+    if (!converted_memory(cpu->onednn, numbers, wide * depth, pixels * wide, parts)) return false;
+    struct call slice = *call;
+    bool good = true;
+    slice.key.dtype = DTYPE_F32;
+    slice.x = parts[0], slice.w = parts[1], slice.out = parts[2];
+    convert(cpu, parts[0], DTYPE_F32, call->x, DTYPE_BF16, numbers);
+    for (int64_t c = 0; c < channels && good; c += wide) {
+        int64_t count = channels - c < wide ? channels - c : wide;
+        slice.key.w[0] = slice.key.out[3] = count;
+        slice.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
+        convert(cpu, parts[1], DTYPE_F32, (const uint16_t *)call->w + c * depth, DTYPE_BF16, count * depth);
+        if (key->has_residual) load_tile(parts[2], (const uint16_t *)call->out + c, channels, pixels, count, cpu->base.threads);
+        good = call_run(cpu->onednn, &slice);
+        if (good) store_tile((uint16_t *)call->out + c, channels, parts[2], pixels, count, cpu->base.threads);
+    }
     if (cpu->onednn->converted.bytes > CONVERTED_KEPT) buffer_clear(&cpu->onednn->converted);
     return good;
 }
@@ -331,16 +354,13 @@ static void hold_signals(int threads, sigset_t *before) {
 }
 
 /* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and when it runs. */
-static bool compute(struct cpu_backend *cpu, const struct call *call, const struct tensor *x, const struct tensor *w,
-                    const struct tensor *out) {
+static bool compute(struct cpu_backend *cpu, const struct call *call) {
     int threads = omp_get_max_threads();
     sigset_t signals;
     omp_set_num_threads(cpu->base.threads);
     hold_signals(cpu->base.threads, &signals);
     bool good = call_run(cpu->onednn, call);
-    if (!good && call->key.dtype == DTYPE_BF16)
-        good = call->key.is_conv ? conv_converted(cpu, call, tensor_count(x), tensor_count(w), tensor_count(out))
-                                 : linear_converted(cpu, call);
+    if (!good && call->key.dtype == DTYPE_BF16) good = call->key.is_conv ? conv_converted(cpu, call) : linear_converted(cpu, call);
     pthread_sigmask(SIG_SETMASK, &signals, NULL);
     omp_set_num_threads(threads);
     return good;
@@ -357,7 +377,7 @@ static tessera_status linear(struct backend *backend, struct tensor *out, const 
     call.key.x[0] = rows, call.key.x[1] = depth, call.key.w[0] = columns;
     call.key.dtype = x->dtype, call.key.act = act, call.key.has_bias = bias != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
-    if (rows > 0 && columns > 0 && compute(cpu, &call, x, w, out)) return TESSERA_OK;
+    if (rows > 0 && columns > 0 && compute(cpu, &call)) return TESSERA_OK;
     return cpu->plain.linear(backend, out, x, w, bias, act, error);
 }
 
@@ -377,7 +397,7 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
     call.key.has_bias = bias != NULL, call.key.has_residual = residual != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
     if (residual != NULL) memcpy(out->data, residual->data, tensor_bytes(out));
-    if (tensor_count(out) > 0 && compute(cpu, &call, x, w, out)) return TESSERA_OK;
+    if (tensor_count(out) > 0 && compute(cpu, &call)) return TESSERA_OK;
     return cpu->plain.conv2d(backend, out, x, w, bias, residual, geometry, error);
 }
 
