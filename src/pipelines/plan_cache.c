@@ -34,10 +34,11 @@ static void machine_name(char *out, size_t capacity) {
 
 static void key_of(const struct plan_model *m, int64_t positions, struct plan_measurer who, char key[KEY_LENGTH]) {
     char name[128];
+    struct plan_layer layer = plan_busiest_layer(m);
     machine_name(name, sizeof name);
     snprintf(key, KEY_LENGTH, "%s; %d ranks of %d threads; %s, %lld channels, %lld heads, %lld tokens", name, who.ranks,
-             who.threads > 0 ? who.threads : threads_available(), m->element_bytes == 4 ? "f32" : "bf16", (long long)m->width,
-             (long long)m->heads, (long long)positions);
+             who.threads > 0 ? who.threads : threads_available(), m->element_bytes == 4 ? "f32" : "bf16", (long long)layer.width,
+             (long long)layer.heads, (long long)plan_measured_tokens(layer, positions));
 }
 
 /* The cache's folder, made if it is not there; the caller frees. NULL without a home. */
@@ -93,7 +94,6 @@ static void write_cache(const char *path, const cJSON *root) {
 
 tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error) {
-    if (positions < PLAN_LEAST_TOKENS) positions = PLAN_LEAST_TOKENS;
     char key[KEY_LENGTH], *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
     cJSON *root = path != NULL ? read_cache(path) : NULL;
     key_of(m, positions, measurer, key);

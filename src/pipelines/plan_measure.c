@@ -10,9 +10,8 @@
 #include "base/clock.h"
 #include "base/order.h"
 
-/* Long enough for clocks and caches to settle; more tokens than these say nothing new. */
-#define MEASURED_SECONDS 0.2
-enum { MEASURED_TOKENS = 1024, THIN_TOKENS = 8, LEAST_ROUNDS = 3, MOST_ROUNDS = 4096, MOST_WEIGHT_BYTES = 128 << 20 };
+#define MEASURED_SECONDS 0.2 /* long enough for clocks and caches to settle */
+enum { LEAST_TOKENS = 64, MOST_TOKENS = 1024, THIN_TOKENS = 8, LEAST_ROUNDS = 3, MOST_ROUNDS = 4096, MOST_WEIGHT_BYTES = 128 << 20 };
 #define LEAST_SHARE 0.01 /* of a time that a part of it must have, whatever was measured */
 
 struct bench {
@@ -24,6 +23,50 @@ struct bench {
     char *weights; /* [weight_bytes] of products: as many as the model's, so that they come from where its own do */
     size_t weight_bytes, used;
 };
+
+/* The sums that a block adds to the picture tell what its layers are; NULL: none. */
+static const struct meeting *sum_of(const struct plan_block *block) {
+    for (int i = 0; i < block->num_meetings; i++)
+        if (block->meetings[i].kind == MEETING_SUM && (block->meetings[i].of & MEETING_PICTURE)) return &block->meetings[i];
+    return NULL;
+}
+
+static bool has_layer(const struct plan_block *block, const struct meeting *like) {
+    const struct meeting *sum = sum_of(block);
+    return sum != NULL && sum->level == like->level && sum->units * sum->width == like->units * like->width;
+}
+
+/* Of all blocks that have such layers. */
+static double operations_of(const struct plan_model *m, const struct meeting *like) {
+    double operations = 0;
+    for (int i = 0; i < m->num_blocks; i++)
+        if (has_layer(&m->blocks[i], like)) operations += m->blocks[i].picture_operations;
+    return operations;
+}
+
+static int64_t heads_of(const struct plan_model *m, const struct meeting *like) {
+    for (int i = 0; i < m->num_blocks; i++)
+        for (int j = 0; j < m->blocks[i].num_meetings && has_layer(&m->blocks[i], like); j++)
+            if (m->blocks[i].meetings[j].kind == MEETING_ATTENTION) return m->blocks[i].meetings[j].units;
+    return m->heads;
+}
+
+struct plan_layer plan_busiest_layer(const struct plan_model *m) {
+    const struct meeting *busiest = NULL;
+    double most = 0;
+    for (int i = 0; i < m->num_blocks; i++) {
+        const struct meeting *sum = sum_of(&m->blocks[i]);
+        double operations = sum != NULL ? operations_of(m, sum) : 0;
+        if (operations > most) most = operations, busiest = sum;
+    }
+    if (busiest == NULL) return (struct plan_layer){m->width, m->heads, 0};
+    return (struct plan_layer){busiest->units * busiest->width, heads_of(m, busiest), busiest->level};
+}
+
+int64_t plan_measured_tokens(struct plan_layer layer, int64_t positions) {
+    int64_t tokens = positions >> 2 * layer.level;
+    return tokens < LEAST_TOKENS ? LEAST_TOKENS : tokens > MOST_TOKENS ? MOST_TOKENS : tokens;
+}
 
 /* Not zero, so that no processor takes a short way. */
 static void fill(const struct bench *b, char *memory, size_t bytes) {
@@ -134,11 +177,11 @@ static size_t weight_bytes_of(const struct plan_model *m, const struct bench *b)
 
 tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                   tessera_error *error) {
-    struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = m->heads};
-    b.tokens = positions < MEASURED_TOKENS ? positions : MEASURED_TOKENS;
-    if (b.tokens < PLAN_LEAST_TOKENS) b.tokens = PLAN_LEAST_TOKENS;
+    struct plan_layer layer = plan_busiest_layer(m);
+    struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = layer.heads};
+    b.tokens = plan_measured_tokens(layer, positions);
     b.clock = measurer.crowded && measurer.threads == 1 ? clock_thread_seconds : clock_seconds;
-    b.width = m->width / m->heads * m->heads;
+    b.width = layer.width / layer.heads * layer.heads;
     b.weight_bytes = weight_bytes_of(m, &b);
     double rate = 0;
     b.backend = cpu_backend_open(measurer.threads, CPU_KERNELS_BEST, error);

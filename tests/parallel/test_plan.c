@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "models/registry.h"
+#include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
 
 static const char embedded[] = "models/emoji";
@@ -29,6 +30,24 @@ static struct plan_mesh mesh_of(enum mesh_axis axis, int degree) {
     struct plan_mesh mesh = {.degrees = {1, 1, 1, 1, 1, 1, 1}, .patches = 1};
     mesh.degrees[axis] = degree;
     return mesh;
+}
+
+/* Speeds are measured on the layers that have most of the work: of a UNet, those of the level where most of its transformers are. */
+static void test_busiest_layer(void) {
+    const struct {
+        const char *model;
+        struct plan_layer layer;
+        int64_t tokens; /* that are measured, of 4096 positions */
+    } wanted[] = {{"tests/cases/pipeline_sdxl/model", {32, 4, 1}, 1024}, {"tests/cases/pipeline_sd3/model", {32, 4, 0}, 1024}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        struct plan_model model = open_model(wanted[i].model, TESSERA_F32, 1);
+        struct plan_layer layer = plan_busiest_layer(&model);
+        CHECK(layer.width == wanted[i].layer.width && layer.heads == wanted[i].layer.heads && layer.level == wanted[i].layer.level,
+              "%s: %lld channels, %lld heads, level %d", wanted[i].model, (long long)layer.width, (long long)layer.heads, layer.level);
+        CHECK(plan_measured_tokens(layer, 4096) == wanted[i].tokens, "%s: %lld tokens", wanted[i].model,
+              (long long)plan_measured_tokens(layer, 4096));
+        plan_model_free(&model);
+    }
 }
 
 /* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
@@ -257,6 +276,7 @@ static void test_crowd(void) {
 }
 
 int main(void) {
+    test_busiest_layer();
     test_options();
     test_documented_bytes();
     test_weights(embedded, "transformer");
