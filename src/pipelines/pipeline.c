@@ -69,14 +69,20 @@ tessera_status pipeline_describe(struct pipeline *p, const char *name, struct co
     return source_describe(p, slot, (struct load_share){0}, out, error);
 }
 
+/* All ranks of a picture open its denoiser at the same point: waiting for the slowest is part of opening, not of the first step. */
+static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+    double start = clock_seconds();
+    TRY(source_component(p, slot, error));
+    slot->is_open = true;
+    if (strcmp(slot->name, p->denoiser) == 0) TRY(team_meet(&p->team, error));
+    p->seconds_load += clock_seconds() - start;
+    return TESSERA_OK;
+}
+
 tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
-    if (slot->is_open) TRY(weights_check(slot->component.weights, error));
-    double start = clock_seconds();
-    if (!slot->is_open) TRY(source_component(p, slot, error));
-    slot->is_open = true;
-    p->seconds_load += clock_seconds() - start;
+    TRY(slot->is_open ? weights_check(slot->component.weights, error) : open_slot(p, slot, error));
     *out = &slot->component;
     return TESSERA_OK;
 }

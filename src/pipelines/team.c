@@ -176,3 +176,7 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {
     return team->mesh != NULL ? comm_broadcast(team->mesh->group[MESH_PICTURE], root, data, bytes, error) : TESSERA_OK;
 }
+
+tessera_status team_meet(struct team *team, tessera_error *error) {
+    return team->mesh != NULL ? comm_barrier(team->mesh->group[MESH_PICTURE], error) : TESSERA_OK;
+}

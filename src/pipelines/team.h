@@ -56,5 +56,7 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error);
+/* Returns when all of the picture's ranks have come here. */
+tessera_status team_meet(struct team *team, tessera_error *error);
 
 #endif
