@@ -37,12 +37,13 @@ static tessera_status measure(const struct study *s, const struct quality_way *w
 }
 
 static tessera_status measure_pipefusion(const struct study *s, tessera_error *error) {
+    static const int warmups[] = {0, 1, 4};
     tessera_status status = TESSERA_OK;
-    for (int warmup = 1; warmup <= 4; warmup += 3)
+    for (size_t w = 0; w < sizeof warmups / sizeof *warmups; w++)
         for (int parts = 2; parts <= 8 && status == TESSERA_OK; parts *= 2) {
             char name[80];
-            struct quality_way way = {.mesh = {.num_pipeline_patch = parts, .warmup_steps = warmup}};
-            snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", parts, warmup);
+            struct quality_way way = {.mesh = {.num_pipeline_patch = parts, .warmup_steps = warmups[w] > 0 ? warmups[w] : -1}};
+            snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", parts, warmups[w]);
             status = measure(s, &way, name, error);
         }
     return status;

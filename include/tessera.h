@@ -86,8 +86,9 @@ typedef struct tessera_mesh {
      * ulysses. 0 is as 1. */
     int patch;
     const char *sync_mode; /* "corrected_async_gn" (NULL), "stale_gn", "sync_gn", "full_sync" (exact), "separate_gn" or "no_sync" */
-    int warmup_steps;    /* 0: the default; -1: none but the first step. Of `patch`, steps with an index up to this are synchronous (default
-                       * 4); of pipefusion, steps with an index below this (default 1) */
+    int warmup_steps;    /* 0: the default; -1: as few as can be. Of `patch`, steps with an index up to this are synchronous (default 4; at
+                       * least the first); of pipefusion, steps with an index below this (default 1; none of them: then, in the first
+                       * step, patches know only those before them) */
     int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60, or fewer for 8 messages a step */
     bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
     bool split_text;           /* of `patch`: text that goes through a transformer's blocks is cut as the picture, not whole on each rank */

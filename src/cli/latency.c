@@ -207,10 +207,16 @@ static tessera_status time_model(struct latency *l, tessera_model *model, const 
     return status;
 }
 
+/* tessera_mesh.warmup_steps for one synchronous step, which is all that is measured of them: of pipefusion index 0, of patch those up to
+ * index 0. */
+static int least_warmup(const struct plan_mesh *plan) {
+    return plan->degrees[MESH_PIPEFUSION] > 1 ? 1 : -1;
+}
+
 static tessera_status time_mesh(struct latency *l, const struct subject *s, const struct plan_mesh *plan, struct times *out) {
-    tessera_model_options options = {
-        .dtype = l->dtype, .threads = l->values[LATENCY_THREADS].integer, .mesh = {.world = l->world, .warmup_steps = -1}};
+    tessera_model_options options = {.dtype = l->dtype, .threads = l->values[LATENCY_THREADS].integer, .mesh = {.world = l->world}};
     plan_mesh_choose(plan, &options.mesh);
+    options.mesh.warmup_steps = least_warmup(plan);
     TRY(binding_choose(l->world, &options.mesh, options.threads, &l->error));
     tessera_model *model = tessera_model_open(l->model, &options, &l->error);
     tessera_status status = model != NULL ? time_model(l, model, s, out) : l->error.status;

@@ -13,6 +13,7 @@
 
 struct patches_store {
     struct tensor k, v; /* F32 or BF16 [B, S + T, heads, D]; owned */
+    int64_t known;      /* of the picture's positions, from the first on: those that have been there */
 };
 
 void patches_begin(struct patches *patches, int current, int row, int rows) {
@@ -72,6 +73,18 @@ static void put(struct run *run, struct tensor store, int64_t first, struct tens
     run->backend->ops->copy_rows(run->backend, &to, first, &from, 0, x.shape[1]);
 }
 
+/* The first `known` of a store's `picture` positions, and the text behind them all. */
+static struct tensor known_of(struct run *run, struct tensor store, int64_t picture, int64_t known) {
+    int64_t batch = store.shape[0], text = store.shape[1] - picture, heads = store.shape[2], width = store.shape[3];
+    struct tensor out = run_tensor(run, store.dtype, SHAPE(batch, known + text, heads, width));
+    if (run_failed(run)) return out;
+    struct tensor to = tensor_reshape(out, SHAPE(batch, known + text, heads * width));
+    struct tensor from = tensor_reshape(store, SHAPE(batch, picture + text, heads * width));
+    run->backend->ops->copy_rows(run->backend, &to, 0, &from, 0, known);
+    run->backend->ops->copy_rows(run->backend, &to, known, &from, picture, text);
+    return out;
+}
+
 /* The rows first .. first + count of a store's batch. */
 static struct tensor rows_of(struct tensor t, int64_t first, int64_t count) {
     t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)first;
@@ -118,7 +131,7 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
         error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
         return (struct tensor){0};
     }
-    struct patches_store here = {rows_of(store->k, p->row, in->k.shape[0]), rows_of(store->v, p->row, in->k.shape[0])};
+    struct patches_store here = {.k = rows_of(store->k, p->row, in->k.shape[0]), .v = rows_of(store->v, p->row, in->k.shape[0])};
     size_t scope = run_enter(run);
     if (comm_size(run->parallel->ring) > 1) {
         gather(run, &here, in, cut);
@@ -130,5 +143,8 @@ struct tensor patches_attention(struct run *run, const struct patches_input *in,
     put(run, here.v, picture, in->text_v);
     if (run_failed(run)) return (struct tensor){0};
     arena_release(run->arena, scope);
-    return attention_to_block(run, in->q, here.k, here.v, in->scale, NULL);
+    if (store->known < cut_first(cut, cut->members)) store->known = cut_first(cut, cut->members);
+    if (store->known == picture) return attention_to_block(run, in->q, here.k, here.v, in->scale, NULL);
+    struct tensor k = known_of(run, here.k, picture, store->known), v = known_of(run, here.v, picture, store->known);
+    return run_failed(run) ? (struct tensor){0} : attention_to_block(run, in->q, k, v, in->scale, NULL);
 }

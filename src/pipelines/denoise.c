@@ -36,7 +36,7 @@ struct unit {
 
 /* What guidance rescaling knows of one part: of e_prompt and of the guided e. */
 struct sums {
-    double prompt, prompt_squares, guided, guided_squares;
+    double count, prompt, prompt_squares, guided, guided_squares; /* count 0: nothing yet */
 };
 
 /* A denoising under way on this rank. */
@@ -269,17 +269,17 @@ static void rescale_guided(struct flow *f, struct unit u, struct span at, const 
         struct span rows = positions_of(f, part);
         struct sums *s = &f->sums[p];
         if (u.part == PATCHES_WHOLE || u.part == p) {
-            *s = (struct sums){0};
+            *s = (struct sums){.count = (double)(rows.count * width)};
             add_sums(&s->prompt, &s->prompt_squares, prompt + (rows.first - at.first) * width, rows.count * width);
             add_sums(&s->guided, &s->guided_squares, e + (rows.first - at.first) * width, rows.count * width);
         }
+        all.count += s->count;
         all.prompt += s->prompt;
         all.prompt_squares += s->prompt_squares;
         all.guided += s->guided;
         all.guided_squares += s->guided_squares;
     }
-    double count = (double)f->count;
-    float ratio = (float)(deviation(all.prompt, all.prompt_squares, count) / deviation(all.guided, all.guided_squares, count));
+    float ratio = (float)(deviation(all.prompt, all.prompt_squares, all.count) / deviation(all.guided, all.guided_squares, all.count));
     for (int64_t i = 0; i < at.count * width; i++) e[i] = rescale * (e[i] * ratio) + (1.0f - rescale) * e[i];
 }
 

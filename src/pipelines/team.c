@@ -168,7 +168,7 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
                          "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", parts,
                          team_degree(team, MESH_PATCH));
     team->patches.count = parts;
-    team->whole_steps = mesh->warmup_steps == 0 ? PIPELINE_WARMUP : mesh->warmup_steps < 1 ? 1 : mesh->warmup_steps;
+    team->whole_steps = mesh->warmup_steps == 0 ? PIPELINE_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
     team->denoiser.patches = parts > 1 ? &team->patches : NULL;
     return TESSERA_OK;
 }

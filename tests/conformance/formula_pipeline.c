@@ -105,8 +105,9 @@ static uint64_t prediction_bytes(const struct formula_pipeline *p, int part, boo
 
 /* Messages with shapes: one for each kind on each line that this rank sends on. */
 static uint64_t shapes_bytes(const struct formula_pipeline *p) {
-    int kinds = 1 + (p->steps > whole_steps(p) ? p->parts : 0), lines = 0;
-    int latents_kinds = (p->steps > 1) + (p->steps - 1 > whole_steps(p) ? p->parts : 0);
+    bool whole = whole_steps(p) > 0;
+    int kinds = whole + (p->steps > whole_steps(p) ? p->parts : 0), lines = 0;
+    int latents_kinds = (whole && p->steps > 1) + (p->steps - 1 > whole_steps(p) ? p->parts : 0);
     if (stages(p) == 1) return 0;
     if (stage(p) == stages(p) - 1) return (uint64_t)latents_kinds * SHAPES;
     for (int to = stage(p) + 1; to < stages(p); to++) lines += skips_to(p, to) > 0;

@@ -166,7 +166,7 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
     p.team.denoiser.shares = c->shares.rows;
     p.team.denoiser.head_shares = c->shares.heads;
     p.team.patches.count = parts;
-    p.team.whole_steps = warmup > 0 ? warmup : 1;
+    p.team.whole_steps = warmup;
     if (parts > 1) p.team.denoiser.patches = &p.team.patches;
     if (loop_read(c, &p.loop, &error) != TESSERA_OK)
         case_error(c, &error);

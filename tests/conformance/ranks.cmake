@@ -3,7 +3,8 @@ file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/dist
 list(TRANSFORM loop_cases REPLACE "/case.json$" "")
 list(FILTER loop_cases INCLUDE REGEX "_single$")
 # Pipelines of stages, through which a picture goes in parts: on every mesh with any number of stages.
-file(GLOB pipeline_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/pipefusion/*/case.json cases/pipefusion_multistep/*/case.json)
+file(GLOB pipeline_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/pipefusion/*/case.json cases/pipefusion_cold/*/case.json
+     cases/pipefusion_multistep/*/case.json)
 list(TRANSFORM pipeline_cases REPLACE "/case.json$" "")
 # Naive and displaced patches: on as many ranks as a case has.
 set(distrifusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/distrifusion/distrifusion)

@@ -14,6 +14,8 @@ set(pipeline_pictures
     ${path}_flux/model,img2img,true_cfg=2,blocks=4 ${path}_hunyuandit/model,rescale=0.7,parts=1:4
     ${path}_hunyuandit/model,images=3,blocks=4,parts=1:3 ${path}_sd15/model,parts=1,images=3 ${path}_sdxl/model,parts=1,images=3,img2img
     ${path}_flux_control/model,control,images=3,parts=1:2 ${path}_flux_control/model,control,img2img,true_cfg=2,blocks=4
+    # no step as a whole
+    ${path}_sd3/model,parts=2:4,warmup=-1 ${path}_flux/model,parts=3,warmup=-1,true_cfg=2 ${path}_hunyuandit/model,parts=4,warmup=-1,rescale=0.7,images=2
     # samplers with fresh noise, with a memory
     ${path}_pixart/model,parts=1:4,scheduler=EulerAncestralDiscreteScheduler,images=2
     ${path}_pixart/model,parts=1:4,scheduler=UniPCMultistepScheduler,images=2 ${path}_pixart/model,parts=1:4,scheduler=LCMScheduler,guidance=1

@@ -6,7 +6,7 @@
  *     thin=K                          of the meshes every K-th, others for each model and number of parts
  *     lora=FILE[:SCALE] config=FOLDER scheduler=CLASS images=N rescale=X guidance=X true_cfg=X strength=X
  *     parts=P[:P...]                  the numbers of parts (1:2:4; a U-Net has 1)
- *     warmup=N                        steps as a whole (1)
+ *     warmup=N                        steps as a whole (1; -1: none)
  *     blocks=N                        of the model: stages are then uneven, one block each but for the last
  *     bf16 img2img control
  *
