@@ -54,12 +54,14 @@ static tessera_status measure_steps(const struct study *s, tessera_error *error)
     static const int steps[] = {4, 8, 12, 40};
     tessera_status status = TESSERA_OK;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == TESSERA_OK; i++) {
-        char name[80];
         struct study other = *s;
-        struct quality_way way = {.mesh = {.num_pipeline_patch = 4}, .steps = steps[i]};
-        snprintf(name, sizeof name, "PipeFusion, P = 4, warm-up 1, %d steps", steps[i]);
         status = quality_make(s->folder, &(struct quality_way){.steps = steps[i]}, QUALITY_PICTURES, &other.exact, error);
-        if (status == TESSERA_OK) status = measure(&other, &way, name, error);
+        for (int warmup = 0; warmup <= 1 && status == TESSERA_OK; warmup++) {
+            char name[80];
+            struct quality_way way = {.mesh = {.num_pipeline_patch = 4, .warmup_steps = warmup > 0 ? warmup : -1}, .steps = steps[i]};
+            snprintf(name, sizeof name, "PipeFusion, P = 4, warm-up %d, %d steps", warmup, steps[i]);
+            status = measure(&other, &way, name, error);
+        }
         quality_free(&other.exact);
     }
     return status;

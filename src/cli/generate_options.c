@@ -274,7 +274,7 @@ const struct option generate_options[] = {
                                .type = OPTION_INTEGER,
                                .placeholder = "N",
                                .help = "of --parallelism patch: steps with an index up to N are synchronous (default 4); of pipefusion: "
-                                       "with an index below N (default 1; 0: none, at some loss)",
+                                       "with an index below N (default 1; 0: not even the first)",
                                .low = 0,
                                .high = 10000,
                                .record = "warmup_steps"},
