@@ -36,16 +36,20 @@ static tessera_status measure(const struct study *s, const struct quality_way *w
     return status;
 }
 
+/* PSNR of P parts after `warmup` steps as a whole; steps 0: the usual number. */
+static tessera_status measure_parts(const struct study *s, int parts, int warmup, int steps, tessera_error *error) {
+    char name[80];
+    struct quality_way way = {.mesh = {.num_pipeline_patch = parts, .warmup_steps = warmup > 0 ? warmup : -1}, .steps = steps};
+    int length = snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", parts, warmup);
+    if (steps > 0) snprintf(name + length, sizeof name - (size_t)length, ", %d steps", steps);
+    return measure(s, &way, name, error);
+}
+
 static tessera_status measure_pipefusion(const struct study *s, tessera_error *error) {
     static const int warmups[] = {0, 1, 4};
     tessera_status status = TESSERA_OK;
     for (size_t w = 0; w < sizeof warmups / sizeof *warmups; w++)
-        for (int parts = 2; parts <= 8 && status == TESSERA_OK; parts *= 2) {
-            char name[80];
-            struct quality_way way = {.mesh = {.num_pipeline_patch = parts, .warmup_steps = warmups[w] > 0 ? warmups[w] : -1}};
-            snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", parts, warmups[w]);
-            status = measure(s, &way, name, error);
-        }
+        for (int parts = 2; parts <= 8 && status == TESSERA_OK; parts *= 2) status = measure_parts(s, parts, warmups[w], 0, error);
     return status;
 }
 
@@ -56,12 +60,7 @@ static tessera_status measure_steps(const struct study *s, tessera_error *error)
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == TESSERA_OK; i++) {
         struct study other = *s;
         status = quality_make(s->folder, &(struct quality_way){.steps = steps[i]}, QUALITY_PICTURES, &other.exact, error);
-        for (int warmup = 0; warmup <= 1 && status == TESSERA_OK; warmup++) {
-            char name[80];
-            struct quality_way way = {.mesh = {.num_pipeline_patch = 4, .warmup_steps = warmup > 0 ? warmup : -1}, .steps = steps[i]};
-            snprintf(name, sizeof name, "PipeFusion, P = 4, warm-up %d, %d steps", warmup, steps[i]);
-            status = measure(&other, &way, name, error);
-        }
+        for (int warmup = 0; warmup <= 1 && status == TESSERA_OK; warmup++) status = measure_parts(&other, 4, warmup, steps[i], error);
         quality_free(&other.exact);
     }
     return status;

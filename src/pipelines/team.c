@@ -11,6 +11,11 @@
 enum { DISPLACED_WARMUP = 4, PIPELINE_WARMUP = 1 }; /* DistriFusion's and xDiT's defaults */
 enum { MAX_RANKS = 1 << 16 };
 
+/* What tessera_mesh.warmup_steps says of a strategy that has `usual` by default. */
+static int warmup_of(const tessera_mesh *mesh, int usual) {
+    return mesh->warmup_steps == 0 ? usual : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+}
+
 static void name_groups(struct team *team) {
     struct comm *const *group = team->mesh->group;
     bool displaces = team->mesh->degrees[MESH_PATCH] > 1 && !team->naive_patch;
@@ -50,7 +55,7 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
     team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
     team->displaced.comm_checkpoint = mesh->comm_checkpoint;
     team->displaced.split_text = mesh->split_text;
-    team->displaced.warmup_steps = mesh->warmup_steps == 0 ? DISPLACED_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+    team->displaced.warmup_steps = warmup_of(mesh, DISPLACED_WARMUP);
     return TESSERA_OK;
 }
 
@@ -168,7 +173,7 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
                          "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", parts,
                          team_degree(team, MESH_PATCH));
     team->patches.count = parts;
-    team->whole_steps = mesh->warmup_steps == 0 ? PIPELINE_WARMUP : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
+    team->whole_steps = warmup_of(mesh, PIPELINE_WARMUP);
     team->denoiser.patches = parts > 1 ? &team->patches : NULL;
     return TESSERA_OK;
 }
