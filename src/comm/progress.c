@@ -20,9 +20,12 @@
 
 enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
-/* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener. */
+/* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener; but
+ * where ranks share a core, whoever computes on it loses what polls take, and so they come seldom once a wait is long: NAP_SHARE of the
+ * time in which nothing happened is the most that a message may be taken late for that. */
 #define NAP_FIRST 5e-6
 #define NAP_LAST_WAITED 50e-6
+#define NAP_SHARE 0.01
 #define NAP_LAST_BUSY 1e-3
 #define NAP_LAST_IDLE 5e-3
 
@@ -44,8 +47,9 @@ struct progress {
     int *indices;
     MPI_Status *statuses;
     int idle_rounds;
-    bool waited;     /* a thread is waiting */
-    uint64_t random; /* of the injected delay */
+    double idle_since; /* seconds of the clock */
+    bool waited;       /* a thread is waiting */
+    uint64_t random;   /* of the injected delay */
     bool failed;
     tessera_error failure;
 };
@@ -206,8 +210,14 @@ static bool take_posted(struct progress *p, double now) {
     return first != NULL;
 }
 
+/* The longest nap while a thread waits. */
+static double longest_waited(const struct progress *p, double now) {
+    double share = NAP_SHARE * (now - p->idle_since);
+    return share < NAP_LAST_WAITED ? NAP_LAST_WAITED : share < NAP_LAST_BUSY ? share : NAP_LAST_BUSY;
+}
+
 /* Sleeps a little, longer with every idle round; a post or a wait ends it. */
-static void nap(struct progress *p) {
+static void nap(struct progress *p, double now) {
     struct engine *engine = p->engine;
     int doublings = p->idle_rounds++ - (p->waited ? EAGER_POLLS_WAITED : EAGER_POLLS);
     if (doublings < 0) {
@@ -217,7 +227,7 @@ static void nap(struct progress *p) {
     bool busy = p->count > 0 || p->unposted != NULL;
     double seconds = NAP_FIRST * (double)(1 << (doublings < 12 ? doublings : 12));
     pthread_mutex_lock(&engine->lock);
-    double last = !busy ? NAP_LAST_IDLE : engine->waiters > 0 ? NAP_LAST_WAITED : NAP_LAST_BUSY;
+    double last = !busy ? NAP_LAST_IDLE : engine->waiters > 0 ? longest_waited(p, now) : NAP_LAST_BUSY;
     if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds < last ? seconds : last);
     if (engine->posted != NULL) p->idle_rounds = 0;
     pthread_mutex_unlock(&engine->lock);
@@ -235,10 +245,12 @@ static bool work(struct progress *p) {
         p->failed = true;
         p->failure = p->liveness.failure;
     }
-    if (any)
+    if (any) {
         p->idle_rounds = 0;
-    else
-        nap(p);
+        p->idle_since = now;
+    } else {
+        nap(p, now);
+    }
     return !p->failed;
 }
 
