@@ -2,7 +2,7 @@
  *
  *     computing threads                     communication thread
  *     engine_post  --> [ posted queue ] --> chunks of at most 256 KiB --> MPI_Issend / MPI_Irecv
- *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 us to 1 ms between polls
+ *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 us to 5 ms between polls
  *                                           heartbeats, abort notices, the orderly end (liveness.h)
  *
  * MPI makes progress only inside its calls. A dedicated thread calls it often enough that messages move while others compute, and

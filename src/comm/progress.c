@@ -9,6 +9,7 @@
  * calling MPI, and only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
 #include "comm/engine_state.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,14 +21,14 @@
 
 enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
-/* Naps double from the first to the last of these, seconds. A thread that waits leaves its core idle, so then polls may come oftener; but
- * where ranks share a core, whoever computes on it loses what polls take, and so they come seldom once a wait is long: NAP_SHARE of the
- * time in which nothing happened is the most that a message may be taken late for that. */
+/* Naps double from the first to the longest, seconds. Polls go on at `often` at least where a thread waits, which leaves its core idle, or
+ * where messages move while it computes; but whoever computes on that core loses what they take, so that after a long time in which nothing
+ * happened they may be NAP_SHARE of that time apart: a message is never taken later than by that share of what it took. */
 #define NAP_FIRST 5e-6
-#define NAP_LAST_WAITED 50e-6
+#define NAP_OFTEN_WAITED 50e-6
+#define NAP_OFTEN_BUSY 1e-3
 #define NAP_SHARE 0.01
-#define NAP_LAST_BUSY 1e-3
-#define NAP_LAST_IDLE 5e-3
+#define NAP_LONGEST 5e-3
 
 #define GOODBYE_SECONDS 0.5 /* how long a failing rank tries to tell the others */
 
@@ -210,10 +211,10 @@ static bool take_posted(struct progress *p, double now) {
     return first != NULL;
 }
 
-/* The longest nap while a thread waits. */
-static double longest_waited(const struct progress *p, double now) {
-    double share = NAP_SHARE * (now - p->idle_since);
-    return share < NAP_LAST_WAITED ? NAP_LAST_WAITED : share < NAP_LAST_BUSY ? share : NAP_LAST_BUSY;
+static double longest_nap(const struct progress *p, double now, bool waited) {
+    if (p->count == 0 && p->unposted == NULL) return NAP_LONGEST;
+    double often = waited ? NAP_OFTEN_WAITED : NAP_OFTEN_BUSY, share = NAP_SHARE * (now - p->idle_since);
+    return fmin(fmax(often, share), NAP_LONGEST);
 }
 
 /* Sleeps a little, longer with every idle round; a post or a wait ends it. */
@@ -224,11 +225,10 @@ static void nap(struct progress *p, double now) {
         sched_yield();
         return;
     }
-    bool busy = p->count > 0 || p->unposted != NULL;
     double seconds = NAP_FIRST * (double)(1 << (doublings < 12 ? doublings : 12));
     pthread_mutex_lock(&engine->lock);
-    double last = !busy ? NAP_LAST_IDLE : engine->waiters > 0 ? longest_waited(p, now) : NAP_LAST_BUSY;
-    if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds < last ? seconds : last);
+    seconds = fmin(seconds, longest_nap(p, now, engine->waiters > 0));
+    if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds);
     if (engine->posted != NULL) p->idle_rounds = 0;
     pthread_mutex_unlock(&engine->lock);
 }
