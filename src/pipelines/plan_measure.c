@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/order.h"
 
-#define MEASURED_SECONDS 0.2 /* long enough for clocks and caches to settle */
-enum { LEAST_TOKENS = 64, MOST_TOKENS = 1024, THIN_TOKENS = 8, LEAST_ROUNDS = 3, MOST_ROUNDS = 4096, MOST_WEIGHT_BYTES = 128 << 20 };
+#define MEASURED_SECONDS 0.25 /* of each kind of operation, in some turns */
+enum { LEAST_TOKENS = 64, MOST_TOKENS = 1024, THIN_TOKENS = 8, TURNS = 5, MOST_ROUNDS = 4096, MOST_WEIGHT_BYTES = 128 << 20 };
 #define LEAST_SHARE 0.01 /* of a time that a part of it must have, whatever was measured */
 
 struct bench {
@@ -142,30 +142,66 @@ static tessera_status norms(struct bench *b, double *elements, tessera_error *er
     return TESSERA_OK;
 }
 
-/* The median rate of some rounds, as a step meets it: neither what disturbs once counts nor what a machine does at its best. */
-static tessera_status rate_of(struct bench *b, tessera_status (*round)(struct bench *, double *, tessera_error *), double *rate,
-                              tessera_error *error) {
-    double began = b->clock(), operations = 0, rates[MOST_ROUNDS];
-    int rounds = 0;
-    for (; rounds < LEAST_ROUNDS || (rounds < MOST_ROUNDS && b->clock() - began < MEASURED_SECONDS); rounds++) {
+/* ---- rates ---- */
+
+/* One kind of operation, and the rates of its rounds. */
+struct kind {
+    tessera_status (*round)(struct bench *, double *, tessera_error *);
+    double rates[MOST_ROUNDS];
+    int rounds;
+};
+enum { PRODUCTS, THIN_PRODUCTS, ATTENTION, NORMS, KINDS };
+
+/* Some more rounds of a kind. */
+static tessera_status measure_kind(struct bench *b, struct kind *kind, double seconds, tessera_error *error) {
+    double began = b->clock(), operations = 0;
+    do {
         double start = b->clock();
-        TRY(round(b, &operations, error));
-        rates[rounds] = operations / fmax(b->clock() - start, 1e-9);
-    }
-    qsort(rates, (size_t)rounds, sizeof *rates, order_doubles);
-    *rate = rates[rounds / 2];
+        TRY(kind->round(b, &operations, error));
+        if (kind->rounds < MOST_ROUNDS) kind->rates[kind->rounds++] = operations / fmax(b->clock() - start, 1e-9);
+    } while (b->clock() - began < seconds);
     return TESSERA_OK;
 }
 
+/* The kinds take turns: where a machine is faster at one moment than at the next, that is in all of them. */
+static tessera_status measure_kinds(struct bench *b, struct kind kinds[KINDS], tessera_error *error) {
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int i = 0; i < KINDS; i++) TRY(measure_kind(b, &kinds[i], MEASURED_SECONDS / TURNS, error));
+    return TESSERA_OK;
+}
+
+/* The median, as a step meets it: neither what disturbs once counts nor what a machine does at its best. */
+static double rate_of(struct kind *kind) {
+    qsort(kind->rates, (size_t)kind->rounds, sizeof *kind->rates, order_doubles);
+    return kind->rates[kind->rounds / 2];
+}
+
 /* Products as a line over their tokens: seconds = weight bytes / streaming + operations / rate, through the two numbers of tokens. */
-static tessera_status measure_products(struct bench *b, struct plan_speed *out, tessera_error *error) {
-    double rate, thin_rate, bytes = weights_of_products(b) * (double)dtype_size(b->dtype), token = 2.0 * weights_of_products(b);
-    TRY(rate_of(b, products, &rate, error));
-    TRY(rate_of(b, thin_products, &thin_rate, error));
+static void fit_products(const struct bench *b, double rate, double thin_rate, struct plan_speed *out) {
+    double bytes = weights_of_products(b) * (double)dtype_size(b->dtype), token = 2.0 * weights_of_products(b);
     double seconds = (double)b->tokens * token / rate, thin = bytes / thin_rate, more = (double)(b->tokens - THIN_TOKENS);
     out->operations = more * token / fmax(seconds - thin, seconds * LEAST_SHARE);
     out->streaming = bytes / fmax(thin - THIN_TOKENS * token / out->operations, thin * LEAST_SHARE);
-    return TESSERA_OK;
+}
+
+static tessera_status measure(struct bench *b, struct plan_speed *out, tessera_error *error) {
+    struct kind *kinds = calloc(KINDS, sizeof *kinds);
+    if (kinds == NULL || !allocate(b, (size_t)(4 * b->width * b->tokens))) {
+        free(kinds);
+        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a measurement");
+    }
+    kinds[PRODUCTS].round = products;
+    kinds[THIN_PRODUCTS].round = thin_products;
+    kinds[ATTENTION].round = attention;
+    kinds[NORMS].round = norms;
+    tessera_status status = measure_kinds(b, kinds, error);
+    if (status == TESSERA_OK) {
+        fit_products(b, rate_of(&kinds[PRODUCTS]), rate_of(&kinds[THIN_PRODUCTS]), out);
+        out->attention_share = rate_of(&kinds[ATTENTION]) / out->operations;
+        out->elements = rate_of(&kinds[NORMS]);
+    }
+    free(kinds);
+    return status;
 }
 
 /* Of all blocks, as far as there is room for a measurement. */
@@ -183,16 +219,9 @@ tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions,
     b.clock = measurer.crowded && measurer.threads == 1 ? clock_thread_seconds : clock_seconds;
     b.width = layer.width / layer.heads * layer.heads;
     b.weight_bytes = weight_bytes_of(m, &b);
-    double rate = 0;
     b.backend = cpu_backend_open(measurer.threads, CPU_KERNELS_BEST, error);
     if (b.backend == NULL) return error->status;
-    tessera_status status = allocate(&b, (size_t)(4 * b.width * b.tokens))
-                                ? TESSERA_OK
-                                : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a measurement");
-    if (status == TESSERA_OK) status = measure_products(&b, out, error);
-    if (status == TESSERA_OK) status = rate_of(&b, attention, &rate, error);
-    if (status == TESSERA_OK) out->attention_share = rate / out->operations;
-    if (status == TESSERA_OK) status = rate_of(&b, norms, &out->elements, error);
+    tessera_status status = measure(&b, out, error);
     free(b.weights);
     for (int i = 0; i < 3; i++) free(b.memory[i]);
     backend_free(b.backend);
