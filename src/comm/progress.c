@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -31,8 +29,6 @@ enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAG
 #define NAP_OFTEN_BUSY 1e-3
 #define NAP_SHARE 0.01
 #define NAP_LONGEST 5e-3
-
-#define TURN_NANOSECONDS 100000 /* the shortest that Linux takes */
 
 #define GOODBYE_SECONDS 0.5 /* how long a failing rank tries to tell the others */
 
@@ -326,23 +322,9 @@ static bool start_mpi(struct progress *p) {
     return true;
 }
 
-/* Naps as short as asked for, not 50 us longer; and a short turn when this thread wakes, for which Linux (from 6.12 on) lets it on its core
- * at once, where a computing thread would otherwise first finish its own turn of some ms. Where the kernel knows neither, naps are longer. */
-static void wake_at_once(void) {
-    struct { /* the kernel's sched_attr, whose header does not go with this one's */
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } turns = {.size = sizeof turns, .policy = SCHED_OTHER, .nice = getpriority(PRIO_PROCESS, 0), .runtime = TURN_NANOSECONDS};
-    prctl(PR_SET_TIMERSLACK, 1000);
-    if (sched_getscheduler(0) == SCHED_OTHER) syscall(SYS_sched_setattr, 0, &turns, 0);
-}
-
 void *progress_main(void *engine) {
     struct progress p = {.engine = engine, .unposted_end = &p.unposted};
-    wake_at_once();
+    prctl(PR_SET_TIMERSLACK, 1000); /* naps as short as asked for, not 50 us longer */
     if (start_mpi(&p)) {
         set_phase(&p, ENGINE_RUNNING);
         while (phase_of(engine) != ENGINE_FINISHING && work(&p)) {
