@@ -2,6 +2,9 @@
 #include "ranks.h"
 
 #include <string.h>
+#include <unistd.h>
+#include "comm/comm_state.h"
+#include "comm/engine_state.h"
 #include "comm/stats.h"
 
 static tessera_error error;
@@ -146,6 +149,29 @@ static void test_stats(struct comm *world) {
     free(text);
 }
 
+static uint64_t rounds_of(struct comm *world) {
+    pthread_mutex_lock(&world->engine->lock);
+    uint64_t rounds = world->engine->rounds;
+    pthread_mutex_unlock(&world->engine->lock);
+    return rounds;
+}
+
+/* Who waits for long looks for the message less and less often, and so leaves a shared core to others; and gets it. */
+static void test_long_wait(struct comm *world) {
+    enum { MOST_ROUNDS = 6000 }; /* of a second: 50 us apart they would be 14000 and more */
+    int rank = comm_rank(world), value = 0;
+    if (comm_size(world) != 2) return;
+    if (rank == 1) sleep(1);
+    uint64_t before = rounds_of(world);
+    int answer = 42;
+    struct comm_request *request =
+        rank == 0 ? comm_receive_start(world, 1, &value, sizeof value) : comm_send_start(world, 0, &answer, sizeof answer);
+    CHECK_OK(comm_wait(world, request, &error), error);
+    uint64_t rounds = rounds_of(world) - before;
+    CHECK(rank != 0 || value == 42, "%d", value);
+    CHECK(rank != 0 || rounds < MOST_ROUNDS, "%d rounds", (int)rounds);
+}
+
 int main(void) {
     struct comm *world = NULL;
     if (comm_world_open(NULL, &world, &error) != TESSERA_OK) return fprintf(stderr, "%s\n", error.message), 1;
@@ -157,5 +183,6 @@ int main(void) {
     test_contexts(world);
     test_same(world);
     test_stats(world);
+    test_long_wait(world);
     return ranks_report(world);
 }
