@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "base/clock.h"
 
 void kernels_fill_baseline(struct backend_ops *ops);
@@ -12,6 +14,16 @@ void kernels_fill_baseline(struct backend_ops *ops);
 void kernels_fill_avx2(struct backend_ops *ops);
 void kernels_fill_avx512(struct backend_ops *ops);
 void kernels_fill_avx512bf16(struct backend_ops *ops);
+void kernels_fill_amx(struct backend_ops *ops);
+#endif
+
+#ifdef BACKEND_X86_VARIANTS
+/* Linux lets a process use tiles once it has asked for the room that their registers take. */
+static bool tiles_permitted(void) {
+    enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA of Linux 5.16 */
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0;
+}
 #endif
 
 bool cpu_variant_supported(enum cpu_variant variant) {
@@ -21,20 +33,25 @@ bool cpu_variant_supported(enum cpu_variant variant) {
     if (variant == CPU_VARIANT_AVX2) return avx2;
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return avx512 && (variant == CPU_VARIANT_AVX512 || __builtin_cpu_supports("avx512bf16"));
+    if (variant == CPU_VARIANT_AVX512) return avx512;
+    bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+    return bf16 && (variant == CPU_VARIANT_AVX512_BF16 || tiles_permitted());
 #else
     return false;
 #endif
 }
 
 const char *cpu_variant_name(enum cpu_variant variant) {
-    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512", "avx512bf16", "amx"};
     return names[variant];
 }
 
 static void fill_plain(struct backend_ops *ops, enum cpu_variant variant) {
     switch (variant) {
 #ifdef BACKEND_X86_VARIANTS
+    case CPU_VARIANT_AMX:
+        kernels_fill_amx(ops);
+        break;
     case CPU_VARIANT_AVX512_BF16:
         kernels_fill_avx512bf16(ops);
         break;

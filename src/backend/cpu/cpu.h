@@ -6,7 +6,14 @@
 
 #include "backend/backend.h"
 
-enum cpu_variant { CPU_VARIANT_BASELINE, CPU_VARIANT_AVX2, CPU_VARIANT_AVX512, CPU_VARIANT_AVX512_BF16, CPU_VARIANT_COUNT };
+enum cpu_variant {
+    CPU_VARIANT_BASELINE,
+    CPU_VARIANT_AVX2,
+    CPU_VARIANT_AVX512,
+    CPU_VARIANT_AVX512_BF16,
+    CPU_VARIANT_AMX,
+    CPU_VARIANT_COUNT
+};
 
 struct onednn;
 

@@ -1,26 +1,23 @@
-/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16), which has twice the float32 kernel's peak.
+/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16, or AMX's tiles), which have twice the float32 kernel's peak, or
+ * more.
  *
- * The algorithm is that of kernels_attention.c (tiles of keys, running softmax); what differs is the layout. The instruction
- * adds two products to each float32 lane, so neighbours along the sum lie together, a pair in 32 bits:
- *
- *     q[group][D / 2][COLUMNS] pairs along D     k[key][D / 2]                     pairs along D: as it is stored
- *     p[key / 2][COLUMNS]      pairs of keys     v[D / ROWS][key / 2][ROWS]        pairs of keys
- *     s[key][COLUMNS] float32, overwritten by p  o[group][D][COLUMNS] float32
- *
+ * The algorithm is that of kernels_attention.c (tiles of keys, running softmax); what differs is the layout, see kernels_micro_bf16.h.
  * A block of queries is cut into groups of MICRO_COLUMNS, whose scores and weights stay in the first-level cache while k and v of
- * a tile are used by all groups. Scores are kept in units of log2, so that weights are powers of two. Weights are rounded to
- * bfloat16 for the second product, as in flash attention; their sum is of the unrounded ones. */
+ * a tile are used by all groups:
+ *
+ *     q[group][pairs along D][COLUMNS]     o[group][D][COLUMNS] float32     s[key][COLUMNS] float32, overwritten by p
+ *
+ * Weights are powers of two of (score - max) scale log2(e), rounded to bfloat16 for the second product, as in flash attention; their sum
+ * is of the unrounded ones. */
 #include "backend/cpu/kernels_attention.h"
-#include "backend/cpu/kernels_micro.h"
 
 #ifdef ATTENTION_BF16
-#include <immintrin.h>
+#include "backend/cpu/kernels_micro_bf16.h"
 
 #define QUERIES 384 /* a multiple of MICRO_COLUMNS: the larger, the more use of a packed tile */
-#define KEYS 96     /* a multiple of MICRO_ROWS, and even */
-#define VECTORS 3
-static_assert(MICRO_COLUMNS == VECTORS * 16, "the scores of a row are VECTORS vectors");
-static const float log2_e = 1.44269504f, log_2 = 0.693147181f;
+#define KEYS 96     /* a multiple of BF16_ROWS and of twice BF16_PAIRS */
+#define VECTORS BF16_VECTORS
+static const float log2_e = 1.44269504f;
 
 struct workspace {
     uint32_t *q, *k, *v;
@@ -30,10 +27,10 @@ struct workspace {
 
 /* Cuts the thread's work space into its parts; every part is a multiple of a vector. With base NULL it only counts floats. */
 static size_t workspace_cut(struct workspace *w, float *base, const struct attention_problem *p) {
-    int64_t pairs = (p->width + 1) / 2, queries = round_up(p->block, MICRO_COLUMNS);
+    int64_t pairs = pairs_of(p->width), queries = round_up(p->block, MICRO_COLUMNS);
     const size_t sizes[] = {(size_t)(pairs * queries),
                             (size_t)round_up(pairs * KEYS, 16),
-                            (size_t)(p->padded_width * KEYS / 2),
+                            (size_t)(p->padded_width * pairs_of(KEYS)),
                             KEYS * MICRO_COLUMNS,
                             (size_t)(p->padded_width * queries),
                             (size_t)queries,
@@ -45,39 +42,9 @@ static size_t workspace_cut(struct workspace *w, float *base, const struct atten
     return total;
 }
 
-/* 16 x 16 numbers of 32 bits: rows become columns. */
-static inline void transpose(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) { /* then r[i + j] holds columns j, 4 + j, 8 + j, 12 + j of rows i to i + 3 */
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int j = 0; j < 4; j++) {
-        t[j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
-        t[4 + j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
-        t[8 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
-        t[12 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
-    }
-    for (int j = 0; j < 4; j++) {
-        r[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
-        r[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xdd);
-        r[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
-        r[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xdd);
-    }
-}
-
-static inline __mmask32 first_of(int64_t n) {
-    return n >= 32 ? 0xffffffffu : (1u << n) - 1;
-}
-
 /* One group's queries as to[pairs][COLUMNS]; columns past the last query are zero. */
-static void pack_queries(uint32_t *to, const struct attention_problem *p, struct attention_block at) {
+static void pack_queries(const struct workspace *w, int64_t group, const struct attention_problem *p, struct attention_block at) {
+    uint32_t *to = w->q + group * w->pairs * MICRO_COLUMNS;
     const uint16_t *from = (const uint16_t *)p->args->q->data + attention_row(p->args->q, at.b, at.first, at.head);
     int64_t stride = p->heads * p->width;
     for (int64_t column = 0; column < MICRO_COLUMNS; column += 16)
@@ -87,80 +54,21 @@ static void pack_queries(uint32_t *to, const struct attention_problem *p, struct
                 rows[i] = column + i < at.queries ? _mm512_maskz_loadu_epi16(first_of(p->width - d), from + (column + i) * stride + d)
                                                   : _mm512_setzero_si512();
             transpose(rows);
-            for (int64_t i = 0; i < min64(16, (p->width - d + 1) / 2); i++)
+            for (int64_t i = 0; i < min64(16, w->pairs - d / 2); i++)
                 _mm512_store_si512(to + (d / 2 + i) * MICRO_COLUMNS + column, rows[i]);
         }
 }
 
-/* Rows of k side by side, each padded to whole pairs; zeros after the last up to a multiple of MICRO_ROWS. */
+/* Rows of k side by side, each padded to `pairs`; zeros after the last up to a multiple of BF16_ROWS. */
 static void pack_keys(uint32_t *to, const struct attention_problem *p, struct attention_block at, int64_t first_key, int64_t keys) {
     const struct tensor *k = p->args->k;
     const uint16_t *from = (const uint16_t *)k->data + attention_row(k, at.b, first_key, at.head);
-    int64_t pairs = (p->width + 1) / 2;
+    int64_t pairs = pairs_of(p->width), last = p->width / 2;
     for (int64_t i = 0; i < keys; i++, from += p->heads * p->width, to += pairs) {
-        to[pairs - 1] = 0;
+        memset(to + last, 0, (size_t)(pairs - last) * sizeof *to);
         memcpy(to, from, (size_t)p->width * sizeof *from);
     }
-    memset(to, 0, (size_t)((round_up(keys, MICRO_ROWS) - keys) * pairs) * sizeof *to);
-}
-
-/* v as [padded_width / ROWS][(keys + 1) / 2][ROWS] pairs of keys; zeros beside an odd last key and past the width. */
-static void pack_values(uint32_t *to, const struct attention_problem *p, struct attention_block at, int64_t first_key, int64_t keys) {
-    const struct tensor *v = p->args->v;
-    const uint16_t *from = (const uint16_t *)v->data + attention_row(v, at.b, first_key, at.head);
-    int64_t stride = p->heads * p->width, depth = (keys + 1) / 2;
-    for (int64_t j = 0; j < depth; j++)
-        for (int64_t d = 0; d < p->padded_width; d += MICRO_ROWS) {
-            __mmask8 mask = (__mmask8)first_of(min64(MICRO_ROWS, p->width - d)), odd = 2 * j + 1 < keys ? mask : 0;
-            const uint16_t *even = from + 2 * j * stride + d;
-            __m256i low = _mm256_cvtepu16_epi32(_mm_maskz_loadu_epi16(mask, even));
-            __m256i high = _mm256_cvtepu16_epi32(_mm_maskz_loadu_epi16(odd, odd ? even + stride : even));
-            _mm256_store_si256((__m256i *)(to + d * depth + j * MICRO_ROWS), _mm256_or_si256(low, _mm256_slli_epi32(high, 16)));
-        }
-}
-
-/* sum[r][j] += over pairs i of a[r * a_row + i * a_step] b[i][j], the micro-kernel of both products. */
-static inline __attribute__((always_inline)) void multiply_pairs(__m512 sum[MICRO_ROWS][VECTORS], int64_t depth, const uint32_t *a,
-                                                                 int64_t a_row, int64_t a_step, const uint32_t *b) {
-    for (int64_t i = 0; i < depth; i++, a += a_step, b += MICRO_COLUMNS) {
-        __m512bh b0 = (__m512bh)_mm512_load_si512(b), b1 = (__m512bh)_mm512_load_si512(b + 16);
-        __m512bh b2 = (__m512bh)_mm512_load_si512(b + 32);
-#pragma GCC unroll 8
-        for (int r = 0; r < MICRO_ROWS; r++) {
-            __m512bh pair = (__m512bh)_mm512_set1_epi32((int)a[r * a_row]);
-            sum[r][0] = _mm512_dpbf16_ps(sum[r][0], pair, b0);
-            sum[r][1] = _mm512_dpbf16_ps(sum[r][1], pair, b1);
-            sum[r][2] = _mm512_dpbf16_ps(sum[r][2], pair, b2);
-        }
-    }
-}
-
-/* s[ROWS][COLUMNS] = factor k q^T */
-static inline void micro_scores(float *s, int64_t pairs, const uint32_t *k, const uint32_t *q, float factor) {
-    __m512 sum[MICRO_ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int r = 0; r < MICRO_ROWS; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) sum[r][j] = _mm512_setzero_ps();
-    multiply_pairs(sum, pairs, k, pairs, 1, q);
-#pragma GCC unroll 8
-    for (int r = 0; r < MICRO_ROWS; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) _mm512_store_ps(s + r * MICRO_COLUMNS + j * 16, _mm512_mul_ps(sum[r][j], _mm512_set1_ps(factor)));
-}
-
-/* o[ROWS][COLUMNS] = o factor + v^T p */
-static inline void micro_output(float *o, const __m512 factor[VECTORS], int64_t depth, const uint32_t *v, const uint32_t *p) {
-    __m512 sum[MICRO_ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int r = 0; r < MICRO_ROWS; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) sum[r][j] = _mm512_mul_ps(_mm512_load_ps(o + r * MICRO_COLUMNS + j * 16), factor[j]);
-    multiply_pairs(sum, depth, v, 1, MICRO_ROWS, p);
-#pragma GCC unroll 8
-    for (int r = 0; r < MICRO_ROWS; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) _mm512_store_ps(o + r * MICRO_COLUMNS + j * 16, sum[r][j]);
+    memset(to, 0, (size_t)((round_up(keys, BF16_ROWS) - keys) * pairs) * sizeof *to);
 }
 
 /* 2^x for x <= 0 within 3e-6 of itself: 2^floor(x) times a polynomial in the rest. 0 at minus infinity, NaN stays. */
@@ -180,9 +88,10 @@ static inline __m512i pair_weights(__m512 even, __m512 odd) {
     return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-/* Turns scores into paired weights in place; factor is what the output so far must be multiplied by. max and sum [COLUMNS]. */
-static void update_softmax(float *s, int64_t keys, float *max, float *sum, __m512 factor[VECTORS]) {
-    const __m512 lowest = _mm512_set1_ps(-INFINITY);
+/* Turns scores, in units of log 2 once times `unit`, into pairs_of(keys) rows of paired weights in place; factor is what the output so far
+ * must be multiplied by. max (of scores) and sum [COLUMNS]. */
+static void update_softmax(float *s, int64_t keys, float unit, float *max, float *sum, __m512 factor[VECTORS]) {
+    const __m512 lowest = _mm512_set1_ps(-INFINITY), log2_of = _mm512_set1_ps(unit);
     __m512 base[VECTORS], total[VECTORS];
     for (int j = 0; j < VECTORS; j++) base[j] = _mm512_load_ps(max + j * 16);
     for (int64_t k = 0; k < keys; k++)
@@ -192,19 +101,22 @@ static void update_softmax(float *s, int64_t keys, float *max, float *sum, __m51
         __m512 old = _mm512_load_ps(max + j * 16);
         _mm512_store_ps(max + j * 16, base[j]);
         base[j] = _mm512_mask_mov_ps(base[j], _mm512_cmp_ps_mask(base[j], lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
-        factor[j] = exp2_of(_mm512_sub_ps(old, base[j]));
+        base[j] = _mm512_mul_ps(base[j], log2_of);
+        factor[j] = exp2_of(_mm512_fmsub_ps(old, log2_of, base[j]));
         total[j] = _mm512_mul_ps(_mm512_load_ps(sum + j * 16), factor[j]);
     }
     for (int64_t k = 0; k < keys; k += 2)
 #pragma GCC unroll 3
         for (int j = 0; j < VECTORS; j++) {
             const float *from = s + k * MICRO_COLUMNS + j * 16;
-            __m512 even = exp2_of(_mm512_sub_ps(_mm512_load_ps(from), base[j])), odd = _mm512_setzero_ps();
-            if (k + 1 < keys) odd = exp2_of(_mm512_sub_ps(_mm512_load_ps(from + MICRO_COLUMNS), base[j]));
+            __m512 even = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(from), log2_of, base[j])), odd = _mm512_setzero_ps();
+            if (k + 1 < keys) odd = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(from + MICRO_COLUMNS), log2_of, base[j]));
             total[j] = _mm512_add_ps(total[j], _mm512_add_ps(even, odd));
             _mm512_store_si512(s + k / 2 * MICRO_COLUMNS + j * 16, pair_weights(even, odd));
         }
     for (int j = 0; j < VECTORS; j++) _mm512_store_ps(sum + j * 16, total[j]);
+    int64_t weights = (keys + 1) / 2;
+    memset(s + weights * MICRO_COLUMNS, 0, (size_t)((pairs_of(keys) - weights) * MICRO_COLUMNS) * sizeof *s);
 }
 
 /* One group against one packed tile. `at` is the group. */
@@ -212,14 +124,13 @@ static void process_group(const struct attention_problem *p, const struct worksp
                           int64_t first_key, int64_t keys) {
     const uint32_t *q = w->q + group * w->pairs * MICRO_COLUMNS;
     float *o = w->o + group * p->padded_width * MICRO_COLUMNS;
-    int64_t depth = (keys + 1) / 2;
     __m512 factor[VECTORS];
-    for (int64_t k = 0; k < keys; k += MICRO_ROWS)
-        micro_scores(w->s + k * MICRO_COLUMNS, w->pairs, w->k + k * w->pairs, q, p->args->scale * log2_e);
-    if (attention_tile_masked(p, at.first, first_key, keys)) attention_mask(p, w->s, MICRO_COLUMNS, log2_e, at, first_key, keys);
-    update_softmax(w->s, keys, w->max + group * MICRO_COLUMNS, w->sum + group * MICRO_COLUMNS, factor);
-    for (int64_t d = 0; d < p->padded_width; d += MICRO_ROWS)
-        micro_output(o + d * MICRO_COLUMNS, factor, depth, w->v + d * depth, (const uint32_t *)w->s);
+    for (int64_t k = 0; k < keys; k += BF16_ROWS) micro_scores(w->s + k * MICRO_COLUMNS, w->pairs, w->k + k * w->pairs, q);
+    if (attention_tile_masked(p, at.first, first_key, keys))
+        attention_mask(p, w->s, MICRO_COLUMNS, 1.0f / p->args->scale, at, first_key, keys);
+    update_softmax(w->s, keys, p->args->scale * log2_e, w->max + group * MICRO_COLUMNS, w->sum + group * MICRO_COLUMNS, factor);
+    for (int64_t d = 0; d < p->padded_width; d += BF16_ROWS)
+        micro_output(o + d * MICRO_COLUMNS, factor, pairs_of(keys), w->v, d, (const uint32_t *)w->s);
 }
 
 static void store_group(const struct attention_problem *p, const struct workspace *w, int64_t group, struct attention_block at) {
@@ -227,7 +138,7 @@ static void store_group(const struct attention_problem *p, const struct workspac
     const float *sum = w->sum + group * MICRO_COLUMNS;
     uint16_t *to = (uint16_t *)p->out->data + attention_row(p->out, at.b, at.first, at.head);
     float *lse = p->lse == NULL ? NULL : (float *)p->lse->data + (at.b * p->heads + at.head) * p->queries + at.first;
-    for (int64_t i = 0; lse != NULL && i < at.queries; i++) lse[i] = max[i] * log_2 + logf(sum[i]);
+    for (int64_t i = 0; lse != NULL && i < at.queries; i++) lse[i] = max[i] * p->args->scale + logf(sum[i]);
     for (int64_t column = 0; column < at.queries; column += 16)
         for (int64_t d = 0; d < p->width; d += 16) {
             __m512i rows[16];
@@ -251,23 +162,28 @@ static void compute_block(const struct attention_problem *p, float *work, struct
     struct workspace w;
     workspace_cut(&w, work, p);
     int64_t groups = (block.queries + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
-    for (int64_t g = 0; g < groups; g++) pack_queries(w.q + g * w.pairs * MICRO_COLUMNS, p, group_of(block, g));
+    for (int64_t g = 0; g < groups; g++) pack_queries(&w, g, p, group_of(block, g));
     memset(w.o, 0, (size_t)(groups * MICRO_COLUMNS * p->padded_width) * sizeof *w.o);
     memset(w.sum, 0, (size_t)(groups * MICRO_COLUMNS) * sizeof *w.sum);
     for (int64_t i = 0; i < groups * MICRO_COLUMNS; i++) w.max[i] = -INFINITY;
+    micro_begin();
     int64_t seen = p->args->causal ? min64(p->keys, block.first + block.queries) : p->keys;
     for (int64_t k = 0; k < seen; k += KEYS) {
         int64_t keys = min64(KEYS, p->keys - k);
         pack_keys(w.k, p, block, k, keys);
-        pack_values(w.v, p, block, k, keys);
+        const struct tensor *v = p->args->v;
+        pack_values(w.v, (const uint16_t *)v->data + attention_row(v, block.b, k, block.head), p->heads * p->width, keys, p->width,
+                    p->padded_width);
         for (int64_t g = 0; g < groups; g++) process_group(p, &w, g, group_of(block, g), k, keys);
     }
+    micro_end();
     for (int64_t g = 0; g < groups; g++) store_group(p, &w, g, group_of(block, g));
 }
 
 void KERNEL(kernels_attention_bf16)(struct attention_problem *problem) {
     struct workspace unused;
     problem->block = QUERIES;
+    problem->padded_width = round_up(problem->width, BF16_ROWS);
     problem->compute = compute_block;
     problem->floats = workspace_cut(&unused, NULL, problem);
 }
