@@ -1,6 +1,6 @@
-/* Speeds that were measured before, by machine and model: one JSON object in the user's cache folder.
+/* Speeds that were measured before, by machine, kernels and model: one JSON object in the user's cache folder.
  *
- *     { "AMD EPYC; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
+ *     { "AMD EPYC; onednn avx2 + avx2; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *
  * A file that cannot be read, or is no such object, is as none, and is written anew. Of ranks that write at once one wins; nothing is
  * lost but a second of measuring. */
@@ -11,12 +11,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
+#include "backend/backend.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "pipelines/plan_measure.h"
 
-enum { KEY_LENGTH = 256, MAX_CACHE_BYTES = 1 << 20 };
+enum { KEY_LENGTH = 320, MAX_CACHE_BYTES = 1 << 20 };
 
 /* The processor as the kernel calls it, or "". */
 static void machine_name(char *out, size_t capacity) {
@@ -32,13 +32,18 @@ static void machine_name(char *out, size_t capacity) {
     if (file != NULL) fclose(file);
 }
 
-static void key_of(const struct plan_model *m, int64_t positions, struct plan_measurer who, char key[KEY_LENGTH]) {
+static tessera_status key_of(const struct plan_model *m, int64_t positions, struct plan_measurer who, char key[KEY_LENGTH],
+                             tessera_error *error) {
     char name[128];
     struct plan_layer layer = plan_busiest_layer(m);
+    struct backend *backend = cpu_backend_open(who.threads, CPU_KERNELS_BEST, error);
+    if (backend == NULL) return error->status;
     machine_name(name, sizeof name);
-    snprintf(key, KEY_LENGTH, "%s; %d ranks of %d threads; %s, %lld channels, %lld heads, %lld tokens", name, who.ranks,
-             who.threads > 0 ? who.threads : threads_available(), m->element_bytes == 4 ? "f32" : "bf16", (long long)layer.width,
-             (long long)layer.heads, (long long)plan_measured_tokens(layer, positions));
+    snprintf(key, KEY_LENGTH, "%s; %s; %d ranks of %d threads; %s, %lld channels, %lld heads, %lld tokens", name, backend->kernel_path,
+             who.ranks, backend->threads, m->element_bytes == 4 ? "f32" : "bf16", (long long)layer.width, (long long)layer.heads,
+             (long long)plan_measured_tokens(layer, positions));
+    backend_free(backend);
+    return TESSERA_OK;
 }
 
 /* The cache's folder, made if it is not there; the caller frees. NULL without a home. */
@@ -94,10 +99,11 @@ static void write_cache(const char *path, const cJSON *root) {
 
 tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error) {
-    char key[KEY_LENGTH], *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
+    char key[KEY_LENGTH];
+    tessera_status status = key_of(m, positions, measurer, key, error);
+    if (status != TESSERA_OK) return status;
+    char *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
     cJSON *root = path != NULL ? read_cache(path) : NULL;
-    key_of(m, positions, measurer, key);
-    tessera_status status = TESSERA_OK;
     if (!find_speed(root, key, out)) {
         status = plan_measure_speed(m, positions, measurer, out, error);
         if (status == TESSERA_OK && root != NULL) {

@@ -1,5 +1,4 @@
-/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16, or AMX's tiles), which have twice the float32 kernel's peak, or
- * more.
+/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16, or the tiles of AMX): twice the float32 peak, and more.
  *
  * The algorithm is that of kernels_attention.c (tiles of keys, running softmax); what differs is the layout, see kernels_micro_bf16.h.
  * A block of queries is cut into groups of MICRO_COLUMNS, whose scores and weights stay in the first-level cache while k and v of
