@@ -6,8 +6,7 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "backend/cpu/cpu.h"
 #include "base/clock.h"
 
 #define ROUNDS 2000000
@@ -61,11 +60,6 @@ __attribute__((target("avx512f,avx512bf16"))) static double peak_avx512_bf16(lon
     return 2.0 * 32 * CHAINS * (double)rounds;
 }
 
-/* Linux lends the tile registers only on request: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). */
-static bool amx_allowed(void) {
-    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-}
-
 __attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds, volatile float *sink) {
     struct {
         uint8_t palette, start, zero[14];
@@ -95,7 +89,7 @@ __attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds,
 
 static peak_function *choose(enum dtype dtype) {
 #ifdef __x86_64__
-    if (dtype == DTYPE_BF16 && __builtin_cpu_supports("amx-bf16") && amx_allowed()) return peak_amx;
+    if (dtype == DTYPE_BF16 && cpu_variant_supported(CPU_VARIANT_AMX)) return peak_amx;
     if (dtype == DTYPE_BF16 && __builtin_cpu_supports("avx512bf16")) return peak_avx512_bf16;
     if (__builtin_cpu_supports("avx512f")) return peak_avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return peak_avx2;

@@ -5,24 +5,25 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include "base/clock.h"
 
 void kernels_fill_baseline(struct backend_ops *ops);
 #ifdef BACKEND_X86_VARIANTS
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 void kernels_fill_avx2(struct backend_ops *ops);
 void kernels_fill_avx512(struct backend_ops *ops);
 void kernels_fill_avx512bf16(struct backend_ops *ops);
 void kernels_fill_amx(struct backend_ops *ops);
-#endif
 
-#ifdef BACKEND_X86_VARIANTS
-/* Linux lets a process use tiles once it has asked for the room that their registers take. */
+/* Tiles of bfloat16, by CPUID; Linux lets a process use them once it has asked for the room that their registers take. */
 static bool tiles_permitted(void) {
     enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA of Linux 5.16 */
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-           syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0;
+    const unsigned tiles = 1u << 22 | 1u << 24;       /* AMX-BF16, AMX-TILE */
+    unsigned a, b, c, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) == tiles && syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA) == 0;
 }
 #endif
 
