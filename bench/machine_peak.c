@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/tiles.h"
 #include "base/clock.h"
 
 #define ROUNDS 2000000
@@ -61,15 +62,7 @@ __attribute__((target("avx512f,avx512bf16"))) static double peak_avx512_bf16(lon
 }
 
 __attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(long rounds, volatile float *sink) {
-    struct {
-        uint8_t palette, start, zero[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.bytes[i] = 64;
-        config.rows[i] = 16;
-    }
+    struct tile_config config = tile_config_whole();
     _tile_loadconfig(&config);
     _tile_zero(0);
     _tile_zero(1);

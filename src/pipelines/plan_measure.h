@@ -31,8 +31,8 @@ struct plan_speed {
 tessera_status plan_measure_speed(const struct plan_model *model, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                   tessera_error *error);
 
-/* The same from $XDG_CACHE_HOME/tessera/speed.json (else ~/.cache/tessera), where it is known of this machine and these kernels; else measured, and kept
- * there if it can be written. (plan_cache.c) */
+/* The same from $XDG_CACHE_HOME/tessera/speed.json (else ~/.cache/tessera), where it is known of this machine and these kernels; else
+ * measured, and kept there if it can be written. (plan_cache.c) */
 tessera_status plan_known_speed(const struct plan_model *model, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error);
 

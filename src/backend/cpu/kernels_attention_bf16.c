@@ -15,7 +15,6 @@
 
 #define QUERIES 384 /* a multiple of MICRO_COLUMNS: the larger, the more use of a packed tile */
 #define KEYS 96     /* a multiple of BF16_ROWS and of twice BF16_PAIRS */
-#define VECTORS BF16_VECTORS
 static const float log2_e = 1.44269504f;
 
 struct workspace {
@@ -42,10 +41,9 @@ static size_t workspace_cut(struct workspace *w, float *base, const struct atten
 }
 
 /* One group's queries as to[pairs][COLUMNS]; columns past the last query are zero. */
-static void pack_queries(const struct workspace *w, int64_t group, const struct attention_problem *p, struct attention_block at) {
-    uint32_t *to = w->q + group * w->pairs * MICRO_COLUMNS;
+static void pack_queries(uint32_t *to, const struct attention_problem *p, struct attention_block at) {
     const uint16_t *from = (const uint16_t *)p->args->q->data + attention_row(p->args->q, at.b, at.first, at.head);
-    int64_t stride = p->heads * p->width;
+    int64_t stride = p->heads * p->width, pairs = pairs_of(p->width);
     for (int64_t column = 0; column < MICRO_COLUMNS; column += 16)
         for (int64_t d = 0; d < p->width; d += 32) {
             __m512i rows[16];
@@ -53,8 +51,7 @@ static void pack_queries(const struct workspace *w, int64_t group, const struct 
                 rows[i] = column + i < at.queries ? _mm512_maskz_loadu_epi16(first_of(p->width - d), from + (column + i) * stride + d)
                                                   : _mm512_setzero_si512();
             transpose(rows);
-            for (int64_t i = 0; i < min64(16, w->pairs - d / 2); i++)
-                _mm512_store_si512(to + (d / 2 + i) * MICRO_COLUMNS + column, rows[i]);
+            for (int64_t i = 0; i < min64(16, pairs - d / 2); i++) _mm512_store_si512(to + (d / 2 + i) * MICRO_COLUMNS + column, rows[i]);
         }
 }
 
@@ -89,14 +86,14 @@ static inline __m512i pair_weights(__m512 even, __m512 odd) {
 
 /* Turns scores, in units of log 2 once times `unit`, into pairs_of(keys) rows of paired weights in place; factor is what the output so far
  * must be multiplied by. max (of scores) and sum [COLUMNS]. */
-static void update_softmax(float *s, int64_t keys, float unit, float *max, float *sum, __m512 factor[VECTORS]) {
+static void update_softmax(float *s, int64_t keys, float unit, float *max, float *sum, __m512 factor[BF16_VECTORS]) {
     const __m512 lowest = _mm512_set1_ps(-INFINITY), log2_of = _mm512_set1_ps(unit);
-    __m512 base[VECTORS], total[VECTORS];
-    for (int j = 0; j < VECTORS; j++) base[j] = _mm512_load_ps(max + j * 16);
+    __m512 base[BF16_VECTORS], total[BF16_VECTORS];
+    for (int j = 0; j < BF16_VECTORS; j++) base[j] = _mm512_load_ps(max + j * 16);
     for (int64_t k = 0; k < keys; k++)
 #pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) base[j] = _mm512_max_ps(_mm512_load_ps(s + k * MICRO_COLUMNS + j * 16), base[j]);
-    for (int j = 0; j < VECTORS; j++) {
+        for (int j = 0; j < BF16_VECTORS; j++) base[j] = _mm512_max_ps(_mm512_load_ps(s + k * MICRO_COLUMNS + j * 16), base[j]);
+    for (int j = 0; j < BF16_VECTORS; j++) {
         __m512 old = _mm512_load_ps(max + j * 16);
         _mm512_store_ps(max + j * 16, base[j]);
         base[j] = _mm512_mask_mov_ps(base[j], _mm512_cmp_ps_mask(base[j], lowest, _CMP_EQ_OQ), _mm512_setzero_ps());
@@ -106,14 +103,14 @@ static void update_softmax(float *s, int64_t keys, float unit, float *max, float
     }
     for (int64_t k = 0; k < keys; k += 2)
 #pragma GCC unroll 3
-        for (int j = 0; j < VECTORS; j++) {
+        for (int j = 0; j < BF16_VECTORS; j++) {
             const float *from = s + k * MICRO_COLUMNS + j * 16;
             __m512 even = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(from), log2_of, base[j])), odd = _mm512_setzero_ps();
             if (k + 1 < keys) odd = exp2_of(_mm512_fmsub_ps(_mm512_load_ps(from + MICRO_COLUMNS), log2_of, base[j]));
             total[j] = _mm512_add_ps(total[j], _mm512_add_ps(even, odd));
             _mm512_store_si512(s + k / 2 * MICRO_COLUMNS + j * 16, pair_weights(even, odd));
         }
-    for (int j = 0; j < VECTORS; j++) _mm512_store_ps(sum + j * 16, total[j]);
+    for (int j = 0; j < BF16_VECTORS; j++) _mm512_store_ps(sum + j * 16, total[j]);
     int64_t weights = (keys + 1) / 2;
     memset(s + weights * MICRO_COLUMNS, 0, (size_t)((pairs_of(keys) - weights) * MICRO_COLUMNS) * sizeof *s);
 }
@@ -123,13 +120,14 @@ static void process_group(const struct attention_problem *p, const struct worksp
                           int64_t first_key, int64_t keys) {
     const uint32_t *q = w->q + group * w->pairs * MICRO_COLUMNS;
     float *o = w->o + group * p->padded_width * MICRO_COLUMNS;
-    __m512 factor[VECTORS];
+    int64_t depth = pairs_of(keys);
+    __m512 factor[BF16_VECTORS];
     for (int64_t k = 0; k < keys; k += BF16_ROWS) micro_scores(w->s + k * MICRO_COLUMNS, w->pairs, w->k + k * w->pairs, q);
     if (attention_tile_masked(p, at.first, first_key, keys))
         attention_mask(p, w->s, MICRO_COLUMNS, 1.0f / p->args->scale, at, first_key, keys);
     update_softmax(w->s, keys, p->args->scale * log2_e, w->max + group * MICRO_COLUMNS, w->sum + group * MICRO_COLUMNS, factor);
     for (int64_t d = 0; d < p->padded_width; d += BF16_ROWS)
-        micro_output(o + d * MICRO_COLUMNS, factor, pairs_of(keys), w->v, d, (const uint32_t *)w->s);
+        micro_output(o + d * MICRO_COLUMNS, factor, depth, w->v + d * depth, (const uint32_t *)w->s);
 }
 
 static void store_group(const struct attention_problem *p, const struct workspace *w, int64_t group, struct attention_block at) {
@@ -161,7 +159,7 @@ static void compute_block(const struct attention_problem *p, float *work, struct
     struct workspace w;
     workspace_cut(&w, work, p);
     int64_t groups = (block.queries + MICRO_COLUMNS - 1) / MICRO_COLUMNS;
-    for (int64_t g = 0; g < groups; g++) pack_queries(&w, g, p, group_of(block, g));
+    for (int64_t g = 0; g < groups; g++) pack_queries(w.q + g * w.pairs * MICRO_COLUMNS, p, group_of(block, g));
     memset(w.o, 0, (size_t)(groups * MICRO_COLUMNS * p->padded_width) * sizeof *w.o);
     memset(w.sum, 0, (size_t)(groups * MICRO_COLUMNS) * sizeof *w.sum);
     for (int64_t i = 0; i < groups * MICRO_COLUMNS; i++) w.max[i] = -INFINITY;

@@ -11,6 +11,7 @@
 
 #include <immintrin.h>
 #include "backend/cpu/kernels_micro.h"
+#include "backend/cpu/tiles.h"
 
 #ifdef __AMX_BF16__
 #define BF16_ROWS 16
@@ -26,7 +27,7 @@ static inline __mmask32 first_of(int64_t n) {
     return n >= 32 ? 0xffffffffu : (1u << n) - 1;
 }
 
-/* Numbers of a row of pairs of `count` numbers. */
+/* Pairs in which `count` numbers lie, padding included. */
 static inline int64_t pairs_of(int64_t count) {
     return round_up((count + 1) / 2, BF16_PAIRS);
 }
@@ -72,12 +73,7 @@ static inline __m512i load_pairs(const uint16_t *from, int64_t stride, int64_t r
 /* Tiles 0 to 2: sums; 3: of the left operand; 4 to 6: of the right one. A thread calls micro_begin before its first product, micro_end
  * after its last: what other code, such as oneDNN's, finds is as if no tile had been used. */
 static inline void micro_begin(void) {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = 16;
+    struct tile_config config = tile_config_whole();
     _tile_loadconfig(&config);
 }
 
@@ -125,9 +121,8 @@ static inline void micro_scores(float *s, int64_t pairs, const uint32_t *k, cons
     store_tiles(s);
 }
 
-/* o[ROWS][COLUMNS] = o factor + v^T p, of the rows from d */
-static inline void micro_output(float *o, const __m512 factor[BF16_VECTORS], int64_t depth, const uint32_t *v, int64_t d,
-                                const uint32_t *p) {
+/* o[ROWS][COLUMNS] = o factor + v^T p; v begins at these rows */
+static inline void micro_output(float *o, const __m512 factor[BF16_VECTORS], int64_t depth, const uint32_t *v, const uint32_t *p) {
     for (int r = 0; r < BF16_ROWS; r++)
         for (int j = 0; j < BF16_VECTORS; j++) {
             float *at = o + r * MICRO_COLUMNS + j * 16;
@@ -136,7 +131,7 @@ static inline void micro_output(float *o, const __m512 factor[BF16_VECTORS], int
     _tile_loadd(0, o, MICRO_COLUMNS * 4);
     _tile_loadd(1, o + 16, MICRO_COLUMNS * 4);
     _tile_loadd(2, o + 32, MICRO_COLUMNS * 4);
-    multiply_tiles(depth, v + d * depth, p);
+    multiply_tiles(depth, v, p);
     store_tiles(o);
 }
 
@@ -186,15 +181,14 @@ static inline void micro_scores(float *s, int64_t pairs, const uint32_t *k, cons
         for (int j = 0; j < BF16_VECTORS; j++) _mm512_store_ps(s + r * MICRO_COLUMNS + j * 16, sum[r][j]);
 }
 
-/* o[ROWS][COLUMNS] = o factor + v^T p, of the rows from d */
-static inline void micro_output(float *o, const __m512 factor[BF16_VECTORS], int64_t depth, const uint32_t *v, int64_t d,
-                                const uint32_t *p) {
+/* o[ROWS][COLUMNS] = o factor + v^T p; v begins at these rows */
+static inline void micro_output(float *o, const __m512 factor[BF16_VECTORS], int64_t depth, const uint32_t *v, const uint32_t *p) {
     __m512 sum[BF16_ROWS][BF16_VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < BF16_ROWS; r++)
 #pragma GCC unroll 3
         for (int j = 0; j < BF16_VECTORS; j++) sum[r][j] = _mm512_mul_ps(_mm512_load_ps(o + r * MICRO_COLUMNS + j * 16), factor[j]);
-    multiply_pairs(sum, depth, v + d * depth, 1, BF16_ROWS, p);
+    multiply_pairs(sum, depth, v, 1, BF16_ROWS, p);
 #pragma GCC unroll 8
     for (int r = 0; r < BF16_ROWS; r++)
 #pragma GCC unroll 3
