@@ -6,6 +6,8 @@ FUZZ_SECONDS ?= 60
 
 # Many ranks share few cores: threads that wait must not spin.
 QUIET_THREADS = OMP_WAIT_POLICY=passive
+# A test that hangs fails with its name, and does not take the whole run with it.
+CTEST = ctest --output-on-failure --timeout 900
 # Left to `make test`: what runs the same code on more ranks or for longer, and would take the sanitizers most of an hour.
 ASAN_LEAVES = 'parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes-[34]|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/published|examples/auraflow|parity'
 
@@ -29,7 +31,7 @@ demo: all  ## build, then make a picture from a prompt with the embedded model
 	build/tessera generate --prompt "a lion on a blue background" --seed 2 -o lion.png
 
 test: all  ## run every test
-	cd build && $(QUIET_THREADS) ctest --output-on-failure
+	cd build && $(QUIET_THREADS) $(CTEST)
 
 test-hybrids: all  ## every exact hybrid of up to 8 ranks against one rank, for every denoiser family
 	cmake --build build --target run_hybrids
@@ -41,12 +43,12 @@ bench: all  ## time the kernels and the phases of a picture, as shares of this m
 asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DTESSERA_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-asan -j $(JOBS)
-	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp ctest --output-on-failure -E $(ASAN_LEAVES)
+	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -E $(ASAN_LEAVES)
 
 tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
 	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub
-	cd build-tsan && ctest --output-on-failure -R '^comm/|test_hub$$'
+	cd build-tsan && $(CTEST) -R '^comm/|test_hub$$'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@tools/install-packages.sh $(FUZZ_PACKAGES)

@@ -2,6 +2,7 @@
 #include "hub/hub.h"
 
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -269,18 +270,28 @@ static void test_refusals(struct fixture *f) {
     CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_ARGUMENT, "%s", error.message);
 }
 
-/* Resolves in a process of its own, which may write files of at most `limit` bytes (0: any); the exit status is the tessera_status. */
-static pid_t resolve_in_child(struct fixture *f, rlim_t limit) {
-    pid_t child = fork();
-    if (child != 0) return child;
+/* The program of a process of its own, called with endpoint, cache, certificates and the number of bytes that a file may have (0: any);
+ * its exit status is the tessera_status. */
+static int child_main(char **arguments) {
+    rlim_t limit = (rlim_t)atoll(arguments[4]);
+    struct hub_options options = {
+        .endpoint = arguments[1], .cache = arguments[2], .token = "hf_secret", .ca_bundle = arguments[3], .timeout_seconds = 5};
     char *folder = NULL;
     tessera_error error = {0};
     signal(SIGXFSZ, SIG_IGN);
     if (limit > 0) setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit, limit});
-    tessera_status status = hub_resolve("acme/tiny", &f->options, &folder, &error);
+    tessera_status status = hub_resolve("acme/tiny", &options, &folder, &error);
     if (status != TESSERA_OK && limit == 0) fprintf(stderr, "%s\n", error.message);
     free(folder);
-    _exit((int)status);
+    return (int)status;
+}
+
+/* Starts child_main. A new program and not a fork alone: a fork would copy the locks that the server's thread holds in OpenSSL just then,
+ * and wait for them for ever. */
+static pid_t resolve_in_child(struct fixture *f, const char *limit) {
+    char *arguments[] = {"test_hub", (char *)f->options.endpoint, f->cache, f->certificate, (char *)limit, NULL};
+    pid_t child = -1;
+    return posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ) == 0 ? child : -1;
 }
 
 static int wait_for(pid_t child) {
@@ -291,15 +302,15 @@ static int wait_for(pid_t child) {
 static void test_processes(struct fixture *f) {
     pid_t children[3];
     new_cache(f, (struct server_faults){0});
-    for (int i = 0; i < 3; i++) children[i] = resolve_in_child(f, 0);
+    for (int i = 0; i < 3; i++) children[i] = resolve_in_child(f, "0");
     for (int i = 0; i < 3; i++) CHECK(wait_for(children[i]) == TESSERA_OK, "process %d", i);
     CHECK(server_seen(f->server).storage_requests == 1, "%d downloads by three processes", server_seen(f->server).storage_requests);
     new_cache(f, (struct server_faults){0});
-    CHECK(wait_for(resolve_in_child(f, 100000)) == TESSERA_ERROR_IO, "a write that fails is an error");
+    CHECK(wait_for(resolve_in_child(f, "100000")) == TESSERA_ERROR_IO, "a write that fails is an error");
     CHECK(size_of(blob_of(f, WEIGHTS, ".incomplete")) == 100000, "and what was written stays");
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     static const char *const variables[] = {"HF_HOME",
                                             "HF_HUB_CACHE",
                                             "HUGGINGFACE_HUB_CACHE",
@@ -320,6 +331,7 @@ int main(void) {
                                             "HF_HUB_DISABLE_IMPLICIT_TOKEN"};
     static char large[LARGE_BYTES];
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
+    if (argc == 5) return child_main(argv);
     for (int i = 0; i < LARGE_BYTES; i++) large[i] = (char)((i * 2654435761u) >> 13);
     struct server_file files[] = {
         {"model_index.json", model_index, sizeof model_index - 1, false},
