@@ -25,6 +25,13 @@ run() {
     got=$?
     check "tessera $* exits $want" test "$got" -eq "$want"
 }
+# wait_until COMMAND...: until it succeeds, a minute at most: a busy machine takes seconds for what an idle one does at once.
+wait_until() {
+    for _ in $(seq 600); do
+        "$@" && return
+        sleep 0.1
+    done
+}
 says() { check "stderr says '$1'" grep -q -e "$1" "$work/err"; }
 says_once() { check "stderr says '$1' once" test "$(grep -c -e "$1" "$work/err")" -eq 1; }
 prints() { check "stdout says '$1'" grep -q -e "$1" "$work/out"; }

@@ -38,10 +38,7 @@ check "the status is the command's" test $? -eq 7
 gone "after failure"
 
 start sh -c 'echo started; exec sleep 60'
-for _ in $(seq 100); do
-    grep -q started "$work/out" && break
-    sleep 0.1
-done
+wait_until grep -q started "$work/out"
 kill -TERM "$process"
 wait "$process"
 check "SIGTERM ends it with status 143" test $? -eq 143

@@ -180,7 +180,7 @@ check "make-model on a full disk fails" test "$?" -eq 1
 nothing_in "$work/big"
 "$program" make-model --class sd15 "$work/big/sd15" >"$work/out" 2>"$work/err" &
 pid=$!
-sleep 0.5
+wait_until sh -c "ls -A '$work/big' | grep -q ."
 kill -INT "$pid"
 wait "$pid"
 check "SIGINT stops make-model" test "$?" -eq 130
@@ -196,7 +196,7 @@ run 1 inspect "$work/broken"; says "diffusion_pytorch_model.safetensors"
 mkdir "$work/stopped"
 "$program" generate --prompt "cat face" --steps 10000 --threads 1 -o "$work/stopped/" >"$work/out" 2>"$work/err" &
 pid=$!
-sleep 2
+wait_until grep -q '^text' "$work/err"
 kill -INT "$pid"
 wait "$pid"
 check "SIGINT exits 130" test "$?" -eq 130

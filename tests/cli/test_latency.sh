@@ -40,10 +40,10 @@ timeout 60 mpirun -n 2 --oversubscribe sh "$work/unlike" >"$work/out" 2>"$work/e
 check "unlike ranks fail" test $? -eq 1
 says_once "steps"
 
-# Ctrl-C
-mpirun -n 2 --oversubscribe "$program" latency --threads 1 --steps 300 --exact >"$work/out" 2>"$work/err" &
+# Ctrl-C; mpirun gives its ranks a second to end, which is not enough for the sanitizers on a busy machine
+mpirun -n 2 --oversubscribe --mca odls_base_sigkill_timeout 5 "$program" latency --threads 1 --steps 300 --exact >"$work/out" 2>"$work/err" &
 launcher=$!
-for _ in $(seq 100); do grep -q "^mesh" "$work/out" && break; sleep 0.1; done
+wait_until grep -q "^mesh" "$work/out"
 kill -INT $launcher
 wait $launcher
 check "an interrupted measurement does not exit 0" test $? -ne 0

@@ -74,10 +74,7 @@ check "no steps: status 1" test $? -eq 1
 says "steps: 0"
 ./generate "$models/emoji" a none.ppm 1 10000 2>err &
 process=$!
-for wait in $(seq 300); do
-    grep -q denoise err && break
-    sleep 0.1
-done
+wait_until grep -q denoise err
 kill -INT $process
 wait $process
 check "Ctrl-C: status 1" test $? -eq 1

@@ -10,8 +10,8 @@ foreach(family flux hunyuandit sdxl pixart sd15 sd3)
   list(APPEND plan_models tests/cases/pipeline_${family}/model)
 endforeach()
 foreach(ranks 2 3 4)
-  if(ranks EQUAL 4 OR TESSERA_SANITIZE)
-    list(SUBLIST plan_models 0 3 plan_models)  # every kind of layer is in these, four ranks have many meshes, and sanitizers are slow
+  if(ranks EQUAL 4)
+    list(SUBLIST plan_models 0 3 plan_models)  # every kind of layer is in these, and four ranks have many meshes
   endif()
   add_test(NAME parallel/plan-bytes-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_bytes> models/emoji
            ${plan_models} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -55,7 +55,7 @@ for death in "KILL --steps 5000 --ulysses-degree 3" "STOP --steps 5000 --ulysses
     timeout 60 mpirun --enable-recovery -n 3 --oversubscribe "$program" generate --no-preview --prompt a --seed 3 --threads 1 \
         $arguments >"$work/out" 2>"$work/err" </dev/null &
     run=$!
-    for _ in $(seq 100); do grep -q '^text' "$work/err" && break; sleep 0.2; done
+    wait_until grep -q '^text' "$work/err"
     sleep 1
     victim=$(pgrep -f -- "--threads 1 $arguments" | while read -r p; do
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -q '^OMPI_COMM_WORLD_RANK=1$' && echo "$p"; done | head -n 1)
