@@ -31,7 +31,7 @@ set(pipeline_pictures
     ${path}_sd15/model,bf16,parts=1)
 set(pictures_2 thin=2 ${pipeline_pictures})
 if(TESSERA_SANITIZE)
-  set(pictures_2 thin=7 ${pipeline_pictures})  # every kind of picture, on fewer meshes: the sanitizers take five times as long
+  set(pictures_2 thin=14 ${pipeline_pictures})  # every kind of picture, on fewer meshes: the sanitizers take five times as long
 endif()
 set(pictures_3 thin=3 ${pipeline_pictures})
 set(pictures_4 thin=7 ${pipeline_pictures})

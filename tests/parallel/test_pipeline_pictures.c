@@ -3,7 +3,7 @@
  *
  *     mpirun -n N test_pipeline_pictures [thin=K] MODEL[,OPTION]...
  *
- *     thin=K                          of the meshes every K-th, others for each model and number of parts
+ *     thin=K                          of the meshes every K-th, others for each model and number of parts; and a pipeline of each model
  *     lora=FILE[:SCALE] config=FOLDER scheduler=CLASS images=N rescale=X guidance=X true_cfg=X strength=X
  *     parts=P[:P...]                  the numbers of parts (1:2:4; a U-Net has 1)
  *     warmup=N                        steps as a whole (1; -1: none)
@@ -205,7 +205,8 @@ static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int
         for (int i = 0, rest = place; i < AXES; i++, rest /= size) product *= *axes[i] = rest % size + 1;
         if (product != size || mesh.cfg > 2 || mesh.pipefusion * mesh.num_pipeline_patch == 1) continue;
         mesh.parallel_vae = (mesh.ring + mesh.ulysses + mesh.tensor) % 2 == 0;
-        if ((*count)++ % thin == 0) run_mesh(s, &mesh, alone, worst);
+        bool first = worst->meshes == 0 && mesh.pipefusion > 1;
+        if ((*count)++ % thin == 0 || first) run_mesh(s, &mesh, alone, worst);
     }
 }
 
