@@ -15,6 +15,7 @@
 #include "hub/https_server.h"
 
 #define LARGE_BYTES 300001
+#define PATIENCE 60 /* seconds without a byte from our own server, on a busy machine; the test of the limit sets less */
 #define WEIGHTS "transformer/diffusion_pytorch_model.safetensors"
 
 static const char model_index[] =
@@ -37,8 +38,11 @@ struct fixture {
 /* An empty cache for the next test. */
 static void new_cache(struct fixture *f, struct server_faults faults) {
     snprintf(f->cache, sizeof f->cache, "%s/cache%d", f->folder, f->caches++);
-    f->options = (struct hub_options){
-        .endpoint = server_endpoint(f->server), .cache = f->cache, .token = "hf_secret", .ca_bundle = f->certificate, .timeout_seconds = 60};
+    f->options = (struct hub_options){.endpoint = server_endpoint(f->server),
+                                      .cache = f->cache,
+                                      .token = "hf_secret",
+                                      .ca_bundle = f->certificate,
+                                      .timeout_seconds = PATIENCE};
     server_reset(f->server, &faults);
 }
 
@@ -209,7 +213,7 @@ static void test_cancel(struct fixture *f) {
     f->options.progress = stop_midway;
     f->options.user = &begin;
     CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_CANCELLED, "%s", error.message);
-    CHECK(clock_seconds() - begin < 30, "a stalled download stops within %.1f s", clock_seconds() - begin);
+    CHECK(clock_seconds() - begin < 4, "a stalled download stops within %.1f s", clock_seconds() - begin);
     long kept = size_of(blob_of(f, WEIGHTS, ".incomplete"));
     CHECK(kept > 0 && kept < LARGE_BYTES, "%ld bytes kept", kept);
     CHECK(!file_exists(in_cache(f, "refs/main")) && !file_exists(in_snapshot(f, WEIGHTS)), "nothing half done is to be seen");
@@ -275,7 +279,7 @@ static void test_refusals(struct fixture *f) {
 static int child_main(char **arguments) {
     rlim_t limit = (rlim_t)atoll(arguments[4]);
     struct hub_options options = {
-        .endpoint = arguments[1], .cache = arguments[2], .token = "hf_secret", .ca_bundle = arguments[3], .timeout_seconds = 60};
+        .endpoint = arguments[1], .cache = arguments[2], .token = "hf_secret", .ca_bundle = arguments[3], .timeout_seconds = PATIENCE};
     char *folder = NULL;
     tessera_error error = {0};
     signal(SIGXFSZ, SIG_IGN);
