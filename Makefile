@@ -7,14 +7,14 @@ FUZZ_SECONDS ?= 60
 # Many ranks share few cores: threads that wait must not spin.
 QUIET_THREADS = OMP_WAIT_POLICY=passive
 # A test that hangs fails with its name, and does not take the whole run with it.
-CTEST = ctest --output-on-failure --timeout 900
+CTEST = ctest -j $(JOBS) --output-on-failure --timeout 900
 # Left to `make test`: what runs the same code on more ranks or for longer, and would take the sanitizers most of an hour.
 ASAN_LEAVES = 'parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/published|examples/auraflow|parity'
 
 PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libjpeg-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test test-hybrids bench asan tsan fuzz cuda install packages clean
+.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda install packages clean
 
 all: packages  ## build build/tessera
 	@cmake -S . -B build -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
@@ -30,8 +30,11 @@ packages:
 demo: all  ## build, then make a picture from a prompt with the embedded model
 	build/tessera generate --prompt "a lion on a blue background" --seed 2 -o lion.png
 
-test: all  ## run every test
-	cd build && $(QUIET_THREADS) $(CTEST)
+test: all  ## run every test but the long ones of make soak
+	cd build && $(QUIET_THREADS) $(CTEST) -LE soak
+
+soak: all  ## run the long tests: the same code on more ranks and for longer
+	cd build && $(QUIET_THREADS) $(CTEST) -L soak
 
 test-hybrids: all  ## every exact hybrid of up to 8 ranks against one rank, for every denoiser family
 	cmake --build build --target run_hybrids
@@ -43,7 +46,7 @@ bench: all  ## time the kernels and the phases of a picture, as shares of this m
 asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@cmake -S . -B build-asan -DTESSERA_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-asan -j $(JOBS)
-	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -E $(ASAN_LEAVES)
+	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -LE soak -E $(ASAN_LEAVES)
 
 tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
 	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo

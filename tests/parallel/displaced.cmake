@@ -5,7 +5,7 @@ foreach(test displaced group_stats)
   target_link_libraries(test_${test} room_nn)
   foreach(ranks 2 3 4 8)
     add_test(NAME parallel/${test}-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_${test}>)
-    set_tests_properties(parallel/${test}-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+    set_tests_properties(parallel/${test}-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
   endforeach()
 endforeach()
 # and what they make of whole models.
