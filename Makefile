@@ -8,6 +8,8 @@ FUZZ_SECONDS ?= 60
 QUIET_THREADS = OMP_WAIT_POLICY=passive
 # A test that hangs fails with its name, and does not take the whole run with it.
 CTEST = ctest -j $(JOBS) --output-on-failure --timeout 900
+# What a build says of targets that it leaves as they are.
+NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependencies|^Scanning dependencies/d
 # Left to `make test`: what runs the same code on more ranks or for longer, and would take the sanitizers most of an hour.
 ASAN_LEAVES = 'parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/published|examples/auraflow|parity'
 
@@ -17,9 +19,10 @@ FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 .PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda install packages clean
 
 all: packages  ## build build/tessera
+	@tools/forget-moved-build.sh build
 	@cmake -S . -B build -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
-	@rm -f build-configure.log
-	@cmake --build build -j $(JOBS)
+	@rm -f build-configure.log build/failed
+	@{ cmake --build build -j $(JOBS) || touch build/failed; } | sed -u -E '$(NO_NEWS)'; test ! -e build/failed
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -44,17 +47,20 @@ bench: all  ## time the kernels and the phases of a picture, as shares of this m
 	build/bench/bench_phases models/emoji
 
 asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/forget-moved-build.sh build-asan
 	@cmake -S . -B build-asan -DTESSERA_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-asan -j $(JOBS)
 	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -LE soak -E $(ASAN_LEAVES)
 
 tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
+	@tools/forget-moved-build.sh build-tsan
 	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub
 	cd build-tsan && $(CTEST) -R '^comm/|test_hub$$'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@tools/install-packages.sh $(FUZZ_PACKAGES)
+	@tools/forget-moved-build.sh build-fuzz
 	@CC=clang CXX=clang++ cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-fuzz -j $(JOBS) --target fuzz
 	fuzz/run.sh build-fuzz/fuzz $(FUZZ_SECONDS) $(JOBS)

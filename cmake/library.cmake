@@ -42,10 +42,22 @@ add_custom_command(OUTPUT ${manual}
   DEPENDS tessera ${PROJECT_SOURCE_DIR}/man/tessera.1.sh)
 add_custom_target(manual ALL DEPENDS ${manual})
 
+# What shells complete comes from the same tables.
+foreach(shell bash zsh fish)
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/tessera.${shell}
+    COMMAND sh -c "$<TARGET_FILE:tessera> completion ${shell} > tessera.${shell}.new && mv tessera.${shell}.new tessera.${shell}"
+    WORKING_DIRECTORY ${CMAKE_BINARY_DIR} DEPENDS tessera VERBATIM)
+  list(APPEND completions ${CMAKE_BINARY_DIR}/tessera.${shell})
+endforeach()
+add_custom_target(completions ALL DEPENDS ${completions})
+
 install(TARGETS tessera libtessera_shared libtessera_static)
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES ${CMAKE_BINARY_DIR}/tessera.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${manual} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_BINARY_DIR}/tessera.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME tessera)
+install(FILES ${CMAKE_BINARY_DIR}/tessera.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _tessera)
+install(FILES ${CMAKE_BINARY_DIR}/tessera.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 install(FILES man/libtessera.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
 install(DIRECTORY models/emoji DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera/models)
 install(DIRECTORY assets DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes tessera(1) from what the program says of itself: sh tessera.1.sh PROGRAM OUTPUT. Of `tessera help` it takes the commands and
-# the examples, of `tessera help COMMAND` usage, options and text; lines that are indented further continue the one before.
+# the examples, of `tessera help-all COMMAND` usage, options and text; lines that are indented further continue the one before.
 set -eu
 program=$1 output=$2
 
@@ -10,14 +10,17 @@ to_roff() {
     function plain(text) {
         gsub(/\\/, "\\e", text)
         gsub(/-/, "\\-", text)
+        gsub(/"/, "\\(dq", text)
         gsub(/\|/, "|\\:", text) # a line may break there
         return text ~ /^[.\047]/ ? "\\&" text : text
     }
     NR == 1 && /^Tessera / { next }
     /^usage: / { print ".PP\n.B " plain(substr($0, 8)); next }
+    /^       tessera / { print ".br\n.B " plain(substr($0, 8)); next } # the second line of usage
     /^examples:/ { print ".PP\nExamples:\n.PP\n.nf"; examples = 1; next }
     examples { print plain($0); next }
-    /^(options|commands):$/ { print ".PP"; next }
+    /^commands:$/ { print ".PP"; next }
+    /^[A-Z].*:$/ { sub(/:$/, ""); print ".SS \"" plain($0) "\""; next }
     /^$/ { print ".PP"; next }
     /^  -/ { # the tag has 32 characters, or more and a line of its own
         own_line = length($0) > 34 && substr($0, 34, 1) != " " && NF <= ($1 ~ /,$/ ? 3 : 2)
@@ -48,9 +51,9 @@ to_roff() {
     "$program" help | to_roff
     commands=$("$program" help | awk '/^commands:/ { inside = 1; next } /^$/ { inside = 0 } inside { print $1 }')
     for command in $commands; do
-        case $command in help | version) continue ;; esac
+        case $command in help | help-all | version) continue ;; esac
         echo ".SH \"TESSERA $(echo "$command" | tr a-z A-Z)\""
-        "$program" help "$command" | to_roff
+        "$program" help-all "$command" | to_roff
     done
     cat <<'END'
 .SH "EXIT STATUS"

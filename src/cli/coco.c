@@ -35,7 +35,6 @@ enum coco_option {
     COCO_SIZE,
     COCO_RESAMPLING,
     COCO_QUALITY,
-    COCO_QUIET,
     COCO_LOG_FILE,
     COCO_OPTION_COUNT
 };
@@ -73,7 +72,6 @@ static const struct option coco_options[COCO_OPTION_COUNT] = {
                          .help = "how, as Pillow does (default lanczos)"},
     [COCO_QUALITY] =
         {.name = "quality", .type = OPTION_INTEGER, .placeholder = "N", .help = "of JPEG files (default 95)", .low = 1, .high = 100},
-    [COCO_QUIET] = {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .help = "no progress on standard error"},
     [COCO_LOG_FILE] = {.name = "log-file", .type = OPTION_TEXT, .ignored = "failures are told on standard error"},
 };
 
@@ -134,7 +132,7 @@ static tessera_status copy_picture(const struct work *w, const struct caption *c
 
 /* All pictures; those that fail are told, unless nothing can be written. */
 static tessera_status copy_all(struct work *w, bool references, tessera_error *error) {
-    struct bar bar = bar_start("pictures", BAR_COUNT, w->values[COCO_QUIET].flag);
+    struct bar bar = bar_start("pictures", BAR_COUNT, command_common(&coco_command, w->values, COMMON_QUIET));
     for (int i = 0; i < w->captions.count; i++) {
         if (progress_signal() != 0) return bar_clear(&bar), error_set(error, TESSERA_ERROR_CANCELLED, "stopped");
         tessera_error one = {0};

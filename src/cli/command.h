@@ -1,4 +1,4 @@
-/* What a subcommand is: one entry of main.c's table, from which help, parsing and dispatch come. */
+/* What a subcommand is: one entry of commands.c's table, from which help, completion, parsing and dispatch come. */
 #ifndef TESSERA_CLI_COMMAND_H
 #define TESSERA_CLI_COMMAND_H
 
@@ -12,13 +12,26 @@ struct command {
     const char *examples;
     const struct option *options;
     int option_count;
+    const struct option *foreign; /* options of other programs, whose values follow the command's own; or NULL */
+    int foreign_count;
     bool takes_path; /* one argument is a path, not an option's value */
     /* Returns the exit status. `path` only where takes_path. */
     int (*run)(const char *path, struct option_value *values);
 };
 
 extern const struct command generate_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
-    latency_command, coco_command, evaluate_command;
+    latency_command, coco_command, evaluate_command, completion_command;
+
+/* The table, in the order of `tessera help`; NULL behind its end. */
+const struct command *command_at(int i);
+
+/* Options that every command has, behind its own and the foreign ones. */
+enum common_option { COMMON_QUIET, COMMON_VERBOSE, COMMON_OPTION_COUNT };
+bool command_common(const struct command *command, const struct option_value *values, enum common_option which);
+
+#define COMMAND_MAX_OPTIONS 288
+/* All options of a command: its own, foreign ones, common ones. Returns their number. */
+int command_options(const struct command *command, struct option out[COMMAND_MAX_OPTIONS]);
 
 /* "tessera: error: ..." on stderr; returns the exit status that goes with it (EXIT_USAGE where the caller says that the command
  * line itself is wrong). */

@@ -40,7 +40,7 @@ tessera_status download_model(const char *model, bool quiet, char **folder, tess
 
 /* ---- the command ---- */
 
-enum download_option { DOWNLOAD_REVISION, DOWNLOAD_CACHE_DIR, DOWNLOAD_OFFLINE, DOWNLOAD_QUIET, DOWNLOAD_OPTION_COUNT };
+enum download_option { DOWNLOAD_REVISION, DOWNLOAD_CACHE_DIR, DOWNLOAD_OFFLINE, DOWNLOAD_OPTION_COUNT };
 
 static const struct option download_options[DOWNLOAD_OPTION_COUNT] = {
     [DOWNLOAD_REVISION] = {.name = "revision",
@@ -55,7 +55,6 @@ static const struct option download_options[DOWNLOAD_OPTION_COUNT] = {
                           .aliases = {"local-files-only"},
                           .type = OPTION_FLAG,
                           .help = "only say where it lies; fail if it is not all there"},
-    [DOWNLOAD_QUIET] = {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .help = "no progress on standard error"},
 };
 
 static int run_download(const char *path, struct option_value *values) {
@@ -73,7 +72,7 @@ static int run_download(const char *path, struct option_value *values) {
         return command_fail(&error, false);
     }
     progress_catch_signals();
-    tessera_status status = resolve(name, &options, values[DOWNLOAD_QUIET].flag, &folder, &error);
+    tessera_status status = resolve(name, &options, command_common(&download_command, values, COMMON_QUIET), &folder, &error);
     if (status == TESSERA_OK) puts(folder);
     free(folder);
     free(name);

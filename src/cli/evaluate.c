@@ -37,7 +37,6 @@ enum evaluate_option {
     EVALUATE_LPIPS,
     EVALUATE_THREADS,
     EVALUATE_JSON,
-    EVALUATE_QUIET,
     EVALUATE_BATCH_SIZE,
     EVALUATE_NUM_WORKERS,
     EVALUATE_DEVICE,
@@ -73,7 +72,6 @@ static const struct option evaluate_options[EVALUATE_OPTION_COUNT] = {
     [EVALUATE_THREADS] =
         {.name = "threads", .type = OPTION_INTEGER, .placeholder = "N", .help = "0: as many as the machine grants", .low = 0, .high = 1024},
     [EVALUATE_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output"},
-    [EVALUATE_QUIET] = {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .help = "no progress on standard error"},
     [EVALUATE_BATCH_SIZE] = {.name = "batch-size", .type = OPTION_TEXT, .ignored = "networks read a picture at a time"},
     [EVALUATE_NUM_WORKERS] = {.name = "num-workers", .type = OPTION_TEXT, .ignored = "a picture is read when its turn comes"},
     [EVALUATE_DEVICE] = {.name = "device", .type = OPTION_TEXT, .ignored = "metrics are computed on the CPU"},
@@ -256,7 +254,7 @@ static tessera_status stopped(struct bar *bar, tessera_error *error) {
 }
 
 static tessera_status compare_all(struct evaluation *e, tessera_error *error) {
-    struct bar bar = bar_start("pairs", BAR_COUNT, e->values[EVALUATE_QUIET].flag);
+    struct bar bar = bar_start("pairs", BAR_COUNT, command_common(&evaluate_command, e->values, COMMON_QUIET));
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < e->folders[0].count && status == TESSERA_OK; i++) {
         if (progress_signal() != 0) return stopped(&bar, error);
@@ -282,7 +280,7 @@ static tessera_status measure_fid(struct evaluation *e, tessera_error *error) {
     float *features = malloc((size_t)(counts[0] + counts[1]) * (size_t)dims * sizeof *features);
     if (features == NULL)
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the features of %d pictures", counts[0] + counts[1]);
-    struct bar bar = bar_start("features", BAR_COUNT, e->values[EVALUATE_QUIET].flag);
+    struct bar bar = bar_start("features", BAR_COUNT, command_common(&evaluate_command, e->values, COMMON_QUIET));
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < counts[0] + counts[1] && status == TESSERA_OK; i++) {
         const char *path = i < counts[0] ? e->folders[0].names[i] : e->folders[1].names[i - counts[0]];

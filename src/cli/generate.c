@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/error.h"
@@ -19,12 +20,14 @@
 #include "cli/command.h"
 #include "cli/download.h"
 #include "cli/given_pictures.h"
+#include "cli/habits.h"
 #include "cli/like.h"
 #include "cli/lora_options.h"
 #include "cli/mesh_options.h"
 #include "cli/output.h"
 #include "cli/preview.h"
 #include "cli/progress.h"
+#include "cli/prompt_tags.h"
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/request_options.h"
@@ -37,8 +40,10 @@
 struct session {
     struct option_value *values;
     bool usage;                  /* the error so far is one of the command line */
+    bool quiet, verbose;
     struct record_source source; /* of --from */
     struct prompt_files prompts;
+    struct prompt_tags tags;
     char *output_folder; /* of --output-root */
     struct given_pictures given;
     char *model_folder;
@@ -75,16 +80,30 @@ static tessera_status read_output_root(struct session *s) {
     return options_read_value(&generate_options[GENERATE_OUTPUT], s->output_folder, output, &s->error);
 }
 
+/* --seed -1: one that the system draws, the same on all ranks. */
+static tessera_status draw_seed(struct session *s) {
+    struct option_value *seed = &s->values[GENERATE_SEED];
+    if (!seed->negative) return TESSERA_OK;
+    uint32_t drawn = 0; /* 32 bits: people copy it */
+    if (s->rank == 0 && getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+        return error_set_errno(&s->error, "--seed -1: the system gives no random number");
+    TRY(comm_broadcast(s->world->comm, 0, &drawn, sizeof drawn, &s->error));
+    seed->seed = drawn;
+    if (s->rank == 0 && !s->quiet) fprintf(stderr, "tessera: --seed %lu\n", (unsigned long)drawn);
+    return TESSERA_OK;
+}
+
 /* What the command line says in other programs' words; before anything is read. */
 static tessera_status translate_command_line(struct session *s) {
     s->usage = true;
-    if (s->rank == 0 && !s->values[GENERATE_JSON].flag) options_print_ignored(generate_options, GENERATE_OPTION_TOTAL, s->values);
+    if (s->rank == 0 && !s->quiet) options_print_ignored(foreign_options, FOREIGN_OPTION_COUNT, s->values + GENERATE_OPTION_COUNT);
     TRY(read_output_root(s));
+    TRY(habits_apply(s->values, &s->error));
     TRY(like_apply(s->values, &s->error));
     if (s->values[GENERATE_FBCACHE].flag && s->values[GENERATE_TEACACHE].flag)
         return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--use-fbcache and --use-teacache: a run has one step cache at most");
     s->usage = false;
-    return TESSERA_OK;
+    return draw_seed(s);
 }
 
 static tessera_status check_command_line(struct session *s) {
@@ -95,10 +114,13 @@ static tessera_status check_command_line(struct session *s) {
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
     }
     tessera_status status = prompts_read(values, &s->prompts, &s->error);
+    if (status == TESSERA_OK) status = prompt_tags_take(values, &s->tags, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
     s->usage = true;
     TRY(prompts_check(values, &s->error));
+    if (s->rank == 0 && !s->quiet && prompt_tags_weigh(&values[GENERATE_PROMPT]))
+        fprintf(stderr, "tessera: a weight in a prompt, as in (red:1.3), is read as text: words have no weights here\n");
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
     TRY(request_options_read_sizes(values, &unused, &s->error));
     status = output_check(values[GENERATE_OUTPUT].text, &s->error);
@@ -114,7 +136,7 @@ static tessera_status choose_model(struct session *s) {
     if (given != NULL && !file_exists(given)) given = like_model(given);
     bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
-        TRY(download_model(given, s->values[GENERATE_JSON].flag || s->rank > 0, &s->model_folder, &s->error));
+        TRY(download_model(given, s->quiet || s->rank > 0, &s->model_folder, &s->error));
     } else {
         tessera_error missing = {0};
         tessera_status status = data_find(EMBEDDED_MODEL, &s->model_folder, &missing);
@@ -204,6 +226,7 @@ static tessera_status open_model(struct session *s) {
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     s->facts.mesh = s->mesh.text;
     s->facts.ranks = s->mesh.ranks;
+    habits_apply_family(s->values, tessera_model_pipeline_class(s->model), s->rank == 0 && !s->quiet);
     TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
     s->request.progress = progress_report;
     s->request.progress_user = &s->progress;
@@ -391,13 +414,14 @@ static tessera_status each_task(struct session *s, bool mine, tessera_status (*v
     int first = only_one(s) ? s->source.index : 0;
     int end = only_one(s) ? first + 1 : s->request.num_images;
     int together = only_one(s) ? 1 : tessera_pictures_at_once(s->model, &s->request), tasks = 0;
-    struct task task = {.total = prompts->count * (end - first)};
-    for (int i = 0; i < prompts->count; i++) {
+    int seeds = only_one(s) || !s->values[GENERATE_BATCH_COUNT].given ? 1 : s->values[GENERATE_BATCH_COUNT].integer;
+    struct task task = {.total = prompts->count * seeds * (end - first)};
+    for (int i = 0; i < prompts->count * seeds; i++) {
         const struct captions *captions = &s->prompts.captions;
         if (captions->count > 0 && captions->is_done[i]) continue;
-        task.place = i;
-        task.prompt = prompts->texts[i];
-        task.seed = s->request.seed + (captions->count > 0 ? (uint64_t)captions->list[i].number : 0);
+        task.place = i / seeds;
+        task.prompt = prompts->texts[task.place];
+        task.seed = s->request.seed + (captions->count > 0 ? (uint64_t)captions->list[i].number : (uint64_t)(i % seeds));
         for (int k = first; k < end; k += task.count, task.number += task.count, tasks++) {
             task.count = end - k < together ? end - k : together;
             if ((tasks % tessera_model_groups(s->model) == tessera_model_group(s->model)) != mine) continue;
@@ -536,7 +560,9 @@ static tessera_status open_world(struct session *s) {
     s->world = tessera_world_open(&s->error);
     if (s->world == NULL) return s->error.status;
     s->rank = tessera_world_rank(s->world);
-    progress_init(&s->progress, s->values[GENERATE_JSON].flag || s->rank > 0);
+    s->quiet = s->values[GENERATE_JSON].flag || command_common(&generate_command, s->values, COMMON_QUIET);
+    s->verbose = command_common(&generate_command, s->values, COMMON_VERBOSE) && s->rank == 0;
+    progress_init(&s->progress, s->quiet || s->rank > 0);
     progress_catch_signals();
     return TESSERA_OK;
 }
@@ -560,7 +586,7 @@ static tessera_status generate(struct session *s) {
     if (s->rank > 0) return TESSERA_OK;
     fflush(stdout);
     if (values[GENERATE_JSON].flag) return print_json(s);
-    print_summary(s);
+    if (!s->quiet) print_summary(s);
     if (benchmark_wanted(values)) benchmark_print(&s->benchmark, s->written);
     return TESSERA_OK;
 }
@@ -579,6 +605,7 @@ static int run_generate(const char *path, struct option_value *values) {
     free(s.model_folder);
     free(s.output_folder);
     prompts_free(&s.prompts);
+    prompt_tags_free(&s.tags);
     mesh_options_free(&s.mesh);
     free(s.peaks);
     benchmark_free(&s.benchmark);
@@ -600,6 +627,8 @@ const struct command generate_command = {
                 "  tessera generate --from lion.png -o again.png\n"
                 "  mpirun -n 4 tessera generate --prompt \"a lion\" --use-cfg-parallel --pipefusion-parallel-degree 2 -o lion.png\n",
     .options = generate_options,
-    .option_count = GENERATE_OPTION_TOTAL,
+    .option_count = GENERATE_OPTION_COUNT,
+    .foreign = foreign_options,
+    .foreign_count = FOREIGN_OPTION_COUNT,
     .run = run_generate,
 };

@@ -17,9 +17,12 @@ enum generate_option {
     GENERATE_NEGATIVE_PROMPT,
     GENERATE_WIDTH,
     GENERATE_HEIGHT,
+    GENERATE_SIZE,
     GENERATE_IMAGE_SIZE,
     GENERATE_STEPS,
     GENERATE_GUIDANCE_SCALE,
+    GENERATE_CFG_SCALE,
+    GENERATE_DISTILLED_GUIDANCE,
     GENERATE_GUIDANCE_RESCALE,
     GENERATE_TRUE_CFG_SCALE,
     GENERATE_CLIP_SKIP,
@@ -30,7 +33,9 @@ enum generate_option {
     GENERATE_TARGET_SIZE,
     GENERATE_SEED,
     GENERATE_NUM_IMAGES,
+    GENERATE_BATCH_COUNT,
     GENERATE_SCHEDULER,
+    GENERATE_SAMPLER,
     GENERATE_MAX_SEQUENCE_LENGTH,
     GENERATE_INIT_IMAGE,
     GENERATE_STRENGTH,
@@ -40,7 +45,11 @@ enum generate_option {
     GENERATE_TEXT_ENCODER,
     GENERATE_TEXT_ENCODER_2,
     GENERATE_TEXT_ENCODER_3,
+    GENERATE_CLIP_L,
+    GENERATE_CLIP_G,
+    GENERATE_T5XXL,
     GENERATE_LORA,
+    GENERATE_LORA_FOLDER,
     GENERATE_VAE_TILING,
     GENERATE_DTYPE,
     GENERATE_THREADS,
@@ -75,16 +84,27 @@ enum generate_option {
     GENERATE_OUTPUT,
     GENERATE_OUTPUT_ROOT,
     GENERATE_OUTPUT_TYPE,
+    GENERATE_OVERWRITE,
     GENERATE_FROM,
     GENERATE_JSON,
     GENERATE_PREVIEW,
     GENERATE_NO_PREVIEW,
-    GENERATE_OPTION_COUNT,
-    /* Behind them: options of xDiT and DistriFusion that mean nothing here, with the reason in `ignored`. */
-    GENERATE_IGNORED_COUNT = 46,
-    GENERATE_OPTION_TOTAL = GENERATE_OPTION_COUNT + GENERATE_IGNORED_COUNT
+    GENERATE_OPTION_COUNT
 };
 
-extern const struct option generate_options[GENERATE_OPTION_TOTAL];
+/* The sections of `tessera generate --help`. */
+#define SECTION_DRAW "What to draw"
+#define SECTION_PICTURE "How"
+#define SECTION_OUTPUT "Where to"
+#define SECTION_FILES "Parts of the model from elsewhere"
+#define SECTION_MACHINE "Speed and memory"
+#define SECTION_RANKS "Several processes (docs/parallel.md)"
+#define SECTION_EVALUATION "Benchmarks and evaluation"
+
+extern const struct option generate_options[GENERATE_OPTION_COUNT];
+
+/* Options of other programs that are not there, behind those; values[GENERATE_OPTION_COUNT + i]. */
+enum { FOREIGN_OPTION_COUNT = 94 };
+extern const struct option foreign_options[FOREIGN_OPTION_COUNT];
 
 #endif

@@ -29,11 +29,11 @@ static const struct script scripts[] = {
      {"--model=CompVis/stable-diffusion-v1-4", ASTRONAUT, "--height=512", "--width=512", "--seed=233", "--parallelism=patch",
       "--sync-mode=stale_gn", "--output=astronaut.png"}},
     {"run_sdxl",
-     {SDXL_BASE, ASTRONAUT, "--height=1024", "--width=1024", "--steps=50", "--guidance-scale=5", "--scheduler=ddim", "--seed=1234",
+     {SDXL_BASE, ASTRONAUT, "--height=1024", "--width=1024", "--steps=50", "--guidance-scale=5", "--scheduler=DDIMScheduler", "--seed=1234",
       "--parallelism=patch", "--split-scheme=alternate"}},
     {"generate_coco",
      {SDXL_BASE, "--caption-file=dataset_coco.json", "--caption-split=val", "--height=1024", "--width=1024", "--steps=50",
-      "--guidance-scale=5", "--scheduler=ddim", "--seed=0", "--parallelism=patch", "--split-scheme=alternate", "--output=results/coco/"}},
+      "--guidance-scale=5", "--scheduler=DDIMScheduler", "--seed=0", "--parallelism=patch", "--split-scheme=alternate", "--output=results/coco/"}},
 };
 
 static const char *const benchmark_words[] = {"--warmup-times=5", "--test-times=20", "--ignore-ratio=0.2", NULL};
@@ -62,15 +62,6 @@ static tessera_status apply_image_size(struct option_value *values, tessera_erro
     return TESSERA_OK;
 }
 
-/* The class that a short name stands for. */
-static const char *scheduler_class_name(const char *name) {
-    const char *const names[][2] = {
-        {"ddim", "DDIMScheduler"}, {"euler", "EulerDiscreteScheduler"}, {"dpm-solver", "DPMSolverMultistepScheduler"}};
-    for (size_t i = 0; name != NULL && i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i][0]) == 0) return names[i][1];
-    return name;
-}
-
 tessera_status like_apply(struct option_value *values, tessera_error *error) {
     const char *mode = values[GENERATE_MODE].text, *like = values[GENERATE_LIKE].text;
     TRY(apply_image_size(values, error));
@@ -78,7 +69,6 @@ tessera_status like_apply(struct option_value *values, tessera_error *error) {
     if (mode != NULL && like == NULL) like = "run_sdxl";
     for (size_t i = 0; like != NULL && i < sizeof scripts / sizeof *scripts; i++)
         if (strcmp(like, scripts[i].name) == 0) TRY(apply_words(scripts[i].words, values, error));
-    values[GENERATE_SCHEDULER].text = scheduler_class_name(values[GENERATE_SCHEDULER].text);
     return TESSERA_OK;
 }
 

@@ -1,35 +1,38 @@
-/* The `tessera` command: a table of subcommands, help from that table, and dispatch.
+/* The `tessera` command: help from the table of subcommands, and dispatch.
  *
  * Exit status: 0 done, 1 failed, 2 wrong command line, 128 + signal when stopped by one. */
-#include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "comm/comm.h"
 
-#define COMMAND_COUNT 9
-#define MAX_OPTIONS 192
-
-static const struct command *command_at(int i) {
-    const struct command *const commands[COMMAND_COUNT] = {&generate_command, &inspect_command,    &download_command,
-                                                           &convert_command,  &make_model_command, &plan_command,
-                                                           &latency_command,  &coco_command,       &evaluate_command};
-    return commands[i];
-}
-
 /* The words that are answered here, after the table's own. */
-static const char *const words[] = {"help", "version"};
+static const char *const words[] = {"help", "help-all", "version"};
 
 static const char *name_at(const void *user, int i) {
-    return i < COMMAND_COUNT ? command_at(i)->name : words[i - COMMAND_COUNT];
+    int commands = *(const int *)user;
+    return i < commands ? command_at(i)->name : words[i - commands];
+}
+
+/* What `ulimit -v` and its kin leave to a process that ran out of memory; "" where there is no limit. */
+static const char *memory_limit(const tessera_error *error, char *out, size_t capacity) {
+    struct rlimit limit;
+    out[0] = 0;
+    bool memory = error->status == TESSERA_ERROR_MEMORY || strstr(error->message, strerror(ENOMEM)) != NULL;
+    if (memory && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        snprintf(out, capacity, " (this process may have %llu MiB of address space: ulimit -v)", (unsigned long long)limit.rlim_cur >> 20);
+    return out;
 }
 
 int command_fail(const tessera_error *error, bool usage) {
-    fprintf(stderr, "tessera: error: %s\n", error->message);
+    char limit[96];
+    fprintf(stderr, "tessera: error: %s%s\n", error->message, memory_limit(error, limit, sizeof limit));
     return usage ? EXIT_USAGE : EXIT_FAILED;
 }
 
@@ -47,75 +50,97 @@ int command_stopped(bool talks, const char *format, ...) {
 
 static void print_help(FILE *stream) {
     fprintf(stream,
-            "Tessera %s: pictures from diffusion models.\n\nusage: tessera COMMAND [OPTIONS]; options alone are those of "
-            "generate\n\ncommands:\n",
+            "Tessera %s: pictures from diffusion models.\n\nusage: tessera \"PROMPT\" [OPTIONS]\n       tessera COMMAND [OPTIONS]; options "
+            "alone are those of generate\n\ncommands:\n",
             TESSERA_VERSION);
-    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(stream, "  %-11s %s\n", command_at(i)->name, command_at(i)->summary);
-    fprintf(stream, "  %-11s %s\n  %-11s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "version", "the version");
-    fprintf(stream, "\nexamples:\n  tessera generate --prompt \"a lion on a blue background\" -o lion.png\n"
+    for (int i = 0; command_at(i) != NULL; i++) fprintf(stream, "  %-11s %s\n", command_at(i)->name, command_at(i)->summary);
+    fprintf(stream, "  %-11s %s\n  %-11s %s\n  %-11s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "help-all",
+            "the same with every option and other names of options", "version", "the version");
+    fprintf(stream, "\nexamples:\n  tessera \"a lion on a blue background\"\n"
+                    "  tessera generate --prompt \"a lion on a blue background\" -o lion.png\n"
                     "  tessera help generate\n");
 }
 
-static void print_command_help(FILE *stream, const struct command *command) {
-    fprintf(stream, "usage: tessera %s\n\n%s.\n\noptions:\n", command->usage, command->summary);
-    options_print(stream, command->options, command->option_count);
-    fprintf(stream, "  %-32s %s\n", "-h, --help", "this text");
+static void print_command_help(FILE *stream, const struct command *command, bool all) {
+    struct option options[COMMAND_MAX_OPTIONS];
+    int count = command_options(command, options), rare = 0;
+    fprintf(stream, "usage: tessera %s\n\n%s.\n", command->usage, command->summary);
+    options_print(stream, options, count, all);
+    fprintf(stream, "  %-32s %s\n  %-32s %s\n", "-V, --version", "the version", "-h, --help", "this text");
+    for (int i = 0; i < count; i++) rare += options[i].rare;
+    if (rare > 0) fprintf(stream, "  %-32s %s\n", "--help-all", "this text with rare options and other names of options");
     if (command->details[0] != 0) fprintf(stream, "\n%s", command->details);
     fprintf(stream, "\nexamples:\n%s", command->examples);
 }
 
+static int print_version(void) {
+    return printf("tessera %s\n", TESSERA_VERSION) < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
 static const struct command *find_command(const char *name) {
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(command_at(i)->name, name) == 0) return command_at(i);
-    fprintf(stderr, "tessera: error: unknown command '%s'; did you mean '%s'? ('tessera help' lists them)\n", name,
-            options_nearest(name, name_at, NULL, COMMAND_COUNT + (int)(sizeof words / sizeof *words)));
+    int count = 0;
+    for (; command_at(count) != NULL; count++)
+        if (strcmp(command_at(count)->name, name) == 0) return command_at(count);
+    const char *nearest = options_nearest(name, name_at, &count, count + (int)(sizeof words / sizeof *words));
+    if (nearest != NULL)
+        fprintf(stderr, "tessera: error: unknown command '%s'; did you mean '%s'? ('tessera help' lists them)\n", name, nearest);
+    else
+        fprintf(stderr, "tessera: error: unknown command '%s' ('tessera help' lists them); to draw it: tessera --prompt \"%s\"\n", name,
+                name);
     return NULL;
 }
 
 /* argv is what follows the command's name. */
 static int run_command(const struct command *command, int argc, char **argv) {
-    struct option_value values[MAX_OPTIONS];
-    assert(command->option_count <= MAX_OPTIONS);
+    struct option options[COMMAND_MAX_OPTIONS];
+    struct option_value values[COMMAND_MAX_OPTIONS];
+    int count = command_options(command, options);
     tessera_error error = {0};
-    bool help;
+    enum options_wish wish;
     const char *path = NULL;
     int code = EXIT_DONE;
-    if (options_parse(command->options, command->option_count, argc, argv, values, command->takes_path ? &path : NULL, &help, &error) !=
-        TESSERA_OK) {
+    if (options_parse(options, count, argc, argv, values, command->takes_path ? &path : NULL, &wish, &error) != TESSERA_OK) {
         code = comm_launched_rank() > 0 ? EXIT_USAGE : command_fail(&error, true); /* of many ranks one talks */
         if (comm_launched_rank() == 0) fprintf(stderr, "'tessera help %s' lists the options.\n", command->name);
-    } else if (help) {
-        print_command_help(stdout, command);
+    } else if (wish == OPTIONS_VERSION) {
+        code = print_version();
+    } else if (wish != OPTIONS_RUN) {
+        print_command_help(stdout, command, wish == OPTIONS_HELP_ALL);
     } else {
         code = command->run(path, values);
     }
-    options_free(values, command->option_count);
+    options_free(values, count);
     return code;
 }
 
-static int run_help(int argc, char **argv) {
-    if (argc == 0) return print_help(stdout), EXIT_DONE;
+static int run_help(int argc, char **argv, bool all) {
+    if (argc == 0 || argv[0][0] == '-') return print_help(stdout), EXIT_DONE;
     const struct command *command = find_command(argv[0]);
     if (command == NULL) return EXIT_USAGE;
-    print_command_help(stdout, command);
+    print_command_help(stdout, command, all);
     return EXIT_DONE;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c) {
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+static int dispatch(int argc, char **argv) {
+    const char *word = argv[1];
+    if (is_one_of(word, "--help", "-h", "help")) return run_help(argc - 2, argv + 2, false);
+    if (is_one_of(word, "--help-all", "help-all", "help-all")) return run_help(argc - 2, argv + 2, true);
+    if (is_one_of(word, "--version", "-V", "version")) return print_version();
+    /* Options alone, as scripts of other programs are called, or a prompt: words with blanks between. */
+    if (word[0] == '-' || strchr(word, ' ') != NULL) return run_command(&generate_command, argc - 1, argv + 1);
+    const struct command *command = find_command(word);
+    return command != NULL ? run_command(command, argc - 2, argv + 2) : EXIT_USAGE;
 }
 
 int main(int argc, char **argv) {
     if (argc < 2) return print_help(stderr), EXIT_USAGE;
-    const char *word = argv[1];
-    int code;
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
-        code = run_help(argc - 2, argv + 2);
-    } else if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0) {
-        code = printf("tessera %s\n", TESSERA_VERSION) < 0 ? EXIT_FAILED : EXIT_DONE;
-    } else if (word[0] == '-') { /* as scripts of other programs are called: options alone */
-        code = run_command(&generate_command, argc - 1, argv + 1);
-    } else {
-        const struct command *command = find_command(word);
-        code = command != NULL ? run_command(command, argc - 2, argv + 2) : EXIT_USAGE;
-    }
-    if (fflush(stdout) != 0 && code == EXIT_DONE) {
+    signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of writing, which takes the temporary file away */
+    int code = dispatch(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
         fprintf(stderr, "tessera: error: writing to standard output failed\n");
         code = EXIT_FAILED;
     }

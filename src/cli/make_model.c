@@ -7,7 +7,7 @@
 #include "cli/command.h"
 #include "cli/progress.h"
 
-enum make_model_option { MAKE_MODEL_CLASS, MAKE_MODEL_SCALE, MAKE_MODEL_SEED, MAKE_MODEL_QUIET, MAKE_MODEL_OPTION_COUNT };
+enum make_model_option { MAKE_MODEL_CLASS, MAKE_MODEL_SCALE, MAKE_MODEL_SEED, MAKE_MODEL_OPTION_COUNT };
 
 static const struct option make_model_options[MAKE_MODEL_OPTION_COUNT] = {
     [MAKE_MODEL_CLASS] = {.name = "class", .type = OPTION_CHOICE, .placeholder = PUBLISHED_CHOICES, .help = "the published model"},
@@ -16,7 +16,6 @@ static const struct option make_model_options[MAKE_MODEL_OPTION_COUNT] = {
                           .placeholder = "full|tiny",
                           .help = "full (the default): as published; tiny: the same structure at small widths, a few MB"},
     [MAKE_MODEL_SEED] = {.name = "seed", .type = OPTION_SEED, .placeholder = "N", .help = "of the weights; the default is 0"},
-    [MAKE_MODEL_QUIET] = {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, .help = "no progress on standard error"},
 };
 
 /* make_model_options.progress */
@@ -33,7 +32,7 @@ static int run_make_model(const char *path, struct option_value *values) {
                   path == NULL ? "the folder to make" : "--class " PUBLISHED_CHOICES);
         return command_fail(&error, true);
     }
-    struct bar bar = bar_start("weights", BAR_BYTES, values[MAKE_MODEL_QUIET].flag);
+    struct bar bar = bar_start("weights", BAR_BYTES, command_common(&make_model_command, values, COMMON_QUIET));
     struct make_model_options options = {
         .class_name = values[MAKE_MODEL_CLASS].text,
         .folder = path,

@@ -123,8 +123,12 @@ static tessera_status check_captions(const struct option_value *values, tessera_
     if (output != NULL && !output_is_folder(output))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes many pictures, but --output %s is no folder: end it in '/'",
                          output);
-    if (!values[GENERATE_NUM_IMAGES].given || values[GENERATE_NUM_IMAGES].integer == 1) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes one picture of each caption: leave --num-images out");
+    const int counts[] = {GENERATE_NUM_IMAGES, GENERATE_BATCH_COUNT};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (values[counts[i]].given && values[counts[i]].integer != 1)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "--caption-file makes one picture of each caption: leave --%s out",
+                             generate_options[counts[i]].name);
+    return TESSERA_OK;
 }
 
 tessera_status prompts_check(const struct option_value *values, tessera_error *error) {

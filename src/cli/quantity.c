@@ -32,12 +32,18 @@ static const struct unit units[] = {
     {QUANTITY_SECONDS, "s", 1},
     {QUANTITY_SECONDS, "ms", 1e-3},
     {QUANTITY_SECONDS, "us", 1e-6},
+    {QUANTITY_SECONDS, "µs", 1e-6}, /* U+00B5 */
+    {QUANTITY_SECONDS, "μs", 1e-6}, /* U+03BC */
     {QUANTITY_SECONDS, "ns", 1e-9},
     {QUANTITY_BYTES, "b", 1},
     {QUANTITY_BYTES, "kb", 1e3},
     {QUANTITY_BYTES, "mb", 1e6},
     {QUANTITY_BYTES, "gb", 1e9},
     {QUANTITY_BYTES, "tb", 1e12},
+    {QUANTITY_BYTES, "k", 1 << 10},
+    {QUANTITY_BYTES, "m", 1 << 20},
+    {QUANTITY_BYTES, "g", 1 << 30},
+    {QUANTITY_BYTES, "t", 1099511627776.0},
     {QUANTITY_BYTES, "kib", 1 << 10},
     {QUANTITY_BYTES, "mib", 1 << 20},
     {QUANTITY_BYTES, "gib", 1 << 30},
@@ -52,15 +58,23 @@ static const struct unit units[] = {
 
 static const char *const examples[] = {"1Gbit, 100Mbit/s or 10GB/s", "1ms, 20us or 0.5s", "16GiB or 8GB", "200G or 1.5T"};
 
-/* The unit in small letters, without blanks before it and, of bits, "/s" behind it; "gb/s" with a small b would be bits: it is not taken.
- * */
+/* "Gb/s" and "Gbps" are bits, by their small b behind a capital; "gb/s" may be either. */
+static bool is_bits(const char *text) {
+    const char *b = strchr(text, 'b');
+    if (b == NULL || (strcmp(b, "b/s") != 0 && strcmp(b, "bps") != 0)) return false;
+    return b == text || isupper((unsigned char)b[-1]) || b[-1] == 'k' || b[1] == 'p';
+}
+
+/* The unit in small letters, without blanks before it; of bits as "gbit". */
 static bool read_unit(const char *text, enum quantity_kind kind, char *out, size_t capacity) {
     size_t n = 0;
     while (*text == ' ') text++;
-    bool small_b = kind == QUANTITY_BANDWIDTH && strstr(text, "b/s") != NULL;
+    bool rate = kind == QUANTITY_BANDWIDTH, bits = rate && is_bits(text);
+    if (rate && !bits && strstr(text, "b/s") != NULL) return false;
     for (; *text != 0 && n + 1 < capacity; text++) out[n++] = (char)tolower((unsigned char)*text);
     out[n] = 0;
-    if (*text != 0 || small_b) return false;
+    if (*text != 0 || (bits && n + 1 > capacity)) return false;
+    if (bits && n >= 3) memcpy(out + n - 3, "bit", 4);
     if (n > 5 && strcmp(out + n - 5, "bit/s") == 0) out[n - 2] = 0;
     return true;
 }
@@ -87,6 +101,13 @@ tessera_status quantity_read_pair(const char *name, const char *text, int *first
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s \"%.40s\": must be HOSTSxRANKS, such as 2x8", name, text);
     *first = (int)a, *second = (int)b;
     return TESSERA_OK;
+}
+
+bool quantity_read_size(const char *text, int *width, int *height) {
+    char between[3] = "", rest;
+    if (!isdigit((unsigned char)*text) || sscanf(text, "%d%2[xX*\xC3\x97]%d%c", width, between, height, &rest) != 3) return false;
+    bool good = strcmp(between, "x") == 0 || strcmp(between, "X") == 0 || strcmp(between, "*") == 0 || strcmp(between, "\xC3\x97") == 0;
+    return good && *width > 0 && *height > 0;
 }
 
 const char *quantity_bytes_text(double bytes, bool decimal, char *out, size_t capacity) {

@@ -69,8 +69,12 @@ check "a broken one is written anew" grep -q 'channels' "$work/cache/tessera/spe
 # wrong use
 run 2 --ranks 4 --model
 says '--model'
-run 2 $emoji --ranks 4 --bandwidth 1Gb/s
+run 2 $emoji --ranks 4 --bandwidth 1gb/s
 says 'such as 1Gbit'
+for same in 1Gb/s 1Gbps 1Gbit/s 125MB/s '1 Gbit'; do
+    run 0 $emoji --ranks 2 --bandwidth "$same" --latency 100µs --memory 16G
+    prints '125 MB/s and 0.1 ms'
+done
 run 2 $emoji --ranks 4 --latency 5
 says 'such as 1ms'
 run 2 $emoji --ranks 4 --memory lots

@@ -17,7 +17,7 @@ never_says() { check "stderr does not say '$1'" sh -c "! grep -q -e '$1' '$work/
 records() { check "$(basename "$1") records $2" grep -qa -e "$2" "$1"; }
 
 # the record and the mesh
-run 2 0 $quick --use_cfg_parallel --use_onediff -o "$work/cfg.png"; says_once "use-onediff has no effect"
+run 2 0 $quick --use_cfg_parallel --use_onediff -o "$work/cfg.png"; says_once "use_onediff has no effect"
 check "only the path on stdout" test "$(cat "$work/out" | tr -d '\r')" = "$work/cfg.png"
 records "$work/cfg.png" '"mesh":"cfg 2","ranks":2'
 run 2 0 --from "$work/cfg.png" -o "$work/again.png"; says "^bit for bit the same"

@@ -40,8 +40,11 @@ done
 for name in $functions; do
     grep -q "$name" "$prefix/share/man/man3/libtessera.3" || check "libtessera(3) tells of $name" false
 done
-for option in $("$prefix/bin/tessera" help generate | sed -n 's/^  .*\(--[a-z0-9-]*\).*/\1/p'); do
+for option in $("$prefix/bin/tessera" help-all generate | sed -n 's/^  .*\(--[a-z0-9-]*\).*/\1/p'); do
     sed 's/\\-/-/g; s/\\:/ /g' "$prefix/share/man/man1/tessera.1" | grep -q -e "$option" || check "tessera(1) tells of $option" false
+done
+for file in bash-completion/completions/tessera zsh/site-functions/_tessera fish/vendor_completions.d/tessera.fish; do
+    check "share/$file completes options" grep -q guidance-scale "$prefix/share/$file"
 done
 echo '#include <tessera.h>' >"$work/header.cc"
 check "a C++ compiler takes the header" \

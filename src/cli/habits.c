@@ -1,0 +1,204 @@
+/* See habits.h. Names are those of sd-cli's --help (stable-diffusion.cpp), of A1111's menus and of ComfyUI's KSampler. */
+#include "cli/habits.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/error.h"
+#include "cli/generate.h"
+#include "cli/quantity.h"
+
+/* Spellings as plain_name leaves them. */
+static const struct {
+    const char *name, *class_name;
+} samplers[] = {
+    {"euler", "EulerDiscreteScheduler"},
+    {"eulera", "EulerAncestralDiscreteScheduler"},
+    {"eulerancestral", "EulerAncestralDiscreteScheduler"},
+    {"dpm++2m", "DPMSolverMultistepScheduler"},
+    {"dpmpp2m", "DPMSolverMultistepScheduler"},
+    {"dpmsolver", "DPMSolverMultistepScheduler"},
+    {"dpmsolver++", "DPMSolverMultistepScheduler"},
+    {"unipc", "UniPCMultistepScheduler"},
+    {"ddim", "DDIMScheduler"},
+    {"ddpm", "DDPMScheduler"},
+    {"plms", "PNDMScheduler"},
+    {"pndm", "PNDMScheduler"},
+    {"lcm", "LCMScheduler"},
+    {"flow", "FlowMatchEulerDiscreteScheduler"},
+    {"flowmatcheuler", "FlowMatchEulerDiscreteScheduler"},
+};
+
+/* Schedules of sigmas that --scheduler names in sd-cli and ComfyUI, "Schedule type" in A1111; NULL: the model's own. */
+static const struct {
+    const char *name, *schedule;
+} schedules[] = {{"discrete", NULL},
+                 {"normal", NULL},
+                 {"automatic", NULL},
+                 {"default", NULL},
+                 {"karras", "karras"},
+                 {"exponential", "exponential"},
+                 {"beta", "beta"},
+                 {"simple", "simple"},
+                 {"uniform", "uniform"},
+                 {"sgmuniform", "sgm_uniform"},
+                 {"ddimuniform", "ddim_uniform"},
+                 {"ays", "ays"},
+                 {"gits", "gits"},
+                 {"smoothstep", "smoothstep"},
+                 {"kloptimal", "kl_optimal"},
+                 {"polyexponential", "polyexponential"},
+                 {"bongtangent", "bong_tangent"}};
+
+enum { NAME_BYTES = 48 };
+
+/* "DPM++ 2M" and "dpm++_2m" are one name: letters in lower case, without blanks, underscores and hyphens; k-diffusion's "k_" is left out. */
+static void plain_name(const char *name, char out[NAME_BYTES]) {
+    size_t n = 0;
+    if (strncasecmp(name, "k_", 2) == 0) name += 2;
+    for (; *name != 0 && n + 1 < NAME_BYTES; name++)
+        if (strchr(" _-", *name) == NULL) out[n++] = (char)tolower((unsigned char)*name);
+    out[n] = 0;
+}
+
+static bool find_schedule(const char *plain, const char **schedule) {
+    for (size_t i = 0; i < sizeof schedules / sizeof *schedules; i++) {
+        if (strcmp(plain, schedules[i].name) != 0) continue;
+        *schedule = schedules[i].schedule;
+        return true;
+    }
+    return false;
+}
+
+const char *habits_sampler_class(const char *name, const char **schedule) {
+    char plain[NAME_BYTES];
+    size_t length = strlen(name);
+    *schedule = NULL;
+    if (length > 9 && strcmp(name + length - 9, "Scheduler") == 0) return name;
+    plain_name(name, plain);
+    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
+        size_t n = strlen(samplers[i].name);
+        if (strncmp(plain, samplers[i].name, n) == 0 && (plain[n] == 0 || find_schedule(plain + n, schedule)))
+            return samplers[i].class_name;
+    }
+    return NULL;
+}
+
+/* --scheduler and --sampling-method: each may be a sampler or a schedule of sigmas. */
+static tessera_status apply_sampler(struct option_value *values, tessera_error *error) {
+    const int options[] = {GENERATE_SCHEDULER, GENERATE_SAMPLER};
+    const char *class_name = NULL, *schedule = NULL, *found;
+    char plain[NAME_BYTES], name[OPTION_SPELLING_BYTES];
+    for (int i = 0; i < 2; i++) {
+        struct option_value *value = &values[options[i]];
+        if (value->text == NULL) continue;
+        plain_name(value->text, plain);
+        options_spelling(&generate_options[options[i]], value, name);
+        if (find_schedule(plain, &found)) {
+            schedule = found;
+            continue;
+        }
+        const char *of_name = habits_sampler_class(value->text, &found);
+        if (of_name == NULL)
+            return error_set(error, TESSERA_ERROR_ARGUMENT,
+                             "%s %s: there is no such sampler here; choose from euler, euler_a, dpm++2m, unipc, ddim, ddpm, pndm, lcm",
+                             name, value->text);
+        if (class_name != NULL && strcmp(class_name, of_name) != 0)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s %s and --scheduler %s: two samplers; give one", name, value->text,
+                             class_name);
+        class_name = of_name;
+        values[GENERATE_SAMPLER].flag = of_name != value->text; /* a short name, which may mean a class of flow matching */
+        if (found != NULL) schedule = found;
+    }
+    values[GENERATE_SCHEDULER].text = class_name;
+    if (schedule == NULL) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "the schedule of sigmas \"%s\" cannot be chosen: leave it out for the model's own",
+                     schedule);
+}
+
+static tessera_status give(struct option_value *values, int option, const char *text, tessera_error *error) {
+    if (values[option].given) return TESSERA_OK;
+    values[option].spelling = NULL;
+    return options_read_value(&generate_options[option], text, &values[option], error);
+}
+
+/* --size WxH */
+static tessera_status apply_size(struct option_value *values, tessera_error *error) {
+    const char *text = values[GENERATE_SIZE].text;
+    int width, height;
+    if (text == NULL) return TESSERA_OK;
+    if (!quantity_read_size(text, &width, &height))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--size %s: must be WIDTHxHEIGHT, such as 768x512", text);
+    const int numbers[] = {width, height}, options[] = {GENERATE_WIDTH, GENERATE_HEIGHT};
+    for (int i = 0; i < 2; i++) {
+        char digits[16];
+        snprintf(digits, sizeof digits, "%d", numbers[i]);
+        TRY(give(values, options[i], digits, error));
+    }
+    return TESSERA_OK;
+}
+
+/* sd-cli's -M; DistriFusion's two words stay. */
+static tessera_status apply_mode(struct option_value *values, tessera_error *error) {
+    struct option_value *mode = &values[GENERATE_MODE];
+    const char *const no_effect[] = {"img_gen", "txt2img", "img2img"}, *const stay[] = {"generation", "benchmark"};
+    if (mode->text == NULL) return TESSERA_OK;
+    for (size_t i = 0; i < sizeof no_effect / sizeof *no_effect; i++)
+        if (strcmp(mode->text, no_effect[i]) == 0) {
+            mode->text = NULL;
+            return TESSERA_OK;
+        }
+    for (size_t i = 0; i < sizeof stay / sizeof *stay; i++)
+        if (strcmp(mode->text, stay[i]) == 0) return TESSERA_OK;
+    if (strcmp(mode->text, "convert") == 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--mode convert is a command of its own here: tessera convert INPUT OUTPUT");
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--mode %s: pictures are what is made here: img_gen, or leave it out (known too: %s)",
+                     mode->text, "generation, benchmark");
+}
+
+/* sd-cli's --clip_l, --clip_g and --t5xxl. */
+static tessera_status apply_encoders(struct option_value *values, tessera_error *error) {
+    const char *l = values[GENERATE_CLIP_L].text, *g = values[GENERATE_CLIP_G].text, *t5 = values[GENERATE_T5XXL].text;
+    if (l != NULL) TRY(give(values, GENERATE_TEXT_ENCODER, l, error));
+    if (g != NULL) TRY(give(values, GENERATE_TEXT_ENCODER_2, g, error));
+    if (t5 == NULL) return TESSERA_OK;
+    return give(values, g != NULL || values[GENERATE_TEXT_ENCODER_2].given ? GENERATE_TEXT_ENCODER_3 : GENERATE_TEXT_ENCODER_2, t5, error);
+}
+
+tessera_status habits_apply(struct option_value *values, tessera_error *error) {
+    TRY(apply_size(values, error));
+    TRY(apply_mode(values, error));
+    struct option_value *threads = &values[GENERATE_THREADS], *clip_skip = &values[GENERATE_CLIP_SKIP];
+    if (threads->integer < 0) threads->integer = 0;
+    if (clip_skip->integer < 0) clip_skip->integer = 0, clip_skip->given = false; /* sd-cli: unspecified */
+    TRY(apply_encoders(values, error));
+    return apply_sampler(values, error);
+}
+
+/* ---- what depends on the family ---- */
+
+static bool begins(const char *text, const char *beginning) {
+    return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+static void take_number(struct option_value *values, int from, int to) {
+    if (!values[from].given || values[to].given) return;
+    values[to].number = values[from].number;
+    values[to].given = true;
+}
+
+void habits_apply_family(struct option_value *values, const char *pipeline_class, bool talks) {
+    bool flux = begins(pipeline_class, "Flux"), flow = flux || begins(pipeline_class, "StableDiffusion3");
+    take_number(values, GENERATE_CFG_SCALE, flux ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE);
+    if (flux) take_number(values, GENERATE_DISTILLED_GUIDANCE, GENERATE_GUIDANCE_SCALE);
+    if (flux && values[GENERATE_CFG_SCALE].given && values[GENERATE_TRUE_CFG_SCALE].number > 1 && !values[GENERATE_NEGATIVE_PROMPT].given) {
+        values[GENERATE_NEGATIVE_PROMPT].text = "";
+        values[GENERATE_NEGATIVE_PROMPT].given = true;
+    }
+    if (!flux && values[GENERATE_DISTILLED_GUIDANCE].given && talks)
+        fprintf(stderr, "tessera: --guidance has no effect: only Flux takes it as an input; --guidance-scale is the other kind\n");
+    struct option_value *scheduler = &values[GENERATE_SCHEDULER];
+    if (flow && values[GENERATE_SAMPLER].flag && strcmp(scheduler->text, "EulerDiscreteScheduler") == 0)
+        scheduler->text = "FlowMatchEulerDiscreteScheduler";
+}

@@ -1,0 +1,73 @@
+#!/bin/sh
+# `tessera` in the words of other programs: sh test_habits.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any
+# failed. Left out: what xDiT and DistriFusion publish (test_published.sh).
+program=$(realpath "$1")
+. tests/check.sh
+quick="--steps 1 --seed 3 --threads 1"
+sd=tests/cases/pipeline_sd15/model
+flux=tests/cases/pipeline_flux/model
+same_picture() { check "$(basename "$1") is $(basename "$2")" cmp "$1" "$2"; }
+cd "$work" || exit 1
+TESSERA_DATA_DIR=$OLDPWD
+export TESSERA_DATA_DIR
+sd=$OLDPWD/$sd flux=$OLDPWD/$flux lora=$OLDPWD/tests/cases/pipeline_sd15_lora/lora.safetensors
+
+# a prompt alone, before and behind options
+run 0 "a lion" $quick; there tessera-a-lion-3.png
+run 0 $quick -o two.png "a lion"; same_picture two.png tessera-a-lion-3.png
+run 0 generate $quick -o three.png -- "a lion"; same_picture three.png tessera-a-lion-3.png
+run 2 "a lion" "a cat"; says "unexpected argument 'a cat'"
+
+# sd-cli
+run 0 generate --model $sd --prompt "a lion" --negative-prompt cat --width 64 --height 128 --steps 2 --seed 5 --threads 1 --guidance-scale 3 \
+    --scheduler EulerAncestralDiscreteScheduler -o ours.png
+run 0 -M img_gen -m $sd -p "a lion" -n cat -W 64 -H 128 --steps 2 -s 5 -t 1 --cfg-scale 3 --sampling-method euler_a --diffusion-fa --rng cpu -o theirs.png
+same_picture theirs.png ours.png; says "--diffusion-fa has no effect"; says "--rng has no effect"
+run 0 -m $sd -p "a lion" -ncat --size 64x128 --steps 2 -s5 -t1 --cfg_scale=3 --scheduler discrete --sampler "Euler a" -o theirs2.png; same_picture theirs2.png ours.png
+for name in euler dpm++2m "DPM++ 2M" uni_pc UniPC ddim plms lcm k_euler; do
+    run 0 -m $sd -p a --size 64x64 --steps 2 --seed 1 -t 1 --sampling-method "$name" -o sampler.png --overwrite
+done
+run 2 -m $sd -p a --sampling-method dpm2; says "no such sampler here; choose from euler"
+run 2 -m $sd -p a --sampler euler --scheduler ddim; says "two samplers"
+run 2 -M convert -m x -o y; says "tessera convert"
+run 2 -M vid_gen -p a; says "pictures are what is made"
+run 2 -p a --mask m.png; says "inpainting is not there"
+run 2 -p a -r ref.png; says "error: -r: "
+run 0 -m $sd -p a --size 64x64 --steps 1 -t 1 -s 7 -b 2 -o batch/; there batch/a_7_0.png; there batch/a_8_1.png
+run 0 -m $sd -p a --size 64x64 --steps 1 -t 1 -s 8 -o eight.png; check "picture 2 has the next seed" test "$(tail -c 3000 eight.png | cksum)" = "$(tail -c 3000 batch/a_8_1.png | cksum)"
+run 0 -m $sd -p a -W 64 -H 64 --steps 1 --seed -1 --batch-count 1 -o random.png; says "tessera: --seed [0-9]"
+seed=$(sed -n 's/^tessera: --seed //p' err)
+check "the drawn seed is in the record" grep -qa "\"seed\":$seed," random.png
+
+# LoRA tags in prompts
+cp "$lora" style.safetensors
+run 0 -m $sd -p "a lion" --lora style.safetensors:0.5 --size 64x64 $quick -o lora.png
+run 0 -m $sd -p "a lion <lora:style:0.5>" --lora-model-dir "$work" --size 64x64 $quick -o tag.png
+check "the tag is out of the prompt" grep -qa '"prompt":"a lion"' tag.png
+check "the LoRA is in the record" grep -qa 'style.safetensors:0.5"' tag.png
+run 0 --from lora.png --lora "$work/style.safetensors:0.5" -o again.png
+check "and does the same" test "$(tail -c 3000 again.png | cksum)" = "$(tail -c 3000 tag.png | cksum)"
+run 2 -m $sd -p "a <lora:style:x>"; says "must be <lora:NAME:SCALE>"
+run 2 -m $sd -p "a <lora:style:1>" "b"; says "one run has one set"
+run 0 -m $sd -p "a (red:1.3) lion" --size 64x64 $quick -o weight.png; says "words have no weights here"
+
+# Flux has two kinds of guidance; euler is that of flow matching
+run 0 -m $flux -p a --steps 1 -t 1 -s 1 --cfg-scale 1 --guidance 2.5 --sampling-method euler --size 64x64 --json -o flux.png
+check "--guidance is Flux's own" grep -q '"guidance_scale":.2.5,' out
+check "--cfg-scale is not" grep -q '"true_cfg_scale":.1,' out
+check "euler is flow matching's" grep -q '"scheduler":."FlowMatchEulerDiscreteScheduler"' out
+run 0 -m $sd -p a --size 64x64 $quick --guidance 3 -o sd.png; says "only Flux takes it"
+
+# diffusers
+run 0 --pretrained_model_name_or_path $sd --prompt "a lion" --negative_prompt cat --width 64 --height 128 --num_inference_steps 2 --seed 5 --threads 1 \
+    --guidance_scale 3 --scheduler EulerAncestralDiscreteScheduler --torch_dtype torch.bfloat16 --enable_attention_slicing -o diffusers.png
+same_picture diffusers.png ours.png; says "--enable_attention_slicing has no effect"
+
+# sizes and versions
+run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
+for command in generate plan inspect convert make-model download coco evaluate latency completion; do
+    run 0 $command -V; prints "^tessera [0-9]"
+done
+run 0 generate -p a $quick -q -o quiet.png; check "-q is quiet" test ! -s err; prints quiet.png
+
+exit $failed
