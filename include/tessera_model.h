@@ -54,7 +54,7 @@ const char *json_path(const struct json *json);
 
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64, DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_I32, DTYPE_I64, DTYPE_BOOL, DTYPE_COUNT };
 
-enum device_kind { DEVICE_CPU, DEVICE_CUDA };
+enum device_kind { DEVICE_CPU, DEVICE_CUDA, DEVICE_FENCED /* of the tests: memory that the host cannot read */ };
 struct device {
     enum device_kind kind;
     int index;
@@ -105,6 +105,16 @@ struct tensor run_leave(struct run *run, size_t scope, struct tensor keep);
 void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int count);
 /* An uninitialised tensor; empty if there was an error or memory is out, which then is the run's error. */
 struct tensor run_tensor(struct run *run, enum dtype dtype, int ndim, const int64_t *shape);
+/* A tensor's elements lie in the run's backend's memory, which the host must not touch. These two give the host's view of all of it, for
+ * tables that the host computes: the tensor's own memory where that is the host's (nothing is copied), else a copy. MAP_READ waits until
+ * the tensor is computed; MAP_WRITE brings the copy to the tensor in run_unmap. NULL after an error, or of an empty tensor. */
+enum map_use { MAP_READ = 1, MAP_WRITE = 2 };
+void *run_map(struct run *run, const struct tensor *t, unsigned use);
+/* Ends the view `host` of run_map with the same `use`, after an error too; `host` may be NULL. */
+void run_unmap(struct run *run, const struct tensor *t, void *host, unsigned use);
+/* A tensor of host memory, in the run's memory: itself where that is the host's (its owner then keeps it until the run has computed what
+ * reads it), else an uploaded copy; of one that is there already, itself. Empty stays empty. */
+struct tensor run_upload(struct run *run, struct tensor host);
 enum dtype run_dtype(const struct run *run); /* of activations: F32 or BF16 */
 bool run_failed(const struct run *run);
 tessera_error *run_error(struct run *run); /* to be set; its status says whether it is */
@@ -166,8 +176,10 @@ struct tensor nn_multiply(struct run *run, struct tensor a, struct tensor b, enu
 struct tensor nn_gated_add(struct run *run, struct tensor residual, struct tensor x, struct tensor gate);
 /* x [B, S, N, D] with each pair of neighbouring elements turned by the angles of cos and sin, F32 [S, D]. */
 struct tensor nn_rotary(struct run *run, struct tensor x, struct tensor cos, struct tensor sin);
-/* Rows of table [V, C], of any float type, in the run's type: ids [batch * tokens] -> [batch, tokens, C]. */
+/* Rows of table [V, C], of any float type, in the run's type: ids [batch * tokens] -> [batch, tokens, C]. nn_embed takes ids in host
+ * memory, nn_embed_rows a tensor of them, I32. */
 struct tensor nn_embed(struct run *run, struct tensor table, const int32_t *ids, int64_t batch, int64_t tokens);
+struct tensor nn_embed_rows(struct run *run, struct tensor table, struct tensor ids, int64_t batch, int64_t tokens);
 struct tensor nn_cast(struct run *run, struct tensor x, enum dtype dtype);
 /* [B, Sa, C] and [B, Sb, C] -> [B, Sa + Sb, C] */
 struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b);

@@ -1,4 +1,8 @@
-/* The operator table: what a device can compute. A backend is one device and one stream of it.
+/* The operator table: what a device can compute, and its memory. A backend is one device and one stream of it: what is asked of it happens
+ * in order, though not at once.
+ *
+ * Tensors hold addresses of their backend's memory. Unless the backend shares the host's, only operators and the copies below may follow
+ * them; backend/memory.h has the host's views of tensors.
  *
  * Each backend fills in a struct backend_ops. Arguments are checked by asserts (models check shapes when weights are loaded).
  * Conventions, the same for every operator:
@@ -11,6 +15,7 @@
 #ifndef TESSERA_BACKEND_BACKEND_H
 #define TESSERA_BACKEND_BACKEND_H
 
+#include "base/arena.h"
 #include "tensor/tensor.h"
 
 struct backend;
@@ -58,20 +63,43 @@ struct backend_ops {
     /* Rotary positions: each pair of neighbours (a, b) of x[B, S, N, D] becomes (a cos - b sin, b cos + a sin) with the cos and sin
      * of its own element, F32 [S, D]; out may be x. */
     void (*rotary)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *cos, const struct tensor *sin);
-    /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16. */
-    void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const int32_t *ids);
+    /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16, ids I32 [M]. */
+    void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const struct tensor *ids);
     /* Nearest neighbour, twice each side, or one less (the last row or column left out): out[B, 2H or 2H - 1, 2W or 2W - 1, C]. */
     void (*upsample)(struct backend *, struct tensor *out, const struct tensor *x);
     /* Element type conversion. */
     void (*cast)(struct backend *, struct tensor *out, const struct tensor *x);
     /* For each b: copies `rows` rows of C elements, from row `from` of x[b] to row `to` of out[b]; x [B, Sx, C], out [B, So, C]. */
     void (*copy_rows)(struct backend *, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows);
+
+    /* An arena of this backend's memory (limit as in arena_new), to be freed before the backend. NULL and `error` on failure. */
+    struct arena *(*arena)(struct backend *, size_t limit, tessera_error *);
+    /* Memory, 64-byte aligned, not zeroed; NULL and a MEMORY error. Release it with the same size; work on it that was asked for before is
+     * still done. */
+    void *(*alloc)(struct backend *, size_t bytes, tessera_error *);
+    void (*release)(struct backend *, void *memory, size_t bytes);
+    /* From host memory, which may be changed at once. */
+    tessera_status (*upload)(struct backend *, void *to, const void *host, size_t bytes, tessera_error *);
+    /* To host memory, once all that was asked for before is done; returns its errors too. */
+    tessera_status (*download)(struct backend *, void *host, const void *from, size_t bytes, tessera_error *);
+    /* Within the backend's memory; the two may overlap. */
+    void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
+    void (*zero)(struct backend *, void *to, size_t bytes);
+    /* Waits until all that was asked for is done; the first error of it. */
+    tessera_status (*synchronize)(struct backend *, tessera_error *);
+};
+
+/* Bytes that were moved, and calls of operators where a backend counts them (the fenced one does). */
+struct backend_counts {
+    uint64_t uploaded, downloaded, copied, calls;
 };
 
 struct backend {
     const struct backend_ops *ops;
     struct device device;
+    bool shares_host; /* its memory is the host's: both may follow its addresses, and nothing runs late */
     int threads;
+    struct backend_counts counts;
     char kernel_path[64]; /* e.g. "onednn avx512_core_bf16", "plain" */
     void (*free)(struct backend *);
 };
@@ -81,6 +109,8 @@ enum cpu_kernels { CPU_KERNELS_BEST, CPU_KERNELS_PLAIN };
 /* The CPU: plain C for every operator, compiled for several instruction sets and chosen here; oneDNN for products and
  * convolutions unless `kernels` is CPU_KERNELS_PLAIN. threads 0: threads_available(). */
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error);
+/* The memory part of a table, for a backend whose memory is the host's. */
+void backend_fill_host_memory(struct backend_ops *ops);
 void backend_free(struct backend *backend);
 
 #endif

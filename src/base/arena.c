@@ -2,7 +2,7 @@
  *
  * The range is mapped without reserving memory (MAP_NORESERVE), so a page costs something only once it is touched. Under
  * AddressSanitizer released memory and the gaps between allocations are poisoned: a use after arena_release, or past an
- * allocation's end, is reported as it would be for malloc. */
+ * allocation's end, is reported as it would be for malloc. Memory that is someone else's is never touched. */
 #include "base/arena.h"
 
 #include <assert.h>
@@ -32,11 +32,25 @@
 
 struct arena {
     char *base;
-    size_t top, peak, limit, reserved;
+    size_t top, peak, limit;
+    size_t reserved; /* bytes mapped here; 0: the memory is someone else's */
+    void (*release)(void *user, void *memory, size_t limit);
+    void *user;
 };
 
 static size_t round_up(size_t value, size_t unit) {
     return (value + unit - 1) / unit * unit;
+}
+
+struct arena *arena_over(void *memory, size_t limit, void (*release)(void *user, void *memory, size_t limit), void *user,
+                         tessera_error *error) {
+    struct arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL) {
+        error_set(error, TESSERA_ERROR_MEMORY, "no memory for an arena");
+        return NULL;
+    }
+    *arena = (struct arena){.base = memory, .limit = limit, .release = release, .user = user};
+    return arena;
 }
 
 struct arena *arena_new(size_t limit, tessera_error *error) {
@@ -66,8 +80,12 @@ struct arena *arena_new(size_t limit, tessera_error *error) {
 
 void arena_free(struct arena *arena) {
     if (arena == NULL) return;
-    ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->peak);
-    munmap(arena->base, arena->reserved);
+    if (arena->reserved > 0) {
+        ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->peak);
+        munmap(arena->base, arena->reserved);
+    } else if (arena->release != NULL) {
+        arena->release(arena->user, arena->base, arena->limit);
+    }
     free(arena);
 }
 
@@ -75,8 +93,10 @@ void *arena_alloc(struct arena *arena, size_t bytes) {
     if (arena->top > arena->limit || bytes > arena->limit - arena->top) return NULL;
     char *memory = arena->base + arena->top;
     size_t length = round_up(bytes, ALIGNMENT); /* may pass a crooked limit, but never the reserved pages */
-    ASAN_POISON_MEMORY_REGION(memory, length);
-    ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+    if (arena->reserved > 0) {
+        ASAN_POISON_MEMORY_REGION(memory, length);
+        ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+    }
     arena->top += length;
     if (arena->top > arena->peak) arena->peak = arena->top;
     return memory;
@@ -88,14 +108,14 @@ size_t arena_mark(const struct arena *arena) {
 
 void arena_release(struct arena *arena, size_t mark) {
     assert(mark <= arena->top);
-    ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->top - mark);
+    if (arena->reserved > 0) ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->top - mark);
     arena->top = mark;
 }
 
 void arena_trim(struct arena *arena, size_t mark) {
     arena_release(arena, mark);
     size_t first = round_up(mark, (size_t)sysconf(_SC_PAGESIZE));
-    if (first < arena->peak) madvise(arena->base + first, arena->peak - first, MADV_DONTNEED);
+    if (arena->reserved > 0 && first < arena->peak) madvise(arena->base + first, arena->peak - first, MADV_DONTNEED);
 }
 
 size_t arena_peak(const struct arena *arena) {

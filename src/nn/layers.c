@@ -53,9 +53,10 @@ struct tensor nn_modulate(struct run *run, struct tensor x, struct tensor scale,
     assert(x.ndim == 3 && x.dtype == run->dtype && shift.ndim == 2 && shift.shape[0] == x.shape[0] && shift.shape[1] == x.shape[2]);
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_I32, SHAPE(x.shape[0] * x.shape[1]));
-    if (run_failed(run)) return rows;
-    for (int64_t i = 0; i < x.shape[0] * x.shape[1]; i++) ((int32_t *)rows.data)[i] = (int32_t)(i / x.shape[1]);
-    struct tensor shifts = nn_embed(run, shift, rows.data, x.shape[0], x.shape[1]);
+    int32_t *row = run_map(run, &rows, MAP_WRITE);
+    for (int64_t i = 0; row != NULL && i < x.shape[0] * x.shape[1]; i++) row[i] = (int32_t)(i / x.shape[1]);
+    run_unmap(run, &rows, row, MAP_WRITE);
+    struct tensor shifts = nn_embed_rows(run, shift, rows, x.shape[0], x.shape[1]);
     return run_leave(run, scope, nn_add(run, nn_gated_add(run, x, x, scale), shifts));
 }
 

@@ -6,10 +6,10 @@
  *     scope ^ [ temporaries | keep A | temporaries | keep B ]      before
  *     scope ^ [ keep A | keep B ]                                  after
  *
- * Memory is the host's; a device's arena will move by its own copies. */
+ * The arena's memory is the backend's, and so are the moves. */
 #include <assert.h>
-#include <string.h>
 
+#include "backend/memory.h"
 #include "nn/run.h"
 
 enum { MAX_KEPT = 32, ALIGNMENT = 64 /* the arena's */ };
@@ -49,6 +49,25 @@ struct tensor run_tensor(struct run *run, enum dtype dtype, int ndim, const int6
               "no memory for a %s tensor of shape %s: %zu bytes beside %zu of %zu in use; ask for a smaller picture", dtype_name(dtype),
               tensor_shape_text(ndim, shape, text, sizeof text), tensor_bytes(&t), arena_mark(run->arena), arena_limit(run->arena));
     return empty;
+}
+
+void *run_map(struct run *run, const struct tensor *t, unsigned use) {
+    return run_failed(run) ? NULL : backend_map(run->backend, t, use, &run->error);
+}
+
+void run_unmap(struct run *run, const struct tensor *t, void *host, unsigned use) {
+    if (run_failed(run))
+        backend_drop_view(run->backend, host);
+    else
+        run_checked(run, backend_unmap(run->backend, t, host, use, &run->error), *t);
+}
+
+struct tensor run_upload(struct run *run, struct tensor host) {
+    if (run_failed(run) || host.data == NULL) return (struct tensor){0};
+    if (run->backend->shares_host || backend_holds(run->backend, &host)) return host;
+    struct tensor t = run_tensor(run, host.dtype, host.ndim, host.shape);
+    if (t.data == NULL) return t;
+    return run_checked(run, backend_upload(run->backend, &t, host.data, &run->error), t);
 }
 
 size_t run_enter(struct run *run) {
@@ -94,7 +113,8 @@ void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int coun
     }
     for (int i = 0; i < filled; i++) {
         if ((uintptr_t)order[i]->data < (uintptr_t)start) continue;
-        order[i]->data = memmove(start + used, order[i]->data, tensor_bytes(order[i]));
+        backend_copy_bytes(run->backend, start + used, order[i]->data, tensor_bytes(order[i]));
+        order[i]->data = start + used;
         used += aligned_bytes(order[i]);
     }
     arena_release(run->arena, scope);

@@ -211,9 +211,9 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(open_stages(p, &options->mesh, error));
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
-    p->arena = arena_new(0, error);
-    p->backend = p->arena == NULL ? NULL : cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
-    return p->backend == NULL ? error->status : TESSERA_OK;
+    p->backend = cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
+    p->arena = p->backend == NULL ? NULL : p->backend->ops->arena(p->backend, 0, error);
+    return p->arena == NULL ? error->status : TESSERA_OK;
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
@@ -267,8 +267,8 @@ void pipeline_free(struct pipeline *p) {
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }
-    if (p->backend != NULL) backend_free(p->backend);
     arena_free(p->arena);
+    backend_free(p->backend);
     stages_free(&p->stages);
     team_close(&p->team);
     json_free(p->index);

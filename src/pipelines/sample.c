@@ -131,11 +131,10 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
 }
 
 static tessera_status open_run(struct sampler *s, tessera_error *error) {
-    struct arena *arena = arena_new(0, error);
-    s->run = (struct run){.arena = arena, .dtype = dtype_of(s->asked), .strip_bytes = PIPELINE_STRIP_BYTES};
-    if (arena != NULL) s->backend = cpu_backend_open(team_threads(&s->team, s->asked->threads), CPU_KERNELS_BEST, error);
-    s->run.backend = s->backend;
-    return s->backend != NULL ? TESSERA_OK : error->status;
+    s->backend = cpu_backend_open(team_threads(&s->team, s->asked->threads), CPU_KERNELS_BEST, error);
+    struct arena *arena = s->backend == NULL ? NULL : s->backend->ops->arena(s->backend, 0, error);
+    s->run = (struct run){.backend = s->backend, .arena = arena, .dtype = dtype_of(s->asked), .strip_bytes = PIPELINE_STRIP_BYTES};
+    return arena != NULL ? TESSERA_OK : error->status;
 }
 
 /* ---- sampling ---- */
@@ -207,8 +206,8 @@ tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t
     if (sampling == NULL || latents == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: sampling or latents is NULL");
     struct sampler s = {.asked = sampling};
     tessera_status status = sample(&s, latents, count, error);
-    if (s.backend != NULL) backend_free(s.backend);
     arena_free(s.run.arena);
+    backend_free(s.backend);
     scheduler_free(s.scheduler);
     component_close(&s.component);
     component_close(&s.described);

@@ -315,7 +315,8 @@ static void test_moves(struct bench *t) {
     struct tensor x = make_random(t, t->dtype, 1, SHAPE(2, 3, 5, 7)), up = make(t, t->dtype, SHAPE(2, 6, 10, 7));
     struct tensor table = make_random(t, DTYPE_BF16, 1, SHAPE(11, 13)), rows = make(t, t->dtype, SHAPE(3, 13));
     double *expected = expect(t, 2 * 6 * 10 * 7), *found = expect(t, 39), *copied = expect(t, 2 * 4 * 7);
-    const int32_t ids[3] = {10, 0, 4};
+    int32_t ids[3] = {10, 0, 4};
+    struct tensor index = tensor_of(ids, DTYPE_I32, SHAPE(3));
     for (int64_t i = 0; i < 2 * 6 * 10 * 7; i++) expected[i] = get(&x, ((i / 420 * 3 + i / 70 % 6 / 2) * 5 + i / 7 % 10 / 2) * 7 + i % 7);
     for (int64_t i = 0; i < 39; i++) found[i] = get(&table, ids[i / 13] * 13 + i % 13);
     ops->upsample(t->backend, &up, &x);
@@ -324,7 +325,7 @@ static void test_moves(struct bench *t) {
     for (int64_t i = 0; i < 2 * 5 * 9 * 7; i++) expected[i] = get(&x, ((i / 315 * 3 + i / 63 % 5 / 2) * 5 + i / 7 % 9 / 2) * 7 + i % 7);
     ops->upsample(t->backend, &odd, &x);
     compare(t, "upsample to odd sides", &odd, expected);
-    ops->embed(t->backend, &rows, &table, ids);
+    ops->embed(t->backend, &rows, &table, &index);
     compare(t, "embed", &rows, found);
     struct tensor from = tensor_reshape(x, SHAPE(2, 15, 7)), to = make_random(t, t->dtype, 1, SHAPE(2, 4, 7));
     for (int64_t i = 0; i < 2 * 4 * 7; i++)

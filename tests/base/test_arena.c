@@ -59,10 +59,27 @@ static void test_clock(void) {
     CHECK(threads_available() >= 1 && threads_available() < 4096, "%d", threads_available());
 }
 
+static void note_release(void *user, void *memory, size_t limit) {
+    *(bool *)user = memory == (void *)4096 && limit == 1000;
+}
+
+/* Addresses that nothing may follow. */
+static void test_over(void) {
+    bool released = false;
+    struct arena *arena = arena_over((void *)4096, 1000, note_release, &released, NULL);
+    CHECK(arena_alloc(arena, 10) == (void *)4096 && arena_alloc(arena, 900) == (void *)4160, "in order, aligned");
+    CHECK(arena_alloc(arena, 100) == NULL && arena_limit(arena) == 1000, "the limit holds");
+    arena_trim(arena, 64);
+    CHECK(arena_alloc(arena, 1) == (void *)4160, "released memory comes again");
+    arena_free(arena);
+    CHECK(released, "its owner has it back");
+}
+
 int main(void) {
     test_order();
     test_trim();
     test_sizes();
+    test_over();
     test_clock();
     return CHECK_REPORT();
 }

@@ -89,8 +89,13 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
         return NULL;
     }
     cpu->base = (struct backend){
-        .ops = &cpu->ops, .device = {DEVICE_CPU, 0}, .threads = threads > 0 ? threads : threads_available(), .free = cpu_free};
+        .ops = &cpu->ops,
+        .device = {DEVICE_CPU, 0},
+        .shares_host = true,
+        .threads = threads > 0 ? threads : threads_available(),
+        .free = cpu_free};
     fill_plain(&cpu->plain, variant);
+    backend_fill_host_memory(&cpu->plain);
     cpu->ops = cpu->plain;
     if (kernels == CPU_KERNELS_PLAIN) {
         snprintf(cpu->base.kernel_path, sizeof cpu->base.kernel_path, "plain %s", cpu_variant_name(variant));

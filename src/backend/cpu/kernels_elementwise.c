@@ -98,9 +98,10 @@ static void rotary(struct backend *backend, struct tensor *out, const struct ten
     }
 }
 
-static void embed(struct backend *backend, struct tensor *out, const struct tensor *table, const int32_t *ids) {
+static void embed(struct backend *backend, struct tensor *out, const struct tensor *table, const struct tensor *index) {
+    const int32_t *ids = index->data;
     int64_t channels = last_dim(out), rows = channels > 0 ? tensor_count(out) / channels : 0;
-    assert(last_dim(table) == channels && is_activation(out));
+    assert(last_dim(table) == channels && is_activation(out) && index->dtype == DTYPE_I32 && tensor_count(index) == rows);
     for (int64_t r = 0; r < rows; r++) {
         assert(ids[r] >= 0 && ids[r] < table->shape[0]);
         const char *from = (const char *)table->data + (size_t)ids[r] * (size_t)channels * dtype_size(table->dtype);
