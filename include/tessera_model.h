@@ -52,7 +52,34 @@ const char *json_path(const struct json *json);
 
 /* ---- tensors ---- */
 
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64, DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_I32, DTYPE_I64, DTYPE_BOOL, DTYPE_COUNT };
+/* Activations are F32 or BF16. Weights may also be F16 or one of the small types: float8, or ggml's block formats (a block of 32 or, for
+ * the K types, 256 numbers shares scales). UNKNOWN is raw bytes of a file, of a type that the engine does not know. */
+enum dtype {
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_F64,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_I16,
+    DTYPE_I32,
+    DTYPE_I64,
+    DTYPE_BOOL,
+    DTYPE_F8_E4M3,
+    DTYPE_F8_E5M2,
+    DTYPE_Q8_0,
+    DTYPE_Q4_0,
+    DTYPE_Q4_1,
+    DTYPE_Q5_0,
+    DTYPE_Q5_1,
+    DTYPE_Q2_K,
+    DTYPE_Q3_K,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
+    DTYPE_UNKNOWN,
+    DTYPE_COUNT
+};
 
 enum device_kind { DEVICE_CPU, DEVICE_CUDA, DEVICE_FENCED /* of the tests: memory that the host cannot read */ };
 struct device {

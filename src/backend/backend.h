@@ -7,7 +7,7 @@
  * Each backend fills in a struct backend_ops. Arguments are checked by asserts (models check shapes when weights are loaded).
  * Conventions, the same for every operator:
  *   - x and out hold activations: all F32 or all BF16 (`out` may differ from `x` only in `cast`);
- *   - weights of linear and conv2d have the activations' type; biases, norm weights, modulations, masks and
+ *   - weights of linear and conv2d have the activations' type (nn/small_weights.h multiplies with others); biases, norm weights, modulations, masks and
  *     statistics are F32 always, and every sum, norm and softmax is computed in float32;
  *   - `out` never overlaps an input unless the comment says that it may;
  *   - shapes in brackets; B batch, S tokens, H rows, W columns, C channels, N heads, D head width.
@@ -63,11 +63,11 @@ struct backend_ops {
     /* Rotary positions: each pair of neighbours (a, b) of x[B, S, N, D] becomes (a cos - b sin, b cos + a sin) with the cos and sin
      * of its own element, F32 [S, D]; out may be x. */
     void (*rotary)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *cos, const struct tensor *sin);
-    /* out[M, C] = table[V, C] row ids[m]; the table has any float type, out F32 or BF16, ids I32 [M]. */
+    /* out[M, C] = table[V, C] row ids[m]; the table has any type that dtype_convert reads, out F32 or BF16, ids I32 [M]. */
     void (*embed)(struct backend *, struct tensor *out, const struct tensor *table, const struct tensor *ids);
     /* Nearest neighbour, twice each side, or one less (the last row or column left out): out[B, 2H or 2H - 1, 2W or 2W - 1, C]. */
     void (*upsample)(struct backend *, struct tensor *out, const struct tensor *x);
-    /* Element type conversion. */
+    /* Element type conversion, from any type that dtype_convert reads. */
     void (*cast)(struct backend *, struct tensor *out, const struct tensor *x);
     /* For each b: copies `rows` rows of C elements, from row `from` of x[b] to row `to` of out[b]; x [B, Sx, C], out [B, So, C]. */
     void (*copy_rows)(struct backend *, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows);

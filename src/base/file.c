@@ -101,6 +101,14 @@ tessera_status file_map_check(const struct file_map *map, const char *path, tess
                      path, map->length, (long long)about.st_size);
 }
 
+void file_map_forget(const struct file_map *map, const void *data, size_t bytes) {
+    uintptr_t base = (uintptr_t)map->data, begin = (uintptr_t)data, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (map->data == NULL || bytes == 0 || begin < base || begin - base >= map->length) return;
+    begin = begin / page * page; /* the map's own first byte lies at a page's start */
+    uintptr_t end = (uintptr_t)data + bytes;
+    madvise((void *)begin, end - begin, MADV_DONTNEED); /* only advice */
+}
+
 void file_map_close(struct file_map *map) {
     if (map->data != NULL) {
         munmap((void *)map->data, map->length);

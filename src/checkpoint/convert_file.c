@@ -185,7 +185,7 @@ static tessera_status check_run(const struct collection *c, const struct origina
 /* Wide elements first: then every tensor lies aligned in the file. */
 static int compare_originals(const void *a, const void *b) {
     const struct original *x = a, *y = b;
-    size_t wide = dtype_size(x->entry.tensor.dtype), other = dtype_size(y->entry.tensor.dtype);
+    size_t wide = dtype_alignment(x->entry.tensor.dtype), other = dtype_alignment(y->entry.tensor.dtype);
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->entry.name, y->entry.name);
 }
 

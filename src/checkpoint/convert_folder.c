@@ -77,7 +77,7 @@ static tessera_status copy_small_files(const char *from, const char *to, tessera
 /* Wide elements first: then every tensor lies aligned in the file. */
 static int compare_width(const void *a, const void *b) {
     const struct safetensors_entry *x = a, *y = b;
-    size_t wide = dtype_size(x->tensor.dtype), other = dtype_size(y->tensor.dtype);
+    size_t wide = dtype_alignment(x->tensor.dtype), other = dtype_alignment(y->tensor.dtype);
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->name, y->name);
 }
 

@@ -58,7 +58,8 @@ tessera_status layout_apply(const struct layout_change *change, const char *name
     if (change->how != LAYOUT_SWAP_HALVES && change->how != LAYOUT_TRANSPOSE) return TESSERA_OK;
 
     if (change->how == LAYOUT_SWAP_HALVES && (from->ndim < 1 || from->shape[0] % 2 != 0)) return cannot(name, from, "halved", error);
-    if (change->how == LAYOUT_TRANSPOSE && from->ndim != 2) return cannot(name, from, "transposed", error);
+    if (change->how == LAYOUT_TRANSPOSE && (from->ndim != 2 || dtype_block(from->dtype) > 1))
+        return cannot(name, from, "transposed", error);
     *owned = to->data = copy_changed(change->how, from);
     if (*owned == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
     if (change->how == LAYOUT_TRANSPOSE) {
@@ -81,7 +82,7 @@ tessera_status layout_original_shape(const struct layout_change *change, const c
         if (part->ndim < 1 || part->shape[0] % 2 != 0) return cannot(name, part, "halved", error);
         break;
     case LAYOUT_TRANSPOSE:
-        if (part->ndim != 2) return cannot(name, part, "transposed", error);
+        if (part->ndim != 2 || dtype_block(part->dtype) > 1) return cannot(name, part, "transposed", error);
         whole->shape[0] = part->shape[1];
         whole->shape[1] = part->shape[0];
         break;

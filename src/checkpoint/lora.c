@@ -73,9 +73,9 @@ static const char *file_name(const struct lora_file *file) {
 
 static tessera_status check_part(const struct lora_file *file, const struct part *part, tessera_error *error) {
     const struct tensor *t = &part->entry->tensor;
-    if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_BF16) {
+    if (!dtype_is_float(t->dtype)) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%.300s\" is stored as %s; a LoRA can be F32, F16 or BF16",
-                         file_name(file), part->entry->name, dtype_name(t->dtype));
+                         file_name(file), part->entry->name, safetensors_type_name(file->tensors, part->entry->name));
     }
     bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= 2 && t->shape[0] > 0;
     if (right) return TESSERA_OK;

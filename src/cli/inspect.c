@@ -187,7 +187,7 @@ static tessera_status inspect_file(const char *path, cJSON *root, tessera_error 
         cJSON *entry = cJSON_CreateObject();
         cJSON_AddItemToArray(list, entry);
         cJSON_AddStringToObject(entry, "name", e->name);
-        cJSON_AddStringToObject(entry, "dtype", dtype_name(e->tensor.dtype));
+        cJSON_AddStringToObject(entry, "dtype", safetensors_type_name(file, e->name));
         cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
         for (int d = 0; d < e->tensor.ndim; d++) cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)e->tensor.shape[d]));
         cJSON_AddNumberToObject(entry, "bytes", (double)tensor_bytes(&e->tensor));

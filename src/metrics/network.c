@@ -13,8 +13,7 @@ static tessera_status find(const struct safetensors *file, const char *name, con
     snprintf(full, sizeof full, "%s.%s", name, suffix);
     const struct safetensors_entry *entry = safetensors_find(file, full);
     if (entry == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s has no tensor %s", safetensors_path(file), full);
-    bool fits = entry->tensor.ndim == ndim &&
-                (entry->tensor.dtype == DTYPE_F32 || entry->tensor.dtype == DTYPE_F16 || entry->tensor.dtype == DTYPE_BF16);
+    bool fits = entry->tensor.ndim == ndim && dtype_is_float(entry->tensor.dtype);
     for (int i = 0; fits && i < ndim; i++) {
         fits = entry->tensor.shape[i] > 0 && (shape[i] < 0 || shape[i] == entry->tensor.shape[i]);
         shape[i] = entry->tensor.shape[i];
@@ -22,7 +21,7 @@ static tessera_status find(const struct safetensors *file, const char *name, con
     *out = entry->tensor;
     if (fits) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is %s %s, which does not fit this network", safetensors_path(file), full,
-                     dtype_name(entry->tensor.dtype), tensor_shape_text(entry->tensor.ndim, entry->tensor.shape, stored, sizeof stored));
+                     safetensors_type_name(file, full), tensor_shape_text(entry->tensor.ndim, entry->tensor.shape, stored, sizeof stored));
 }
 
 static tessera_status read_vector(const struct safetensors *file, const char *name, const char *suffix, int64_t length, struct arena *arena,

@@ -6,6 +6,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "nn/small_weights.h"
+
 /* Rows first .. first + count of picture b of x, as [1, count, W, C]. */
 static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t count) {
     size_t row = (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype);
@@ -130,7 +132,7 @@ static void convolve(struct run *run, struct tensor *out, const struct tensor *x
     if (run_failed(run)) return;
     const int64_t *w = conv->weight.shape;
     run->operations += 2.0 * (double)tensor_count(out) * (double)(w[1] * w[2] * w[3]);
-    run_checked(run, run->backend->ops->conv2d(run->backend, out, x, &conv->weight, &conv->bias, residual, g, &run->error), *out);
+    run_checked(run, small_weights_conv2d(run, out, x, &conv->weight, &conv->bias, residual, g), *out);
 }
 
 static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1) {

@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "nn/layers.h"
+#include "nn/small_weights.h"
 
 static struct tensor convolve(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
                               struct conv2d_geometry g) {
@@ -14,7 +15,7 @@ static struct tensor convolve(struct run *run, const struct conv *layer, struct 
     if (run_failed(run)) return out;
     run->operations += 2.0 * (double)tensor_count(&out) * (double)(w[1] * w[2] * w[3]);
     const struct tensor *bias = layer->bias.data != NULL ? &layer->bias : NULL;
-    return run_checked(run, run->backend->ops->conv2d(run->backend, &out, &x, &layer->weight, bias, residual, g, &run->error), out);
+    return run_checked(run, small_weights_conv2d(run, &out, &x, &layer->weight, bias, residual, g), out);
 }
 
 /* Rows of the neighbours above and below x, in one tensor. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nn/layers.h"
+#include "nn/small_weights.h"
 
 /* A weight as operators take it: NULL where the layer has none. */
 static const struct tensor *or_null(const struct tensor *t) {
@@ -18,14 +19,13 @@ static struct tensor run_like(struct run *run, const struct tensor *x) {
 
 struct tensor nn_linear(struct run *run, const struct linear *layer, struct tensor x, enum activation act) {
     if (run_failed(run) || x.data == NULL) return (struct tensor){0};
-    assert(x.shape[x.ndim - 1] == layer->weight.shape[1] && x.dtype == layer->weight.dtype);
+    assert(layer->weight.data != NULL && x.shape[x.ndim - 1] == layer->weight.shape[1]);
     struct tensor shape = x;
     shape.shape[x.ndim - 1] = layer->weight.shape[0];
     struct tensor out = run_like(run, &shape);
     if (run_failed(run)) return out;
     run->operations += 2.0 * (double)tensor_count(&x) * (double)layer->weight.shape[0];
-    return run_checked(run, run->backend->ops->linear(run->backend, &out, &x, &layer->weight, or_null(&layer->bias), act, &run->error),
-                       out);
+    return run_checked(run, small_weights_linear(run, &out, &x, &layer->weight, or_null(&layer->bias), act), out);
 }
 
 struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct tensor x) {

@@ -9,7 +9,12 @@
 
 #include "nn/load.h"
 
-enum { NAME_CAPACITY = 512 };
+enum { NAME_CAPACITY = 512, ARENA_SLACK = 256, MAX_DEGREES_NAMED = 16 };
+
+/* `units` groups of `width` channels. */
+struct unit_range {
+    int64_t units, width;
+};
 
 bool load_failed(const struct loader *loader) {
     return loader->error.status != TESSERA_OK;
@@ -47,6 +52,11 @@ static bool records(const struct loader *loader) {
     return loader->hooks != NULL && loader->hooks->record != NULL;
 }
 
+/* Do layers get data? */
+static bool reads(const struct loader *loader) {
+    return loader->mode == LOAD_READ && !records(loader);
+}
+
 bool load_has(const struct loader *loader, const char *name, ...) {
     FULL_NAME(name);
     return records(loader) || (loader->weights != NULL && weights_has(loader->weights, full));
@@ -65,11 +75,26 @@ static void *take(struct loader *loader, size_t bytes) {
     return data;
 }
 
-static bool is_float(enum dtype dtype) {
-    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+/* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside; the arena rounds up. */
+static void plan_room(struct loader *loader, const struct tensor *t) {
+    size_t wide = (size_t)tensor_count(t) * sizeof(float) + ARENA_SLACK, beside = 2 * wide + tensor_bytes(t);
+    loader->room += wide;
+    if (beside > loader->largest) loader->largest = beside;
 }
 
-/* The stored tensor, its shape and type checked; empty on failure, and without data where tensors are only recorded. */
+size_t load_arena_bytes(const struct loader *loader) {
+    return loader->room + loader->largest + ARENA_SLACK;
+}
+
+static tessera_status check_type(struct loader *loader, const char *name, const struct tensor *t) {
+    if (dtype_is_weight(t->dtype)) return TESSERA_OK;
+    return error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: tensor \"%s\" is stored as %s; weights can be F32, F16, BF16, F8_E4M3, F8_E5M2, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 or "
+                     "Q2_K to Q6_K",
+                     where(loader), name, weights_type_name(loader->weights, name));
+}
+
+/* The stored tensor, its shape and type checked; empty on failure, and without data where layers get none. */
 static struct tensor stored(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
     if (load_failed(loader)) return empty;
@@ -78,6 +103,7 @@ static struct tensor stored(struct loader *loader, const char *name, int ndim, c
         return tensor_of(NULL, loader->dtype, ndim, shape);
     }
     if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    if (check_type(loader, name, &t) != TESSERA_OK) return empty;
     /* Older files keep the matrices of attention as 1x1 convolutions. */
     if (ndim == 2 && t.ndim == 4 && t.shape[2] == 1 && t.shape[3] == 1) t.ndim = 2;
     bool same = t.ndim == ndim;
@@ -88,16 +114,14 @@ static struct tensor stored(struct loader *loader, const char *name, int ndim, c
                   tensor_shape_text(t.ndim, t.shape, have, sizeof have), tensor_shape_text(ndim, shape, want, sizeof want));
         return empty;
     }
-    if (!is_float(t.dtype)) {
-        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" is stored as %s; weights can be F32, F16 or BF16",
-                  where(loader), name, dtype_name(t.dtype));
-        return empty;
-    }
+    plan_room(loader, &t);
+    if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
+    if (!reads(loader)) t.data = NULL;
     return t;
 }
 
 static bool is_aligned(const struct tensor *t) {
-    return (uintptr_t)t->data % dtype_size(t->dtype) == 0;
+    return (uintptr_t)t->data % dtype_alignment(t->dtype) == 0;
 }
 
 /* `t` itself where it is aligned, otherwise a copy in the arena. */
@@ -113,6 +137,11 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
 /* Does a hook change the weight `name`? */
 static bool is_changed(const struct loader *loader, const char *name) {
     return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
+}
+
+/* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
+static enum dtype matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
+    return dtype_is_small(t->dtype) && !is_changed(loader, name) ? t->dtype : loader->dtype;
 }
 
 /* ---- pieces ---- */
@@ -143,26 +172,44 @@ static struct tensor cut_to(struct tensor t, struct load_piece piece, enum dtype
 
 /* Some rows of `t`: a view. */
 static struct tensor rows_of(struct tensor t, struct span rows) {
-    t.data = (char *)t.data + (size_t)(rows.first * inputs_of(&t) * taps_of(&t)) * dtype_size(t.dtype);
+    t.data = (char *)t.data + dtype_bytes(t.dtype, rows.first * inputs_of(&t) * taps_of(&t));
     t.shape[0] = rows.count;
     return t;
 }
 
-/* Copies the piece as `dtype` to rows that are `stride` elements apart, at once where both sides lie without gaps. Bytes that are
- * misaligned pass through a copy. */
+/* `count` numbers from number `first` of `row`, as `dtype`; `scratch`, where the types differ and blocks do not begin and end there, has room
+ * for all `all` numbers of the row. */
+static void copy_numbers(void *to, enum dtype dtype, const void *row, enum dtype from, int64_t first, int64_t count, int64_t all,
+                         float *scratch) {
+    if (scratch != NULL) {
+        dtype_convert(scratch, DTYPE_F32, row, from, (size_t)all);
+        dtype_convert(to, dtype, scratch + first, DTYPE_F32, (size_t)count);
+        return;
+    }
+    const char *numbers = (const char *)row + dtype_bytes(from, first);
+    if (dtype == from)
+        memcpy(to, numbers, dtype_bytes(dtype, count));
+    else
+        dtype_convert(to, dtype, numbers, from, (size_t)count);
+}
+
+/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. Bytes that are
+ * misaligned pass through a copy, pieces of rows that cut blocks through F32. */
 static void copy_piece(struct loader *loader, struct tensor t, struct load_piece piece, enum dtype dtype, void *to, int64_t stride) {
-    int64_t step = inputs_of(&t) * taps_of(&t), width = piece.inputs.count * taps_of(&t), rows = piece.rows.count;
-    if (width == step && width == stride) width *= rows, rows = 1;
-    size_t mark = arena_mark(loader->arena), size = dtype_size(t.dtype);
-    const char *from = (const char *)rows_of(t, piece.rows).data + (size_t)(piece.inputs.first * taps_of(&t)) * size;
-    void *row = is_aligned(&t) ? NULL : take(loader, (size_t)width * size);
+    int64_t step = inputs_of(&t) * taps_of(&t), first = piece.inputs.first * taps_of(&t), width = piece.inputs.count * taps_of(&t);
+    int64_t rows = piece.rows.count, block = dtype_block(t.dtype);
+    if (width == step && width == stride) step = stride = width *= rows, rows = 1;
+    size_t mark = arena_mark(loader->arena), row_bytes = dtype_bytes(t.dtype, step);
+    const char *from = rows_of(t, piece.rows).data;
+    void *row = is_aligned(&t) ? NULL : take(loader, row_bytes);
+    float *scratch = first % block != 0 || width % block != 0 ? take(loader, (size_t)step * sizeof(float)) : NULL;
     if (load_failed(loader)) return;
-    for (int64_t r = 0; r < rows; r++) {
-        const void *values = from + (size_t)(r * step) * size;
-        if (row != NULL) values = memcpy(row, values, (size_t)width * size);
-        dtype_convert((char *)to + (size_t)(r * stride) * dtype_size(dtype), dtype, values, t.dtype, (size_t)width);
+    for (int64_t r = 0; r < rows; r++, from += row_bytes) {
+        const void *numbers = row != NULL ? memcpy(row, from, row_bytes) : from;
+        copy_numbers((char *)to + dtype_bytes(dtype, r * stride), dtype, numbers, t.dtype, first, width, step, scratch);
     }
     arena_release(loader->arena, mark);
+    weights_forget(loader->weights, &t); /* what was copied need not stay in memory twice */
 }
 
 /* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: what is changed is a copy in F32 of the
@@ -222,7 +269,10 @@ static struct tensor parameter(struct loader *loader, enum dtype dtype, const ch
 
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    struct linear layer = {.weight = parameter(loader, loader->dtype, full, "weight", SHAPE(out, in))};
+    char part[NAME_CAPACITY + 16];
+    snprintf(part, sizeof part, "%s.weight", full);
+    struct tensor whole = stored(loader, part, SHAPE(out, in));
+    struct linear layer = {.weight = counted(loader, converted(loader, part, whole, matrix_dtype(loader, part, &whole)))};
     if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -272,21 +322,46 @@ static struct tensor share_vector(struct loader *loader, const char *base, const
     return counted(loader, tensor_of(data, DTYPE_F32, SHAPE(mine.count)));
 }
 
-/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in], in the computing
- * type. */
+/* Do all ranks' shares of a layer's inputs begin and end between blocks? */
+static bool cuts_between_blocks(const struct unit_range ranges[2], int degree, int64_t block) {
+    for (int r = 0; r < 2; r++) {
+        for (int i = 0; i < degree; i++)
+            if (cut_share(ranges[r].units, degree, i).count * ranges[r].width % block != 0) return false;
+    }
+    return true;
+}
+
+static void refuse_cut(struct loader *loader, const char *name, const struct tensor *t, const struct unit_range ranges[2]) {
+    char degrees[64] = "1";
+    for (int d = 2; d <= MAX_DEGREES_NAMED && d <= ranges[0].units; d++) {
+        size_t used = strlen(degrees);
+        if (cuts_between_blocks(ranges, d, dtype_block(t->dtype))) snprintf(degrees + used, sizeof degrees - used, ", %d", d);
+    }
+    error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
+              "%s: tensor degree %d cuts tensor \"%s\" inside blocks of %lld numbers (%s): of the degrees up to %d, %s fit this tensor",
+              where(loader), loader->share.count, name, (long long)dtype_block(t->dtype), dtype_name(t->dtype), MAX_DEGREES_NAMED, degrees);
+}
+
+/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in]. */
 static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
-                                  const struct span columns[2]) {
+                                  const struct span columns[2], const struct unit_range ranges[2]) {
     int64_t width = columns[0].count + columns[1].count;
     struct tensor whole = stored(loader, name, SHAPE(out, in));
+    if (whole.ndim == 0) return whole;
+    enum dtype dtype = matrix_dtype(loader, name, &whole);
+    if (width != in && !cuts_between_blocks(ranges, loader->share.count, dtype_block(dtype))) {
+        refuse_cut(loader, name, &whole, ranges);
+        return (struct tensor){0};
+    }
     struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
-    if (whole.data == NULL) return whole.ndim > 0 ? tensor_of(NULL, loader->dtype, SHAPE(rows.count, width)) : whole;
-    if (columns[1].count == 0) return piece_of(loader, name, whole, left, loader->dtype);
-    struct tensor part = tensor_of(NULL, loader->dtype, SHAPE(rows.count, width));
+    if (whole.data == NULL) return tensor_of(NULL, dtype, SHAPE(rows.count, width));
+    if (columns[1].count == 0) return piece_of(loader, name, whole, left, dtype);
+    struct tensor part = tensor_of(NULL, dtype, SHAPE(rows.count, width));
     part.data = take(loader, tensor_bytes(&part));
-    put_piece(loader, name, whole, left, loader->dtype, part.data, width);
+    put_piece(loader, name, whole, left, dtype, part.data, width);
     if (load_failed(loader)) return (struct tensor){0};
-    char *middle = (char *)part.data + (size_t)columns[0].count * dtype_size(part.dtype);
-    put_piece(loader, name, whole, right, loader->dtype, middle, width);
+    char *middle = (char *)part.data + dtype_bytes(dtype, columns[0].count);
+    put_piece(loader, name, whole, right, dtype, middle, width);
     return load_failed(loader) ? (struct tensor){0} : part;
 }
 
@@ -297,7 +372,7 @@ static struct linear share_outputs(struct loader *loader, int64_t in, int part, 
     mine.first += part * units * width;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct tensor weight = share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}});
+    struct tensor weight = share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
     struct linear layer = {.weight = counted(loader, weight)};
     if (bias) layer.bias = share_vector(loader, name, "bias", parts * units * width, mine);
     return layer;
@@ -308,28 +383,27 @@ struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t uni
     return share_outputs(loader, in, 0, 1, units, width, bias, full);
 }
 
-/* `columns`: this rank's share of the inputs. */
-static struct linear share_inputs(struct loader *loader, int64_t in, const struct span columns[2], int64_t out, bool bias,
-                                  const char *name) {
+/* A linear whose inputs are two ranges of units, of which a rank has its share. */
+static struct linear share_inputs(struct loader *loader, const struct unit_range ranges[2], int64_t out, bool bias, const char *name) {
+    int64_t first = ranges[0].units * ranges[0].width, in = first + ranges[1].units * ranges[1].width;
+    struct span columns[2] = {channels_of(loader, ranges[0].units, ranges[0].width), channels_of(loader, ranges[1].units, ranges[1].width)};
+    columns[1].first += first;
     char part[NAME_CAPACITY + 16];
     snprintf(part, sizeof part, "%s.weight", name);
-    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, out, in, (struct span){0, out}, columns))};
+    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, out, in, (struct span){0, out}, columns, ranges))};
     if (bias && columns[0].first == 0) layer.bias = parameter(loader, DTYPE_F32, name, "bias", SHAPE(out));
     return layer;
 }
 
 struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    struct span mine = share_of(loader, units), columns[2] = {{mine.first * width, mine.count * width}, {0}};
-    return share_inputs(loader, units * width, columns, out, bias, full);
+    return share_inputs(loader, (struct unit_range[2]){{units, width}, {0}}, out, bias, full);
 }
 
 struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, int64_t width, int64_t channels, int64_t out, bool bias,
                                         const char *name, ...) {
     FULL_NAME(name);
-    struct span mine = share_of(loader, units), rest = share_of(loader, channels);
-    struct span columns[2] = {{mine.first * width, mine.count * width}, {units * width + rest.first, rest.count}};
-    return share_inputs(loader, units * width + channels, columns, out, bias, full);
+    return share_inputs(loader, (struct unit_range[2]){{units, width}, {channels, 1}}, out, bias, full);
 }
 
 struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
@@ -356,14 +430,20 @@ static void reorder_kernel(char *to, const char *from, const int64_t *shape, siz
     }
 }
 
-/* Outputs and inputs of the kernels `file`, in the computing type; 1x1 kernels lie in the file in the order that is wanted. */
+/* The type of re-ordered kernels: blocks follow another order, so only numbers that stand alone can stay small. */
+static enum dtype kernel_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
+    return dtype_block(t->dtype) > 1 ? loader->dtype : matrix_dtype(loader, name, t);
+}
+
+/* Outputs and inputs of the kernels `file`; 1x1 kernels lie in the file in the order that is wanted. */
 static struct tensor reordered(struct loader *loader, const char *name, struct tensor file, struct span outputs, struct span inputs) {
     struct load_piece piece = {file.shape, outputs, inputs};
-    struct tensor weight = tensor_of(NULL, loader->dtype, SHAPE(outputs.count, file.shape[2], file.shape[3], inputs.count));
+    enum dtype dtype = kernel_dtype(loader, name, &file);
+    struct tensor weight = tensor_of(NULL, dtype, SHAPE(outputs.count, file.shape[2], file.shape[3], inputs.count));
     bool in_order = file.shape[2] * file.shape[3] == 1;
     if (!in_order) weight.data = take(loader, tensor_bytes(&weight));
     size_t mark = arena_mark(loader->arena);
-    struct tensor part = piece_of(loader, name, file, piece, loader->dtype);
+    struct tensor part = piece_of(loader, name, file, piece, dtype);
     if (load_failed(loader)) return (struct tensor){0};
     if (in_order) {
         weight.data = part.data;
@@ -386,7 +466,8 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
         file = tensor_reshape(file, SHAPE(out, in, kernel, kernel));
         layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
     } else if (file.ndim > 0) {
-        layer.weight = counted(loader, tensor_of(NULL, loader->dtype, SHAPE(outputs.count, kernel, kernel, inputs.count)));
+        enum dtype dtype = kernel_dtype(loader, weight_name, &file);
+        layer.weight = counted(loader, tensor_of(NULL, dtype, SHAPE(outputs.count, kernel, kernel, inputs.count)));
     }
     return layer;
 }

@@ -1,7 +1,7 @@
 /* Loading layers from a component's weights: names, shapes and types are checked here, once, before anything is computed.
  *
- * A matrix whose stored type is the computing type stays where it is, in the mapped file; others are converted into the loader's arena.
- * Biases and norm weights become F32. Convolution weights [O, I, kh, kw] are re-ordered to [O, kh, kw, I]. What models call (load_linear,
+ * A matrix whose stored type is the computing type, or a small type, stays where it is, in the mapped file; others are converted into the
+ * loader's arena. Biases and norm weights become F32. Convolution weights [O, I, kh, kw] are re-ordered to [O, kh, kw, I]. What models call (load_linear,
  * ...) is declared in tessera_model.h; here is what stands behind it. Of a layer whose units are shared out a rank keeps its share, from
  * units * index / count up to units * (index + 1) / count. Of what such layers sum, the first rank's has the bias. */
 #ifndef TESSERA_NN_LOAD_H
@@ -36,16 +36,25 @@ struct load_share {
     struct span blocks;
 };
 
+/* What the functions that load do: make layers; make layers that have shapes and types but no data; or make such layers and let go of the
+ * mapped pages that the ones before had. */
+enum load_mode { LOAD_READ, LOAD_DESCRIBE, LOAD_FORGET };
+
 struct loader {
+    enum load_mode mode;
     struct load_share share;
     const struct weights *weights;
     const struct load_hooks *hooks; /* or NULL */
-    struct arena *arena;            /* the model's: lives as long as the layers */
+    struct arena *arena;            /* lives as long as the layers that are loaded with it */
     enum dtype dtype;               /* of matrices */
     char prefix[192];               /* e.g. "text_model.encoder.layers.3." */
     size_t bytes;                   /* of the weights that the layers hold so far, lent or converted */
+    size_t room, largest;           /* what the arena needs at most for all tensors asked for: to keep, and for the largest beside */
     tessera_error error;
 };
+
+/* The arena that LOAD_READ needs at most after the same calls under LOAD_DESCRIBE. */
+size_t load_arena_bytes(const struct loader *loader);
 
 /* As load_linear_outputs and load_linear_inputs (nn_conv_sum, nn_conv_inputs). */
 struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, int kernel, const char *name, ...)

@@ -10,12 +10,28 @@
 
 #include "parallel/exchange.h"
 
+/* How elements of a type are added. */
+static tessera_status sum_type(enum dtype dtype, enum comm_type *out, tessera_error *error) {
+    switch (dtype) {
+    case DTYPE_F32:
+        *out = COMM_F32;
+        return TESSERA_OK;
+    case DTYPE_BF16:
+        *out = COMM_BF16;
+        return TESSERA_OK;
+    default:
+        return error_set(error, TESSERA_ERROR_INTERNAL, "ranks cannot add elements of type %s", dtype_name(dtype));
+    }
+}
+
 struct tensor exchange_sum(struct run *run, struct tensor x) {
     if (run_failed(run)) return (struct tensor){0};
     if (x.data == NULL || run->parallel == NULL || comm_size(run->parallel->tensor) == 1) return x;
     comm_label(run->parallel->tensor, "tensor");
-    enum comm_type type = x.dtype == DTYPE_F32 ? COMM_F32 : COMM_BF16;
-    return run_checked(run, comm_all_reduce(run->parallel->tensor, x.data, (size_t)tensor_count(&x), type, &run->error), x);
+    enum comm_type type = COMM_F32;
+    tessera_status status = sum_type(x.dtype, &type, &run->error);
+    if (status == TESSERA_OK) status = comm_all_reduce(run->parallel->tensor, x.data, (size_t)tensor_count(&x), type, &run->error);
+    return run_checked(run, status, x);
 }
 
 const struct tensor *exchange_once(const struct run *run, const struct tensor *x) {

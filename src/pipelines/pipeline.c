@@ -229,10 +229,10 @@ tessera_status pipeline_open_described(const char *model, const tessera_model_op
     *out = NULL;
     struct pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
     p->denoisers = options->denoisers;
     p->num_denoisers = options->num_denoisers;
-    tessera_status status = open_described(p, model, options, error);
+    tessera_status status = dtype_of_activations(options->dtype, &p->dtype, error);
+    if (status == TESSERA_OK) status = open_described(p, model, options, error);
     if (status != TESSERA_OK) {
         pipeline_free(p);
         return status;
@@ -247,11 +247,11 @@ tessera_status pipeline_open(const char *model, const tessera_model_options *opt
     *out = NULL;
     struct pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    p->dtype = options->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
     p->denoisers = options->denoisers;
     p->num_denoisers = options->num_denoisers;
     p->vae_tiling = options->vae_tiling;
-    tessera_status status = open_pipeline(p, model, options, error);
+    tessera_status status = dtype_of_activations(options->dtype, &p->dtype, error);
+    if (status == TESSERA_OK) status = open_pipeline(p, model, options, error);
     if (status != TESSERA_OK) {
         pipeline_free(p);
         return status;

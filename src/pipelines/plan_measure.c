@@ -210,10 +210,25 @@ static size_t weight_bytes_of(const struct plan_model *m, const struct bench *b)
     return (size_t)fmax(fmin(bytes, MOST_WEIGHT_BYTES), least);
 }
 
+/* The type that computes with elements of so many bytes. */
+static tessera_status dtype_of(int element_bytes, enum dtype *out, tessera_error *error) {
+    switch (element_bytes) {
+    case 4:
+        *out = DTYPE_F32;
+        return TESSERA_OK;
+    case 2:
+        *out = DTYPE_BF16;
+        return TESSERA_OK;
+    default:
+        return error_set(error, TESSERA_ERROR_INTERNAL, "no products of elements of %d bytes are measured", element_bytes);
+    }
+}
+
 tessera_status plan_measure_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                   tessera_error *error) {
     struct plan_layer layer = plan_busiest_layer(m);
-    struct bench b = {.dtype = m->element_bytes == 4 ? DTYPE_F32 : DTYPE_BF16, .heads = layer.heads};
+    struct bench b = {.heads = layer.heads};
+    TRY(dtype_of(m->element_bytes, &b.dtype, error));
     b.tokens = plan_measured_tokens(layer, positions);
     b.clock = measurer.crowded && measurer.threads == 1 ? clock_thread_seconds : clock_seconds;
     b.width = layer.width / layer.heads * layer.heads;

@@ -26,17 +26,13 @@ struct sampler {
     float *noise;                      /* [2, channels, rows, columns]: as drawn, and as latents lie; NULL: none is drawn */
 };
 
-static enum dtype dtype_of(const tessera_sampling *asked) {
-    return asked->dtype == TESSERA_F32 ? DTYPE_F32 : DTYPE_BF16;
-}
-
 /* ---- checks ---- */
 
 static tessera_status check_options(const tessera_sampling *asked, tessera_error *error) {
     if (asked->denoiser == NULL || asked->scheduler == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: the denoiser's or the scheduler's folder is NULL");
-    if (asked->dtype != TESSERA_BF16 && asked->dtype != TESSERA_F32)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "dtype: %d is neither TESSERA_BF16 nor TESSERA_F32", (int)asked->dtype);
+    enum dtype dtype;
+    TRY(dtype_of_activations(asked->dtype, &dtype, error));
     if (asked->num_denoisers < 0 || (asked->num_denoisers > 0 && asked->denoisers == NULL))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", asked->num_denoisers,
                          asked->denoisers == NULL ? "NULL" : "given");
@@ -92,7 +88,8 @@ static struct component_source source_of(const tessera_sampling *asked, struct l
 static tessera_status describe(struct sampler *s, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
     struct component_source source = source_of(asked, (struct load_share){0});
-    TRY(component_describe(&source, dtype_of(asked), &s->described, error));
+    TRY(dtype_of_activations(asked->dtype, &s->run.dtype, error));
+    TRY(component_describe(&source, s->run.dtype, &s->described, error));
     if (s->described.denoiser != NULL) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: no denoiser, by its config.json", asked->denoiser);
 }
@@ -127,13 +124,13 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
                     s->team.shares.stages, &s->stages, error));
     struct component_source source = source_of(s->asked, team_share(&s->team, stages_blocks(&s->stages)));
-    return component_open(&source, dtype_of(s->asked), &s->component, error);
+    return component_open(&source, s->run.dtype, &s->component, error);
 }
 
 static tessera_status open_run(struct sampler *s, tessera_error *error) {
     s->backend = cpu_backend_open(team_threads(&s->team, s->asked->threads), CPU_KERNELS_BEST, error);
     struct arena *arena = s->backend == NULL ? NULL : s->backend->ops->arena(s->backend, 0, error);
-    s->run = (struct run){.backend = s->backend, .arena = arena, .dtype = dtype_of(s->asked), .strip_bytes = PIPELINE_STRIP_BYTES};
+    s->run = (struct run){.backend = s->backend, .arena = arena, .dtype = s->run.dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
     return arena != NULL ? TESSERA_OK : error->status;
 }
 

@@ -23,8 +23,8 @@ struct tessera_model {
 /* ---- options ---- */
 
 static tessera_status check_options(const tessera_model_options *options, tessera_error *error) {
-    if (options->dtype != TESSERA_BF16 && options->dtype != TESSERA_F32)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "dtype: %d is neither TESSERA_BF16 nor TESSERA_F32", (int)options->dtype);
+    enum dtype dtype;
+    TRY(dtype_of_activations(options->dtype, &dtype, error));
     if (options->threads < 0 || options->threads > MAX_THREADS)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d: must lie between 0 (all) and %d", options->threads, MAX_THREADS);
     if (options->num_loras < 0 || (options->num_loras > 0 && options->loras == NULL))

@@ -4,8 +4,8 @@
  *
  * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file reaches beyond its bytes. The
  * tensors in the order of their data must fill it exactly. Where a tensor is not aligned to its element size (a header of odd
- * length), the file object keeps an aligned copy of it and lends that. Left out: elements of 8-bit floats and unsigned
- * integers wider than a byte, which no model of ours has. */
+ * length), the file object keeps an aligned copy of it and lends that. A tensor of a type that is not known stays in the file as
+ * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. */
 #include "tensor/safetensors.h"
 
 #include <assert.h>
@@ -53,20 +53,20 @@ static tessera_status read_dtype(const struct safetensors *file, const cJSON *ob
     const char *name = object->string;
     const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(object, "dtype");
     if (!cJSON_IsString(dtype)) return field_error(file, name, "dtype", "is missing or not a string", error);
-    if (!dtype_from_name(dtype->valuestring, &piece->entry.tensor.dtype))
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": dtype \"%.40s\" is unknown", file->path, name,
-                         dtype->valuestring);
+    if (dtype_from_name(dtype->valuestring, &piece->entry.tensor.dtype)) return TESSERA_OK;
+    piece->entry.tensor.dtype = DTYPE_UNKNOWN;
     return TESSERA_OK;
 }
 
-/* Fills in shape; *bytes is what it and the dtype need. */
+/* Fills in shape; *bytes is what it and the dtype need, where the dtype is known. */
 static tessera_status read_shape(const struct safetensors *file, const cJSON *object, struct piece *piece, uint64_t *bytes,
                                  tessera_error *error) {
     const char *name = object->string;
     const cJSON *shape = cJSON_GetObjectItemCaseSensitive(object, "shape");
     if (!cJSON_IsArray(shape)) return field_error(file, name, "shape", "is missing or not a list", error);
     struct tensor *tensor = &piece->entry.tensor;
-    *bytes = dtype_size(tensor->dtype);
+    uint64_t block = (uint64_t)dtype_block(tensor->dtype), block_bytes = dtype_bytes(tensor->dtype, (int64_t)block);
+    *bytes = 1;
     for (const cJSON *item = shape->child; item != NULL; item = item->next) {
         uint64_t extent;
         if (tensor->ndim == TENSOR_MAX_DIMS) return field_error(file, name, "shape", "has too many dimensions", error);
@@ -75,6 +75,10 @@ static tessera_status read_shape(const struct safetensors *file, const cJSON *ob
             return field_error(file, name, "shape", "overflows: so many elements cannot be addressed", error);
         tensor->shape[tensor->ndim++] = (int64_t)extent;
     }
+    if (block > 1 && (tensor->ndim == 0 || (uint64_t)tensor->shape[tensor->ndim - 1] % block != 0))
+        return field_error(file, name, "shape", "has rows that are no whole blocks of its dtype", error);
+    if (__builtin_mul_overflow(*bytes / block, block_bytes, bytes) || *bytes > INT64_MAX)
+        return field_error(file, name, "shape", "overflows: so many elements cannot be addressed", error);
     return TESSERA_OK;
 }
 
@@ -103,6 +107,10 @@ static tessera_status read_entry(const struct safetensors *file, const cJSON *ob
     TRY(read_dtype(file, object, piece, error));
     TRY(read_shape(file, object, piece, &bytes, error));
     TRY(read_offsets(file, object, length, piece, error));
+    if (piece->entry.tensor.dtype == DTYPE_UNKNOWN) {
+        piece->entry.tensor = tensor_of(NULL, DTYPE_UNKNOWN, SHAPE((int64_t)(piece->end - piece->begin)));
+        return TESSERA_OK;
+    }
     if (piece->end - piece->begin != bytes)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": data_offsets gives %llu bytes, but shape and dtype need %llu",
                          file->path, name, (unsigned long long)(piece->end - piece->begin), (unsigned long long)bytes);
@@ -151,7 +159,7 @@ static tessera_status lend_data(struct safetensors *file, const uint8_t *data, t
         struct piece *piece = &file->pieces[i];
         const uint8_t *bytes = data + piece->begin;
         piece->entry.tensor.data = (void *)bytes;
-        if ((uintptr_t)bytes % dtype_size(piece->entry.tensor.dtype) == 0) continue;
+        if ((uintptr_t)bytes % dtype_alignment(piece->entry.tensor.dtype) == 0) continue;
         size_t length = (size_t)(piece->end - piece->begin);
         piece->copy = malloc(length > 0 ? length : 1);
         if (piece->copy == NULL)
@@ -248,6 +256,15 @@ tessera_status safetensors_check(const struct safetensors *file, tessera_error *
     return file_map_check(&file->map, file->path, error);
 }
 
+const char *safetensors_type_name(const struct safetensors *file, const char *name) {
+    const cJSON *object = cJSON_GetObjectItemCaseSensitive(json_root(file->header), name);
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, "dtype"));
+}
+
+void safetensors_forget(const struct safetensors *file, const struct tensor *tensor) {
+    file_map_forget(&file->map, tensor->data, tensor_bytes(tensor));
+}
+
 const char *safetensors_path(const struct safetensors *file) {
     return file->path;
 }
@@ -328,6 +345,10 @@ tessera_status safetensors_writer_open(const char *path, const struct safetensor
     char *header = NULL;
     size_t length = 0;
     *out = NULL;
+    for (int i = 0; i < count; i++)
+        if (entries[i].tensor.dtype == DTYPE_UNKNOWN)
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" has an %s type: it cannot be written", path,
+                             entries[i].name, dtype_name(entries[i].tensor.dtype));
     struct safetensors_writer *writer = calloc(1, sizeof *writer);
     FILE *memory = writer != NULL ? open_memstream(&header, &length) : NULL;
     tessera_status status = TESSERA_OK;

@@ -10,14 +10,20 @@
 
 struct safetensors_entry {
     const char *name;
-    struct tensor tensor; /* a view into the map */
+    struct tensor tensor; /* a view into the map; of a type that the engine does not know, DTYPE_UNKNOWN [bytes] */
 };
+
+/* The file's name of a tensor's type, for messages and lists; NULL if there is no such tensor. */
+const char *safetensors_type_name(const struct safetensors *file, const char *name);
 
 /* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field;
  * here is the same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
 /* IO if the file was cut since it was opened: nothing of it may then be read. */
 tessera_status safetensors_check(const struct safetensors *file, tessera_error *error);
+
+/* Lets the system take back the pages of `tensor`, a view of this file; a tensor of another place is left alone. */
+void safetensors_forget(const struct safetensors *file, const struct tensor *tensor);
 
 const char *safetensors_path(const struct safetensors *file);
 int safetensors_count(const struct safetensors *file);
@@ -28,7 +34,7 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *file,
 /* Value of __metadata__[key], or NULL. */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
-/* Writes tensors (borrowed) to a new file, atomically. */
+/* Writes tensors (borrowed) to a new file, atomically. UNSUPPORTED where one has a type that the engine does not know. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
 
 /* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the

@@ -1,4 +1,4 @@
-/* Tensors' sizes and names, and conversion between the three floating-point element types.
+/* The table of element types, tensors' sizes, and conversion between floating-point element types (dequantize.c reads the small ones).
  *
  * Conversions are written without branches on the data, so that the compiler can turn them into vector code; they do not
  * depend on subnormal float32 arithmetic, which some libraries switch off. bfloat16 is the upper half of a float32; float16 is
@@ -9,18 +9,88 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tensor/dequantize.h"
+
+enum { PIECE = 1024 }; /* numbers that pass through float32 at a time: a multiple of every block */
+
+enum dtype_kind { KIND_OTHER, KIND_FLOAT, KIND_SMALL };
+
 static const struct {
     const char *name;
-    size_t size;
+    enum dtype_kind kind;
+    int block;    /* numbers */
+    size_t bytes; /* of a block */
 } dtypes[] = {
-    [DTYPE_F32] = {"F32", 4}, [DTYPE_F16] = {"F16", 2}, [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F64] = {"F64", 8}, [DTYPE_I8] = {"I8", 1},
-    [DTYPE_U8] = {"U8", 1},   [DTYPE_I16] = {"I16", 2}, [DTYPE_I32] = {"I32", 4},   [DTYPE_I64] = {"I64", 8}, [DTYPE_BOOL] = {"BOOL", 1},
+    [DTYPE_F32] = {"F32", KIND_FLOAT, 1, 4},
+    [DTYPE_F16] = {"F16", KIND_FLOAT, 1, 2},
+    [DTYPE_BF16] = {"BF16", KIND_FLOAT, 1, 2},
+    [DTYPE_F64] = {"F64", KIND_OTHER, 1, 8},
+    [DTYPE_I8] = {"I8", KIND_OTHER, 1, 1},
+    [DTYPE_U8] = {"U8", KIND_OTHER, 1, 1},
+    [DTYPE_I16] = {"I16", KIND_OTHER, 1, 2},
+    [DTYPE_I32] = {"I32", KIND_OTHER, 1, 4},
+    [DTYPE_I64] = {"I64", KIND_OTHER, 1, 8},
+    [DTYPE_BOOL] = {"BOOL", KIND_OTHER, 1, 1},
+    [DTYPE_F8_E4M3] = {"F8_E4M3", KIND_SMALL, 1, 1},
+    [DTYPE_F8_E5M2] = {"F8_E5M2", KIND_SMALL, 1, 1},
+    [DTYPE_Q8_0] = {"Q8_0", KIND_SMALL, 32, 2 + 32},
+    [DTYPE_Q4_0] = {"Q4_0", KIND_SMALL, 32, 2 + 16},
+    [DTYPE_Q4_1] = {"Q4_1", KIND_SMALL, 32, 4 + 16},
+    [DTYPE_Q5_0] = {"Q5_0", KIND_SMALL, 32, 2 + 4 + 16},
+    [DTYPE_Q5_1] = {"Q5_1", KIND_SMALL, 32, 4 + 4 + 16},
+    [DTYPE_Q2_K] = {"Q2_K", KIND_SMALL, 256, 16 + 64 + 4},
+    [DTYPE_Q3_K] = {"Q3_K", KIND_SMALL, 256, 32 + 64 + 12 + 2},
+    [DTYPE_Q4_K] = {"Q4_K", KIND_SMALL, 256, 4 + 12 + 128},
+    [DTYPE_Q5_K] = {"Q5_K", KIND_SMALL, 256, 4 + 12 + 32 + 128},
+    [DTYPE_Q6_K] = {"Q6_K", KIND_SMALL, 256, 128 + 64 + 16 + 2},
+    [DTYPE_UNKNOWN] = {"unknown", KIND_OTHER, 1, 1}, /* bytes */
 };
 _Static_assert(sizeof dtypes / sizeof dtypes[0] == DTYPE_COUNT, "every dtype has a name and a size");
 
-size_t dtype_size(enum dtype dtype) {
+int64_t dtype_block(enum dtype dtype) {
     assert(dtype < DTYPE_COUNT);
-    return dtypes[dtype].size;
+    return dtypes[dtype].block;
+}
+
+size_t dtype_size(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT && dtypes[dtype].block == 1);
+    return dtypes[dtype].bytes;
+}
+
+size_t dtype_bytes(enum dtype dtype, int64_t count) {
+    assert(dtype < DTYPE_COUNT && count % dtypes[dtype].block == 0);
+    return (size_t)(count / dtypes[dtype].block) * dtypes[dtype].bytes;
+}
+
+size_t dtype_alignment(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT);
+    return dtypes[dtype].block == 1 ? dtypes[dtype].bytes : 1;
+}
+
+bool dtype_is_float(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT);
+    return dtypes[dtype].kind == KIND_FLOAT;
+}
+
+bool dtype_is_small(enum dtype dtype) {
+    assert(dtype < DTYPE_COUNT);
+    return dtypes[dtype].kind == KIND_SMALL;
+}
+
+bool dtype_is_weight(enum dtype dtype) {
+    return dtype_is_float(dtype) || dtype_is_small(dtype);
+}
+
+tessera_status dtype_of_activations(tessera_dtype asked, enum dtype *out, tessera_error *error) {
+    switch (asked) {
+    case TESSERA_F32:
+        *out = DTYPE_F32;
+        return TESSERA_OK;
+    case TESSERA_BF16:
+        *out = DTYPE_BF16;
+        return TESSERA_OK;
+    }
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "dtype: %d is neither TESSERA_BF16 nor TESSERA_F32", (int)asked);
 }
 
 const char *dtype_name(enum dtype dtype) {
@@ -29,7 +99,7 @@ const char *dtype_name(enum dtype dtype) {
 }
 
 bool dtype_from_name(const char *name, enum dtype *out) {
-    for (int i = 0; i < DTYPE_COUNT; i++) {
+    for (int i = 0; i < DTYPE_UNKNOWN; i++) {
         if (strcmp(name, dtypes[i].name) != 0) continue;
         *out = (enum dtype)i;
         return true;
@@ -48,7 +118,7 @@ int64_t tensor_count(const struct tensor *t) {
 }
 
 size_t tensor_bytes(const struct tensor *t) {
-    return (size_t)tensor_count(t) * dtype_size(t->dtype);
+    return dtype_bytes(t->dtype, tensor_count(t));
 }
 
 struct tensor tensor_of(void *data, enum dtype dtype, int ndim, const int64_t *shape) {
@@ -135,26 +205,35 @@ uint16_t f32_to_f16(float x) {
     return narrow_f16(x);
 }
 
-static void widen(float *restrict to, const uint16_t *restrict from, enum dtype from_dtype, size_t count) {
-    if (from_dtype == DTYPE_BF16)
-        for (size_t i = 0; i < count; i++) to[i] = widen_bf16(from[i]);
-    else
-        for (size_t i = 0; i < count; i++) to[i] = widen_f16(from[i]);
+static void widen(float *restrict to, const void *restrict from, enum dtype from_dtype, size_t count) {
+    const uint16_t *restrict half = from;
+    switch (from_dtype) {
+    case DTYPE_BF16:
+        for (size_t i = 0; i < count; i++) to[i] = widen_bf16(half[i]);
+        break;
+    case DTYPE_F16:
+        for (size_t i = 0; i < count; i++) to[i] = widen_f16(half[i]);
+        break;
+    default:
+        dequantize(to, from, from_dtype, count);
+    }
 }
 
 static void narrow(uint16_t *restrict to, enum dtype to_dtype, const float *restrict from, size_t count) {
-    if (to_dtype == DTYPE_BF16)
+    switch (to_dtype) {
+    case DTYPE_BF16:
         for (size_t i = 0; i < count; i++) to[i] = narrow_bf16(from[i]);
-    else
+        break;
+    case DTYPE_F16:
         for (size_t i = 0; i < count; i++) to[i] = narrow_f16(from[i]);
-}
-
-static bool is_float(enum dtype dtype) {
-    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+        break;
+    default:
+        assert(!"a type of 16 bits");
+    }
 }
 
 void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, size_t count) {
-    assert(is_float(to_dtype) && is_float(from_dtype));
+    assert(dtype_is_float(to_dtype) && dtype_is_weight(from_dtype));
     if (count == 0) return;
     if (to_dtype == from_dtype) {
         memcpy(to, from, count * dtype_size(to_dtype));
@@ -164,11 +243,11 @@ void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype f
         narrow(to, to_dtype, from, count);
     } else {
         uint16_t *target = to;
-        const uint16_t *source = from;
-        float piece[256];
+        const char *source = from;
+        float piece[PIECE];
         for (size_t done = 0; done < count;) {
-            size_t length = count - done < 256 ? count - done : 256;
-            widen(piece, source + done, from_dtype, length);
+            size_t length = count - done < PIECE ? count - done : PIECE;
+            widen(piece, source + dtype_bytes(from_dtype, (int64_t)done), from_dtype, length);
             narrow(target + done, to_dtype, piece, length);
             done += length;
         }

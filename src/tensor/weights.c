@@ -241,6 +241,19 @@ tessera_status weights_get(const struct weights *weights, const char *name, stru
     return TESSERA_OK;
 }
 
+void weights_forget(const struct weights *weights, const struct tensor *tensor) {
+    for (int i = 0; weights != NULL && i < weights->shard_count; i++) safetensors_forget(weights->shards[i], tensor);
+}
+
+const char *weights_type_name(const struct weights *weights, const char *name) {
+    for (int i = 0; i < weights->shard_count && weights->view == NULL; i++) {
+        const char *type = safetensors_type_name(weights->shards[i], name);
+        if (type != NULL) return type;
+    }
+    const struct safetensors_entry *entry = find(weights, name);
+    return entry != NULL ? dtype_name(entry->tensor.dtype) : "nothing";
+}
+
 bool weights_has(const struct weights *weights, const char *name) {
     return find(weights, name) != NULL;
 }
@@ -261,8 +274,7 @@ int64_t weights_parameters(const struct weights *weights) {
     int64_t parameters = 0;
     for (int i = 0; i < weights->count; i++) {
         const struct tensor *tensor = &weights->entries[i]->tensor;
-        enum dtype dtype = tensor->dtype;
-        if (dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64) parameters += tensor_count(tensor);
+        if (dtype_is_weight(tensor->dtype) || tensor->dtype == DTYPE_F64) parameters += tensor_count(tensor);
     }
     return parameters;
 }

@@ -29,6 +29,10 @@ tessera_status weights_view_finish(struct weights *weights, tessera_error *error
 
 /* A view into the map; a missing tensor is a FORMAT error that names folder and tensor. */
 tessera_status weights_get(const struct weights *weights, const char *name, struct tensor *out, tessera_error *error);
+/* Lets the system take back the mapped pages of `tensor`, a view of one of the files or any other. `weights` may be NULL. */
+void weights_forget(const struct weights *weights, const struct tensor *tensor);
+/* The name of a tensor's stored type, for messages. */
+const char *weights_type_name(const struct weights *weights, const char *name);
 bool weights_has(const struct weights *weights, const char *name);
 const char *weights_folder(const struct weights *weights);
 int weights_count(const struct weights *weights); /* tensors */

@@ -62,9 +62,9 @@ static void test_shapes(void) {
     CHECK(strcmp(tensor_shape_text(3, t.shape, text, sizeof text), "[2, 3, 4]") == 0, "%s", text);
     CHECK(strcmp(tensor_shape_text(0, NULL, text, sizeof text), "[]") == 0, "%s", text);
     CHECK(strlen(tensor_shape_text(3, t.shape, tiny, sizeof tiny)) == 3, "%s", tiny);
-    for (int i = 0; i < DTYPE_COUNT; i++)
+    for (int i = 0; i < DTYPE_UNKNOWN; i++)
         CHECK(dtype_from_name(dtype_name((enum dtype)i), &dtype) && (int)dtype == i, "%s", dtype_name((enum dtype)i));
-    CHECK(!dtype_from_name("F8_E4M3", &dtype), "an unknown name");
+    CHECK(!dtype_from_name("F9", &dtype), "an unknown name");
 }
 
 int main(void) {

@@ -43,21 +43,31 @@ static inline uint16_t round_bf16(float x) {
 
 /* Elements [at, at + count) of a F32 or BF16 array as float32. */
 static inline void row_load(float *restrict to, const void *from, enum dtype dtype, int64_t at, int64_t count) {
-    if (dtype == DTYPE_F32) {
-        memcpy(to, (const float *)from + at, (size_t)count * sizeof(float));
-        return;
-    }
     const uint16_t *restrict half = (const uint16_t *)from + at;
-    for (int64_t i = 0; i < count; i++) to[i] = float_of((uint32_t)half[i] << 16);
+    switch (dtype) {
+    case DTYPE_F32:
+        memcpy(to, (const float *)from + at, (size_t)count * sizeof(float));
+        break;
+    case DTYPE_BF16:
+        for (int64_t i = 0; i < count; i++) to[i] = float_of((uint32_t)half[i] << 16);
+        break;
+    default:
+        assert(!"rows are F32 or BF16");
+    }
 }
 
 static inline void row_store(void *to, enum dtype dtype, int64_t at, const float *restrict from, int64_t count) {
-    if (dtype == DTYPE_F32) {
-        memcpy((float *)to + at, from, (size_t)count * sizeof(float));
-        return;
-    }
     uint16_t *restrict half = (uint16_t *)to + at;
-    for (int64_t i = 0; i < count; i++) half[i] = round_bf16(from[i]);
+    switch (dtype) {
+    case DTYPE_F32:
+        memcpy((float *)to + at, from, (size_t)count * sizeof(float));
+        break;
+    case DTYPE_BF16:
+        for (int64_t i = 0; i < count; i++) half[i] = round_bf16(from[i]);
+        break;
+    default:
+        assert(!"rows are F32 or BF16");
+    }
 }
 
 /* e^x within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 in r, n added to the exponent. Below -87 it gives 0. */

@@ -104,7 +104,7 @@ static void embed(struct backend *backend, struct tensor *out, const struct tens
     assert(last_dim(table) == channels && is_activation(out) && index->dtype == DTYPE_I32 && tensor_count(index) == rows);
     for (int64_t r = 0; r < rows; r++) {
         assert(ids[r] >= 0 && ids[r] < table->shape[0]);
-        const char *from = (const char *)table->data + (size_t)ids[r] * (size_t)channels * dtype_size(table->dtype);
+        const char *from = (const char *)table->data + dtype_bytes(table->dtype, ids[r] * channels);
         dtype_convert((char *)out->data + (size_t)(r * channels) * dtype_size(out->dtype), out->dtype, from, table->dtype,
                       (size_t)channels);
     }
@@ -136,8 +136,8 @@ static void cast(struct backend *backend, struct tensor *out, const struct tenso
         else if (narrows)
             row_store(out->data, out->dtype, at, (const float *)x->data + at, n);
         else
-            dtype_convert((char *)out->data + (size_t)at * dtype_size(out->dtype), out->dtype,
-                          (const char *)x->data + (size_t)at * dtype_size(x->dtype), x->dtype, (size_t)n);
+            dtype_convert((char *)out->data + dtype_bytes(out->dtype, at), out->dtype, (const char *)x->data + dtype_bytes(x->dtype, at),
+                          x->dtype, (size_t)n);
     }
 }
 

@@ -101,7 +101,14 @@ static void entry_clear(struct entry *entry) {
 }
 
 static dnnl_data_type_t type_of(int32_t dtype) {
-    return dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+    switch (dtype) {
+    case DTYPE_BF16:
+        return dnnl_bf16;
+    case DTYPE_F32:
+        return dnnl_f32;
+    default: /* no primitive is made; the plain kernel refuses it, too */
+        return dnnl_data_type_undef;
+    }
 }
 
 static bool append_activation(dnnl_post_ops_t ops, enum activation act) {

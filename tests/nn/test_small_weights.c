@@ -1,0 +1,200 @@
+/* Weights of small types: lent as they are stored, cut between blocks, and multiplied as their float32 values are; a type that is not known
+ * hurts only who asks for the tensor. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check.h"
+#include "nn/layers.h"
+#include "nn/load.h"
+
+/* Two tiles of the composite (nn/small_weights.c), and rows of whole blocks of any type. */
+enum { IN = 512, OUT = 9000, ROWS = 2 };
+
+static const enum dtype types[] = {DTYPE_F8_E4M3, DTYPE_F8_E5M2, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
+                                   DTYPE_Q5_1,    DTYPE_Q2_K,    DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+enum { TYPES = sizeof types / sizeof *types };
+
+/* Blocks of a type: those of tests/tensor/small_weights.safetensors, over and over, each row with others first. */
+static char *make_blocks(const struct safetensors *file, enum dtype dtype, int64_t count) {
+    char name[32];
+    snprintf(name, sizeof name, "%s.bytes", dtype_name(dtype));
+    struct tensor bytes = safetensors_tensor(file, name);
+    size_t length = dtype_bytes(dtype, count), block = dtype_bytes(dtype, dtype_block(dtype)), all = tensor_bytes(&bytes) / block;
+    char *blocks = malloc(length);
+    for (size_t i = 0; i < length / block; i++) memcpy(blocks + i * block, (char *)bytes.data + (i * 7 + i / 16) % all * block, block);
+    if (dtype == DTYPE_F8_E4M3 || dtype == DTYPE_F8_E5M2)
+        for (size_t i = 0; i < length; i++) blocks[i] = (char)(blocks[i] & 0xbf); /* neither large nor NaN */
+    return blocks;
+}
+
+static void check_equal(const char *what, const struct tensor *a, const struct tensor *b) {
+    CHECK(a->data != NULL && b->data != NULL && tensor_bytes(a) == tensor_bytes(b) && memcmp(a->data, b->data, tensor_bytes(a)) == 0,
+          "%s: another product than of the values in a wide type", what);
+}
+
+/* Linear, convolution with a residual, and look-up, with small weights and with the same values in the run's type. */
+static void test_products(struct run *run, const struct safetensors *file, enum dtype dtype) {
+    char *blocks = make_blocks(file, dtype, (int64_t)OUT * IN);
+    size_t scope = run_enter(run);
+    struct tensor small = tensor_of(blocks, dtype, SHAPE(OUT, IN)), wide = run_tensor(run, run->dtype, SHAPE(OUT, IN));
+    struct tensor bias = run_tensor(run, DTYPE_F32, SHAPE(OUT)), x = run_tensor(run, run->dtype, SHAPE(ROWS, IN));
+    dtype_convert(wide.data, wide.dtype, blocks, dtype, (size_t)OUT * IN);
+    float *numbers = malloc(IN * ROWS * sizeof *numbers);
+    for (int i = 0; i < OUT; i++) ((float *)bias.data)[i] = (float)(i % 5);
+    for (int i = 0; i < ROWS * IN; i++) numbers[i] = (float)(i % 23) / 16.0f - 0.5f;
+    dtype_convert(x.data, x.dtype, numbers, DTYPE_F32, ROWS * IN);
+    struct linear layers[] = {{small, bias}, {wide, bias}};
+    struct tensor a = nn_linear(run, &layers[0], x, ACTIVATION_SILU), b = nn_linear(run, &layers[1], x, ACTIVATION_SILU);
+    check_equal(dtype_name(dtype), &a, &b);
+    const int32_t ids[] = {0, OUT - 1, 17};
+    a = nn_embed(run, small, ids, 1, 3), b = nn_embed(run, wide, ids, 1, 3);
+    check_equal(dtype_name(dtype), &a, &b);
+    struct conv convs[] = {{nn_reshape(small, SHAPE(OUT, 1, 1, IN)), bias, 0}, {nn_reshape(wide, SHAPE(OUT, 1, 1, IN)), bias, 0}};
+    struct tensor map = nn_reshape(x, SHAPE(1, 1, ROWS, IN)), residual = run_tensor(run, run->dtype, SHAPE(1, 1, ROWS, OUT));
+    memset(residual.data, 0, tensor_bytes(&residual));
+    a = nn_conv(run, &convs[0], map, &residual), b = nn_conv(run, &convs[1], map, &residual);
+    check_equal(dtype_name(dtype), &a, &b);
+    CHECK(!run_failed(run), "%s", run->error.message);
+    arena_release(run->arena, scope);
+    free(numbers);
+    free(blocks);
+}
+
+static void test_runs(const struct safetensors *file) {
+    for (int kind = 0; kind < 2; kind++) {
+        tessera_error error = {0};
+        struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_PLAIN, &error),
+                          .arena = arena_new((size_t)1 << 28, &error),
+                          .dtype = kind == 0 ? DTYPE_F32 : DTYPE_BF16};
+        for (int i = 0; i < TYPES; i++) test_products(&run, file, types[i]);
+        arena_free(run.arena);
+        backend_free(run.backend);
+    }
+}
+
+/* ---- loading ---- */
+
+/* Tensors of a hand-written header: "q.weight" Q4_0 [4, 128], "f.weight" F8_E4M3 [2, 3, 2, 2], "odd" of a type that is not known. */
+static void write_model(const char *path) {
+    static const char header[] = "{\"q.weight\":{\"dtype\":\"Q4_0\",\"shape\":[4,128],\"data_offsets\":[0,288]},"
+                                 "\"f.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3,2,2],\"data_offsets\":[288,312]},"
+                                 "\"f.bias\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[312,314]},"
+                                 "\"odd.weight\":{\"dtype\":\"F6_E2M3\",\"shape\":[4,128],\"data_offsets\":[314,320]}}  ";
+    FILE *file = fopen(path, "wb");
+    uint64_t length = sizeof header - 1;
+    fwrite(&length, sizeof length, 1, file);
+    fwrite(header, 1, sizeof header - 1, file);
+    for (int i = 0; i < 320; i++) fputc(i < 288 && i % 18 == 1 ? 0x2c : i * 37 % 64, file); /* scales of 2^-4 and a little */
+    fclose(file);
+}
+
+static void test_lent(struct loader *loader) {
+    struct tensor stored = {0};
+    struct linear q = load_linear(loader, 128, 4, false, "q");
+    weights_get(loader->weights, "q.weight", &stored, &loader->error);
+    CHECK(q.weight.data == stored.data && q.weight.dtype == DTYPE_Q4_0, "blocks stay where they are");
+    struct tensor table = load_table(loader, 4, 128, "q.weight");
+    CHECK(table.data == stored.data, "a table, too");
+    struct conv f = load_conv(loader, 3, 2, 2, "f");
+    weights_get(loader->weights, "f.weight", &stored, &loader->error);
+    CHECK(f.weight.dtype == DTYPE_F8_E4M3 && f.bias.dtype == DTYPE_F32, "re-ordered kernels stay small");
+    const uint8_t *to = f.weight.data, *from = stored.data;
+    for (int i = 0; to != NULL && i < 24; i++) CHECK(to[i] == from[i / 12 * 12 + i % 3 * 4 + i % 12 / 3], "number %d", i);
+    CHECK(!load_failed(loader), "%s", loader->error.message);
+}
+
+/* 128 inputs in 8 units of 16: halves and quarters end between blocks of 32, eighths do not. */
+static void test_cut(struct loader *loader) {
+    loader->share = (struct load_share){1, 4, {0, 0}};
+    struct linear rows = load_linear_outputs(loader, 128, 4, 1, false, "q"), inputs = load_linear_inputs(loader, 8, 16, 4, false, "q");
+    struct tensor stored = {0};
+    weights_get(loader->weights, "q.weight", &stored, &loader->error);
+    CHECK(rows.weight.data == (char *)stored.data + 72 && rows.weight.shape[0] == 1, "a row is lent");
+    CHECK(inputs.weight.dtype == DTYPE_Q4_0 && inputs.weight.shape[1] == 32 && inputs.weight.data != NULL, "a quarter of the inputs");
+    for (int r = 0; inputs.weight.data != NULL && r < 4; r++)
+        CHECK(memcmp((char *)inputs.weight.data + r * 18, (char *)stored.data + r * 72 + 18, 18) == 0, "the second block of row %d", r);
+    loader->share = (struct load_share){1, 8, {0, 0}};
+    load_linear_inputs(loader, 8, 16, 4, false, "q");
+    CHECK(loader->error.status == TESSERA_ERROR_UNSUPPORTED && strstr(loader->error.message, "q.weight") != NULL &&
+              strstr(loader->error.message, "1, 2, 4 fit") != NULL,
+          "%s", loader->error.message);
+    loader->share = (struct load_share){0};
+    loader->error = (tessera_error){0};
+}
+
+static bool changes_all(void *user, const char *name) {
+    (void)user, (void)name;
+    return true;
+}
+static tessera_status leave(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *error) {
+    (void)user, (void)name, (void)piece, (void)weight, (void)error;
+    return TESSERA_OK;
+}
+
+/* What a hook changes becomes wide, cut anywhere. */
+static void test_changed(struct loader *loader) {
+    const struct load_hooks hooks = {.changes = changes_all, .change = leave};
+    struct tensor stored = {0};
+    float want[512];
+    weights_get(loader->weights, "q.weight", &stored, &loader->error);
+    dtype_convert(want, DTYPE_F32, stored.data, DTYPE_Q4_0, 512);
+    loader->hooks = &hooks;
+    loader->share = (struct load_share){1, 8, {0, 0}};
+    struct linear inputs = load_linear_inputs(loader, 8, 16, 4, false, "q");
+    CHECK(!load_failed(loader) && inputs.weight.dtype == DTYPE_F32 && inputs.weight.shape[1] == 16, "%s", loader->error.message);
+    for (int i = 0; inputs.weight.data != NULL && i < 64; i++)
+        CHECK(((float *)inputs.weight.data)[i] == want[i / 16 * 128 + 16 + i % 16], "number %d", i);
+    loader->share = (struct load_share){0};
+    loader->hooks = NULL;
+}
+
+static void test_unknown(struct loader *loader) {
+    struct tensor stored = {0};
+    CHECK(weights_get(loader->weights, "odd.weight", &stored, &loader->error) == TESSERA_OK && stored.dtype == DTYPE_UNKNOWN,
+          "it is there");
+    load_linear(loader, 128, 4, false, "odd");
+    CHECK(loader->error.status == TESSERA_ERROR_UNSUPPORTED && strstr(loader->error.message, "odd.weight") != NULL &&
+              strstr(loader->error.message, "F6_E2M3") != NULL,
+          "%s", loader->error.message);
+}
+
+/* Described layers have shapes and types, and no data; what they announce is room enough. */
+static void test_described(struct loader loader) {
+    loader.mode = LOAD_DESCRIBE;
+    struct linear q = load_linear(&loader, 128, 4, false, "q");
+    struct conv f = load_conv(&loader, 3, 2, 2, "f");
+    CHECK(q.weight.data == NULL && q.weight.dtype == DTYPE_Q4_0 && q.weight.shape[1] == 128, "a matrix");
+    CHECK(f.weight.data == NULL && f.weight.shape[3] == 3 && f.bias.data == NULL && f.bias.ndim == 1, "a kernel");
+    load_linear(&loader, 127, 4, false, "q");
+    CHECK(loader.error.status == TESSERA_ERROR_FORMAT, "shapes are checked");
+}
+
+int main(void) {
+    char folder[] = "/tmp/tessera-test-XXXXXX";
+    struct safetensors *file = NULL;
+    tessera_error error = {0};
+    CHECK(mkdtemp(folder) != NULL, "no temporary folder");
+    CHECK(safetensors_open("tests/tensor/small_weights.safetensors", &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file != NULL) test_runs(file);
+    char *path = file_join(folder, "model.safetensors");
+    write_model(path);
+    struct weights *weights = NULL;
+    CHECK(weights_open(folder, &weights, &error) == TESSERA_OK, "%s", error.message);
+    struct loader loader = {.weights = weights, .arena = arena_new(1 << 20, &error), .dtype = DTYPE_F32};
+    if (weights != NULL && loader.arena != NULL) {
+        test_lent(&loader);
+        test_cut(&loader);
+        test_changed(&loader);
+        test_described(loader);
+        test_unknown(&loader);
+    }
+    arena_free(loader.arena);
+    weights_close(weights);
+    safetensors_close(file);
+    unlink(path);
+    rmdir(folder);
+    free(path);
+    return CHECK_REPORT();
+}
