@@ -102,22 +102,38 @@ struct tensor dit_attend(struct run *run, int64_t head_dim, struct tensor q, str
     return nn_reshape(nn_joint_attention(run, args, cut, text), q.ndim, q.shape);
 }
 
+/* The rows of a rotation from `first` on, for so many tokens. */
+static struct rotation rotation_from(const struct rotation *r, int64_t first, int64_t tokens) {
+    struct rotation part = *r;
+    struct tensor *const tables[] = {&part.cos, &part.sin};
+    for (int i = 0; i < 2 && r->cos.data != NULL; i++) {
+        tables[i]->data = (char *)tables[i]->data + tensor_bytes(tables[i]) / (size_t)tables[i]->shape[0] * (size_t)first;
+        tables[i]->shape[0] = tokens;
+    }
+    return part;
+}
+
 void dit_joint_attention(struct run *run, int64_t head_dim, const struct attention *const weights[2], const struct rotation *r,
                          struct tensor x[2], const struct cut *cut, struct text_span text) {
-    const struct attention *a = weights[0], *b = weights[1];
-    bool both_ask = b->q.weight.data != NULL;
+    struct attention_streams streams = {.scale = 1.0f / sqrtf((float)head_dim)};
+    struct token_rows out[2];
     size_t scope = run_enter(run);
-    struct tensor q = dit_project(run, &a->q, &a->norm_q, NULL, head_dim, x[0]);
-    if (both_ask) q = nn_concat_rows(run, q, dit_project(run, &b->q, &b->norm_q, NULL, head_dim, x[1]));
-    struct tensor k = nn_concat_rows(run, dit_project(run, &a->k, &a->norm_k, NULL, head_dim, x[0]),
-                                     dit_project(run, &b->k, &b->norm_k, NULL, head_dim, x[1]));
-    struct tensor v = nn_concat_rows(run, nn_linear(run, &a->v, x[0], ACTIVATION_NONE), nn_linear(run, &b->v, x[1], ACTIVATION_NONE));
-    q = dit_rotate(run, r, head_dim, q);
-    k = dit_rotate(run, r, head_dim, k);
-    struct tensor y = dit_attend(run, head_dim, q, k, v, cut, text);
-    int64_t first = x[0].shape[1], second = x[1].shape[1];
-    x[0] = nn_linear_sum(run, &a->out, nn_slice_rows(run, y, 0, first));
-    x[1] = both_ask ? nn_linear_sum(run, &b->out, nn_slice_rows(run, y, first, second)) : (struct tensor){0};
+    for (int i = 0, first = 0; i < 2; first += (int)x[i++].shape[1]) {
+        const struct attention *a = weights[i];
+        struct rotation mine = r != NULL ? rotation_from(r, first, x[i].shape[1]) : (struct rotation){0};
+        const struct rotation *turn = r != NULL ? &mine : NULL;
+        bool asks = a->q.weight.data != NULL;
+        if (x[i].data == NULL) continue;
+        if (asks) streams.q[i] = by_head(dit_project(run, &a->q, &a->norm_q, turn, head_dim, x[i]), head_dim);
+        streams.k[i] = by_head(dit_project(run, &a->k, &a->norm_k, turn, head_dim, x[i]), head_dim);
+        streams.v[i] = by_head(nn_linear(run, &a->v, x[i], ACTIVATION_NONE), head_dim);
+    }
+    exchange_attention(run, &streams, cut, text, out);
+    for (int i = 0; i < 2; i++) {
+        struct tensor y = token_rows_tensor(run, out[i]);
+        x[i] = y.data != NULL ? nn_linear_sum(run, &weights[i]->out, nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] * head_dim)))
+                              : (struct tensor){0};
+    }
     run_leave_all(run, scope, (struct tensor *[]){&x[0], &x[1]}, 2);
 }
 

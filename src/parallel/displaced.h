@@ -36,7 +36,6 @@ struct displaced {
     int steps;                 /* of a picture: the last one sends nothing for a next one; 0: not known */
     int comm_checkpoint;       /* layers whose exchanges are one message; 0: the default */
     bool published_group_norm; /* variances times N / (N - 1), as the published code has it */
-    bool split_text;           /* each rank carries a part of the text, as of the picture; otherwise all of it, fresh */
     /* while a picture is made */
     bool synchronous, last;
     int layer; /* the number of the next exchange in this step */

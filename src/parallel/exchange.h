@@ -22,21 +22,23 @@
 /* The cut of a picture's rows; see cut_rows. */
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels);
 
-/* Softmax(scale q k^T) v over all members' tokens: q, k, v hold this rank's picture tokens (by the cut) and text tokens. No mask, no bias.
- * Ulysses: each member gets some heads of all tokens; ring: keys and values go round, results are merged by their log-sum-exp. */
-struct tensor exchange_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
+/* Rows first .. first + count of each picture of x [B, S, N, D]; count 0: none, whatever x is. */
+struct token_rows {
+    struct tensor x;
+    int64_t first, count;
+};
 
-/* What follows the exchange of heads where a picture goes through the blocks in parts (patches.c): q [B, queries, heads, D] of some tokens
- * of the part, k and v of the picture's tokens at hand on this member of `ring` (`round` of the cut's `rounds` equal shares of members),
- * and of the text, if it is at hand: softmax(scale q k^T) v over the whole picture and its text, as far as they are known. */
-struct patches_input {
-    struct tensor q, k, v, text_k, text_v;
+/* Queries, keys and values of this rank's tokens, [B, tokens, N, D] each, in the model's order of tokens: those of picture and text, or of
+ * text and picture, apart; or all in the first, and the second is empty. */
+struct attention_streams {
+    struct tensor q[2], k[2], v[2];
     float scale;
 };
-struct tensor patches_attention(struct run *run, const struct patches_input *in, const struct cut *cut);
-
-/* The same where patches are displaced (displaced_attention.c). */
-struct tensor displaced_attention(struct run *run, const struct attention_args *args, const struct cut *cut, struct text_span text);
+/* Softmax(scale q k^T) v over all ranks' tokens; cut NULL: over those given. No mask, no bias. out: as the queries, in one tensor or two. */
+void exchange_attention(struct run *run, const struct attention_streams *in, const struct cut *cut, struct text_span text,
+                        struct token_rows out[2]);
+/* Such rows as a tensor [B, count, N, D]: without a copy where they are all of theirs, or of one picture. */
+struct tensor token_rows_tensor(struct run *run, struct token_rows rows);
 
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);
@@ -62,6 +64,11 @@ void exchange_halo_wait(struct run *run, struct halo *halo);
  * whole picture, the same bits on every rank (Chan, Golub and LeVeque 1979, equation 2.1, in the order of ranks), or what the sync mode
  * of displaced patches makes of them. `elements`: of one group in this rank's rows. */
 void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements);
+
+/* A part of the latents that is a picture of its own, of whole `unit`s, where the strategy has such (parallel_splits_pictures): `mine`, made
+ * of it, of all ranks side by side, of the size of `latents`. */
+struct tensor exchange_split(struct run *run, struct tensor latents, int64_t unit);
+struct tensor exchange_unite(struct run *run, struct tensor mine, struct tensor latents, int64_t unit);
 
 /* Rows of a picture x [B, this rank's rows, W, C], in the order of ranks -> [B, all rows, W, C] on rank `root`; empty, without an error, on
  * the others. The number of rows may be any on any rank. */

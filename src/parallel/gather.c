@@ -4,34 +4,36 @@
  *     gather        sent per rank: (n - 1) of its own part
  *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes */
 #include <assert.h>
-#include <string.h>
 
-#include "parallel/exchange.h"
+#include "parallel/strategy.h"
+#include "parallel/transfer.h"
 
+/* Each part comes to where it belongs. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut) {
     if (run_failed(run) || cut == NULL || cut->members == 1) return run_failed(run) ? (struct tensor){0} : x;
     assert(x.ndim == 3 && x.shape[1] == cut_count(cut, cut->me));
-    int64_t batch = x.shape[0], first = cut_first(cut, 0), total = cut_first(cut, cut->members) - first;
-    size_t row = (size_t)x.shape[2] * dtype_size(x.dtype), bytes[cut->members];
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(batch, total, x.shape[2]));
-    size_t scope = run_enter(run);
-    struct tensor parts = run_tensor(run, x.dtype, SHAPE(batch * total, x.shape[2]));
-    if (run_failed(run)) return (struct tensor){0};
-    for (int i = 0; i < cut->members; i++) bytes[i] = (size_t)(batch * cut_count(cut, i)) * row;
+    int64_t origin = cut_first(cut, 0), total = cut_first(cut, cut->members) - origin;
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], total, x.shape[2]));
+    if (run_failed(run)) return out;
     comm_label(run->parallel->rows, "gather");
-    tessera_status status = comm_all_gather(run->parallel->rows, x.data, parts.data, bytes, &run->error);
-    char *from = parts.data;
-    for (int i = 0; i < cut->members && status == TESSERA_OK; from += bytes[i++]) {
-        struct tensor part = tensor_of(from, x.dtype, SHAPE(batch, cut_count(cut, i), x.shape[2]));
-        run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, i) - first, &part, 0, cut_count(cut, i));
+    struct transfer t = transfer_open(run, run->parallel->rows);
+    for (int step = 1; step < cut->members; step++) { /* each starts with another partner */
+        int to = (cut->me + step) % cut->members, from = (cut->me - step + cut->members) % cut->members;
+        transfer_receive(&t, from, (struct token_rows){out, cut_first(cut, from) - origin, cut_count(cut, from)});
+        transfer_send(&t, to, (struct token_rows){x, 0, x.shape[1]});
     }
-    arena_release(run->arena, scope);
-    return run_checked(run, status, out);
+    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
+    transfer_wait(&t);
+    return run_failed(run) ? (struct tensor){0} : out;
 }
 
 /* A text of fewer tokens than ranks stays whole, so that none has an empty part. */
 static bool cuts_text(const struct parallel *p, int64_t tokens) {
-    bool has_all = p != NULL && (p->patches != NULL || (p->displaced != NULL && !p->displaced->split_text));
+    bool has_all = false;
+    for (int i = 0; p != NULL && i < p->num_links; i++) {
+        const struct strategy *s = p->links[i].strategy;
+        has_all = has_all || (s->keeps_text_whole != NULL && s->keeps_text_whole(&p->choice));
+    }
     return parallel_cuts_rows(p) && !has_all && tokens >= comm_size(p->rows);
 }
 

@@ -1,11 +1,5 @@
-/* The cuts that a run keeps: a model asks for the same few grids at every step. */
-#include "parallel/exchange.h"
-
-void parallel_free(struct parallel *parallel) {
-    if (parallel == NULL) return;
-    for (int i = 0; i < parallel->num_cuts; i++) cut_free(parallel->cuts[i]);
-    parallel->num_cuts = 0;
-}
+/* What layers ask of the chain of strategies, and the cuts that a run keeps: a model asks for the same few grids at every step. */
+#include "parallel/strategy.h"
 
 /* The one of a part of a picture that begins at `first_row` and has part_rows rows. */
 static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns, struct span part_rows) {
@@ -30,29 +24,28 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
     return cut;
 }
 
-/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, where displaced patches do not split that,
- * are to be in proportion to the shares s: s (positions + n text) of all lie before the end of i members' parts, i text of them
- * are text. */
-static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
-    int members = comm_size(p->rows);
-    double text = (double)p->text_tokens;
-    if (p->shares == NULL || p->displaced == NULL || p->displaced->split_text) return p->shares;
-    for (int i = 0; i <= members; i++) ends[i] = (p->shares[i] * ((double)positions + members * text) - i * text) / (double)positions;
-    return ends;
+/* The rows of a picture that are at hand. */
+static struct span part_of(const struct parallel *p, int64_t rows) {
+    for (int i = 0; i < p->num_links; i++)
+        if (p->links[i].strategy->part != NULL) return p->links[i].strategy->part(p->links[i].state, rows);
+    return (struct span){0, rows};
+}
+
+static tessera_status new_cut(struct run *run, int64_t rows, int64_t columns, struct span part, struct cut **out) {
+    const struct parallel *p = run->parallel;
+    for (int i = 0; i < p->num_links; i++)
+        if (p->links[i].strategy->cut != NULL) return p->links[i].strategy->cut(run, &p->links[i], rows, columns, out);
+    return cut_part(rows, columns, part, comm_size(p->rows), comm_rank(p->rows), p->shares, out, &run->error);
 }
 
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns) {
     struct parallel *p = run->parallel;
-    if (run_failed(run) || p == NULL || (!parallel_cuts_rows(p) && p->patches == NULL)) return NULL;
-    struct span part = p->patches != NULL ? patches_rows(p->patches, rows) : (struct span){0, rows};
+    if (run_failed(run) || p == NULL) return NULL;
+    if (!parallel_cuts_rows(p) && p->choice.parts <= 1) return NULL;
+    struct span part = part_of(p, rows);
     struct cut *cut = find(p, rows, columns, part);
     if (cut != NULL) return cut;
-    int members = comm_size(p->rows), me = comm_rank(p->rows);
-    double ends[members + 1];
-    const double *shares = leave_room(p, rows * columns, ends);
-    tessera_status status = p->displaced != NULL ? cut_rows(rows, columns, 1, 1, members, me, shares, &cut, &run->error)
-                                                 : cut_part(rows, columns, part, members, me, shares, &cut, &run->error);
-    return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
+    return new_cut(run, rows, columns, part, &cut) == TESSERA_OK ? keep(p, cut) : NULL;
 }
 
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels) {
@@ -63,4 +56,45 @@ const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t colum
     tessera_status status =
         cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), run->parallel->shares, &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
+}
+
+struct tensor exchange_split(struct run *run, struct tensor latents, int64_t unit) {
+    const struct parallel *p = run->parallel;
+    for (int i = 0; p != NULL && i < p->num_links && !run_failed(run); i++)
+        if (p->links[i].strategy->split != NULL) return p->links[i].strategy->split(run, &p->links[i], latents, unit);
+    return run_failed(run) ? (struct tensor){0} : latents;
+}
+
+struct tensor exchange_unite(struct run *run, struct tensor mine, struct tensor latents, int64_t unit) {
+    const struct parallel *p = run->parallel;
+    for (int i = 0; p != NULL && i < p->num_links && !run_failed(run); i++)
+        if (p->links[i].strategy->unite != NULL) return p->links[i].strategy->unite(run, &p->links[i], mine, latents, unit);
+    return run_failed(run) ? (struct tensor){0} : mine;
+}
+
+/* ---- rows ---- */
+
+struct halo exchange_halo_start(struct run *run, struct tensor x, int64_t above, int64_t below) {
+    const struct parallel *p = run->parallel;
+    for (int i = 0; parallel_cuts_rows(p) && i < p->num_links && !run_failed(run); i++)
+        if (p->links[i].strategy->halo != NULL) return p->links[i].strategy->halo(run, &p->links[i], x, above, below);
+    return (struct halo){0};
+}
+
+void exchange_halo_wait(struct run *run, struct halo *halo) {
+    for (int i = 0; i < 4; i++) {
+        tessera_error error = {0};
+        if (halo->requests[i] == NULL) continue;
+        if (comm_wait(run->parallel->rows, halo->requests[i], &error) != TESSERA_OK && !run_failed(run)) run->error = error;
+        halo->requests[i] = NULL;
+    }
+}
+
+void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements) {
+    const struct parallel *p = run->parallel;
+    for (int i = 0; parallel_cuts_rows(p) && i < p->num_links && !run_failed(run); i++) {
+        if (p->links[i].strategy->group_stats == NULL) continue;
+        p->links[i].strategy->group_stats(run, &p->links[i], stats, weight, elements);
+        return;
+    }
 }

@@ -75,11 +75,14 @@ struct plan_machine {
 
 /* ---- a plan ---- */
 
+struct strategy; /* parallel/strategy.h */
+
 struct plan_mesh {
     int degrees[MESH_AXES];
     int patches; /* of PipeFusion: 1: the whole picture goes through the stages, exactly */
     int warmup_steps;
-    bool split_text; /* of displaced patches: each rank has a part of the text, not all of it */
+    bool split_text;              /* of displaced patches: each rank has a part of the text, not all of it */
+    const struct strategy *patch; /* what a patch degree means; NULL: displaced patches */
 };
 /* Whether each step is computed from the step's own values only. */
 bool plan_mesh_is_exact(const struct plan_mesh *mesh);

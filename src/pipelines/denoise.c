@@ -13,7 +13,7 @@
  *     stage 2  blocks, finish      |1|2|3|4|...
  *                     + guidance, sampler --> x of the part, to stage 0
  *
- * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (patches.h):
+ * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (pipefusion.h):
  * its first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
  * busy. Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step
  * before. */
@@ -357,12 +357,16 @@ static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *er
 }
 
 /* Parts of a picture that are pictures of their own: no stages. */
-static tessera_status run_naive(struct flow *f, struct unit u, tessera_error *error) {
+/* The prediction of a picture whose parts are pictures of their own: this rank's part, and the others' beside it. */
+static tessera_status run_split(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
     float timesteps[2];
     struct denoiser_inputs in = inputs_of(f, u, timesteps);
+    struct tensor latents = in.latents;
     d->blocks += d->denoiser->num_blocks;
-    struct tensor out = naive_patch_forward(d->denoiser, d->run, d->team->mesh->group[MESH_PATCH], d->team->split, u.step, &in);
+    in.latents = exchange_split(d->run, latents, d->denoiser->patch_size);
+    struct tensor out = run_failed(d->run) ? (struct tensor){0} : denoiser_forward(d->denoiser, d->run, &in);
+    out = exchange_unite(d->run, out, latents, d->denoiser->patch_size);
     TRY(run_status(d->run, error));
     return store_predictions(f, u, out, error);
 }
@@ -370,10 +374,10 @@ static tessera_status run_naive(struct flow *f, struct unit u, tessera_error *er
 static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
     size_t scope = run_enter(d->run);
-    bool naive = team_degree(d->team, MESH_PATCH) > 1 && d->team->naive_patch;
-    if (d->team->denoiser.patches != NULL) patches_begin(&d->team->patches, u.part, u.row == BOTH_ROWS ? 0 : u.row, batch_of(f));
-    displaced_step(&d->team->displaced, u.step);
-    TRY(naive ? run_naive(f, u, error) : run_stage(f, u, error));
+    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .part = u.part, .row = u.row == BOTH_ROWS ? 0 : u.row};
+    moment.rows = batch_of(f);
+    parallel_begin(&d->team->denoiser, &moment);
+    TRY(parallel_splits_pictures(&d->team->denoiser) ? run_split(f, u, error) : run_stage(f, u, error));
     if (f->stage == f->stages - 1 && u.row != 0) TRY(take_step(f, u, error));
     arena_release(d->run->arena, scope);
     return TESSERA_OK;
@@ -407,7 +411,7 @@ static bool goes_row_by_row(const struct team *team, bool guided, bool has_cache
 
 int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures) {
     int stages = team_degree(team, MESH_PIPEFUSION), rows = goes_row_by_row(team, guided, has_cache) ? 2 : 1;
-    if (stages == 1 || team->patches.count > 1) return 1;
+    if (stages == 1 || team->choice.parts > 1) return 1;
     int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
     return pictures < enough ? pictures : enough;
 }
@@ -442,7 +446,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     while (step_cache_kind_name(kind) != NULL && strcmp(step_cache_kind_name(kind), d->step_cache) != 0) kind++;
     if (kind == STEP_CACHE_KINDS)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "step cache \"%s\": it must be fbcache or teacache", d->step_cache);
-    if (team->naive_patch && team_degree(team, MESH_PATCH) > 1)
+    if (parallel_splits_pictures(&team->denoiser))
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with naive patches, which are pictures of their own",
                          d->step_cache);
     f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
@@ -503,7 +507,6 @@ static void close_flow(struct flow *f) {
     free(f->states);
     free(f->predictions);
     free(f->sums);
-    patches_reset(&d->team->patches);
 }
 
 tessera_status denoise_pictures(struct denoising *d, int pictures, float *const *x, tessera_error *error) {
@@ -511,7 +514,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     struct flow f = {.d = d,
                      .pictures = pictures,
                      .steps = d->scheduler->num_steps - d->first_step,
-                     .parts = team->patches.count > 1 ? team->patches.count : 1,
+                     .parts = team->choice.parts > 1 ? team->choice.parts : 1,
                      .whole_steps = team->whole_steps,
                      .x = x,
                      .positions = d->rows * d->columns,
@@ -524,13 +527,12 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};
     d->run->parallel = team_denoiser(d->team);
-    d->team->displaced.steps = f.steps;
     d->team->denoiser.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     tessera_status status = open_flow(&f, &local);
     if (status == TESSERA_OK) status = run_units(&f, &local);
-    if (status == TESSERA_OK) status = displaced_reset(&d->team->displaced, &local);
+    if (status == TESSERA_OK) status = parallel_reset(&d->team->denoiser, &local);
     if (status != TESSERA_OK && f.stages > 1) comm_abort(f.pipe, &local); /* before buffers go: nothing more comes into them */
-    displaced_reset(&d->team->displaced, NULL);
+    parallel_reset(&d->team->denoiser, NULL);
     close_flow(&f);
     d->run->parallel = before;
     return status == TESSERA_OK ? TESSERA_OK : error_set(error, status, "%s", local.message);

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "parallel/parallel.h"
+#include "parallel/strategy.h"
 #include "pipelines/world.h"
 
 enum { DISPLACED_WARMUP = 4, PIPELINE_WARMUP = 1 }; /* DistriFusion's and xDiT's defaults */
@@ -16,21 +16,29 @@ static int warmup_of(const tessera_mesh *mesh, int usual) {
     return mesh->warmup_steps == 0 ? usual : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
 }
 
-static void name_groups(struct team *team) {
-    struct comm *const *group = team->mesh->group;
-    bool displaces = team->mesh->degrees[MESH_PATCH] > 1 && !team->naive_patch;
-    team->displaced.group = group[MESH_PATCH];
-    team->denoiser = (struct parallel){.displaced = displaces ? &team->displaced : NULL,
-                                       .rows = displaces ? group[MESH_PATCH] : group[MESH_SEQUENCE],
-                                       .ring = group[MESH_RING],
-                                       .ulysses = group[MESH_ULYSSES],
-                                       .tensor = group[MESH_TENSOR]};
-    team->autoencoder = (struct parallel){.rows = group[MESH_PICTURE], .ring = group[MESH_PICTURE], .ulysses = NULL, .tensor = NULL};
+/* The denoiser's chain of strategies, as team->choice says. */
+static tessera_status compose_denoiser(struct team *team, tessera_error *error) {
+    static struct comm *const alone[MESH_GROUPS];
+    parallel_free(&team->denoiser);
+    if (team->mesh != NULL) memcpy(team->choice.degrees, team->mesh->degrees, sizeof team->choice.degrees);
+    TRY(parallel_compose(&team->choice, team->mesh != NULL ? team->mesh->group : alone, &team->denoiser, error));
+    team->denoiser.shares = team->shares.rows;
+    team->denoiser.head_shares = team->shares.heads;
+    return TESSERA_OK;
 }
 
-void team_of_mesh(struct team *team, struct mesh *mesh) {
-    *team = (struct team){.mesh = mesh};
-    name_groups(team);
+/* The autoencoder's: rows over all ranks of the picture, and a ring for its attention. */
+static void compose_autoencoder(struct team *team) {
+    struct comm *group = team->mesh->group[MESH_PICTURE];
+    team->autoencoder = (struct parallel){.rows = group, .shares = team->shares.picture};
+    parallel_add(&team->autoencoder, &ring_strategy, group, NULL);
+    parallel_add(&team->autoencoder, &rows_strategy, group, NULL);
+}
+
+tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error) {
+    *team = (struct team){.mesh = mesh, .choice.parts = parts};
+    if (mesh != NULL) compose_autoencoder(team);
+    return compose_denoiser(team, error);
 }
 
 /* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
@@ -50,12 +58,13 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "sync mode \"%s\": it must be corrected_async_gn, stale_gn, sync_gn, full_sync, separate_gn or no_sync",
                          mesh->sync_mode);
-    team->naive_patch = mesh->naive_patch;
-    team->split = (enum naive_split)split;
-    team->displaced = (struct displaced){.mode = (enum sync_mode)mode, .published_group_norm = mesh->published_group_norm};
-    team->displaced.comm_checkpoint = mesh->comm_checkpoint;
-    team->displaced.split_text = mesh->split_text;
-    team->displaced.warmup_steps = warmup_of(mesh, DISPLACED_WARMUP);
+    team->choice = (struct strategy_choice){.patch = mesh->naive_patch ? &naive_patches_strategy : NULL,
+                                            .split = (enum naive_split)split,
+                                            .sync_mode = (enum sync_mode)mode,
+                                            .published_group_norm = mesh->published_group_norm,
+                                            .comm_checkpoint = mesh->comm_checkpoint,
+                                            .split_text = mesh->split_text,
+                                            .warmup_steps = warmup_of(mesh, DISPLACED_WARMUP)};
     return TESSERA_OK;
 }
 
@@ -101,16 +110,12 @@ tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_er
                                     mesh_degree(mesh->patch), mesh_degree(mesh->ring), mesh_degree(mesh->ulysses),
                                     mesh_degree(mesh->tensor)};
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
-    name_groups(team);
     TRY(shares_open(degrees, mesh->rank_weights, &team->shares, error));
-    team->denoiser.shares = team->shares.rows;
-    team->denoiser.head_shares = team->shares.heads;
-    team->autoencoder.shares = team->shares.picture;
-    return TESSERA_OK;
+    compose_autoencoder(team);
+    return compose_denoiser(team, error);
 }
 
 void team_close(struct team *team) {
-    displaced_close(&team->displaced);
     parallel_free(&team->denoiser);
     parallel_free(&team->autoencoder);
     if (team->mesh != NULL) mesh_free(team->mesh);
@@ -150,7 +155,7 @@ int team_threads(const struct team *team, int given) {
 }
 
 struct parallel *team_denoiser(struct team *team) {
-    return team->mesh != NULL || team->denoiser.patches != NULL ? &team->denoiser : NULL;
+    return team->mesh != NULL || team->choice.parts > 1 ? &team->denoiser : NULL;
 }
 
 struct parallel *team_autoencoder(struct team *team) {
@@ -172,10 +177,9 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", parts,
                          team_degree(team, MESH_PATCH));
-    team->patches.count = parts;
+    team->choice.parts = parts;
     team->whole_steps = warmup_of(mesh, PIPELINE_WARMUP);
-    team->denoiser.patches = parts > 1 ? &team->patches : NULL;
-    return TESSERA_OK;
+    return compose_denoiser(team, error);
 }
 
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {

@@ -11,19 +11,15 @@
 #include "comm/mesh.h"
 #include "nn/load.h"
 #include "parallel/parallel.h"
-#include "pipelines/naive_patch.h"
 #include "pipelines/shares.h"
 #include "tessera.h"
 
 struct team {
     struct mesh *mesh; /* NULL: one rank */
     bool parallel_vae;
-    bool naive_patch; /* what a patch degree above 1 means: naive patches, cut by `split`, or displaced ones */
-    enum naive_split split;
-    struct displaced displaced;
-    struct patches patches; /* the parts in which a picture goes through the pipeline's stages; count 0 or 1: as a whole */
-    int whole_steps;        /* the first steps, in which it goes as a whole all the same */
-    struct shares shares;   /* of unequal ranks */
+    struct strategy_choice choice; /* of what the denoiser's chain is composed; parts: those in which a picture goes through the stages */
+    int whole_steps;               /* the first steps, in which it goes as a whole all the same */
+    struct shares shares;          /* of unequal ranks */
     struct parallel denoiser, autoencoder;
 };
 
@@ -32,8 +28,9 @@ tessera_status team_check_mesh(const tessera_mesh *mesh, tessera_error *error);
 /* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
 void team_close(struct team *team);
-/* The same over a mesh that stays the caller's, without options: whole pictures, exact. It needs no team_close. */
-void team_of_mesh(struct team *team, struct mesh *mesh);
+/* The same over a mesh that stays the caller's (NULL: this rank alone), without options: a picture in `parts` parts. Its chains end with
+ * parallel_free. */
+tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error);
 
 int team_degree(const struct team *team, enum mesh_axis axis);
 int team_coordinate(const struct team *team, enum mesh_axis axis);

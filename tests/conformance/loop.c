@@ -113,11 +113,12 @@ void loop_step(struct loop *loop, int step, struct tensor prediction) {
 
 static struct tensor predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *in, void *user) {
     struct spread_denoiser *d = user;
-    if (!loop->naive && !loop->displaces) return spread_predict(c, d, in);
-    if (loop->naive) c->run.parallel = NULL;
-    struct comm *group = c->mesh->group[MESH_RING];
-    struct tensor out =
-        loop->naive ? naive_patch_forward(d->denoiser, &c->run, group, loop->split, step, in) : denoiser_forward(d->denoiser, &c->run, in);
+    if (loop->choice.patch == NULL) return spread_predict(c, d, in);
+    struct denoiser_inputs mine = *in;
+    mine.latents = exchange_split(&c->run, in->latents, d->denoiser->patch_size);
+    struct tensor out = run_failed(&c->run) ? (struct tensor){0} : denoiser_forward(d->denoiser, &c->run, &mine);
+    out = exchange_unite(&c->run, out, in->latents, d->denoiser->patch_size);
+    (void)step;
     if (run_failed(&c->run)) case_error(c, &c->run.error);
     return out;
 }
@@ -125,7 +126,7 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
     for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
         size_t scope = run_enter(&c->run);
-        if (loop->displaces) displaced_step(&loop->displaced, i);
+        parallel_begin(&c->parallel, &(struct strategy_moment){.step = i, .part = PATCHES_WHOLE, .rows = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, d);
         if (noise.data == NULL) return;
         loop_step(loop, i, noise);
@@ -138,14 +139,13 @@ static void run_steps(struct conformance_case *c, struct spread_denoiser *d, str
 static void run_loop(struct conformance_case *c, struct loop loop) {
     struct spread_denoiser d = {0};
     tessera_error error = {0};
-    if (loop.displaces) c->parallel.displaced = &loop.displaced;
-    if (loop_read(c, &loop, &error) != TESSERA_OK)
+    if (loop.choice.patch != NULL && spread_patches(c, &loop.choice, &error) != TESSERA_OK)
+        case_error(c, &error);
+    else if (loop_read(c, &loop, &error) != TESSERA_OK)
         case_error(c, &error);
     else if (spread_open(c, loop.scale > 0, loop.latents, &d))
         run_steps(c, &d, &loop);
-    if (loop.displaces && displaced_reset(&loop.displaced, &error) != TESSERA_OK) case_error(c, &error);
-    displaced_close(&loop.displaced);
-    c->parallel.displaced = NULL;
+    if (parallel_reset(&c->parallel, &error) != TESSERA_OK) case_error(c, &error);
     spread_close(&d);
     loop_free(&loop);
 }
@@ -160,7 +160,6 @@ static void run_patches(struct conformance_case *c, struct loop loop, int64_t ra
     } else if (c->mesh->degrees[MESH_CFG] != halves || c->mesh->degrees[MESH_RING] * halves != ranks) {
         spread_cannot_have(c, "patches have one mesh");
     } else {
-        loop.displaced.group = c->mesh->group[MESH_RING];
         run_loop(c, loop);
     }
 }
@@ -188,13 +187,15 @@ void conform_distrifusion(struct conformance_case *c) {
         return;
     }
     int split_place = place_of(split, naive_split_name), mode_place = place_of(mode, sync_mode_name);
-    struct loop loop = {.naive = strcmp(parallelism, "naive_patch") == 0, .split = (enum naive_split)split_place};
-    loop.displaces = !loop.naive;
-    loop.displaced = (struct displaced){.mode = (enum sync_mode)mode_place, .warmup_steps = (int)warmup, .published_group_norm = true};
+    struct loop loop = {.choice = {.patch = strategy_of_patches(parallelism),
+                                   .split = (enum naive_split)split_place,
+                                   .sync_mode = (enum sync_mode)mode_place,
+                                   .warmup_steps = (int)warmup,
+                                   .published_group_norm = true}};
     if (ranks == 1)
         run_loop(c, (struct loop){0});
-    else if (split_place < 0 || mode_place < 0)
-        case_fail(c, "split_scheme \"%s\" or mode \"%s\" is unknown", split, mode);
+    else if (split_place < 0 || mode_place < 0 || loop.choice.patch == NULL)
+        case_fail(c, "parallelism \"%s\", split_scheme \"%s\" or mode \"%s\" is unknown", parallelism, split, mode);
     else
         run_patches(c, loop, ranks, batch_split);
 }
@@ -203,16 +204,19 @@ void conform_displaced(struct conformance_case *c) {
     tessera_error error = {0};
     int64_t patches = 0, warmup = 0;
     bool split_text = false;
-    struct loop loop = {.displaces = true};
+    const char *parallelism = "patch";
     if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK ||
         json_int(c->io.json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK ||
+        json_string(c->io.json, "parallelism", parallelism, &parallelism, &error) != TESSERA_OK ||
         json_bool(c->io.json, "split_text", false, &split_text, &error) != TESSERA_OK) {
         case_error(c, &error);
         return;
     }
-    loop.displaced.warmup_steps = (int)warmup;
-    loop.displaced.split_text = split_text;
-    if (patches == 1)
+    struct loop loop = {
+        .choice = {.patch = strategy_of_patches(parallelism), .warmup_steps = (int)warmup, .split_text = split_text}};
+    if (loop.choice.patch == NULL)
+        case_fail(c, "parallelism \"%s\" is unknown", parallelism);
+    else if (patches == 1)
         run_loop(c, (struct loop){0});
     else
         run_patches(c, loop, patches, false);

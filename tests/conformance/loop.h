@@ -3,7 +3,7 @@
 #define TESSERA_TESTS_LOOP_H
 
 #include "denoiser_case.h"
-#include "pipelines/naive_patch.h"
+#include "parallel/strategy.h"
 #include "schedulers/scheduler.h"
 #include "spread.h"
 
@@ -11,10 +11,7 @@ struct loop {
     int64_t steps;
     double scale;      /* of guidance: e_0 + scale (e_1 - e_0); 0: one prediction */
     float embedded[2]; /* guidance as an input of the model, for each row of a batch */
-    bool naive;        /* each rank of the ring axis makes a part that is a picture of its own */
-    enum naive_split split;
-    bool displaces; /* each rank of the ring axis is one step behind the others */
-    struct displaced displaced;
+    struct strategy_choice choice; /* patch: what the ranks of the ring axis do as patches; NULL: what the mesh says */
     struct scheduler *scheduler;
     struct scheduler_state state;
     struct denoiser_case given; /* its latents: the noise that the loop begins with */

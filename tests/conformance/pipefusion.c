@@ -53,11 +53,12 @@ static struct denoising denoising_of(const struct pipeline_run *p, const struct 
 static tessera_status count_alone(const struct pipeline_run *p, const struct denoiser *whole, int steps, double *operations,
                                   tessera_error *error) {
     struct run run = p->c->run;
-    struct team alone = {.patches.count = p->team.patches.count, .whole_steps = 1};
+    struct team alone;
+    TRY(team_of_mesh(&alone, NULL, p->team.choice.parts, error));
+    alone.whole_steps = 1;
     struct tensor x = run_tensor(&run, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
     TRY(run_status(&run, error));
     memcpy(x.data, p->loop.latents.data, tensor_bytes(&x));
-    if (alone.patches.count > 1) alone.denoiser.patches = &alone.patches;
     struct denoising d = denoising_of(p, whole, &alone, &run);
     d.first_step = (int)p->loop.steps - steps;
     run.parallel = NULL;
@@ -72,7 +73,7 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
 static tessera_status count_steps_alone(struct pipeline_run *p, const struct denoiser *whole, tessera_error *error) {
     double both = 0;
     TRY(count_alone(p, whole, 1, &p->alone_whole, error));
-    if (p->team.patches.count == 1 || p->loop.steps == 1) return TESSERA_OK;
+    if (p->team.choice.parts == 1 || p->loop.steps == 1) return TESSERA_OK;
     TRY(count_alone(p, whole, 2, &both, error));
     p->alone_parts = both - p->alone_whole;
     return TESSERA_OK;
@@ -95,7 +96,7 @@ static void check_work(struct pipeline_run *p, const struct component *whole, do
                                        .text_2_tokens = d.inputs.text_2.data != NULL ? d.inputs.text_2.shape[1] : 0,
                                        .blocks = stages_blocks(&p->stages)},
                                  .first = p->stages.first,
-                                 .parts = p->team.patches.count,
+                                 .parts = p->team.choice.parts,
                                  .steps = (int)p->loop.steps,
                                  .whole_steps = p->team.whole_steps,
                                  .guided = d.guided,
@@ -162,12 +163,10 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
     struct pipeline_run p = {.c = c};
     struct component whole = {0};
     tessera_error error = {0};
-    team_of_mesh(&p.team, (struct mesh *)(uintptr_t)c->mesh);
+    if (team_of_mesh(&p.team, (struct mesh *)(uintptr_t)c->mesh, parts, &error) != TESSERA_OK) case_error(c, &error);
     p.team.denoiser.shares = c->shares.rows;
     p.team.denoiser.head_shares = c->shares.heads;
-    p.team.patches.count = parts;
     p.team.whole_steps = warmup;
-    if (parts > 1) p.team.denoiser.patches = &p.team.patches;
     if (loop_read(c, &p.loop, &error) != TESSERA_OK)
         case_error(c, &error);
     else if (case_component(c, &whole)) {
@@ -180,6 +179,7 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
     }
     c->run.parallel = NULL;
     parallel_free(&p.team.denoiser);
+    parallel_free(&p.team.autoencoder);
     component_close(&p.mine);
     component_close(&whole);
     stages_free(&p.stages);

@@ -136,6 +136,17 @@ struct tensor spread_join(struct conformance_case *c, struct tensor mine) {
     return both;
 }
 
+tessera_status spread_patches(struct conformance_case *c, const struct strategy_choice *choice, tessera_error *error) {
+    struct strategy_choice patches = *choice;
+    struct comm *group[MESH_GROUPS];
+    memcpy(patches.degrees, c->mesh->degrees, sizeof patches.degrees);
+    memcpy(group, c->mesh->group, sizeof group);
+    patches.degrees[MESH_PATCH] = c->mesh->degrees[MESH_RING], patches.degrees[MESH_RING] = 1;
+    group[MESH_PATCH] = group[MESH_RING], group[MESH_SEQUENCE] = group[MESH_RING] = NULL;
+    parallel_free(&c->parallel);
+    return parallel_compose(&patches, group, &c->parallel, error);
+}
+
 /* ---- meshes ---- */
 
 /* What ranks tell each other of a case. */
@@ -181,10 +192,9 @@ static bool run_mesh(struct conformance_case *c, void (*run)(struct conformance_
                      tessera_error *error) {
     struct outcome all[c->world->ranks];
     size_t mark = arena_mark(c->run.arena);
-    c->parallel = (struct parallel){.rows = c->mesh->group[MESH_SEQUENCE],
-                                    .ring = c->mesh->group[MESH_RING],
-                                    .ulysses = c->mesh->group[MESH_ULYSSES],
-                                    .tensor = c->mesh->group[MESH_TENSOR]};
+    struct strategy_choice choice = {.parts = 1};
+    memcpy(choice.degrees, c->mesh->degrees, sizeof choice.degrees);
+    if (parallel_compose(&choice, c->mesh->group, &c->parallel, error) != TESSERA_OK) return false;
     if (shares_open(c->mesh->degrees, c->world->weights, &c->shares, error) != TESSERA_OK) return false;
     c->parallel.shares = c->shares.rows;
     c->parallel.head_shares = c->shares.heads;

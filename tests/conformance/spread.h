@@ -37,4 +37,7 @@ struct tensor spread_join(struct conformance_case *c, struct tensor mine);
 bool spread_run(struct conformance_case *c, void (*run)(struct conformance_case *), void (*print)(const struct conformance_case *),
                 int counts[3]);
 
+/* From now on the ranks of the case's ring axis are patches, as `choice` says. */
+tessera_status spread_patches(struct conformance_case *c, const struct strategy_choice *choice, tessera_error *error);
+
 #endif

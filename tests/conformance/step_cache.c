@@ -80,17 +80,18 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
 }
 
 /* Against the case's numbers where nothing is displaced. */
-static void run_steps(struct conformance_case *c, struct displaced *displaced, struct passage *passage) {
+static void run_steps(struct conformance_case *c, bool displaces, struct passage *passage) {
     struct loop *loop = &passage->loop;
     for (int i = 0; i < loop->steps; i++) {
         size_t scope = run_enter(&c->run);
         int64_t skipped = passage->cache.blocks_skipped;
-        if (displaced != NULL) displaced_step(displaced, i);
+        parallel_begin(&c->parallel, &(struct strategy_moment){
+                                         .steps = (int)loop->steps, .step = i, .part = PATCHES_WHOLE, .rows = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, passage);
         if (noise.data == NULL) return;
         passage->skipped[i] = passage->cache.blocks_skipped > skipped ? 's' : '.';
         loop_step(loop, i, noise);
-        if (displaced == NULL) {
+        if (!displaces) {
             check_decision(c, passage, i);
             if (c->dtype == DTYPE_F32) loop_check(c, "out.noise", loop->noise, i, noise);
             loop_check(c, "out.latents", loop->wanted, i, loop->latents);
@@ -108,20 +109,17 @@ static tessera_status begin(struct conformance_case *c, struct passage *passage,
     return step_cache_open(&passage->cache, passage->wanted->kind, passage->wanted->threshold, passage->denoiser, 0, groups, error);
 }
 
-static void run_passage(struct conformance_case *c, const struct wanted *wanted, const struct denoiser *denoiser,
-                        struct displaced *displaced) {
+static void run_passage(struct conformance_case *c, const struct wanted *wanted, const struct denoiser *denoiser, bool displaces) {
     struct passage passage = {.wanted = wanted, .denoiser = denoiser};
     tessera_error error = {0};
-    c->parallel.displaced = displaced;
-    if (begin(c, &passage, &error) == TESSERA_OK) {
-        if (displaced != NULL) displaced->steps = (int)passage.loop.steps;
-        run_steps(c, displaced, &passage);
-    } else {
+    const struct strategy_choice patches = {.patch = &displaced_patches_strategy, .warmup_steps = 1};
+    bool composed = !displaces || spread_patches(c, &patches, &error) == TESSERA_OK;
+    if (composed && begin(c, &passage, &error) == TESSERA_OK)
+        run_steps(c, displaces, &passage);
+    else
         case_error(c, &error);
-    }
-    c->parallel.displaced = NULL;
-    if (displaced != NULL && displaced_reset(displaced, &error) != TESSERA_OK) case_error(c, &error);
-    if (displaced != NULL && !run_failed(&c->run)) {
+    if (parallel_reset(&c->parallel, &error) != TESSERA_OK) case_error(c, &error);
+    if (displaces && !run_failed(&c->run)) {
         const struct tensor *latents = &passage.loop.latents;
         if (comm_check_same(c->world->comm, "skipped steps", passage.skipped, &error) != TESSERA_OK) case_error(c, &error);
         for (int64_t i = 0; latents->data != NULL && i < tensor_count(latents); i++)
@@ -141,11 +139,9 @@ void conform_step_cache(struct conformance_case *c) {
     if (read_wanted(c, &wanted, &error) != TESSERA_OK || json_double(c->io.json, "guidance_scale", 0.0, &scale, &error) != TESSERA_OK) {
         case_error(c, &error);
     } else if (spread_open(c, scale > 0, latents, &d)) {
-        run_passage(c, &wanted, d.denoiser, NULL);
-        struct displaced displaced = {.group = c->mesh->group[MESH_RING], .warmup_steps = 1};
+        run_passage(c, &wanted, d.denoiser, false);
         bool displaces = degrees[MESH_RING] > 1 && degrees[MESH_ULYSSES] == 1 && degrees[MESH_TENSOR] == 1;
-        if (displaces && !run_failed(&c->run)) run_passage(c, &wanted, d.denoiser, &displaced);
-        displaced_close(&displaced);
+        if (displaces && !run_failed(&c->run)) run_passage(c, &wanted, d.denoiser, true);
     }
     spread_close(&d);
     free(latents.data);

@@ -8,7 +8,7 @@
 #include "comm/ranks.h"
 #include "comm/stats.h"
 #include "denoiser_test.h"
-#include "parallel/parallel.h"
+#include "parallel/strategy.h"
 #include "schedulers/scheduler.h"
 
 struct patch_world {
@@ -33,6 +33,8 @@ struct patch_loop {
     struct denoiser_case inputs;
     struct scheduler *scheduler;
     int steps;
+    const struct strategy *strategy; /* NULL: displaced patches */
+    bool split_text;
 };
 
 static inline void patch_world_open(struct patch_world *w) {
@@ -69,15 +71,13 @@ static inline void patch_loop_close(struct patch_loop *l) {
 }
 
 /* What the run shares with the other ranks; alone where d is NULL. */
-static inline struct parallel patch_parallel(const struct patch_world *w, struct displaced *d) {
-    struct comm *const *group = w->mesh->group;
-    if (d == NULL) return (struct parallel){0};
-    d->group = group[MESH_RING];
-    return (struct parallel){.displaced = d,
-                             .rows = group[MESH_SEQUENCE],
-                             .ring = group[MESH_RING],
-                             .ulysses = group[MESH_ULYSSES],
-                             .tensor = group[MESH_TENSOR]};
+static inline struct parallel patch_parallel(const struct patch_loop *l, struct displaced *d) {
+    struct parallel parallel = {0};
+    if (d == NULL) return parallel;
+    d->group = parallel.rows = l->world->mesh->group[MESH_RING];
+    parallel.choice.split_text = l->split_text;
+    parallel_add(&parallel, l->strategy != NULL ? l->strategy : &displaced_patches_strategy, d->group, d);
+    return parallel;
 }
 
 /* The model's predictions for x at a timestep: [2 (or 1), H, W, C]. */
@@ -121,7 +121,7 @@ static inline struct tensor patch_loop_run(struct patch_loop *l, struct displace
     struct run *run = &l->t.run;
     struct tensor x = patch_noise(l, rows, columns);
     int64_t count = tensor_count(&x);
-    struct parallel parallel = patch_parallel(l->world, d);
+    struct parallel parallel = patch_parallel(l, d);
     struct scheduler_state state;
     tessera_error error = {0};
     CHECK_OK(scheduler_state_init(l->scheduler, (size_t)count, &state, &error), error);

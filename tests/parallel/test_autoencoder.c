@@ -5,7 +5,7 @@
  * Memory is measured twice: with a tall picture that is computed, and with one of 4096 x 4096 ("large") whose operators do nothing, so that
  * only the arena moves. */
 #include "models/component_test.h"
-#include "parallel/exchange.h"
+#include "parallel/strategy.h"
 
 #define SD "tests/cases/vae_sd/model"
 #define SD3 "tests/cases/vae_sd3/model"
@@ -339,7 +339,9 @@ int main(int argc, char **argv) {
     w.size = comm_size(w.comm);
     w.rank = comm_rank(w.comm);
     CHECK(comm_split(w.comm, w.rank, 0, &w.alone, &error) == TESSERA_OK, "%s", error.message);
-    w.parallel = (struct parallel){.rows = w.comm, .ring = w.comm, .ulysses = w.alone, .tensor = w.alone};
+    w.parallel = (struct parallel){.rows = w.comm, .tensor = w.alone};
+    parallel_add(&w.parallel, &ring_strategy, w.comm, NULL);
+    parallel_add(&w.parallel, &rows_strategy, w.comm, NULL);
     if (argc > 1 && strcmp(argv[1], "large") == 0) {
         test_large(&w);
     } else {

@@ -132,10 +132,10 @@ static void run_mesh(const struct denoiser *whole, const struct subject *s, cons
     bool opened = component_test_open_share(&t, s->model, DTYPE_F32, share, &error);
     CHECK(opened, "%s", error.message);
     if (!opened) return;
-    struct parallel parallel = {.rows = mesh->group[MESH_SEQUENCE],
-                                .ring = mesh->group[MESH_RING],
-                                .ulysses = mesh->group[MESH_ULYSSES],
-                                .tensor = mesh->group[MESH_TENSOR]};
+    struct strategy_choice choice = {.parts = 1};
+    struct parallel parallel;
+    memcpy(choice.degrees, degrees, sizeof choice.degrees);
+    CHECK(parallel_compose(&choice, mesh->group, &parallel, &error) == TESSERA_OK, "%s", error.message);
     t.run.parallel = &parallel;
     struct work mine;
     struct tensor out = forward(&t, s->in, &mine);

@@ -78,10 +78,8 @@ static tessera_status open_rank(struct rank *r, tessera_error *error) {
     for (int i = 0; i < MESH_AXES; i++) degrees[i] = i == MESH_PIPEFUSION ? comm_size(r->comm) : 1;
     struct component_source source = {.folder = r->folder};
     TRY(mesh_open(r->comm, degrees, &r->mesh, error));
-    team_of_mesh(&r->team, r->mesh);
-    r->team.patches.count = PARTS;
+    TRY(team_of_mesh(&r->team, r->mesh, PARTS, error));
     r->team.whole_steps = 1;
-    r->team.denoiser.patches = &r->team.patches;
     TRY(component_describe(&source, DTYPE_BF16, &r->described, error));
     TRY(stages_open(r->described.denoiser, comm_size(r->comm), comm_rank(r->comm), NULL, NULL, &r->stages, error));
     source.share = team_share(&r->team, stages_blocks(&r->stages));
@@ -98,6 +96,7 @@ static void close_rank(struct rank *r) {
     component_close(&r->mine);
     stages_free(&r->stages);
     parallel_free(&r->team.denoiser);
+    parallel_free(&r->team.autoencoder);
     arena_free(r->run.arena);
     if (r->run.backend != NULL) backend_free(r->run.backend);
     mesh_free(r->mesh);

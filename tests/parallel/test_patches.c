@@ -56,7 +56,7 @@ static void check_bits(struct patch_loop *l, enum sync_mode mode, int64_t rows, 
 /* What the second displaced pass, or the last one of a picture, sends under a label (NULL: all); the number of its layers. */
 static struct comm_stats_row count_pass(struct patch_loop *l, struct displaced *d, struct tensor x, bool last, const char *label,
                                         int *layers) {
-    struct parallel parallel = patch_parallel(l->world, d);
+    struct parallel parallel = patch_parallel(l, d);
     struct run *run = &l->t.run;
     struct comm_stats_row row = {0};
     tessera_error error = {0};
@@ -102,10 +102,11 @@ static void check_transformer_bytes(struct patch_loop *l, struct tensor x) {
         int64_t words = !split ? 0 : text * (me + 1) / n - text * me / n;
         uint64_t want = (uint64_t)(2 * batch * (tokens + words) * l->model->attention * (n - 1)) * sizeof(float);
         struct displaced d = options(SYNC_CORRECTED_ASYNC_GN, 0);
-        d.split_text = split;
+        l->split_text = split;
         uint64_t got = count_pass(l, &d, x, false, "displaced", &layers).bytes_sent;
         CHECK(got == want, "%s: %d bytes sent in a step, %d are right", l->model->name, (int)got, (int)want);
     }
+    l->split_text = false;
 }
 
 /* All that is sent in one pass, with other group norms. */
@@ -144,7 +145,7 @@ static void check_stillness(struct patch_loop *l, struct tensor x) {
     size_t scope = run_enter(run);
     struct tensor want = patch_predict(l, x, 0), got = {0}, other = run_tensor(run, DTYPE_F32, x.ndim, x.shape);
     struct displaced d = {.mode = SYNC_STALE_GN};
-    struct parallel parallel = patch_parallel(l->world, &d);
+    struct parallel parallel = patch_parallel(l, &d);
     tessera_error error = {0};
     if (run_failed(run)) return;
     double worst = 0, first = 0;

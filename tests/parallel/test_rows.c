@@ -7,6 +7,7 @@
 
 #include "comm/ranks.h"
 #include "nn/layers.h"
+#include "parallel/strategy.h"
 
 enum { BATCH = 2, COLUMNS = 7, CHANNELS = 6, OUTPUTS = 4, UNIT = 4, LEVELS = 3 };
 
@@ -121,9 +122,9 @@ static void test_unequal(struct run *run, struct comm *world) {
     for (int i = 1; i <= members; i++) shares[i] = 0.5 + 0.5 * (i - 1) / (members - 1);
     double share = shares[me + 1] - shares[me];
     for (int is_displaced = 0; is_displaced < 2; is_displaced++) {
-        struct displaced displaced = {0};
-        struct parallel parallel = {
-            .rows = world, .ring = world, .shares = shares, .text_tokens = TEXT, .displaced = is_displaced ? &displaced : NULL};
+        struct displaced displaced = {.group = world};
+        struct parallel parallel = {.rows = world, .shares = shares, .text_tokens = TEXT};
+        if (is_displaced) parallel_add(&parallel, &displaced_patches_strategy, world, &displaced);
         run->parallel = &parallel;
         const struct cut *cut = exchange_cut_tokens(run, POSITIONS, 1);
         double text = (double)exchange_text(run, run_tensor(run, DTYPE_F32, SHAPE(1, TEXT, 1))).shape[1];
@@ -147,7 +148,8 @@ int main(void) {
                       .arena = arena_new(1 << 24, &error),
                       .dtype = DTYPE_F32,
                       .strip_bytes = 1 << 24};
-    struct parallel parallel = {.rows = world, .ring = world};
+    struct parallel parallel = {.rows = world};
+    parallel_add(&parallel, &rows_strategy, world, NULL);
     const int members = comm_size(world);
     if (comm_rank(world) == 0) test_cuts();
     if (members > 1) test_unequal(&run, world);

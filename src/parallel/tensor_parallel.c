@@ -8,7 +8,7 @@
  *     sent per rank: (n - 1) of its own share, half as much */
 #include <assert.h>
 
-#include "parallel/exchange.h"
+#include "parallel/strategy.h"
 
 /* How elements of a type are added. */
 static tessera_status sum_type(enum dtype dtype, enum comm_type *out, tessera_error *error) {
@@ -63,3 +63,25 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     arena_release(run->arena, scope);
     return run_checked(run, status, out);
 }
+
+/* ---- bytes ---- */
+
+static bool takes_part(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_TENSOR] > 1;
+}
+
+/* Sums: what is not this rank's slice goes to whose it is, then its slice's sum to all. Joins: its share of the channels to all. */
+static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
+    int t = p->degrees[MESH_TENSOR];
+    if (meeting->kind == MEETING_SUM) {
+        int64_t elements = plan_pass_rows(p, meeting) * meeting->units * meeting->width;
+        int64_t slice = cut_share(elements, t, p->at[MESH_TENSOR]).count;
+        plan_pass_add(p, MESH_TENSOR, meeting->count * (elements - slice + (t - 1) * slice), p->m->element_bytes);
+    }
+    if (meeting->kind == MEETING_JOIN) {
+        int64_t mine = cut_share(meeting->units, t, p->at[MESH_TENSOR]).count * meeting->width;
+        plan_pass_add(p, MESH_TENSOR, meeting->count * (t - 1) * plan_pass_rows(p, meeting) * mine, p->m->element_bytes);
+    }
+}
+
+const struct strategy tensor_strategy = {.name = "tensor", .group = MESH_TENSOR, .takes_part = takes_part, .meeting_bytes = meeting_bytes};

@@ -1,0 +1,13 @@
+/* CFG parallelism (Ho and Salimans 2022, equation 6): each half of guidance on other ranks. Positions do not meet, so that its only hook is
+ * what it sends, once a step: the predictions of a half, float32, to the other one (pipelines/denoise.c). */
+#include "parallel/strategy.h"
+
+static bool takes_part(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_CFG] > 1;
+}
+
+static void part_bytes(struct plan_pass *p, int64_t latents) {
+    if (plan_pass_is_last_stage(p)) plan_pass_add(p, MESH_CFG, (p->degrees[MESH_CFG] - 1) * latents * p->m->channels, (int)sizeof(float));
+}
+
+const struct strategy cfg_strategy = {.name = "cfg", .group = MESH_CFG, .takes_part = takes_part, .part_bytes = part_bytes};

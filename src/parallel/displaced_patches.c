@@ -1,0 +1,285 @@
+/* Displaced patches (Li et al. 2024, DistriFusion, section 4.2): in every layer in which positions meet, the others' part is that of one step
+ * before (displaced.h).
+ *
+ *     attention    keys and values   [ this rank's, fresh | the others', of step t - 1 ]    each one's positions and its part T_i of the text
+ *                  queries           this rank's positions and its part of the text
+ *     halo         the neighbours' rows of step t - 1
+ *     group norm   own statistics fresh, the others' as the mode says
+ *
+ * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, 8 (n - 1) (1 + 2 B groups) a norm, a row to each neighbour, all
+ * behind the computing of a whole step. A text that is not split (split_text) or has fewer tokens than there are ranks never travels: each
+ * rank carries its own stream of it, T_me is 0, and the keys contain the whole text, fresh. In synchronous steps everything is fresh, and
+ * each block is computed with while others arrive. */
+#include "parallel/displaced_patches.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/online_attention.h"
+#include "parallel/rows.h"
+#include "parallel/strategy.h"
+
+static bool takes_part(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_PATCH] > 1 && (choice->patch == NULL || choice->patch == &displaced_patches_strategy);
+}
+
+/* ---- state ---- */
+
+tessera_status displaced_patches_open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error) {
+    struct displaced *d = calloc(1, sizeof *d);
+    if (d == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    *d = (struct displaced){.group = group,
+                            .mode = choice->sync_mode,
+                            .warmup_steps = choice->warmup_steps,
+                            .comm_checkpoint = choice->comm_checkpoint,
+                            .published_group_norm = choice->published_group_norm};
+    *state = d;
+    return TESSERA_OK;
+}
+
+void displaced_patches_begin(void *state, const struct strategy_moment *moment) {
+    struct displaced *d = state;
+    d->steps = moment->steps;
+    displaced_step(d, moment->step);
+}
+
+tessera_status displaced_patches_reset(void *state, tessera_error *error) {
+    return displaced_reset(state, error);
+}
+
+void displaced_patches_close(void *state) {
+    displaced_close(state);
+    free(state);
+}
+
+/* ---- cut and text ---- */
+
+bool displaced_patches_keep_text_whole(const struct strategy_choice *choice) {
+    return !choice->split_text;
+}
+
+/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, where that is not split, are to be in
+ * proportion to the shares s:
+ *
+ *     end_i = (s_i (S + n T) - i T) / S */
+static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
+    int members = comm_size(p->rows);
+    double text = (double)p->text_tokens;
+    if (p->shares == NULL || p->choice.split_text) return p->shares;
+    for (int i = 0; i <= members; i++) ends[i] = (p->shares[i] * ((double)positions + members * text) - i * text) / (double)positions;
+    return ends;
+}
+
+/* Whole rows. */
+tessera_status displaced_patches_cut(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out) {
+    int members = comm_size(link->group);
+    double ends[members + 1];
+    return cut_rows(rows, columns, 1, 1, members, comm_rank(link->group), leave_room(run->parallel, rows * columns, ends), out, &run->error);
+}
+
+/* ---- attention ---- */
+
+/* What member i sends of a call. */
+static int64_t tokens_of(const struct run *run, const struct attention_call *call, int i) {
+    struct span member = {i, 1};
+    bool cuts_text = call->k[STREAM_TEXT].count > 0 && !call->text_whole;
+    return attention_picture_tokens(call, member) + (cuts_text ? attention_text_tokens(run, call, member) : 0);
+}
+
+/* Keys (half 0) or values (half 1) of member i's block. */
+static struct tensor half_of(const struct run *run, const struct attention_call *call, char *block, int half, int i) {
+    struct tensor t = tensor_of(block, call->dtype, SHAPE(call->batch, tokens_of(run, call, i), call->heads, call->width));
+    t.data = block + (size_t)half * tensor_bytes(&t);
+    return t;
+}
+
+/* This rank's keys or values into its block; those that are attended to: with a whole text, which is in no block, beside them. */
+static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS], struct tensor half) {
+    struct token_rows to[STREAMS] = {rows[0], rows[1]};
+    if (call->text_whole) to[STREAM_TEXT].count = 0;
+    attention_lay_out(call, half, to);
+    token_rows_copy(run, to[STREAM_PICTURE], rows[STREAM_PICTURE]);
+    if (call->text_whole) return attention_join(run, call, rows);
+    token_rows_copy(run, to[STREAM_TEXT], rows[STREAM_TEXT]);
+    return half;
+}
+
+/* To this rank's block, and to each of the others': in a synchronous step while those behind it arrive. */
+static struct tensor attend_blocks(struct run *run, struct displaced *d, const struct attention_call *call, struct tensor k, struct tensor v,
+                                   char *const *all) {
+    int me = call->cut->me, members = call->cut->members;
+    struct online_attention attention = online_attention_begin(run, attention_join(run, call, call->q), call->scale);
+    online_attention_add(&attention, k, v);
+    for (int step = 1; step < members && !run_failed(run); step++) {
+        int i = (me - step + members) % members;
+        if (displaced_wait(d, i, &run->error) != TESSERA_OK) break;
+        online_attention_add(&attention, half_of(run, call, all[i], 0, i), half_of(run, call, all[i], 1, i));
+    }
+    struct tensor out = online_attention_end(&attention);
+    tessera_error error = {0};
+    if (displaced_wait_all(d, &error) != TESSERA_OK && !run_failed(run)) run->error = error;
+    return out;
+}
+
+static void attend(struct run *run, const struct strategy_link *link, struct attention_call *call) {
+    struct displaced *d = link->state;
+    struct displaced_data data;
+    int members = call->cut->members, me = call->cut->me;
+    size_t bytes[members], token = 2 * (size_t)(call->batch * call->heads * call->width) * dtype_size(call->dtype);
+    for (int i = 0; i < members; i++) bytes[i] = token * (size_t)tokens_of(run, call, i);
+    if (displaced_receive(d, &(struct displaced_sizes){.all = bytes}, &data, &run->error) != TESSERA_OK) return;
+    struct tensor k = fill_half(run, call, call->k, half_of(run, call, data.all[me], 0, me));
+    struct tensor v = fill_half(run, call, call->v, half_of(run, call, data.all[me], 1, me));
+    displaced_send(d);
+    struct tensor out = attend_blocks(run, d, call, k, v, data.all);
+    if (!run_failed(run)) attention_set_out(call, out);
+}
+
+/* ---- rows ---- */
+
+struct halo displaced_patches_halo(struct run *run, const struct strategy_link *link, struct tensor x, int64_t above, int64_t below) {
+    struct displaced *d = link->state;
+    struct halo halo = {0};
+    struct displaced_data data;
+    bool has[2] = {comm_rank(d->group) > 0, comm_rank(d->group) < comm_size(d->group) - 1};
+    int64_t in[2] = {has[0] ? above : 0, has[1] ? below : 0}, out[2] = {has[0] ? below : 0, has[1] ? above : 0};
+    size_t row = tensor_bytes(&x) / (size_t)x.shape[1];
+    const struct displaced_sizes sizes = {.in = {(size_t)in[0] * row, (size_t)in[1] * row},
+                                          .out = {(size_t)out[0] * row, (size_t)out[1] * row}};
+    comm_label(d->group, "halo");
+    if (displaced_receive(d, &sizes, &data, &run->error) != TESSERA_OK) return halo;
+    struct tensor rows[2], *halves[2] = {&halo.above, &halo.below};
+    for (int i = 0; i < 2; i++) {
+        rows[i] = tensor_of(data.out[i], x.dtype, SHAPE(x.shape[0], out[i], x.shape[2], x.shape[3]));
+        if (in[i] > 0) *halves[i] = tensor_of(data.in[i], x.dtype, SHAPE(x.shape[0], in[i], x.shape[2], x.shape[3]));
+    }
+    rows_pack(run, rows[0], x, 0, out[0]);
+    rows_pack(run, rows[1], x, x.shape[1] - out[1], out[1]);
+    displaced_send(d);
+    displaced_wait_all(d, &run->error);
+    return halo;
+}
+
+/* ---- group norms ---- */
+
+/* What a rank knows of one group: means of x and of x^2 over its rows, in float64. */
+struct moments {
+    double mean, square;
+};
+
+static struct moments moments_of(const float *stats) {
+    return (struct moments){stats[0], (double)stats[1] + (double)stats[0] * stats[0]};
+}
+
+/* mean_j B_j of group g over all members' blocks [weight, groups x (mean, square)], weighted by rows, which the published code has equal;
+ * `old`, where it is not NULL, in place of member `self`'s block. Blocks may lie anywhere in memory. */
+static struct moments average(char *const *blocks, int members, int64_t g, int self, const double *old) {
+    struct moments sum = {0, 0};
+    double total = 0;
+    for (int i = 0; i < members; i++) {
+        const char *block = old != NULL && i == self ? (const char *)old : blocks[i];
+        double weight, m[2];
+        memcpy(&weight, block, sizeof weight);
+        memcpy(m, block + (1 + 2 * g) * (int64_t)sizeof *m, sizeof m);
+        sum.mean += weight * m[0];
+        sum.square += weight * m[1];
+        total += weight;
+    }
+    return (struct moments){sum.mean / total, sum.square / total};
+}
+
+/* This rank's block goes out, the others' are at data->all; *old, in the mode that asks for it, becomes this rank's of the step before. */
+static tessera_status exchange_moments(struct run *run, struct displaced *d, const double *block, int64_t numbers, double *old,
+                                       struct displaced_data *data) {
+    int members = comm_size(d->group), me = comm_rank(d->group);
+    size_t bytes[members];
+    for (int i = 0; i < members; i++) bytes[i] = (size_t)numbers * sizeof *block;
+    comm_label(d->group, "group norm");
+    TRY(displaced_receive(d, &(struct displaced_sizes){.all = bytes}, data, &run->error));
+    memcpy(old, d->synchronous ? (const char *)block : data->all[me], bytes[me]);
+    memcpy(data->all[me], block, bytes[me]);
+    displaced_send(d);
+    return displaced_wait_all(d, &run->error);
+}
+
+/* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where
+ * the variance comes out negative, this rank's own. */
+static void displace_stats(struct run *run, struct displaced *d, struct tensor *stats, double weight) {
+    int members = comm_size(d->group), me = comm_rank(d->group);
+    int64_t groups = tensor_count(stats) / 2, each = 1 + 2 * groups;
+    bool corrects = d->mode == SYNC_CORRECTED_ASYNC_GN;
+    size_t scope = run_enter(run);
+    struct tensor mine = run_tensor(run, DTYPE_F64, SHAPE(each)), before = run_tensor(run, DTYPE_F64, SHAPE(each));
+    struct displaced_data data;
+    if (run_failed(run)) return;
+    float *values = stats->data;
+    double *block = mine.data, *old = before.data;
+    block[0] = weight;
+    for (int64_t g = 0; g < groups; g++) {
+        struct moments m = moments_of(values + 2 * g);
+        block[1 + 2 * g] = m.mean;
+        block[2 + 2 * g] = m.square;
+    }
+    if (exchange_moments(run, d, block, each, old, &data) != TESSERA_OK) return;
+    for (int64_t g = 0; g < groups; g++) {
+        struct moments m = average(data.all, members, g, me, corrects ? old : NULL);
+        if (corrects) {
+            m.mean += block[1 + 2 * g] - old[1 + 2 * g];
+            m.square += block[2 + 2 * g] - old[2 + 2 * g];
+        }
+        double variance = m.square - m.mean * m.mean;
+        if (variance >= 0) values[2 * g + 1] = (float)variance;
+        values[2 * g] = (float)m.mean;
+    }
+    arena_release(run->arena, scope);
+}
+
+void displaced_patches_group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements) {
+    struct displaced *d = link->state;
+    if (!d->synchronous && (d->mode == SYNC_SEPARATE_GN || d->mode == SYNC_NO_SYNC)) return; /* own rows alone */
+    if (d->mode == SYNC_CORRECTED_ASYNC_GN || d->mode == SYNC_STALE_GN)
+        displace_stats(run, d, stats, weight);
+    else
+        rows_merge_stats(run, d->group, stats, weight);
+    if (run_failed(run) || !d->published_group_norm || elements <= 1) return;
+    for (int64_t i = 1; i < tensor_count(stats); i += 2) ((float *)stats->data)[i] *= (float)(elements / (elements - 1));
+}
+
+/* ---- bytes ---- */
+
+/* Pieces of its messages begin at multiples of 8; moments are float64. */
+void displaced_patches_rows_bytes(struct plan_pass *p, const struct meeting *meeting) {
+    if (meeting->kind == MEETING_HALO)
+        plan_pass_add(p, MESH_PATCH, meeting->count * plan_pass_halo_rows(p, meeting) * ((plan_pass_row(p, meeting) + 7) / 8 * 8), 1);
+    if (meeting->kind == MEETING_NORM)
+        plan_pass_add(p, MESH_PATCH, meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)), (int)sizeof(double));
+}
+
+static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
+    displaced_patches_rows_bytes(p, a);
+    if (a->kind != MEETING_ATTENTION) return;
+    int64_t tokens = plan_pass_tokens(p, a, p->me, 1, true);
+    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->parts - 1) * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
+}
+
+void displaced_patches_part_bytes(struct plan_pass *p, int64_t latents) {
+    (void)latents;
+    plan_pass_add_gather(p, MESH_PATCH);
+}
+
+const struct strategy displaced_patches_strategy = {.name = "patch",
+                                                    .group = MESH_PATCH,
+                                                    .takes_part = takes_part,
+                                                    .open = displaced_patches_open,
+                                                    .begin = displaced_patches_begin,
+                                                    .reset = displaced_patches_reset,
+                                                    .close = displaced_patches_close,
+                                                    .attend = attend,
+                                                    .halo = displaced_patches_halo,
+                                                    .group_stats = displaced_patches_group_stats,
+                                                    .keeps_text_whole = displaced_patches_keep_text_whole,
+                                                    .cut = displaced_patches_cut,
+                                                    .cuts_whole_rows = true,
+                                                    .meeting_bytes = meeting_bytes,
+                                                    .part_bytes = displaced_patches_part_bytes};

@@ -1,0 +1,22 @@
+/* The hooks of displaced patches that a strategy of the same kind takes over: one whose state is a struct displaced, whose halos, group norms
+ * and cut are the same, and which differs in what attention sees (strategy.h says what each hook is). */
+#ifndef TESSERA_PARALLEL_DISPLACED_PATCHES_H
+#define TESSERA_PARALLEL_DISPLACED_PATCHES_H
+
+#include "parallel/exchange.h"
+
+struct plan_pass;
+
+tessera_status displaced_patches_open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error);
+void displaced_patches_begin(void *state, const struct strategy_moment *moment);
+tessera_status displaced_patches_reset(void *state, tessera_error *error);
+void displaced_patches_close(void *state);
+struct halo displaced_patches_halo(struct run *run, const struct strategy_link *link, struct tensor x, int64_t above, int64_t below);
+void displaced_patches_group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements);
+bool displaced_patches_keep_text_whole(const struct strategy_choice *choice);
+tessera_status displaced_patches_cut(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out);
+/* Of halos and norms; of the gathered prediction. */
+void displaced_patches_rows_bytes(struct plan_pass *pass, const struct meeting *meeting);
+void displaced_patches_part_bytes(struct plan_pass *pass, int64_t latents);
+
+#endif

@@ -1,0 +1,112 @@
+/* Naive patches: each rank makes a part of the picture as if it were a picture of its own, and the parts are laid side by side:
+ * DistriFusion's baseline (Li et al. 2024, section 4.1), fast and with visible seams. Not exact. A part is a rectangle of [B, H, W, C]: whole
+ * rows, or all rows of some columns.
+ *
+ * Sent per rank and step: (n - 1) times its part of the prediction. */
+#include "parallel/naive_patches.h"
+
+#include <stdlib.h>
+
+#include "parallel/strategy.h"
+
+struct naive_patches {
+    enum naive_split split;
+    int step;
+};
+
+const char *naive_split_name(int split) {
+    static const char *const names[NAIVE_SPLITS] = {"row", "col", "alternate"};
+    return split >= 0 && split < NAIVE_SPLITS ? names[split] : NULL;
+}
+
+static bool takes_part(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_PATCH] > 1 && choice->patch == &naive_patches_strategy;
+}
+
+static tessera_status open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error) {
+    struct naive_patches *n = calloc(1, sizeof *n);
+    (void)group;
+    if (n == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    n->split = choice->split;
+    *state = n;
+    return TESSERA_OK;
+}
+
+static void begin(void *state, const struct strategy_moment *moment) {
+    ((struct naive_patches *)state)->step = moment->step;
+}
+
+static bool cuts_columns(const struct strategy_link *link) {
+    const struct naive_patches *n = link->state;
+    return n->split == NAIVE_COLUMNS || (n->split == NAIVE_ALTERNATE && n->step % 2 == 1);
+}
+
+/* x as rows of what is cut: [B, H, W C] for rows, [B H, W, C] for columns. */
+static struct tensor as_rows(struct tensor x, bool columns) {
+    if (columns) return tensor_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], x.shape[3]));
+    return tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], x.shape[2] * x.shape[3]));
+}
+
+/* A member's part of a side, in whole units. */
+static struct span part_of(int64_t side, int64_t unit, int members, int member) {
+    struct span units = cut_share(side / unit, members, member);
+    return (struct span){units.first * unit, units.count * unit};
+}
+
+static struct tensor split(struct run *run, const struct strategy_link *link, struct tensor latents, int64_t unit) {
+    bool columns = cuts_columns(link);
+    int64_t side = latents.shape[columns ? 2 : 1];
+    int members = comm_size(link->group);
+    if (side / unit < members) {
+        error_set(&run->error, TESSERA_ERROR_ARGUMENT, "patch degree %d: the picture has %lld patches of %s: at most %lld are possible",
+                  members, (long long)(side / unit), columns ? "columns" : "rows", (long long)(side / unit));
+        return (struct tensor){0};
+    }
+    struct span mine = part_of(side, unit, members, comm_rank(link->group));
+    int64_t rows = columns ? latents.shape[1] : mine.count, width = columns ? mine.count : latents.shape[2];
+    struct tensor part = run_tensor(run, latents.dtype, SHAPE(latents.shape[0], rows, width, latents.shape[3]));
+    if (run_failed(run)) return part;
+    struct tensor to = as_rows(part, columns), from = as_rows(latents, columns);
+    run->backend->ops->copy_rows(run->backend, &to, 0, &from, mine.first, mine.count);
+    return part;
+}
+
+/* The members' parts, one after another in `all`, to their places in `out`. */
+static void place_parts(struct run *run, struct tensor out, struct tensor all, bool columns, int64_t unit, int members) {
+    char *from = all.data;
+    for (int i = 0; i < members; i++) {
+        struct span part = part_of(out.shape[columns ? 2 : 1], unit, members, i);
+        struct tensor piece = all;
+        piece.data = from;
+        piece.shape[columns ? 2 : 1] = part.count;
+        struct tensor to = as_rows(out, columns), x = as_rows(piece, columns);
+        run->backend->ops->copy_rows(run->backend, &to, part.first, &x, 0, part.count);
+        from += tensor_bytes(&piece);
+    }
+}
+
+static struct tensor unite(struct run *run, const struct strategy_link *link, struct tensor mine, struct tensor latents, int64_t unit) {
+    bool columns = cuts_columns(link);
+    int members = comm_size(link->group);
+    int64_t side = latents.shape[columns ? 2 : 1];
+    size_t bytes[members];
+    struct tensor out = run_tensor(run, mine.dtype, SHAPE(latents.shape[0], latents.shape[1], latents.shape[2], mine.shape[3]));
+    size_t scope = run_enter(run);
+    struct tensor all = run_tensor(run, out.dtype, out.ndim, out.shape);
+    if (run_failed(run)) return (struct tensor){0};
+    for (int i = 0; i < members; i++) bytes[i] = tensor_bytes(&out) / (size_t)side * (size_t)part_of(side, unit, members, i).count;
+    comm_label(link->group, "patches");
+    tessera_status status = comm_all_gather(link->group, mine.data, all.data, bytes, &run->error);
+    if (status == TESSERA_OK) place_parts(run, out, all, columns, unit, members);
+    arena_release(run->arena, scope);
+    return run_checked(run, status, out);
+}
+
+const struct strategy naive_patches_strategy = {.name = "naive_patch",
+                                                .group = MESH_PATCH,
+                                                .takes_part = takes_part,
+                                                .open = open,
+                                                .begin = begin,
+                                                .close = free,
+                                                .split = split,
+                                                .unite = unite};
