@@ -13,7 +13,8 @@
 
 struct arena;
 
-/* Reserves `limit` bytes of addresses (0: as much as the machine has memory). NULL and `error` on failure. */
+/* Reserves `limit` bytes of addresses (0: as much as the machine has memory, or less where the process may not have as many addresses).
+ * NULL and `error` on failure. */
 struct arena *arena_new(size_t limit, tessera_error *error);
 /* An arena over `memory`, `limit` bytes of addresses that the host need not be able to read; arena_free calls release(user, memory, limit),
  * unless it is NULL. NULL and `error` on failure, and then nothing is released. */
@@ -21,7 +22,7 @@ struct arena *arena_over(void *memory, size_t limit, void (*release)(void *user,
                          tessera_error *error);
 void arena_free(struct arena *arena);
 
-/* 64-byte aligned, not zeroed; NULL when the limit is passed. Zero bytes give a valid pointer. */
+/* 64-byte aligned, not zeroed; NULL when the limit is passed or the system has no more memory to promise. Zero bytes give a valid pointer. */
 void *arena_alloc(struct arena *arena, size_t bytes);
 
 size_t arena_mark(const struct arena *arena);

@@ -34,15 +34,24 @@ void kernel_id(char out[KERNEL_ID_BYTES]) {
     if (stream != NULL) fclose(stream);
 }
 
-size_t memory_peak_resident(void) {
+/* A field of /proc/self/status in bytes; `format` has one %llu, in kB. */
+static size_t read_status(const char *format) {
     FILE *stream = fopen("/proc/self/status", "r");
     if (stream == NULL) return 0;
     char line[256];
     unsigned long long kilobytes = 0;
     while (fgets(line, sizeof line, stream) != NULL)
-        if (sscanf(line, "VmHWM: %llu kB", &kilobytes) == 1) break;
+        if (sscanf(line, format, &kilobytes) == 1) break;
     fclose(stream);
     return (size_t)kilobytes * 1024;
+}
+
+size_t memory_peak_resident(void) {
+    return read_status("VmHWM: %llu kB");
+}
+
+size_t memory_addresses(void) {
+    return read_status("VmSize: %llu kB");
 }
 
 /* Reads up to two numbers from a one-line file; returns how many there were ("max" is none). */

@@ -1,6 +1,10 @@
 /* Arenas: order, alignment, limit, release, and pages given back. */
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
@@ -51,6 +55,49 @@ static void test_sizes(void) {
     arena_free(NULL);
 }
 
+/* Addresses that may be written and are counted as memory where the system promises no more than it has. */
+static size_t writable_bytes(void) {
+    char line[512], rights[5];
+    unsigned long long first, end, sum = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
+        if (sscanf(line, "%llx-%llx %4s", &first, &end, rights) == 3 && rights[1] == 'w' && rights[3] == 'p') sum += end - first;
+    if (maps != NULL) fclose(maps);
+    return (size_t)sum;
+}
+
+/* An arena asks for memory as it grows, and gives it back. */
+static void test_promises(void) {
+    size_t mebibyte = 1 << 20, before = writable_bytes();
+    tessera_error error = {0};
+    struct arena *arena = arena_new(4096 * mebibyte, &error);
+    CHECK(arena != NULL, "%s", error.message);
+    CHECK(writable_bytes() < before + mebibyte, "an empty arena asks for %zu MiB", (writable_bytes() - before) / mebibyte);
+    memset(arena_alloc(arena, 300 * mebibyte), 1, 300 * mebibyte);
+    CHECK(writable_bytes() < before + 400 * mebibyte, "300 MiB are used, %zu are open", (writable_bytes() - before) / mebibyte);
+    arena_trim(arena, 0);
+    CHECK(writable_bytes() < before + mebibyte, "trimmed, %zu MiB stay open", (writable_bytes() - before) / mebibyte);
+    arena_free(arena);
+}
+
+/* Under a limit on addresses (ulimit -v) an arena leaves room for what else the process maps. */
+static void test_few_addresses(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        tessera_error error = {0};
+        size_t room = (size_t)512 << 20;
+        struct rlimit limit = {memory_addresses() + room, memory_addresses() + room};
+        bool good = setrlimit(RLIMIT_AS, &limit) == 0;
+        struct arena *first = arena_new(0, &error), *second = first != NULL ? arena_new(0, &error) : NULL;
+        if (second == NULL) fprintf(stderr, "%s\n", error.message);
+        good = good && second != NULL && arena_limit(first) < room / 2 && arena_alloc(first, room / 8) != NULL;
+        void *other = malloc(room / 4);
+        _exit(good && other != NULL ? 0 : 1);
+    }
+    int status = 1;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "status %d with few addresses", status);
+}
+
 static void test_clock(void) {
     double before = clock_seconds();
     CHECK(before > 0 && clock_seconds() >= before, "monotonic");
@@ -80,6 +127,8 @@ int main(void) {
     test_trim();
     test_sizes();
     test_over();
+    test_promises();
+    test_few_addresses();
     test_clock();
     return CHECK_REPORT();
 }
