@@ -19,6 +19,10 @@ char *file_join(const char *folder, const char *name) {
     return asprintf(&path, "%s%s%s", folder, slash, name) < 0 ? NULL : path;
 }
 
+bool file_name_is_plain(const char *name) {
+    return name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
 bool file_exists(const char *path) {
     struct stat about;
     return stat(path, &about) == 0;

@@ -10,6 +10,8 @@
 
 /* Joins two path parts with one '/'; the caller frees. NULL only when memory is out. */
 char *file_join(const char *folder, const char *name);
+/* Whether `name`, which a foreign file gives, names something inside the folder it is joined to: not "", "." or "..", and no '/'. */
+bool file_name_is_plain(const char *name);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
 

@@ -1,5 +1,5 @@
 /* A single file as a model folder: configs, tokenizers and scheduler from the folder that serves the file (single_file.h), each component's
- * weights from its view. All of it is written to OUTPUT.PID.tmp, which then gets its name. */
+ * weights from its view. All of it is written to a new folder OUTPUT.PID.N.tmp, which then gets its name. */
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
@@ -16,13 +16,28 @@
 #include "checkpoint/single_file.h"
 
 #define MAX_COPIED_FILE (64u << 20) /* the largest tokenizer.json are half of that */
+enum { MOST_ATTEMPTS = 100 };       /* at a name for the temporary folder */
 
 static tessera_status no_memory(const char *path, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to write it", path);
 }
 
+/* A folder, or a link to one, that is there already is somebody else's: nothing is written into it. */
 static tessera_status make_folder(const char *path, tessera_error *error) {
-    return mkdir(path, 0777) == 0 || errno == EEXIST ? TESSERA_OK : error_set_errno(error, "%s: cannot create", path);
+    return mkdir(path, 0777) == 0 ? TESSERA_OK : error_set_errno(error, "%s: cannot create", path);
+}
+
+/* Makes a new folder beside `path`; *out is the caller's to free. */
+static tessera_status make_folder_beside(const char *path, char **out, tessera_error *error) {
+    for (int attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+        if (asprintf(out, "%s.%ld.%d.tmp", path, (long)getpid(), attempt) < 0) return no_memory(path, error);
+        if (mkdir(*out, 0777) == 0) return TESSERA_OK;
+        int number = errno;
+        free(*out);
+        errno = number;
+        if (number != EEXIST) break;
+    }
+    return error_set_errno(error, "%s: cannot create a folder beside it", path);
 }
 
 static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *place) {
@@ -150,7 +165,7 @@ static tessera_status convert_part(const struct single_file *file, const cJSON *
     const cJSON *library = cJSON_GetArrayItem(item, 0);
     const char *name = item->string;
     if (!cJSON_IsString(library)) return TESSERA_OK; /* a setting, or a part that the model does without */
-    if (strchr(name, '/') != NULL || strstr(name, "..") != NULL)
+    if (!file_name_is_plain(name))
         return error_set(error, TESSERA_ERROR_FORMAT, "%s/model_index.json: \"%s\" is not the name of a folder", single_file_folder(file),
                          name);
     bool held = single_file_has(file, name);
@@ -188,13 +203,10 @@ static tessera_status fill_folder(const struct single_file *file, const char *ou
 static tessera_status write_folder(const struct single_file *file, const char *output, struct convert_report *report,
                                    tessera_error *error) {
     char *temporary;
-    if (asprintf(&temporary, "%s.%ld.tmp", output, (long)getpid()) < 0) return no_memory(output, error);
-    tessera_status status = make_folder(temporary, error);
-    if (status == TESSERA_OK) {
-        status = fill_folder(file, temporary, report, error);
-        if (status == TESSERA_OK && rename(temporary, output) != 0) status = error_set_errno(error, "%s: cannot name it so", output);
-        if (status != TESSERA_OK) remove_folder(temporary);
-    }
+    TRY(make_folder_beside(output, &temporary, error));
+    tessera_status status = fill_folder(file, temporary, report, error);
+    if (status == TESSERA_OK && rename(temporary, output) != 0) status = error_set_errno(error, "%s: cannot name it so", output);
+    if (status != TESSERA_OK) remove_folder(temporary);
     free(temporary);
     return status;
 }

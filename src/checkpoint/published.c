@@ -71,6 +71,17 @@ tessera_status published_folder(const char *class_name, char **folder, tessera_e
     return error_set(error, TESSERA_ERROR_ARGUMENT, "\"%.64s\" is no published model that is known here; known are %s", class_name, known);
 }
 
+tessera_status published_vocabulary(const char *name, const char *json_path, char **folder, tessera_error *error) {
+    *folder = NULL;
+    if (!file_name_is_plain(name))
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: \"%.64s\" is not the name of a vocabulary: it must not be a path", json_path, name);
+    char *file = file_join("assets/tokenizers", name);
+    if (file == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", json_path);
+    tessera_status status = data_find(file, folder, error);
+    free(file);
+    return status;
+}
+
 /* What tokenizers.json of the class says of the component: the document, and the name in it. */
 static tessera_status read_tokenizer_name(const char *folder, const char *component, struct json **out, const char **name,
                                           tessera_error *error) {
@@ -95,10 +106,7 @@ tessera_status published_tokenizer(const char *class_name, const char *component
         status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: the vocabulary of \"%s\" does not come with Tessera; use the model's own",
                            json_path(json), component);
     }
-    char *file = status == TESSERA_OK ? file_join("assets/tokenizers", name) : NULL;
-    if (status == TESSERA_OK)
-        status = file != NULL ? data_find(file, folder, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", published);
-    free(file);
+    if (status == TESSERA_OK) status = published_vocabulary(name, json_path(json), folder, error);
     json_free(json);
     free(published);
     return status;

@@ -19,6 +19,9 @@ tessera_status data_find(const char *name, char **path, tessera_error *error);
 
 /* The folder of a published model, e.g. "sdxl"; the caller frees. ARGUMENT if the name is unknown. */
 tessera_status published_folder(const char *class_name, char **folder, tessera_error *error);
+/* The folder of a vocabulary that comes with the engine, by its name in a tokenizers.json, which may be a stranger's; `json_path` is that
+ * file's. The caller frees. FORMAT if the name would lead out of assets/tokenizers, IO if there is no such vocabulary. */
+tessera_status published_vocabulary(const char *name, const char *json_path, char **folder, tessera_error *error);
 /* The complete folder of one of its tokenizers ("tokenizer_2"), as published; the caller frees. UNSUPPORTED where it cannot be copied. */
 tessera_status published_tokenizer(const char *class_name, const char *component, char **folder, tessera_error *error);
 #define PUBLISHED_CHOICES                                                                                                                  \

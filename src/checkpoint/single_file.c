@@ -78,18 +78,13 @@ const char *single_file_folder(const struct single_file *file) {
 
 /* The tokenizer folder that FOLDER/tokenizers.json names for `name`; *out stays NULL if there is none. */
 static tessera_status find_tokenizer(const char *folder, const char *name, char **out, tessera_error *error) {
-    char *path = file_join(folder, "tokenizers.json"), *shared = NULL;
+    char *path = file_join(folder, "tokenizers.json");
     struct json *list = NULL;
     const char *tokenizer = NULL;
     tessera_status status = path == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder) : TESSERA_OK;
     if (status == TESSERA_OK && file_exists(path)) status = json_open(path, 0, &list, error);
     if (status == TESSERA_OK && list != NULL) status = json_string(list, name, NULL, &tokenizer, error);
-    if (status == TESSERA_OK && tokenizer != NULL) {
-        shared = file_join("assets/tokenizers", tokenizer);
-        status =
-            shared == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder) : data_find(shared, out, error);
-    }
-    free(shared);
+    if (status == TESSERA_OK && tokenizer != NULL) status = published_vocabulary(tokenizer, path, out, error);
     free(path);
     json_free(list);
     return status;

@@ -2,6 +2,7 @@
  * failed conversion leaves nothing behind. */
 #include "checkpoint/convert.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,11 +117,44 @@ static void check_failures(const char *folder) {
               TESSERA_ERROR_FORMAT,
           "a file of another size was accepted");
     CHECK(!file_exists(model), "a failed conversion left %s", model);
-    snprintf(path, sizeof path, "%s.%ld.tmp", model, (long)getpid());
+    snprintf(path, sizeof path, "%s.%ld.0.tmp", model, (long)getpid());
     CHECK(!file_exists(path), "a failed conversion left %s", path);
     join(path, folder, "failed.safetensors");
     CHECK(convert_to_file(CASES "pipeline_pixart/model", path, &report, &error) == TESSERA_ERROR_UNSUPPORTED, "PixArt was accepted");
     CHECK(strstr(error.message, "PixArt") != NULL && !file_exists(path), "message: %s", error.message);
+}
+
+static int entries_in(const char *path) {
+    int count = 0;
+    DIR *folder = opendir(path);
+    for (struct dirent *item; folder != NULL && (item = readdir(folder)) != NULL;) count += item->d_name[0] != '.';
+    if (folder != NULL) closedir(folder);
+    return count;
+}
+
+/* A folder, or a link to one, that somebody left under the name of the temporary folder: nothing is written into it or removed from it. */
+static void check_planted(const char *folder) {
+    char victim[512], kept[600], model[512], planted[600];
+    struct convert_report report;
+    tessera_error error = {0};
+    join(victim, folder, "victim");
+    join(kept, victim, "kept");
+    join(model, folder, "planted");
+    CHECK(mkdir(victim, 0777) == 0 && mkdir(kept, 0777) == 0, "no folders");
+    snprintf(planted, sizeof planted, "%s.%ld.0.tmp", model, (long)getpid());
+    CHECK(symlink(victim, planted) == 0, "no link");
+    snprintf(planted, sizeof planted, "%s.%ld.1.tmp", model, (long)getpid());
+    CHECK(mkdir(planted, 0777) == 0, "no folder");
+    CHECK(convert_to_folder(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", model, &report, &error) == TESSERA_OK, "%s",
+          error.message);
+    CHECK(entries_in(victim) == 1 && entries_in(planted) == 0, "written into a folder that was there");
+    join(model, folder, "planted2");
+    snprintf(planted, sizeof planted, "%s.%ld.0.tmp", model, (long)getpid());
+    CHECK(symlink(victim, planted) == 0, "no link");
+    CHECK(convert_to_folder(CASES "single_file/sd3.safetensors", CASES "pipeline_sd3_dynamic/model", model, &report, &error) ==
+              TESSERA_ERROR_FORMAT,
+          "a file of another size was accepted");
+    CHECK(entries_in(victim) == 1, "a failed conversion removed what was not its own");
 }
 
 int main(void) {
@@ -133,6 +167,7 @@ int main(void) {
                      (const char *const[]){"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", NULL}, 0);
     check_flux(folder);
     check_failures(folder);
+    check_planted(folder);
     nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return CHECK_REPORT();
 }

@@ -21,6 +21,19 @@ static void test_names(void) {
     free(folder);
 }
 
+/* A foreign tokenizers.json names a vocabulary, never a path. */
+static void test_vocabulary_names(void) {
+    static const char *const paths[] = {"", ".", "..", "../published/sdxl", "clip/../clip", "/etc"};
+    tessera_error error = {0};
+    char *folder;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        CHECK(published_vocabulary(paths[i], "tokenizers.json", &folder, &error) == TESSERA_ERROR_FORMAT && folder == NULL &&
+                  strstr(error.message, "tokenizers.json: ") != NULL,
+              "\"%s\": %s", paths[i], error.message);
+    CHECK(published_vocabulary("clip", "tokenizers.json", &folder, &error) == TESSERA_OK && file_is_folder(folder), "%s", error.message);
+    free(folder);
+}
+
 static void test_data(void) {
     tessera_error error = {0};
     char *path;
@@ -38,6 +51,7 @@ static void test_data(void) {
 
 int main(void) {
     test_names();
+    test_vocabulary_names();
     test_data();
     return CHECK_REPORT();
 }
