@@ -1,5 +1,7 @@
-/* Signals that arrive while products are computed: results stay right, and the handler runs on the stack of the thread that called.
- * oneDNN's products for AVX2 use their workspace as the stack, where a signal's frame would overwrite what lies before it. */
+/* Signals that arrive while products are computed: results stay right, and the handler runs on the stack of the thread that it interrupts.
+ * oneDNN's products for AVX2 use their workspace as the stack, where a signal's frame would overwrite what lies before it. After a product
+ * OpenMP's threads, which may be the host program's, take the signals that they took before. */
+#include <omp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,14 +14,14 @@
 enum { ROWS = 64, DEPTH = 768, COLUMNS = 192, PRODUCTS = 2000, INTERVAL = 150 /* microseconds between signals */ };
 
 static volatile sig_atomic_t arrived, astray;
-static char *stack;
-static size_t stack_bytes;
+static _Thread_local char *stack; /* of each thread that may take a signal */
+static _Thread_local size_t stack_bytes;
 
 static void count_signal(int number) {
     (void)number;
     char here;
     arrived++;
-    astray += &here < stack || &here >= stack + stack_bytes;
+    astray += stack == NULL || &here < stack || &here >= stack + stack_bytes;
 }
 
 static void find_stack(void) {
@@ -29,6 +31,13 @@ static void find_stack(void) {
     CHECK(pthread_attr_getstack(&attributes, &base, &stack_bytes) == 0, "this thread's stack");
     pthread_attr_destroy(&attributes);
     stack = base;
+}
+
+/* Of all threads that compute with this one. */
+static void find_stacks(int threads) {
+#pragma omp parallel num_threads(threads)
+#pragma omp critical
+    find_stack();
 }
 
 static void send_signals(int microseconds) {
@@ -49,6 +58,7 @@ static void test_products(int threads) {
     CHECK(backend->ops->linear(backend, &tout, &tx, &tw, NULL, ACTIVATION_NONE, &error) == TESSERA_OK, "%s", error.message);
     tout.data = out;
     arrived = 0;
+    find_stacks(threads);
     send_signals(INTERVAL);
     int same = 0;
     for (int i = 0; i < PRODUCTS; i++) {
@@ -62,13 +72,39 @@ static void test_products(int threads) {
     backend_free(backend);
 }
 
+/* Threads of the team of `threads` that hold back one of the signals that a program uses. */
+static int count_holding(int threads) {
+    int holding = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : holding)
+    {
+        sigset_t held;
+        pthread_sigmask(SIG_BLOCK, NULL, &held);
+        holding += sigismember(&held, SIGINT) || sigismember(&held, SIGTERM) || sigismember(&held, SIGALRM);
+    }
+    return holding;
+}
+
+static void test_masks_come_back(int threads) {
+    static float x[ROWS * DEPTH], w[COLUMNS * DEPTH], out[ROWS * COLUMNS];
+    tessera_error error = {0};
+    struct backend *backend = cpu_backend_open(threads, CPU_KERNELS_BEST, &error);
+    CHECK(backend != NULL, "%s", error.message);
+    if (backend == NULL) return;
+    struct tensor tx = tensor_of(x, DTYPE_F32, SHAPE(ROWS, DEPTH)), tw = tensor_of(w, DTYPE_F32, SHAPE(COLUMNS, DEPTH));
+    struct tensor tout = tensor_of(out, DTYPE_F32, SHAPE(ROWS, COLUMNS));
+    CHECK(backend->ops->linear(backend, &tout, &tx, &tw, NULL, ACTIVATION_NONE, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(count_holding(threads) == 0, "%d of %d threads hold signals back after a product", count_holding(threads), threads);
+    backend_free(backend);
+}
+
 int main(void) {
     struct sigaction action;
-    find_stack();
     memset(&action, 0, sizeof action);
     action.sa_handler = count_signal;
     sigaction(SIGALRM, &action, NULL);
     test_products(1);
     test_products(2);
+    test_masks_come_back(1);
+    test_masks_come_back(3);
     return CHECK_REPORT();
 }

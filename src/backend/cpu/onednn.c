@@ -48,6 +48,7 @@ struct onednn {
     struct entry entries[PRIMITIVES];
     int next;
     struct buffer scratchpad, weights, converted;
+    sigset_t *signals; /* [threads] the masks of OpenMP's threads while a product is computed */
 };
 
 /* One call's operands. */
@@ -347,28 +348,35 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
     return good;
 }
 
-/* Holds signals back in this thread, until its mask is set to *before again, and for good in the threads that OpenMP gives it, of which
- * none need ever handle one. Faults are not held back. */
+/* Holds signals back in this thread and in those that OpenMP gives it, until release_signals: before [threads] is what their masks were.
+ * Faults are not held back. */
 static void hold_signals(int threads, sigset_t *before) {
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    int held_in = 1;
     sigset_t held;
     sigfillset(&held);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&held, faults[i]);
-    pthread_sigmask(SIG_BLOCK, &held, before);
-    if (threads == 1) return;
-#pragma omp parallel num_threads(threads)
-    if (omp_get_thread_num() > 0) pthread_sigmask(SIG_BLOCK, &held, NULL);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        pthread_sigmask(SIG_BLOCK, &held, &before[omp_get_thread_num()]);
+        if (omp_get_thread_num() == 0) held_in = omp_get_num_threads();
+    }
+    for (int i = held_in; i < threads; i++) before[i] = before[0]; /* threads that OpenMP may start later */
+}
+
+static void release_signals(int threads, const sigset_t *before) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    pthread_sigmask(SIG_SETMASK, &before[omp_get_thread_num()], NULL);
 }
 
 /* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and when it runs. */
 static bool compute(struct cpu_backend *cpu, const struct call *call) {
     int threads = omp_get_max_threads();
-    sigset_t signals;
     omp_set_num_threads(cpu->base.threads);
-    hold_signals(cpu->base.threads, &signals);
+    hold_signals(cpu->base.threads, cpu->onednn->signals);
     bool good = call_run(cpu->onednn, call);
     if (!good && call->key.dtype == DTYPE_BF16) good = call->key.is_conv ? conv_converted(cpu, call) : linear_converted(cpu, call);
-    pthread_sigmask(SIG_SETMASK, &signals, NULL);
+    release_signals(cpu->base.threads, cpu->onednn->signals);
     omp_set_num_threads(threads);
     return good;
 }
@@ -412,6 +420,8 @@ tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error) {
     struct onednn *onednn = calloc(1, sizeof *onednn);
     if (onednn == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for oneDNN's table of primitives");
     backend->onednn = onednn;
+    onednn->signals = calloc((size_t)backend->base.threads, sizeof *onednn->signals);
+    if (onednn->signals == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for %d threads' signals", backend->base.threads);
     if (dnnl_engine_create(&onednn->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&onednn->stream, onednn->engine, dnnl_stream_default_flags) != dnnl_success)
         return error_set(error, TESSERA_ERROR_INTERNAL, "oneDNN cannot open its CPU engine; use the plain kernels");
@@ -428,5 +438,6 @@ void onednn_close(struct onednn *onednn) {
     buffer_clear(&onednn->scratchpad);
     buffer_clear(&onednn->weights);
     buffer_clear(&onednn->converted);
+    free(onednn->signals);
     free(onednn);
 }
