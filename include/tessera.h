@@ -53,6 +53,16 @@ typedef struct tessera_model tessera_model;
  * One per process, opened before the models that use it and freed after them. */
 typedef struct tessera_world tessera_world;
 
+/* An environment variable. */
+typedef struct tessera_setting {
+    const char *name, *value;
+} tessera_setting;
+
+/* Open MPI's settings with which ranks on several hosts exchange most over TCP; the list ends with a name that is NULL. The library never
+ * touches the environment, which belongs to the program and its threads; a program that wants them sets them before it opens its world:
+ *     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0); */
+const tessera_setting *tessera_world_settings(void);
+
 tessera_world *tessera_world_open(tessera_error *error); /* NULL and `error` on failure */
 int tessera_world_rank(const tessera_world *world);
 int tessera_world_size(const tessera_world *world);
@@ -66,7 +76,7 @@ bool tessera_world_failed(tessera_world *world);
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error);
 /* On all ranks: each one's peak of resident memory until now, in bytes, mapped files included: peaks [tessera_world_size(world)]. */
 tessera_status tessera_world_peak_memory(tessera_world *world, uint64_t *peaks, tessera_error *error);
-/* On all ranks, at the orderly end. */
+/* On all ranks, at the orderly end: what needs other ranks after it is an ARGUMENT error. */
 tessera_status tessera_world_finish(tessera_world *world, tessera_error *error);
 void tessera_world_free(tessera_world *world);
 

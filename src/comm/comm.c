@@ -58,6 +58,13 @@ const char *comm_host(const struct comm *comm, int rank) {
     return engine_host(comm->engine, comm->world[rank]);
 }
 
+int comm_local_size(const struct comm *comm) {
+    int count = 0;
+    if (comm == NULL) return 1;
+    for (int i = 0; i < comm->size; i++) count += strcmp(comm_host(comm, i), comm_host(comm, comm->rank)) == 0;
+    return count;
+}
+
 struct wish { /* what a member brings to a split */
     int colour, key, rank;
     uint64_t contexts[ENGINE_CONTEXTS / 64];

@@ -34,6 +34,14 @@ struct comm_options {         /* 0: the default */
     int delay_ms;             /* as TESSERA_COMM_DELAY_MS, which overrides it */
 };
 
+/* Open MPI's settings with which messages over TCP are fastest; ends with a name that is NULL. A program sets those that the user has not set,
+ * in its environment, before comm_world_open; the library never does, because an environment belongs to the program and its threads.
+ *
+ *     flags         no "put": it sends a megabyte in one piece, behind which the answers wait that the other side needs before it may send
+ *                   its own, so that a link carries one way at a time (52 in place of 112 MB/s each way, docs/links.md)
+ *     eager_limit   a chunk goes at once, without asking the receiver first, which crosses the link twice more */
+const tessera_setting *comm_settings(void);
+
 /* Opens the group of all ranks; `options` may be NULL. Once per process where a launcher started it (MPI's rule). Errors: MPI is in use
  * already, or does not start; the launcher started several tasks but gives them no way to find each other. */
 tessera_status comm_world_open(const struct comm_options *options, struct comm **out, tessera_error *error);
@@ -53,6 +61,7 @@ int comm_rank(const struct comm *comm); /* mine in this group; NULL is a group o
 int comm_size(const struct comm *comm);
 int comm_world_rank(const struct comm *comm, int rank);   /* of member `rank` */
 const char *comm_host(const struct comm *comm, int rank); /* of member `rank`; lives as long as the world */
+int comm_local_size(const struct comm *comm);             /* members on this rank's host, itself among them */
 
 /* Splits a group, on all its members: those with the same colour make a group, ordered by key, then by rank. A negative colour takes
  * part in no group: *out is NULL. */

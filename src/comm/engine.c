@@ -44,18 +44,14 @@ static tessera_status find_launcher(bool *found, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* How Open MPI is to send over TCP, unless the user has said it; other MPIs and other networks do not read these.
- *
- *     flags         no "put": it sends a megabyte in one piece, behind which the answers wait that the other side needs before it may send
- *                   its own, so that a link carries one way at a time (52 in place of 112 MB/s each way, docs/links.md)
- *     eager_limit   a chunk goes at once, without asking the receiver first, which crosses the link twice more */
-static void tune_mpi(void) {
-    char bytes[32];
-    snprintf(bytes, sizeof bytes, "%d", ENGINE_CHUNK_BYTES + 256); /* Open MPI counts its header */
-    setenv("OMPI_MCA_btl_tcp_flags", "send,inplace", 0);
-    setenv("OMPI_MCA_btl_tcp_eager_limit", bytes, 0);
-    setenv("OMPI_MCA_btl_tcp_rndv_eager_limit", bytes, 0);
-    setenv("OMPI_MCA_btl_tcp_max_send_size", bytes, 0);
+const tessera_setting *comm_settings(void) {
+    static const tessera_setting settings[] = {{"OMPI_MCA_btl_tcp_flags", "send,inplace"},
+                                               {"OMPI_MCA_btl_tcp_eager_limit", "262400"},
+                                               {"OMPI_MCA_btl_tcp_rndv_eager_limit", "262400"},
+                                               {"OMPI_MCA_btl_tcp_max_send_size", "262400"},
+                                               {NULL, NULL}};
+    static_assert(ENGINE_CHUNK_BYTES + 256 == 262400, "a chunk and Open MPI's header");
+    return settings;
 }
 
 static struct comm_options fill_options(const struct comm_options *given) {
@@ -94,7 +90,6 @@ static void engine_free(struct engine *engine) {
 
 /* Starts the thread and waits until MPI stands. */
 static tessera_status start_thread(struct engine *engine, tessera_error *error) {
-    tune_mpi(); /* here, as the environment belongs to the caller's thread */
     if (pthread_create(&engine->thread, NULL, progress_main, engine) != 0)
         return error_set(error, TESSERA_ERROR_MEMORY, "no thread for communication: %s", strerror(errno));
     pthread_mutex_lock(&engine->lock);
@@ -270,8 +265,8 @@ struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, 
         *request = (struct comm_request){
             .is_send = is_send, .peer = peer, .context = context, .label = engine->label, .data = data, .bytes = bytes};
         count(engine, request);
-        assert(engine->phase == ENGINE_RUNNING || engine->phase == ENGINE_FAILED);
-        request->complete = engine->phase == ENGINE_FAILED; /* the wait gives the failure */
+        request->too_late = engine->phase == ENGINE_FINISHING || engine->phase == ENGINE_FINISHED;
+        request->complete = engine->phase != ENGINE_RUNNING; /* the wait gives the failure */
         if (!request->complete) {
             *engine->posted_end = request;
             engine->posted_end = &request->next;
@@ -298,7 +293,11 @@ tessera_status engine_wait(struct engine *engine, struct comm_request *request, 
     while (request == NULL && engine->abort_wanted && engine->phase < ENGINE_FINISHED)
         wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "an abort");
     tessera_status status = failure(engine, error);
-    if (request != NULL && status == TESSERA_OK) {
+    if (request != NULL && request->too_late && status == TESSERA_OK)
+        status = error_set(error, TESSERA_ERROR_ARGUMENT,
+                           "rank %d on %s: this call needs the other ranks, but comes after the world's end (tessera_world_finish)",
+                           engine->rank, engine->hosts[engine->rank]);
+    if (request != NULL && (status == TESSERA_OK || request->too_late)) {
         request->next = engine->pool;
         engine->pool = request;
     }

@@ -33,7 +33,8 @@ const char *engine_host(const struct engine *engine, int rank);
 void engine_contexts(struct engine *engine, uint64_t used[ENGINE_CONTEXTS / 64]);
 void engine_context_set(struct engine *engine, int context, bool used);
 
-/* `peer` is a world rank other than this one. NULL when memory is out; the engine has then failed. */
+/* `peer` is a world rank other than this one. NULL when memory is out; the engine has then failed. After engine_finish the wait for it is an
+ * ARGUMENT error. */
 struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, int context, void *data, size_t bytes);
 tessera_status engine_wait(struct engine *engine, struct comm_request *request, tessera_error *error);
 bool engine_test(struct engine *engine, const struct comm_request *request);

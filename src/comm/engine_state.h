@@ -10,6 +10,7 @@ enum { ENGINE_CHUNK_BYTES = 256 << 10 }; /* of a message, given to MPI at once *
 struct comm_request {
     struct comm_request *next; /* in the posted queue, the unposted list or the pool */
     bool is_send, complete;
+    bool too_late; /* posted after the end: the wait says so */
     int peer, context, label;
     uint8_t *data;
     size_t bytes;

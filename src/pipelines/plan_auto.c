@@ -30,15 +30,9 @@ struct rank_facts {
 
 /* ---- this rank ---- */
 
-static int ranks_on_my_host(const struct comm *comm) {
-    int count = 0;
-    for (int i = 0; i < comm_size(comm); i++) count += strcmp(comm_host(comm, i), comm_host(comm, comm_rank(comm))) == 0;
-    return count;
-}
-
 /* As pipeline.c deals a host's processors to its ranks. */
 static int threads_of(const struct comm *comm, int given) {
-    int mine = threads_available(), ranks = ranks_on_my_host(comm);
+    int mine = threads_available(), ranks = comm_local_size(comm);
     if (given > 0) return given;
     if (ranks == 1 || (long)mine * ranks <= sysconf(_SC_NPROCESSORS_ONLN)) return mine;
     return mine / ranks > 0 ? mine / ranks : 1;
@@ -48,7 +42,7 @@ static void look_at_self(const struct comm *comm, const struct plan_auto_options
     memset(out, 0, sizeof *out);
     out->threads = threads_of(comm, options->threads);
     out->processors = threads_available();
-    out->memory = options->memory > 0 ? options->memory : (double)memory_total() / ranks_on_my_host(comm);
+    out->memory = options->memory > 0 ? options->memory : (double)memory_total() / comm_local_size(comm);
     kernel_id(out->kernel);
 }
 

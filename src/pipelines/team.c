@@ -140,12 +140,7 @@ int team_size(const struct team *team) {
 }
 
 int team_local_ranks(const struct team *team) {
-    if (team->mesh == NULL) return 1;
-    const struct comm *world = team->mesh->group[MESH_WORLD];
-    const char *here = comm_host(world, comm_rank(world));
-    int count = 0;
-    for (int i = 0; i < comm_size(world); i++) count += strcmp(comm_host(world, i), here) == 0;
-    return count;
+    return team->mesh != NULL ? comm_local_size(team->mesh->group[MESH_WORLD]) : 1;
 }
 
 int team_threads(const struct team *team, int given) {

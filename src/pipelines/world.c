@@ -7,6 +7,10 @@
 #include "comm/collectives.h"
 #include "comm/stats.h"
 
+const tessera_setting *tessera_world_settings(void) {
+    return comm_settings();
+}
+
 tessera_world *tessera_world_open(tessera_error *error) {
     tessera_error own;
     if (error == NULL) error = &own;

@@ -152,6 +152,7 @@ static tessera_status run(struct comm *world, const char *mode, const char *valu
 int main(int argc, char **argv) {
     struct comm *world = NULL;
     tessera_error error = {0};
+    for (const tessera_setting *s = comm_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0);
     if (argc < 2 || comm_world_open(NULL, &world, &error) != TESSERA_OK) return fprintf(stderr, "%s\n", error.message), 2;
     int rank = comm_rank(world);
     printf("rank %d pid %d\n", rank, (int)getpid());

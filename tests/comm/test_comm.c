@@ -172,10 +172,36 @@ static void test_long_wait(struct comm *world) {
     CHECK(rank != 0 || rounds < MOST_ROUNDS, "%d rounds", (int)rounds);
 }
 
+/* What comes after the end is refused, and says why. `group`: all ranks of a world that has finished. */
+static void test_after_finish(struct comm *group) {
+    if (group == NULL || comm_size(group) == 1) return;
+    CHECK(comm_check_same(group, "options", "a", &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "tessera_world_finish") != NULL,
+          "%s", error.message);
+    CHECK(comm_barrier(group, &error) == TESSERA_ERROR_ARGUMENT, "%s", error.message);
+    CHECK(comm_status(group, &error) == TESSERA_OK, "the world itself has not failed: %s", error.message);
+}
+
+/* The environment belongs to the program: the library neither adds to it nor changes it. */
+static char *environment_text(void) {
+    size_t length = 0;
+    char *text = NULL;
+    FILE *stream = open_memstream(&text, &length);
+    for (char **e = environ; stream != NULL && *e != NULL; e++)
+        if (strncmp(*e, "OMPI_MCA_btl", 12) == 0) fprintf(stream, "%s\n", *e);
+    if (stream != NULL) fclose(stream);
+    return text;
+}
+
 int main(void) {
     struct comm *world = NULL;
+    char *before = environment_text();
     if (comm_world_open(NULL, &world, &error) != TESSERA_OK) return fprintf(stderr, "%s\n", error.message), 1;
+    char *after = environment_text();
+    CHECK(before != NULL && after != NULL && strcmp(before, after) == 0, "the environment was \"%s\", is \"%s\"", before, after);
+    free(before);
+    free(after);
     CHECK(comm_host(world, comm_rank(world))[0] != 0, "a host has a name");
+    CHECK(comm_local_size(world) == comm_size(world) && comm_local_size(NULL) == 1, "%d ranks on this host", comm_local_size(world));
     test_lengths(world);
     test_order(world);
     test_test(world);
@@ -184,5 +210,10 @@ int main(void) {
     test_same(world);
     test_stats(world);
     test_long_wait(world);
-    return ranks_report(world);
+    struct comm *late = NULL;
+    CHECK_OK(comm_split(world, 0, comm_rank(world), &late, &error), error);
+    int code = ranks_report(world), before_end = check_failed;
+    test_after_finish(late);
+    comm_free(late);
+    return code != 0 || check_failed > before_end;
 }
