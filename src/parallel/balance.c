@@ -7,30 +7,37 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
-void balance_work(const double *work, int pieces, const double *speeds, int stages, int *first) {
-    double done[pieces + 1], time[pieces + 1];
-    int16_t begins[stages][pieces + 1];
-    assert(stages >= 1 && stages <= pieces && pieces < INT16_MAX);
-    done[0] = 0;
-    for (int i = 0; i < pieces; i++) done[i + 1] = done[i] + work[i];
-    for (int end = 0; end <= pieces; end++) {
-        time[end] = done[end] / (speeds != NULL ? speeds[0] : 1.0);
-        begins[0][end] = 0;
-    }
-    for (int s = 1; s < stages; s++) {
-        double speed = speeds != NULL ? speeds[s] : 1.0;
-        for (int end = pieces; end > s; end--) { /* downwards: time[begin] is still that of the stages before */
-            double best = -1;
-            for (int begin = s; begin < end; begin++) {
-                double own = (done[end] - done[begin]) / speed, both = own > time[begin] ? own : time[begin];
-                if (best >= 0 && both >= best) continue;
-                best = both;
-                begins[s][end] = (int16_t)begin;
-            }
-            time[end] = best;
+/* Stage s of the programme: time[] of the stages before becomes that of one stage more; begins[end]: where stage s then begins. */
+static void add_stage(const double *done, int pieces, double speed, int s, double *time, int16_t *begins) {
+    for (int end = pieces; end > s; end--) { /* downwards: time[begin] is still that of the stages before */
+        double best = -1;
+        for (int begin = s; begin < end; begin++) {
+            double own = (done[end] - done[begin]) / speed, both = own > time[begin] ? own : time[begin];
+            if (best >= 0 && both >= best) continue;
+            best = both;
+            begins[end] = (int16_t)begin;
         }
+        time[end] = best;
     }
-    first[stages] = pieces;
-    for (int s = stages - 1; s >= 0; s--) first[s] = begins[s][first[s + 1]];
+}
+
+bool balance_work(const double *work, int pieces, const double *speeds, int stages, int *first) {
+    assert(stages >= 1 && stages <= pieces && pieces < INT16_MAX);
+    size_t ends = (size_t)pieces + 1;
+    double *done = malloc(2 * ends * sizeof *done), *time = done + ends;
+    int16_t *begins = calloc((size_t)stages * ends, sizeof *begins); /* [stages, ends] */
+    bool good = done != NULL && begins != NULL;
+    if (good) {
+        done[0] = 0;
+        for (int i = 0; i < pieces; i++) done[i + 1] = done[i] + work[i];
+        for (int end = 0; end <= pieces; end++) time[end] = done[end] / (speeds != NULL ? speeds[0] : 1.0);
+        for (int s = 1; s < stages; s++) add_stage(done, pieces, speeds != NULL ? speeds[s] : 1.0, s, time, begins + (size_t)s * ends);
+        first[stages] = pieces;
+        for (int s = stages - 1; s >= 0; s--) first[s] = begins[(size_t)s * ends + (size_t)first[s + 1]];
+    }
+    free(begins);
+    free(done);
+    return good;
 }

@@ -96,15 +96,22 @@ static struct store *next_store(struct pipefusion *p) {
 }
 
 /* Memory for `tokens` keys and values like the call's, of a batch of `rows`. */
-static bool reserve(struct store *store, const struct attention_call *call, int64_t rows, int64_t tokens) {
-    if (store->v.data != NULL) return store->k.shape[0] == rows && store->k.shape[1] == tokens && store->k.dtype == call->dtype;
+static tessera_status reserve(struct store *store, const struct attention_call *call, int64_t rows, int64_t tokens, tessera_error *error) {
     struct tensor shape = tensor_of(NULL, call->dtype, SHAPE(rows, tokens, call->heads, call->width));
+    if (store->v.data != NULL) {
+        if (store->k.dtype == call->dtype && memcmp(store->k.shape, shape.shape, 4 * sizeof *shape.shape) == 0) return TESSERA_OK;
+        char was[128], is[128];
+        return error_set(error, TESSERA_ERROR_INTERNAL, "a layer's keys are %s %s, but were %s %s in the step before", dtype_name(call->dtype),
+                         tensor_shape_text(4, shape.shape, is, sizeof is), dtype_name(store->k.dtype),
+                         tensor_shape_text(4, store->k.shape, was, sizeof was));
+    }
     free(store->k.data);
     store->k = store->v = shape;
     store->k.data = malloc(tensor_bytes(&shape));
     store->v.data = malloc(tensor_bytes(&shape));
     store->origin = call->text_first ? call->k[STREAM_TEXT].count : 0;
-    return store->k.data != NULL && store->v.data != NULL;
+    if (store->k.data != NULL && store->v.data != NULL) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
 }
 
 /* The batch at hand of a store's. */
@@ -126,11 +133,12 @@ static void place(struct run *run, const struct strategy_link *link, struct atte
         return;
     }
     struct store *store = next_store(p);
-    int64_t tokens = store != NULL && store->v.data != NULL ? store->v.shape[1] : picture_of(call) + call->k[STREAM_TEXT].count;
-    if (store == NULL || !reserve(store, call, p->rows, tokens)) {
-        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
+    if (store == NULL) {
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the list of layers");
         return;
     }
+    int64_t tokens = store->v.data != NULL ? store->v.shape[1] : picture_of(call) + call->k[STREAM_TEXT].count;
+    if (reserve(store, call, p->rows, tokens, &run->error) != TESSERA_OK) return;
     struct token_rows *streams[] = {call->k, call->v};
     for (int half = 0; half < 2; half++) {
         struct token_rows *rows = streams[half];

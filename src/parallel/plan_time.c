@@ -294,7 +294,8 @@ static double seconds_of(const struct cost *cost) {
 void plan_stages(const struct plan_model *m, int stages, int *first) {
     double work[PLAN_MAX_BLOCKS];
     for (int i = 0; i < m->num_blocks; i++) work[i] = m->blocks[i].work;
-    balance_work(work, m->num_blocks, NULL, stages, first);
+    if (balance_work(work, m->num_blocks, NULL, stages, first)) return;
+    for (int s = 0; s <= stages; s++) first[s] = s * m->num_blocks / stages; /* no memory: an estimate can do with this */
 }
 
 /* What a stage does of a pass. */

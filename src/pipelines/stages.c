@@ -82,8 +82,8 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
     tessera_status status = TESSERA_OK;
     if (given != NULL)
         status = take_given(given, blocks, count, out->first, error);
-    else
-        balance_work(work, blocks, speeds, count, out->first);
+    else if (!balance_work(work, blocks, speeds, count, out->first))
+        status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory for %d stages of %d blocks", count, blocks);
     if (status == TESSERA_OK)
         route_skips(denoiser, out);
     else

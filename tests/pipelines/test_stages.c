@@ -4,11 +4,13 @@
 #include "pipelines/stages.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
 #include "models/registry.h"
+#include "parallel/balance.h"
 
 enum { MAX_STAGES = 9, MAX_BLOCKS = 128, SIDE = 128, TEXT = 256 };
 
@@ -192,7 +194,35 @@ static void test_refused(const struct denoiser *d) {
     "\"patch_size\": 2, \"pooled_projection_dim\": 24, \"sample_size\": 128, \"text_len\": 77, \"text_len_t5\": 256,"                      \
     "\"activation_fn\": \"gelu-approximate\", \"norm_type\": \"layer_norm\", \"use_style_cond_and_image_meta_size\": false}"
 
+/* ---- small stacks ---- */
+
+enum { MANY = 1024, STACK_BYTES = 128 << 10 };
+
+static void *balance_many(void *argument) {
+    double *work = argument;
+    int *first = malloc((MANY + 1) * sizeof *first);
+    bool good = first != NULL && balance_work(work, MANY, NULL, MANY / 4, first) && first[MANY / 4] == MANY;
+    for (int s = 0; good && s < MANY / 4; s++) good = first[s + 1] - first[s] == 4;
+    free(first);
+    return good ? work : NULL;
+}
+
+/* The table of many blocks and stages does not lie on the stack, which a client's thread may have made small. */
+static void test_small_stack(void) {
+    static double work[MANY];
+    pthread_t thread;
+    pthread_attr_t attributes;
+    void *result = NULL;
+    for (int i = 0; i < MANY; i++) work[i] = 1;
+    pthread_attr_init(&attributes);
+    CHECK(pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0, "a stack of %d bytes", STACK_BYTES);
+    CHECK(pthread_create(&thread, &attributes, balance_many, work) == 0 && pthread_join(thread, &result) == 0, "a thread");
+    CHECK(result == work, "equal work in equal stages");
+    pthread_attr_destroy(&attributes);
+}
+
 int main(void) {
+    test_small_stack();
     struct component hunyuan = described("tests/cases/hunyuandit/model", HUNYUAN);
     if (hunyuan.denoiser != NULL) {
         test_given(hunyuan.denoiser);
