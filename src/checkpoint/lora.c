@@ -3,6 +3,7 @@
  * A file's keys are parsed and sorted by module, so that the parts of one module (A, B, M, alpha) lie side by side; a weight finds its
  * module by its name with underscores for dots, or by the name it has in the original checkpoint. There one module may be several of
  * diffusers' (fused query, key and value): each takes its band of B's rows. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "checkpoint/layout.h"
 #include "checkpoint/lora.h"
@@ -50,7 +52,7 @@ struct use {
 
 struct lora_set {
     struct lora_file *files;
-    int count;
+    int count, threads;
     struct use uses[COMPONENTS]; /* by the number of the component's bit */
 };
 
@@ -186,6 +188,7 @@ static tessera_status set_new(int count, struct lora_set **out, tessera_error *e
     if (set != NULL) set->files = calloc((size_t)count + 1, sizeof *set->files);
     if (set == NULL || set->files == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for %d LoRA files", count);
     set->count = count;
+    set->threads = threads_available();
     return TESSERA_OK;
 }
 
@@ -233,6 +236,11 @@ void lora_set_close(struct lora_set *set) {
     for (int i = 0; i < COMPONENTS; i++) layout_free(set->uses[i].layout);
     free(set->files);
     free(set);
+}
+
+void lora_set_use_threads(struct lora_set *set, int threads) {
+    assert(threads >= 1);
+    set->threads = threads;
 }
 
 /* ---- hooks ---- */
@@ -316,10 +324,10 @@ static tessera_status merge_band(const struct lora_product *product, const struc
 
 /* Merges a module into a piece of a weight whose rows are those that `change` tells of. */
 static tessera_status merge(const struct lora_file *file, const struct module *module, const struct layout_change *change, const char *name,
-                            const struct load_piece *piece, struct tensor *weight, tessera_error *error) {
+                            const struct load_piece *piece, int threads, struct tensor *weight, tessera_error *error) {
     const struct safetensors_entry *mid = module->parts[LORA_MID];
     struct lora_product product = {
-        .down = module->parts[LORA_DOWN]->tensor, .up = module->parts[LORA_UP]->tensor, .factor = module->factor};
+        .down = module->parts[LORA_DOWN]->tensor, .up = module->parts[LORA_UP]->tensor, .factor = module->factor, .threads = threads};
     if (mid != NULL) product.mid = mid->tensor;
     int64_t rows = piece->shape[0], total = product.up.shape[0], first = 0, half = rows / 2;
     bool fits = change->how != LAYOUT_TRANSPOSE;
@@ -346,7 +354,7 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
         for (int a = 0; a < count; a++) {
             struct module *module = find_module(file, aliases[a].module, use->component);
             if (module == NULL) continue;
-            TRY(merge(file, module, &aliases[a].change, name, &piece, weight, error));
+            TRY(merge(file, module, &aliases[a].change, name, &piece, use->set->threads, weight, error));
         }
     }
     return TESSERA_OK;

@@ -24,6 +24,8 @@ tessera_status lora_set_open(const tessera_lora *loras, int count, struct lora_s
 tessera_status lora_set_parse(const char *name, const uint8_t *data, size_t length, float scale, struct lora_set **out,
                               tessera_error *error);
 void lora_set_close(struct lora_set *set);
+/* How many threads merge; before that, all that the process may use. */
+void lora_set_use_threads(struct lora_set *set, int threads);
 
 /* The hooks for a component; they belong to the set and end with it, or with the next call for the same component. `folder` holds the
  * component's config.json, which the names of original checkpoints depend on; NULL: only diffusers' names are known. No hooks where LoRA

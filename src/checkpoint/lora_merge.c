@@ -52,8 +52,8 @@ static float *to_f32(const struct tensor *t, int64_t rows, int64_t stride, int64
 }
 
 /* A' [r, I, taps]: A'[a, i, k] = sum over b of M[a, b, k] A[b, i]. */
-static void through_mid(const float *mid, const float *down, int64_t rank, int64_t inputs, int64_t taps, float *out) {
-#pragma omp parallel for
+static void through_mid(const float *mid, const float *down, int64_t rank, int64_t inputs, int64_t taps, int threads, float *out) {
+#pragma omp parallel for num_threads(threads)
     for (int64_t a = 0; a < rank; a++) {
         for (int64_t b = 0; b < rank; b++) {
             for (int64_t i = 0; i < inputs; i++) {
@@ -79,7 +79,7 @@ static float *kernel_rows(const struct lora_product *product, struct span inputs
     if (m->data == NULL || down == NULL) return down;
     float *mid = to_f32(m, 1, 0, 0, tensor_count(m), 1);
     float *out = mid == NULL || inputs.count * taps > INT64_MAX / rank ? NULL : calloc((size_t)(rank * inputs.count * taps), sizeof *out);
-    if (out != NULL) through_mid(mid, down, rank, inputs.count, taps, out);
+    if (out != NULL) through_mid(mid, down, rank, inputs.count, taps, product->threads, out);
     free(mid);
     free(down);
     return out;
@@ -103,8 +103,8 @@ static int64_t smaller(int64_t a, int64_t b) {
 }
 
 /* weight [rows, columns] += b [rows, rank] a [rank, columns]. */
-static void add_product(float *weight, const float *b, const float *a, int64_t rows, int64_t rank, int64_t columns) {
-#pragma omp parallel for schedule(static)
+static void add_product(float *weight, const float *b, const float *a, int64_t rows, int64_t rank, int64_t columns, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t top = 0; top < rows; top += TILE_ROWS) {
         int64_t bottom = smaller(top + TILE_ROWS, rows);
         for (int64_t left = 0; left < columns; left += TILE_COLUMNS) {
@@ -125,7 +125,7 @@ tessera_status lora_merge_piece(const struct lora_product *product, struct span 
     float *a = kernel_rows(product, inputs, taps);
     float *b = to_f32(&product->up, 1, 0, rows.first * rank, rows.count * rank, product->factor);
     if (a != NULL && b != NULL) {
-        add_product(weight, b, a, rows.count, rank, columns);
+        add_product(weight, b, a, rows.count, rank, columns, product->threads);
     } else {
         status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a LoRA of rank %lld of %lld columns", (long long)rank,
                            (long long)columns);

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "pipelines/bins.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
 #include "pipelines/request.h"
@@ -23,22 +22,12 @@ tessera_status generation_report(const struct generation *g, tessera_phase phase
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
 }
 
-/* The pixels to work at: those asked for, or the bin's where the family has bins, they are wanted, and no picture is given. */
+/* The pixels to work at: those of the bins only where no picture is given. */
 static tessera_status choose_size(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
-    const struct pipeline *p = g->pipeline;
-    int unit = p->class->bins == BINS_HUNYUANDIT ? 16 : 1; /* diffusers rounds HunyuanDiT's sizes down to it */
-    g->width = r->width / unit * unit;
-    g->height = r->height / unit * unit;
-    if (!r->use_resolution_binning || p->class->bins == BINS_NONE || r->init_image != NULL || r->width < 1 || r->height < 1)
-        return TESSERA_OK;
-    if (p->class->bins == BINS_HUNYUANDIT)
-        bins_hunyuandit(&g->width, &g->height);
-    else if (!bins_pixart(p->sample_size, &g->width, &g->height))
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "%s/%s/config.json: field sample_size is %lld: resolution bins exist for 32, 64, 128 and 256; switch them off",
-                         p->folder, p->denoiser, (long long)p->sample_size);
-    return TESSERA_OK;
+    g->width = r->width;
+    g->height = r->height;
+    return pipeline_working_size(g->pipeline, r->use_resolution_binning && r->init_image == NULL, &g->width, &g->height, error);
 }
 
 static tessera_status check_size(const struct generation *g, const struct denoiser *d, int64_t unit, tessera_error *error) {

@@ -45,22 +45,39 @@ int64_t pipeline_latent_channels(const struct pipeline *p, const struct denoiser
     return p->class->has_control ? denoiser->in_channels / 2 : denoiser->in_channels;
 }
 
-static struct pipeline_slot *find_slot(struct pipeline *p, const char *name) {
-    for (int i = 0; i < p->num_slots; i++)
-        if (strcmp(p->slots[i].name, name) == 0) return &p->slots[i];
-    return NULL;
+tessera_status pipeline_working_size(const struct pipeline *p, bool use_bins, int *width, int *height, tessera_error *error) {
+    if (p->class->bins == BINS_HUNYUANDIT) { /* diffusers rounds its sizes down to multiples of 16 */
+        int asked_width = *width, asked_height = *height;
+        *width = asked_width / 16 * 16, *height = asked_height / 16 * 16;
+        if (use_bins && asked_width > 0 && asked_height > 0) bins_hunyuandit(width, height);
+        return TESSERA_OK;
+    }
+    if (p->class->bins != BINS_PIXART || !use_bins || *width < 1 || *height < 1 || bins_pixart(p->sample_size, width, height))
+        return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "%s/%s/config.json: field sample_size is %lld: resolution bins exist for 32, 64, 128 and 256; switch them off",
+                     p->folder, p->denoiser, (long long)p->sample_size);
 }
 
 int pipeline_slot_index(const struct pipeline *p, const char *name) {
-    const struct pipeline_slot *slot = find_slot((struct pipeline *)p, name);
-    return slot != NULL ? (int)(slot - p->slots) : 0;
+    for (int i = 0; i < p->num_slots; i++)
+        if (strcmp(p->slots[i].name, name) == 0) return i;
+    return -1;
+}
+
+tessera_status pipeline_need_slot(const struct pipeline *p, const char *name, const struct pipeline_slot **out, tessera_error *error) {
+    int index = pipeline_slot_index(p, name);
+    *out = index >= 0 ? &p->slots[index] : NULL;
+    if (index >= 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
+                     p->class->name);
 }
 
 static tessera_status need_slot(struct pipeline *p, const char *name, struct pipeline_slot **out, tessera_error *error) {
-    *out = find_slot(p, name);
-    if (*out != NULL) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: the pipeline %s needs this component", json_path(p->index), name,
-                     p->class->name);
+    const struct pipeline_slot *slot;
+    TRY(pipeline_need_slot(p, name, &slot, error));
+    *out = &p->slots[slot - p->slots];
+    return TESSERA_OK;
 }
 
 tessera_status pipeline_describe(struct pipeline *p, const char *name, struct component *out, tessera_error *error) {
@@ -93,8 +110,8 @@ static void close_slot(struct pipeline_slot *slot) {
 }
 
 void pipeline_done_with(struct pipeline *p, const char *name) {
-    struct pipeline_slot *slot = find_slot(p, name);
-    if (slot != NULL && !p->keep_components) close_slot(slot);
+    int index = pipeline_slot_index(p, name);
+    if (index >= 0 && !p->keep_components) close_slot(&p->slots[index]);
 }
 
 tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
@@ -212,7 +229,9 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
     p->backend = cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
-    p->arena = p->backend == NULL ? NULL : p->backend->ops->arena(p->backend, 0, error);
+    if (p->backend == NULL) return error->status;
+    lora_set_use_threads(p->loras, p->backend->threads);
+    p->arena = p->backend->ops->arena(p->backend, 0, error);
     return p->arena == NULL ? error->status : TESSERA_OK;
 }
 

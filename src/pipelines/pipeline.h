@@ -105,8 +105,10 @@ void pipeline_free(struct pipeline *pipeline);
 
 /* Is the component listed in model_index.json, and not as [null, null]? */
 bool pipeline_has(const struct pipeline *pipeline, const char *name);
-/* The place of a component among the slots; 0 if it has none. */
+/* The place of a component among the slots; -1 if it has none. */
 int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
+/* The component's slot; FORMAT if it has none. */
+tessera_status pipeline_need_slot(const struct pipeline *pipeline, const char *name, const struct pipeline_slot **out, tessera_error *error);
 /* The component as its config.json describes it, without weights; the caller closes it. */
 tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, struct component *out, tessera_error *error);
 /* The component, opened if it is not. */
@@ -116,6 +118,10 @@ void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
+
+/* From the pixels that are asked for to those that are worked at: the nearest trained size where the family has such bins and `use_bins`, else
+ * the size itself, as far as the family does not round it. ARGUMENT if the denoiser's sample_size has no bins. */
+tessera_status pipeline_working_size(const struct pipeline *pipeline, bool use_bins, int *width, int *height, tessera_error *error);
 
 /* The channels of the latents that are denoised: what the denoiser reads, less a control picture's. */
 int64_t pipeline_latent_channels(const struct pipeline *pipeline, const struct denoiser *denoiser);

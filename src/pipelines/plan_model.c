@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "pipelines/bins.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/source.h"
 #include "pipelines/stages.h"
@@ -20,16 +19,10 @@ enum { CLIP_TOKENS = 77 };
 
 /* ---- components ---- */
 
-static const struct pipeline_slot *slot_of(const struct pipeline *p, const char *name) {
-    for (int i = 0; i < p->num_slots; i++)
-        if (strcmp(p->slots[i].name, name) == 0) return &p->slots[i];
-    return NULL;
-}
-
 static tessera_status describe(const struct pipeline *p, const char *name, struct load_share share, struct component *out,
                                tessera_error *error) {
-    const struct pipeline_slot *slot = slot_of(p, name);
-    if (slot == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: the component %s is missing", p->name, name);
+    const struct pipeline_slot *slot;
+    TRY(pipeline_need_slot(p, name, &slot, error));
     return source_describe(p, slot, share, out, error);
 }
 
@@ -231,18 +224,9 @@ static bool is_guided(const struct pipeline *p, const struct plan_request *reque
     return p->class->distilled ? request->has_negative_prompt : scale > 1.0;
 }
 
-/* The size that is worked at: as generate.c chooses it. */
-static void choose_size(const struct pipeline *p, const struct plan_request *request, int *width, int *height) {
-    *width = request->width > 0 ? request->width : p->defaults.width;
-    *height = request->height > 0 ? request->height : p->defaults.height;
-    if (!p->defaults.use_resolution_binning || request->no_binning) return;
-    if (p->class->bins == BINS_HUNYUANDIT) bins_hunyuandit(width, height);
-    if (p->class->bins == BINS_PIXART) bins_pixart(p->sample_size, width, height);
-}
-
 static tessera_status fill(const struct pipeline *p, const struct plan_request *request, struct plan_model *m, tessera_error *error) {
-    int width, height;
-    choose_size(p, request, &width, &height);
+    int width = request->width > 0 ? request->width : p->defaults.width, height = request->height > 0 ? request->height : p->defaults.height;
+    TRY(pipeline_working_size(p, p->defaults.use_resolution_binning && !request->no_binning, &width, &height, error));
     m->element_bytes = (int)dtype_size(p->dtype);
     m->predictions = is_guided(p, request) ? 2 : 1;
     m->steps = request->steps > 0 ? request->steps : p->defaults.num_inference_steps;

@@ -1,5 +1,7 @@
 /* LoRA files: keys, the product and slices of it, the factor, fused modules, all keys of the reference cases, and what is refused. */
+#include <dirent.h>
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -117,7 +119,7 @@ static void check_shares(const struct lora_product *product, const float *before
 
 static void test_product(const struct numbers *n, int taps, bool mid) {
     int side = taps == 1 ? 1 : 3;
-    struct lora_product product = {.up = tensor_of((void *)n->up, DTYPE_F32, SHAPE(ROWS, RANK, 1, 1)), .factor = 0.5f};
+    struct lora_product product = {.up = tensor_of((void *)n->up, DTYPE_F32, SHAPE(ROWS, RANK, 1, 1)), .factor = 0.5f, .threads = 2};
     product.down = tensor_of((void *)n->down, DTYPE_F32, SHAPE(RANK, INPUTS, mid ? 1 : side, mid ? 1 : side));
     if (mid) product.mid = tensor_of((void *)n->mid, DTYPE_F32, SHAPE(RANK, RANK, side, side));
     CHECK(lora_product_fits(&product, ROWS, SHAPE(ROWS, INPUTS, side, side)), "a convolution's");
@@ -137,6 +139,26 @@ static void test_product(const struct numbers *n, int taps, bool mid) {
         worst = fmax(worst, fabs(whole[j] - want));
     }
     CHECK(worst < 1e-6, "%d taps, mid %d: off by %g", taps, mid, worst);
+}
+
+static int threads_of_process(void) {
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;) count += task->d_name[0] != '.';
+    if (tasks != NULL) closedir(tasks);
+    return count;
+}
+
+/* One thread merges where one is allowed, whatever OpenMP would take. First of all tests: OpenMP's threads stay. */
+static void test_threads(const struct numbers *n) {
+    static float whole[ROWS * INPUTS];
+    struct lora_product product = {.up = tensor_of((void *)n->up, DTYPE_F32, SHAPE(ROWS, RANK, 1, 1)), .factor = 1, .threads = 1};
+    product.down = tensor_of((void *)n->down, DTYPE_F32, SHAPE(RANK, INPUTS));
+    tessera_error error = {0};
+    int before = threads_of_process();
+    omp_set_num_threads(3);
+    CHECK(lora_merge_piece(&product, (struct span){0, ROWS}, (struct span){0, INPUTS}, whole, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(threads_of_process() == before, "%d threads, but %d before a merge with one", threads_of_process(), before);
 }
 
 /* ---- files ---- */
@@ -372,6 +394,7 @@ static void test_case(const char *lora, const char *model, const char *const *co
 int main(void) {
     static struct numbers numbers;
     draw_numbers(&numbers);
+    test_threads(&numbers);
     test_keys();
     test_product(&numbers, 1, false);
     test_product(&numbers, TAPS, false);
