@@ -110,7 +110,14 @@ static tessera_status measure_displaced(const struct study *s, tessera_error *er
     struct quality_way split = {.mesh = {.world = s->world, .patch = ranks, .split_text = true, .warmup_steps = 1}};
     snprintf(name, sizeof name, "%d displaced patches, text split, warm-up 1", ranks);
     if (status == TESSERA_OK) status = measure(s, &split, name, error);
-    struct quality_way naive = {.mesh = {.world = s->world, .patch = ranks, .naive_patch = true}};
+    for (int i = 0; i < 3 && status == TESSERA_OK; i++) {
+        static const int warmups[] = {-1, 1, 4};
+        int warmup = warmups[i];
+        struct quality_way near = {.mesh = {.world = s->world, .patch = ranks, .patch_strategy = "pcpp", .warmup_steps = warmup}};
+        snprintf(name, sizeof name, "%d partially conditioned patches, warm-up %d", ranks, warmup > 0 ? warmup : 0);
+        status = measure(s, &near, name, error);
+    }
+    struct quality_way naive = {.mesh = {.world = s->world, .patch = ranks, .patch_strategy = "naive_patch"}};
     snprintf(name, sizeof name, "%d naive patches", ranks);
     return status == TESSERA_OK ? measure(s, &naive, name, error) : status;
 }

@@ -81,6 +81,9 @@ tessera_status tessera_world_finish(tessera_world *world, tessera_error *error);
 void tessera_world_free(tessera_world *world);
 
 /* How a world's ranks share the work: a box with one axis per strategy, outermost first; the product is the world's size. 0 is as 1. */
+/* What patches of a picture may do, separated by |. */
+#define TESSERA_PATCH_STRATEGIES "patch|naive_patch|pcpp"
+
 typedef struct tessera_mesh {
     tessera_world *world; /* NULL: this process alone */
     int data;             /* pictures of one's own */
@@ -102,7 +105,9 @@ typedef struct tessera_mesh {
     int comm_checkpoint; /* of `patch`: layers whose exchanges are sent together; 0: 60, or fewer for 8 messages a step */
     bool published_group_norm; /* variances as DistriFusion's code has them, times N / (N - 1) */
     bool split_text;           /* of `patch`: text that goes through a transformer's blocks is cut as the picture, not whole on each rank */
-    bool naive_patch;          /* instead, each patch is made as a picture of its own */
+    const char *patch_strategy; /* what `patch` means: a name of TESSERA_PATCH_STRATEGIES, NULL for the first. "patch": as above;
+                                 * "naive_patch": each patch is made as a picture of its own; "pcpp": each sees its direct neighbours
+                                 * alone, one step behind (arXiv 2412.02962) */
     const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
     bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */
     /* [ranks] how fast each rank is, in any unit: stages, rows and parts of a sequence are cut in proportion; NULL: equally. */

@@ -426,7 +426,7 @@ const struct option generate_options[] = {
          .section = SECTION_RANKS,
          .rare = true,
          .type = OPTION_CHOICE,
-         .placeholder = "patch|tensor|naive_patch",
+         .placeholder = TESSERA_PATCH_STRATEGIES "|tensor",
          .help = "DistriFusion's: all ranks that no degree claims; on an even number of them the predictions of guidance are split",
          .record = "parallelism"},
     [GENERATE_SYNC_MODE] = {.name = "sync-mode",

@@ -21,7 +21,7 @@ static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) 
         left /= 2;
     }
     if (left > 1) *axis = left;
-    mesh->naive_patch = strcmp(kind, "naive_patch") == 0;
+    mesh->patch_strategy = strcmp(kind, "tensor") != 0 ? kind : NULL;
     mesh->split_scheme = v[GENERATE_SPLIT_SCHEME].text;
     mesh->sync_mode = v[GENERATE_SYNC_MODE].text;
     mesh->published_group_norm = v[GENERATE_PUBLISHED_GROUP_NORM].flag;
@@ -83,7 +83,7 @@ static tessera_status refuse_degrees(const struct option_value *v, tessera_error
 /* The axes of a picture that are above 1, outermost first. */
 static void describe(struct mesh_options *options) {
     const tessera_mesh *m = &options->mesh;
-    const char *const names[] = {"cfg", "pipefusion", m->naive_patch ? "naive patch" : "patch", "ring", "ulysses", "tensor"};
+    const char *const names[] = {"cfg", "pipefusion", m->patch_strategy != NULL ? m->patch_strategy : "patch", "ring", "ulysses", "tensor"};
     const int degrees[] = {m->cfg, m->pipefusion, m->patch, m->ring, m->ulysses, m->tensor};
     int n = 0;
     options->ranks = 1;

@@ -36,7 +36,7 @@ struct strategy_link {
     bool owned;         /* the chain closes the state */
 };
 
-enum { PARALLEL_MAX_LINKS = 8, PARALLEL_MAX_CUTS = 8 };
+enum { PARALLEL_MAX_LINKS = 16, PARALLEL_MAX_CUTS = 8 };
 
 struct parallel {
     struct comm *rows;             /* the ranks among which the positions of a picture are cut */

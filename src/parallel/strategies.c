@@ -6,8 +6,15 @@
 
 /* From the outermost to the innermost. */
 static const struct strategy *const strategies[] = {
-    &cfg_strategy,        &naive_patches_strategy, &displaced_patches_strategy, &ulysses_strategy,
-    &pipefusion_strategy, &ring_strategy,          &rows_strategy,              &tensor_strategy,
+    &cfg_strategy,
+    &naive_patches_strategy,
+    &displaced_patches_strategy,
+    &pcpp_strategy,
+    &ulysses_strategy,
+    &pipefusion_strategy,
+    &ring_strategy,
+    &rows_strategy,
+    &tensor_strategy,
 };
 enum { STRATEGIES = sizeof strategies / sizeof *strategies };
 static_assert((int)STRATEGIES <= (int)PARALLEL_MAX_LINKS, "a chain has room for every strategy");

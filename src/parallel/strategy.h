@@ -104,8 +104,8 @@ struct strategy {
 
 /* ---- the table (strategies.c) ---- */
 
-extern const struct strategy cfg_strategy, naive_patches_strategy, displaced_patches_strategy, ulysses_strategy, pipefusion_strategy,
-    ring_strategy, rows_strategy, tensor_strategy;
+extern const struct strategy cfg_strategy, naive_patches_strategy, displaced_patches_strategy, pcpp_strategy, ulysses_strategy,
+    pipefusion_strategy, ring_strategy, rows_strategy, tensor_strategy;
 
 /* The strategy at a place of the table, outermost first; NULL behind the last. */
 const struct strategy *strategy_at(int place);

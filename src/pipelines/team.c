@@ -58,7 +58,11 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "sync mode \"%s\": it must be corrected_async_gn, stale_gn, sync_gn, full_sync, separate_gn or no_sync",
                          mesh->sync_mode);
-    team->choice = (struct strategy_choice){.patch = mesh->naive_patch ? &naive_patches_strategy : NULL,
+    const struct strategy *patch = strategy_of_patches(mesh->patch_strategy);
+    if (patch == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch strategy \"%s\": it must be one of %s", mesh->patch_strategy,
+                         TESSERA_PATCH_STRATEGIES);
+    team->choice = (struct strategy_choice){.patch = patch,
                                             .split = (enum naive_split)split,
                                             .sync_mode = (enum sync_mode)mode,
                                             .published_group_norm = mesh->published_group_norm,

@@ -8,9 +8,9 @@ file(GLOB pipeline_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/
 list(TRANSFORM pipeline_cases REPLACE "/case.json$" "")
 # Naive and displaced patches: on as many ranks as a case has.
 set(distrifusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/distrifusion/distrifusion)
-file(GLOB patches_2 ${distrifusion}_naive2_* ${distrifusion}_patch2_* ${distrifusion}_sd15_patch2_* cases/displaced/*_p2_*)
-file(GLOB patches_3 cases/displaced/*_p3_*)
-file(GLOB patches_4 ${distrifusion}_cfg2_* ${distrifusion}_patch4_* cases/displaced/*_p4_*)
+file(GLOB patches_2 ${distrifusion}_naive2_* ${distrifusion}_patch2_* ${distrifusion}_sd15_patch2_* cases/displaced/*_p2_* cases/pcpp/*_p2_*)
+file(GLOB patches_3 cases/displaced/*_p3_* cases/pcpp/*_p3_*)
+file(GLOB patches_4 ${distrifusion}_cfg2_* ${distrifusion}_patch4_* cases/displaced/*_p4_* cases/pcpp/*_p4_*)
 file(GLOB spread_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35 cases/sd3_crop cases/flux_* cases/pixart_*
      cases/hunyuandit* cases/unet_* cases/vae_*)
 foreach(ranks 1 2 3 4)

@@ -25,3 +25,8 @@ foreach(ranks 2 3 4 8)
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(parallel/patch_pictures-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 endforeach()
+# The table of strategies.
+add_executable(test_strategies parallel/test_strategies.c)
+target_include_directories(test_strategies PRIVATE .)
+target_link_libraries(test_strategies room_nn)
+add_test(NAME parallel/strategies COMMAND test_strategies)
