@@ -269,17 +269,18 @@ struct loader;
 
 bool load_failed(const struct loader *loader);
 tessera_error *load_error(struct loader *loader);
-/* Memory that lives as long as the layers, not zeroed; NULL and an error if it does not fit. */
+/* In `open`: memory for the model's structs, zeroed; NULL and an error if it does not fit. */
 void *load_alloc(struct loader *loader, size_t bytes);
 void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));
 /* Of two spellings of a name, ask for the one that published files have: the answer may be true for every name. */
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
 
-/* Is block `index` wanted? Is the first one, and so what turns inputs into the first state? Is the last of `num_blocks`, and so what turns
- * the last state into a prediction? What is not wanted is not loaded. */
-bool load_keeps_block(const struct loader *loader, int index);
+/* In load_embed: does this process run the first block? Where it does not, embed is never asked for the picture (nor, if text_stream, for
+ * the text), and their weights need not be loaded. */
 bool load_keeps_first(const struct loader *loader);
-bool load_keeps_last(const struct loader *loader, int num_blocks);
+/* Memory for a table that the model makes itself, with the life of the weights that are loaded beside it. No data where layers are only
+ * described: then there is nothing to fill in. */
+struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape);
 
 /* Weight [out, in] (or [out, in, 1, 1]) at "<name>.weight"; bias [out] at "<name>.bias" if `bias`. */
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
@@ -509,8 +510,14 @@ struct denoiser {
 enum { DENOISER_CHANGE_POWERS = 5 };
 struct denoiser_class {
     const char *name; /* config.json's _class_name */
-    /* The layers, in load_alloc's memory; NULL and load_error on failure. The handle embeds struct denoiser first. */
+    /* The handle, which embeds struct denoiser first, and room for its layers, in load_alloc's memory; NULL and load_error on failure. It
+     * reads sizes from config.json and loads nothing. */
     struct denoiser *(*open)(const struct json *config, struct loader *loader);
+    /* The layers of embed, of one block, of finish. Weights come and go part by part: after `open` each function is called once, and layers
+     * get their shapes; it is called again whenever the part's weights are brought into memory or dropped. */
+    void (*load_embed)(struct denoiser *, struct loader *);
+    void (*load_block)(struct denoiser *, int index, struct loader *);
+    void (*load_finish)(struct denoiser *, struct loader *);
     /* The first block's state; of picture and text those that `parts` (of the bits above) names, the rest stays empty: where later blocks
      * only are run, they come to them. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned parts);

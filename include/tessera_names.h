@@ -45,14 +45,13 @@
 #define load_error tessera_load_error
 #define load_failed tessera_load_failed
 #define load_has tessera_load_has
-#define load_keeps_block tessera_load_keeps_block
 #define load_keeps_first tessera_load_keeps_first
-#define load_keeps_last tessera_load_keeps_last
 #define load_linear tessera_load_linear
 #define load_linear_inputs tessera_load_linear_inputs
 #define load_linear_joined_inputs tessera_load_linear_joined_inputs
 #define load_linear_outputs tessera_load_linear_outputs
 #define load_linear_part tessera_load_linear_part
+#define load_made tessera_load_made
 #define load_norm tessera_load_norm
 #define load_norm_share tessera_load_norm_share
 #define load_set_prefix tessera_load_set_prefix
@@ -69,6 +68,7 @@
 #define nn_concat_channels tessera_nn_concat_channels
 #define nn_concat_rows tessera_nn_concat_rows
 #define nn_embed tessera_nn_embed
+#define nn_embed_rows tessera_nn_embed_rows
 #define nn_gated_add tessera_nn_gated_add
 #define nn_joint_attention tessera_nn_joint_attention
 #define nn_linear tessera_nn_linear
@@ -91,7 +91,10 @@
 #define run_failed tessera_run_failed
 #define run_leave tessera_run_leave
 #define run_leave_all tessera_run_leave_all
+#define run_map tessera_run_map
 #define run_tensor tessera_run_tensor
+#define run_unmap tessera_run_unmap
+#define run_upload tessera_run_upload
 #define safetensors_close tessera_safetensors_close
 #define safetensors_open tessera_safetensors_open
 #define safetensors_tensor tessera_safetensors_tensor

@@ -103,35 +103,36 @@ static struct stream load_stream(struct loader *loader, const struct auraflow *m
     return s;
 }
 
-static void load_ends(struct loader *loader, struct auraflow *m) {
-    const struct denoiser *base = &m->base;
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct auraflow *m = (struct auraflow *)base;
     int64_t c = m->inner_dim, p = base->patch_size, positions = base->max_patches * base->max_patches;
     load_set_prefix(loader, "%s", "");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_step_proj");
-    if (load_keeps_first(loader)) {
-        m->patch_proj = load_conv_flat(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-        m->pos_embed = load_tensor(loader, DTYPE_F32, SHAPE(1, positions, c), "pos_embed.pos_embed");
-        m->text_embedder = load_linear(loader, base->text_channels, c, false, "context_embedder");
-        m->registers = load_tensor(loader, DTYPE_F32, SHAPE(1, REGISTERS, c), "register_tokens");
-    }
-    if (load_keeps_last(loader, base->num_blocks)) {
-        m->norm_out = load_linear(loader, c, 2 * c, false, "norm_out.linear");
-        m->proj_out = load_linear(loader, c, p * p * base->out_channels, false, "proj_out");
-    }
+    if (!load_keeps_first(loader)) return;
+    m->patch_proj = load_conv_flat(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+    m->pos_embed = load_tensor(loader, DTYPE_F32, SHAPE(1, positions, c), "pos_embed.pos_embed");
+    m->text_embedder = load_linear(loader, base->text_channels, c, false, "context_embedder");
+    m->registers = load_tensor(loader, DTYPE_F32, SHAPE(1, REGISTERS, c), "register_tokens");
     m->pos_embed = nn_reshape(m->pos_embed, SHAPE(positions, c));
     m->registers = nn_reshape(m->registers, SHAPE(REGISTERS, c));
 }
 
-static void load_blocks(struct loader *loader, struct auraflow *m) {
-    for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
-        char name[64];
-        struct aura_block *b = &m->blocks[i];
-        if (!load_keeps_block(loader, i)) continue;
-        block_name(m, i, name, sizeof name);
-        load_set_prefix(loader, "%s.", name);
-        *b = (struct aura_block){.single = i >= m->joint_blocks, .picture = load_stream(loader, m, &dit_picture_names, "norm1", "ff")};
-        if (!b->single) b->text = load_stream(loader, m, &dit_text_names, "norm1_context", "ff_context");
-    }
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct auraflow *m = (struct auraflow *)base;
+    struct aura_block *b = &m->blocks[index];
+    char name[64];
+    block_name(m, index, name, sizeof name);
+    load_set_prefix(loader, "%s.", name);
+    *b = (struct aura_block){.single = index >= m->joint_blocks, .picture = load_stream(loader, m, &dit_picture_names, "norm1", "ff")};
+    if (!b->single) b->text = load_stream(loader, m, &dit_text_names, "norm1_context", "ff_context");
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct auraflow *m = (struct auraflow *)base;
+    int64_t c = m->inner_dim, p = base->patch_size;
+    load_set_prefix(loader, "%s", "");
+    m->norm_out = load_linear(loader, c, 2 * c, false, "norm_out.linear");
+    m->proj_out = load_linear(loader, c, p * p * base->out_channels, false, "proj_out");
 }
 
 extern const struct denoiser_class auraflow_class;
@@ -144,8 +145,6 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     if (load_failed(loader)) return NULL;
     *m = read;
     load_units(loader, m->base.num_heads); /* each layer of attention needs a head at hand */
-    load_ends(loader, m);
-    load_blocks(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -331,6 +330,9 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 
 const struct denoiser_class auraflow_class = {.name = "AuraFlowTransformer2DModel",
                                               .open = open,
+                                              .load_embed = load_embed,
+                                              .load_block = load_block,
+                                              .load_finish = load_finish,
                                               .embed = embed,
                                               .block = block,
                                               .finish = finish,

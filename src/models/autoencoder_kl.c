@@ -47,20 +47,22 @@ struct half {
     bool has_quant;
 };
 
+/* What the config says of the layers. */
+struct layout {
+    int64_t channels[MAX_BLOCKS], resnets, latent, groups;
+    int blocks;
+    bool quant, post_quant, attention;
+};
+
 struct autoencoder_kl {
     struct autoencoder base;
+    struct layout layout;
     int blocks, groups;
     int64_t sample_size;
     struct half encoder, decoder;
 };
 
 /* ---- Loading ---- */
-
-struct layout {
-    int64_t channels[MAX_BLOCKS], resnets, latent, groups;
-    int blocks;
-    bool quant, post_quant, attention;
-};
 
 static bool config_failed(struct loader *loader, tessera_status status) {
     if (status != TESSERA_OK && !load_failed(loader)) loader->error.status = status;
@@ -201,25 +203,29 @@ static void load_decoder(struct loader *loader, const struct layout *l, struct h
     d->conv_out = load_conv(loader, l->channels[0], 3, 3, "decoder.conv_out");
 }
 
-struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader *loader) {
-    struct autoencoder_kl *vae = arena_alloc(loader->arena, sizeof *vae);
-    struct layout l = {0};
-    if (vae == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the autoencoder", json_path(config));
-        return NULL;
-    }
-    memset(vae, 0, sizeof *vae);
-    if (config_failed(loader, read_layout(config, &l, vae, &loader->error))) return NULL;
-    if (config_failed(loader, check_types(config, "down_block_types", "DownEncoderBlock2D", l.blocks, &loader->error))) return NULL;
-    if (config_failed(loader, check_types(config, "up_block_types", "UpDecoderBlock2D", l.blocks, &loader->error))) return NULL;
-    vae->blocks = l.blocks;
-    vae->groups = (int)l.groups;
-    vae->base.latent_channels = l.latent;
-    vae->base.scale = (int64_t)1 << (l.blocks - 1);
+static struct autoencoder *open(const struct json *config, struct loader *loader) {
+    struct autoencoder_kl *vae = load_alloc(loader, sizeof *vae);
+    if (vae == NULL) return NULL;
+    struct layout *l = &vae->layout;
+    if (config_failed(loader, read_layout(config, l, vae, &loader->error))) return NULL;
+    if (config_failed(loader, check_types(config, "down_block_types", "DownEncoderBlock2D", l->blocks, &loader->error))) return NULL;
+    if (config_failed(loader, check_types(config, "up_block_types", "UpDecoderBlock2D", l->blocks, &loader->error))) return NULL;
+    vae->blocks = l->blocks;
+    vae->groups = (int)l->groups;
+    vae->base.class = &autoencoder_kl_class;
+    vae->base.latent_channels = l->latent;
+    vae->base.scale = (int64_t)1 << (l->blocks - 1);
     vae->base.has_encoder = load_has(loader, "encoder.conv_in.weight");
-    if (vae->base.has_encoder) load_encoder(loader, &l, &vae->encoder);
-    load_decoder(loader, &l, &vae->decoder);
-    return load_failed(loader) ? NULL : &vae->base;
+    return &vae->base;
+}
+
+static void load_part(struct autoencoder *base, enum autoencoder_part part, struct loader *loader) {
+    struct autoencoder_kl *vae = (struct autoencoder_kl *)base;
+    load_set_prefix(loader, "%s", "");
+    if (part == AUTOENCODER_DECODER)
+        load_decoder(loader, &vae->layout, &vae->decoder);
+    else if (base->has_encoder)
+        load_encoder(loader, &vae->layout, &vae->encoder);
 }
 
 /* ---- Computing: `scope` is the arena's mark from before x; only the result stays above it. ---- */
@@ -447,3 +453,11 @@ struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct
     run->parallel = others;
     return picture;
 }
+
+const struct autoencoder_class autoencoder_kl_class = {.name = "AutoencoderKL",
+                                                       .open = open,
+                                                       .load_part = load_part,
+                                                       .rows = autoencoder_kl_rows,
+                                                       .encode = autoencoder_kl_encode,
+                                                       .decode = autoencoder_kl_decode,
+                                                       .decode_tiled = autoencoder_kl_decode_tiled};

@@ -23,16 +23,9 @@
 #ifndef TESSERA_MODELS_AUTOENCODER_KL_H
 #define TESSERA_MODELS_AUTOENCODER_KL_H
 
-#include "base/json.h"
-#include "nn/load.h"
+#include "models/autoencoder.h"
 
-struct autoencoder {
-    int64_t latent_channels, scale;     /* picture side / latent side */
-    float scaling_factor, shift_factor; /* latents = (z - shift) * scaling */
-    bool has_encoder;
-};
-
-struct autoencoder *autoencoder_kl_open(const struct json *config, struct loader *loader);
+/* The class's functions, in autoencoder.h's words. */
 /* This rank's pixel rows of a picture height x width, to give to encode and to get from decode: all where it is alone. More ranks than
  * latent rows are an ARGUMENT error in run->error. */
 struct span autoencoder_kl_rows(const struct autoencoder *, struct run *, int64_t height, int64_t width);

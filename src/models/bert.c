@@ -17,6 +17,7 @@ struct bert_layer {
 
 struct bert {
     struct text_encoder base;
+    const char *prefix; /* of the names of its weights */
     int64_t num_layers, num_heads, intermediate_size, num_segments;
     float layer_norm_eps;
     enum activation act;
@@ -68,24 +69,34 @@ static struct bert_layer load_layer(struct loader *loader, const struct bert *m)
     };
 }
 
-/* Files of models with a head on top have all names below "bert.". */
-static void load_weights(struct loader *loader, struct bert *m) {
-    int64_t c = m->base.hidden_size;
-    load_set_prefix(loader, "%s", "");
-    bool headless = load_has(loader, "embeddings.word_embeddings.weight") || !load_has(loader, "bert.embeddings.word_embeddings.weight");
-    const char *top = headless ? "" : "bert.";
-    load_set_prefix(loader, "%sembeddings.", top);
-    m->token_embedding = load_table(loader, m->base.vocab_size, c, "word_embeddings.weight");
-    m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embeddings.weight");
+static void load_embed(struct text_encoder *base, struct loader *loader) {
+    struct bert *m = (struct bert *)base;
+    int64_t c = base->hidden_size;
+    load_set_prefix(loader, "%sembeddings.", m->prefix);
+    m->token_embedding = load_table(loader, base->vocab_size, c, "word_embeddings.weight");
+    m->position_embedding = load_table(loader, base->max_positions, c, "position_embeddings.weight");
     m->segment_embedding = load_table(loader, m->num_segments, c, "token_type_embeddings.weight");
     m->embedding_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "LayerNorm");
-    for (int64_t i = 0; i < m->num_layers && !load_failed(loader); i++) {
-        load_set_prefix(loader, "%sencoder.layer.%lld.", top, (long long)i);
-        m->layers[i] = load_layer(loader, m);
-    }
-    load_set_prefix(loader, "%s", top);
+}
+
+static void load_block(struct text_encoder *base, int index, struct loader *loader) {
+    struct bert *m = (struct bert *)base;
+    load_set_prefix(loader, "%sencoder.layer.%d.", m->prefix, index);
+    m->layers[index] = load_layer(loader, m);
+}
+
+static void load_finish(struct text_encoder *base, struct loader *loader) {
+    int64_t c = base->hidden_size;
+    load_set_prefix(loader, "%s", ((struct bert *)base)->prefix);
     load_unused(loader, SHAPE(c, c), "pooler.dense.weight");
     load_unused(loader, SHAPE(c), "pooler.dense.bias");
+}
+
+/* Files of models with a head on top have all names below "bert.". */
+static const char *find_prefix(struct loader *loader) {
+    load_set_prefix(loader, "%s", "");
+    bool headless = load_has(loader, "embeddings.word_embeddings.weight") || !load_has(loader, "bert.embeddings.word_embeddings.weight");
+    return headless ? "" : "bert.";
 }
 
 static struct text_encoder *open(const struct json *config, struct loader *loader) {
@@ -95,7 +106,9 @@ static struct text_encoder *open(const struct json *config, struct loader *loade
     read.layers = load_alloc(loader, (size_t)read.num_layers * sizeof *read.layers);
     if (load_failed(loader)) return NULL;
     *m = read;
-    load_weights(loader, m);
+    m->base.num_blocks = (int)m->num_layers;
+    m->base.states = TEXT_STATE_LAST;
+    m->prefix = find_prefix(loader);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -158,4 +171,5 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     return out;
 }
 
-const struct text_encoder_class bert_class = {.name = "BertModel", .open = open, .encode = encode};
+const struct text_encoder_class bert_class = {
+    .name = "BertModel", .open = open, .load_embed = load_embed, .load_block = load_block, .load_finish = load_finish, .encode = encode};

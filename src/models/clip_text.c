@@ -20,6 +20,7 @@ struct clip_layer {
 
 struct clip_text {
     struct text_encoder base;
+    const char *prefix; /* of the names of its weights */
     int64_t num_layers, num_heads, intermediate_size, eos_token_id, projection_dim;
     float layer_norm_eps;
     enum activation hidden_act;
@@ -66,21 +67,27 @@ static struct clip_layer load_layer(struct loader *loader, const struct clip_tex
     };
 }
 
-static void load_weights(struct loader *loader, struct clip_text *m, bool projected) {
-    int64_t c = m->base.hidden_size;
-    load_set_prefix(loader, "%s", "");
-    const char *prefix = load_has(loader, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
-    load_set_prefix(loader, "%sembeddings.", prefix);
-    m->token_embedding = load_table(loader, m->base.vocab_size, c, "token_embedding.weight");
-    m->position_embedding = load_table(loader, m->base.max_positions, c, "position_embedding.weight");
-    for (int64_t i = 0; i < m->num_layers && !load_failed(loader); i++) {
-        load_set_prefix(loader, "%sencoder.layers.%lld.", prefix, (long long)i);
-        m->layers[i] = load_layer(loader, m);
-    }
-    load_set_prefix(loader, "%s", prefix);
+static void load_embed(struct text_encoder *base, struct loader *loader) {
+    struct clip_text *m = (struct clip_text *)base;
+    load_set_prefix(loader, "%sembeddings.", m->prefix);
+    m->token_embedding = load_table(loader, base->vocab_size, base->hidden_size, "token_embedding.weight");
+    m->position_embedding = load_table(loader, base->max_positions, base->hidden_size, "position_embedding.weight");
+}
+
+static void load_block(struct text_encoder *base, int index, struct loader *loader) {
+    struct clip_text *m = (struct clip_text *)base;
+    load_set_prefix(loader, "%sencoder.layers.%d.", m->prefix, index);
+    m->layers[index] = load_layer(loader, m);
+}
+
+static void load_finish(struct text_encoder *base, struct loader *loader) {
+    struct clip_text *m = (struct clip_text *)base;
+    int64_t c = base->hidden_size;
+    load_set_prefix(loader, "%s", m->prefix);
     m->final_layer_norm = load_norm(loader, NORM_LAYER, c, m->layer_norm_eps, true, "final_layer_norm");
     load_set_prefix(loader, "%s", "");
-    if (projected) m->text_projection = load_linear(loader, c, m->projection_dim, false, "text_projection");
+    if (base->class == &clip_text_with_projection_class)
+        m->text_projection = load_linear(loader, c, m->projection_dim, false, "text_projection");
 }
 
 static struct text_encoder *open_class(const struct json *config, struct loader *loader, const struct text_encoder_class *class) {
@@ -92,7 +99,10 @@ static struct text_encoder *open_class(const struct json *config, struct loader 
     read.layers = load_alloc(loader, (size_t)read.num_layers * sizeof *read.layers);
     if (load_failed(loader)) return NULL;
     *m = read;
-    load_weights(loader, m, projected);
+    m->base.num_blocks = (int)m->num_layers;
+    m->base.states = TEXT_STATE_LAST | TEXT_STATE_PENULTIMATE | TEXT_STATE_POOLED;
+    load_set_prefix(loader, "%s", "");
+    m->prefix = load_has(loader, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -208,6 +218,19 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     return out;
 }
 
-const struct text_encoder_class clip_text_class = {.name = "CLIPTextModel", .open = open_text, .encode = encode};
+const struct text_encoder_class clip_text_class = {
+    .name = "CLIPTextModel",
+    .open = open_text,
+    .load_embed = load_embed,
+    .load_block = load_block,
+    .load_finish = load_finish,
+    .encode = encode,
+};
 const struct text_encoder_class clip_text_with_projection_class = {
-    .name = "CLIPTextModelWithProjection", .open = open_text_with_projection, .encode = encode};
+    .name = "CLIPTextModelWithProjection",
+    .open = open_text_with_projection,
+    .load_embed = load_embed,
+    .load_block = load_block,
+    .load_finish = load_finish,
+    .encode = encode,
+};

@@ -115,7 +115,7 @@ static struct stream load_single(struct loader *loader, const struct flux_transf
                                   .out = load_linear_joined_inputs(loader, m->num_heads, m->head_dim, hidden, c, true, "proj_out")}};
 }
 
-static struct flux_block load_block(struct loader *loader, const struct flux_transformer *m, bool single) {
+static struct flux_block read_block(struct loader *loader, const struct flux_transformer *m, bool single) {
     if (single) return (struct flux_block){.single = true, .picture = load_single(loader, m)};
     return (struct flux_block){.picture = load_stream(loader, m, &dit_picture_names, "norm1", "ff"),
                                .text = load_stream(loader, m, &dit_text_names, "norm1_context", "ff_context")};
@@ -130,8 +130,8 @@ static void block_name(const struct flux_transformer *m, int index, char *out, s
         snprintf(out, size, "single_transformer_blocks.%d", index - doubles);
 }
 
-static void load_weights(struct loader *loader, struct flux_transformer *m) {
-    const struct denoiser *base = &m->base;
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct flux_transformer *m = (struct flux_transformer *)base;
     int64_t c = m->inner_dim;
     load_set_prefix(loader, "%s", "");
     if (load_keeps_first(loader)) {
@@ -141,17 +141,22 @@ static void load_weights(struct loader *loader, struct flux_transformer *m) {
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     if (m->guidance_embeds) m->guidance = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.guidance_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
-    if (load_keeps_last(loader, base->num_blocks)) {
-        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-        m->proj_out = load_linear(loader, c, PATCH * PATCH * base->out_channels, true, "proj_out");
-    }
-    for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
-        char name[64];
-        if (!load_keeps_block(loader, i)) continue;
-        block_name(m, i, name, sizeof name);
-        load_set_prefix(loader, "%s.", name);
-        m->blocks[i] = load_block(loader, m, i >= m->double_blocks);
-    }
+}
+
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct flux_transformer *m = (struct flux_transformer *)base;
+    char name[64];
+    block_name(m, index, name, sizeof name);
+    load_set_prefix(loader, "%s.", name);
+    m->blocks[index] = read_block(loader, m, index >= m->double_blocks);
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct flux_transformer *m = (struct flux_transformer *)base;
+    int64_t c = m->inner_dim;
+    load_set_prefix(loader, "%s", "");
+    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+    m->proj_out = load_linear(loader, c, PATCH * PATCH * base->out_channels, true, "proj_out");
 }
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
@@ -163,7 +168,6 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     *m = read;
     m->base.text_stream = true;
     load_units(loader, m->num_heads);
-    load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -413,6 +417,9 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 
 const struct denoiser_class flux_transformer_class = {.name = "FluxTransformer2DModel",
                                                       .open = open,
+                                                      .load_embed = load_embed,
+                                                      .load_block = load_block,
+                                                      .load_finish = load_finish,
                                                       .embed = embed,
                                                       .block = block,
                                                       .finish = finish,

@@ -140,7 +140,7 @@ static bool pushes(const struct denoiser *base, int index) {
     return index >= 1 && index < base->num_blocks / 2;
 }
 
-static struct hunyuan_block load_block(struct loader *loader, const struct hunyuan_transformer *m, bool skip) {
+static struct hunyuan_block read_block(struct loader *loader, const struct hunyuan_transformer *m, bool skip) {
     int64_t c = m->inner_dim;
     struct hunyuan_block b = {
         .norm1 = load_norm(loader, NORM_LAYER, c, DIT_NORM_EPS, true, "norm1.norm"),
@@ -173,24 +173,29 @@ static void load_cond(struct loader *loader, struct hunyuan_transformer *m) {
     m->extra = dit_load_embedder(loader, extra, EXTRA_MLP_RATIO * c, c, "extra_embedder");
 }
 
-static void load_weights(struct loader *loader, struct hunyuan_transformer *m) {
-    const struct denoiser *base = &m->base;
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct hunyuan_transformer *m = (struct hunyuan_transformer *)base;
+    int64_t tokens = m->text_tokens + m->text_2_tokens;
+    load_set_prefix(loader, "%s", "");
+    if (load_keeps_first(loader))
+        m->patch_proj = load_conv(loader, base->in_channels, m->inner_dim, (int)base->patch_size, "pos_embed.proj");
+    m->text_2 = dit_load_embedder(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
+    m->padding = load_tensor(loader, loader->dtype, SHAPE(tokens, base->text_channels), "text_embedding_padding");
+    load_cond(loader, m);
+}
+
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct hunyuan_transformer *m = (struct hunyuan_transformer *)base;
+    load_set_prefix(loader, "blocks.%d.", index);
+    m->blocks[index] = read_block(loader, m, pops(base, index));
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct hunyuan_transformer *m = (struct hunyuan_transformer *)base;
     int64_t c = m->inner_dim, p = base->patch_size;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-    m->text_2 = dit_load_embedder(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
-    m->padding =
-        load_tensor(loader, loader->dtype, SHAPE(m->text_tokens + m->text_2_tokens, base->text_channels), "text_embedding_padding");
-    if (load_keeps_last(loader, base->num_blocks)) {
-        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
-    }
-    load_cond(loader, m);
-    for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
-        if (!load_keeps_block(loader, i)) continue;
-        load_set_prefix(loader, "blocks.%d.", i);
-        m->blocks[i] = load_block(loader, m, pops(base, i));
-    }
+    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
 }
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
@@ -202,7 +207,6 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     *m = read;
     load_units(loader, m->num_heads < m->ff_dim ? m->num_heads : m->ff_dim);
     m->my_skips = load_span(loader, 2 * m->inner_dim);
-    load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -494,6 +498,9 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 
 const struct denoiser_class hunyuan_transformer_class = {.name = "HunyuanDiT2DModel",
                                                          .open = open,
+                                                         .load_embed = load_embed,
+                                                         .load_block = load_block,
+                                                         .load_finish = load_finish,
                                                          .embed = embed,
                                                          .block = block,
                                                          .finish = finish,

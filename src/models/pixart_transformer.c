@@ -119,7 +119,7 @@ static struct attention load_attention(struct loader *loader, const struct pixar
                               .out = load_linear_inputs(loader, n, d, c, true, "%s.to_out.0", name)};
 }
 
-static struct pixart_block load_block(struct loader *loader, const struct pixart_transformer *m) {
+static struct pixart_block read_block(struct loader *loader, const struct pixart_transformer *m) {
     int64_t c = m->inner_dim;
     return (struct pixart_block){
         .scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(NUM_MODULATIONS, c), "scale_shift_table"),
@@ -129,29 +129,32 @@ static struct pixart_block load_block(struct loader *loader, const struct pixart
     };
 }
 
-static void load_weights(struct loader *loader, struct pixart_transformer *m) {
-    const struct denoiser *base = &m->base;
-    int64_t c = m->inner_dim, p = base->patch_size;
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct pixart_transformer *m = (struct pixart_transformer *)base;
+    int64_t c = m->inner_dim, third = c / NUM_SIZES;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
+    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "adaln_single.emb.timestep_embedder");
     if (m->use_sizes) {
-        m->resolution =
-            dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c / NUM_SIZES, c / NUM_SIZES, "adaln_single.emb.resolution_embedder");
-        m->aspect_ratio =
-            dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c / NUM_SIZES, c / NUM_SIZES, "adaln_single.emb.aspect_ratio_embedder");
+        m->resolution = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, third, third, "adaln_single.emb.resolution_embedder");
+        m->aspect_ratio = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, third, third, "adaln_single.emb.aspect_ratio_embedder");
     }
     m->modulations = load_linear(loader, c, NUM_MODULATIONS * c, true, "adaln_single.linear");
     m->caption = dit_load_embedder(loader, base->text_channels, c, c, "caption_projection");
-    if (load_keeps_last(loader, base->num_blocks)) {
-        m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
-        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
-    }
-    for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
-        if (!load_keeps_block(loader, i)) continue;
-        load_set_prefix(loader, "transformer_blocks.%d.", i);
-        m->blocks[i] = load_block(loader, m);
-    }
+}
+
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct pixart_transformer *m = (struct pixart_transformer *)base;
+    load_set_prefix(loader, "transformer_blocks.%d.", index);
+    m->blocks[index] = read_block(loader, m);
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct pixart_transformer *m = (struct pixart_transformer *)base;
+    int64_t c = m->inner_dim, p = base->patch_size;
+    load_set_prefix(loader, "%s", "");
+    m->scale_shift_table = load_tensor(loader, DTYPE_F32, SHAPE(2, c), "scale_shift_table");
+    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
 }
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
@@ -162,7 +165,6 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     if (load_failed(loader)) return NULL;
     *m = read;
     load_units(loader, m->num_heads);
-    load_weights(loader, m);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -361,6 +363,9 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 
 const struct denoiser_class pixart_transformer_class = {.name = "PixArtTransformer2DModel",
                                                         .open = open,
+                                                        .load_embed = load_embed,
+                                                        .load_block = load_block,
+                                                        .load_finish = load_finish,
                                                         .embed = embed,
                                                         .block = block,
                                                         .finish = finish,

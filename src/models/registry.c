@@ -9,14 +9,15 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
-#include "models/registry.h"
+#include "models/component.h"
 
-static const char autoencoder_class_name[] = "AutoencoderKL";
 static const struct denoiser_class *const denoiser_classes[] = {
     &pixart_transformer_class, &sd3_transformer_class, &flux_transformer_class, &hunyuan_transformer_class, &unet_2d_condition_class,
 };
 static const struct text_encoder_class *const text_encoder_classes[] = {&bert_class, &clip_text_class, &clip_text_with_projection_class,
                                                                         &t5_encoder_class};
+
+static const struct autoencoder_class *const autoencoder_classes[] = {&autoencoder_kl_class};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -39,7 +40,10 @@ static tessera_status read_class(const struct json *config, const char **name, c
 static tessera_status unknown_class(const struct component_source *source, const struct json *config, const char *name, const char *field,
                                     tessera_error *error) {
     char known[512];
-    size_t used = (size_t)snprintf(known, sizeof known, "%s", autoencoder_class_name);
+    size_t used = 0;
+    for (size_t i = 0; i < COUNT(autoencoder_classes) && used < sizeof known; i++) {
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", autoencoder_classes[i]->name);
+    }
     for (size_t i = 0; i < COUNT(denoiser_classes) && used < sizeof known; i++) {
         used += (size_t)snprintf(known + used, sizeof known - used, ", %s", denoiser_classes[i]->name);
     }
@@ -72,25 +76,40 @@ static const struct text_encoder_class *find_text_encoder(const char *name) {
     return NULL;
 }
 
-/* Weights and layers of a component whose config is read. */
-static tessera_status open_layers(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
+static const struct autoencoder_class *find_autoencoder(const char *name) {
+    for (size_t i = 0; i < COUNT(autoencoder_classes); i++) {
+        if (strcmp(name, autoencoder_classes[i]->name) == 0) return autoencoder_classes[i];
+    }
+    return NULL;
+}
+
+enum component_kind component_kind_of(const char *class_name, const struct denoiser_class *const *denoisers, int num_denoisers) {
+    struct component_source source = {.denoisers = denoisers, .num_denoisers = num_denoisers};
+    if (find_denoiser(&source, class_name) != NULL) return COMPONENT_DENOISER;
+    if (find_text_encoder(class_name) != NULL) return COMPONENT_TEXT_ENCODER;
+    return find_autoencoder(class_name) != NULL ? COMPONENT_AUTOENCODER : COMPONENT_NONE;
+}
+
+/* The description of a component whose config is read. */
+static tessera_status open_layers(const struct component_source *source, struct component *out, tessera_error *error) {
     const char *name = NULL, *field = NULL;
     TRY(read_class(out->config, &name, &field, error));
     const struct denoiser_class *denoiser = find_denoiser(source, name);
     const struct text_encoder_class *text_encoder = find_text_encoder(name);
-    bool is_autoencoder = strcmp(name, autoencoder_class_name) == 0;
-    if (denoiser == NULL && text_encoder == NULL && !is_autoencoder) return unknown_class(source, out->config, name, field, error);
+    const struct autoencoder_class *autoencoder = find_autoencoder(name);
+    if (denoiser == NULL && text_encoder == NULL && autoencoder == NULL) return unknown_class(source, out->config, name, field, error);
 
-    bool records = source->hooks != NULL && source->hooks->record != NULL;
+    bool records = out->hooks.record != NULL;
     if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;
-    struct loader loader = {.weights = out->weights, .hooks = source->hooks, .share = source->share, .arena = out->arena, .dtype = dtype};
-    if (denoiser != NULL) out->denoiser = denoiser->open(out->config, &loader);
-    if (text_encoder != NULL) out->text_encoder = text_encoder->open(out->config, &loader);
-    if (is_autoencoder) out->autoencoder = autoencoder_kl_open(out->config, &loader);
-    out->weight_bytes = loader.bytes;
-    return load_failed(&loader) ? error_set(error, loader.error.status, "%s", loader.error.message) : TESSERA_OK;
+    struct loader loader = component_loader(out, LOAD_DESCRIBE, out->arena);
+    if (denoiser != NULL && (out->denoiser = denoiser->open(out->config, &loader)) != NULL) out->num_blocks = out->denoiser->num_blocks;
+    if (text_encoder != NULL && (out->text_encoder = text_encoder->open(out->config, &loader)) != NULL)
+        out->num_blocks = out->text_encoder->num_blocks;
+    if (autoencoder != NULL && (out->autoencoder = autoencoder->open(out->config, &loader)) != NULL) out->num_blocks = AUTOENCODER_PARTS;
+    if (load_failed(&loader)) return error_set(error, loader.error.status, "%s", loader.error.message);
+    return component_describe_parts(out, error);
 }
 
 static tessera_status open_config(const char *folder, struct json **out, tessera_error *error) {
@@ -102,10 +121,11 @@ static tessera_status open_config(const char *folder, struct json **out, tessera
 }
 
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
-    *out = (struct component){.config = source->config, .weights = source->weights};
+    *out = (struct component){.config = source->config, .weights = source->weights, .share = source->share, .dtype = dtype};
+    if (source->hooks != NULL) out->hooks = *source->hooks;
     tessera_error local = {0};
     tessera_status status = out->config != NULL ? TESSERA_OK : open_config(source->folder, &out->config, &local);
-    if (status == TESSERA_OK) status = open_layers(source, dtype, out, &local);
+    if (status == TESSERA_OK) status = open_layers(source, out, &local);
     if (status == TESSERA_OK) return status;
     component_close(out);
     return error_set(error, status, "%s", local.message);
@@ -120,11 +140,4 @@ tessera_status component_describe(const struct component_source *source, enum dt
     struct component_source describing = *source;
     describing.hooks = &hooks;
     return component_open(&describing, dtype, out, error);
-}
-
-void component_close(struct component *component) {
-    arena_free(component->arena);
-    weights_close(component->weights);
-    json_free(component->config);
-    memset(component, 0, sizeof *component);
 }

@@ -2,19 +2,35 @@
 #ifndef TESSERA_MODELS_REGISTRY_H
 #define TESSERA_MODELS_REGISTRY_H
 
-#include "models/autoencoder_kl.h"
+#include "models/autoencoder.h"
 #include "models/denoiser.h"
 #include "models/text_encoder.h"
+
+/* The parts of a component whose weights come and go one by one: what stands before its blocks, each block, and what follows the last. An
+ * autoencoder has two blocks, its encoder and its decoder, and nothing around them. */
+enum { COMPONENT_EMBED = -1 }; /* blocks follow from 0 on; component->num_blocks is the part that finishes */
+
+/* One part, with memory of its own. */
+struct component_part {
+    struct arena *arena; /* what its layers do not borrow from the file; NULL while it is not loaded */
+    size_t bytes;        /* of its weights, when they are loaded */
+    size_t arena_bytes;  /* that the arena needs at most */
+};
 
 /* An opened component: config.json, weights, layers. It owns all of it. */
 struct component {
     struct json *config;
     struct weights *weights;
-    struct arena *arena;
-    size_t weight_bytes;       /* of the weights that its layers hold: what this rank touches of the file, in the computing type */
+    struct arena *arena; /* of the layers' structs */
+    size_t weight_bytes; /* of this rank's share of the weights: what it touches of the file once all is loaded, in the computing type */
     struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;
+    int num_blocks;
+    struct component_part *parts; /* [num_blocks + 2]: embed, blocks, finish */
+    struct load_hooks hooks;
+    struct load_share share;
+    enum dtype dtype;
 };
 
 /* Where a component comes from. */
@@ -22,16 +38,27 @@ struct component_source {
     const char *folder;             /* holds config.json; may be NULL where config, and weights or hooks that record, are given */
     struct json *config;            /* becomes the component's, on failure too; NULL: the folder's own */
     struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
-    const struct load_hooks *hooks; /* or NULL; used while opening only */
+    const struct load_hooks *hooks; /* copied, or NULL; their user must live as long as parts are loaded */
     const struct denoiser_class *const *denoisers; /* [num_denoisers] that config.json may name beside those of the registry */
     int num_denoisers;
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
 };
 
-/* Opens a component of any class that the engine knows: NULL-initialised `out` on failure. */
+/* What a class name stands for; `denoisers` as in component_source. */
+enum component_kind { COMPONENT_NONE, COMPONENT_DENOISER, COMPONENT_TEXT_ENCODER, COMPONENT_AUTOENCODER };
+enum component_kind component_kind_of(const char *class_name, const struct denoiser_class *const *denoisers, int num_denoisers);
+
+/* Opens a component of any class that the engine knows: it is described, and names, shapes and types of all its weights are checked, but none
+ * is in memory. NULL-initialised `out` on failure. */
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
 /* The same without weights: layers that say what they would ask of their file. Hooks of the source are not used. */
 tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
+/* Brings the weights of one part into memory; nothing happens if they are there. On failure the part is as if dropped. */
+tessera_status component_load_block(struct component *component, int part, tessera_error *error);
+/* Gives the memory of one part's weights back to the system, mapped pages included; its layers are described only. */
+void component_drop_block(struct component *component, int part);
+/* All parts of this rank's share, one by one. */
+tessera_status component_load(struct component *component, tessera_error *error);
 void component_close(struct component *component);
 
 #endif

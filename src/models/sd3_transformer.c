@@ -30,9 +30,9 @@ struct sd3_block {
 struct sd3_transformer {
     struct denoiser base;
     int64_t num_heads, head_dim, inner_dim;
-    bool qk_norm;
-    struct conv patch_proj;  /* [C, p, p, in] */
-    struct tensor pos_embed; /* [max_patches^2, C] */
+    bool qk_norm, makes_table; /* makes_table: older files leave the position table out */
+    struct conv patch_proj;    /* [C, p, p, in] */
+    struct tensor pos_embed;   /* [max_patches^2, C] */
     struct mlp timestep, pooled;
     struct linear context_embedder, norm_out, proj_out;
     struct sd3_block *blocks;
@@ -84,7 +84,7 @@ static struct attention load_attention(struct loader *loader, const struct sd3_t
     return dit_load_attention(loader, m->num_heads, m->head_dim, names, true, m->qk_norm);
 }
 
-static struct sd3_block load_block(struct loader *loader, const struct sd3_transformer *m, bool dual, bool last) {
+static struct sd3_block read_block(struct loader *loader, const struct sd3_transformer *m, bool dual, bool last) {
     int64_t c = m->inner_dim;
     struct sd3_block block = {
         .dual = dual,
@@ -105,47 +105,52 @@ static struct sd3_block load_block(struct loader *loader, const struct sd3_trans
     return block;
 }
 
-/* The position table as the file stores it; older files leave it out. */
-static struct tensor load_pos_embed(struct loader *loader, const struct sd3_transformer *m, const struct json *config) {
+/* The position table as the file stores it, or made. */
+static struct tensor load_pos_embed(struct loader *loader, const struct sd3_transformer *m) {
     int64_t side = m->base.max_patches, c = m->inner_dim, base_size = m->base.sample_size / m->base.patch_size;
-    if (load_has(loader, "pos_embed.pos_embed")) {
+    if (!m->makes_table) {
         struct tensor t = load_tensor(loader, DTYPE_F32, SHAPE(1, side * side, c), "pos_embed.pos_embed");
         return nn_reshape(t, SHAPE(side * side, c));
     }
-    struct tensor t = tensor_of(NULL, DTYPE_F32, SHAPE(side * side, c));
-    if (c % 4 != 0 || base_size < 1) {
-        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: no position table can be made for %lld channels and sample_size %lld",
-                  json_path(config), (long long)c, (long long)m->base.sample_size);
-        return t;
-    }
-    t.data = arena_alloc(loader->arena, tensor_bytes(&t));
-    if (t.data != NULL)
-        position_sincos_2d(t.data, side, side, c, (double)base_size, 1.0);
-    else
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the position table", json_path(config));
+    struct tensor t = load_made(loader, DTYPE_F32, SHAPE(side * side, c));
+    if (t.data != NULL) position_sincos_2d(t.data, side, side, c, (double)base_size, 1.0);
     return t;
 }
 
-static void load_weights(struct loader *loader, struct sd3_transformer *m, const struct json *config, const bool *dual) {
-    const struct denoiser *base = &m->base;
-    int64_t c = m->inner_dim, p = base->patch_size;
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct sd3_transformer *m = (struct sd3_transformer *)base;
+    int64_t c = m->inner_dim;
     load_set_prefix(loader, "%s", "");
     if (load_keeps_first(loader)) {
-        m->patch_proj = load_conv(loader, base->in_channels, c, (int)p, "pos_embed.proj");
-        if (!load_failed(loader)) m->pos_embed = load_pos_embed(loader, m, config);
+        m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
+        m->pos_embed = load_pos_embed(loader, m);
         m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
     }
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
-    if (load_keeps_last(loader, base->num_blocks)) {
-        m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
-        m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
-    }
-    for (int i = 0; i < base->num_blocks && !load_failed(loader); i++) {
-        if (!load_keeps_block(loader, i)) continue;
-        load_set_prefix(loader, "transformer_blocks.%d.", i);
-        m->blocks[i] = load_block(loader, m, dual[i], i == base->num_blocks - 1);
-    }
+}
+
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct sd3_transformer *m = (struct sd3_transformer *)base;
+    load_set_prefix(loader, "transformer_blocks.%d.", index);
+    m->blocks[index] = read_block(loader, m, m->blocks[index].dual, index == base->num_blocks - 1);
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct sd3_transformer *m = (struct sd3_transformer *)base;
+    int64_t c = m->inner_dim, p = base->patch_size;
+    load_set_prefix(loader, "%s", "");
+    m->norm_out = load_linear(loader, c, 2 * c, true, "norm_out.linear");
+    m->proj_out = load_linear(loader, c, p * p * base->out_channels, true, "proj_out");
+}
+
+/* Can a position table be made, if the file has none? */
+static void check_table(struct loader *loader, struct sd3_transformer *m, const struct json *config) {
+    load_set_prefix(loader, "%s", "");
+    m->makes_table = !load_has(loader, "pos_embed.pos_embed");
+    if (m->makes_table && (m->inner_dim % 4 != 0 || m->base.sample_size < m->base.patch_size))
+        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: no position table can be made for %lld channels and sample_size %lld",
+                  json_path(config), (long long)m->inner_dim, (long long)m->base.sample_size);
 }
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
@@ -157,8 +162,9 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     if (load_failed(loader)) return NULL;
     *m = read;
     m->base.text_stream = true;
+    for (int i = 0; i < m->base.num_blocks; i++) m->blocks[i].dual = dual[i];
     load_units(loader, m->num_heads);
-    load_weights(loader, m, config, dual);
+    check_table(loader, m, config);
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -306,6 +312,9 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 
 const struct denoiser_class sd3_transformer_class = {.name = "SD3Transformer2DModel",
                                                      .open = open,
+                                                     .load_embed = load_embed,
+                                                     .load_block = load_block,
+                                                     .load_finish = load_finish,
                                                      .embed = embed,
                                                      .block = block,
                                                      .finish = finish,

@@ -76,18 +76,25 @@ static struct t5_layer load_layer(struct loader *loader, const struct t5_encoder
     return layer;
 }
 
-static void load_weights(struct loader *loader, struct t5_encoder *m) {
+static void load_embed(struct text_encoder *base, struct loader *loader) {
+    struct t5_encoder *m = (struct t5_encoder *)base;
     load_set_prefix(loader, "%s", "");
     const char *table = load_has(loader, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
-    m->shared = load_table(loader, m->base.vocab_size, m->base.hidden_size, "%s", table);
+    m->shared = load_table(loader, base->vocab_size, base->hidden_size, "%s", table);
     m->relative_attention_bias = load_tensor(loader, DTYPE_F32, SHAPE(m->num_buckets, m->num_heads),
                                              "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-    for (int64_t i = 0; i < m->num_layers && !load_failed(loader); i++) {
-        load_set_prefix(loader, "encoder.block.%lld.", (long long)i);
-        m->layers[i] = load_layer(loader, m);
-    }
+}
+
+static void load_block(struct text_encoder *base, int index, struct loader *loader) {
+    struct t5_encoder *m = (struct t5_encoder *)base;
+    load_set_prefix(loader, "encoder.block.%d.", index);
+    m->layers[index] = load_layer(loader, m);
+}
+
+static void load_finish(struct text_encoder *base, struct loader *loader) {
+    struct t5_encoder *m = (struct t5_encoder *)base;
     load_set_prefix(loader, "encoder.");
-    m->final_layer_norm = load_norm(loader, NORM_RMS, m->base.hidden_size, m->layer_norm_epsilon, false, "final_layer_norm");
+    m->final_layer_norm = load_norm(loader, NORM_RMS, base->hidden_size, m->layer_norm_epsilon, false, "final_layer_norm");
 }
 
 static struct text_encoder *open(const struct json *config, struct loader *loader) {
@@ -97,7 +104,8 @@ static struct text_encoder *open(const struct json *config, struct loader *loade
     read.layers = load_alloc(loader, (size_t)read.num_layers * sizeof *read.layers);
     if (load_failed(loader)) return NULL;
     *m = read;
-    load_weights(loader, m);
+    m->base.num_blocks = (int)m->num_layers;
+    m->base.states = TEXT_STATE_LAST;
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -186,4 +194,9 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     return out;
 }
 
-const struct text_encoder_class t5_encoder_class = {.name = "T5EncoderModel", .open = open, .encode = encode};
+const struct text_encoder_class t5_encoder_class = {.name = "T5EncoderModel",
+                                                    .open = open,
+                                                    .load_embed = load_embed,
+                                                    .load_block = load_block,
+                                                    .load_finish = load_finish,
+                                                    .encode = encode};

@@ -33,6 +33,7 @@ struct unet {
     double freq_shift;
     int64_t reach;                   /* of the last convolution, in rows */
     int64_t channels, size_channels; /* of the timestep's sinusoid and of each size number's */
+    int conv_in_kernel, conv_out_kernel;
     struct conv conv_in, conv_out;
     struct norm norm_out;
     int out_groups; /* of the last norm, on this rank */
@@ -309,49 +310,51 @@ static void level_name(const struct unet *m, const struct unet_block_shape *shap
         snprintf(name, capacity, "up_blocks.%d", m->levels - 1 - shape->level);
 }
 
-static void load_weights(struct loader *loader, struct unet *m, const struct plan *plan) {
+static void load_embed(struct denoiser *base, struct loader *loader) {
+    struct unet *m = (struct unet *)base;
     int64_t time = m->settings.time_channels;
     load_set_prefix(loader, "%s", "");
-    load_units(loader, time); /* enough for all ranks? */
-    if (load_keeps_first(loader))
-        m->conv_in = load_conv_outputs(loader, m->base.in_channels, m->channels, 1, (int)plan->conv_in_kernel, "conv_in");
+    if (load_keeps_first(loader)) m->conv_in = load_conv_outputs(loader, base->in_channels, m->channels, 1, m->conv_in_kernel, "conv_in");
     m->time_1 = load_linear_outputs(loader, m->channels, time, 1, true, "time_embedding.linear_1");
     m->time_2 = load_linear_inputs(loader, time, 1, time, true, "time_embedding.linear_2");
-    if (m->text_time) {
-        int64_t width = m->base.pooled_channels + SIZE_NUMBERS * m->size_channels;
-        m->add_1 = load_linear_outputs(loader, width, time, 1, true, "add_embedding.linear_1");
-        m->add_2 = load_linear_inputs(loader, time, 1, time, true, "add_embedding.linear_2");
-    }
+    if (!m->text_time) return;
+    int64_t width = base->pooled_channels + SIZE_NUMBERS * m->size_channels;
+    m->add_1 = load_linear_outputs(loader, width, time, 1, true, "add_embedding.linear_1");
+    m->add_2 = load_linear_inputs(loader, time, 1, time, true, "add_embedding.linear_2");
+}
+
+static void load_block(struct denoiser *base, int index, struct loader *loader) {
+    struct unet *m = (struct unet *)base;
+    struct unet_block_shape shape = m->blocks[index].shape;
+    char name[64];
+    level_name(m, &shape, name, sizeof name);
+    load_set_prefix(loader, "%s.", name);
+    m->blocks[index] = unet_block_load(loader, &m->settings, &shape);
+}
+
+static void load_finish(struct denoiser *base, struct loader *loader) {
+    struct unet *m = (struct unet *)base;
     int64_t groups = m->settings.groups, width = m->channels / groups;
-    m->out_groups = (int)load_units(loader, groups);
-    m->reach = plan->conv_out_kernel / 2;
-    if (load_keeps_last(loader, m->base.num_blocks)) {
-        m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
-        m->conv_out = load_conv_inputs(loader, groups, width, m->base.out_channels, (int)plan->conv_out_kernel, "conv_out");
-    }
-    for (int i = 0; i < m->base.num_blocks && !load_failed(loader); i++) {
-        char name[64];
-        if (!load_keeps_block(loader, i)) continue;
-        struct unet_block_shape shape = m->blocks[i].shape;
-        level_name(m, &shape, name, sizeof name);
-        load_set_prefix(loader, "%s.", name);
-        m->blocks[i] = unet_block_load(loader, &m->settings, &shape);
-    }
+    load_set_prefix(loader, "%s", "");
+    m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
+    m->conv_out = load_conv_inputs(loader, groups, width, base->out_channels, m->conv_out_kernel, "conv_out");
 }
 
 static struct denoiser *open(const struct json *config, struct loader *loader) {
     struct plan plan = {0};
     struct unet *m = load_alloc(loader, sizeof *m);
     if (load_failed(loader)) return NULL;
-    memset(m, 0, sizeof *m);
     m->base.class = &unet_2d_condition_class;
     if (read_config(config, m, &plan, &loader->error) != TESSERA_OK) return NULL;
     m->base.num_blocks = list_shapes(m, &plan, NULL);
     m->blocks = load_alloc(loader, (size_t)m->base.num_blocks * sizeof *m->blocks);
     if (load_failed(loader)) return NULL;
-    memset(m->blocks, 0, (size_t)m->base.num_blocks * sizeof *m->blocks);
     list_shapes(m, &plan, m->blocks);
-    load_weights(loader, m, &plan);
+    load_units(loader, m->settings.time_channels); /* enough for all ranks? */
+    m->out_groups = (int)load_units(loader, m->settings.groups);
+    m->conv_in_kernel = (int)plan.conv_in_kernel;
+    m->conv_out_kernel = (int)plan.conv_out_kernel;
+    m->reach = plan.conv_out_kernel / 2;
     return load_failed(loader) ? NULL : &m->base;
 }
 
@@ -600,4 +603,13 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
 }
 
 const struct denoiser_class unet_2d_condition_class = {
-    .name = "UNet2DConditionModel", .open = open, .embed = embed, .block = block, .finish = finish, .describe = describe};
+    .name = "UNet2DConditionModel",
+    .open = open,
+    .load_embed = load_embed,
+    .load_block = load_block,
+    .load_finish = load_finish,
+    .embed = embed,
+    .block = block,
+    .finish = finish,
+    .describe = describe,
+};

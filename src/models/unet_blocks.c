@@ -5,6 +5,7 @@
  * Left out: scale-shift time embeddings, resnets that resize, gated and image-prompt attention. */
 #include "models/unet_blocks.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -71,11 +72,7 @@ static struct unet_transformer load_transformer(struct loader *loader, const str
     }
     if (shape->closes) t.proj_out = load_projection(loader, s, channels, index, "proj_out");
     if (load_failed(loader)) return t;
-    t.layers = arena_alloc(loader->arena, (size_t)shape->layers * sizeof *t.layers);
-    if (t.layers == NULL) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%sattentions.%d: no memory for %d layers", loader->prefix, index, shape->layers);
-        return t;
-    }
+    assert(shape->layers <= UNET_MAX_LAYERS);
     for (int i = 0; i < shape->layers; i++) t.layers[i] = load_layer(loader, s, shape, index, shape->first_layer + i);
     return t;
 }

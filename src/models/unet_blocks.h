@@ -14,7 +14,7 @@
 #include "nn/load.h"
 #include "parallel/meeting.h"
 
-enum { UNET_MAX_RESNETS = 2 }; /* of a block */
+enum { UNET_MAX_RESNETS = 2, UNET_MAX_LAYERS = 1 }; /* of a block */
 
 /* What all levels share. */
 struct unet_settings {
@@ -39,7 +39,7 @@ struct unet_block_shape {
     int resnets;
     int64_t in[UNET_MAX_RESNETS], out; /* channels: into each resnet, and out of all */
     int transformers;                  /* 0 or 1 */
-    int first_layer, layers;           /* of it: those that this block has */
+    int first_layer, layers;           /* of it: those that this block has, at most UNET_MAX_LAYERS */
     bool opens, closes;
     int64_t heads;
     const char *resample; /* "downsamplers", "upsamplers" or NULL */
@@ -64,7 +64,7 @@ struct unet_layer {
 struct unet_transformer {
     struct norm norm;
     struct linear proj_in, proj_out;
-    struct unet_layer *layers;
+    struct unet_layer layers[UNET_MAX_LAYERS];
 };
 
 struct unet_block {

@@ -291,17 +291,13 @@ int64_t load_units(struct loader *loader, int64_t units) {
     return share_of(loader, units).count;
 }
 
-bool load_keeps_block(const struct loader *loader, int index) {
-    const struct span *mine = &loader->share.blocks;
+bool load_share_has(const struct load_share *share, int index) {
+    const struct span *mine = &share->blocks;
     return mine->count == 0 || (index >= mine->first && index < mine->first + mine->count);
 }
 
 bool load_keeps_first(const struct loader *loader) {
-    return load_keeps_block(loader, 0);
-}
-
-bool load_keeps_last(const struct loader *loader, int num_blocks) {
-    return load_keeps_block(loader, num_blocks - 1);
+    return load_share_has(&loader->share, 0);
 }
 
 struct span load_span(const struct loader *loader, int64_t units) {
@@ -534,5 +530,13 @@ void *load_alloc(struct loader *loader, size_t bytes) {
     void *memory = load_failed(loader) ? NULL : arena_alloc(loader->arena, bytes);
     if (memory == NULL && !load_failed(loader))
         error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", where(loader));
-    return memory;
+    return memory != NULL ? memset(memory, 0, bytes) : NULL;
+}
+
+struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape) {
+    struct tensor t = tensor_of(NULL, dtype, ndim, shape);
+    if (load_failed(loader)) return (struct tensor){0};
+    loader->room += tensor_bytes(&t) + ARENA_SLACK;
+    if (reads(loader)) t.data = take(loader, tensor_bytes(&t));
+    return load_failed(loader) ? (struct tensor){0} : t;
 }

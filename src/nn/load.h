@@ -40,6 +40,9 @@ struct load_share {
  * mapped pages that the ones before had. */
 enum load_mode { LOAD_READ, LOAD_DESCRIBE, LOAD_FORGET };
 
+/* Is block `index` among the blocks that it runs? */
+bool load_share_has(const struct load_share *share, int index);
+
 struct loader {
     enum load_mode mode;
     struct load_share share;

@@ -141,19 +141,17 @@ static int batch_of(const struct flow *f) {
     return f->d->guided && team_degree(f->d->team, MESH_CFG) == 1 ? 2 : 1;
 }
 
-/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels, and control's beside
- * them]. */
+/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels + extra_channels]. */
 static void read_latents(const struct flow *f, struct unit u, struct span at, float *to, float *scratch) {
     const struct denoising *d = f->d;
     int64_t first = at.first * d->channels, count = at.count * d->channels;
-    float *scaled = d->control != NULL ? scratch : to;
+    float *scaled = d->extra != NULL ? scratch : to;
     d->scheduler->class->scale_model_input(d->scheduler, d->first_step + u.step, scaled, f->x[u.picture] + first, (size_t)count);
-    if (d->control == NULL) return;
-    const float *control = d->control[u.picture] + first;
-    size_t bytes = (size_t)d->channels * sizeof *to;
-    for (int64_t i = 0; i < count; i += d->channels, to += 2 * d->channels) {
-        memcpy(to, scaled + i, bytes);
-        memcpy(to + d->channels, control + i, bytes);
+    if (d->extra == NULL) return;
+    const float *extra = d->extra[u.picture] + at.first * d->extra_channels;
+    for (int64_t i = 0; i < at.count; i++, to += d->channels + d->extra_channels) {
+        memcpy(to, scaled + i * d->channels, (size_t)d->channels * sizeof *to);
+        memcpy(to + d->channels, extra + i * d->extra_channels, (size_t)d->extra_channels * sizeof *to);
     }
 }
 
@@ -163,9 +161,9 @@ static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float tim
     int row = rows_at_hand(f, u), step = d->first_step + u.step;
     int64_t batch = d->guided && row == BOTH_ROWS ? 2 : 1;
     struct denoiser_inputs in = d->inputs;
-    int64_t channels = d->control != NULL ? 2 * d->channels : d->channels;
+    int64_t channels = d->channels + d->extra_channels;
     in.latents = run_tensor(d->run, DTYPE_F32, SHAPE(batch, d->rows, d->columns, channels));
-    struct tensor scratch = d->control != NULL ? run_tensor(d->run, DTYPE_F32, SHAPE(f->count)) : (struct tensor){0};
+    struct tensor scratch = d->extra != NULL ? run_tensor(d->run, DTYPE_F32, SHAPE(f->count)) : (struct tensor){0};
     timesteps[0] = timesteps[1] = d->scheduler->timesteps[step];
     in.timesteps = timesteps;
     struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};

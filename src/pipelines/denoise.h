@@ -19,7 +19,8 @@ struct denoising {
     float guidance_scale, guidance_rescale;
     int first_step;                  /* of the scheduler's */
     int64_t rows, columns, channels; /* of the latents */
-    const float *const *control; /* of each picture: [rows, columns, channels] that the denoiser reads behind the latents' own; or NULL */
+    const float *const *extra; /* of each picture: [rows, columns, extra_channels] that the denoiser reads behind the latents; or NULL */
+    int64_t extra_channels;
     /* A step cache: its name, NULL for none, and threshold, 0 for its own. Blocks and those it left out are counted here. */
     const char *step_cache;
     float step_cache_threshold;

@@ -10,8 +10,8 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     struct prompt_reading clip, t5;
     if (request->max_sequence_length < 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: Flux needs at least 1 token of text");
-    TRY(prompt_read(p, run, &(struct prompt_reader){.encoder = "text_encoder", .tokenizer = "tokenizer"}, prompts, &clip, error));
-    struct prompt_reader reader = {"text_encoder_2", "tokenizer_2", .max_length = request->max_sequence_length};
+    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = TEXT_STATE_POOLED}, prompts, &clip, error));
+    struct prompt_reader reader = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length};
     TRY(prompt_read(p, run, &reader, prompts, &t5, error));
     states->text = t5.states.last_hidden_state;
     states->pooled = clip.states.pooled;
@@ -43,6 +43,7 @@ const struct pipeline_class flux_control_class = {
     .sigmas_from_steps = true,
     .distilled = true,
     .has_control = true,
+    .extra = {.latents = 1},
     .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };

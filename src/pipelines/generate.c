@@ -67,7 +67,8 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     g->rows = g->height / vae->scale;
     g->columns = g->width / vae->scale;
     g->channels = pipeline_latent_channels(p, d);
-    if ((d->out_channels != g->channels && d->out_channels != 2 * g->channels) || vae->latent_channels != g->channels)
+    if ((d->out_channels != g->channels && d->out_channels != 2 * g->channels) || vae->latent_channels != g->channels ||
+        g->channels * (1 + p->class->extra.latents) + p->class->extra.channels != d->in_channels)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "%s: %s (in_channels %lld, out_channels %lld) and vae (latent_channels %lld) do not fit together", p->folder,
                          p->denoiser, (long long)d->in_channels, (long long)d->out_channels, (long long)vae->latent_channels);
@@ -84,7 +85,7 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
 static tessera_status size_latents(struct generation *g, tessera_error *error) {
     struct component denoiser = {0}, vae = {0};
     tessera_status status = pipeline_describe(g->pipeline, g->pipeline->denoiser, &denoiser, error);
-    if (status == TESSERA_OK) status = pipeline_describe(g->pipeline, "vae", &vae, error);
+    if (status == TESSERA_OK) status = pipeline_describe(g->pipeline, g->pipeline->autoencoder, &vae, error);
     if (status == TESSERA_OK) status = fit_latents(g, denoiser.denoiser, vae.autoencoder, error);
     component_close(&denoiser);
     component_close(&vae);

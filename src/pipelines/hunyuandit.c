@@ -7,8 +7,8 @@ enum { BERT_TOKENS = 77, T5_TOKENS = 256, TRAINED_SIDE = 1024 };
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
                                      struct prompt_states *states, tessera_error *error) {
     struct prompt_reading bert, t5;
-    struct prompt_reader reader_bert = {"text_encoder", "tokenizer", .max_length = BERT_TOKENS, .masked = true};
-    struct prompt_reader reader_t5 = {"text_encoder_2", "tokenizer_2", .max_length = T5_TOKENS, .masked = true};
+    struct prompt_reader reader_bert = {"text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = BERT_TOKENS, .masked = true};
+    struct prompt_reader reader_t5 = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = T5_TOKENS, .masked = true};
     TRY(prompt_read(p, run, &reader_bert, prompts, &bert, error));
     TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
     states->text = bert.states.last_hidden_state;

@@ -100,9 +100,9 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     struct denoising d = denoising_of(g, component, sizes, scales);
     d.user = &batch;
     const float *control[count];
-    if (g->control_latents != NULL) d.control = control;
+    if (g->control_latents != NULL) d.extra = control, d.extra_channels = g->channels;
     for (int i = 0; i < count; i++) {
-        if (d.control != NULL) control[i] = g->control_latents + (size_t)(first + i) * (size_t)g->count;
+        if (d.extra != NULL) control[i] = g->control_latents + (size_t)(first + i) * (size_t)g->count;
         generators[i] = g->generator;
         noise_sample(g, first + i, x[i]);
     }

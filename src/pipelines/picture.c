@@ -33,13 +33,13 @@ static void sample_latents(const struct generation *g, const struct autoencoder 
 static tessera_status encode(struct generation *g, const struct autoencoder *vae, const struct given_picture *picture,
                              tessera_error *error) {
     const tessera_request *r = g->request;
-    struct span mine = autoencoder_kl_rows(vae, &g->run, r->height, r->width);
+    struct span mine = vae->class->rows(vae, &g->run, r->height, r->width);
     struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
     TRY(run_status(&g->run, error));
     int64_t row = (int64_t)r->width * 3;
     const uint8_t *bytes = picture->pixels + mine.first * row;
     for (int64_t i = 0; i < mine.count * row; i++) ((float *)pixels.data)[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
-    struct tensor moments = autoencoder_kl_encode(vae, &g->run, pixels);
+    struct tensor moments = vae->class->encode(vae, &g->run, pixels);
     TRY(run_status(&g->run, error));
     for (int64_t i = 0; i < picture->samples; i++)
         sample_latents(g, vae, moments.data, picture->noise + i * g->count, picture->latents + i * g->count);
@@ -51,7 +51,7 @@ static tessera_status encode_once(struct generation *g, const struct given_pictu
     struct component *vae;
     struct team *team = &g->pipeline->team;
     if (team_rank(team) == 0 || g->run.parallel != NULL) {
-        TRY(pipeline_component(g->pipeline, "vae", &vae, error));
+        TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &vae, error));
         if (!vae->autoencoder->has_encoder)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: %s needs one", g->pipeline->name,
                              g->pipeline->class->has_control ? "a control picture" : "picture to picture");
@@ -114,13 +114,13 @@ static void store_pixels(struct generation *g, int made, const float *picture) {
 
 static tessera_status decode(struct generation *g, int made, const float *x, tessera_error *error) {
     struct component *component;
-    TRY(pipeline_component(g->pipeline, "vae", &component, error));
+    TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &component, error));
     const struct autoencoder *vae = component->autoencoder;
     size_t scope = run_enter(&g->run);
     struct tensor z = run_tensor(&g->run, DTYPE_F32, SHAPE(1, g->rows, g->columns, g->channels));
     TRY(run_status(&g->run, error));
     for (int64_t i = 0; i < g->count; i++) ((float *)z.data)[i] = x[i] / vae->scaling_factor + vae->shift_factor;
-    struct tensor picture = g->pipeline->vae_tiling ? autoencoder_kl_decode_tiled(vae, &g->run, z) : autoencoder_kl_decode(vae, &g->run, z);
+    struct tensor picture = g->pipeline->vae_tiling ? vae->class->decode_tiled(vae, &g->run, z) : vae->class->decode(vae, &g->run, z);
     if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
     TRY(run_status(&g->run, error));
     if (team_rank(&g->pipeline->team) == 0) store_pixels(g, made, picture.data);

@@ -42,7 +42,7 @@ bool pipeline_has(const struct pipeline *p, const char *name) {
 }
 
 int64_t pipeline_latent_channels(const struct pipeline *p, const struct denoiser *denoiser) {
-    return p->class->has_control ? denoiser->in_channels / 2 : denoiser->in_channels;
+    return (denoiser->in_channels - p->class->extra.channels) / (1 + p->class->extra.latents);
 }
 
 tessera_status pipeline_working_size(const struct pipeline *p, bool use_bins, int *width, int *height, tessera_error *error) {
@@ -86,11 +86,21 @@ tessera_status pipeline_describe(struct pipeline *p, const char *name, struct co
     return source_describe(p, slot, (struct load_share){0}, out, error);
 }
 
+static void close_slot(struct pipeline_slot *slot) {
+    if (slot->is_open) component_close(&slot->component);
+    slot->is_open = false;
+}
+
 /* All ranks of a picture open its denoiser at the same point: waiting for the slowest is part of opening, not of the first step. */
 static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     double start = clock_seconds();
     TRY(source_component(p, slot, error));
     slot->is_open = true;
+    tessera_status status = component_load(&slot->component, error);
+    if (status != TESSERA_OK) {
+        close_slot(slot);
+        return status;
+    }
     if (strcmp(slot->name, p->denoiser) == 0) TRY(team_meet(&p->team, error));
     p->seconds_load += clock_seconds() - start;
     return TESSERA_OK;
@@ -102,11 +112,6 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
     TRY(slot->is_open ? weights_check(slot->component.weights, error) : open_slot(p, slot, error));
     *out = &slot->component;
     return TESSERA_OK;
-}
-
-static void close_slot(struct pipeline_slot *slot) {
-    if (slot->is_open) component_close(&slot->component);
-    slot->is_open = false;
 }
 
 void pipeline_done_with(struct pipeline *p, const char *name) {
@@ -170,7 +175,7 @@ static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_err
     tessera_status status = json_int(config, "sample_size", p->class->sample_size, 1, 1 << 16, &p->sample_size, error);
     json_free(config);
     if (status != TESSERA_OK) return status;
-    TRY(open_config(p, "vae", &config, error));
+    TRY(open_config(p, p->autoencoder, &config, error));
     status = json_ints(config, "block_out_channels", 1, 1 << 16, blocks, 16, &num_blocks, error);
     json_free(config);
     *scale = (int64_t)1 << (num_blocks > 0 ? num_blocks - 1 : 0);
@@ -222,7 +227,6 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     size_t bytes;
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
-    p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
     TRY(source_list(p, options, &bytes, error));
     TRY(team_open(&p->team, &options->mesh, error));
     TRY(open_stages(p, &options->mesh, error));
@@ -238,7 +242,6 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
-    p->denoiser = pipeline_has(p, "unet") ? "unet" : "transformer";
     TRY(source_list(p, options, NULL, error));
     return find_defaults(p, error);
 }

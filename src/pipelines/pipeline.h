@@ -47,8 +47,13 @@ struct pipeline_class {
     bool flow_matching;     /* what the denoiser was trained to predict: as scheduler_class has it */
     bool sigmas_from_steps; /* see struct scheduler */
     bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
-    bool has_control;       /* the denoiser reads the latents of a control picture behind those of its own */
-    bool whole_steps;       /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
+    bool has_control;       /* the pipeline draws after a control picture, whose latents are among the extra ones */
+    /* What the denoiser reads of each place behind its own latents: so many times the latents' channels, and so many single ones. A control
+     * picture is {1, 0}; a masked picture and its mask would be {1, 1}. */
+    struct {
+        int latents, channels;
+    } extra;
+    bool whole_steps; /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
     enum { BINS_NONE, BINS_PIXART, BINS_HUNYUANDIT } bins;
     /* How many tokens the denoiser reads: those of TEXT_ bits, and so many more. */
     unsigned text;
@@ -88,7 +93,7 @@ struct pipeline {
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
-    const char *denoiser;                          /* "unet" or "transformer" */
+    const char *denoiser, *autoencoder;            /* names of their slots: "unet" or "transformer", "vae" */
     const struct denoiser_class *const *denoisers; /* of the options; borrowed */
     int num_denoisers;
     int64_t sample_size;                    /* the denoiser's default latent side */
@@ -123,7 +128,7 @@ tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *n
  * the size itself, as far as the family does not round it. ARGUMENT if the denoiser's sample_size has no bins. */
 tessera_status pipeline_working_size(const struct pipeline *pipeline, bool use_bins, int *width, int *height, tessera_error *error);
 
-/* The channels of the latents that are denoised: what the denoiser reads, less a control picture's. */
+/* The channels of the latents that are denoised: what the denoiser reads, less the extra ones. */
 int64_t pipeline_latent_channels(const struct pipeline *pipeline, const struct denoiser *denoiser);
 
 /* How many pictures of a request to make together. */

@@ -198,7 +198,7 @@ static tessera_status add_decoder(const struct pipeline *p, double width, double
     struct component vae = {0};
     int64_t channels[16] = {0}, resnets = 1;
     int levels = 0;
-    TRY(describe(p, "vae", (struct load_share){0}, &vae, error));
+    TRY(describe(p, p->autoencoder, (struct load_share){0}, &vae, error));
     m->decoder_bytes = (double)vae.weight_bytes;
     tessera_status status = json_ints(vae.config, "block_out_channels", 1, 1 << 16, channels, 16, &levels, error);
     if (status == TESSERA_OK) status = json_int(vae.config, "layers_per_block", 1, 1, 64, &resnets, error);

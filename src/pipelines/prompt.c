@@ -60,6 +60,21 @@ static tessera_status read_with(const struct text_encoder *encoder, const struct
     return status;
 }
 
+/* Can the encoder give what the pipeline wants of it? */
+static tessera_status check_states(const struct pipeline *p, const struct component *component, const struct prompt_reader *reader,
+                                   tessera_error *error) {
+    static const struct {
+        unsigned bit;
+        const char *name;
+    } names[] = {{TEXT_STATE_LAST, "last hidden"}, {TEXT_STATE_PENULTIMATE, "penultimate hidden"}, {TEXT_STATE_POOLED, "pooled"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((reader->states & names[i].bit & ~component->text_encoder->states) != 0)
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: a %s gives no %s state, which %s needs of its %s",
+                             json_path(component->config), component->text_encoder->class->name, names[i].name, p->class->name,
+                             reader->encoder);
+    return TESSERA_OK;
+}
+
 static tessera_status read_here(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
                                 struct prompt_reading *out, tessera_error *error) {
     struct component *component;
@@ -67,6 +82,7 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
     TRY(pipeline_component(p, reader->encoder, &component, error));
     if (component->text_encoder == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: not a text encoder", json_path(component->config));
+    TRY(check_states(p, component, reader, error));
     TRY(pipeline_tokenizer(p, reader->tokenizer, &tokenizer, error));
     tessera_status status = read_with(component->text_encoder, tokenizer, run, reader, prompts, out, error);
     tokenizer_free(tokenizer);

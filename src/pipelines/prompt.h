@@ -8,6 +8,7 @@
 struct prompt_reader {
     const char *encoder, *tokenizer; /* subfolders */
     int max_length;                  /* tokens, padded and cut to; 0: the tokenizer's, or 77 where it names none */
+    unsigned states;                 /* TEXT_STATE_ bits: what is wanted of the encoder */
     bool masked;                     /* the encoder does not see padding */
     int skip; /* layers left out at the end (clip-skip) for the prompt; the negative one has them all, as in diffusers */
 };

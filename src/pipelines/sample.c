@@ -124,7 +124,8 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
                     s->team.shares.stages, &s->stages, error));
     struct component_source source = source_of(s->asked, team_share(&s->team, stages_blocks(&s->stages)));
-    return component_open(&source, s->run.dtype, &s->component, error);
+    TRY(component_open(&source, s->run.dtype, &s->component, error));
+    return component_load(&s->component, error);
 }
 
 static tessera_status open_run(struct sampler *s, tessera_error *error) {

@@ -21,11 +21,14 @@ static tessera_status check_widths(struct pipeline *p, int64_t clip, int64_t t5,
 
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
                                      struct prompt_states *states, tessera_error *error) {
+    const unsigned clip = TEXT_STATE_PENULTIMATE | TEXT_STATE_POOLED;
     struct prompt_reading l, g, t5 = {.tokens = request->max_sequence_length};
-    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .skip = request->clip_skip}, prompts, &l, error));
-    struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .max_length = l.tokens, .skip = request->clip_skip};
+    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = clip, .skip = request->clip_skip}, prompts, &l,
+                    error));
+    struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .states = clip, .max_length = l.tokens, .skip = request->clip_skip};
     TRY(prompt_read(p, run, &reader_g, prompts, &g, error));
-    struct prompt_reader reader_t5 = {"text_encoder_3", "tokenizer_3", .max_length = request->max_sequence_length};
+    struct prompt_reader reader_t5 = {"text_encoder_3", "tokenizer_3", .states = TEXT_STATE_LAST,
+                                      .max_length = request->max_sequence_length};
     if (pipeline_has(p, "text_encoder_3") && request->max_sequence_length > 0) TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
     struct tensor states_t5 = t5.states.last_hidden_state;
     int64_t width_l = l.states.penultimate.shape[2];

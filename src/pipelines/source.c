@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cjson/cJSON.h>
+
 #include "base/file.h"
 #include "hub/hub.h"
 
@@ -100,24 +102,55 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
     return status;
 }
 
+/* What the request puts in the place of a component; NULL: nothing. */
+static const char *given_for(const tessera_model_options *options, const char *name) {
+    if (strcmp(name, "text_encoder") == 0) return options->text_encoder;
+    if (strcmp(name, "text_encoder_2") == 0) return options->text_encoder_2;
+    if (strcmp(name, "text_encoder_3") == 0) return options->text_encoder_3;
+    return strcmp(name, "vae") == 0 ? options->vae : NULL;
+}
+
+static enum component_kind kind_of(const struct pipeline *p, const cJSON *entry) {
+    const char *class_name = pipeline_has(p, entry->string) ? cJSON_GetStringValue(cJSON_GetArrayItem(entry, 1)) : NULL;
+    return class_name == NULL ? COMPONENT_NONE : component_kind_of(class_name, p->denoisers, p->num_denoisers);
+}
+
+/* The component of `kind` that model_index.json lists first; where it names none that is known, `usual`. */
+static const char *find_listed(const struct pipeline *p, enum component_kind kind, const char *usual) {
+    for (const cJSON *entry = json_root(p->index)->child; entry != NULL; entry = entry->next)
+        if (kind_of(p, entry) == kind) return entry->string;
+    return usual;
+}
+
+/* Names under which pipelines look for components; a class there that is not known is an error when it is opened. */
+static bool is_usual_name(const struct pipeline *p, const char *name) {
+    static const char *const names[] = {"text_encoder", "text_encoder_2", "text_encoder_3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return strcmp(name, p->denoiser) == 0 || strcmp(name, p->autoencoder) == 0;
+}
+
+static tessera_status refuse_replacement(const struct pipeline *p, const char *name, const tessera_model_options *options,
+                                         tessera_error *error) {
+    const char *given = given_for(options, name);
+    if (given == NULL || pipeline_has(p, name)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", given, p->class->name, name);
+}
+
 tessera_status source_list(struct pipeline *p, const tessera_model_options *options, size_t *bytes, tessera_error *error) {
-    const struct {
-        const char *name, *given;
-    } components[] = {
-        {"text_encoder", options->text_encoder},
-        {"text_encoder_2", options->text_encoder_2},
-        {"text_encoder_3", options->text_encoder_3},
-        {p->denoiser, NULL},
-        {"vae", options->vae},
-    };
+    static const char *const replaceable[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "vae"};
     if (bytes != NULL) *bytes = 0;
-    for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
-        if (pipeline_has(p, components[i].name))
-            TRY(add_slot(p, components[i].name, components[i].given, bytes, error));
-        else if (components[i].given != NULL)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", components[i].given, p->class->name,
-                             components[i].name);
+    p->denoiser = find_listed(p, COMPONENT_DENOISER, pipeline_has(p, "unet") ? "unet" : "transformer");
+    p->autoencoder = find_listed(p, COMPONENT_AUTOENCODER, "vae");
+    for (const cJSON *entry = json_root(p->index)->child; entry != NULL; entry = entry->next) {
+        const char *name = entry->string;
+        if (!pipeline_has(p, name) || (kind_of(p, entry) == COMPONENT_NONE && !is_usual_name(p, name))) continue;
+        if (p->num_slots == PIPELINE_MAX_COMPONENTS || strlen(name) >= sizeof p->slots->name)
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field %.60s: more than %d components, or a name that is too long",
+                             json_path(p->index), name, PIPELINE_MAX_COMPONENTS);
+        TRY(add_slot(p, name, given_for(options, name), bytes, error));
     }
+    for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
     return TESSERA_OK;
 }
 

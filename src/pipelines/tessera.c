@@ -37,8 +37,10 @@ static tessera_status check_options(const tessera_model_options *options, tesser
         return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", options->num_denoisers,
                          options->denoisers == NULL ? "NULL" : "given");
     for (int i = 0; i < options->num_denoisers; i++)
-        if (options->denoisers[i] == NULL || options->denoisers[i]->name == NULL || options->denoisers[i]->open == NULL)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers[%d]: needs a name and an open function", i);
+        if (options->denoisers[i] == NULL || options->denoisers[i]->name == NULL || options->denoisers[i]->open == NULL ||
+            options->denoisers[i]->load_embed == NULL || options->denoisers[i]->load_block == NULL ||
+            options->denoisers[i]->load_finish == NULL)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers[%d]: needs a name, open, load_embed, load_block and load_finish", i);
     return team_check_mesh(&options->mesh, error);
 }
 

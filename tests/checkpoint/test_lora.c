@@ -385,6 +385,7 @@ static void test_case(const char *lora, const char *model, const char *const *co
         CHECK(lora_hooks_done(set, components[i], NULL, &error) != TESSERA_OK, "nothing is merged yet");
         struct component_source source = {.folder = folder, .hooks = &hooks};
         CHECK(component_open(&source, DTYPE_F32, &component, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(component_load(&component, &error) == TESSERA_OK, "%s", error.message);
         CHECK(lora_hooks_done(set, components[i], component.weights, &error) == TESSERA_OK, "%s", error.message);
         component_close(&component);
     }

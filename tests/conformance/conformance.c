@@ -87,6 +87,7 @@ bool case_component(struct conformance_case *c, struct component *component) {
     char *folder = case_model_folder(c);
     tessera_status status = folder == NULL ? error_set(&error, TESSERA_ERROR_FORMAT, "field model: not a string")
                                            : component_open(&(struct component_source){.folder = folder}, c->dtype, component, &error);
+    if (status == TESSERA_OK) status = component_load(component, &error);
     free(folder);
     if (status != TESSERA_OK) case_error(c, &error);
     return status == TESSERA_OK;

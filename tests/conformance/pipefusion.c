@@ -155,6 +155,7 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
                     &p->stages, error));
     struct component_source source = {.folder = folder, .share = team_share(&p->team, stages_blocks(&p->stages))};
     tessera_status status = component_open(&source, c->dtype, &p->mine, error);
+    if (status == TESSERA_OK) status = component_load(&p->mine, error);
     free(folder);
     return status == TESSERA_OK ? denoise_case(p, whole, error) : status;
 }

@@ -24,7 +24,7 @@ static struct tensor channels(struct conformance_case *c, struct tensor t, int64
 /* This rank's rows of a picture [N, H, W, C], in the run's arena. */
 static struct tensor my_rows(struct run *run, const struct autoencoder *vae, struct tensor picture) {
     int64_t width = picture.shape[2] * picture.shape[3];
-    struct span mine = autoencoder_kl_rows(vae, run, picture.shape[1], picture.shape[2]);
+    struct span mine = vae->class->rows(vae, run, picture.shape[1], picture.shape[2]);
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(picture.shape[0], mine.count, picture.shape[2], picture.shape[3]));
     if (run_failed(run)) return out;
     for (int64_t b = 0; b < picture.shape[0]; b++)
@@ -51,9 +51,9 @@ struct results {
 
 static struct results compute(const struct autoencoder *vae, struct run *run, struct tensor image, struct tensor latents, bool tiling) {
     struct results r = {0};
-    if (image.data != NULL) r.moments = autoencoder_kl_encode(vae, run, my_rows(run, vae, image));
+    if (image.data != NULL) r.moments = vae->class->encode(vae, run, my_rows(run, vae, image));
     if (latents.data == NULL) return r;
-    r.picture = tiling ? autoencoder_kl_decode_tiled(vae, run, latents) : autoencoder_kl_decode(vae, run, latents);
+    r.picture = tiling ? vae->class->decode_tiled(vae, run, latents) : vae->class->decode(vae, run, latents);
     return r;
 }
 

@@ -35,6 +35,31 @@ static inline void with_denoiser_case(const char *folder, enum dtype dtype, deno
     free(model);
 }
 
+/* A pass that holds one part's weights at a time gives the same bits as one that holds all. */
+static inline void check_part_by_part(struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
+    const unsigned both = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT;
+    struct component *c = &t->component;
+    const struct denoiser_class *class = c->denoiser->class;
+    struct denoiser_state state = {0};
+    struct tensor out = {0};
+    tessera_error error = {0};
+    size_t scope = run_enter(&t->run);
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) component_drop_block(c, part);
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
+        CHECK(component_load_block(c, part, &error) == TESSERA_OK, "part %d: %s", part, error.message);
+        if (part == COMPONENT_EMBED)
+            state = class->embed(c->denoiser, &t->run, in, both);
+        else if (part < c->num_blocks)
+            state = class->block(c->denoiser, &t->run, part, state);
+        else
+            out = class->finish(c->denoiser, &t->run, state);
+        component_drop_block(c, part);
+    }
+    CHECK(out.data != NULL && memcmp(out.data, whole.data, tensor_bytes(&whole)) == 0, "part by part: %s", t->run.error.message);
+    CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
+    arena_release(t->run.arena, scope);
+}
+
 static inline void test_denoiser_case(const char *folder, enum dtype dtype, denoiser_check_cuts *check_cuts) {
     struct case_io c;
     struct component_test t;
@@ -50,6 +75,7 @@ static inline void test_denoiser_case(const char *folder, enum dtype dtype, deno
         CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
         check_close(&c, "sample", dtype, whole, want);
         check_cuts(&c, &t, &inputs.in, whole);
+        check_part_by_part(&t, &inputs.in, whole);
         free(want.data);
         denoiser_case_free(&inputs);
     }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "component_test.h"
+#include "models/autoencoder_kl.h"
 
 #define SD "tests/cases/vae_sd"
 #define SD3 "tests/cases/vae_sd3"

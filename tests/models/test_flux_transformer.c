@@ -90,16 +90,14 @@ static void check_config_refused(const char *fields, tessera_status status, cons
     struct json *config = NULL;
     struct weights *weights = NULL;
     tessera_error error = {0};
-    snprintf(text, sizeof text, "{\"num_attention_heads\": 4, \"joint_attention_dim\": 40, \"pooled_projection_dim\": 24, %s}", fields);
+    snprintf(text, sizeof text, "{\"_class_name\": \"FluxTransformer2DModel\", \"num_attention_heads\": 4, \"joint_attention_dim\": 40, \"pooled_projection_dim\": 24, %s}", fields);
     CHECK(json_parse("config.json", text, strlen(text), &config, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_open("tests/cases/flux_schnell/model", &weights, &error) == TESSERA_OK, "%s", error.message);
-    struct loader loader = {.weights = weights, .arena = arena_new(0, &error), .dtype = DTYPE_F32};
-    CHECK(flux_transformer_class.open(config, &loader) == NULL && loader.error.status == status, "%s: status %d", names,
-          (int)loader.error.status);
-    CHECK(strstr(loader.error.message, names) != NULL, "%s: %s", names, loader.error.message);
-    arena_free(loader.arena);
-    weights_close(weights);
-    json_free(config);
+    struct component component;
+    struct component_source source = {.config = config, .weights = weights}; /* which becomes the component's */
+    CHECK(component_open(&source, DTYPE_F32, &component, &error) == status, "%s: status %d", names, (int)error.status);
+    CHECK(strstr(error.message, names) != NULL, "%s: %s", names, error.message);
+    component_close(&component);
 }
 
 #define HEADS "\"attention_head_dim\": 16, \"axes_dims_rope\": [4, 6, 6], "

@@ -4,6 +4,7 @@
  *
  * Memory is measured twice: with a tall picture that is computed, and with one of 4096 x 4096 ("large") whose operators do nothing, so that
  * only the arena moves. */
+#include "models/autoencoder_kl.h"
 #include "models/component_test.h"
 #include "parallel/strategy.h"
 
@@ -313,15 +314,15 @@ static void no_copy(struct backend *b, struct tensor *out, int64_t to, const str
 /* The embedded model's 4096 x 4096, with the strips that pictures are made with. */
 static void test_large(const struct world *w) {
     struct backend_ops ops = {.linear = no_linear,
-                                    .conv2d = no_conv2d,
-                                    .attention = no_attention,
-                                    .merge_attention = no_merge,
-                                    .group_stats = no_stats,
-                                    .group_norm = no_group_norm,
-                                    .add = no_add,
-                                    .upsample = no_change,
-                                    .cast = no_change,
-                                    .copy_rows = no_copy};
+                              .conv2d = no_conv2d,
+                              .attention = no_attention,
+                              .merge_attention = no_merge,
+                              .group_stats = no_stats,
+                              .group_norm = no_group_norm,
+                              .add = no_add,
+                              .upsample = no_change,
+                              .cast = no_change,
+                              .copy_rows = no_copy};
     struct backend idle = {.ops = &ops, .shares_host = true, .threads = 1};
     backend_fill_host_memory(&ops);
     struct component_test t;

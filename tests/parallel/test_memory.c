@@ -84,6 +84,7 @@ static tessera_status open_rank(struct rank *r, tessera_error *error) {
     TRY(stages_open(r->described.denoiser, comm_size(r->comm), comm_rank(r->comm), NULL, NULL, &r->stages, error));
     source.share = team_share(&r->team, stages_blocks(&r->stages));
     TRY(component_open(&source, DTYPE_BF16, &r->mine, error));
+    TRY(component_load(&r->mine, error));
     TRY(scheduler_open("assets/published/sd3-medium/scheduler", NULL, &r->scheduler, error));
     TRY(scheduler_set_timesteps(r->scheduler, STEPS, 0.0f, error));
     r->run = (struct run){.backend = cpu_backend_open(1, CPU_KERNELS_BEST, error), .arena = arena_new(0, error), .dtype = DTYPE_BF16};

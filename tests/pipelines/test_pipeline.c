@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "check.h"
@@ -66,7 +67,69 @@ static void test_folders_that_lie(void) {
     remove(folder);
 }
 
+/* A T5 in the place of a CLIP whose pooled state is wanted. */
+static void test_states_that_an_encoder_lacks(void) {
+    tessera_error error = {0};
+    struct pipeline *p = NULL;
+    const tessera_model_options options = {.text_encoder = "tests/cases/pipeline_flux/model/text_encoder_2"};
+    CHECK(pipeline_open("tests/cases/pipeline_flux/model", &options, &p, &error) == TESSERA_OK, "%s", error.message);
+    if (p == NULL) return;
+    tessera_request request = p->defaults;
+    tessera_image image;
+    request.prompt = "a", request.num_inference_steps = 1;
+    CHECK(pipeline_generate(p, &request, &image, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pooled") != NULL &&
+              strstr(error.message, "T5EncoderModel") != NULL,
+          "%s", error.message);
+    pipeline_free(p);
+}
+
+/* A component is found by its class, whatever model_index.json calls it; one of a class that is not known is left out. */
+static void test_slots_from_the_index(void) {
+    static const char *const parts[][2] = {
+        {"scheduler", "scheduler"}, {"text_encoder", "text_encoder"}, {"text_encoder_2", "text_encoder_2"},
+        {"tokenizer", "tokenizer"}, {"tokenizer_2", "tokenizer_2"},   {"transformer", "denoiser"},
+        {"vae", "first_stage"}};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    char folder[] = "build-test-XXXXXX", from[512], to[512], here[256];
+    tessera_error error = {0};
+    struct pipeline *p = NULL;
+    if (mkdtemp(folder) == NULL || getcwd(here, sizeof here) == NULL) return;
+    for (int i = 0; i < PARTS; i++) {
+        snprintf(from, sizeof from, "%s/" MODEL "/%s", here, parts[i][0]);
+        snprintf(to, sizeof to, "%s/%s", folder, parts[i][1]);
+        CHECK(symlink(from, to) == 0, "%s", to);
+    }
+    snprintf(to, sizeof to, "%s/model_index.json", folder);
+    write_text(to, "{\"_class_name\": \"StableDiffusion3Pipeline\", \"denoiser\": [\"diffusers\", \"SD3Transformer2DModel\"], "
+                   "\"first_stage\": [\"diffusers\", \"AutoencoderKL\"], \"scheduler\": [\"diffusers\", "
+                   "\"FlowMatchEulerDiscreteScheduler\"], \"text_encoder\": [\"transformers\", \"CLIPTextModelWithProjection\"], "
+                   "\"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"], \"tokenizer\": [\"transformers\", "
+                   "\"CLIPTokenizer\"], \"tokenizer_2\": [\"transformers\", \"CLIPTokenizer\"], "
+                   "\"watcher\": [\"elsewhere\", \"NoSuchModel\"]}");
+    CHECK(pipeline_open(folder, NULL, &p, &error) == TESSERA_OK, "%s", error.message);
+    if (p != NULL) {
+        CHECK(strcmp(p->denoiser, "denoiser") == 0 && strcmp(p->autoencoder, "first_stage") == 0 && p->num_slots == 4, "%s, %s, %d slots",
+              p->denoiser, p->autoencoder, p->num_slots);
+        tessera_request request = p->defaults;
+        tessera_image image;
+        request.prompt = "strawberry", request.num_inference_steps = 1;
+        CHECK(pipeline_generate(p, &request, &image, &error) == TESSERA_OK, "%s", error.message);
+        tessera_image_free(&image);
+        pipeline_free(p);
+    }
+    for (int i = 0; i < PARTS; i++) {
+        snprintf(to, sizeof to, "%s/%s", folder, parts[i][1]);
+        unlink(to);
+    }
+    snprintf(to, sizeof to, "%s/model_index.json", folder);
+    unlink(to);
+    rmdir(folder);
+}
+
 int main(void) {
+    test_states_that_an_encoder_lacks();
+    test_slots_from_the_index();
+
     test_components_close_after_their_phase();
     test_folders_that_lie();
     return CHECK_REPORT();

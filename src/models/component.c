@@ -1,0 +1,98 @@
+/* A component's weights, part by part: each part's layers are described when the component is opened, get data when the part is loaded, and
+ * lose it when it is dropped. All three are one pass of the class's function for the part; the loader's mode tells them apart.
+ *
+ *     open ---> described <--- drop / load ---> loaded
+ *
+ * A part has an arena of its own, which is unmapped as a whole; what its layers borrow from the mapped file is given back page by page. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/component.h"
+
+struct loader component_loader(const struct component *c, enum load_mode mode, struct arena *arena) {
+    return (struct loader){.mode = mode, .share = c->share, .weights = c->weights, .hooks = &c->hooks, .arena = arena, .dtype = c->dtype};
+}
+
+static void run_text_encoder(struct component *c, int part, struct loader *loader) {
+    const struct text_encoder_class *class = c->text_encoder->class;
+    if (part == COMPONENT_EMBED)
+        class->load_embed(c->text_encoder, loader);
+    else if (part == c->num_blocks)
+        class->load_finish(c->text_encoder, loader);
+    else
+        class->load_block(c->text_encoder, part, loader);
+}
+
+static void run_denoiser(struct component *c, int part, struct loader *loader) {
+    const struct denoiser_class *class = c->denoiser->class;
+    if (part == COMPONENT_EMBED)
+        class->load_embed(c->denoiser, loader);
+    else if (part == c->num_blocks)
+        class->load_finish(c->denoiser, loader);
+    else
+        class->load_block(c->denoiser, part, loader);
+}
+
+/* The class's function for a part. */
+static void run_part(struct component *c, int part, struct loader *loader) {
+    if (c->denoiser != NULL) run_denoiser(c, part, loader);
+    if (c->text_encoder != NULL) run_text_encoder(c, part, loader);
+    if (c->autoencoder != NULL && part >= 0 && part < c->num_blocks)
+        c->autoencoder->class->load_part(c->autoencoder, (enum autoencoder_part)part, loader);
+}
+
+/* Is a part of this rank's share? What stands before the blocks is every rank's. */
+static bool is_mine(const struct component *c, int part) {
+    if (part == COMPONENT_EMBED) return true;
+    return load_share_has(&c->share, part == c->num_blocks ? part - 1 : part);
+}
+
+tessera_status component_describe_parts(struct component *c, tessera_error *error) {
+    c->parts = calloc((size_t)c->num_blocks + 2, sizeof *c->parts);
+    if (c->parts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d blocks", c->num_blocks);
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
+        struct loader loader = component_loader(c, LOAD_DESCRIBE, c->arena);
+        run_part(c, part, &loader);
+        if (load_failed(&loader)) return error_set(error, loader.error.status, "%s", loader.error.message);
+        c->parts[part + 1].bytes = loader.bytes;
+        c->parts[part + 1].arena_bytes = load_arena_bytes(&loader);
+        if (is_mine(c, part)) c->weight_bytes += loader.bytes;
+    }
+    return TESSERA_OK;
+}
+
+void component_drop_block(struct component *c, int part) {
+    struct component_part *p = &c->parts[part + 1];
+    if (p->arena == NULL) return;
+    struct loader loader = component_loader(c, LOAD_FORGET, c->arena);
+    run_part(c, part, &loader);
+    arena_free(p->arena);
+    p->arena = NULL;
+}
+
+tessera_status component_load_block(struct component *c, int part, tessera_error *error) {
+    struct component_part *p = &c->parts[part + 1];
+    if (p->arena != NULL) return TESSERA_OK;
+    p->arena = arena_new(p->arena_bytes, error);
+    if (p->arena == NULL) return error->status;
+    struct loader loader = component_loader(c, LOAD_READ, p->arena);
+    run_part(c, part, &loader);
+    if (!load_failed(&loader)) return TESSERA_OK;
+    component_drop_block(c, part);
+    return error_set(error, loader.error.status, "%s", loader.error.message);
+}
+
+tessera_status component_load(struct component *c, tessera_error *error) {
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++)
+        if (is_mine(c, part)) TRY(component_load_block(c, part, error));
+    return TESSERA_OK;
+}
+
+void component_close(struct component *c) {
+    for (int i = 0; c->parts != NULL && i < c->num_blocks + 2; i++) arena_free(c->parts[i].arena);
+    free(c->parts);
+    arena_free(c->arena);
+    weights_close(c->weights);
+    json_free(c->config);
+    memset(c, 0, sizeof *c);
+}

@@ -1,0 +1,11 @@
+/* What opening (registry.c) and loading (component.c) of a component share. Private to this room. */
+#ifndef TESSERA_MODELS_COMPONENT_H
+#define TESSERA_MODELS_COMPONENT_H
+
+#include "models/registry.h"
+
+struct loader component_loader(const struct component *component, enum load_mode mode, struct arena *arena);
+/* Describes all parts of a component whose handle is open. Errors of names, shapes and types. */
+tessera_status component_describe_parts(struct component *component, tessera_error *error);
+
+#endif
