@@ -73,8 +73,8 @@ static bool is_joined(const struct attention_call *call, const struct token_rows
     struct token_rows wanted[STREAMS] = {rows[0], rows[1]};
     struct tensor x = rows[STREAM_PICTURE].x;
     attention_lay_out(call, x, wanted);
-    bool text = rows[STREAM_TEXT].count == 0 ||
-                (rows[STREAM_TEXT].x.data == x.data && rows[STREAM_TEXT].first == wanted[STREAM_TEXT].first);
+    bool text =
+        rows[STREAM_TEXT].count == 0 || (rows[STREAM_TEXT].x.data == x.data && rows[STREAM_TEXT].first == wanted[STREAM_TEXT].first);
     return text && rows[STREAM_PICTURE].first == wanted[STREAM_PICTURE].first && x.shape[1] == rows[0].count + rows[1].count;
 }
 

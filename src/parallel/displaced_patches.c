@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
 #include "parallel/online_attention.h"
 #include "parallel/rows.h"
 #include "parallel/strategy.h"
@@ -75,7 +76,25 @@ static const double *leave_room(const struct parallel *p, int64_t positions, dou
 tessera_status displaced_patches_cut(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out) {
     int members = comm_size(link->group);
     double ends[members + 1];
-    return cut_rows(rows, columns, 1, 1, members, comm_rank(link->group), leave_room(run->parallel, rows * columns, ends), out, &run->error);
+    return cut_rows(rows, columns, 1, 1, members, comm_rank(link->group), leave_room(run->parallel, rows * columns, ends), out,
+                    &run->error);
+}
+
+/* ---- what lies with the messages ---- */
+
+struct tensor displaced_patches_target(struct run *run, void *host, struct tensor shape) {
+    shape.data = host;
+    return run->backend->shares_host ? shape : run_tensor(run, shape.dtype, shape.ndim, shape.shape);
+}
+
+void displaced_patches_written(struct run *run, void *host, struct tensor target) {
+    if (run_failed(run) || target.data == host) return;
+    backend_download(run->backend, host, &target, &run->error);
+}
+
+struct tensor displaced_patches_read(struct run *run, void *host, struct tensor shape) {
+    shape.data = host;
+    return run_upload(run, shape);
 }
 
 /* ---- attention ---- */
@@ -87,15 +106,21 @@ static int64_t tokens_of(const struct run *run, const struct attention_call *cal
     return attention_picture_tokens(call, member) + (cuts_text ? attention_text_tokens(run, call, member) : 0);
 }
 
-/* Keys (half 0) or values (half 1) of member i's block. */
-static struct tensor half_of(const struct run *run, const struct attention_call *call, char *block, int half, int i) {
-    struct tensor t = tensor_of(block, call->dtype, SHAPE(call->batch, tokens_of(run, call, i), call->heads, call->width));
-    t.data = block + (size_t)half * tensor_bytes(&t);
-    return t;
+/* Member i's block, without memory: keys, then values. */
+static struct tensor shape_of(const struct run *run, const struct attention_call *call, int i) {
+    return tensor_of(NULL, call->dtype, SHAPE(2 * call->batch, tokens_of(run, call, i), call->heads, call->width));
+}
+
+/* Keys (half 0) or values (half 1) of a block. */
+static struct tensor half_of(struct tensor block, int half) {
+    block.data = (char *)block.data + (size_t)half * (tensor_bytes(&block) / 2);
+    block.shape[0] /= 2;
+    return block;
 }
 
 /* This rank's keys or values into its block; those that are attended to: with a whole text, which is in no block, beside them. */
-static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS], struct tensor half) {
+static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS],
+                               struct tensor half) {
     struct token_rows to[STREAMS] = {rows[0], rows[1]};
     if (call->text_whole) to[STREAM_TEXT].count = 0;
     attention_lay_out(call, half, to);
@@ -106,15 +131,16 @@ static struct tensor fill_half(struct run *run, const struct attention_call *cal
 }
 
 /* To this rank's block, and to each of the others': in a synchronous step while those behind it arrive. */
-static struct tensor attend_blocks(struct run *run, struct displaced *d, const struct attention_call *call, struct tensor k, struct tensor v,
-                                   char *const *all) {
+static struct tensor attend_blocks(struct run *run, struct displaced *d, const struct attention_call *call, struct tensor k,
+                                   struct tensor v, char *const *all) {
     int me = call->cut->me, members = call->cut->members;
     struct online_attention attention = online_attention_begin(run, attention_join(run, call, call->q), call->scale);
     online_attention_add(&attention, k, v);
     for (int step = 1; step < members && !run_failed(run); step++) {
         int i = (me - step + members) % members;
         if (displaced_wait(d, i, &run->error) != TESSERA_OK) break;
-        online_attention_add(&attention, half_of(run, call, all[i], 0, i), half_of(run, call, all[i], 1, i));
+        struct tensor block = displaced_patches_read(run, all[i], shape_of(run, call, i));
+        if (!run_failed(run)) online_attention_add(&attention, half_of(block, 0), half_of(block, 1));
     }
     struct tensor out = online_attention_end(&attention);
     tessera_error error = {0};
@@ -129,8 +155,10 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
     size_t bytes[members], token = 2 * (size_t)(call->batch * call->heads * call->width) * dtype_size(call->dtype);
     for (int i = 0; i < members; i++) bytes[i] = token * (size_t)tokens_of(run, call, i);
     if (displaced_receive(d, &(struct displaced_sizes){.all = bytes}, &data, &run->error) != TESSERA_OK) return;
-    struct tensor k = fill_half(run, call, call->k, half_of(run, call, data.all[me], 0, me));
-    struct tensor v = fill_half(run, call, call->v, half_of(run, call, data.all[me], 1, me));
+    struct tensor block = displaced_patches_target(run, data.all[me], shape_of(run, call, me));
+    if (run_failed(run)) return;
+    struct tensor k = fill_half(run, call, call->k, half_of(block, 0)), v = fill_half(run, call, call->v, half_of(block, 1));
+    displaced_patches_written(run, data.all[me], block);
     displaced_send(d);
     struct tensor out = attend_blocks(run, d, call, k, v, data.all);
     if (!run_failed(run)) attention_set_out(call, out);
@@ -149,15 +177,20 @@ struct halo displaced_patches_halo(struct run *run, const struct strategy_link *
                                           .out = {(size_t)out[0] * row, (size_t)out[1] * row}};
     comm_label(d->group, "halo");
     if (displaced_receive(d, &sizes, &data, &run->error) != TESSERA_OK) return halo;
-    struct tensor rows[2], *halves[2] = {&halo.above, &halo.below};
     for (int i = 0; i < 2; i++) {
-        rows[i] = tensor_of(data.out[i], x.dtype, SHAPE(x.shape[0], out[i], x.shape[2], x.shape[3]));
-        if (in[i] > 0) *halves[i] = tensor_of(data.in[i], x.dtype, SHAPE(x.shape[0], in[i], x.shape[2], x.shape[3]));
+        if (out[i] == 0) continue;
+        struct tensor rows =
+            displaced_patches_target(run, data.out[i], tensor_of(NULL, x.dtype, SHAPE(x.shape[0], out[i], x.shape[2], x.shape[3])));
+        if (!run_failed(run)) rows_pack(run, rows, x, i == 0 ? 0 : x.shape[1] - out[1], out[i]);
+        displaced_patches_written(run, data.out[i], rows);
     }
-    rows_pack(run, rows[0], x, 0, out[0]);
-    rows_pack(run, rows[1], x, x.shape[1] - out[1], out[1]);
     displaced_send(d);
     displaced_wait_all(d, &run->error);
+    struct tensor *halves[2] = {&halo.above, &halo.below};
+    for (int i = 0; i < 2; i++)
+        if (in[i] > 0)
+            *halves[i] =
+                displaced_patches_read(run, data.in[i], tensor_of(NULL, x.dtype, SHAPE(x.shape[0], in[i], x.shape[2], x.shape[3])));
     return halo;
 }
 
@@ -205,25 +238,24 @@ static tessera_status exchange_moments(struct run *run, struct displaced *d, con
 
 /* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where
  * the variance comes out negative, this rank's own. */
-static void displace_stats(struct run *run, struct displaced *d, struct tensor *stats, double weight) {
-    int members = comm_size(d->group), me = comm_rank(d->group);
-    int64_t groups = tensor_count(stats) / 2, each = 1 + 2 * groups;
+static void displace_stats(struct run *run, struct displaced *d, float *values, int64_t groups, double weight) {
+    int64_t each = 1 + 2 * groups;
     bool corrects = d->mode == SYNC_CORRECTED_ASYNC_GN;
-    size_t scope = run_enter(run);
-    struct tensor mine = run_tensor(run, DTYPE_F64, SHAPE(each)), before = run_tensor(run, DTYPE_F64, SHAPE(each));
     struct displaced_data data;
-    if (run_failed(run)) return;
-    float *values = stats->data;
-    double *block = mine.data, *old = before.data;
+    double *block = calloc((size_t)(2 * each), sizeof *block), *old = block + each;
+    if (block == NULL) {
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
+        return;
+    }
     block[0] = weight;
     for (int64_t g = 0; g < groups; g++) {
         struct moments m = moments_of(values + 2 * g);
         block[1 + 2 * g] = m.mean;
         block[2 + 2 * g] = m.square;
     }
-    if (exchange_moments(run, d, block, each, old, &data) != TESSERA_OK) return;
-    for (int64_t g = 0; g < groups; g++) {
-        struct moments m = average(data.all, members, g, me, corrects ? old : NULL);
+    exchange_moments(run, d, block, each, old, &data);
+    for (int64_t g = 0; g < groups && !run_failed(run); g++) {
+        struct moments m = average(data.all, comm_size(d->group), g, comm_rank(d->group), corrects ? old : NULL);
         if (corrects) {
             m.mean += block[1 + 2 * g] - old[1 + 2 * g];
             m.square += block[2 + 2 * g] - old[2 + 2 * g];
@@ -232,18 +264,20 @@ static void displace_stats(struct run *run, struct displaced *d, struct tensor *
         if (variance >= 0) values[2 * g + 1] = (float)variance;
         values[2 * g] = (float)m.mean;
     }
-    arena_release(run->arena, scope);
+    free(block);
 }
 
-void displaced_patches_group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements) {
+void displaced_patches_group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight,
+                                   double elements) {
     struct displaced *d = link->state;
     if (!d->synchronous && (d->mode == SYNC_SEPARATE_GN || d->mode == SYNC_NO_SYNC)) return; /* own rows alone */
-    if (d->mode == SYNC_CORRECTED_ASYNC_GN || d->mode == SYNC_STALE_GN)
-        displace_stats(run, d, stats, weight);
-    else
-        rows_merge_stats(run, d->group, stats, weight);
-    if (run_failed(run) || !d->published_group_norm || elements <= 1) return;
-    for (int64_t i = 1; i < tensor_count(stats); i += 2) ((float *)stats->data)[i] *= (float)(elements / (elements - 1));
+    bool displaces = d->mode == SYNC_CORRECTED_ASYNC_GN || d->mode == SYNC_STALE_GN;
+    if (!displaces) rows_merge_stats(run, d->group, stats, weight);
+    float *values = run_map(run, stats, MAP_READ | MAP_WRITE);
+    if (displaces && !run_failed(run)) displace_stats(run, d, values, tensor_count(stats) / 2, weight);
+    for (int64_t i = 1; i < tensor_count(stats) && !run_failed(run) && d->published_group_norm && elements > 1; i += 2)
+        values[i] *= (float)(elements / (elements - 1));
+    run_unmap(run, stats, values, MAP_READ | MAP_WRITE);
 }
 
 /* ---- bytes ---- */
@@ -253,7 +287,8 @@ void displaced_patches_rows_bytes(struct plan_pass *p, const struct meeting *mee
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, MESH_PATCH, meeting->count * plan_pass_halo_rows(p, meeting) * ((plan_pass_row(p, meeting) + 7) / 8 * 8), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, MESH_PATCH, meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)), (int)sizeof(double));
+        plan_pass_add(p, MESH_PATCH, meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+                      (int)sizeof(double));
 }
 
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {

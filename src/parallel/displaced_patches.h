@@ -4,8 +4,7 @@
 #define TESSERA_PARALLEL_DISPLACED_PATCHES_H
 
 #include "parallel/exchange.h"
-
-struct plan_pass;
+#include "parallel/strategy.h"
 
 tessera_status displaced_patches_open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error);
 void displaced_patches_begin(void *state, const struct strategy_moment *moment);
@@ -15,6 +14,11 @@ struct halo displaced_patches_halo(struct run *run, const struct strategy_link *
 void displaced_patches_group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements);
 bool displaced_patches_keep_text_whole(const struct strategy_choice *choice);
 tessera_status displaced_patches_cut(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out);
+/* What lies with the messages is the host's: memory of `shape` for what is written there, or a view of it; writes it there; and a tensor of
+ * the run's memory that has what is there. Where the run's memory is the host's nothing is copied. */
+struct tensor displaced_patches_target(struct run *run, void *host, struct tensor shape);
+void displaced_patches_written(struct run *run, void *host, struct tensor target);
+struct tensor displaced_patches_read(struct run *run, void *host, struct tensor shape);
 /* Of halos and norms; of the gathered prediction. */
 void displaced_patches_rows_bytes(struct plan_pass *pass, const struct meeting *meeting);
 void displaced_patches_part_bytes(struct plan_pass *pass, int64_t latents);

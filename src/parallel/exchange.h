@@ -18,15 +18,10 @@
 
 #include "nn/run.h"
 #include "parallel/parallel.h"
+#include "parallel/transfer.h"
 
 /* The cut of a picture's rows; see cut_rows. */
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels);
-
-/* Rows first .. first + count of each picture of x [B, S, N, D]; count 0: none, whatever x is. */
-struct token_rows {
-    struct tensor x;
-    int64_t first, count;
-};
 
 /* Queries, keys and values of this rank's tokens, [B, tokens, N, D] each, in the model's order of tokens: those of picture and text, or of
  * text and picture, apart; or all in the first, and the second is empty. */
@@ -50,8 +45,7 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels);
 /* Rows of the neighbours in a picture that is cut by rows. */
 struct halo {
     struct tensor above, below; /* [B, rows asked for, W, C]; empty at the picture's edge, and where the run is alone */
-    struct tensor out[2];       /* what is under way */
-    struct comm_request *requests[4];
+    struct transfer transfer;
 };
 
 /* Starts fetching the last `above` rows of the member above and the first `below` rows of the one below x [B, rows, W, C] (and sending them

@@ -6,7 +6,6 @@
 #include <assert.h>
 
 #include "parallel/strategy.h"
-#include "parallel/transfer.h"
 
 /* Each part comes to where it belongs. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut) {
@@ -16,14 +15,14 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], total, x.shape[2]));
     if (run_failed(run)) return out;
     comm_label(run->parallel->rows, "gather");
-    struct transfer t = transfer_open(run, run->parallel->rows);
+    struct transfer t = {.group = run->parallel->rows};
     for (int step = 1; step < cut->members; step++) { /* each starts with another partner */
         int to = (cut->me + step) % cut->members, from = (cut->me - step + cut->members) % cut->members;
-        transfer_receive(&t, from, (struct token_rows){out, cut_first(cut, from) - origin, cut_count(cut, from)});
-        transfer_send(&t, to, (struct token_rows){x, 0, x.shape[1]});
+        transfer_receive(run, &t, from, (struct token_rows){out, cut_first(cut, from) - origin, cut_count(cut, from)});
+        transfer_send(run, &t, to, (struct token_rows){x, 0, x.shape[1]});
     }
     if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
-    transfer_wait(&t);
+    transfer_wait(run, &t);
     return run_failed(run) ? (struct tensor){0} : out;
 }
 
@@ -64,24 +63,22 @@ int64_t exchange_total(struct run *run, int64_t count) {
     return total;
 }
 
-/* Picture by picture, as each one's rows then arrive where they belong. */
 struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root) {
     if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return run_failed(run) ? (struct tensor){0} : x;
-    struct comm *group = run->parallel->rows;
-    int members = comm_size(group);
-    bool here = comm_rank(group) == root;
-    size_t row = (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype), out_bytes[members], in_bytes[members];
-    int64_t counts[members], rows = 0;
+    struct transfer t = {.group = run->parallel->rows};
+    int members = comm_size(t.group), me = comm_rank(t.group);
+    int64_t counts[members], rows = 0, first = 0;
     if (gather_counts(run, x.shape[1], counts) != TESSERA_OK) return (struct tensor){0};
-    for (int i = 0; i < members; i++) {
-        out_bytes[i] = i == root ? (size_t)x.shape[1] * row : 0;
-        in_bytes[i] = here ? (size_t)counts[i] * row : 0;
-        rows += counts[i];
+    for (int i = 0; i < members; i++) rows += counts[i];
+    if (me != root) transfer_send(run, &t, root, (struct token_rows){x, 0, x.shape[1]});
+    struct tensor all = me == root ? run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, x.shape[2], x.shape[3])) : (struct tensor){0};
+    for (int i = 0; i < members && me == root; first += counts[i++]) {
+        struct token_rows part = {all, first, counts[i]};
+        if (i == me)
+            token_rows_copy(run, part, (struct token_rows){x, 0, x.shape[1]});
+        else
+            transfer_receive(run, &t, i, part);
     }
-    struct tensor all = here ? run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, x.shape[2], x.shape[3])) : (struct tensor){0};
-    for (int64_t b = 0; b < x.shape[0] && !run_failed(run); b++) {
-        char *to = here ? (char *)all.data + (size_t)(b * rows) * row : NULL;
-        comm_all_to_all(group, (char *)x.data + (size_t)(b * x.shape[1]) * row, out_bytes, to, in_bytes, &run->error);
-    }
+    transfer_wait(run, &t);
     return run_failed(run) ? (struct tensor){0} : all;
 }

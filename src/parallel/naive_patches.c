@@ -71,35 +71,31 @@ static struct tensor split(struct run *run, const struct strategy_link *link, st
     return part;
 }
 
-/* The members' parts, one after another in `all`, to their places in `out`. */
-static void place_parts(struct run *run, struct tensor out, struct tensor all, bool columns, int64_t unit, int members) {
-    char *from = all.data;
-    for (int i = 0; i < members; i++) {
-        struct span part = part_of(out.shape[columns ? 2 : 1], unit, members, i);
-        struct tensor piece = all;
-        piece.data = from;
-        piece.shape[columns ? 2 : 1] = part.count;
-        struct tensor to = as_rows(out, columns), x = as_rows(piece, columns);
-        run->backend->ops->copy_rows(run->backend, &to, part.first, &x, 0, part.count);
-        from += tensor_bytes(&piece);
-    }
-}
-
 static struct tensor unite(struct run *run, const struct strategy_link *link, struct tensor mine, struct tensor latents, int64_t unit) {
     bool columns = cuts_columns(link);
-    int members = comm_size(link->group);
-    int64_t side = latents.shape[columns ? 2 : 1];
-    size_t bytes[members];
-    struct tensor out = run_tensor(run, mine.dtype, SHAPE(latents.shape[0], latents.shape[1], latents.shape[2], mine.shape[3]));
+    int members = comm_size(link->group), me = comm_rank(link->group), cut = columns ? 2 : 1;
+    struct tensor parts[members],
+        out = run_tensor(run, mine.dtype, SHAPE(latents.shape[0], latents.shape[1], latents.shape[2], mine.shape[3]));
     size_t scope = run_enter(run);
-    struct tensor all = run_tensor(run, out.dtype, out.ndim, out.shape);
-    if (run_failed(run)) return (struct tensor){0};
-    for (int i = 0; i < members; i++) bytes[i] = tensor_bytes(&out) / (size_t)side * (size_t)part_of(side, unit, members, i).count;
+    struct transfer t = {.group = link->group};
     comm_label(link->group, "patches");
-    tessera_status status = comm_all_gather(link->group, mine.data, all.data, bytes, &run->error);
-    if (status == TESSERA_OK) place_parts(run, out, all, columns, unit, members);
+    parts[me] = mine;
+    for (int step = 1; step < members && !run_failed(run); step++) { /* each starts with another partner */
+        int to = (me + step) % members, from = (me - step + members) % members;
+        struct tensor shape = out;
+        shape.shape[cut] = part_of(latents.shape[cut], unit, members, from).count;
+        parts[from] = run_tensor(run, out.dtype, shape.ndim, shape.shape);
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(parts[from]));
+        transfer_send(run, &t, to, token_rows_all(mine));
+    }
+    transfer_wait(run, &t);
+    for (int i = 0; i < members && !run_failed(run); i++) {
+        struct span part = part_of(latents.shape[cut], unit, members, i);
+        struct tensor to = as_rows(out, columns), x = as_rows(parts[i], columns);
+        run->backend->ops->copy_rows(run->backend, &to, part.first, &x, 0, part.count);
+    }
     arena_release(run->arena, scope);
-    return run_checked(run, status, out);
+    return run_failed(run) ? (struct tensor){0} : out;
 }
 
 const struct strategy naive_patches_strategy = {.name = "naive_patch",

@@ -82,12 +82,7 @@ struct halo exchange_halo_start(struct run *run, struct tensor x, int64_t above,
 }
 
 void exchange_halo_wait(struct run *run, struct halo *halo) {
-    for (int i = 0; i < 4; i++) {
-        tessera_error error = {0};
-        if (halo->requests[i] == NULL) continue;
-        if (comm_wait(run->parallel->rows, halo->requests[i], &error) != TESSERA_OK && !run_failed(run)) run->error = error;
-        halo->requests[i] = NULL;
-    }
+    transfer_wait(run, &halo->transfer);
 }
 
 void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements) {

@@ -39,9 +39,9 @@ struct strategy_link {
 enum { PARALLEL_MAX_LINKS = 16, PARALLEL_MAX_CUTS = 8 };
 
 struct parallel {
-    struct comm *rows;             /* the ranks among which the positions of a picture are cut */
-    struct comm *tensor;           /* the ranks among which weights are cut (Shoeybi et al. 2019) */
-    struct strategy_choice choice; /* what the chain was composed of */
+    struct comm *rows;                              /* the ranks among which the positions of a picture are cut */
+    struct comm *tensor;                            /* the ranks among which weights are cut (Shoeybi et al. 2019) */
+    struct strategy_choice choice;                  /* what the chain was composed of */
     struct strategy_link links[PARALLEL_MAX_LINKS]; /* outermost first */
     int num_links;
     const double *shares;                /* [members of rows + 1] where each one's part of a picture ends, from 0 to 1; NULL: equal parts */

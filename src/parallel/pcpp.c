@@ -14,6 +14,7 @@
  * Left out: the paper's share of a neighbour that is seen, here always all of it. */
 #include <string.h>
 
+#include "backend/memory.h"
 #include "parallel/displaced_patches.h"
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
@@ -35,9 +36,10 @@ static bool keeps_text_whole(const struct strategy_choice *choice) {
 
 /* ---- blocks of keys and values, [2, B, tokens, N, D] ---- */
 
-static struct tensor block_of(const struct attention_call *call, void *memory, int member) {
+/* A member's block, without memory. */
+static struct tensor shape_of(const struct attention_call *call, int member) {
     struct span one = {member, 1};
-    return tensor_of(memory, call->dtype, SHAPE(2 * call->batch, attention_picture_tokens(call, one), call->heads, call->width));
+    return tensor_of(NULL, call->dtype, SHAPE(2 * call->batch, attention_picture_tokens(call, one), call->heads, call->width));
 }
 
 static struct tensor half_of(struct tensor block, int half) {
@@ -49,29 +51,30 @@ static struct tensor half_of(struct tensor block, int half) {
 /* This rank's positions into its block. */
 static void fill(struct run *run, const struct attention_call *call, struct tensor block) {
     struct token_rows k = call->k[STREAM_PICTURE], v = call->v[STREAM_PICTURE];
+    if (run_failed(run)) return;
     token_rows_copy(run, (struct token_rows){half_of(block, 0), 0, k.count}, k);
     token_rows_copy(run, (struct token_rows){half_of(block, 1), 0, v.count}, v);
 }
 
-/* All members' blocks, fresh, in blocks[members]; the neighbours' also to where the next step finds them. */
+/* All members' blocks, fresh; the neighbours' also to where the next step finds them. */
 static void gather(struct run *run, struct displaced *d, const struct attention_call *call, const struct displaced_data *data,
                    struct tensor *blocks) {
     int members = call->cut->members, me = call->cut->me;
-    size_t bytes[members], all = 0;
+    struct transfer t = {.group = d->group};
     for (int i = 0; i < members; i++) {
-        struct tensor shape = block_of(call, NULL, i);
-        bytes[i] = tensor_bytes(&shape);
-        all += bytes[i];
+        struct tensor shape = shape_of(call, i);
+        blocks[i] = run_tensor(run, shape.dtype, shape.ndim, shape.shape);
     }
-    struct tensor memory = run_tensor(run, DTYPE_U8, SHAPE((int64_t)all));
-    char *at = memory.data;
-    if (run_failed(run)) return;
-    for (int i = 0; i < members; at += bytes[i++]) blocks[i] = block_of(call, at, i);
     fill(run, call, blocks[me]);
-    if (comm_all_gather(d->group, blocks[me].data, memory.data, bytes, &run->error) != TESSERA_OK) return;
-    for (int side = 0; side < 2; side++) {
+    for (int step = 1; step < members && !run_failed(run); step++) { /* each starts with another partner */
+        int to = (me + step) % members, from = (me - step + members) % members;
+        transfer_receive(run, &t, from, token_rows_all(blocks[from]));
+        transfer_send(run, &t, to, token_rows_all(blocks[me]));
+    }
+    transfer_wait(run, &t);
+    for (int side = 0; side < 2 && !run_failed(run); side++) {
         int neighbour = me - 1 + 2 * side;
-        if (neighbour >= 0 && neighbour < members) memcpy(data->in[side], blocks[neighbour].data, bytes[neighbour]);
+        if (neighbour >= 0 && neighbour < members) backend_download(run->backend, data->in[side], &blocks[neighbour], &run->error);
     }
 }
 
@@ -80,12 +83,12 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
     int members = call->cut->members, me = call->cut->me;
     struct displaced_sizes sizes = {0};
     struct displaced_data data;
-    struct tensor blocks[members], mine = block_of(call, NULL, me);
+    struct tensor blocks[members], mine = shape_of(call, me);
     memset(blocks, 0, sizeof blocks);
     for (int side = 0; side < 2; side++) {
         int neighbour = me - 1 + 2 * side;
         if (neighbour < 0 || neighbour >= members) continue;
-        struct tensor theirs = block_of(call, NULL, neighbour);
+        struct tensor theirs = shape_of(call, neighbour);
         sizes.in[side] = tensor_bytes(&theirs);
         sizes.out[side] = tensor_bytes(&mine);
     }
@@ -93,8 +96,11 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
     bool fresh = d->synchronous || d->mode == SYNC_FULL_SYNC;
     for (int side = 0; side < 2; side++) {
         if (sizes.out[side] == 0) continue;
-        fill(run, call, block_of(call, data.out[side], me));
-        if (!fresh) blocks[me - 1 + 2 * side] = block_of(call, data.in[side], me - 1 + 2 * side);
+        struct tensor block = displaced_patches_target(run, data.out[side], mine);
+        int neighbour = me - 1 + 2 * side;
+        fill(run, call, block);
+        displaced_patches_written(run, data.out[side], block);
+        if (!fresh) blocks[neighbour] = displaced_patches_read(run, data.in[side], shape_of(call, neighbour));
     }
     if (fresh)
         gather(run, d, call, &data, blocks);

@@ -20,10 +20,11 @@ struct store {
 };
 
 struct pipefusion {
-    int count;     /* of parts */
-    int current;   /* the part at hand, or PATCHES_WHOLE */
-    int row, rows; /* the first picture of the batch at hand, among those of all passes of a step */
-    int layer;     /* the number of the next attention layer */
+    int count;               /* of parts */
+    int current;             /* the part at hand, or PATCHES_WHOLE */
+    int row, rows;           /* the first picture of the batch at hand, among those of all passes of a step */
+    int layer;               /* the number of the next attention layer */
+    struct backend *backend; /* borrowed: whose memory the stores are in */
     struct store *stores;
     int num_stores, capacity;
 };
@@ -55,8 +56,9 @@ static tessera_status reset(void *state, tessera_error *error) {
     struct pipefusion *p = state;
     (void)error;
     for (int i = 0; i < p->num_stores; i++) {
-        free(p->stores[i].k.data);
-        free(p->stores[i].v.data);
+        struct tensor *halves[] = {&p->stores[i].k, &p->stores[i].v};
+        for (int half = 0; half < 2; half++)
+            if (halves[half]->data != NULL) p->backend->ops->release(p->backend, halves[half]->data, tensor_bytes(halves[half]));
     }
     free(p->stores);
     p->stores = NULL;
@@ -95,23 +97,31 @@ static struct store *next_store(struct pipefusion *p) {
     return &p->stores[p->layer++];
 }
 
-/* Memory for `tokens` keys and values like the call's, of a batch of `rows`. */
-static tessera_status reserve(struct store *store, const struct attention_call *call, int64_t rows, int64_t tokens, tessera_error *error) {
-    struct tensor shape = tensor_of(NULL, call->dtype, SHAPE(rows, tokens, call->heads, call->width));
+/* Memory of the run's backend for `tokens` keys and values like the call's. */
+static tessera_status reserve(struct run *run, struct pipefusion *p, struct store *store, const struct attention_call *call,
+                              int64_t tokens) {
+    struct tensor shape = tensor_of(NULL, call->dtype, SHAPE(p->rows, tokens, call->heads, call->width)),
+                  *halves[] = {&store->k, &store->v};
     if (store->v.data != NULL) {
         if (store->k.dtype == call->dtype && memcmp(store->k.shape, shape.shape, 4 * sizeof *shape.shape) == 0) return TESSERA_OK;
         char was[128], is[128];
-        return error_set(error, TESSERA_ERROR_INTERNAL, "a layer's keys are %s %s, but were %s %s in the step before", dtype_name(call->dtype),
-                         tensor_shape_text(4, shape.shape, is, sizeof is), dtype_name(store->k.dtype),
+        return error_set(&run->error, TESSERA_ERROR_INTERNAL, "a layer's keys are %s %s, but were %s %s in the step before",
+                         dtype_name(call->dtype), tensor_shape_text(4, shape.shape, is, sizeof is), dtype_name(store->k.dtype),
                          tensor_shape_text(4, store->k.shape, was, sizeof was));
     }
-    free(store->k.data);
-    store->k = store->v = shape;
-    store->k.data = malloc(tensor_bytes(&shape));
-    store->v.data = malloc(tensor_bytes(&shape));
+    shape.device = run->backend->device;
+    p->backend = run->backend;
     store->origin = call->text_first ? call->k[STREAM_TEXT].count : 0;
-    if (store->k.data != NULL && store->v.data != NULL) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens", (long long)tokens);
+    for (int half = 0; half < 2; half++) {
+        void *memory = halves[half]->data;
+        if (memory == NULL) memory = run->backend->ops->alloc(run->backend, tensor_bytes(&shape), NULL);
+        *halves[half] = shape;
+        halves[half]->data = memory;
+        if (memory == NULL)
+            return error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for the keys and values of a layer of %lld tokens",
+                             (long long)tokens);
+    }
+    return TESSERA_OK;
 }
 
 /* The batch at hand of a store's. */
@@ -138,7 +148,7 @@ static void place(struct run *run, const struct strategy_link *link, struct atte
         return;
     }
     int64_t tokens = store->v.data != NULL ? store->v.shape[1] : picture_of(call) + call->k[STREAM_TEXT].count;
-    if (reserve(store, call, p->rows, tokens, &run->error) != TESSERA_OK) return;
+    if (reserve(run, p, store, call, tokens) != TESSERA_OK) return;
     struct token_rows *streams[] = {call->k, call->v};
     for (int half = 0; half < 2; half++) {
         struct token_rows *rows = streams[half];

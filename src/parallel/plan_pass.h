@@ -6,15 +6,15 @@
 
 struct plan_pass {
     const struct plan_model *m;
-    int degrees[MESH_AXES], at[MESH_AXES]; /* this rank's coordinates */
-    int parts, me;                         /* positions are cut so */
-    int64_t first, count;                  /* of the positions of level 0: all, or PipeFusion's part */
-    int64_t batch, text;                   /* text tokens on this rank */
-    bool cuts_text, has_text;              /* has_text: the text's stream takes part in this pass */
-    bool whole_rows;                       /* tokens are cut between rows only */
-    bool collects;                         /* a ring's keys go to all members at once, not round */
-    bool warms_up;                         /* a synchronous step */
-    int stage_first, stage_end;            /* blocks */
+    int degrees[MESH_AXES], at[MESH_AXES];     /* this rank's coordinates */
+    int parts, me;                             /* positions are cut so */
+    int64_t first, count;                      /* of the positions of level 0: all, or PipeFusion's part */
+    int64_t batch, text;                       /* text tokens on this rank */
+    bool cuts_text, has_text;                  /* has_text: the text's stream takes part in this pass */
+    bool whole_rows;                           /* tokens are cut between rows only */
+    bool collects;                             /* a ring's keys go to all members at once, not round */
+    bool warms_up;                             /* a synchronous step */
+    int stage_first, stage_end;                /* blocks */
     struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
     int num_skips, skip_parcels;
     bool is_last_row; /* of guidance, whose rows may go through a pipeline one after the other */

@@ -10,7 +10,6 @@
  * the keys of the first round. */
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
-#include "parallel/transfer.h"
 
 static bool takes_part(const struct strategy_choice *choice) {
     return choice->degrees[MESH_RING] > 1;
@@ -42,6 +41,12 @@ static struct tensor half_of(const struct attention_call *call, struct tensor bl
     x.shape[0] = call->batch * tokens;
     x.data = (char *)x.data + row * (size_t)(half * x.shape[0]);
     return tensor_reshape(x, SHAPE(call->batch, tokens, call->heads, call->width));
+}
+
+/* The block that begins with these keys, as one message. */
+static struct token_rows whole_block(struct tensor k) {
+    k.shape[0] *= 2;
+    return token_rows_all(k);
 }
 
 static void place(struct run *run, const struct strategy_link *link, struct attention_call *call) {
@@ -79,17 +84,16 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
         size_t scope = run_enter(run);
         int64_t next = block_tokens(run, call, (me - t - 1 + 2 * rounds) % rounds);
         struct tensor next_k = half_of(call, buffers[t % 2], 0, next), next_v = half_of(call, buffers[t % 2], 1, next);
-        struct comm_operation *shift = NULL;
-        if (t + 1 < rounds)
-            shift = comm_ring_shift_start(link->group, k.data, 2 * tensor_bytes(&k), next_k.data, 2 * tensor_bytes(&next_k));
+        struct transfer shift = {.group = link->group};
+        if (t + 1 < rounds) {
+            transfer_receive(run, &shift, (me - 1 + rounds) % rounds, whole_block(next_k));
+            transfer_send(run, &shift, (me + 1) % rounds, whole_block(k));
+        }
         if (t == 0)
             online_attention_add(&attention, first_round(run, call, call->k, k), first_round(run, call, call->v, v));
         else
             online_attention_add(&attention, k, v);
-        if (t + 1 < rounds) {
-            tessera_error error = {0};
-            if (comm_operation_wait(link->group, shift, &error) != TESSERA_OK && !run_failed(run)) run->error = error;
-        }
+        transfer_wait(run, &shift);
         k = next_k, v = next_v;
         arena_release(run->arena, scope);
     }
@@ -105,16 +109,16 @@ static void collect(struct run *run, const struct strategy_link *link, const str
         struct span members = members_of(call, i);
         rows[i] = (struct token_rows){k, origin + cut_first(call->cut, (int)members.first), attention_picture_tokens(call, members)};
     }
-    struct transfer t = transfer_open(run, link->group);
+    struct transfer t = {.group = link->group};
     for (int step = 1; step < rounds; step++) {
         int to = (me + step) % rounds, from = (me - step + rounds) % rounds;
         for (int half = 0; half < 2; half++) {
             struct tensor x = half == 0 ? k : v;
-            transfer_receive(&t, from, (struct token_rows){x, rows[from].first, rows[from].count});
-            transfer_send(&t, to, (struct token_rows){x, rows[me].first, rows[me].count});
+            transfer_receive(run, &t, from, (struct token_rows){x, rows[from].first, rows[from].count});
+            transfer_send(run, &t, to, (struct token_rows){x, rows[me].first, rows[me].count});
         }
     }
-    transfer_wait(&t);
+    transfer_wait(run, &t);
 }
 
 /* Keys and values of all groups but the one ahead pass through this rank; where they are collected, this group's go to all others. */

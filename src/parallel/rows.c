@@ -9,6 +9,8 @@
  *
  * Sent per rank: at most `above` rows down and `below` rows up; for statistics (n - 1) times 3 numbers per group. */
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "parallel/rows.h"
 #include "parallel/strategy.h"
@@ -23,33 +25,34 @@ void rows_pack(struct run *run, struct tensor rows, struct tensor x, int64_t fir
     if (count > 0) run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
 }
 
-/* Rows first .. first + count of x, packed, on their way to `to`. */
-static struct tensor send_rows(struct run *run, struct comm *group, struct tensor x, int64_t first, int64_t count, int to,
-                               struct comm_request **request) {
-    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    if (run_failed(run)) return rows;
-    rows_pack(run, rows, x, first, count);
-    *request = comm_send_start(group, to, rows.data, tensor_bytes(&rows));
-    return rows;
+/* Memory for some rows of x's width. */
+static struct tensor new_rows(struct run *run, struct tensor x, int64_t count) {
+    return run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
 }
 
-static struct tensor receive_rows(struct run *run, struct comm *group, struct tensor x, int64_t count, int from,
-                                  struct comm_request **request) {
-    struct tensor rows = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2], x.shape[3]));
-    if (!run_failed(run)) *request = comm_receive_start(group, from, rows.data, tensor_bytes(&rows));
+/* Rows first .. first + count of x, packed, on their way to `to`. */
+static void send_rows(struct run *run, struct transfer *t, struct tensor x, int64_t first, int64_t count, int to) {
+    struct tensor rows = new_rows(run, x, count);
+    if (run_failed(run)) return;
+    rows_pack(run, rows, x, first, count);
+    transfer_send(run, t, to, token_rows_all(rows));
+}
+
+static struct tensor receive_rows(struct run *run, struct transfer *t, struct tensor x, int64_t count, int from) {
+    struct tensor rows = new_rows(run, x, count);
+    if (!run_failed(run)) transfer_receive(run, t, from, token_rows_all(rows));
     return rows;
 }
 
 static struct halo halo(struct run *run, const struct strategy_link *link, struct tensor x, int64_t above, int64_t below) {
-    struct comm *group = link->group;
-    struct halo halo = {0};
-    int me = comm_rank(group), last = comm_size(group) - 1;
+    struct halo halo = {.transfer.group = link->group};
+    int me = comm_rank(link->group), last = comm_size(link->group) - 1;
     assert(x.ndim == 4 && x.shape[1] >= above && x.shape[1] >= below);
-    comm_label(group, "halo");
-    if (me > 0 && above > 0) halo.above = receive_rows(run, group, x, above, me - 1, &halo.requests[0]);
-    if (me < last && below > 0) halo.below = receive_rows(run, group, x, below, me + 1, &halo.requests[1]);
-    if (me < last && above > 0) halo.out[0] = send_rows(run, group, x, x.shape[1] - above, above, me + 1, &halo.requests[2]);
-    if (me > 0 && below > 0) halo.out[1] = send_rows(run, group, x, 0, below, me - 1, &halo.requests[3]);
+    comm_label(link->group, "halo");
+    if (me > 0 && above > 0) halo.above = receive_rows(run, &halo.transfer, x, above, me - 1);
+    if (me < last && below > 0) halo.below = receive_rows(run, &halo.transfer, x, below, me + 1);
+    if (me < last && above > 0) send_rows(run, &halo.transfer, x, x.shape[1] - above, above, me + 1);
+    if (me > 0 && below > 0) send_rows(run, &halo.transfer, x, 0, below, me - 1);
     return halo;
 }
 
@@ -60,29 +63,39 @@ static void merge(double *mean, double *variance, double seen, const float *part
     *mean += distance * share;
 }
 
+/* Every member's numbers [weight, (mean, variance) of each group] in all[members][1 + 2 groups]: float32. */
+static tessera_status gather_stats(struct comm *group, float *all, int64_t each, const float *stats, double weight, tessera_error *error) {
+    int members = comm_size(group);
+    size_t *bytes = calloc((size_t)members, sizeof *bytes);
+    float *mine = all + comm_rank(group) * each;
+    if (bytes == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
+    for (int i = 0; i < members; i++) bytes[i] = (size_t)each * sizeof(float);
+    mine[0] = (float)weight;
+    memcpy(mine + 1, stats, (size_t)(each - 1) * sizeof *stats);
+    comm_label(group, "group norm");
+    tessera_status status = comm_all_gather(group, mine, all, bytes, error);
+    free(bytes);
+    return status;
+}
+
 void rows_merge_stats(struct run *run, struct comm *group, struct tensor *stats, double weight) {
     int members = comm_size(group);
     int64_t groups = tensor_count(stats) / 2, each = 2 * groups + 1;
-    size_t bytes[members], scope = run_enter(run);
-    struct tensor mine = run_tensor(run, DTYPE_F32, SHAPE(each)), all = run_tensor(run, DTYPE_F32, SHAPE(members * each));
-    if (run_failed(run)) return;
-    for (int i = 0; i < members; i++) bytes[i] = (size_t)each * sizeof(float);
-    float *numbers = mine.data;
-    numbers[0] = (float)weight;
-    for (int64_t i = 0; i < 2 * groups; i++) numbers[1 + i] = ((const float *)stats->data)[i];
-    comm_label(group, "group norm");
-    if (comm_all_gather(group, mine.data, all.data, bytes, &run->error) != TESSERA_OK) return;
-    for (int64_t g = 0; g < groups; g++) {
+    float *values = run_map(run, stats, MAP_READ | MAP_WRITE), *all = calloc((size_t)(members * each), sizeof *all);
+    if (all == NULL) error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
+    if (!run_failed(run)) gather_stats(group, all, each, values, weight, &run->error);
+    for (int64_t g = 0; g < groups && !run_failed(run); g++) {
         double mean = 0, variance = 0, seen = 0;
         for (int i = 0; i < members; i++) {
-            const float *part = (const float *)all.data + i * each;
+            const float *part = all + i * each;
             if (part[0] > 0) merge(&mean, &variance, seen, part + 1 + 2 * g, part[0]);
             seen += part[0];
         }
-        ((float *)stats->data)[2 * g] = (float)mean;
-        ((float *)stats->data)[2 * g + 1] = (float)variance;
+        values[2 * g] = (float)mean;
+        values[2 * g + 1] = (float)variance;
     }
-    arena_release(run->arena, scope);
+    free(all);
+    run_unmap(run, stats, values, MAP_READ | MAP_WRITE);
 }
 
 static void group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements) {
@@ -99,7 +112,8 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, axis_of(p), meeting->count * plan_pass_halo_rows(p, meeting) * plan_pass_row(p, meeting), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, axis_of(p), meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)), (int)sizeof(float));
+        plan_pass_add(p, axis_of(p), meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+                      (int)sizeof(float));
 }
 
 /* The prediction's positions, to all that share them. */

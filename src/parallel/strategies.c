@@ -6,15 +6,15 @@
 
 /* From the outermost to the innermost. */
 static const struct strategy *const strategies[] = {
-    &cfg_strategy,
-    &naive_patches_strategy,
-    &displaced_patches_strategy,
-    &pcpp_strategy,
-    &ulysses_strategy,
-    &pipefusion_strategy,
-    &ring_strategy,
-    &rows_strategy,
-    &tensor_strategy,
+    &cfg_strategy,               /* each half of guidance elsewhere */
+    &naive_patches_strategy,     /* parts that are pictures of their own */
+    &displaced_patches_strategy, /* parts that see the others one step late */
+    &pcpp_strategy,              /* of those the neighbours alone */
+    &ulysses_strategy,           /* heads for tokens */
+    &pipefusion_strategy,        /* parts one after another through stages of blocks */
+    &ring_strategy,              /* keys and values go round */
+    &rows_strategy,              /* neighbours' rows and common statistics, exactly */
+    &tensor_strategy,            /* each layer's heads and channels elsewhere */
 };
 enum { STRATEGIES = sizeof strategies / sizeof *strategies };
 static_assert((int)STRATEGIES <= (int)PARALLEL_MAX_LINKS, "a chain has room for every strategy");
@@ -47,7 +47,8 @@ static void insert(struct parallel *p, struct strategy_link link) {
 }
 
 void parallel_add(struct parallel *parallel, const struct strategy *strategy, struct comm *group, void *state) {
-    if (comm_size(group) > 1 || state != NULL) insert(parallel, (struct strategy_link){.strategy = strategy, .group = group, .state = state});
+    if (comm_size(group) > 1 || state != NULL)
+        insert(parallel, (struct strategy_link){.strategy = strategy, .group = group, .state = state});
 }
 
 tessera_status parallel_compose(const struct strategy_choice *choice, struct comm *const group[MESH_GROUPS], struct parallel *out,

@@ -30,7 +30,9 @@ struct tensor exchange_sum(struct run *run, struct tensor x) {
     comm_label(run->parallel->tensor, "tensor");
     enum comm_type type = COMM_F32;
     tessera_status status = sum_type(x.dtype, &type, &run->error);
-    if (status == TESSERA_OK) status = comm_all_reduce(run->parallel->tensor, x.data, (size_t)tensor_count(&x), type, &run->error);
+    void *host = run_map(run, &x, MAP_READ | MAP_WRITE);
+    if (!run_failed(run)) status = comm_all_reduce(run->parallel->tensor, host, (size_t)tensor_count(&x), type, &run->error);
+    run_unmap(run, &x, host, MAP_READ | MAP_WRITE);
     return run_checked(run, status, x);
 }
 
@@ -43,25 +45,29 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     int members = comm_size(run->parallel->tensor), last = x.ndim - 1;
     assert(x.shape[last] == cut_share(channels, members, comm_rank(run->parallel->tensor)).count);
     int64_t positions = tensor_count(&x) / x.shape[last];
-    size_t bytes[members];
-    for (int i = 0; i < members; i++) bytes[i] = (size_t)(positions * cut_share(channels, members, i).count) * dtype_size(x.dtype);
     struct tensor shape = x;
     shape.shape[last] = channels;
     struct tensor out = run_tensor(run, x.dtype, shape.ndim, shape.shape);
     size_t scope = run_enter(run);
-    struct tensor parts = run_tensor(run, x.dtype, SHAPE(positions * channels));
-    if (run_failed(run)) return (struct tensor){0};
-    comm_label(run->parallel->tensor, "tensor");
-    tessera_status status = comm_all_gather(run->parallel->tensor, x.data, parts.data, bytes, &run->error);
-    struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1));
-    char *from = parts.data;
-    for (int i = 0; i < members && status == TESSERA_OK; from += bytes[i++]) {
+    struct tensor parts[members];
+    struct transfer t = {.group = run->parallel->tensor};
+    comm_label(t.group, "tensor");
+    parts[comm_rank(t.group)] = x;
+    for (int step = 1; step < members; step++) { /* each starts with another partner */
+        int to = (comm_rank(t.group) + step) % members, from = (comm_rank(t.group) - step + members) % members;
+        parts[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_share(channels, members, from).count));
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(parts[from]));
+        transfer_send(run, &t, to, token_rows_all(x));
+    }
+    transfer_wait(run, &t);
+    for (int i = 0; i < members && !run_failed(run); i++) {
         struct span share = cut_share(channels, members, i);
-        struct tensor part = tensor_of(from, x.dtype, SHAPE(positions, share.count, 1));
+        struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1)),
+                      part = tensor_reshape(parts[i], SHAPE(positions, share.count, 1));
         run->backend->ops->copy_rows(run->backend, &to, share.first, &part, 0, share.count);
     }
     arena_release(run->arena, scope);
-    return run_checked(run, status, out);
+    return run_failed(run) ? (struct tensor){0} : out;
 }
 
 /* ---- bytes ---- */

@@ -3,47 +3,83 @@
 
 #include <stdlib.h>
 
-struct transfer transfer_open(struct run *run, struct comm *group) {
-    return (struct transfer){.run = run, .group = group};
+#include "backend/memory.h"
+#include "parallel/exchange.h"
+
+struct transfer_message {
+    struct comm_request *request;
+    void *staged;         /* the host's copy, where the backend's memory is not the host's */
+    struct tensor target; /* of a staged one that is received */
+};
+
+struct token_rows token_rows_all(struct tensor x) {
+    return (struct token_rows){tensor_reshape(x, SHAPE(1, 1, tensor_count(&x))), 0, 1};
 }
 
-static bool reserve(struct transfer *t, int64_t more) {
+static bool reserve(struct run *run, struct transfer *t, int64_t more) {
     if (t->count + more <= t->capacity) return true;
-    int capacity = 2 * t->capacity + (int)more + 16;
-    struct comm_request **requests = realloc(t->requests, (size_t)capacity * sizeof *requests);
-    if (requests == NULL) {
-        error_set(&t->run->error, TESSERA_ERROR_MEMORY, "out of memory for %d messages", capacity);
+    int capacity = 2 * t->capacity + (int)more + 8;
+    struct transfer_message *messages = realloc(t->messages, (size_t)capacity * sizeof *messages);
+    if (messages == NULL) {
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for %d messages", capacity);
         return false;
     }
-    t->requests = requests;
+    t->messages = messages;
     t->capacity = capacity;
     return true;
 }
 
+/* Host memory for a message: the tensor's own, or a copy. NULL and an error without memory. */
+static void *host_of(struct run *run, const struct tensor *piece, bool sends, struct transfer_message *message) {
+    if (run->backend->shares_host) return piece->data;
+    message->staged = malloc(tensor_bytes(piece));
+    message->target = sends ? (struct tensor){0} : *piece;
+    if (message->staged == NULL)
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for a message of %zu bytes", tensor_bytes(piece));
+    if (message->staged != NULL && sends) backend_download(run->backend, message->staged, piece, &run->error);
+    return message->staged;
+}
+
 /* Starts one message for each picture of the batch. */
-static void start(struct transfer *t, int member, struct token_rows rows, bool sends) {
+static void start(struct run *run, struct transfer *t, int member, struct token_rows rows, bool sends) {
     int64_t batch = rows.x.shape[0];
-    if (run_failed(t->run) || rows.count == 0 || tensor_count(&rows.x) == 0 || !reserve(t, batch)) return;
-    size_t row = tensor_bytes(&rows.x) / (size_t)(batch * rows.x.shape[1]), bytes = row * (size_t)rows.count;
-    for (int64_t b = 0; b < batch; b++) {
-        char *at = (char *)rows.x.data + row * (size_t)(b * rows.x.shape[1] + rows.first);
-        t->requests[t->count++] = sends ? comm_send_start(t->group, member, at, bytes) : comm_receive_start(t->group, member, at, bytes);
+    if (run_failed(run) || rows.count == 0 || tensor_count(&rows.x) == 0 || !reserve(run, t, batch)) return;
+    int64_t width = tensor_count(&rows.x) / (batch * rows.x.shape[1]);
+    struct tensor piece = tensor_reshape(rows.x, SHAPE(batch * rows.x.shape[1], width));
+    size_t row = tensor_bytes(&piece) / (size_t)piece.shape[0];
+    piece.shape[0] = rows.count;
+    for (int64_t b = 0; b < batch && !run_failed(run); b++) {
+        struct transfer_message message = {0};
+        piece.data = (char *)rows.x.data + row * (size_t)(b * rows.x.shape[1] + rows.first);
+        void *host = host_of(run, &piece, sends, &message);
+        if (run_failed(run)) {
+            free(message.staged);
+            return;
+        }
+        message.request = sends ? comm_send_start(t->group, member, host, tensor_bytes(&piece))
+                                : comm_receive_start(t->group, member, host, tensor_bytes(&piece));
+        t->messages[t->count++] = message;
     }
 }
 
-void transfer_send(struct transfer *t, int to, struct token_rows rows) {
-    start(t, to, rows, true);
+void transfer_send(struct run *run, struct transfer *t, int to, struct token_rows rows) {
+    start(run, t, to, rows, true);
 }
 
-void transfer_receive(struct transfer *t, int from, struct token_rows rows) {
-    start(t, from, rows, false);
+void transfer_receive(struct run *run, struct transfer *t, int from, struct token_rows rows) {
+    start(run, t, from, rows, false);
 }
 
-void transfer_wait(struct transfer *t) {
+void transfer_wait(struct run *run, struct transfer *t) {
     for (int i = 0; i < t->count; i++) {
+        struct transfer_message *m = &t->messages[i];
         tessera_error error = {0};
-        if (comm_wait(t->group, t->requests[i], &error) != TESSERA_OK && !run_failed(t->run)) t->run->error = error;
+        tessera_status status = comm_wait(t->group, m->request, &error);
+        if (status == TESSERA_OK && m->staged != NULL && m->target.data != NULL)
+            status = backend_upload(run->backend, &m->target, m->staged, &error);
+        if (status != TESSERA_OK && !run_failed(run)) run->error = error;
+        free(m->staged);
     }
-    free(t->requests);
-    *t = (struct transfer){.run = t->run, .group = t->group};
+    free(t->messages);
+    *t = (struct transfer){.group = t->group};
 }

@@ -1,24 +1,34 @@
 /* Rows of tensors between members of a group, from where they lie to where they are read: no buffer in between, as many transfers at once
- * as a layer has. Rows of a batch of B are B messages. */
+ * as a layer has. Rows of a batch of B are B messages. Where a backend's memory is not the host's they go through host memory. */
 #ifndef TESSERA_PARALLEL_TRANSFER_H
 #define TESSERA_PARALLEL_TRANSFER_H
 
 #include "comm/comm.h"
-#include "parallel/exchange.h"
+#include "tensor/tensor.h"
+
+struct run;
+struct transfer_message;
+
+/* Rows first .. first + count of each picture of x [B, S, ...]; count 0: none, whatever x is. */
+struct token_rows {
+    struct tensor x;
+    int64_t first, count;
+};
 
 struct transfer {
-    struct run *run;
     struct comm *group;
-    struct comm_request **requests;
+    struct transfer_message *messages; /* under way */
     int count, capacity;
 };
 
-struct transfer transfer_open(struct run *run, struct comm *group);
 /* Rows of one member go into as many of another's, both of the same batch and width. They stay as they are until transfer_wait. Does nothing
- * for no rows, or after a failure. */
-void transfer_send(struct transfer *transfer, int to, struct token_rows rows);
-void transfer_receive(struct transfer *transfer, int from, struct token_rows rows);
+ * for no rows, or after a failure. The first of a transfer says `group`. */
+void transfer_send(struct run *run, struct transfer *transfer, int to, struct token_rows rows);
+void transfer_receive(struct run *run, struct transfer *transfer, int from, struct token_rows rows);
 /* Waits for all that was started, after a failure too, so that no message comes into memory that is not its own any more. */
-void transfer_wait(struct transfer *transfer);
+void transfer_wait(struct run *run, struct transfer *transfer);
+
+/* All of x as one row: one message. */
+struct token_rows token_rows_all(struct tensor x);
 
 #endif

@@ -17,7 +17,6 @@
  *
  * Copies: queries, keys and values once, into messages, as a rank's heads lie between others'; the outputs once, out of them. */
 #include "parallel/strategy.h"
-#include "parallel/transfer.h"
 
 static bool takes_part(const struct strategy_choice *choice) {
     return choice->degrees[MESH_ULYSSES] > 1;
@@ -67,17 +66,17 @@ static struct token_rows pack_heads(struct run *run, const struct strategy_link 
 }
 
 /* One stream of queries, keys or values: my rows to all, theirs into `group`. */
-static void exchange_heads(struct transfer *t, const struct strategy_link *link, const struct attention_call *call, int stream,
-                           struct token_rows mine, struct token_rows group) {
+static void exchange_heads(struct run *run, struct transfer *t, const struct strategy_link *link, const struct attention_call *call,
+                           int stream, struct token_rows mine, struct token_rows group) {
     int members = comm_size(link->group), me = comm_rank(link->group);
-    struct span heads = heads_of(t->run, link, mine.x.shape[2], me);
+    struct span heads = heads_of(run, link, mine.x.shape[2], me);
     if (mine.count == 0) return;
-    token_rows_copy_heads(t->run, rows_among(group, tokens_of(t->run, call, stream, me)), 0, mine, heads.first, heads.count);
+    token_rows_copy_heads(run, rows_among(group, tokens_of(run, call, stream, me)), 0, mine, heads.first, heads.count);
     if (stream == STREAM_TEXT && call->text_whole) return;
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (me + step) % members, from = (me - step + members) % members;
-        transfer_receive(t, from, rows_among(group, tokens_of(t->run, call, stream, from)));
-        transfer_send(t, to, pack_heads(t->run, link, mine, to));
+        transfer_receive(run, t, from, rows_among(group, tokens_of(run, call, stream, from)));
+        transfer_send(run, t, to, pack_heads(run, link, mine, to));
     }
 }
 
@@ -86,16 +85,16 @@ static void return_tokens(struct run *run, const struct strategy_link *link, con
                           struct token_rows out) {
     int members = comm_size(link->group), me = comm_rank(link->group);
     struct token_rows theirs[members];
-    struct transfer t = transfer_open(run, link->group);
+    struct transfer t = {.group = link->group};
     for (int step = 1; step < members; step++) {
         int to = (me + step) % members, from = (me - step + members) % members;
         theirs[from] = (struct token_rows){.count = out.count};
-        theirs[from].x = run_tensor(run, group->dtype,
-                                    SHAPE(group->batch, out.count, heads_of(run, link, out.x.shape[2], from).count, group->width));
-        transfer_receive(&t, from, theirs[from]);
-        transfer_send(&t, to, rows_among(group->out[stream], tokens_of(run, group, stream, to)));
+        theirs[from].x =
+            run_tensor(run, group->dtype, SHAPE(group->batch, out.count, heads_of(run, link, out.x.shape[2], from).count, group->width));
+        transfer_receive(run, &t, from, theirs[from]);
+        transfer_send(run, &t, to, rows_among(group->out[stream], tokens_of(run, group, stream, to)));
     }
-    transfer_wait(&t);
+    transfer_wait(run, &t);
     theirs[me] = rows_among(group->out[stream], tokens_of(run, group, stream, me));
     for (int i = 0; i < members; i++) {
         struct span heads = heads_of(run, link, out.x.shape[2], i);
@@ -126,13 +125,13 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
     }
     reserve_out(run, call);
     struct attention_call group = group_call(run, link, call);
-    struct transfer t = transfer_open(run, link->group);
+    struct transfer t = {.group = link->group};
     for (int s = 0; s < STREAMS; s++) {
-        exchange_heads(&t, link, &group, s, call->q[s], group.q[s]);
-        exchange_heads(&t, link, &group, s, call->k[s], group.k[s]);
-        exchange_heads(&t, link, &group, s, call->v[s], group.v[s]);
+        exchange_heads(run, &t, link, &group, s, call->q[s], group.q[s]);
+        exchange_heads(run, &t, link, &group, s, call->k[s], group.k[s]);
+        exchange_heads(run, &t, link, &group, s, call->v[s], group.v[s]);
     }
-    transfer_wait(&t);
+    transfer_wait(run, &t);
     attention_next(run, link, &group);
     for (int s = 0; s < STREAMS; s++)
         if (call->q[s].count > 0 && !run_failed(run)) return_tokens(run, link, &group, s, call->out[s]);

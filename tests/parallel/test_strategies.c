@@ -57,16 +57,27 @@ static void test_pcpp_bytes(void) {
     struct meeting attention = {
         .kind = MEETING_ATTENTION, .count = LAYERS, .of = MEETING_PICTURE, .is_share = true, .units = HEADS, .width = WIDTH};
     struct plan_block block = {.work = 1, .num_meetings = 1, .meetings = &attention};
-    struct plan_model model = {.rows = ROWS, .columns = COLUMNS, .channels = CHANNELS, .out_channels = CHANNELS, .patch_size = 1, .heads = HEADS,
-                               .predictions = BATCH, .element_bytes = 2, .pictures = 1, .num_blocks = 1, .blocks = &block};
+    struct plan_model model = {.rows = ROWS,
+                               .columns = COLUMNS,
+                               .channels = CHANNELS,
+                               .out_channels = CHANNELS,
+                               .patch_size = 1,
+                               .heads = HEADS,
+                               .predictions = BATCH,
+                               .element_bytes = 2,
+                               .pictures = 1,
+                               .num_blocks = 1,
+                               .blocks = &block};
     for (int ranks = 2; ranks <= 8; ranks *= 2)
         for (int rank = 0; rank < ranks; rank++) {
             struct plan_mesh mesh = {.degrees = {1, 1, 1, ranks, 1, 1, 1}, .patches = 1, .patch = &pcpp_strategy};
             uint64_t tokens = ROWS / ranks * COLUMNS, neighbours = rank == 0 || rank == ranks - 1 ? 1 : 2;
-            uint64_t block_bytes = LAYERS * 2 * BATCH * tokens * HEADS * WIDTH * 2, gather = (uint64_t)(ranks - 1) * BATCH * tokens * CHANNELS * 2;
+            uint64_t block_bytes = LAYERS * 2 * BATCH * tokens * HEADS * WIDTH * 2,
+                     gather = (uint64_t)(ranks - 1) * BATCH * tokens * CHANNELS * 2;
             uint64_t later = plan_step_bytes(&model, &mesh, rank).sum, warmup = plan_warmup_bytes(&model, &mesh, rank).sum;
             CHECK(later == neighbours * block_bytes + gather, "%d ranks: rank %d sends %d bytes", ranks, rank, (int)later);
-            CHECK(warmup == (uint64_t)(ranks - 1) * block_bytes + gather, "%d ranks, warm-up: rank %d sends %d bytes", ranks, rank, (int)warmup);
+            CHECK(warmup == (uint64_t)(ranks - 1) * block_bytes + gather, "%d ranks, warm-up: rank %d sends %d bytes", ranks, rank,
+                  (int)warmup);
         }
 }
 
