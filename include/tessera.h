@@ -163,6 +163,8 @@ typedef enum tessera_phase { TESSERA_PHASE_TEXT, TESSERA_PHASE_ENCODE, TESSERA_P
  * Return false to cancel. */
 typedef bool (*tessera_progress)(void *user, tessera_phase phase, int done, int total);
 
+#define TESSERA_PROMPT_BYTES 16384 /* of a prompt at most: no model reads a fraction of it */
+
 typedef struct tessera_request {
     const char *prompt;
     const char *negative_prompt; /* NULL: empty */

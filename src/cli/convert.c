@@ -30,6 +30,7 @@ static tessera_status convert(const char *input, const struct option_value *valu
     size_t length = strlen(output);
     if (length < 13 || strcmp(output + length - 12, ".safetensors") != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: a model folder becomes a file: name it SOMETHING.safetensors", output);
+    if (file_exists(output)) return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: exists; name a new file", output);
     return convert_to_file(input, output, report, error);
 }
 
@@ -52,7 +53,7 @@ const struct command convert_command = {
     .details =
         "A single file is FILE.safetensors in the original layout of Stable Diffusion 1, 2, XL, 3, 3.5 or Flux.1; its family and size are\n"
         "told from the names and shapes in it, and configs, tokenizers and scheduler are those of the published model, or of --config.\n"
-        "Values and element types stay as they are. The output appears when it is complete; an existing folder is never overwritten.\n",
+        "Values and element types stay as they are. The output appears when it is complete; an existing folder or file is never overwritten.\n",
     .examples = "  tessera convert sd_xl_base_1.0.safetensors sdxl\n"
                 "  tessera convert v2-1_512-ema-pruned.safetensors sd21-base --config stable-diffusion-2-1-base\n"
                 "  tessera convert sdxl my-sdxl.safetensors\n",

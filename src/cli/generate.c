@@ -39,7 +39,7 @@
 
 struct session {
     struct option_value *values;
-    bool usage;                  /* the error so far is one of the command line */
+    bool usage; /* the error so far is one of the command line */
     bool quiet, verbose;
     struct record_source source; /* of --from */
     struct prompt_files prompts;
@@ -51,6 +51,7 @@ struct session {
     tessera_world *world;
     int rank;
     struct mesh_options mesh;
+    int *copies;     /* [pictures of the run] the copy that each one's file name has (output.h); NULL: none has */
     uint64_t *peaks; /* [ranks] of resident memory, at the end */
     tessera_model *model;
     tessera_request request;
@@ -106,6 +107,31 @@ static tessera_status translate_command_line(struct session *s) {
     return draw_seed(s);
 }
 
+/* --from makes one picture of the num_images that its generator draws. */
+static bool only_one(const struct session *s) {
+    return s->source.json != NULL && s->values[GENERATE_PROMPT].count == 1;
+}
+
+/* How many pictures a run makes. */
+static int count_pictures(const struct session *s) {
+    const struct option_value *seeds = &s->values[GENERATE_BATCH_COUNT], *images = &s->values[GENERATE_NUM_IMAGES];
+    if (only_one(s)) return 1;
+    return s->values[GENERATE_PROMPT].count * (seeds->given ? seeds->integer : 1) * (images->given ? images->integer : 1);
+}
+
+/* One PNG file fits a stream, and nothing beside it. */
+static tessera_status check_stream(struct session *s) {
+    const struct option_value *v = s->values;
+    tessera_error *error = &s->error;
+    if (!output_is_stream(v[GENERATE_OUTPUT].text)) return TESSERA_OK;
+    if (v[GENERATE_JSON].flag) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output - and --json both write to standard output");
+    if (v[GENERATE_OUTPUT_TYPE].text != NULL && strcmp(v[GENERATE_OUTPUT_TYPE].text, "latent") == 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--output - is for a PNG: give latents a file");
+    if (count_pictures(s) > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--output - takes one picture, not %d: give a folder", count_pictures(s));
+    return TESSERA_OK;
+}
+
 static tessera_status check_command_line(struct session *s) {
     struct option_value *values = s->values;
     tessera_request unused = {0};
@@ -113,7 +139,7 @@ static tessera_status check_command_line(struct session *s) {
         s->usage = !values[GENERATE_FROM].given;
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
     }
-    tessera_status status = prompts_read(values, &s->prompts, &s->error);
+    tessera_status status = prompts_read(values, s->world, &s->prompts, &s->error);
     if (status == TESSERA_OK) status = prompt_tags_take(values, &s->tags, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
@@ -123,6 +149,7 @@ static tessera_status check_command_line(struct session *s) {
         fprintf(stderr, "tessera: a weight in a prompt, as in (red:1.3), is read as text: words have no weights here\n");
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
     TRY(request_options_read_sizes(values, &unused, &s->error));
+    TRY(check_stream(s));
     status = output_check(values[GENERATE_OUTPUT].text, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
@@ -241,11 +268,6 @@ static tessera_status open_model(struct session *s) {
 
 /* ---- pictures ---- */
 
-/* --from makes one picture of the num_images that its generator draws. */
-static bool only_one(const struct session *s) {
-    return s->source.json != NULL && s->values[GENERATE_PROMPT].count == 1;
-}
-
 /* Pictures to make in one call: `count` of prompt `place`, from its number `index` on, the run's from number `number` of `total` on. */
 struct task {
     int place;
@@ -285,7 +307,10 @@ static tessera_status write_picture(struct session *s, const char *path, const t
     } else {
         const struct png_text_entry text[] = {
             {"Title", task->prompt}, {"Software", "Tessera " TESSERA_VERSION}, {"Description", description}, {RECORD_KEY, record}};
-        status = png_file_write(path, image->pixels, image->width, image->height, text, sizeof text / sizeof *text, &s->error);
+        int count = (int)(sizeof text / sizeof *text);
+        status = output_is_stream(path)
+                     ? png_stream_write(stdout, "standard output", image->pixels, image->width, image->height, text, count, &s->error)
+                     : png_file_write(path, image->pixels, image->width, image->height, text, count, &s->error);
     }
     free(description);
     free(record);
@@ -302,7 +327,7 @@ static tessera_status note_picture(struct session *s, const char *path, const st
 }
 
 /* "lion.png" becomes "lion.safetensors" where latents are wanted. The caller frees. */
-static char *name_file(struct session *s, const struct task *task) {
+static char *name_kind(struct session *s, const struct task *task) {
     char *name = name_output(s, task), *latents = NULL;
     if (name == NULL || !s->request.latents_only) return name;
     size_t n = strlen(name);
@@ -312,6 +337,15 @@ static char *name_file(struct session *s, const struct task *task) {
     free(name);
     if (latents == NULL) error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
     return latents;
+}
+
+/* The file of a task's first picture, with the number that keeps it from an existing one. The caller frees. */
+static char *name_file(struct session *s, const struct task *task) {
+    char *name = name_kind(s, task);
+    if (name == NULL || s->copies == NULL) return name;
+    char *copy = output_copy_name(name, s->copies[task->number], &s->error);
+    free(name);
+    return copy;
 }
 
 /* The tensor "latents" [1, channels, rows, columns], as diffusers returns it for output_type "latent". */
@@ -328,7 +362,8 @@ static void show_picture(struct session *s, const char *path, const tessera_imag
     const struct option_value *v = s->values;
     const char *kind = v[GENERATE_PREVIEW].text != NULL ? v[GENERATE_PREVIEW].text : tessera_world_size(s->world) > 1 ? "none" : "auto";
     if (image->pixels == NULL) return;
-    if (!v[GENERATE_JSON].flag && !v[GENERATE_NO_PREVIEW].flag) preview_show(kind, path, image->pixels, image->width, image->height);
+    if (!v[GENERATE_JSON].flag && !v[GENERATE_NO_PREVIEW].flag && !output_is_stream(path))
+        preview_show(kind, path, image->pixels, image->width, image->height);
     fflush(stdout);
     if (only_one(s)) record_source_compare(&s->source, image->pixels, image->width, image->height);
 }
@@ -341,7 +376,7 @@ static tessera_status deliver_picture(struct session *s, const tessera_image *im
     if (status == TESSERA_OK) status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && s->rank == 0) {
-        if (!s->values[GENERATE_JSON].flag) printf("%s\n", path);
+        if (!s->values[GENERATE_JSON].flag && !output_is_stream(path)) printf("%s\n", path);
         show_picture(s, path, image);
     }
     free(path);
@@ -395,7 +430,7 @@ static tessera_status tell_picture(struct session *s, const struct task *task) {
     if (path == NULL) return s->error.status;
     tessera_status status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
-    if (status == TESSERA_OK && !s->values[GENERATE_JSON].flag) printf("%s\n", path);
+    if (status == TESSERA_OK && !s->values[GENERATE_JSON].flag && !output_is_stream(path)) printf("%s\n", path);
     free(path);
     return status;
 }
@@ -431,6 +466,33 @@ static tessera_status each_task(struct session *s, bool mine, tessera_status (*v
         }
     }
     return TESSERA_OK;
+}
+
+static tessera_status choose_copies(struct session *s, const struct task *task) {
+    for (int i = 0; i < task->count; i++) {
+        struct task one = one_of(task, i);
+        char *name = name_kind(s, &one);
+        if (name == NULL) return s->error.status;
+        tessera_status status = output_free_copy(name, &s->copies[one.number], &s->error);
+        if (status == TESSERA_OK && s->copies[one.number] > 0 && !s->quiet)
+            fprintf(stderr, "tessera: %s exists: this picture gets number %d (--overwrite replaces the file)\n", name,
+                    s->copies[one.number]);
+        free(name);
+        TRY(status);
+    }
+    return TESSERA_OK;
+}
+
+/* No existing file is written over without --overwrite. Rank 0's files decide for all. */
+static tessera_status spare_files(struct session *s) {
+    const struct option_value *v = s->values;
+    size_t count = (size_t)count_pictures(s);
+    if (v[GENERATE_OVERWRITE].flag || s->prompts.captions.count > 0 || output_is_stream(v[GENERATE_OUTPUT].text)) return TESSERA_OK;
+    s->copies = calloc(count, sizeof *s->copies);
+    if (s->copies == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+    if (s->rank == 0) TRY(each_task(s, true, choose_copies));
+    if (s->rank == 0) TRY(each_task(s, false, choose_copies));
+    return comm_broadcast(s->world->comm, 0, s->copies, count * sizeof *s->copies, &s->error);
 }
 
 /* Captions whose pictures are there are not drawn again, so that an evaluation which was stopped goes on. Rank 0's files decide for all. */
@@ -479,6 +541,7 @@ static tessera_status make_runs(struct session *s) {
 /* Makes this group's pictures; when all ranks are done, tells of the others'. */
 static tessera_status make_pictures(struct session *s) {
     TRY(leave_out_done(s));
+    TRY(spare_files(s));
     TRY(make_runs(s));
     if (s->values[GENERATE_COMM_STATS].flag) TRY(tessera_world_print_stats(s->world, stderr, &s->error));
     s->peaks = calloc((size_t)tessera_world_size(s->world), sizeof *s->peaks);
@@ -607,6 +670,7 @@ static int run_generate(const char *path, struct option_value *values) {
     prompts_free(&s.prompts);
     prompt_tags_free(&s.tags);
     mesh_options_free(&s.mesh);
+    free(s.copies);
     free(s.peaks);
     benchmark_free(&s.benchmark);
     return code;

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 #include "base/error.h"
 #include "base/file.h"
+#include "comm/comm.h"
 
 #define SLUG_BYTES 48
 
@@ -34,15 +36,51 @@ static void make_slug(const char *prompt, char slug[SLUG_BYTES + 1]) {
     if (n == 0) strcpy(slug, "picture");
 }
 
-bool output_is_folder(const char *output) {
-    size_t n = strlen(output);
-    return n > 0 && (output[n - 1] == '/' || file_is_folder(output));
-}
-
 static const char *extension_of(const char *path) {
     const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
     const char *dot = strrchr(base, '.');
     return dot != NULL && dot != base ? dot : base + strlen(base);
+}
+
+bool output_is_stream(const char *output) {
+    return output != NULL && strcmp(output, "-") == 0;
+}
+
+char *output_copy_name(const char *path, int copy, tessera_error *error) {
+    char *name = NULL;
+    const char *extension = extension_of(path);
+    int n = copy == 0 ? asprintf(&name, "%s", path) : asprintf(&name, "%.*s-%d%s", (int)(extension - path), path, copy, extension);
+    if (n >= 0) return name;
+    error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    return NULL;
+}
+
+tessera_status output_free_copy(const char *path, int *copy, tessera_error *error) {
+    struct stat facts;
+    for (*copy = 0;; ++*copy) {
+        char *name = output_copy_name(path, *copy, error);
+        if (name == NULL) return error->status;
+        bool taken = lstat(name, &facts) == 0 && (S_ISREG(facts.st_mode) || *copy > 0);
+        free(name);
+        if (!taken) return TESSERA_OK;
+    }
+}
+
+/* Under mpirun standard output may be a terminal of the launcher's own, which must not turn the picture's '\n' into "\r\n". */
+static tessera_status check_stream(tessera_error *error) {
+    struct termios terminal;
+    if (isatty(STDOUT_FILENO) != 1) return TESSERA_OK;
+    if (!comm_is_launched())
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--output -: standard output is a terminal: send it to a file or another program");
+    if (tcgetattr(STDOUT_FILENO, &terminal) != 0) return error_set_errno(error, "--output -: standard output");
+    terminal.c_oflag &= ~(tcflag_t)OPOST;
+    if (tcsetattr(STDOUT_FILENO, TCSANOW, &terminal) != 0) return error_set_errno(error, "--output -: standard output");
+    return TESSERA_OK;
+}
+
+bool output_is_folder(const char *output) {
+    size_t n = strlen(output);
+    return n > 0 && (output[n - 1] == '/' || file_is_folder(output));
 }
 
 char *output_name(const char *output, const char *prompt, uint64_t seed, int number, int total, tessera_error *error) {
@@ -98,6 +136,7 @@ static tessera_status check_folder(const char *folder, const char *output, tesse
 
 tessera_status output_check(const char *output, tessera_error *error) {
     if (output == NULL) return check_folder(".", "(none given)", error);
+    if (output_is_stream(output)) return check_stream(error);
     if (*output == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--output is empty: give a file or a folder");
     if (output_is_folder(output)) {
         if (!file_is_folder(output)) TRY(make_folders(output, error));

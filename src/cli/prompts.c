@@ -11,6 +11,8 @@
 #include "base/file.h"
 #include "cli/generate.h"
 #include "cli/output.h"
+#include "comm/collectives.h"
+#include "pipelines/world.h"
 
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
@@ -19,11 +21,44 @@ static tessera_status add_prompt(struct option_value *values, const char *text, 
     return options_read_value(&generate_options[GENERATE_PROMPT], text, &values[GENERATE_PROMPT], error);
 }
 
-static tessera_status read_lines(struct option_value *values, char **text, tessera_error *error) {
+/* All of standard input; the caller frees. */
+static tessera_status read_input(char **text, size_t *length, tessera_error *error) {
+    size_t capacity = 1 << 16, n;
+    *length = 0;
+    *text = malloc(capacity);
+    while (*text != NULL && (n = fread(*text + *length, 1, capacity - 1 - *length, stdin)) > 0) {
+        *length += n;
+        if (*length + 1 < capacity) continue;
+        if (*length > PROMPTS_FILE_BYTES)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "standard input has more than %zu MiB of prompts", PROMPTS_FILE_BYTES >> 20);
+        char *larger = realloc(*text, capacity *= 2);
+        if (larger == NULL) free(*text);
+        *text = larger;
+    }
+    if (*text == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the prompts");
+    if (ferror(stdin)) return error_set_errno(error, "standard input cannot be read");
+    (*text)[*length] = 0;
+    return TESSERA_OK;
+}
+
+/* Only rank 0 has standard input under mpirun: it gives all others what it read. */
+static tessera_status share_input(tessera_world *world, char **text, tessera_error *error) {
+    size_t length = 0;
+    if (tessera_world_rank(world) == 0) TRY(read_input(text, &length, error));
+    TRY(comm_broadcast(world->comm, 0, &length, sizeof length, error));
+    if (*text == NULL) *text = calloc(length + 1, 1);
+    if (*text == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the prompts");
+    return length > 0 ? comm_broadcast(world->comm, 0, *text, length, error) : TESSERA_OK;
+}
+
+static tessera_status read_lines(struct option_value *values, tessera_world *world, char **text, tessera_error *error) {
     const char *path = values[GENERATE_PROMPTS_FILE].text;
     size_t length;
     if (path == NULL) return TESSERA_OK;
-    TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
+    if (strcmp(path, "-") == 0)
+        TRY(share_input(world, text, error));
+    else
+        TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
     char *rest = *text, *line;
     while ((line = strsep(&rest, "\n")) != NULL) {
         line[strcspn(line, "\r")] = 0;
@@ -102,9 +137,9 @@ char *prompts_caption_path(const struct option_value *values, const struct promp
     return path;
 }
 
-tessera_status prompts_read(struct option_value *values, struct prompt_files *files, tessera_error *error) {
+tessera_status prompts_read(struct option_value *values, tessera_world *world, struct prompt_files *files, tessera_error *error) {
     if (values[GENERATE_CAPTION_FILE].given) return read_captions(values, &files->captions, error);
-    TRY(read_lines(values, &files->lines, error));
+    TRY(read_lines(values, world, &files->lines, error));
     return read_table(values, &files->table, error);
 }
 
@@ -137,9 +172,17 @@ tessera_status prompts_check(const struct option_value *values, tessera_error *e
     if (prompts->count == 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "there is no prompt: give --prompt \"TEXT\", --prompts-file FILE or --from PICTURE.png");
-    for (int i = 0; i < prompts->count; i++)
+    for (int i = 0; i < prompts->count; i++) {
         if (!is_utf8(prompts->texts[i])) return error_set(error, TESSERA_ERROR_ARGUMENT, "prompt %d is not UTF-8 text", i + 1);
+        size_t length = strlen(prompts->texts[i]);
+        if (length > TESSERA_PROMPT_BYTES)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "prompt %d has %zu bytes: at most %d; models read some 500 words at most",
+                             i + 1, length, TESSERA_PROMPT_BYTES);
+    }
     const char *negative = values[GENERATE_NEGATIVE_PROMPT].text;
+    if (negative != NULL && strlen(negative) > TESSERA_PROMPT_BYTES)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--negative-prompt has %zu bytes: at most %d", strlen(negative),
+                         TESSERA_PROMPT_BYTES);
     if (negative != NULL && !is_utf8(negative)) return error_set(error, TESSERA_ERROR_ARGUMENT, "--negative-prompt is not UTF-8 text");
     return TESSERA_OK;
 }

@@ -11,12 +11,12 @@ struct prompt_files {
     struct captions captions; /* of --caption-file: prompt i is caption i */
 };
 
-/* Adds to --prompt's value what --prompts-file (a prompt a line, empty lines left out) and --dataset-path hold. The latter is a CSV file
+/* Adds to --prompt's value what --prompts-file (a prompt a line, empty lines left out; "-" is rank 0's standard input) and --dataset-path hold. The latter is a CSV file
  * (RFC 4180) whose first line names the columns, one of them "prompt". With --caption-file the captions that it chooses are the prompts,
  * and there are no others. IO, FORMAT: a file that is not there or has no such column; ARGUMENT: --split is not two numbers. */
-tessera_status prompts_read(struct option_value *values, struct prompt_files *files, tessera_error *error);
+tessera_status prompts_read(struct option_value *values, tessera_world *world, struct prompt_files *files, tessera_error *error);
 
-/* ARGUMENT if there is no prompt, one is not UTF-8 text, or captions are to go to one file. */
+/* ARGUMENT if there is no prompt, one is not UTF-8 text or too long, or captions are to go to one file. */
 tessera_status prompts_check(const struct option_value *values, tessera_error *error);
 
 /* Prompt i's file, FOLDER/0000.png or the caption's own name with .png; NULL if it is no caption's. The caller frees. MEMORY is told by

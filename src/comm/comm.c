@@ -152,13 +152,23 @@ tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **
     return status;
 }
 
-int comm_launched_rank(void) {
+/* What a launcher says of this process's rank; NULL without one. */
+static const char *launched_rank(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *rank = getenv(names[i]);
-        if (rank != NULL) return atoi(rank);
+        if (rank != NULL) return rank;
     }
-    return 0;
+    return NULL;
+}
+
+int comm_launched_rank(void) {
+    const char *rank = launched_rank();
+    return rank != NULL ? atoi(rank) : 0;
+}
+
+bool comm_is_launched(void) {
+    return launched_rank() != NULL;
 }
 
 tessera_status comm_status(struct comm *comm, tessera_error *error) {

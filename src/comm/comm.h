@@ -48,6 +48,8 @@ tessera_status comm_world_open(const struct comm_options *options, struct comm *
 
 /* This process's rank as the launcher's environment tells it, before any world is open; 0 without a launcher. */
 int comm_launched_rank(void);
+/* Whether a launcher started this process. */
+bool comm_is_launched(void);
 
 /* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After
  * a failure it returns that failure at once. */

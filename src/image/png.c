@@ -96,6 +96,13 @@ tessera_status png_file_write(const char *path, const uint8_t *pixels, int width
     return file_output_commit(&output, error);
 }
 
+tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *pixels, int width, int height,
+                                const struct png_text_entry *text, int text_count, tessera_error *error) {
+    TRY(write_stream(stream, name, pixels, width, height, text, text_count, error));
+    if (fflush(stream) != 0) return error_set_errno(error, "%s: the picture cannot be written", name);
+    return TESSERA_OK;
+}
+
 /* ---- reading ---- */
 
 static void convert_to_rgb(png_structp png, png_infop info) {

@@ -5,6 +5,8 @@
 #ifndef TESSERA_IMAGE_PNG_H
 #define TESSERA_IMAGE_PNG_H
 
+#include <stdio.h>
+
 #include "image/image.h"
 
 struct png_text_entry {
@@ -20,6 +22,9 @@ struct png_picture {
 /* pixels [height, width, 3]. A regular file appears whole under `path` or not at all; a device or pipe is written directly. */
 tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
                               int text_count, tessera_error *error);
+/* The same to an open stream, which is flushed; `name` is what an error calls it. */
+tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *pixels, int width, int height,
+                                const struct png_text_entry *text, int text_count, tessera_error *error);
 /* Free with png_picture_free. `key` names the text chunk to keep. */
 tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error);
 void png_picture_free(struct png_picture *picture);

@@ -2,6 +2,7 @@
 #include "pipelines/request.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { MAX_SIDE = 1 << 16, MAX_STEPS = 100000, MAX_IMAGES = 10000, MAX_TOKENS = 1 << 16, MAX_LAYERS = 1000, MAX_CONDITION = 1 << 20 };
 
@@ -50,6 +51,10 @@ static tessera_status check_numbers(const tessera_request *r, tessera_error *err
 
 tessera_status request_check(const tessera_request *r, tessera_error *error) {
     if (r->prompt == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "prompt: is missing");
+    const char *const texts[] = {r->prompt, r->negative_prompt}, *const names[] = {"prompt", "negative-prompt"};
+    for (int i = 0; i < 2; i++)
+        if (texts[i] != NULL && strnlen(texts[i], TESSERA_PROMPT_BYTES + 1) > TESSERA_PROMPT_BYTES)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: longer than %d bytes", names[i], TESSERA_PROMPT_BYTES);
     TRY(check_whole_numbers(r, error));
     if (r->width > MAX_SIDE || r->height > MAX_SIDE)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: at most %d pixels a side", r->width, r->height, MAX_SIDE);

@@ -9,7 +9,7 @@ quick="--prompt lion --steps 2 --seed 3 --threads 1"
 run() { # RANKS STATUS ARGUMENTS...
     ranks=$1 want=$2
     shift 2
-    timeout 300 "$launcher" -n "$ranks" --oversubscribe "$program" generate "$@" >"$work/out" 2>"$work/err" </dev/null
+    timeout 300 "$launcher" -n "$ranks" --oversubscribe "$program" generate --overwrite "$@" >"$work/out" 2>"$work/err" </dev/null
     got=$?
     check "on $ranks ranks: tessera generate $* exits $want" test "$got" -eq "$want"
 }
