@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/error.h"
 #include "cli/mesh_options.h"
+#include "cli/parameters.h"
 #include "comm/comm.h"
 
 /* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer` holds numbers. */
@@ -111,6 +112,11 @@ tessera_status record_source_open(const char *path, struct option_value *values,
     *source = (struct record_source){.path = path};
     TRY(png_file_read(path, RECORD_KEY, &source->picture, error));
     const char *text = source->picture.record;
+    for (int i = 0; text == NULL && i < source->picture.text_count; i++) {
+        const struct png_text_entry *entry = &source->picture.text[i];
+        if (entry->key != NULL && entry->value != NULL && strcmp(entry->key, PARAMETERS_KEY) == 0)
+            return parameters_read(path, (char *)entry->value, values, comm_launched_rank() == 0, error);
+    }
     if (text == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s has no record: it was not made by tessera, or its text chunks were stripped",
                          path);

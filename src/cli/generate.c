@@ -25,6 +25,7 @@
 #include "cli/lora_options.h"
 #include "cli/mesh_options.h"
 #include "cli/output.h"
+#include "cli/parameters.h"
 #include "cli/preview.h"
 #include "cli/progress.h"
 #include "cli/prompt_tags.h"
@@ -297,21 +298,26 @@ static char *name_output(struct session *s, const struct task *task) {
 static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const struct task *task) {
     char *record = record_text(s->record, task->prompt, task->seed, task->index);
     char *description = NULL;
+    char *parameters = parameters_text(s->values, tessera_model_pipeline_class(s->model), task->prompt, task->seed);
     if (asprintf(&description, "%s; %dx%d, %d steps, guidance %g, seed %llu, picture %d of %d, %s", task->prompt, image->width,
                  image->height, s->request.num_inference_steps, (double)s->request.guidance_scale, (unsigned long long)task->seed,
                  task->index + 1, s->request.num_images, s->values[GENERATE_DTYPE].text) < 0)
         description = NULL;
     tessera_status status;
-    if (record == NULL || description == NULL) {
+    if (record == NULL || description == NULL || parameters == NULL) {
         status = error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
     } else {
-        const struct png_text_entry text[] = {
-            {"Title", task->prompt}, {"Software", "Tessera " TESSERA_VERSION}, {"Description", description}, {RECORD_KEY, record}};
+        const struct png_text_entry text[] = {{"Title", task->prompt},
+                                              {"Software", "Tessera " TESSERA_VERSION},
+                                              {"Description", description},
+                                              {PARAMETERS_KEY, parameters},
+                                              {RECORD_KEY, record}};
         int count = (int)(sizeof text / sizeof *text);
         status = output_is_stream(path)
                      ? png_stream_write(stdout, "standard output", image->pixels, image->width, image->height, text, count, &s->error)
                      : png_file_write(path, image->pixels, image->width, image->height, text, count, &s->error);
     }
+    free(parameters);
     free(description);
     free(record);
     return status;

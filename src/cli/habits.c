@@ -85,6 +85,20 @@ const char *habits_sampler_class(const char *name, const char **schedule) {
     return NULL;
 }
 
+const char *habits_sampler_title(const char *class_name) {
+    static const char *const titles[][2] = {{"EulerDiscreteScheduler", "Euler"},
+                                            {"EulerAncestralDiscreteScheduler", "Euler a"},
+                                            {"DPMSolverMultistepScheduler", "DPM++ 2M"},
+                                            {"UniPCMultistepScheduler", "UniPC"},
+                                            {"DDIMScheduler", "DDIM"},
+                                            {"PNDMScheduler", "PLMS"},
+                                            {"LCMScheduler", "LCM"},
+                                            {"FlowMatchEulerDiscreteScheduler", "Euler"}};
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
+        if (strcmp(class_name, titles[i][0]) == 0) return titles[i][1];
+    return NULL;
+}
+
 /* --scheduler and --sampling-method: each may be a sampler or a schedule of sigmas. */
 static tessera_status apply_sampler(struct option_value *values, tessera_error *error) {
     const int options[] = {GENERATE_SCHEDULER, GENERATE_SAMPLER};

@@ -17,5 +17,7 @@ void habits_apply_family(struct option_value *values, const char *pipeline_class
 /* The sampler's class in diffusers for a name of sd-cli, A1111 or ComfyUI ("euler_a", "DPM++ 2M Karras"), or for that class's own; NULL if
  * there is none. A schedule of sigmas behind it ("karras") is stored in *schedule (else NULL). */
 const char *habits_sampler_class(const char *name, const char **schedule);
+/* A1111's name of a class; NULL if it has none. */
+const char *habits_sampler_title(const char *class_name);
 
 #endif

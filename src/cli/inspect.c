@@ -1,4 +1,4 @@
-/* `tessera inspect`: what is in a model folder or a safetensors file, and what memory it will need.
+/* `tessera inspect`: what is in a model folder, a safetensors file or a picture, and what memory a model will need.
  *
  * Weights are counted from the headers, which are checked completely; nothing is computed. The figure for activations is an
  * estimate from the widths in config.json, good to a factor of about two. */
@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/record.h"
 #include "tensor/weights.h"
 
 #define MIB (1024.0 * 1024.0)
@@ -212,17 +213,74 @@ static void print_file(const cJSON *root) {
         printf("metadata %s: %s\n", item->string, cJSON_IsString(item) ? item->valuestring : "(not text)");
 }
 
+/* ---- a picture ---- */
+
+static bool is_png(const char *path) {
+    unsigned char start[8] = "";
+    FILE *stream = fopen(path, "rb");
+    bool png = stream != NULL && fread(start, 1, sizeof start, stream) == sizeof start && memcmp(start, "\x89PNG\r\n\x1a\n", 8) == 0;
+    if (stream != NULL) fclose(stream);
+    return png;
+}
+
+static tessera_status inspect_picture(const char *path, cJSON *root, tessera_error *error) {
+    struct png_picture picture;
+    TRY(png_file_read(path, RECORD_KEY, &picture, error));
+    cJSON_AddStringToObject(root, "picture", path);
+    cJSON_AddNumberToObject(root, "width", picture.width);
+    cJSON_AddNumberToObject(root, "height", picture.height);
+    cJSON *record = picture.record != NULL ? cJSON_Parse(picture.record) : NULL;
+    if (record != NULL) cJSON_AddItemToObject(root, "record", record);
+    cJSON *texts = cJSON_AddObjectToObject(root, "text");
+    for (int i = 0; i < picture.text_count; i++)
+        if (picture.text[i].key != NULL && strcmp(picture.text[i].key, RECORD_KEY) != 0)
+            cJSON_AddStringToObject(texts, picture.text[i].key, picture.text[i].value);
+    png_picture_free(&picture);
+    return TESSERA_OK;
+}
+
+/* Text from a file, in which a control character would be obeyed by the terminal. */
+static void print_plainly(const char *text) {
+    for (; *text != 0; text++) putchar(((unsigned char)*text < ' ' && *text != '\n') || *text == 127 ? '?' : *text);
+}
+
+static void print_picture(const cJSON *root) {
+    const cJSON *item;
+    print_plainly(cJSON_GetStringValue(cJSON_GetObjectItem(root, "picture")));
+    printf(": PNG, %.0fx%.0f\n", number_of(root, "width"), number_of(root, "height"));
+    cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "text")) {
+        putchar('\n');
+        print_plainly(item->string);
+        puts(":");
+        print_plainly(item->valuestring);
+        putchar('\n');
+    }
+    const cJSON *record = cJSON_GetObjectItem(root, "record");
+    puts(record != NULL ? "\nrecord (generate --from makes the picture again):" : "\nno record of tessera's");
+    cJSON_ArrayForEach(item, record) {
+        char *value = !cJSON_IsNull(item) ? cJSON_PrintUnformatted(item) : NULL;
+        if (value != NULL) {
+            printf("  %-28s ", item->string);
+            print_plainly(value);
+            putchar('\n');
+        }
+        cJSON_free(value);
+    }
+}
+
 /* ---- */
 
 static int run_inspect(const char *path, struct option_value *values) {
     tessera_error error = {0};
     if (path == NULL) {
-        error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder or a .safetensors file");
+        error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder, a .safetensors file or a picture");
         return command_fail(&error, true);
     }
     cJSON *root = cJSON_CreateObject();
-    bool folder = file_is_folder(path);
-    tessera_status status = folder ? inspect_folder(path, root, &error) : inspect_file(path, root, &error);
+    bool folder = file_is_folder(path), picture = !folder && is_png(path);
+    tessera_status status = folder    ? inspect_folder(path, root, &error)
+                            : picture ? inspect_picture(path, root, &error)
+                                      : inspect_file(path, root, &error);
     if (status == TESSERA_OK && folder) sum_folder(root);
     if (status == TESSERA_OK && values[INSPECT_JSON].flag) {
         char *text = cJSON_Print(root);
@@ -231,6 +289,8 @@ static int run_inspect(const char *path, struct option_value *values) {
     } else if (status == TESSERA_OK) {
         if (folder)
             print_folder(root);
+        else if (picture)
+            print_picture(root);
         else
             print_file(root);
     }
@@ -240,10 +300,11 @@ static int run_inspect(const char *path, struct option_value *values) {
 
 const struct command inspect_command = {
     .name = "inspect",
-    .usage = "inspect MODEL_FOLDER|FILE.safetensors [--json]",
-    .summary = "show what a model folder or a weight file holds",
+    .usage = "inspect MODEL_FOLDER|FILE.safetensors|PICTURE.png [--json]",
+    .summary = "show what a model folder, a weight file or a picture's record holds",
     .details = "",
-    .examples = "  tessera inspect models/emoji\n  tessera inspect models/emoji/vae/diffusion_pytorch_model.safetensors\n",
+    .examples = "  tessera inspect models/emoji\n  tessera inspect models/emoji/vae/diffusion_pytorch_model.safetensors\n"
+                "  tessera inspect lion.png\n",
     .options = inspect_options,
     .option_count = INSPECT_OPTION_COUNT,
     .run = run_inspect,

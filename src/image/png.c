@@ -122,6 +122,12 @@ static void keep_text(struct session *s, const char *key, struct png_picture *ou
     png_get_text(s->png, s->info, &text, &count);
     for (int i = 0; i < count && out->record == NULL; i++)
         if (strcmp(text[i].key, key) == 0 && text[i].text != NULL) out->record = strdup(text[i].text);
+    out->text = calloc((size_t)count + 1, sizeof *out->text);
+    for (int i = 0; i < count && out->text != NULL; i++) {
+        struct png_text_entry *entry = &out->text[out->text_count];
+        *entry = (struct png_text_entry){strdup(text[i].key), strdup(text[i].text != NULL ? text[i].text : "")};
+        out->text_count++;
+    }
 }
 
 static bool read_all(struct session *s, const char *key, struct png_picture *out) {
@@ -172,5 +178,10 @@ tessera_status png_file_read(const char *path, const char *key, struct png_pictu
 void png_picture_free(struct png_picture *picture) {
     free(picture->pixels);
     free(picture->record);
+    for (int i = 0; i < picture->text_count; i++) {
+        free((char *)picture->text[i].key);
+        free((char *)picture->text[i].value);
+    }
+    free(picture->text);
     *picture = (struct png_picture){0};
 }
