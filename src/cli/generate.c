@@ -201,19 +201,29 @@ static tessera_status check_same_options(struct session *s) {
     return status;
 }
 
-/* --parallel auto: the mesh, by measuring; rank 0 says which and why. */
+/* One line: what was chosen where no option says it. */
+static void tell_choice(const struct session *s) {
+    int data = mesh_degree(s->mesh.mesh.data);
+    char pictures[32] = "";
+    if (data > 1) snprintf(pictures, sizeof pictures, "data %d%s", data, s->mesh.ranks > 1 ? " x " : "");
+    fprintf(stderr, "tessera: no option says how %d ranks share the work: chose %s%s, which is exact (--parallel auto says why)\n",
+            tessera_world_size(s->world), pictures, data > 1 && s->mesh.ranks == 1 ? "" : s->mesh.text);
+}
+
+/* The mesh, by measuring, on --parallel auto or where no option says it; rank 0 says which, and on request why. */
 static tessera_status choose_mesh(struct session *s, tessera_model_options *options) {
     const struct option_value *v = s->values;
-    if (!v[GENERATE_PARALLEL].given) return TESSERA_OK;
-    struct plan_request request = {
-        .width = v[GENERATE_WIDTH].integer,
-        .height = v[GENERATE_HEIGHT].integer,
-        .steps = v[GENERATE_STEPS].integer,
-        .pictures = v[GENERATE_PROMPT].count * (v[GENERATE_NUM_IMAGES].given ? v[GENERATE_NUM_IMAGES].integer : 1),
-        .max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].given ? v[GENERATE_MAX_SEQUENCE_LENGTH].integer : -1,
-        .guidance_scale = v[GENERATE_GUIDANCE_SCALE].given ? v[GENERATE_GUIDANCE_SCALE].number : -1,
-        .has_negative_prompt = v[GENERATE_NEGATIVE_PROMPT].given && v[GENERATE_TRUE_CFG_SCALE].number > 1,
-        .no_binning = v[GENERATE_NO_RESOLUTION_BINNING].flag};
+    bool silent = !v[GENERATE_PARALLEL].given;
+    if (silent && (tessera_world_size(s->world) == 1 || mesh_options_given(v))) return TESSERA_OK;
+    struct plan_request request = {.width = v[GENERATE_WIDTH].integer,
+                                   .height = v[GENERATE_HEIGHT].integer,
+                                   .steps = v[GENERATE_STEPS].integer,
+                                   .pictures = count_pictures(s),
+                                   .max_sequence_length =
+                                       v[GENERATE_MAX_SEQUENCE_LENGTH].given ? v[GENERATE_MAX_SEQUENCE_LENGTH].integer : -1,
+                                   .guidance_scale = v[GENERATE_GUIDANCE_SCALE].given ? v[GENERATE_GUIDANCE_SCALE].number : -1,
+                                   .has_negative_prompt = v[GENERATE_NEGATIVE_PROMPT].given && v[GENERATE_TRUE_CFG_SCALE].number > 1,
+                                   .no_binning = v[GENERATE_NO_RESOLUTION_BINNING].flag};
     struct plan_auto_options how = {.allow_displaced = v[GENERATE_ALLOW_DISPLACED].flag, .threads = v[GENERATE_THREADS].integer};
     char reason[PLAN_REASON_LENGTH];
     if (s->mesh.rank_weights == NULL) { /* not given: measured */
@@ -223,7 +233,8 @@ static tessera_status choose_mesh(struct session *s, tessera_model_options *opti
     TRY(binding_choose(s->world, &(tessera_mesh){0}, how.threads, &s->error)); /* measured as in a run */
     TRY(plan_auto(s->model_folder, options, &request, &how, &options->mesh, reason, &s->error));
     mesh_options_choose(&s->mesh, &options->mesh);
-    if (s->rank == 0) fprintf(stderr, "%s\n", reason);
+    if (s->rank == 0 && silent && !s->quiet) tell_choice(s);
+    if (s->rank == 0 && (!silent || s->verbose)) fprintf(stderr, "%s\n", reason);
     return TESSERA_OK;
 }
 

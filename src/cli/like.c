@@ -33,7 +33,8 @@ static const struct script scripts[] = {
       "--parallelism=patch", "--split-scheme=alternate"}},
     {"generate_coco",
      {SDXL_BASE, "--caption-file=dataset_coco.json", "--caption-split=val", "--height=1024", "--width=1024", "--steps=50",
-      "--guidance-scale=5", "--scheduler=DDIMScheduler", "--seed=0", "--parallelism=patch", "--split-scheme=alternate", "--output=results/coco/"}},
+      "--guidance-scale=5", "--scheduler=DDIMScheduler", "--seed=0", "--parallelism=patch", "--split-scheme=alternate",
+      "--output=results/coco/"}},
 };
 
 static const char *const benchmark_words[] = {"--warmup-times=5", "--test-times=20", "--ignore-ratio=0.2", NULL};
@@ -73,7 +74,21 @@ tessera_status like_apply(struct option_value *values, tessera_error *error) {
 }
 
 const char *like_model(const char *name) {
-    const char *const names[][2] = {{"FLUX.1-dev", "black-forest-labs/FLUX.1-dev"}, {"SD3.5", "stabilityai/stable-diffusion-3.5-large"}};
+    const char *const names[][2] = {{"FLUX.1-dev", "black-forest-labs/FLUX.1-dev"},
+                                    {"SD3.5", "stabilityai/stable-diffusion-3.5-large"},
+                                    /* Those that `tessera plan` and make-model know. */
+                                    {"sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5"},
+                                    {"sdxl", "stabilityai/stable-diffusion-xl-base-1.0"},
+                                    {"sd3-medium", "stabilityai/stable-diffusion-3-medium-diffusers"},
+                                    {"sd35-medium", "stabilityai/stable-diffusion-3.5-medium"},
+                                    {"sd35-large", "stabilityai/stable-diffusion-3.5-large"},
+                                    {"flux-dev", "black-forest-labs/FLUX.1-dev"},
+                                    {"flux-schnell", "black-forest-labs/FLUX.1-schnell"},
+                                    {"flux-depth", "black-forest-labs/FLUX.1-Depth-dev"},
+                                    {"pixart-alpha", "PixArt-alpha/PixArt-XL-2-1024-MS"},
+                                    {"pixart-sigma", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"},
+                                    {"hunyuandit", "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers"},
+                                    {"hunyuandit-v1.1", "Tencent-Hunyuan/HunyuanDiT-v1.1-Diffusers"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i][0]) == 0) return names[i][1];
     return name;

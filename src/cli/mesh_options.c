@@ -146,6 +146,14 @@ bool mesh_options_shapes(int option) {
     return false;
 }
 
+bool mesh_options_given(const struct option_value *v) {
+    const int given[] = {GENERATE_DATA_DEGREE,   GENERATE_PIPEFUSION_DEGREE, GENERATE_RING_DEGREE, GENERATE_ULYSSES_DEGREE,
+                         GENERATE_TENSOR_DEGREE, GENERATE_PARALLELISM,       GENERATE_STAGE_BLOCKS};
+    bool any = v[GENERATE_CFG_PARALLEL].spelling != NULL || v[GENERATE_CFG_PARALLEL].flag;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) any = any || v[given[i]].given;
+    return any;
+}
+
 void mesh_options_free(struct mesh_options *options) {
     free(options->stage_blocks);
     free(options->rank_weights);

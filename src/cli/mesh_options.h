@@ -22,6 +22,8 @@ void mesh_options_choose(struct mesh_options *options, const tessera_mesh *mesh)
 void mesh_options_settle(const struct mesh_options *options, bool unet, struct option_value *values);
 /* Whether a record's value of this option of generate.h only makes sense on as many ranks. */
 bool mesh_options_shapes(int option);
+/* Whether an option says how ranks share the work. */
+bool mesh_options_given(const struct option_value *values);
 void mesh_options_free(struct mesh_options *options);
 
 #endif

@@ -30,6 +30,7 @@ enum plan_option {
     PLAN_SPEED,
     PLAN_WIDTH,
     PLAN_HEIGHT,
+    PLAN_SIZE,
     PLAN_STEPS,
     PLAN_GUIDANCE_SCALE,
     PLAN_NEGATIVE_PROMPT,
@@ -46,12 +47,12 @@ enum plan_option {
 };
 
 static const struct option plan_options[PLAN_OPTION_COUNT] = {
-    [PLAN_MODEL] =
-        {.name = "model",
-         .type = OPTION_TEXT,
-         .placeholder = "MODEL",
-         .help = "folder in diffusers' layout (its config files are enough), single file, or OWNER/NAME on the hub (default: the embedded "
-                 "emoji model)"},
+    [PLAN_MODEL] = {.name = "model",
+                    .letter = 'm',
+                    .type = OPTION_TEXT,
+                    .placeholder = "MODEL",
+                    .help = "folder in diffusers' layout (its config files are enough), single file, OWNER/NAME on the hub, or a published "
+                            "model's name: " PUBLISHED_CHOICES " (default: the embedded emoji model)"},
     [PLAN_RANKS] = {.name = "ranks",
                     .type = OPTION_INTEGER,
                     .placeholder = "N",
@@ -78,6 +79,7 @@ static const struct option plan_options[PLAN_OPTION_COUNT] = {
         {.name = "width", .type = OPTION_INTEGER, .placeholder = "PIXELS", .help = "default: the model's", .low = 1, .high = 65536},
     [PLAN_HEIGHT] =
         {.name = "height", .type = OPTION_INTEGER, .placeholder = "PIXELS", .help = "default: the model's", .low = 1, .high = 65536},
+    [PLAN_SIZE] = {.name = "size", .type = OPTION_TEXT, .placeholder = "WxH", .help = "both in one, such as 1024x1024"},
     [PLAN_STEPS] = {.name = "steps",
                     .aliases = {"num-inference-steps"},
                     .type = OPTION_INTEGER,
@@ -146,6 +148,24 @@ static tessera_status read_machine(struct option_value *values, struct plan_mach
     return read_quantity(values, PLAN_SPEED, QUANTITY_OPERATIONS, &m->operations, error);
 }
 
+/* A published model by its name: its configurations come with the engine, and a plan needs no more. */
+static bool is_published(const char *name) {
+    for (const char *const *names = published_names(); *names != NULL; names++)
+        if (strcmp(*names, name) == 0) return true;
+    return false;
+}
+
+/* --size WxH. */
+static tessera_status read_size(struct option_value *values, tessera_error *error) {
+    int width, height;
+    if (!values[PLAN_SIZE].given) return TESSERA_OK;
+    if (!quantity_read_size(values[PLAN_SIZE].text, &width, &height) || width > 65536 || height > 65536)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--size %s: must be WIDTHxHEIGHT, such as 1024x1024", values[PLAN_SIZE].text);
+    values[PLAN_WIDTH] = (struct option_value){.given = true, .integer = width};
+    values[PLAN_HEIGHT] = (struct option_value){.given = true, .integer = height};
+    return TESSERA_OK;
+}
+
 static tessera_status read_model(struct option_value *values, struct plan_model *model, tessera_error *error) {
     tessera_model_options options = {.dtype = TESSERA_BF16};
     if (values[PLAN_DTYPE].given && strcmp(values[PLAN_DTYPE].text, "f32") == 0) options.dtype = TESSERA_F32;
@@ -158,11 +178,14 @@ static tessera_status read_model(struct option_value *values, struct plan_model 
                                    .no_binning = values[PLAN_NO_BINNING].flag,
                                    .guidance_scale = values[PLAN_GUIDANCE_SCALE].given ? values[PLAN_GUIDANCE_SCALE].number : -1,
                                    .has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag};
-    if (values[PLAN_MODEL].given) return plan_model_open(values[PLAN_MODEL].text, &options, &request, model, error);
-    char *embedded = NULL;
-    TRY(data_find(EMBEDDED_MODEL, &embedded, error));
-    tessera_status status = plan_model_open(embedded, &options, &request, model, error);
-    free(embedded);
+    const char *given = values[PLAN_MODEL].text;
+    char *folder = NULL;
+    if (given == NULL)
+        TRY(data_find(EMBEDDED_MODEL, &folder, error));
+    else if (!file_exists(given) && is_published(given))
+        TRY(published_folder(given, &folder, error));
+    tessera_status status = plan_model_open(folder != NULL ? folder : given, &options, &request, model, error);
+    free(folder);
     return status;
 }
 
@@ -253,17 +276,61 @@ static void print_row(const struct plan_model *model, const struct plan *plan) {
     }
     plan_mesh_text(&plan->mesh, name, sizeof name);
     size_t used = strlen(name);
-    int idle = plan->mesh.degrees[MESH_DATA] - model->pictures;
-    if (idle > 0) used += (size_t)snprintf(name + used, sizeof name - used, " (%d idle)", idle);
     if (!plan_mesh_is_exact(&plan->mesh)) snprintf(name + used, sizeof name - used, " (not exact)");
     printf("%-48s %10.4g %10.4g %9s %9s %10s  %s%s\n", name, plan->picture_seconds, plan->step_seconds,
            quantity_bytes_text(all, true, all_text, sizeof all_text), quantity_bytes_text(most, true, most_text, sizeof most_text),
            quantity_bytes_text(plan->memory.most, false, memory, sizeof memory), plan_limit_name(plan->limit), missing);
 }
 
-static void print_table(const struct plan_model *model, const struct plan_machine *machine, const struct plan *plans, int shown,
-                        int count) {
-    char bandwidth[24], inside[24], options[256];
+/* Text as one word of a shell. */
+static void print_quoted(const char *text) {
+    if (text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=+-")] == 0 && *text != 0) {
+        fputs(text, stdout);
+        return;
+    }
+    putchar('\'');
+    for (; *text != 0; text++) *text == '\'' ? (void)fputs("'\\''", stdout) : (void)putchar(*text);
+    putchar('\'');
+}
+
+/* The command that makes pictures so, to be pasted: what was given of it, under the names that generate has for it. */
+static void print_command(const struct option_value *values, const struct plan_machine *machine, const struct plan *plan) {
+    static const struct {
+        enum plan_option option;
+        const char *name;
+    } passed[] = {{PLAN_MODEL, "--model"},
+                  {PLAN_STEPS, "--steps"},
+                  {PLAN_NUM_IMAGES, "--num-images"},
+                  {PLAN_DTYPE, "--dtype"},
+                  {PLAN_MAX_SEQUENCE_LENGTH, "--max-sequence-length"},
+                  {PLAN_GUIDANCE_SCALE, "--guidance-scale"},
+                  {PLAN_WIDTH, "--width"},
+                  {PLAN_HEIGHT, "--height"}};
+    char options[256];
+    if (machine->ranks > 1)
+        printf("\nthe best: mpirun -n %d tessera generate", machine->ranks);
+    else
+        printf("\nthe command: tessera generate");
+    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {
+        const struct option *option = &plan_options[passed[i].option];
+        const struct option_value *value = &values[passed[i].option];
+        if (!value->given) continue;
+        printf(" %s ", passed[i].name);
+        if (option->type == OPTION_INTEGER) printf("%d", value->integer);
+        if (option->type == OPTION_NUMBER) printf("%.9g", value->number);
+        if (option->type == OPTION_TEXT || option->type == OPTION_CHOICE) print_quoted(value->text);
+    }
+    if (values[PLAN_NO_BINNING].flag) fputs(" --no-resolution-binning", stdout);
+    if (values[PLAN_NEGATIVE_PROMPT].flag) fputs(" --true-cfg-scale 4 --negative-prompt blurry", stdout);
+    printf(" --prompt 'a lion'");
+    plan_mesh_options(&plan->mesh, options, sizeof options);
+    if (machine->ranks > 1) printf(" %s", options);
+    putchar('\n');
+}
+
+static void print_table(const struct option_value *values, const struct plan_model *model, const struct plan_machine *machine,
+                        const struct plan *plans, int shown, int count) {
+    char bandwidth[24], inside[24];
     printf("%s, latents %lldx%lld, %lld text tokens, %d steps of %d prediction%s; %d rank%s of %.3g operations/s\n", model->name,
            (long long)model->columns, (long long)model->rows, (long long)model->text_tokens, model->steps, model->predictions,
            model->predictions == 1 ? "" : "s", machine->ranks, machine->ranks == 1 ? "" : "s", machine->operations);
@@ -275,9 +342,7 @@ static void print_table(const struct plan_model *model, const struct plan_machin
     printf("%-48s %10s %10s %9s %9s %10s  %s\n", "mesh", "a picture", "a step", "by all", "by one", "a rank", "limited by");
     for (int i = 0; i < shown; i++) print_row(model, &plans[i]);
     if (shown < count) printf("... and %d more (--top 0 shows all)\n", count - shown);
-    if (machine->ranks > 1)
-        printf("\nthe best: mpirun -n %d tessera generate %s\n", machine->ranks,
-               plan_mesh_options(&plans[0].mesh, options, sizeof options));
+    if (plans[0].over == 0) print_command(values, machine, &plans[0]);
 }
 
 static tessera_status write_svg(const char *path, const struct plan_model *model, const struct plan_machine *machine,
@@ -290,6 +355,32 @@ static tessera_status write_svg(const char *path, const struct plan_model *model
 
 /* ---- */
 
+/* Nothing fits: how many ranks of the same memory would do, as far as MOST_RANKS. */
+static tessera_status tell_what_fits(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced,
+                                     const struct plan *least, tessera_error *error) {
+    enum { MOST_RANKS = 256 };
+    char name[128], over[24], memory[24];
+    struct plan_machine more = *machine;
+    tessera_error why;
+    quantity_bytes_text(machine->memory, false, memory, sizeof memory);
+    quantity_bytes_text(least->over, false, over, sizeof over);
+    plan_mesh_text(&least->mesh, name, sizeof name);
+    for (more.ranks = machine->ranks + 1; more.ranks <= MOST_RANKS; more.ranks++) {
+        struct plan *plans = NULL;
+        int count = 0;
+        if (plan_rank(model, &more, allow_displaced, &plans, &count, &why) != TESSERA_OK) continue;
+        bool fits = plans[0].over == 0;
+        if (fits)
+            error_set(error, TESSERA_ERROR_MEMORY, "nothing fits --memory %s on %d rank%s (%s lacks %s): %d ranks would do, as %s", memory,
+                      machine->ranks, machine->ranks == 1 ? "" : "s", name, over, more.ranks,
+                      plan_mesh_text(&plans[0].mesh, (char[128]){0}, 128));
+        free(plans);
+        if (fits) return error->status;
+    }
+    return error_set(error, TESSERA_ERROR_MEMORY, "nothing fits --memory %s on %d rank%s (%s lacks %s), nor on any number up to %d", memory,
+                     machine->ranks, machine->ranks == 1 ? "" : "s", name, over, (int)MOST_RANKS);
+}
+
 static tessera_status rank_and_print(struct option_value *values, const struct plan_model *model, const struct plan_machine *machine,
                                      tessera_error *error) {
     struct plan *plans = NULL;
@@ -299,8 +390,10 @@ static tessera_status rank_and_print(struct option_value *values, const struct p
     if (values[PLAN_JSON].flag)
         print_json(model, machine, plans, shown, count);
     else
-        print_table(model, machine, plans, shown, count);
+        print_table(values, model, machine, plans, shown, count);
     tessera_status status = values[PLAN_SVG].given ? write_svg(values[PLAN_SVG].text, model, machine, &plans[0], error) : TESSERA_OK;
+    if (status == TESSERA_OK && plans[0].over > 0)
+        status = tell_what_fits(model, machine, values[PLAN_ALLOW_DISPLACED].flag, &plans[0], error);
     free(plans);
     return status;
 }
@@ -309,7 +402,7 @@ static int run_plan(const char *path, struct option_value *values) {
     struct plan_machine machine;
     struct plan_model model = {0};
     tessera_error error = {0};
-    if (read_machine(values, &machine, &error) != TESSERA_OK) return command_fail(&error, true);
+    if (read_machine(values, &machine, &error) != TESSERA_OK || read_size(values, &error) != TESSERA_OK) return command_fail(&error, true);
     tessera_status status = read_model(values, &model, &error);
     if (status == TESSERA_OK && machine.operations == 0) {
         struct plan_speed speed;
@@ -331,8 +424,9 @@ const struct command plan_command = {
     .summary = "show which mesh of ranks suits a model and a network, without running it",
     .details =
         "Seconds are predicted (docs/planner.md says how); bytes are exact. Without --allow-displaced all plans give the picture of one\n"
-        "rank.\n",
+        "rank. Where nothing fits the memory of a rank, the exit status is 1.\n",
     .examples = "  tessera plan --model models/emoji --ranks 8 --bandwidth 1Gbit --latency 1ms\n"
+                "  tessera plan --model flux-dev --ranks 8 --memory 16GiB --size 1024x1024\n"
                 "  tessera plan --model models/emoji --hosts 4x2 --bandwidth 10Gbit --latency 20us --json\n",
     .options = plan_options,
     .option_count = PLAN_OPTION_COUNT,

@@ -142,6 +142,8 @@ static bool environment_has(const char *name, const char *part) {
 
 /* Inside tmux and screen the outer terminal's protocols do not pass. */
 static const char *choose_kind(void) {
+    const char *no_color = getenv("NO_COLOR"); /* https://no-color.org: nothing in colour that was not asked for */
+    if (no_color != NULL && *no_color != 0) return "none";
     if (getenv("TMUX") != NULL || environment_has("TERM", "screen")) return "blocks";
     if (getenv("KITTY_WINDOW_ID") != NULL || environment_has("TERM", "kitty")) return "kitty";
     if (environment_has("TERM_PROGRAM", "iTerm") || environment_has("TERM_PROGRAM", "WezTerm") || environment_has("LC_TERMINAL", "iTerm"))

@@ -18,8 +18,11 @@ void progress_catch_signals(void) {
     action.sa_handler = on_signal;
     action.sa_flags = (int)SA_RESETHAND; /* the second one finds the default action */
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction before;
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL); /* nohup */
+    }
 }
 
 int progress_signal(void) {

@@ -150,6 +150,7 @@ static void share_out(struct list *list, struct plan_mesh *mesh, int axis, int l
     }
     for (int degree = 1; degree <= left; degree++) {
         if (left % degree != 0 || (axis == MESH_CFG && degree > list->model->predictions)) continue;
+        if (axis == MESH_DATA && degree > list->model->pictures) continue; /* ranks would idle */
         if (axis == MESH_PIPEFUSION && degree > list->model->num_blocks) continue;
         if (axis == MESH_PATCH && degree > 1 && !list->allow_displaced) continue;
         mesh->degrees[axis] = degree;

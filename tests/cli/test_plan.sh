@@ -28,17 +28,44 @@ prints 'patch 4 (not exact)'
 prints 'pipefusion 4, patches 8 (not exact)'
 
 # JSON, hosts, memory
-run 0 $emoji --hosts 2x2 --bandwidth 100Mbit --latency 0.1ms --memory 1MiB --json --top 3
+run 1 $emoji --hosts 2x2 --bandwidth 100Mbit --latency 0.1ms --memory 1MiB --json --top 3
+says 'nothing fits --memory 1.0 MiB on 4 ranks' 
 prints '"ranks":[[:space:]]*4'
 prints '"missing_bytes":[[:space:]]*[1-9]'
 prints '"limited_by":[[:space:]]*"memory"'
 check "three plans" test "$(grep -c '"mesh"' "$work/out")" -eq 3
-run 0 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
+run 1 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
+check "nothing is recommended" sh -c '! grep -q "the best" "$1"' - "$work/out"
+says 'nor on any number up to 256'
+run 1 $emoji --ranks 1 --memory 40MiB
+says 'ranks would do, as'
+would=$(sed -n 's/.*: \([0-9]*\) ranks would do.*/\1/p' "$work/err")
+run 0 $emoji --ranks "$would" --memory 40MiB
+run 1 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
 prints 'memory: .* missing'
 run 0 $emoji --ranks 1
 prints 'one rank'
 run 0 $emoji --ranks 1024 --bandwidth 10Gbit --latency 10us --width 512 --height 512 --num-images 64
 prints 'more (--top 0 shows all)'
+
+# no rank is recommended to idle: pictures of one's own need as many pictures
+run 0 $emoji --ranks 8 --top 0
+check "one picture has no data degree" sh -c '! grep -q "^data\|idle" "$1"' - "$work/out"
+run 0 $emoji --ranks 8 --num-images 8 --top 0
+prints '^data 8'
+
+# a published model by its name, and a command that can be pasted
+run 0 --model sdxl --speed 1T --ranks 4 --size 512x768 --steps 7 --num-images 2
+prints "^the best: mpirun -n 4 tessera generate --model sdxl --steps 7 --num-images 2 --width 512 --height 768 --prompt 'a lion' --"
+mkdir "$work/a model"
+cp -r models/emoji/. "$work/a model/"
+run 0 --model "$work/a model" --speed 100G --ranks 2 --steps 1
+if command -v mpirun >/dev/null; then
+    sed -n 's/^the best: mpirun/mpirun --oversubscribe/p' "$work/out" >"$work/command.sh"
+    (cd "$work" && mkdir bin && ln -s "$program" bin/tessera && PATH=$work/bin:$PATH OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive timeout 300 sh command.sh) \
+        >"$work/out" 2>"$work/err" </dev/null
+    there "$work/tessera-a-lion-0.png"
+fi
 
 # a drawing
 run 0 $emoji --hosts 4x2 --bandwidth 1Gbit --latency 1ms --svg "$work/mesh.svg"
