@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct json *index = NULL;
     if (json_parse("index", index_text, sizeof index_text - 1, &index, NULL) == TESSERA_OK &&
         hub_listing_parse("list", (const char *)data, size, &listing, NULL) == TESSERA_OK) {
-        hub_listing_select(&listing, index, NULL);
+        hub_listing_select(&listing, index, NULL, NULL);
+        hub_listing_select(&listing, index, "fp16", NULL);
         for (int i = 0; i < listing.count; i++) {
             const char *path = listing.files[i].path;
             if (path[0] == '/' || strncmp(path, "../", 3) == 0 || strstr(path, "/../") != NULL) abort();

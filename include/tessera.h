@@ -129,6 +129,7 @@ typedef struct tessera_model_options {
     /* Folders, hub names or safetensors files to take a component from instead of the model's own; NULL: its own. */
     const char *vae, *text_encoder, *text_encoder_2, *text_encoder_3;
     const char *config;        /* of a single file: a model folder whose configs serve; NULL: the published model's that it proves to be */
+    const char *variant;       /* "fp16": prefer weight files of this variant (NAME.fp16.safetensors), also of a hub's; NULL: none */
     const tessera_lora *loras; /* [num_loras], merged into the weights in this order */
     int num_loras;
     const struct denoiser_class *const *denoisers; /* [num_denoisers] classes of one's own, beside those known; they outlive the model */
@@ -150,6 +151,9 @@ void tessera_model_free(tessera_model *model);
 const char *tessera_model_kernel_path(const tessera_model *model);
 int tessera_model_threads(const tessera_model *model);
 const char *tessera_model_pipeline_class(const tessera_model *model);
+/* What a person should know of the model although it was opened: line `index`, from 0, of what was left out of its files or concluded from
+ * them, e.g. "style.safetensors: \"lora_te_x.lora_down.weight\" is left out: the model has no such module". NULL behind the last. */
+const char *tessera_model_notice(const tessera_model *model, int index);
 
 /* Which of the mesh's groups of ranks that make a picture together this rank is in, and whether it is the one that gets the picture. All
  * ranks of a group ask for the same pictures; groups may ask for different ones. */

@@ -1,4 +1,4 @@
-/* Errors: one line for the person, cut to its buffer at a character boundary.
+/* Errors: one line for the person, cut to its buffer at a character boundary, without control characters.
  *
  * A message is first written to a buffer of its own, so that a caller may quote error->message in the new message. */
 #include "base/error.h"
@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/text.h"
 
 /* The longest prefix of `text` with at most `capacity` bytes that does not end inside a UTF-8 character. */
 static size_t utf8_prefix(const char *text, size_t capacity) {
@@ -22,6 +24,7 @@ static tessera_status error_store(tessera_error *error, tessera_status status, c
     size_t length = utf8_prefix(text, sizeof error->message - 1);
     memcpy(error->message, text, length);
     error->message[length] = 0;
+    text_clean(error->message);
     error->status = status;
     return status;
 }

@@ -33,6 +33,12 @@ bool file_is_folder(const char *path) {
     return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
+bool file_is_forbidden(const char *path) {
+    struct stat about;
+    if (stat(path, &about) != 0) return errno == EACCES;
+    return access(path, S_ISDIR(about.st_mode) ? R_OK | X_OK : R_OK) != 0 && errno == EACCES;
+}
+
 /* The size found by stat is a first guess only: it is 0 for /proc, and a file may grow. */
 static tessera_status read_stream(FILE *stream, const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error) {
     size_t capacity = 4096, count = 0;
@@ -73,17 +79,42 @@ tessera_status file_read(const char *path, size_t max_bytes, char **data, size_t
     return status;
 }
 
+/* Opens a regular file; a pipe without a writer must not block. */
+static tessera_status open_regular(const char *path, int *descriptor, struct stat *about, tessera_error *error) {
+    *descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (*descriptor < 0) return error_set_errno(error, "%s: cannot open", path);
+    tessera_status status = TESSERA_OK;
+    if (fstat(*descriptor, about) != 0)
+        status = error_set_errno(error, "%s: cannot ask its size", path);
+    else if (!S_ISREG(about->st_mode))
+        status = error_set(error, TESSERA_ERROR_IO, "%s: not a regular file", path);
+    if (status != TESSERA_OK) close(*descriptor);
+    return status;
+}
+
+tessera_status file_read_regular(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error) {
+    int descriptor;
+    struct stat about;
+    *data = NULL;
+    *length = 0;
+    TRY(open_regular(path, &descriptor, &about, error));
+    FILE *stream = fdopen(descriptor, "rb");
+    if (stream == NULL) {
+        close(descriptor);
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path);
+    }
+    tessera_status status = read_stream(stream, path, max_bytes, data, length, error);
+    fclose(stream);
+    return status;
+}
+
 tessera_status file_map_open(const char *path, struct file_map *map, tessera_error *error) {
     *map = (struct file_map){0};
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) return error_set_errno(error, "%s: cannot open", path);
-    tessera_status status = TESSERA_OK;
+    int descriptor;
     struct stat about;
-    if (fstat(descriptor, &about) != 0) {
-        status = error_set_errno(error, "%s: cannot ask its size", path);
-    } else if (!S_ISREG(about.st_mode)) {
-        status = error_set(error, TESSERA_ERROR_IO, "%s: not a regular file", path);
-    } else if (about.st_size == 0) {
+    TRY(open_regular(path, &descriptor, &about, error));
+    tessera_status status = TESSERA_OK;
+    if (about.st_size == 0) {
         status = error_set(error, TESSERA_ERROR_FORMAT, "%s: the file is empty", path);
     } else {
         void *data = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);

@@ -14,9 +14,15 @@ char *file_join(const char *folder, const char *name);
 bool file_name_is_plain(const char *name);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+/* Is it there, or may be, but out of reach: no permission for a folder on the way to it, for the folder itself, or to read the file? */
+bool file_is_forbidden(const char *path);
 
-/* Reads at most max_bytes; a longer file is an error. *data ends in an extra 0 byte; the caller frees it. */
+/* Reads at most max_bytes; a longer file is an error. *data ends in an extra 0 byte; the caller frees it. A pipe is read to its end, which
+ * may be long in coming: for what a person names. */
 tessera_status file_read(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error);
+
+/* The same for a file of a model: IO if it is a pipe, a device or a folder, at once and without waiting. */
+tessera_status file_read_regular(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error);
 
 struct file_map {
     const uint8_t *data;

@@ -23,7 +23,7 @@ tessera_status json_open(const char *path, size_t max_bytes, struct json **out, 
     *out = NULL;
     char *text;
     size_t length;
-    TRY(file_read(path, max_bytes == 0 ? DEFAULT_MAX_BYTES : max_bytes, &text, &length, error));
+    TRY(file_read_regular(path, max_bytes == 0 ? DEFAULT_MAX_BYTES : max_bytes, &text, &length, error));
     tessera_status status = json_parse(path, text, length, out, error);
     free(text);
     return status;

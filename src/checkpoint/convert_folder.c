@@ -122,13 +122,10 @@ static tessera_status write_weights(const struct weights *weights, const char *p
     return status;
 }
 
-/* Replaces the copied config.json where the file shows other counts. */
-static tessera_status write_config(const struct single_file *file, const char *name, const char *folder, tessera_error *error) {
-    struct json *config;
+/* Writes FOLDER/NAME anew and frees the document. */
+static tessera_status replace_json(struct json *config, const char *folder, const char *name, tessera_error *error) {
     struct file_output output;
-    TRY(single_file_config(file, name, &config, error));
-    if (config == NULL) return TESSERA_OK;
-    char *path = file_join(folder, "config.json"), *text = cJSON_Print(json_root(config));
+    char *path = file_join(folder, name), *text = cJSON_Print(json_root(config));
     tessera_status status = path == NULL || text == NULL ? no_memory(folder, error) : file_output_open(path, &output, error);
     if (status == TESSERA_OK) {
         fprintf(output.stream, "%s\n", text);
@@ -138,6 +135,20 @@ static tessera_status write_config(const struct single_file *file, const char *n
     free(path);
     json_free(config);
     return status;
+}
+
+/* Replaces the copied config.json where the file shows other counts. */
+static tessera_status write_config(const struct single_file *file, const char *name, const char *folder, tessera_error *error) {
+    struct json *config;
+    TRY(single_file_config(file, name, &config, error));
+    return config != NULL ? replace_json(config, folder, "config.json", error) : TESSERA_OK;
+}
+
+/* The same for the scheduler, where marks in the file change it. */
+static tessera_status write_scheduler(const struct single_file *file, const char *folder, tessera_error *error) {
+    struct json *config;
+    TRY(single_file_scheduler(file, &config, error));
+    return config != NULL ? replace_json(config, folder, "scheduler_config.json", error) : TESSERA_OK;
 }
 
 /* The weights of one component into its new folder. */
@@ -178,6 +189,7 @@ static tessera_status convert_part(const struct single_file *file, const cJSON *
     }
     if (status == TESSERA_OK) status = make_folder(target, error);
     if (status == TESSERA_OK) status = copy_small_files(source, target, error);
+    if (status == TESSERA_OK && strcmp(name, "scheduler") == 0) status = write_scheduler(file, target, error);
     if (status == TESSERA_OK && held)
         status = convert_component(file, name, strcmp(library->valuestring, "transformers") == 0, target, report, error);
     free(source);
@@ -185,17 +197,33 @@ static tessera_status convert_part(const struct single_file *file, const cJSON *
     return status;
 }
 
+/* An SD3 file without T5 becomes a model that does without: its model_index.json says so as diffusers does, with [null, null]. */
+static tessera_status leave_out_t5(const struct single_file *file, struct json *index, struct convert_report *report,
+                                   tessera_error *error) {
+    static const char *const parts[] = {"text_encoder_3", "tokenizer_3"};
+    cJSON *root = (cJSON *)json_root(index);
+    if (cJSON_GetObjectItemCaseSensitive(root, parts[0]) == NULL || single_file_has(file, parts[0])) return TESSERA_OK;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        cJSON *none = cJSON_CreateArray();
+        bool added = none != NULL && cJSON_AddItemToArray(none, cJSON_CreateNull()) && cJSON_AddItemToArray(none, cJSON_CreateNull());
+        if (!added || !cJSON_ReplaceItemInObjectCaseSensitive(root, parts[i], none))
+            return error_set(error, TESSERA_ERROR_MEMORY, "no memory for model_index.json");
+    }
+    convert_report_missing(report, parts[0]);
+    return TESSERA_OK;
+}
+
 static tessera_status fill_folder(const struct single_file *file, const char *output, struct convert_report *report, tessera_error *error) {
     struct json *index = NULL;
-    char *from = file_join(single_file_folder(file), "model_index.json"), *to = file_join(output, "model_index.json");
-    tessera_status status = from == NULL || to == NULL ? no_memory(output, error) : json_open(from, 0, &index, error);
-    if (status == TESSERA_OK) status = copy_file(from, to, error);
+    char *from = file_join(single_file_folder(file), "model_index.json");
+    tessera_status status = from == NULL ? no_memory(output, error) : json_open(from, 0, &index, error);
+    if (status == TESSERA_OK) status = leave_out_t5(file, index, report, error);
     const cJSON *item = index != NULL ? json_root(index)->child : NULL;
     for (; item != NULL && status == TESSERA_OK; item = item->next)
         if (cJSON_IsArray(item)) status = convert_part(file, item, output, report, error);
-    json_free(index);
     free(from);
-    free(to);
+    if (status == TESSERA_OK) return replace_json(index, output, "model_index.json", error);
+    json_free(index);
     return status;
 }
 

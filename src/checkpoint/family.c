@@ -1,6 +1,7 @@
 /* Telling the families apart by names and shapes, as their published files have them.
  *
  *     sd    model.diffusion_model.input_blocks.*   first_stage_model.*   cond_stage_model.{transformer (SD1), model (SD2)}.*
+ *                                                                         or conditioner.embedders.0.model.* (SD2 in the sgm layout)
  *     sdxl  the same with conditioner.embedders.0.transformer.*, conditioner.embedders.1.model.*
  *     sd3   model.diffusion_model.joint_blocks.*   first_stage_model.*   text_encoders.{clip_l,clip_g,t5xxl}.transformer.*
  *     flux  [model.diffusion_model.]double_blocks.*, most often nothing else
@@ -29,6 +30,7 @@ static const struct family_part sd_parts[] = {
     {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, CLIP_PROBE},
     {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, "embeddings.token_embedding.weight"}, /* old files */
     {"text_encoder", "cond_stage_model.model.", LAYOUT_OPENCLIP, "token_embedding.weight"},
+    {"text_encoder", "conditioner.embedders.0.model.", LAYOUT_OPENCLIP, "token_embedding.weight"}, /* SD2 as generative-models has it */
 };
 static const struct family_part sdxl_parts[] = {
     {"unet", DENOISER, LAYOUT_UNET, UNET_PROBE},
@@ -67,8 +69,8 @@ static const struct family families[FAMILY_COUNT] = {
     [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_parts, COUNT(sdxl_parts), NULL, 0},
     [SD3] = {"Stable Diffusion 3", "StableDiffusion3Pipeline,StableDiffusion3Img2ImgPipeline", sd3_parts, COUNT(sd3_parts), sd3_counts,
              COUNT(sd3_counts)},
-    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline", flux_parts, COUNT(flux_parts), flux_counts,
-              COUNT(flux_counts)},
+    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline,FluxControlImg2ImgPipeline", flux_parts, COUNT(flux_parts),
+              flux_counts, COUNT(flux_counts)},
 };
 
 const struct safetensors_entry *family_find_tensor(const struct safetensors *file, const char *prefix, const char *name) {
@@ -117,7 +119,8 @@ static tessera_status unknown_file(const struct safetensors *file, tessera_error
 
 /* Refuses relatives of SD that take other inputs. */
 static tessera_status check_unet(const struct safetensors *file, tessera_error *error) {
-    bool refiner = family_find_tensor(file, "conditioner.embedders.0.model.", "token_embedding.weight") != NULL ||
+    bool open_clip_first = family_find_tensor(file, "conditioner.embedders.0.model.", "token_embedding.weight") != NULL;
+    bool refiner = (open_clip_first && find_denoiser(file, "label_emb.0.0.weight") != NULL) || /* without it: SD2 */
                    extent(file, UNET_PROBE, 0) == 384; /* the refiner's width; the base model has 320 */
     if (refiner)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: is the SDXL refiner, which is not supported: give the base model",
@@ -167,10 +170,9 @@ tessera_status family_published(const struct family *family, const struct safete
     if (family == &families[SDXL] && extent(file, UNET_PROBE, 0) == 320) *out = "sdxl";
     if (family == &families[SD3]) *out = published_sd3(file);
     if (family == &families[FLUX]) *out = published_flux(file);
-    if (family == &families[SDXL] && (safetensors_find(file, "v_pred") != NULL || safetensors_find(file, "edm_mean") != NULL))
+    if (family == &families[SDXL] && safetensors_find(file, "edm_mean") != NULL)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                         "%s: a model of SDXL's form that predicts something else (\"v_pred\" or \"edm_mean\" says so): "
-                         "give a model folder whose scheduler fits with --config",
+                         "%s: a model of SDXL's form that predicts something else (\"edm_mean\" says so), which is not supported",
                          safetensors_path(file));
     if (*out != NULL) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_UNSUPPORTED,

@@ -1,8 +1,8 @@
-/* LoRA files: grouping their keys by module, finding a weight's module, and merging.
+/* Adapters' files: grouping their keys by module, finding a weight's module, and merging.
  *
  * A file's keys are parsed and sorted by module, so that the parts of one module (A, B, M, alpha) lie side by side; a weight finds its
  * module by its name with underscores for dots, or by the name it has in the original checkpoint. There one module may be several of
- * diffusers' (fused query, key and value): each takes its band of B's rows. */
+ * diffusers' (fused query, key and value): each takes its band of the module's rows. */
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 #include "checkpoint/layout.h"
 #include "checkpoint/lora.h"
 #include "checkpoint/lora_key.h"
-#include "checkpoint/lora_merge.h"
+#include "checkpoint/lora_module.h"
 
-enum { COMPONENTS = 4, ALIASES = 2 };
+enum { COMPONENTS = 4, ALIASES = 3 };
 
 /* A tensor of the file and what its key says. */
 struct part {
@@ -26,21 +26,16 @@ struct part {
     const struct safetensors_entry *entry;
 };
 
-struct module {
-    const char *name;                                       /* as struct lora_key has it */
-    unsigned components;                                    /* that it may belong to */
-    unsigned found;                                         /* those that have its weight */
-    const struct safetensors_entry *parts[LORA_PART_COUNT]; /* NULL where absent */
-    float factor;                                           /* scale * alpha / rank */
-};
-
 struct lora_file {
     struct safetensors *tensors;
     struct json *adapter; /* peft's configuration, or NULL */
     float scale;
     struct part *keys; /* sorted by module and components */
-    struct module *modules;
+    int num_keys;
+    struct lora_module *modules;
     int num_modules;
+    const char *unknown; /* the first key that is no adapter's, of num_unknown; NULL: none */
+    int num_unknown;
 };
 
 /* What the hooks of one component know. */
@@ -54,6 +49,7 @@ struct lora_set {
     struct lora_file *files;
     int count, threads;
     struct use uses[COMPONENTS]; /* by the number of the component's bit */
+    unsigned asked;              /* the components that hooks were made for */
 };
 
 /* ---- opening ---- */
@@ -75,11 +71,12 @@ static const char *file_name(const struct lora_file *file) {
 
 static tessera_status check_part(const struct lora_file *file, const struct part *part, tessera_error *error) {
     const struct tensor *t = &part->entry->tensor;
-    if (!dtype_is_float(t->dtype)) {
+    if (!lora_part_is_readable(part->key.part, t->dtype)) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%.300s\" is stored as %s; a LoRA can be F32, F16 or BF16",
                          file_name(file), part->entry->name, safetensors_type_name(file->tensors, part->entry->name));
     }
-    bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= 2 && t->shape[0] > 0;
+    bool vector = part->key.part == LORA_DORA_SCALE || part->key.part == LORA_DIFF;
+    bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= (vector ? 1 : 2) && t->shape[0] > 0;
     if (right) return TESSERA_OK;
     char shape[128];
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.300s\" has shape %s, which no part of a LoRA has", file_name(file),
@@ -88,13 +85,13 @@ static tessera_status check_part(const struct lora_file *file, const struct part
 
 /* Fills in the modules from the sorted keys. */
 static tessera_status group_parts(struct lora_file *file, tessera_error *error) {
-    struct module *module = NULL;
-    for (int i = 0; i < safetensors_count(file->tensors); i++) {
+    struct lora_module *module = NULL;
+    for (int i = 0; i < file->num_keys; i++) {
         struct part *part = &file->keys[i];
         TRY(check_part(file, part, error));
         if (module == NULL || compare_modules(module->name, module->components, part->key.module, part->key.components) != 0) {
             module = &file->modules[file->num_modules++];
-            *module = (struct module){.name = part->key.module, .components = part->key.components};
+            *module = (struct lora_module){.name = part->key.module, .components = part->key.components};
         }
         if (module->parts[part->key.part] != NULL) {
             return error_set(error, TESSERA_ERROR_FORMAT, "%s: keys \"%.300s\" and \"%.300s\" are the same part of one module",
@@ -138,29 +135,40 @@ static double adapter_factor(const struct lora_file *file, const char *key, doub
     return alpha->valuedouble / (square_root ? sqrt(rank) : rank);
 }
 
-/* A module must have A and B; then its factor is known. */
-static tessera_status complete_module(const struct lora_file *file, struct module *module, tessera_error *error) {
-    const struct safetensors_entry *down = module->parts[LORA_DOWN], *up = module->parts[LORA_UP], *alpha = module->parts[LORA_ALPHA];
-    if (down == NULL || up == NULL) {
-        const struct safetensors_entry *some = down != NULL ? down : up != NULL ? up : alpha != NULL ? alpha : module->parts[LORA_MID];
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has no lora_%s: is the file cut off?",
-                         file_name(file), some->name, down == NULL ? "A (lora_down)" : "B (lora_up)");
+/* A module must be complete; then its factor is known. */
+static tessera_status complete_module(const struct lora_file *file, struct lora_module *module, tessera_error *error) {
+    TRY(lora_module_complete(module, file_name(file), error));
+    const char *key = lora_module_entry(module)->name;
+    double rank = (double)lora_module_rank(module), factor = 1;
+    if (rank > 0) {
+        if (module->kind == LORA_KIND_LORA) factor = adapter_factor(file, key, rank);
+        double alpha = lora_module_alpha(module, factor * rank);
+        if (alpha == 0 && module->kind != LORA_KIND_LORA) alpha = rank; /* LyCORIS takes 0 for none */
+        factor = alpha / rank;
     }
-    double rank = (double)down->tensor.shape[0], factor = adapter_factor(file, down->name, rank);
-    if (alpha != NULL) {
-        float value;
-        dtype_convert(&value, DTYPE_F32, alpha->tensor.data, alpha->tensor.dtype, 1);
-        factor = value / rank;
-    }
+    module->scale = file->scale;
     module->factor = (float)(file->scale * factor);
     if (isfinite(module->factor)) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has an alpha that is no number", file_name(file),
-                     down->name);
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has an alpha that is no number", file_name(file), key);
 }
 
 static tessera_status read_adapter(struct lora_file *file, tessera_error *error) {
     const char *text = safetensors_metadata(file->tensors, "lora_adapter_metadata");
     return text == NULL ? TESSERA_OK : json_parse(file_name(file), text, strlen(text), &file->adapter, error);
+}
+
+/* A key that is no adapter's is left out, and counted. */
+static tessera_status read_key(struct lora_file *file, const struct safetensors_entry *entry, tessera_error *error) {
+    struct part *part = &file->keys[file->num_keys];
+    tessera_status status = lora_key_parse(file_name(file), entry->name, &part->key, error);
+    if (status == TESSERA_OK) {
+        part->entry = entry;
+        file->num_keys++;
+    } else if (status == TESSERA_ERROR_FORMAT) {
+        if (file->num_unknown++ == 0) file->unknown = entry->name;
+        status = TESSERA_OK;
+    }
+    return status;
 }
 
 /* Reads the keys of file->tensors. */
@@ -173,11 +181,9 @@ static tessera_status read_file(struct lora_file *file, tessera_error *error) {
     if (file->keys == NULL || file->modules == NULL) {
         return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %d keys", file_name(file), count);
     }
-    for (int i = 0; i < count; i++) {
-        file->keys[i].entry = safetensors_at(file->tensors, i);
-        TRY(lora_key_parse(file_name(file), file->keys[i].entry->name, &file->keys[i].key, error));
-    }
-    qsort(file->keys, (size_t)count, sizeof *file->keys, compare_parts);
+    for (int i = 0; i < count; i++) TRY(read_key(file, safetensors_at(file->tensors, i), error));
+    if (file->num_keys == 0) return lora_key_parse(file_name(file), file->unknown, &file->keys[0].key, error);
+    qsort(file->keys, (size_t)file->num_keys, sizeof *file->keys, compare_parts);
     TRY(group_parts(file, error));
     for (int i = 0; i < file->num_modules; i++) TRY(complete_module(file, &file->modules[i], error));
     return TESSERA_OK;
@@ -251,6 +257,18 @@ struct alias {
     struct layout_change change;
 };
 
+/* XLabs' name for query, key and value of a single block: three of the seven parts of its "linear1". */
+static int add_xlabs_alias(const struct layout_match *original, struct alias aliases[ALIASES], int count) {
+    const struct layout_change *change = &original->change;
+    const char *linear = strstr(original->name, ".linear1.weight");
+    if (linear == NULL || change->how != LAYOUT_BAND || change->parts != 7 || change->first > 2) return count;
+    char name[sizeof original->name + sizeof LORA_XLABS_QKV];
+    snprintf(name, sizeof name, "%.*s%s.weight", (int)(linear - original->name), original->name, LORA_XLABS_QKV);
+    if (!lora_module_name(LORA_DENOISER, name, aliases[count].module, sizeof aliases[count].module)) return count;
+    aliases[count].change = (struct layout_change){LAYOUT_BAND, change->first, 1, 3};
+    return count + 1;
+}
+
 /* Fills in `aliases`; returns how many there are. */
 static int find_aliases(const struct use *use, const char *weight, struct alias aliases[ALIASES]) {
     struct layout_match original;
@@ -262,11 +280,12 @@ static int find_aliases(const struct use *use, const char *weight, struct alias 
     if (lora_module_name(use->component, original.name, aliases[count].module, sizeof aliases[count].module)) {
         aliases[count++].change = original.change;
     }
-    return count > 1 && strcmp(aliases[0].module, aliases[1].module) == 0 ? 1 : count; /* one name: merge once */
+    if (count > 1 && strcmp(aliases[0].module, aliases[1].module) == 0) count = 1; /* one name: merge once */
+    return add_xlabs_alias(&original, aliases, count);
 }
 
 /* The file's module of that name in a component; NULL if there is none. */
-static struct module *find_module(const struct lora_file *file, const char *name, unsigned component) {
+static struct lora_module *find_module(const struct lora_file *file, const char *name, unsigned component) {
     int low = 0, high = file->num_modules;
     while (low < high) {
         int middle = low + (high - low) / 2;
@@ -288,7 +307,7 @@ static bool find_weight(const struct use *use, const char *name) {
     bool any = false;
     for (int i = 0; i < use->set->count; i++) {
         for (int a = 0; a < count; a++) {
-            struct module *module = find_module(&use->set->files[i], aliases[a].module, use->component);
+            struct lora_module *module = find_module(&use->set->files[i], aliases[a].module, use->component);
             if (module != NULL) module->found |= use->component;
             any = any || module != NULL;
         }
@@ -300,36 +319,58 @@ static bool changes(void *user, const char *name) {
     return find_weight(user, name);
 }
 
-static tessera_status misfit(const struct lora_file *file, const struct module *module, const char *name, int ndim, const int64_t *shape,
-                             tessera_error *error) {
-    const struct safetensors_entry *down = module->parts[LORA_DOWN], *up = module->parts[LORA_UP];
-    char a[128], b[128], w[128];
-    return error_set(error, TESSERA_ERROR_FORMAT,
-                     "%s: \"%.250s\" %s and \"%.250s\" %s do not fit the model's \"%.150s\" %s: is the LoRA for another model?",
-                     file_name(file), down->name, tensor_shape_text(down->tensor.ndim, down->tensor.shape, a, sizeof a), up->name,
-                     tensor_shape_text(up->tensor.ndim, up->tensor.shape, b, sizeof b), name, tensor_shape_text(ndim, shape, w, sizeof w));
+static bool needs_whole(void *user, const char *name) {
+    const struct use *use = user;
+    struct alias aliases[ALIASES];
+    int count = find_aliases(use, name, aliases);
+    for (int i = 0; i < use->set->count * count; i++) {
+        const struct lora_module *module = find_module(&use->set->files[i / count], aliases[i % count].module, use->component);
+        if (module != NULL && lora_module_needs_whole(module)) return true;
+    }
+    return false;
 }
 
-/* Merges those rows of the piece that lie in a band of the weight; their place in the product is `shift` rows further down. */
-static tessera_status merge_band(const struct lora_product *product, const struct load_piece *piece, struct span band, int64_t shift,
-                                 struct tensor *weight, tessera_error *error) {
-    int64_t first = piece->rows.first, end = first + piece->rows.count;
+static tessera_status misfit(const struct lora_file *file, const struct lora_module *module, const char *name, int ndim,
+                             const int64_t *shape, tessera_error *error) {
+    char parts[512] = "", have[128], want[128];
+    size_t used = 0;
+    for (int i = 0; i < LORA_PART_COUNT && used < sizeof parts; i++) {
+        const struct safetensors_entry *part = module->parts[i];
+        if (part == NULL || i == LORA_ALPHA) continue;
+        used += (size_t)snprintf(parts + used, sizeof parts - used, "%s\"%.150s\" %s", used > 0 ? " and " : "", part->name,
+                                 tensor_shape_text(part->tensor.ndim, part->tensor.shape, have, sizeof have));
+    }
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s do not fit the model's \"%.150s\" %s: is the LoRA for another model?",
+                     file_name(file), parts, name, tensor_shape_text(ndim, shape, want, sizeof want));
+}
+
+/* A weight, or the piece of one, that is being changed. */
+struct target {
+    const char *name;
+    const struct load_piece *piece;
+    const float *original; /* the whole weight before any change; NULL: no module asks for it */
+    struct tensor *weight;
+};
+
+/* Merges those rows of the piece that lie in a band of the weight; their place in the module is `shift` rows further down. */
+static tessera_status merge_band(const struct lora_module *module, const struct target *to, struct span band, int64_t shift,
+                                 tessera_error *error) {
+    int64_t first = to->piece->rows.first, end = first + to->piece->rows.count;
     if (band.first > first) first = band.first;
     if (band.first + band.count < end) end = band.first + band.count;
     if (first >= end) return TESSERA_OK;
-    int64_t columns = tensor_count(weight) / piece->rows.count;
-    float *values = (float *)weight->data + (first - piece->rows.first) * columns;
-    return lora_merge_piece(product, (struct span){first + shift, end - first}, piece->inputs, values, error);
+    int64_t columns = tensor_count(to->weight) / to->piece->rows.count, skipped = (first - to->piece->rows.first) * columns;
+    float *values = (float *)to->weight->data + skipped;
+    struct span rows = {first + shift, end - first};
+    if (lora_module_needs_whole(module))
+        return lora_module_add_decomposed(module, to->weight->ndim, to->piece->shape, rows, to->original + skipped, values, error);
+    return lora_module_add(module, to->weight->ndim, to->piece->shape, rows, to->piece->inputs, values, error);
 }
 
 /* Merges a module into a piece of a weight whose rows are those that `change` tells of. */
-static tessera_status merge(const struct lora_file *file, const struct module *module, const struct layout_change *change, const char *name,
-                            const struct load_piece *piece, int threads, struct tensor *weight, tessera_error *error) {
-    const struct safetensors_entry *mid = module->parts[LORA_MID];
-    struct lora_product product = {
-        .down = module->parts[LORA_DOWN]->tensor, .up = module->parts[LORA_UP]->tensor, .factor = module->factor, .threads = threads};
-    if (mid != NULL) product.mid = mid->tensor;
-    int64_t rows = piece->shape[0], total = product.up.shape[0], first = 0, half = rows / 2;
+static tessera_status merge(const struct lora_file *file, const struct lora_module *module, const struct layout_change *change,
+                            const struct target *to, tessera_error *error) {
+    int64_t rows = to->piece->shape[0], total = lora_module_rows(module), first = 0, half = rows / 2;
     bool fits = change->how != LAYOUT_TRANSPOSE;
     if (change->how == LAYOUT_BAND) {
         int64_t part = total / change->parts;
@@ -338,26 +379,42 @@ static tessera_status merge(const struct lora_file *file, const struct module *m
     } else {
         fits = fits && total == rows && (change->how != LAYOUT_SWAP_HALVES || rows % 2 == 0);
     }
-    if (!fits || !lora_product_fits(&product, total, weight->ndim, piece->shape))
-        return misfit(file, module, name, weight->ndim, piece->shape, error);
-    if (change->how != LAYOUT_SWAP_HALVES) return merge_band(&product, piece, (struct span){0, rows}, first, weight, error);
-    TRY(merge_band(&product, piece, (struct span){0, half}, half, weight, error));
-    return merge_band(&product, piece, (struct span){half, half}, -half, weight, error);
+    if (!fits || !lora_module_fits(module, to->weight->ndim, to->piece->shape))
+        return misfit(file, module, to->name, to->weight->ndim, to->piece->shape, error);
+    tessera_error local = {0};
+    tessera_status status;
+    if (change->how != LAYOUT_SWAP_HALVES) {
+        status = merge_band(module, to, (struct span){0, rows}, first, &local);
+    } else {
+        status = merge_band(module, to, (struct span){0, half}, half, &local);
+        if (status == TESSERA_OK) status = merge_band(module, to, (struct span){half, half}, -half, &local);
+    }
+    return status == TESSERA_OK ? status : error_set(error, status, "%s: %s", file_name(file), local.message);
 }
 
 static tessera_status change_weight(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *error) {
     const struct use *use = user;
     struct alias aliases[ALIASES];
     int count = find_aliases(use, name, aliases);
-    for (int i = 0; i < use->set->count; i++) {
-        const struct lora_file *file = &use->set->files[i];
-        for (int a = 0; a < count; a++) {
-            struct module *module = find_module(file, aliases[a].module, use->component);
-            if (module == NULL) continue;
-            TRY(merge(file, module, &aliases[a].change, name, &piece, use->set->threads, weight, error));
-        }
+    tessera_status status = TESSERA_OK;
+    float *original = NULL;
+    if (needs_whole(user, name)) {
+        original = malloc(tensor_bytes(weight));
+        if (original == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a copy of \"%.250s\"", name);
+        memcpy(original, weight->data, tensor_bytes(weight));
     }
-    return TESSERA_OK;
+    const struct target target = {name, &piece, original, weight};
+    for (int i = 0; i < use->set->count * count && status == TESSERA_OK; i++) {
+        const struct lora_file *file = &use->set->files[i / count];
+        const struct alias *alias = &aliases[i % count];
+        const struct lora_module *module = find_module(file, alias->module, use->component);
+        if (module == NULL) continue;
+        struct lora_module worked = *module;
+        worked.threads = use->set->threads;
+        status = merge(file, &worked, &alias->change, &target, error);
+    }
+    free(original);
+    return status;
 }
 
 /* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */
@@ -388,40 +445,61 @@ tessera_status lora_hooks_for(struct lora_set *set, const char *component, const
     struct use *use = find_use(set, bit);
     layout_free(use->layout);
     *use = (struct use){.set = set, .component = bit};
+    set->asked |= bit;
     if (bit == LORA_DENOISER && folder != NULL) TRY(open_layout(folder, &use->layout, error));
-    *out = (struct load_hooks){.user = use, .changes = changes, .change = change_weight};
+    *out = (struct load_hooks){.user = use, .changes = changes, .change = change_weight, .needs_whole = needs_whole};
     return TESSERA_OK;
 }
 
-/* Are the file's keys that stand for two text encoders meant for this one? They are where one of them was found. */
-static bool settles(const struct lora_file *file, unsigned components, unsigned component) {
-    for (int i = 0; i < file->num_modules; i++) {
-        if (file->modules[i].components == components && (file->modules[i].found & component) != 0) return true;
-    }
-    return false;
-}
-
-static tessera_status check_found(const struct lora_file *file, const char *component, unsigned bit, tessera_error *error) {
-    const struct module *first = NULL;
-    int count = 0;
-    for (int m = 0; m < file->num_modules; m++) {
-        const struct module *module = &file->modules[m];
-        if ((module->components & bit) == 0 || module->found != 0) continue;
-        if (module->components != bit && bit != LORA_TEXT_3 && !settles(file, module->components, bit)) continue;
-        first = first == NULL ? module : first;
-        count++;
-    }
-    if (count == 0) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_FORMAT,
-                     "%s: \"%.300s\" names no module of this model's %s (%d such modules in all): is the LoRA for another model?",
-                     file_name(file), first->parts[LORA_DOWN]->name, component, count);
-}
-
-tessera_status lora_hooks_done(struct lora_set *set, const char *component, const struct weights *weights, tessera_error *error) {
+void lora_hooks_found(struct lora_set *set, const char *component, const struct weights *weights) {
     unsigned bit = lora_component(component);
-    if (bit == 0) return TESSERA_OK;
-    /* A file may hold weights that nothing is computed with, such as the last text queries of SD3: their modules are the model's too. */
-    for (int i = 0; weights != NULL && i < weights_count(weights); i++) find_weight(find_use(set, bit), weights_at(weights, i)->name);
-    for (int i = 0; i < set->count; i++) TRY(check_found(&set->files[i], component, bit, error));
+    if (bit == 0) return;
+    for (int i = 0; i < weights_count(weights); i++) find_weight(find_use(set, bit), weights_at(weights, i)->name);
+}
+
+/* ---- what was not found ---- */
+
+/* How many modules of the file no component of the model has; *first is the first one's key, *any whether one was found. Modules of text
+ * encoders that the model does without do not count. */
+static int count_missing(const struct lora_file *file, unsigned asked, const char **first, bool *any) {
+    int count = 0;
+    *any = false;
+    for (int m = 0; m < file->num_modules; m++) {
+        const struct lora_module *module = &file->modules[m];
+        *any = *any || module->found != 0;
+        if ((module->components & asked) == 0 || module->found != 0) continue;
+        if (count++ == 0) *first = lora_module_entry(module)->name;
+    }
+    return count;
+}
+
+tessera_status lora_set_check(const struct lora_set *set, tessera_error *error) {
+    for (int i = 0; i < set->count; i++) {
+        const char *first = NULL;
+        bool any;
+        int count = count_missing(&set->files[i], set->asked, &first, &any);
+        if (count == 0 || any) continue;
+        return error_set(
+            error, TESSERA_ERROR_FORMAT,
+            "%s: \"%.300s\" names no module of this model (%d such modules, and none that it has): is the LoRA for another model?",
+            file_name(&set->files[i]), first, count);
+    }
     return TESSERA_OK;
+}
+
+bool lora_set_notice(const struct lora_set *set, int file, char *text, size_t capacity) {
+    const struct lora_file *f = &set->files[file];
+    const char *first = f->unknown;
+    bool any;
+    int count = count_missing(f, set->asked, &first, &any) + f->num_unknown;
+    if (count == 0) return false;
+    if (count == 1)
+        snprintf(text, capacity, "%s: \"%.300s\" is left out: the model has no such module", file_name(f), first);
+    else
+        snprintf(text, capacity, "%s: \"%.300s\" and %d more are left out: the model has no such modules", file_name(f), first, count - 1);
+    return true;
+}
+
+int lora_set_count(const struct lora_set *set) {
+    return set->count;
 }

@@ -1,12 +1,14 @@
 /* LoRA files (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"): changes of a model's weights, merged while they
- * are loaded: W' = W + scale * alpha / rank * B A.
+ * are loaded: W' = W + scale * alpha / rank * B A; and what else people share under that name: LoCon, DoRA, LoHa, LoKr (lora_module.h).
  *
  * A set is opened once and asked by every component that is opened:
  *
  *     lora_set_open(...)
  *     lora_hooks_for(set, "unet", folder, &hooks, ...)
- *     lora_hooks_done(set, "unet", weights, ...)         an error if a key of a file names a module that "unet" does not have
+ *     lora_hooks_found(set, "unet", weights)             notes which of the files' modules "unet" has
  *     component_open(...) with the hooks                 merges; an error if shapes do not fit
+ *     lora_set_check(set, ...)                           after all components: an error if the model has nothing of a file
+ *     lora_set_notice(set, 0, ...)                       what is left out of a file, in one line
  *
  * Keys: diffusers' layouts and kohya's (lora_key.h), with the modules' names of diffusers or of the original checkpoints (layout.h).
  * Keys for a text encoder that the model does not have are passed over. Files are mapped; beside the loader's float32 copy of a piece of a
@@ -32,9 +34,14 @@ void lora_set_use_threads(struct lora_set *set, int threads);
  * does not reach (autoencoders). Each file is merged in the set's order. */
 tessera_status lora_hooks_for(struct lora_set *set, const char *component, const char *folder, struct load_hooks *out,
                               tessera_error *error);
-/* After lora_hooks_for: FORMAT if keys for this component match none of its modules; names the file, the first such key and how many.
- * Either after component_open, or before it as soon as `weights` (the component's, or NULL) are open: every weight in them counts as
- * found, also those that the model does not compute with. */
-tessera_status lora_hooks_done(struct lora_set *set, const char *component, const struct weights *weights, tessera_error *error);
+/* After lora_hooks_for: every weight in `weights` counts as the model's, also those that it does not compute with (such as the last text
+ * queries of SD3). Opening the component with the hooks notes its weights too. */
+void lora_hooks_found(struct lora_set *set, const char *component, const struct weights *weights);
+
+/* After all components: FORMAT if there are modules for them in a file and they have none of these; names the file and the first key. */
+tessera_status lora_set_check(const struct lora_set *set, tessera_error *error);
+int lora_set_count(const struct lora_set *set); /* files */
+/* One line about what is left out of a file: modules that no component has, keys that are no adapter's. False: nothing. */
+bool lora_set_notice(const struct lora_set *set, int file, char *text, size_t capacity);
 
 #endif

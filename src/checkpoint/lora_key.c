@@ -23,6 +23,10 @@ static const struct {
     {"lora_te3_", LORA_TEXT_2 | LORA_TEXT_3},
     {"diffusion_model.", LORA_DENOISER},
     {"base_model.model.", LORA_DENOISER},
+    {"lycoris_", LORA_DENOISER},
+    {"text_encoders.clip_l.transformer.", LORA_TEXT_1},
+    {"text_encoders.clip_g.transformer.", LORA_TEXT_2},
+    {"text_encoders.t5xxl.transformer.", LORA_TEXT_2 | LORA_TEXT_3},
 };
 
 static const struct {
@@ -45,21 +49,43 @@ static const struct {
     {"_lora.up.weight", LORA_UP, true},
     {".lora.alpha", LORA_ALPHA, false},
     {".alpha", LORA_ALPHA, false},
+    {".dora_scale", LORA_DORA_SCALE, false},
+    {".lora_magnitude_vector", LORA_DORA_SCALE, false},
+    {".lora_magnitude_vector.weight", LORA_DORA_SCALE, false},
+    {".lora_magnitude_vector.default.weight", LORA_DORA_SCALE, false},
+    {".hada_w1_a", LOHA_W1_A, false},
+    {".hada_w1_b", LOHA_W1_B, false},
+    {".hada_t1", LOHA_T1, false},
+    {".hada_w2_a", LOHA_W2_A, false},
+    {".hada_w2_b", LOHA_W2_B, false},
+    {".hada_t2", LOHA_T2, false},
+    {".lokr_w1", LOKR_W1, false},
+    {".lokr_w1_a", LOKR_W1_A, false},
+    {".lokr_w1_b", LOKR_W1_B, false},
+    {".lokr_w2", LOKR_W2, false},
+    {".lokr_w2_a", LOKR_W2_A, false},
+    {".lokr_w2_b", LOKR_W2_B, false},
+    {".lokr_t2", LOKR_T2, false},
+    {".diff", LORA_DIFF, false},
+};
+
+/* XLabs' modules end in "processor.NAME"; the original checkpoint's names for them. Its single blocks change query, key and value alone,
+ * three of the seven parts of "linear1": LORA_XLABS_QKV. */
+static const struct {
+    const char *text, *name;
+} xlabs_modules[] = {
+    {".processor.qkv_lora1", ".img_attn.qkv"},   {".processor.qkv_lora2", ".txt_attn.qkv"}, {".processor.proj_lora1", ".img_attn.proj"},
+    {".processor.proj_lora2", ".txt_attn.proj"}, {".processor.qkv_lora", LORA_XLABS_QKV},   {".processor.proj_lora", ".linear2"},
 };
 
 static const struct {
     const char *text, *kind;
 } refused[] = {
-    {"dora_scale", "DoRA"},
-    {"lora_magnitude_vector", "DoRA"},
-    {".hada_", "LoHa"},
-    {".lokr_", "LoKr"},
     {".oft_", "OFT"},
     {".boft_", "BOFT"},
-    {".diff", "a full difference of weights"},
+    {".diff_b", "a change of biases"},
     {".lora_B.bias", "a change of biases"},
     {".lora_up.bias", "a change of biases"},
-    {"bundle_emb.", "a textual inversion"},
 };
 
 static const struct {
@@ -124,11 +150,29 @@ static void renew(struct lora_key *key) {
     }
 }
 
+/* XLabs' key below its prefix: "double_blocks.0.processor.qkv_lora1.down.weight"; false if `module` is none. */
+static bool parse_xlabs(const char *module, struct lora_key *out) {
+    size_t length = strlen(module);
+    bool down = ends_with(module, length, ".down.weight");
+    if (!down && !ends_with(module, length, ".up.weight")) return false;
+    length -= strlen(down ? ".down.weight" : ".up.weight");
+    for (size_t i = 0; i < COUNT(xlabs_modules); i++) {
+        if (!ends_with(module, length, xlabs_modules[i].text)) continue;
+        size_t block = length - strlen(xlabs_modules[i].text);
+        if (block == 0 || block + sizeof ".img_attn.proj" > sizeof out->module) return false;
+        snprintf(out->module, sizeof out->module, "%.*s%s", (int)block, module, xlabs_modules[i].name);
+        out->part = down ? LORA_DOWN : LORA_UP;
+        unify(out->components, out->module);
+        return true;
+    }
+    return false;
+}
+
 static tessera_status refuse(const char *file, const char *key, tessera_error *error) {
     for (size_t i = 0; i < COUNT(refused); i++) {
         if (strstr(key, refused[i].text) == NULL) continue;
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: key \"%.300s\" is of %s; only LoRA and LoCon are supported", file, key,
-                         refused[i].kind);
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: key \"%.300s\" is of %s; LoRA, LoCon, DoRA, LoHa and LoKr are supported",
+                         file, key, refused[i].kind);
     }
     return TESSERA_OK;
 }
@@ -143,11 +187,13 @@ tessera_status lora_key_parse(const char *file, const char *key, struct lora_key
         out->components = prefixes[i].components;
         break;
     }
+    if (out->components == LORA_DENOISER && parse_xlabs(module, out)) return TESSERA_OK;
     size_t length = strlen(module), i = 0;
     while (i < COUNT(suffixes) && !ends_with(module, length, suffixes[i].text)) i++;
     if (i == COUNT(suffixes)) {
         return error_set(error, TESSERA_ERROR_FORMAT,
-                         "%s: key \"%.300s\" is none of a LoRA: it ends neither in lora_A/lora_B nor in lora_down/lora_up nor in alpha",
+                         "%s: key \"%.300s\" is none of a LoRA: it ends neither in lora_A/lora_B nor in lora_down/lora_up, alpha or a "
+                         "part of DoRA, LoHa or LoKr",
                          file, key);
     }
     length -= strlen(suffixes[i].text);

@@ -1,4 +1,4 @@
-/* The keys of a LoRA file: which part of which module of which component a tensor is.
+/* The keys of an adapter's file: which part of which module of which component a tensor is.
  *
  *     unet.down_blocks.0.attentions.0.proj_in.lora_A.weight            diffusers (peft)
  *     text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.up.weight
@@ -6,6 +6,8 @@
  *     lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight    kohya: the module's dots became underscores
  *     `--------´`---------------------------------´`--------------´
  *     component  module                             part
+ *     lora_unet_mid_block_attentions_0_proj_in.hada_w1_a               LyCORIS: LoHa, LoKr, full differences
+ *     double_blocks.0.processor.qkv_lora1.down.weight                  XLabs, for Flux
  *
  * kohya's underscores cannot be turned back into dots, so modules are compared the other way: the names of the model's weights are
  * written with underscores too. */
@@ -14,10 +16,34 @@
 
 #include "base/error.h"
 
-enum lora_part { LORA_DOWN, LORA_MID, LORA_UP, LORA_ALPHA, LORA_PART_COUNT };
+enum lora_part {
+    LORA_DOWN, /* A */
+    LORA_MID,  /* LoCon's middle */
+    LORA_UP,   /* B */
+    LORA_ALPHA,
+    LORA_DORA_SCALE, /* DoRA's magnitudes */
+    LOHA_W1_A,
+    LOHA_W1_B,
+    LOHA_T1,
+    LOHA_W2_A,
+    LOHA_W2_B,
+    LOHA_T2, /* as LyCORIS names them */
+    LOKR_W1,
+    LOKR_W1_A,
+    LOKR_W1_B,
+    LOKR_W2,
+    LOKR_W2_A,
+    LOKR_W2_B,
+    LOKR_T2,
+    LORA_DIFF, /* a full difference of the weight */
+    LORA_PART_COUNT
+};
 
 /* Components as bits: kohya's "lora_te3_" (T5) is the third text encoder of SD3 and the second of Flux. */
 enum { LORA_DENOISER = 1, LORA_TEXT_1 = 2, LORA_TEXT_2 = 4, LORA_TEXT_3 = 8 };
+
+/* How a module's name ends that is the first three of seven parts of Flux's "single_blocks.N.linear1". */
+#define LORA_XLABS_QKV ".linear1.qkv"
 
 struct lora_key {
     unsigned components;
@@ -25,7 +51,7 @@ struct lora_key {
     char module[256]; /* e.g. "mid_block_attentions_0_proj_in": as lora_module_name writes it */
 };
 
-/* UNSUPPORTED where the key belongs to another kind of adapter (DoRA, LoHa, LoKr, ...), FORMAT where it is no adapter's;
+/* UNSUPPORTED where the key belongs to another kind of adapter (OFT, changes of biases, ...), FORMAT where it is no adapter's;
  * messages name the file and the key. */
 tessera_status lora_key_parse(const char *file, const char *key, struct lora_key *out, tessera_error *error);
 

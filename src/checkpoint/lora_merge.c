@@ -30,8 +30,8 @@ static bool same_taps(int ndim, const int64_t *shape, int other_ndim, const int6
 bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndim, const int64_t *shape) {
     const struct tensor *down = &product->down, *up = &product->up, *mid = &product->mid;
     if (ndim < 2 || down->ndim < 2 || up->ndim < 2) return false;
-    int64_t rank = down->shape[0];
-    if (rank < 1 || up->shape[0] != rows || up->shape[1] != rank || down->shape[1] != shape[1]) return false;
+    int64_t rank = down->shape[0], stored_rows = up->shape[product->up_transposed], stored_rank = up->shape[!product->up_transposed];
+    if (rank < 1 || stored_rows != rows || stored_rank != rank || down->shape[1] != shape[1]) return false;
     if (!single_tap(up->ndim, up->shape)) return false;
     if (mid->data == NULL) return same_taps(down->ndim, down->shape, ndim, shape);
     return mid->ndim >= 2 && mid->shape[0] == rank && mid->shape[1] == rank && single_tap(down->ndim, down->shape) &&
@@ -48,6 +48,16 @@ static float *to_f32(const struct tensor *t, int64_t rows, int64_t stride, int64
         dtype_convert(out + row * count, DTYPE_F32, from, t->dtype, (size_t)count);
     }
     for (int64_t i = 0; factor != 1 && i < rows * count; i++) out[i] *= factor;
+    return out;
+}
+
+/* Some rows of B as [rows.count, r] in float32 times the factor; the caller frees. NULL: no memory. */
+static float *up_rows(const struct lora_product *product, int64_t rank, struct span rows) {
+    if (!product->up_transposed) return to_f32(&product->up, 1, 0, rows.first * rank, rows.count * rank, product->factor);
+    float *stored = to_f32(&product->up, rank, product->up.shape[1], rows.first, rows.count, product->factor);
+    float *out = stored != NULL ? calloc((size_t)(rows.count * rank), sizeof *out) : NULL;
+    for (int64_t i = 0; out != NULL && i < rows.count * rank; i++) out[i] = stored[i % rank * rows.count + i / rank];
+    free(stored);
     return out;
 }
 
@@ -123,7 +133,7 @@ tessera_status lora_merge_piece(const struct lora_product *product, struct span 
     tessera_status status = TESSERA_OK;
     if (rows.count == 0 || columns == 0) return status;
     float *a = kernel_rows(product, inputs, taps);
-    float *b = to_f32(&product->up, 1, 0, rows.first * rank, rows.count * rank, product->factor);
+    float *b = up_rows(product, rank, rows);
     if (a != NULL && b != NULL) {
         add_product(weight, b, a, rows.count, rank, columns, product->threads);
     } else {

@@ -16,6 +16,7 @@ struct lora_product {
     struct tensor mid;      /* M, or data == NULL */
     float factor;           /* scale * alpha / rank */
     int threads;            /* that merge it; at least 1 */
+    bool up_transposed;     /* B is stored as [r, O] */
 };
 
 /* Does the product have the form of a weight of `shape`, with `rows` rows of B in the place of shape[0]? Also true of a 1x1

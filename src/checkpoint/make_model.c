@@ -66,7 +66,7 @@ static tessera_status copy_file(const char *from_folder, const char *to_folder, 
     size_t length;
     tessera_status status = from != NULL && to != NULL ? TESSERA_OK : out_of_memory(error);
     if (status == TESSERA_OK && !(optional && !file_exists(from))) {
-        status = file_read(from, SMALL_FILE_BYTES, &data, &length, error);
+        status = file_read_regular(from, SMALL_FILE_BYTES, &data, &length, error);
         if (status == TESSERA_OK) status = write_file(to, data, length, error);
     }
     free(data);

@@ -164,6 +164,81 @@ tessera_status single_file_config(const struct single_file *file, const char *co
     return status;
 }
 
+/* ---- marks ---- */
+
+static bool contains(const char *text, const char *part) {
+    return text != NULL && strstr(text, part) != NULL;
+}
+
+struct single_file_marks single_file_marks(const struct single_file *file) {
+    struct single_file_marks marks = {0};
+    const char *spec = safetensors_metadata(file->tensors, "modelspec.prediction_type");
+    const char *architecture = safetensors_metadata(file->tensors, "modelspec.architecture");
+    const char *trained = safetensors_metadata(file->tensors, "ss_v_parameterization");
+    const char *zero = safetensors_metadata(file->tensors, "ss_zero_terminal_snr");
+    const struct {
+        bool there;
+        const char *prediction_type, *because;
+    } told[] = {
+        {safetensors_find(file->tensors, "v_pred") != NULL, "v_prediction", "v_pred"},
+        {contains(spec, "v") && !contains(spec, "eps"), "v_prediction", "modelspec.prediction_type"},
+        {contains(spec, "eps"), "epsilon", "modelspec.prediction_type"},
+        {contains(trained, "True"), "v_prediction", "ss_v_parameterization"},
+        {contains(architecture, "stable-diffusion-v2-768"), "v_prediction", "modelspec.architecture"},
+        {contains(architecture, "stable-diffusion-v2-512"), "epsilon", "modelspec.architecture"},
+    };
+    for (size_t i = 0; i < sizeof told / sizeof *told && marks.prediction_type == NULL; i++) {
+        if (!told[i].there) continue;
+        marks.prediction_type = told[i].prediction_type;
+        marks.because = told[i].because;
+    }
+    marks.zero_terminal_snr = safetensors_find(file->tensors, "ztsnr") != NULL || contains(zero, "True");
+    if (marks.because == NULL && marks.zero_terminal_snr) marks.because = "ztsnr";
+    return marks;
+}
+
+/* Sets the fields that marks decide in a copy of the configuration. Zero terminal SNR needs the last timestep: trailing spacing, as diffusers'
+ * documentation of rescale_betas_zero_snr asks for (Lin et al. 2023, section 3.3). */
+static cJSON *apply_marks(const cJSON *config, const struct single_file_marks *marks) {
+    cJSON *copy = cJSON_Duplicate(config, true);
+    static const char prediction[] = "prediction_type", rescale[] = "rescale_betas_zero_snr", spacing[] = "timestep_spacing";
+    if (marks->prediction_type != NULL) {
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, prediction);
+        cJSON_AddStringToObject(copy, prediction, marks->prediction_type);
+    }
+    if (marks->zero_terminal_snr) {
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, rescale);
+        cJSON_AddBoolToObject(copy, rescale, true);
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, spacing);
+        cJSON_AddStringToObject(copy, spacing, "trailing");
+    }
+    return copy;
+}
+
+tessera_status single_file_scheduler(const struct single_file *file, struct json **out, tessera_error *error) {
+    struct single_file_marks marks = single_file_marks(file);
+    char *folder = NULL, *path = NULL;
+    struct json *config = NULL;
+    *out = NULL;
+    if (file->own_config || (marks.prediction_type == NULL && !marks.zero_terminal_snr)) return TESSERA_OK;
+    TRY(single_file_part_folder(file, "scheduler", &folder, error));
+    path = file_join(folder, "scheduler_config.json");
+    tessera_status status =
+        path != NULL ? json_open(path, 0, &config, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
+    if (status == TESSERA_OK) {
+        cJSON *changed = apply_marks(json_root(config), &marks);
+        char *text = changed != NULL ? cJSON_PrintUnformatted(changed) : NULL;
+        status = text != NULL ? json_parse(path, text, strlen(text), out, error)
+                              : error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to change it", path);
+        cJSON_free(text);
+        cJSON_Delete(changed);
+    }
+    json_free(config);
+    free(path);
+    free(folder);
+    return status;
+}
+
 /* ---- views ---- */
 
 static tessera_status wrong_shape(const struct building *b, const char *original, const struct required_tensor *wanted,

@@ -25,6 +25,18 @@ tessera_status single_file_part_folder(const struct single_file *file, const cha
  * config.json in its folder holds. The caller frees. A config folder of the user's is never changed. */
 tessera_status single_file_config(const struct single_file *file, const char *component, struct json **out, tessera_error *error);
 
+/* What marks in the file say of how the model was trained. Trainers leave them as tensors without numbers ("v_pred", "ztsnr") and in the
+ * metadata of the header (modelspec.*, ss_*). */
+struct single_file_marks {
+    const char *prediction_type; /* "v_prediction" or "epsilon"; NULL: no mark */
+    bool zero_terminal_snr;
+    const char *because; /* the mark's name, for people */
+};
+struct single_file_marks single_file_marks(const struct single_file *file);
+/* The scheduler's configuration where the marks change it, in diffusers' words; NULL: the one in its folder holds. The caller frees it. A
+ * configuration of the user's (--config) is never changed. */
+tessera_status single_file_scheduler(const struct single_file *file, struct json **out, tessera_error *error);
+
 /* Does the file hold this component's weights ("unet", "text_encoder_2", ...)? */
 bool single_file_has(const struct single_file *file, const char *component);
 /* The component's weights, as its model asks for them: complete and of the right shapes. The caller closes them (or hands them to

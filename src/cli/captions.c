@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 
 #define FILE_BYTES ((size_t)1 << 30)
 
@@ -16,8 +18,14 @@ static tessera_status wrong(const char *path, int image, const char *what, tesse
 }
 
 /* A name that stays in its folder. */
+/* A name becomes a file's, and is printed: no way into another folder, and nothing that a terminal would obey. */
 static bool is_plain(const char *name) {
-    return name != NULL && *name != 0 && *name != '.' && strchr(name, '/') == NULL;
+    if (name == NULL || *name == 0 || *name == '.' || strchr(name, '/') != NULL) return false;
+    char *cleaned = strdup(name);
+    if (cleaned != NULL) text_clean(cleaned);
+    bool same = cleaned != NULL && strcmp(cleaned, name) == 0;
+    free(cleaned);
+    return same;
 }
 
 static const char *text_of(const cJSON *object, const char *key) {
@@ -94,9 +102,13 @@ tessera_status captions_of(const struct json *json, const struct captions_choice
 
 tessera_status captions_read(const char *path, const struct captions_choice *choice, struct captions *out, tessera_error *error) {
     struct json *json = NULL;
+    char *text;
+    size_t length;
     *out = (struct captions){0};
-    TRY(json_open(path, FILE_BYTES, &json, error));
-    tessera_status status = captions_of(json, choice, out, error);
+    TRY(file_read(path, FILE_BYTES, &text, &length, error)); /* may be a pipe */
+    tessera_status status = json_parse(path, text, length, &json, error);
+    free(text);
+    if (status == TESSERA_OK) status = captions_of(json, choice, out, error);
     json_free(json);
     return status;
 }

@@ -51,7 +51,8 @@ const struct command convert_command = {
     .usage = "convert INPUT OUTPUT [--config FOLDER]",
     .summary = "rewrite a single-file checkpoint as a model folder, or a folder as a single file",
     .details =
-        "A single file is FILE.safetensors in the original layout of Stable Diffusion 1, 2, XL, 3, 3.5 or Flux.1; its family and size are\n"
+        "A single file is a FILE (safetensors, or PyTorch's .ckpt) in the original layout of Stable Diffusion 1, 2, XL, 3, 3.5 or Flux.1; "
+        "its family and size are\n"
         "told from the names and shapes in it, and configs, tokenizers and scheduler are those of the published model, or of --config.\n"
         "Values and element types stay as they are. The output appears when it is complete; an existing folder or file is never overwritten.\n",
     .examples = "  tessera convert sd_xl_base_1.0.safetensors sdxl\n"

@@ -31,8 +31,8 @@ static tessera_status resolve(const char *name, struct hub_options *options, boo
     return status;
 }
 
-tessera_status download_model(const char *model, bool quiet, char **folder, tessera_error *error) {
-    struct hub_options options = {0};
+tessera_status download_model(const char *model, const char *variant, bool quiet, char **folder, tessera_error *error) {
+    struct hub_options options = {.variant = variant};
     if (hub_is_name(model)) return resolve(model, &options, quiet, folder, error);
     *folder = strdup(model);
     return *folder != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
@@ -40,13 +40,17 @@ tessera_status download_model(const char *model, bool quiet, char **folder, tess
 
 /* ---- the command ---- */
 
-enum download_option { DOWNLOAD_REVISION, DOWNLOAD_CACHE_DIR, DOWNLOAD_OFFLINE, DOWNLOAD_OPTION_COUNT };
+enum download_option { DOWNLOAD_REVISION, DOWNLOAD_VARIANT, DOWNLOAD_CACHE_DIR, DOWNLOAD_OFFLINE, DOWNLOAD_OPTION_COUNT };
 
 static const struct option download_options[DOWNLOAD_OPTION_COUNT] = {
     [DOWNLOAD_REVISION] = {.name = "revision",
                            .type = OPTION_TEXT,
                            .placeholder = "NAME",
                            .help = "branch, tag or commit (default: main); the same as OWNER/NAME@REVISION"},
+    [DOWNLOAD_VARIANT] = {.name = "variant",
+                          .type = OPTION_TEXT,
+                          .placeholder = "NAME",
+                          .help = "weight files of this variant, such as fp16, where there are such (default: those without, if any)"},
     [DOWNLOAD_CACHE_DIR] = {.name = "cache-dir",
                             .type = OPTION_TEXT,
                             .placeholder = "FOLDER",
@@ -60,6 +64,7 @@ static const struct option download_options[DOWNLOAD_OPTION_COUNT] = {
 static int run_download(const char *path, struct option_value *values) {
     tessera_error error = {0};
     struct hub_options options = {.cache = values[DOWNLOAD_CACHE_DIR].text, .offline = values[DOWNLOAD_OFFLINE].flag};
+    options.variant = values[DOWNLOAD_VARIANT].text;
     const char *revision = values[DOWNLOAD_REVISION].text;
     char *name = NULL, *folder = NULL;
     if (path == NULL || (revision != NULL && strchr(path, '@') != NULL)) {
@@ -86,7 +91,8 @@ const struct command download_command = {
     .usage = "download OWNER/NAME[@REVISION] [OPTIONS]",
     .summary = "bring a model of the Hugging Face hub into the local cache and print its folder",
     .details = "The cache is that of huggingface_hub: what Python has downloaded is found, and the other way round. Only what the\n"
-               "pipeline needs is taken (model_index.json and what it names, safetensors weights). A download that was cut goes on\n"
+               "pipeline needs is taken (model_index.json and what it names; of weights one kind, safetensors first). A download that was "
+               "cut goes on\n"
                "where it ended, and every file is compared with the checksum that the hub names.\n"
                "Environment: HF_TOKEN for gated and private models, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE,\n"
                "HF_HUB_DOWNLOAD_TIMEOUT, SSL_CERT_FILE, https_proxy.\n",

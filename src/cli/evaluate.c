@@ -25,6 +25,10 @@
 #include "metrics/lpips.h"
 #include "metrics/psnr.h"
 
+/* As pytorch-fid and torchvision publish them. */
+#define INCEPTION_PTH "pt_inception-2015-12-05-6726825d.pth"
+#define ALEXNET_PTH "alexnet-owt-7be5be79.pth"
+
 enum evaluate_option {
     EVALUATE_ROOT0,
     EVALUATE_ROOT1,
@@ -60,11 +64,11 @@ static const struct option evaluate_options[EVALUATE_OPTION_COUNT] = {
     [EVALUATE_INCEPTION] = {.name = "inception",
                             .type = OPTION_TEXT,
                             .placeholder = "FILE",
-                            .help = "the FID's network (default inception-2015-12-05.safetensors)"},
+                            .help = "the FID's network (default inception-2015-12-05.safetensors or " INCEPTION_PTH ")"},
     [EVALUATE_ALEXNET] = {.name = "alexnet",
                           .type = OPTION_TEXT,
                           .placeholder = "FILE",
-                          .help = "LPIPS' network (default alexnet.safetensors)"},
+                          .help = "LPIPS' network (default alexnet.safetensors or " ALEXNET_PTH ")"},
     [EVALUATE_LPIPS] = {.name = "lpips",
                         .type = OPTION_TEXT,
                         .placeholder = "FILE",
@@ -181,16 +185,22 @@ static tessera_status check_counts(const struct evaluation *e, tessera_error *er
     return TESSERA_OK;
 }
 
+/* A network's file: the one that was named, or the one that is here. */
+static const char *network_file(const struct option_value *given, const char *own, const char *published) {
+    if (given->given) return given->text;
+    return !file_exists(own) && file_exists(published) ? published : own;
+}
+
 /* A network's file that is not there gets a word on where to get it. */
 static tessera_status need_file(const char *path, const char *option, const char *metric, tessera_error *error) {
     if (file_exists(path)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_IO,
-                     "there is no %s: make it as docs/evaluation.md says, name it with --%s, or leave %s out with --metrics", path, option,
+                     "there is no %s: get it as docs/evaluation.md says, name it with --%s, or leave %s out with --metrics", path, option,
                      metric);
 }
 
 static tessera_status open_lpips(struct evaluation *e, tessera_error *error) {
-    const char *alexnet = e->values[EVALUATE_ALEXNET].given ? e->values[EVALUATE_ALEXNET].text : "alexnet.safetensors";
+    const char *alexnet = network_file(&e->values[EVALUATE_ALEXNET], "alexnet.safetensors", ALEXNET_PTH);
     char *linear = NULL;
     TRY(need_file(alexnet, "alexnet", "lpips", error));
     if (e->values[EVALUATE_LPIPS].given) return lpips_open(alexnet, e->values[EVALUATE_LPIPS].text, &e->lpips, error);
@@ -203,7 +213,7 @@ static tessera_status open_lpips(struct evaluation *e, tessera_error *error) {
 static tessera_status open_networks(struct evaluation *e, tessera_error *error) {
     e->run.dtype = DTYPE_F32;
     if (!e->wants_lpips && !e->wants_fid) return TESSERA_OK;
-    const char *inception = e->values[EVALUATE_INCEPTION].given ? e->values[EVALUATE_INCEPTION].text : "inception-2015-12-05.safetensors";
+    const char *inception = network_file(&e->values[EVALUATE_INCEPTION], "inception-2015-12-05.safetensors", INCEPTION_PTH);
     if ((e->run.arena = arena_new(0, error)) == NULL) return TESSERA_ERROR_MEMORY;
     if ((e->run.backend = cpu_backend_open(e->values[EVALUATE_THREADS].integer, CPU_KERNELS_BEST, error)) == NULL) return error->status;
     if (e->wants_lpips) TRY(open_lpips(e, error));

@@ -48,8 +48,8 @@ static tessera_status hash_file(const char *path, uint64_t *hash, tessera_error 
 
 static bool counts(const char *name) {
     const char *dot = strrchr(name, '.');
-    return dot != NULL &&
-           (strcmp(dot, ".json") == 0 || strcmp(dot, ".txt") == 0 || strcmp(dot, ".model") == 0 || strcmp(dot, ".safetensors") == 0);
+    return dot != NULL && (strcmp(dot, ".json") == 0 || strcmp(dot, ".txt") == 0 || strcmp(dot, ".model") == 0 ||
+                           strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".bin") == 0);
 }
 
 static int by_bytes(const struct dirent **a, const struct dirent **b) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/text.h"
 #include "cli/mesh_options.h"
 #include "cli/parameters.h"
 #include "comm/comm.h"
@@ -77,9 +78,11 @@ static tessera_status restore_option(struct record_source *source, int i, struct
         return TESSERA_OK;
     }
     if (!reported_later(i) && !same_value(option, value, &recorded)) {
-        if (comm_launched_rank() == 0) /* of many ranks one talks */
-            fprintf(stderr, "tessera: not bit for bit: --%s is not what the record has (%s)\n", option->name,
-                    text != NULL ? text : "nothing");
+        if (comm_launched_rank() == 0) { /* of many ranks one talks */
+            fprintf(stderr, "tessera: not bit for bit: --%s is not what the record has (", option->name);
+            text_print(stderr, text != NULL ? text : "nothing");
+            fputs(")\n", stderr);
+        }
         source->differences++;
     }
     free(recorded.texts);
@@ -126,7 +129,9 @@ tessera_status record_source_open(const char *path, struct option_value *values,
 
 static void report(struct record_source *source, const char *what, const char *now, const char *was) {
     if (same_text(now, was)) return;
-    fprintf(stderr, "tessera: not bit for bit: %s is %s, was %s\n", what, now, was != NULL ? was : "not recorded");
+    fprintf(stderr, "tessera: not bit for bit: %s is %s, was ", what, now);
+    text_print(stderr, was != NULL ? was : "not recorded");
+    fputc('\n', stderr);
     source->differences++;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "base/file.h"
 #include "checkpoint/published.h"
 #include "cli/benchmark.h"
@@ -164,12 +165,16 @@ static tessera_status choose_model(struct session *s) {
     if (given != NULL && !file_exists(given)) given = like_model(given);
     bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
-        TRY(download_model(given, s->quiet || s->rank > 0, &s->model_folder, &s->error));
+        TRY(download_model(given, s->values[GENERATE_VARIANT].text, s->quiet || s->rank > 0, &s->model_folder, &s->error));
     } else {
         tessera_error missing = {0};
         tessera_status status = data_find(EMBEDDED_MODEL, &s->model_folder, &missing);
         if (status != TESSERA_OK) return error_set(&s->error, status, "no model: give --model FOLDER (%s)", missing.message);
-        if (recorded) fprintf(stderr, "tessera: %s is not there; using %s\n", given, s->model_folder);
+        if (recorded) {
+            fputs("tessera: ", stderr);
+            text_print(stderr, given);
+            fprintf(stderr, " is not there; using %s\n", s->model_folder);
+        }
         s->values[GENERATE_MODEL].text = s->model_folder;
     }
     return TESSERA_OK;
@@ -246,6 +251,7 @@ static tessera_status open_model(struct session *s) {
     tessera_model_options options = {
         .mesh = s->mesh.mesh, .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
     options.config = v[GENERATE_CONFIG].text;
+    options.variant = v[GENERATE_VARIANT].text;
     options.vae = v[GENERATE_VAE].text;
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
     options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
@@ -261,6 +267,8 @@ static tessera_status open_model(struct session *s) {
     TRY(binding_choose(s->world, &options.mesh, options.threads, &s->error));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;
+    for (int i = 0; s->rank == 0 && tessera_model_notice(s->model, i) != NULL; i++)
+        fprintf(stderr, "tessera: note: %s\n", tessera_model_notice(s->model, i));
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     s->facts.mesh = s->mesh.text;

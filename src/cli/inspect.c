@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "cli/record.h"
 #include "tensor/weights.h"
 
@@ -138,6 +139,15 @@ static void sum_folder(cJSON *root) {
     cJSON_AddNumberToObject(root, "weight_bytes_bf16", parameters * 2);
     cJSON_AddNumberToObject(root, "weight_bytes_f32", parameters * 4);
     cJSON_AddNumberToObject(root, "activation_bytes_estimate", activations);
+}
+
+/* Names from files go to a terminal; JSON for programs keeps them as they are. */
+static void clean_texts(cJSON *item) {
+    for (; item != NULL; item = item->next) {
+        if (item->string != NULL) text_clean(item->string);
+        if (cJSON_IsString(item)) text_clean(item->valuestring);
+        clean_texts(item->child);
+    }
 }
 
 static void print_folder(const cJSON *root) {
@@ -273,7 +283,7 @@ static void print_picture(const cJSON *root) {
 static int run_inspect(const char *path, struct option_value *values) {
     tessera_error error = {0};
     if (path == NULL) {
-        error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder, a .safetensors file or a picture");
+        error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder, a weight file (safetensors, or PyTorch's) or a picture");
         return command_fail(&error, true);
     }
     cJSON *root = cJSON_CreateObject();
@@ -287,6 +297,7 @@ static int run_inspect(const char *path, struct option_value *values) {
         if (text != NULL) puts(text);
         cJSON_free(text);
     } else if (status == TESSERA_OK) {
+        if (!picture) clean_texts(root); /* a picture's texts have lines */
         if (folder)
             print_folder(root);
         else if (picture)
@@ -300,7 +311,7 @@ static int run_inspect(const char *path, struct option_value *values) {
 
 const struct command inspect_command = {
     .name = "inspect",
-    .usage = "inspect MODEL_FOLDER|FILE.safetensors|PICTURE.png [--json]",
+    .usage = "inspect MODEL_FOLDER|FILE|PICTURE.png [--json]",
     .summary = "show what a model folder, a weight file or a picture's record holds",
     .details = "",
     .examples = "  tessera inspect models/emoji\n  tessera inspect models/emoji/vae/diffusion_pytorch_model.safetensors\n"

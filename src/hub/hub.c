@@ -89,7 +89,7 @@ static tessera_status download_all(struct hub_session *session, struct hub_listi
     struct json *index = NULL;
     TRY(hub_cache_prepare(&session->cache, error));
     tessera_status status = read_index(session, listing, &index, error);
-    if (status == TESSERA_OK) status = hub_listing_select(listing, index, error);
+    if (status == TESSERA_OK) status = hub_listing_select(listing, index, session->options->variant, error);
     for (int i = 0; i < listing->count && status == TESSERA_OK; i++)
         if (listing->files[i].wanted) status = hub_download_file(session, listing->commit, &listing->files[i], error);
     json_free(index);
@@ -102,6 +102,10 @@ static tessera_status download_all(struct hub_session *session, struct hub_listi
 /* The snapshot that the cache has for the revision. IO: none, or not all of it. */
 static tessera_status find_local(const struct hub_session *session, char **folder, tessera_error *error) {
     char commit[HUB_COMMIT_BYTES];
+    if (hub_cache_is_forbidden(&session->cache, session->name.revision))
+        return error_set(error, TESSERA_ERROR_IO,
+                         "%s: no permission to read this cache: its owner can grant it; HF_HUB_CACHE names another",
+                         session->cache.repository);
     if (!hub_cache_commit(&session->cache, session->name.revision, commit))
         return error_set(error, TESSERA_ERROR_IO, "revision '%s' of %s is not in the cache %s", session->name.revision,
                          session->name.repository, session->cache.root);
@@ -147,7 +151,8 @@ tessera_status hub_resolve(const char *name, const struct hub_options *options, 
     tessera_status status = hub_settings_read(session.options, &session.settings, error);
     if (status == TESSERA_OK) status = hub_cache_open(session.settings.cache, session.name.repository, &session.cache, error);
     if (status == TESSERA_OK) {
-        bool fixed = hub_is_commit(session.name.revision) && find_local(&session, folder, NULL) == TESSERA_OK;
+        bool fixed =
+            hub_is_commit(session.name.revision) && session.options->variant == NULL && find_local(&session, folder, NULL) == TESSERA_OK;
         if (!fixed) status = session.settings.offline ? resolve_offline(&session, folder, error) : resolve_online(&session, folder, error);
     }
     hub_cache_close(&session.cache);

@@ -9,10 +9,10 @@
  *
  * The cache is that of the huggingface_hub library, byte for byte, so both share what either has downloaded. Of a repository only
  * the files of its pipeline are taken, as diffusers chooses them: model_index.json, and of each component named there the
- * configuration, tokenizer and scheduler files and the safetensors weights without variant. A download that was cut is resumed, a
+ * configuration, tokenizer and scheduler files and one kind of weights (hub_files.c). A download that was cut is resumed, a
  * finished one is compared with the checksum that the hub names before it gets its place, and several processes share one download.
  *
- * Leaves out: pickled weights, variants (".fp16"), repositories without model_index.json, datasets, and the hub's "xet" transfer
+ * Leaves out: repositories without model_index.json, datasets, and the hub's "xet" transfer
  * (files kept there come over plain HTTPS). */
 #ifndef TESSERA_HUB_HUB_H
 #define TESSERA_HUB_HUB_H
@@ -30,6 +30,7 @@ struct hub_options {
     const char *token;     /* HF_TOKEN, else the file HF_HOME/token; sent to the endpoint and to no other host */
     const char *ca_bundle; /* SSL_CERT_FILE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, else the system's certificates */
     int timeout_seconds;   /* without a byte; HF_HUB_DOWNLOAD_TIMEOUT, else 30 */
+    const char *variant;   /* "fp16": weight files with this in their name where there are such; NULL: without, if there are any */
     bool offline;          /* ask the cache only; so does HF_HUB_OFFLINE=1 */
     hub_progress progress; /* may be NULL */
     void *user;

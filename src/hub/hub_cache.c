@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/text.h"
 #include "hub/hub_settings.h"
 
 #define LOCK_POLL_NANOSECONDS 50000000 /* between two looks at a lock that another process holds */
@@ -91,9 +92,11 @@ tessera_status hub_cache_prepare(const struct hub_cache *cache, tessera_error *e
 /* ---- names from outside ---- */
 
 bool hub_cache_safe_path(const char *path) {
-    if (strlen(path) > 1024) return false;
-    for (const char *c = path; *c != 0; c++)
-        if ((unsigned char)*c < ' ' || *c == 127) return false;
+    char cleaned[1025];
+    if (strlen(path) >= sizeof cleaned) return false;
+    strcpy(cleaned, path);
+    text_clean(cleaned); /* it is printed, too */
+    if (strcmp(cleaned, path) != 0) return false;
     for (const char *part = path;; part++) {
         size_t length = strcspn(part, "/");
         if (length == 0 || length > 255) return false;
@@ -122,7 +125,7 @@ bool hub_cache_commit(const struct hub_cache *cache, const char *revision, char 
     bool known = hub_is_commit(revision);
     if (known) {
         memcpy(commit, revision, HUB_COMMIT_BYTES);
-    } else if (path != NULL && file_exists(path) && file_read(path, 4096, &text, &length, NULL) == TESSERA_OK) {
+    } else if (path != NULL && file_exists(path) && file_read_regular(path, 4096, &text, &length, NULL) == TESSERA_OK) {
         text[strcspn(text, "\r\n ")] = 0;
         known = hub_is_commit(text);
         if (known) memcpy(commit, text, HUB_COMMIT_BYTES);
@@ -130,6 +133,15 @@ bool hub_cache_commit(const struct hub_cache *cache, const char *revision, char 
     free(text);
     free(path);
     return known;
+}
+
+bool hub_cache_is_forbidden(const struct hub_cache *cache, const char *revision) {
+    char *path = ref_path(cache, revision), *snapshots = file_join(cache->repository, "snapshots");
+    bool forbidden =
+        (path != NULL && !hub_is_commit(revision) && file_is_forbidden(path)) || (snapshots != NULL && file_is_forbidden(snapshots));
+    free(snapshots);
+    free(path);
+    return forbidden;
 }
 
 tessera_status hub_cache_write_ref(const struct hub_cache *cache, const char *revision, const char *commit, tessera_error *error) {

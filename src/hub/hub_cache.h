@@ -22,6 +22,8 @@ tessera_status hub_cache_prepare(const struct hub_cache *cache, tessera_error *e
 
 /* The commit that `revision` (or itself, if it is one) stood at when it was last asked for; false if the cache does not know. */
 bool hub_cache_commit(const struct hub_cache *cache, const char *revision, char commit[HUB_COMMIT_BYTES]);
+/* Whether the cache may know, but may not be read: a cache of another user's is not an empty one. */
+bool hub_cache_is_forbidden(const struct hub_cache *cache, const char *revision);
 /* Writes refs/REVISION, unless it says so already or `revision` is the commit itself. */
 tessera_status hub_cache_write_ref(const struct hub_cache *cache, const char *revision, const char *commit, tessera_error *error);
 

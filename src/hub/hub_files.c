@@ -1,8 +1,9 @@
 /* The files of a pipeline; see hub_files.h.
  *
- * The choice is diffusers' (DiffusionPipeline.download) for safetensors without variant: a component's folder that holds weights in
- * any format gives its config.json, NAME.safetensors or its shards NAME-00001-of-00002.safetensors, and their index; a folder without
- * weights (tokenizer, scheduler) gives all it has. Beyond diffusers: Tessera's own generation_defaults.json. Short of it: weights that
+ * The choice is diffusers' (DiffusionPipeline.download): a component's folder that holds weights gives its config.json, the weights of one
+ * kind, whole (NAME.safetensors) or in shards (NAME-00001-of-00002.safetensors), and their index; a folder without weights (tokenizer,
+ * scheduler) gives all it has. The kind is the variant that is asked for, else safetensors without variant, then with one (fp16 first),
+ * then PyTorch's files (.bin) in the same order. Beyond diffusers: Tessera's own generation_defaults.json. Short of it: weights that
  * lie in the repository's root, and code. The safety checker and the image encoder, which the engine does not run, may lack weights. */
 #include "hub/hub_files.h"
 
@@ -114,14 +115,44 @@ static const char *skip_shard(const char *text) {
     return text + sizeof pattern - 1;
 }
 
-static bool is_plain_weight(const char *name) {
-    const char *suffix = weight_suffix(name);
-    return suffix != NULL && strcmp(skip_shard(suffix), ".safetensors") == 0;
+enum { VARIANT_CAPACITY = 32 };
+
+/* What the name of a weight file says. */
+struct weight_name {
+    enum { WEIGHT_SAFETENSORS, WEIGHT_BIN, WEIGHT_FORMATS } format;
+    bool is_index;
+    char variant[VARIANT_CAPACITY]; /* "": none */
+};
+
+/* Takes one part between dots; false if the name cannot be that of weights. */
+static bool take_part(const char *part, size_t length, struct weight_name *out, bool *has_format, bool *has_json) {
+    if (length == 11 && memcmp(part, "safetensors", length) == 0 && !*has_format)
+        out->format = WEIGHT_SAFETENSORS, *has_format = true;
+    else if (length == 3 && memcmp(part, "bin", length) == 0 && !*has_format)
+        out->format = WEIGHT_BIN, *has_format = true;
+    else if (length == 5 && memcmp(part, "index", length) == 0 && *has_format && !out->is_index)
+        out->is_index = true;
+    else if (length == 4 && memcmp(part, "json", length) == 0 && out->is_index && !*has_json)
+        *has_json = true;
+    else if (length > 0 && length < VARIANT_CAPACITY && out->variant[0] == 0)
+        memcpy(out->variant, part, length);
+    else
+        return false;
+    return true;
 }
 
-static bool is_plain_index(const char *name) {
-    const char *suffix = weight_suffix(name);
-    return suffix != NULL && strcmp(suffix, ".safetensors.index.json") == 0;
+/* STEM[.VARIANT].safetensors, with -00001-of-00002 behind either; STEM.safetensors.index[.VARIANT].json; the same with .bin. */
+static bool read_weight_name(const char *name, struct weight_name *out) {
+    bool has_format = false, has_json = false;
+    const char *text = weight_suffix(name);
+    *out = (struct weight_name){0};
+    if (text == NULL) return false;
+    for (text = skip_shard(text); *text == '.'; text = skip_shard(text)) {
+        size_t length = strcspn(text + 1, ".-");
+        if (!take_part(text + 1, length, out, &has_format, &has_json)) return false;
+        text += 1 + length;
+    }
+    return *text == 0 && has_format && out->is_index == has_json;
 }
 
 /* ---- the choice ---- */
@@ -137,28 +168,55 @@ static bool may_lack_weights(const char *component) {
 }
 
 static tessera_status no_weights(const char *component, const char *other, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                     "%s has no weights that can be read, only %s: needed are .safetensors files without a variant such as .fp16 in their "
-                     "name; choose another revision or repository",
-                     component, other);
+    return error_set(
+        error, TESSERA_ERROR_UNSUPPORTED,
+        "%s has no weights that can be read, only %s: needed are .safetensors or .bin files; choose another revision or repository",
+        component, other);
 }
 
-static tessera_status select_component(struct hub_listing *listing, const char *component, tessera_error *error) {
-    const char *other = NULL; /* a weight file that is of no use */
-    bool model = false, readable = false;
+/* Is there a weight file of this format and variant? Of `variant` NULL: of any, *found the best (fp16, else the first by its letters). */
+static bool has_kind(const struct hub_listing *listing, const char *component, int format, const char *variant,
+                     char found[VARIANT_CAPACITY]) {
+    bool any = false;
     for (int i = 0; i < listing->count; i++) {
+        struct weight_name weight;
         const char *name = inside(listing->files[i].path, component);
-        if (name == NULL || strchr(name, '/') != NULL || !is_weight(name)) continue;
-        model = true;
-        readable = readable || is_plain_weight(name);
-        if (!is_plain_weight(name)) other = listing->files[i].path;
+        if (name == NULL || !read_weight_name(name, &weight) || weight.is_index || (int)weight.format != format) continue;
+        if (variant != NULL ? strcmp(weight.variant, variant) != 0 : weight.variant[0] == 0) continue;
+        bool better = !any || (strcmp(found, "fp16") != 0 && (strcmp(weight.variant, "fp16") == 0 || strcmp(weight.variant, found) < 0));
+        if (better) strcpy(found, weight.variant);
+        any = true;
     }
-    if (model && !readable && !may_lack_weights(component)) return no_weights(component, other, error);
+    return any;
+}
+
+/* The format and the variant to take; false if the component has none that can be read. */
+static bool choose_kind(const struct hub_listing *listing, const char *component, const char *asked, int *format,
+                        char variant[VARIANT_CAPACITY]) {
+    for (*format = 0; *format < WEIGHT_FORMATS && asked != NULL; ++*format)
+        if (has_kind(listing, component, *format, asked, variant)) return true;
+    for (*format = 0; *format < WEIGHT_FORMATS; ++*format)
+        if (has_kind(listing, component, *format, "", variant) || has_kind(listing, component, *format, NULL, variant)) return true;
+    return false;
+}
+
+static tessera_status select_component(struct hub_listing *listing, const char *component, const char *asked, tessera_error *error) {
+    const char *other = NULL; /* a weight file */
+    char variant[VARIANT_CAPACITY] = "";
+    int format;
+    for (int i = 0; i < listing->count && other == NULL; i++) {
+        const char *name = inside(listing->files[i].path, component);
+        if (name != NULL && strchr(name, '/') == NULL && is_weight(name)) other = listing->files[i].path;
+    }
+    bool readable = choose_kind(listing, component, asked, &format, variant);
+    if (may_lack_weights(component) && format == WEIGHT_BIN) readable = false; /* what is not run is not worth the transfer */
+    if (other != NULL && !readable && !may_lack_weights(component)) return no_weights(component, other, error);
     for (int i = 0; i < listing->count; i++) {
+        struct weight_name weight;
         const char *name = inside(listing->files[i].path, component);
         if (name == NULL) continue;
-        bool of_model = strcmp(name, "config.json") == 0 || is_plain_weight(name) || is_plain_index(name);
-        if (model ? of_model : !is_weight(name)) listing->files[i].wanted = true;
+        bool of_kind = readable && read_weight_name(name, &weight) && (int)weight.format == format && strcmp(weight.variant, variant) == 0;
+        if (other != NULL ? strcmp(name, "config.json") == 0 || of_kind : !is_weight(name)) listing->files[i].wanted = true;
     }
     return TESSERA_OK;
 }
@@ -169,7 +227,7 @@ static bool is_component(const cJSON *item) {
            cJSON_IsString(cJSON_GetArrayItem(item, 1));
 }
 
-tessera_status hub_listing_select(struct hub_listing *listing, const struct json *index, tessera_error *error) {
+tessera_status hub_listing_select(struct hub_listing *listing, const struct json *index, const char *variant, tessera_error *error) {
     static const char *const root_files[] = {
         "model_index.json",         "scheduler_config.json", "config.json",         "tokenizer.json",         "tokenizer_config.json",
         "preprocessor_config.json", "processor_config.json", "chat_template.jinja", "generation_config.json", "generation_defaults.json"};
@@ -179,7 +237,7 @@ tessera_status hub_listing_select(struct hub_listing *listing, const struct json
     }
     const cJSON *item;
     cJSON_ArrayForEach(item, json_root(index)) {
-        if (is_component(item)) TRY(select_component(listing, item->string, error));
+        if (is_component(item)) TRY(select_component(listing, item->string, variant, error));
     }
     return TESSERA_OK;
 }
@@ -226,13 +284,20 @@ static tessera_status check_component(const char *snapshot, const cJSON *item, t
     bool whole = true, weights = false, any = false;
     for (struct dirent *entry; whole && stream != NULL && (entry = readdir(stream)) != NULL;) {
         if (entry->d_name[0] == '.' || !has_file(folder, entry->d_name)) continue;
+        struct weight_name weight;
         any = true;
-        if (is_plain_index(entry->d_name)) whole = has_shards(folder, entry->d_name, missing, sizeof missing);
-        weights = weights || is_plain_weight(entry->d_name);
+        if (!read_weight_name(entry->d_name, &weight)) continue;
+        if (weight.is_index) whole = has_shards(folder, entry->d_name, missing, sizeof missing);
+        weights = weights || !weight.is_index;
     }
     if (stream != NULL) closedir(stream);
-    free(folder);
     bool needed = class_has_weights(class_name) && !may_lack_weights(component);
+    if (file_is_forbidden(folder)) {
+        tessera_status status = error_set(error, TESSERA_ERROR_IO, "%s: no permission to open this folder of the cache", folder);
+        free(folder);
+        return status;
+    }
+    free(folder);
     if (any && needed && !weights && whole) snprintf(missing, sizeof missing, "its weights");
     if (any && whole && (weights || !needed)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_IO, "the snapshot %s lacks %s of %s", snapshot, missing, component);
@@ -243,7 +308,10 @@ tessera_status hub_snapshot_check(const char *folder, tessera_error *error) {
     char *path = file_join(folder, "model_index.json");
     tessera_status status = TESSERA_OK;
     if (path == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a path in the cache");
-    if (path != NULL && !file_exists(path)) status = error_set(error, TESSERA_ERROR_IO, "the snapshot %s lacks model_index.json", folder);
+    if (path != NULL && file_is_forbidden(path))
+        status = error_set(error, TESSERA_ERROR_IO, "%s: no permission to open this file of the cache", path);
+    else if (path != NULL && !file_exists(path))
+        status = error_set(error, TESSERA_ERROR_IO, "the snapshot %s lacks model_index.json", folder);
     if (status == TESSERA_OK) status = json_open(path, 0, &index, error);
     const cJSON *root = status == TESSERA_OK ? json_root(index) : NULL, *item;
     cJSON_ArrayForEach(item, root) {

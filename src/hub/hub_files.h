@@ -26,8 +26,9 @@ void hub_listing_free(struct hub_listing *listing);
 
 struct hub_file *hub_listing_find(struct hub_listing *listing, const char *path);
 
-/* Sets `wanted` by model_index.json (`index`). UNSUPPORTED if a component has no weights that the engine reads. */
-tessera_status hub_listing_select(struct hub_listing *listing, const struct json *index, tessera_error *error);
+/* Sets `wanted` by model_index.json (`index`); `variant` ("fp16", or NULL) is preferred where a component has it. UNSUPPORTED if a component
+ * has no weights that the engine reads. */
+tessera_status hub_listing_select(struct hub_listing *listing, const struct json *index, const char *variant, tessera_error *error);
 
 /* OK if the snapshot folder has model_index.json, something of each component, and every weight file that is named there. IO: the
  * first thing missing. */

@@ -66,7 +66,7 @@ static char *read_token_file(void) {
     char *path = named != NULL ? expand_home(named) : home != NULL ? file_join(home, "token") : NULL;
     char *token = NULL;
     size_t length;
-    if (path != NULL && file_exists(path) && file_read(path, MAX_TOKEN_BYTES, &token, &length, NULL) != TESSERA_OK) token = NULL;
+    if (path != NULL && file_exists(path) && file_read_regular(path, MAX_TOKEN_BYTES, &token, &length, NULL) != TESSERA_OK) token = NULL;
     free(path);
     free(home);
     return token;

@@ -4,7 +4,7 @@
  * only what lies in the picture, and the last block takes the largest value where the one before takes the mean. Pictures are scaled to
  * 299x299 by a widened cubic in floats, neither rounded nor through bytes, and cut to 0 .. 255: clean-fid's "clean" (Parmar et al. 2022).
  *
- * The weights are read from a safetensors file under pytorch-fid's (torchvision's) names: docs/evaluation.md says how to get one. */
+ * The weights are read under pytorch-fid's (torchvision's) names from its published file or a safetensors file: docs/evaluation.md. */
 #ifndef TESSERA_METRICS_INCEPTION_H
 #define TESSERA_METRICS_INCEPTION_H
 

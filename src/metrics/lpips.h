@@ -3,7 +3,7 @@
  *     d(a, b) = sum over layers l: mean over pixels of w_l . (n(f_l(a)) - n(f_l(b)))^2        n(f) = f / sqrt(|f|^2 + 1e-8)
  *
  * with the features f_l behind the five relus, and pictures from -1 to 1, shifted and scaled as the network was trained. The weights w_l
- * come with Tessera (assets/metrics); AlexNet's are torchvision's, from a safetensors file (docs/evaluation.md). */
+ * come with Tessera (assets/metrics); AlexNet's are torchvision's, its published file or a safetensors file (docs/evaluation.md). */
 #ifndef TESSERA_METRICS_LPIPS_H
 #define TESSERA_METRICS_LPIPS_H
 

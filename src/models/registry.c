@@ -90,6 +90,17 @@ enum component_kind component_kind_of(const char *class_name, const struct denoi
     return find_autoencoder(class_name) != NULL ? COMPONENT_AUTOENCODER : COMPONENT_NONE;
 }
 
+/* Weights that another program packed (bitsandbytes, GPTQ, ...) are named before their tensors puzzle anyone. */
+static tessera_status refuse_quantised(const struct json *config, tessera_error *error) {
+    const struct cJSON *quantised = json_find(config, "quantization_config");
+    if (quantised == NULL) return TESSERA_OK;
+    const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(quantised, "quant_method"));
+    return error_set(
+        error, TESSERA_ERROR_UNSUPPORTED,
+        "%s: quantization_config: the weights are packed by %.60s, which is not read: take the model's folder in bfloat16 or float16",
+        json_path(config), method != NULL ? method : "another program");
+}
+
 /* The description of a component whose config is read. */
 static tessera_status open_layers(const struct component_source *source, struct component *out, tessera_error *error) {
     const char *name = NULL, *field = NULL;
@@ -100,6 +111,7 @@ static tessera_status open_layers(const struct component_source *source, struct 
     if (denoiser == NULL && text_encoder == NULL && autoencoder == NULL) return unknown_class(source, out->config, name, field, error);
 
     bool records = out->hooks.record != NULL;
+    if (!records) TRY(refuse_quantised(out->config, error));
     if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;

@@ -12,6 +12,8 @@
  * matter of precision only: scores are F32 here always.
  * Over several ranks the picture is cut by rows; the state's cut is the finest level's. See unet_blocks.h.
  * An odd side is halved upwards, and a level's size follows from the latents', so latents of any size will do.
+ * Distilled models (SSD-1B, Segmind-Vega, tiny-sd) leave blocks out: fewer resnets or layers on a level, a middle of one resnet or none.
+ * Without a middle the first resnet of the way up gets what leaves the way down twice, as the map and as the skip.
  * Left out: class embeddings, other conditionings and block types. */
 #include <assert.h>
 #include <cjson/cJSON.h>
@@ -43,8 +45,11 @@ struct unet {
 
 /* What the config says of the levels, from the finest. */
 struct plan {
-    int64_t channels[MAX_LEVELS], resnets[MAX_LEVELS], layers[MAX_LEVELS], heads[MAX_LEVELS];
+    int64_t channels[MAX_LEVELS], resnets[MAX_LEVELS], heads[MAX_LEVELS];
     bool down_attends[MAX_LEVELS], up_attends[MAX_LEVELS]; /* up: in the order of running, from the coarsest */
+    /* Layers of each resnet's transformer; up: again in the order of running, and one resnet more. */
+    int64_t down_layers[MAX_LEVELS][MAX_RESNETS + 1], up_layers[MAX_LEVELS][MAX_RESNETS + 1], mid_layers;
+    enum { MID_NONE, MID_RESNET, MID_ATTENDS } mid; /* models with blocks left out: none, or its first resnet alone */
     int64_t conv_in_kernel, conv_out_kernel;
 };
 
@@ -66,14 +71,12 @@ static const struct {
     {"encoder_hid_dim_type", NULL},
     {"mid_block_only_cross_attention", "false"},
     {"mid_block_scale_factor", "1"},
-    {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
     {"num_attention_heads", NULL},
     {"num_class_embeds", NULL},
     {"only_cross_attention", "false"},
     {"resnet_out_scale_factor", "1"},
     {"resnet_skip_time_act", "false"},
     {"resnet_time_scale_shift", "\"default\""},
-    {"reverse_transformer_layers_per_block", NULL},
     {"time_cond_proj_dim", NULL},
     {"time_embedding_act_fn", NULL},
     {"time_embedding_type", "\"positional\""},
@@ -130,8 +133,72 @@ static tessera_status read_types(const struct json *config, const char *field, c
     return TESSERA_OK;
 }
 
+/* A level's layers: one number for all of its resnets, or a list. */
+static tessera_status read_layer_list(const struct json *config, const char *field, int level, const cJSON *item, int64_t resnets,
+                                      int64_t out[MAX_RESNETS + 1], tessera_error *error) {
+    bool list = cJSON_IsArray(item), good = !list || cJSON_GetArraySize(item) == resnets;
+    for (int i = 0; i < resnets && good; i++) {
+        const cJSON *number = list ? cJSON_GetArrayItem(item, i) : item;
+        good = cJSON_IsNumber(number) && number->valuedouble >= 1 && number->valuedouble <= 256 &&
+               number->valuedouble == floor(number->valuedouble);
+        if (good) out[i] = (int64_t)number->valuedouble;
+    }
+    if (good) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s[%d] must be a number from 1 to 256, or a list of %lld of them", json_path(config),
+                     field, level, (long long)resnets);
+}
+
+/* transformer_layers_per_block, in the order of running; levels without transformers may have any number. */
+static tessera_status read_layers(const struct json *config, const char *field, int levels, const bool *attends, const int64_t *resnets,
+                                  int64_t out[][MAX_RESNETS + 1], tessera_error *error) {
+    static const cJSON one = {.type = cJSON_Number, .valueint = 1, .valuedouble = 1};
+    const cJSON *value = json_find(config, field);
+    if (value == NULL) value = &one;
+    if (cJSON_IsArray(value) && cJSON_GetArraySize(value) != levels)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s has %d numbers; block_out_channels has %d", json_path(config), field,
+                         cJSON_GetArraySize(value), levels);
+    for (int i = 0; i < levels; i++) {
+        const cJSON *item = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, i) : value;
+        TRY(read_layer_list(config, field, i, attends[i] ? item : &one, resnets[i], out[i], error));
+    }
+    return TESSERA_OK;
+}
+
+/* The way up has the layers of the way down in reverse, unless reverse_transformer_layers_per_block says them. */
+static tessera_status read_all_layers(const struct json *config, const struct unet *m, struct plan *plan, tessera_error *error) {
+    static const char down[] = "transformer_layers_per_block", up[] = "reverse_transformer_layers_per_block";
+    int64_t up_resnets[MAX_LEVELS], reversed[MAX_LEVELS][MAX_RESNETS + 1], mid[1][MAX_RESNETS + 1] = {{1}};
+    bool up_attends[MAX_LEVELS];
+    int last = m->levels - 1;
+    const cJSON *value = json_find(config, down), *deepest = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, last) : value;
+    TRY(read_layers(config, down, m->levels, plan->down_attends, plan->resnets, plan->down_layers, error));
+    for (int i = 0; i <= last; i++) up_resnets[i] = plan->resnets[last - i] + 1;
+    if (cJSON_IsArray(deepest)) deepest = cJSON_GetArrayItem(deepest, 0);
+    if (plan->mid == MID_ATTENDS && deepest != NULL) TRY(read_layer_list(config, down, last, deepest, 1, mid[0], error));
+    plan->mid_layers = mid[0][0];
+    if (json_find(config, up) != NULL) return read_layers(config, up, m->levels, plan->up_attends, up_resnets, plan->up_layers, error);
+    for (int i = 0; i <= last; i++) up_attends[i] = plan->up_attends[last - i], up_resnets[i] = plan->resnets[i] + 1;
+    TRY(read_layers(config, down, m->levels, up_attends, up_resnets, reversed, error));
+    for (int i = 0; i <= last; i++) memcpy(plan->up_layers[i], reversed[last - i], sizeof reversed[0]);
+    return TESSERA_OK;
+}
+
+/* diffusers' default is the whole middle; null leaves it out. */
+static tessera_status read_mid(const struct json *config, struct plan *plan, tessera_error *error) {
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(json_root(config), "mid_block_type");
+    const char *type = value == NULL ? "UNetMidBlock2DCrossAttn" : cJSON_GetStringValue(value);
+    plan->mid = MID_NONE;
+    if (cJSON_IsNull(value)) return TESSERA_OK;
+    if (type != NULL && strcmp(type, "UNetMidBlock2DCrossAttn") == 0) plan->mid = MID_ATTENDS;
+    if (type != NULL && strcmp(type, "UNetMidBlock2D") == 0) plan->mid = MID_RESNET;
+    if (plan->mid != MID_NONE) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: mid_block_type is \"%.60s\"; only UNetMidBlock2DCrossAttn, UNetMidBlock2D and null are supported",
+                     json_path(config), type != NULL ? type : "no string");
+}
+
 static tessera_status check_plan(const struct json *config, const struct unet *m, const struct plan *plan, tessera_error *error) {
-    int64_t skips = plan->layers[m->levels - 1] > 1; /* the middle's transformer, cut by layers, adds one to the full stack */
+    int64_t skips = plan->mid_layers > 1; /* the middle's transformer, cut by layers, adds one to the full stack */
     for (int i = 0; i < m->levels; i++) {
         if (plan->channels[i] % m->settings.groups != 0 || plan->channels[i] % plan->heads[i] != 0) {
             return error_set(error, TESSERA_ERROR_FORMAT,
@@ -151,7 +218,7 @@ static tessera_status check_plan(const struct json *config, const struct unet *m
     return TESSERA_OK;
 }
 
-/* Of the levels that attend: the middle does. */
+/* Of the levels that attend; those of the coarsest where none does. */
 static int64_t fewest_heads(const struct unet *m, const struct plan *plan) {
     int64_t fewest = plan->heads[m->levels - 1];
     for (int i = 0; i < m->levels; i++) {
@@ -166,11 +233,12 @@ static tessera_status read_plan(const struct json *config, struct unet *m, struc
     TRY(json_ints(config, "block_out_channels", 1, 1 << 16, plan->channels, MAX_LEVELS, &m->levels, error));
     if (m->levels == 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: block_out_channels is missing or empty", json_path(config));
     TRY(read_levels(config, "layers_per_block", 2, MAX_RESNETS, m->levels, plan->resnets, error));
-    TRY(read_levels(config, "transformer_layers_per_block", 1, 256, m->levels, plan->layers, error));
     TRY(read_levels(config, "attention_head_dim", 8, 1 << 10, m->levels, plan->heads, error));
     TRY(read_levels(config, "cross_attention_dim", 1280, 1 << 16, m->levels, text, error));
     TRY(read_types(config, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", m->levels, plan->down_attends, error));
     TRY(read_types(config, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", m->levels, plan->up_attends, error));
+    TRY(read_mid(config, plan, error));
+    TRY(read_all_layers(config, m, plan, error));
     TRY(json_int(config, "conv_in_kernel", 3, 1, 15, &plan->conv_in_kernel, error));
     TRY(json_int(config, "conv_out_kernel", 3, 1, 15, &plan->conv_out_kernel, error));
     for (int i = 1; i < m->levels; i++) {
@@ -241,7 +309,7 @@ static struct unet_block_shape down_shape(const struct unet *m, const struct pla
                                      .in = {plan->channels[i == 0 && level > 0 ? level - 1 : level]},
                                      .out = plan->channels[level],
                                      .transformers = plan->down_attends[level] ? 1 : 0,
-                                     .layers = (int)plan->layers[level],
+                                     .layers = (int)plan->down_layers[level][i],
                                      .heads = plan->heads[level],
                                      .resample = last && level < m->levels - 1 ? "downsamplers" : NULL};
 }
@@ -250,11 +318,11 @@ static struct unet_block_shape mid_shape(const struct unet *m, const struct plan
     int last = m->levels - 1;
     return (struct unet_block_shape){.way = UNET_MID,
                                      .level = last,
-                                     .resnets = 2,
+                                     .resnets = plan->mid == MID_ATTENDS ? 2 : 1,
                                      .in = {plan->channels[last], plan->channels[last]},
                                      .out = plan->channels[last],
-                                     .transformers = 1,
-                                     .layers = (int)plan->layers[last],
+                                     .transformers = plan->mid == MID_ATTENDS ? 1 : 0,
+                                     .layers = (int)plan->mid_layers,
                                      .heads = plan->heads[last]};
 }
 
@@ -271,7 +339,8 @@ static struct unet_block_shape up_shape(const struct unet *m, const struct plan 
                                      .in = {map + skip},
                                      .out = plan->channels[level],
                                      .transformers = plan->up_attends[index] ? 1 : 0,
-                                     .layers = (int)plan->layers[level],
+                                     .layers = (int)plan->up_layers[index][i],
+                                     .skip_is_map = plan->mid == MID_NONE && index == 0 && i == 0,
                                      .heads = plan->heads[level],
                                      .resample = i == last && level > 0 ? "upsamplers" : NULL};
 }
@@ -294,7 +363,7 @@ static int list_shapes(const struct unet *m, const struct plan *plan, struct une
     int count = 0;
     for (int level = 0; level < m->levels; level++)
         for (int i = 0; i < plan->resnets[level]; i++) count = add_pieces(blocks, count, down_shape(m, plan, level, i));
-    count = add_pieces(blocks, count, mid_shape(m, plan));
+    if (plan->mid != MID_NONE) count = add_pieces(blocks, count, mid_shape(m, plan));
     for (int level = m->levels - 1; level >= 0; level--)
         for (int i = 0; i <= plan->resnets[level]; i++) count = add_pieces(blocks, count, up_shape(m, plan, level, i));
     return count;
@@ -499,13 +568,14 @@ static struct tensor run_down(struct run *run, const struct unet_block *b, struc
 static struct tensor run_mid(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
     if (b->shape.opens) push(state, state->picture);
     struct tensor x = run_piece(run, b, state, state->picture, emb);
-    return b->shape.closes ? unet_resnet_run(run, b, 1, x, emb) : x;
+    return b->shape.closes && b->shape.resnets > 1 ? unet_resnet_run(run, b, 1, x, emb) : x;
 }
 
 static struct tensor run_up(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor emb) {
     int next = b->shape.level - 1;
     size_t scope = run_enter(run);
-    struct tensor x = b->shape.opens ? nn_concat_channels(run, state->picture, pop(state)) : state->picture;
+    struct tensor x = state->picture;
+    if (b->shape.opens) x = nn_concat_channels(run, x, b->shape.skip_is_map ? x : pop(state));
     x = run_piece(run, b, state, x, emb);
     if (b->shape.resample == NULL || !b->shape.closes) return x;
     return unet_double(run, b, run_leave(run, scope, x), rows_of(state, next), columns_of(state, next));
@@ -589,7 +659,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
                 : down   ? level + 1
                          : level - 1,
                 b->shape.out},
-        .pops = (b->shape.opens && b->shape.way == UNET_UP) + (b->shape.closes && !b->shape.opens),
+        .pops = (b->shape.opens && b->shape.way == UNET_UP && !b->shape.skip_is_map) + (b->shape.closes && !b->shape.opens),
     };
     list_pushes(m, index, info);
     unet_block_meetings(b, level, down ? level + 1 : level - 1, &info->meetings);

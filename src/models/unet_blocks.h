@@ -41,6 +41,7 @@ struct unet_block_shape {
     int transformers;                  /* 0 or 1 */
     int first_layer, layers;           /* of it: those that this block has, at most UNET_MAX_LAYERS */
     bool opens, closes;
+    bool skip_is_map; /* on the way up: its skip is the map itself, since no middle lies between */
     int64_t heads;
     const char *resample; /* "downsamplers", "upsamplers" or NULL */
 };

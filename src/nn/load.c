@@ -213,7 +213,7 @@ static void copy_piece(struct loader *loader, struct tensor t, struct load_piece
 }
 
 /* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: what is changed is a copy in F32 of the
- * piece alone. */
+ * piece alone, unless the change depends on the whole weight. */
 static void put_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
                       int64_t stride) {
     if (load_failed(loader)) return;
@@ -221,15 +221,17 @@ static void put_piece(struct loader *loader, const char *name, struct tensor t, 
         copy_piece(loader, t, piece, dtype, to, stride);
         return;
     }
-    struct tensor part = cut_to(t, piece, DTYPE_F32);
+    bool whole = loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
+    struct load_piece given = whole ? whole_of(&t) : piece;
+    struct tensor part = cut_to(t, given, DTYPE_F32);
     size_t mark = arena_mark(loader->arena);
-    int64_t width = piece.inputs.count * taps_of(&t);
-    bool in_place = dtype == DTYPE_F32 && stride == width;
+    int64_t width = given.inputs.count * taps_of(&t);
+    bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
     part.data = in_place ? to : take(loader, tensor_bytes(&part));
     if (load_failed(loader)) return;
-    copy_piece(loader, t, piece, DTYPE_F32, part.data, width);
-    if (load_failed(loader) || loader->hooks->change(loader->hooks->user, name, piece, &part, &loader->error) != TESSERA_OK) return;
-    if (!in_place) copy_piece(loader, part, whole_of(&part), dtype, to, stride);
+    copy_piece(loader, t, given, DTYPE_F32, part.data, width);
+    if (load_failed(loader) || loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
+    if (!in_place) copy_piece(loader, part, whole ? piece : whole_of(&part), dtype, to, stride);
     arena_release(loader->arena, mark);
 }
 

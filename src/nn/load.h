@@ -27,6 +27,8 @@ struct load_hooks {
      * file's order; it may be called once for each piece of a weight. Both NULL: weights stay as stored. */
     bool (*changes)(void *user, const char *name);
     tessera_status (*change)(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *);
+    /* Does `change` of this weight depend on all of it? Then it gets the whole, of which the piece is kept. NULL: never. */
+    bool (*needs_whole)(void *user, const char *name);
 };
 
 /* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor parallelism; count 0 is as 1), and of

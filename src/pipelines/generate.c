@@ -100,14 +100,24 @@ static int first_step_of(int steps, float strength, bool whole) {
     return (int)fmax(steps - (whole ? floor(kept) : kept), 0.0);
 }
 
-static tessera_status set_timesteps(struct generation *g, tessera_error *error) {
+/* The model's scheduler, or the one that marks in its single file ask for. */
+static tessera_status open_scheduler(struct generation *g, tessera_error *error) {
+    const struct pipeline *p = g->pipeline;
+    struct json *config = NULL;
     char *path = NULL;
+    if (p->file != NULL) TRY(single_file_scheduler(p->file, &config, error));
+    tessera_status status = config != NULL ? scheduler_open_config(config, g->request->scheduler, &g->scheduler, error)
+                                           : pipeline_part_folder(p, "scheduler", &path, error);
+    if (config == NULL && status == TESSERA_OK) status = scheduler_open(path, g->request->scheduler, &g->scheduler, error);
+    json_free(config);
+    free(path);
+    return status;
+}
+
+static tessera_status set_timesteps(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     const struct pipeline_class *class = g->pipeline->class;
-    TRY(pipeline_part_folder(g->pipeline, "scheduler", &path, error));
-    tessera_status status = scheduler_open(path, r->scheduler, &g->scheduler, error);
-    free(path);
-    if (status != TESSERA_OK) return status;
+    TRY(open_scheduler(g, error));
     if (g->scheduler->class->flow_matching != class->flow_matching)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s is not for this model, which was %strained by flow matching",
                          g->pipeline->folder, g->scheduler->class->name, class->flow_matching ? "" : "not ");

@@ -1,6 +1,7 @@
 /* Opening a model folder and its components: see pipeline.h. */
 #include "pipelines/pipeline.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,15 +18,24 @@ static const struct pipeline_class *const classes[] = {
 };
 #define NUM_CLASSES (sizeof classes / sizeof *classes)
 
+/* The name of the pipeline from text to picture: folders are also saved by diffusers' pipelines from picture to picture. */
+static void plain_class_name(const char *name, char *out, size_t capacity) {
+    static const char variant[] = "Img2Img";
+    const char *at = strstr(name, variant);
+    snprintf(out, capacity, "%.*s%s", at != NULL ? (int)(at - name) : (int)strlen(name), name, at != NULL ? at + strlen(variant) : "");
+}
+
 static tessera_status find_class(struct pipeline *p, tessera_error *error) {
     const char *name = NULL;
+    char plain[128];
     TRY(json_string(p->index, "_class_name", NULL, &name, error));
     if (name == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field _class_name is missing: is this a model folder of diffusers?",
                          json_path(p->index));
     char known[256] = "";
+    plain_class_name(name, plain, sizeof plain);
     for (size_t i = 0; i < NUM_CLASSES; i++) {
-        if (strcmp(classes[i]->name, name) == 0) {
+        if (strcmp(classes[i]->name, plain) == 0) {
             p->class = classes[i];
             return TESSERA_OK;
         }
@@ -295,8 +305,10 @@ void pipeline_free(struct pipeline *p) {
     team_close(&p->team);
     json_free(p->index);
     lora_set_close(p->loras);
+    notices_free(&p->notices);
     single_file_close(p->file);
     free(p->folder);
     free(p->name);
+    free(p->variant);
     free(p);
 }

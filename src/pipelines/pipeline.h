@@ -10,6 +10,7 @@
 #ifndef TESSERA_PIPELINES_PIPELINE_H
 #define TESSERA_PIPELINES_PIPELINE_H
 
+#include "base/notices.h"
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
@@ -81,10 +82,12 @@ struct pipeline_slot {
 struct pipeline {
     const struct pipeline_class *class;
     char *name;               /* as messages call the model */
+    char *variant;            /* of the weight files that are preferred; NULL: none */
     char *folder;             /* of model_index.json and, unless it is a single file, of all parts */
     struct single_file *file; /* or NULL */
     struct lora_set *loras;
-    struct json *index; /* model_index.json */
+    struct notices notices; /* about the model: what was left out or concluded */
+    struct json *index;     /* model_index.json */
     struct team team;
     struct stages stages; /* of the denoiser; zeros: one */
     struct backend *backend;

@@ -24,12 +24,28 @@ static bool is_plain_file(const char *path) {
 static tessera_status open_single_file(struct pipeline *p, const char *config, tessera_error *error) {
     TRY(single_file_open(p->name, config, &p->file, error));
     p->folder = strdup(single_file_folder(p->file));
-    return p->folder != NULL ? TESSERA_OK : out_of_memory(error);
+    if (p->folder == NULL) return out_of_memory(error);
+    struct single_file_marks marks = single_file_marks(p->file);
+    if (config != NULL) return TESSERA_OK;
+    const char *slash = strrchr(p->folder, '/');
+    if (marks.prediction_type == NULL && slash != NULL && strcmp(slash, "/sd21") == 0)
+        return notices_add(
+            &p->notices, error,
+            "%s: nothing in it says what it predicts: taken as Stable Diffusion 2's 768 model (v_prediction); for the 512 base "
+            "model give its folder with --config",
+            p->name);
+    if (marks.because == NULL) return TESSERA_OK;
+    return notices_add(&p->notices, error, "%s: the mark %s says %s%s%s", p->name, marks.because,
+                       marks.prediction_type != NULL ? marks.prediction_type : "",
+                       marks.prediction_type != NULL && marks.zero_terminal_snr ? " and " : "",
+                       marks.zero_terminal_snr ? "zero terminal SNR (trailing timesteps)" : "");
 }
 
 static tessera_status find_folder(struct pipeline *p, const char *config, tessera_error *error) {
     if (is_plain_file(p->name)) return open_single_file(p, config, error);
-    if (hub_is_name(p->name)) return hub_resolve(p->name, NULL, &p->folder, error);
+    struct hub_options hub = {.variant = p->variant};
+    if (hub_is_name(p->name)) return hub_resolve(p->name, &hub, &p->folder, error);
+    if (file_is_forbidden(p->name)) return error_set(error, TESSERA_ERROR_IO, "%s: no permission to open this folder or file", p->name);
     if (!file_is_folder(p->name))
         return error_set(error, TESSERA_ERROR_IO,
                          "%s: no such folder or file: --model takes a model folder in diffusers' layout, a single-file checkpoint, or "
@@ -41,6 +57,7 @@ static tessera_status find_folder(struct pipeline *p, const char *config, tesser
 
 tessera_status source_open(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     if ((p->name = strdup(model)) == NULL) return out_of_memory(error);
+    if (options->variant != NULL && (p->variant = strdup(options->variant)) == NULL) return out_of_memory(error);
     TRY(find_folder(p, options->config, error));
     char *path = file_join(p->folder, "model_index.json");
     if (path == NULL) return out_of_memory(error);
@@ -62,7 +79,7 @@ static tessera_status open_weights(const struct pipeline *p, const struct pipeli
     *out = NULL;
     if (slot->file != NULL) return single_file_component(slot->file, slot->name, slot->folder, out, error);
     if (p->file != NULL && !slot->replaced) return single_file_weights(p->file, slot->name, out, error);
-    return weights_open(slot->folder, out, error);
+    return weights_open_variant(slot->folder, p->variant, out, error);
 }
 
 /* Where the user's replacement `given` for a component lies: in a file, a folder, or the component's folder in a model's folder. */
@@ -97,7 +114,7 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
     TRY(open_weights(p, slot, &weights, error));
     *bytes += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
     tessera_status status = lora_hooks_for(p->loras, name, slot->folder, &hooks, error);
-    if (status == TESSERA_OK) status = lora_hooks_done(p->loras, name, weights, error);
+    if (status == TESSERA_OK) lora_hooks_found(p->loras, name, weights);
     weights_close(weights);
     return status;
 }
@@ -137,9 +154,36 @@ static tessera_status refuse_replacement(const struct pipeline *p, const char *n
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", given, p->class->name, name);
 }
 
+/* After all components: an error where a file is for another model, a notice of what is left out of it. */
+static tessera_status check_loras(struct pipeline *p, tessera_error *error) {
+    char text[600];
+    TRY(lora_set_check(p->loras, error));
+    for (int i = 0; i < lora_set_count(p->loras); i++)
+        if (lora_set_notice(p->loras, i, text, sizeof text)) TRY(notices_add(&p->notices, error, "%s", text));
+    return TESSERA_OK;
+}
+
+/* SD3 was made to do without T5: where neither the model nor the user has it, the model is taken as one without. */
+static tessera_status leave_out_t5(struct pipeline *p, const char *given, tessera_error *error) {
+    static const char t5[] = "text_encoder_3";
+    char *folder = NULL;
+    if (!pipeline_has(p, t5) || given != NULL) return TESSERA_OK;
+    bool held = p->file != NULL && single_file_has(p->file, t5);
+    if (p->file == NULL) {
+        TRY(pipeline_part_folder(p, t5, &folder, error));
+        held = weights_are_in(folder) || file_is_forbidden(folder);
+        free(folder);
+    }
+    if (held) return TESSERA_OK;
+    cJSON_DeleteItemFromObjectCaseSensitive((cJSON *)json_root(p->index), t5);
+    return notices_add(&p->notices, error, "%s: holds no T5 (text_encoder_3): pictures are made without it; give it with --text-encoder-3",
+                       p->name);
+}
+
 tessera_status source_list(struct pipeline *p, const tessera_model_options *options, size_t *bytes, tessera_error *error) {
     static const char *const replaceable[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "vae"};
     if (bytes != NULL) *bytes = 0;
+    if (bytes != NULL) TRY(leave_out_t5(p, options->text_encoder_3, error));
     p->denoiser = find_listed(p, COMPONENT_DENOISER, pipeline_has(p, "unet") ? "unet" : "transformer");
     p->autoencoder = find_listed(p, COMPONENT_AUTOENCODER, "vae");
     for (const cJSON *entry = json_root(p->index)->child; entry != NULL; entry = entry->next) {
@@ -151,7 +195,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         TRY(add_slot(p, name, given_for(options, name), bytes, error));
     }
     for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
-    return TESSERA_OK;
+    return bytes != NULL ? check_loras(p, error) : TESSERA_OK;
 }
 
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {

@@ -94,6 +94,10 @@ const char *tessera_model_pipeline_class(const tessera_model *model) {
     return model != NULL ? model->pipeline->class->name : "";
 }
 
+const char *tessera_model_notice(const tessera_model *model, int index) {
+    return model != NULL ? notices_at(&model->pipeline->notices, index) : NULL;
+}
+
 int tessera_model_group(const tessera_model *model) {
     return model != NULL ? team_coordinate(&model->pipeline->team, MESH_DATA) : 0;
 }

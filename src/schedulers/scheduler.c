@@ -66,7 +66,7 @@ static tessera_status open_config(const char *path, struct json **out, tessera_e
     char *file = file_is_folder(path) ? file_join(path, "scheduler_config.json") : strdup(path), *text = NULL;
     size_t length = 0;
     if (file == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", path);
-    tessera_status status = file_read(file, MAX_CONFIG_BYTES, &text, &length, error);
+    tessera_status status = file_read_regular(file, MAX_CONFIG_BYTES, &text, &length, error);
     if (status == TESSERA_OK) {
         blank_infinities(text, length);
         status = json_parse(file, text, length, out, error);
@@ -101,20 +101,25 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     return scheduler->class->configure(scheduler, config, error);
 }
 
+tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error) {
+    *out = NULL;
+    struct scheduler *scheduler = calloc(1, sizeof *scheduler);
+    tessera_status status = scheduler == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", json_path(config))
+                                              : configure(scheduler, config, class_name, error);
+    if (status == TESSERA_OK)
+        *out = scheduler;
+    else
+        scheduler_free(scheduler);
+    return status;
+}
+
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error) {
     *out = NULL;
     struct json *config = NULL;
     TRY(open_config(path, &config, error));
-    struct scheduler *scheduler = calloc(1, sizeof *scheduler);
-    tessera_status status = scheduler == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", path)
-                                              : configure(scheduler, config, class_name, error);
+    tessera_status status = scheduler_open_config(config, class_name, out, error);
     json_free(config);
-    if (status != TESSERA_OK) {
-        scheduler_free(scheduler);
-        return status;
-    }
-    *out = scheduler;
-    return TESSERA_OK;
+    return status;
 }
 
 void scheduler_free(struct scheduler *scheduler) {

@@ -48,6 +48,8 @@ struct scheduler_class {
 
 /* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name if not NULL. */
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
+/* The same from a configuration, which the caller keeps. */
+tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error);
 void scheduler_free(struct scheduler *scheduler);
 /* mu is used only where needs_mu. */
 tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error);

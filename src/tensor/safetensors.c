@@ -5,7 +5,8 @@
  * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file reaches beyond its bytes. The
  * tensors in the order of their data must fill it exactly. Where a tensor is not aligned to its element size (a header of odd
  * length), the file object keeps an aligned copy of it and lends that. A tensor of a type that is not known stays in the file as
- * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. */
+ * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. A file of PyTorch
+ * (torch_file.h) becomes the same object, and what is neither is named for what it is. */
 #include "tensor/safetensors.h"
 
 #include <assert.h>
@@ -16,6 +17,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "tensor/file_kind.h"
+#include "tensor/torch_file.h"
 
 #define LENGTH_BYTES ((size_t)8)
 #define MAX_HEADER ((uint64_t)100000000) /* the reference implementation's limit */
@@ -29,8 +32,9 @@ struct piece {
 
 struct safetensors {
     char *path;
-    struct file_map map;    /* empty when the caller keeps the bytes */
-    struct json *header;    /* owns the names */
+    struct file_map map; /* empty when the caller keeps the bytes */
+    struct json *header; /* owns the names, but those of */
+    struct torch_file *torch;
     struct piece *pieces;   /* in the order of the data */
     struct piece **by_name; /* the same, sorted by name */
     int count;
@@ -171,19 +175,29 @@ static tessera_status lend_data(struct safetensors *file, const uint8_t *data, t
     return TESSERA_OK;
 }
 
+/* The header is none: what is the file instead? */
+static tessera_status no_header(const struct safetensors *file, const uint8_t *data, size_t length, const char *wrong,
+                                tessera_error *error) {
+    char text[160];
+    const char *kind = file_kind(data, length, text, sizeof text);
+    if (kind != NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: is %s", file->path, kind);
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s", file->path, wrong);
+}
+
 /* Checks everything that lies before the entries; *header_length is the JSON's. */
 static tessera_status read_header(struct safetensors *file, const uint8_t *data, size_t length, size_t *header_length,
                                   tessera_error *error) {
-    if (length < LENGTH_BYTES)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: header length: the file has only %zu bytes", file->path, length);
+    char wrong[128];
+    snprintf(wrong, sizeof wrong, "header length: the file has only %zu bytes", length);
+    if (length < LENGTH_BYTES) return no_header(file, data, length, wrong, error);
     uint64_t announced = 0;
     for (int i = (int)LENGTH_BYTES - 1; i >= 0; i--) announced = announced << 8 | data[i];
-    if (announced > MAX_HEADER || announced > length - LENGTH_BYTES)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: header length: %llu bytes is more than the file or the limit of %llu allows",
-                         file->path, (unsigned long long)announced, (unsigned long long)MAX_HEADER);
+    snprintf(wrong, sizeof wrong, "header length: %llu bytes is more than the file or the limit of %llu allows",
+             (unsigned long long)announced, (unsigned long long)MAX_HEADER);
+    if (announced > MAX_HEADER || announced > length - LENGTH_BYTES) return no_header(file, data, length, wrong, error);
     *header_length = (size_t)announced;
     const char *text = (const char *)data + LENGTH_BYTES;
-    if (announced == 0 || text[0] != '{') return error_set(error, TESSERA_ERROR_FORMAT, "%s: header: must begin with '{'", file->path);
+    if (announced == 0 || text[0] != '{') return no_header(file, data, length, "header: must begin with '{'", error);
     TRY(json_parse(file->path, text, *header_length, &file->header, error));
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json_root(file->header), "__metadata__");
     if (metadata != NULL && !cJSON_IsObject(metadata))
@@ -229,11 +243,42 @@ fail:
     return status;
 }
 
+/* Tensors of a PyTorch file as pieces, in the order of their data. */
+static tessera_status take_torch(struct safetensors *file, tessera_error *error) {
+    size_t count = (size_t)torch_file_count(file->torch);
+    file->pieces = calloc(count + 1, sizeof *file->pieces);
+    file->by_name = calloc(count + 1, sizeof *file->by_name);
+    if (file->pieces == NULL || file->by_name == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu tensors", file->path, count);
+    for (file->count = 0; file->count < (int)count; file->count++) {
+        struct piece *piece = &file->pieces[file->count];
+        piece->entry = *torch_file_at(file->torch, file->count);
+        piece->begin = (uintptr_t)piece->entry.tensor.data;
+        piece->end = piece->begin + tensor_bytes(&piece->entry.tensor);
+    }
+    qsort(file->pieces, count, sizeof *file->pieces, compare_place);
+    return sort_names(file, error);
+}
+
+static tessera_status open_torch(const char *path, const struct file_map *map, struct safetensors **out, tessera_error *error) {
+    struct safetensors *file = calloc(1, sizeof *file);
+    tessera_status status = file == NULL || (file->path = strdup(path)) == NULL
+                                ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path)
+                                : torch_file_parse(path, map->data, map->length, &file->torch, error);
+    if (status == TESSERA_OK) status = take_torch(file, error);
+    if (status == TESSERA_OK)
+        *out = file;
+    else
+        safetensors_close(file);
+    return status;
+}
+
 tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error) {
     *out = NULL;
     struct file_map map;
     TRY(file_map_open(path, &map, error));
-    tessera_status status = safetensors_parse(path, map.data, map.length, out, error);
+    tessera_status status = torch_file_is(map.data, map.length) ? open_torch(path, &map, out, error)
+                                                                : safetensors_parse(path, map.data, map.length, out, error);
     if (status == TESSERA_OK)
         (*out)->map = map;
     else
@@ -247,6 +292,7 @@ void safetensors_close(struct safetensors *file) {
     free(file->pieces);
     free(file->by_name);
     json_free(file->header);
+    torch_file_close(file->torch);
     file_map_close(&file->map);
     free(file->path);
     free(file);
@@ -257,6 +303,8 @@ tessera_status safetensors_check(const struct safetensors *file, tessera_error *
 }
 
 const char *safetensors_type_name(const struct safetensors *file, const char *name) {
+    const struct safetensors_entry *entry = safetensors_find(file, name);
+    if (file->header == NULL) return entry != NULL ? dtype_name(entry->tensor.dtype) : NULL;
     const cJSON *object = cJSON_GetObjectItemCaseSensitive(json_root(file->header), name);
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, "dtype"));
 }
@@ -292,6 +340,7 @@ struct tensor safetensors_tensor(const struct safetensors *file, const char *nam
 }
 
 const char *safetensors_metadata(const struct safetensors *file, const char *key) {
+    if (file->header == NULL) return NULL;
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json_root(file->header), "__metadata__");
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(metadata, key);
     return cJSON_IsString(value) ? value->valuestring : NULL;

@@ -3,11 +3,12 @@
  *     {"metadata": {"total_size": ...}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors", ...}}
  *
  * Of sharded weights only the tensors that the index lists are shown. A shard lies beside the index: a name with '/' or ".."
- * is refused. Left out: variants in the file name (".fp16") and the pickle formats, which would run foreign code. */
+ * is refused. */
 #include "tensor/weights.h"
 
 #include <assert.h>
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,25 +108,112 @@ static tessera_status open_sharded(struct weights *weights, const char *path, te
     return status;
 }
 
-/* Opens FOLDER/BASE.safetensors or its index; *found is whether there is either. */
-static tessera_status open_named(struct weights *weights, const char *base, bool *found, tessera_error *error) {
-    char single_name[64], index_name[80];
-    snprintf(single_name, sizeof single_name, "%s.safetensors", base);
-    snprintf(index_name, sizeof index_name, "%s.index.json", single_name);
-    char *single = file_join(weights->folder, single_name), *index = file_join(weights->folder, index_name);
-    tessera_status status = TESSERA_OK;
-    *found = true;
-    if (single == NULL || index == NULL)
-        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", weights->folder);
-    else if (file_exists(single))
-        status = open_single(weights, single, error);
-    else if (file_exists(index))
-        status = open_sharded(weights, index, error);
-    else
-        *found = false;
-    free(single);
-    free(index);
+/* ---- which files ---- */
+
+/* How weight files are called: STEM[.VARIANT]EXTENSION. */
+static const struct {
+    const char *stem, *extension;
+} names[] = {
+    {"diffusion_pytorch_model", ".safetensors"}, {"model", ".safetensors"}, {"diffusion_pytorch_model", ".bin"}, {"pytorch_model", ".bin"}};
+enum { NAMES = sizeof names / sizeof *names, SAFETENSORS_NAMES = 2, NAME_CAPACITY = 160, VARIANT_CAPACITY = 32 };
+
+/* A file of the folder that can be opened: weights, or an index. */
+struct found {
+    char name[NAME_CAPACITY];
+    bool is_index;
+};
+
+static bool is_there(const char *folder, const char *name) {
+    char *path = file_join(folder, name);
+    bool there = path != NULL && file_exists(path);
+    free(path);
+    return there;
+}
+
+/* The file or the index of one name, with a variant or without (""). */
+static bool find_name(const char *folder, int name, const char *variant, struct found *out) {
+    const char *stem = names[name].stem, *extension = names[name].extension, *dot = variant[0] != 0 ? "." : "";
+    snprintf(out->name, sizeof out->name, "%s%s%s%s", stem, dot, variant, extension);
+    out->is_index = false;
+    if (is_there(folder, out->name)) return true;
+    out->is_index = true;
+    snprintf(out->name, sizeof out->name, "%s%s.index%s%s.json", stem, extension, dot, variant);
+    if (is_there(folder, out->name)) return true;
+    snprintf(out->name, sizeof out->name, "%s%s%s%s.index.json", stem, dot, variant, extension);
+    return variant[0] != 0 && is_there(folder, out->name);
+}
+
+static bool find_names(const char *folder, int first, int last, const char *variant, struct found *out) {
+    for (int i = first; i < last; i++)
+        if (find_name(folder, i, variant, out)) return true;
+    return false;
+}
+
+/* The variant in a file's name, if it is the name of weights or of an index with one. */
+static bool read_variant(const char *file, int name, char variant[VARIANT_CAPACITY]) {
+    size_t stem = strlen(names[name].stem), extension = strlen(names[name].extension), length = strlen(file);
+    static const char index[] = ".index.", json[] = ".json";
+    const char *begin = NULL, *end = NULL;
+    if (strncmp(file, names[name].stem, stem) != 0) return false;
+    if (strncmp(file + stem, names[name].extension, extension) == 0 && strncmp(file + stem + extension, index, strlen(index)) == 0) {
+        begin = file + stem + extension + strlen(index);
+        end = file + length - (length > strlen(json) ? strlen(json) : 0);
+        if (strcmp(end, json) != 0) return false;
+    } else if (file[stem] == '.' && length > stem + 1 + extension && strcmp(file + length - extension, names[name].extension) == 0) {
+        begin = file + stem + 1;
+        end = file + length - extension;
+    }
+    if (begin == NULL || end <= begin || end - begin >= VARIANT_CAPACITY || memchr(begin, '-', (size_t)(end - begin)) != NULL) return false;
+    memcpy(variant, begin, (size_t)(end - begin));
+    variant[end - begin] = 0;
+    return true;
+}
+
+/* The variant that the folder has of a name: fp16 if there are several, else the first by its letters. */
+static bool find_variant(const char *folder, int name, char best[VARIANT_CAPACITY]) {
+    DIR *stream = opendir(folder);
+    best[0] = 0;
+    for (struct dirent *entry; stream != NULL && (entry = readdir(stream)) != NULL;) {
+        char variant[VARIANT_CAPACITY];
+        if (!read_variant(entry->d_name, name, variant) || strcmp(best, "fp16") == 0) continue;
+        if (best[0] == 0 || strcmp(variant, "fp16") == 0 || strcmp(variant, best) < 0) strcpy(best, variant);
+    }
+    if (stream != NULL) closedir(stream);
+    return best[0] != 0;
+}
+
+/* Chooses by the order in weights.h. */
+static bool find_file(const char *folder, const char *variant, struct found *out) {
+    char other[VARIANT_CAPACITY];
+    if (variant != NULL && find_names(folder, 0, NAMES, variant, out)) return true;
+    for (int first = 0; first < NAMES; first += SAFETENSORS_NAMES) {
+        int last = first + SAFETENSORS_NAMES;
+        if (find_names(folder, first, last, "", out)) return true;
+        for (int i = first; i < last; i++)
+            if (find_variant(folder, i, other) && find_name(folder, i, other, out)) return true;
+    }
+    return false;
+}
+
+static tessera_status open_found(struct weights *weights, const struct found *found, tessera_error *error) {
+    char *path = file_join(weights->folder, found->name);
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", weights->folder);
+    tessera_status status = found->is_index ? open_sharded(weights, path, error) : open_single(weights, path, error);
+    free(path);
     return status;
+}
+
+/* Says why there are none. */
+static tessera_status no_weights(const char *folder, tessera_error *error) {
+    DIR *stream = opendir(folder);
+    if (stream == NULL) return error_set_errno(error, "%s: cannot look for weights in this folder", folder);
+    closedir(stream);
+    if (file_is_forbidden(folder)) return error_set(error, TESSERA_ERROR_IO, "%s: no permission to open the files of this folder", folder);
+    return error_set(
+        error, TESSERA_ERROR_IO,
+        "%s: no weights: neither diffusion_pytorch_model.safetensors nor model.safetensors, nor their .index.json, nor these with "
+        "a variant (.fp16) or as .bin, is there",
+        folder);
 }
 
 static tessera_status sort_entries(struct weights *weights, tessera_error *error) {
@@ -136,28 +224,31 @@ static tessera_status sort_entries(struct weights *weights, tessera_error *error
     return TESSERA_OK;
 }
 
+bool weights_are_in(const char *folder) {
+    struct found found;
+    return find_file(folder, NULL, &found);
+}
+
 tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error) {
+    return weights_open_variant(folder, NULL, out, error);
+}
+
+tessera_status weights_open_variant(const char *folder, const char *variant, struct weights **out, tessera_error *error) {
     *out = NULL;
-    tessera_status status = TESSERA_OK;
-    bool found = false;
+    struct found found;
     struct weights *weights = calloc(1, sizeof *weights);
-    if (weights == NULL || (weights->folder = strdup(folder)) == NULL) {
+    tessera_status status = TESSERA_OK;
+    if (weights == NULL || (weights->folder = strdup(folder)) == NULL)
         status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open weights", folder);
-        goto fail;
-    }
-    status = open_named(weights, "diffusion_pytorch_model", &found, error);
-    if (status == TESSERA_OK && !found) status = open_named(weights, "model", &found, error);
-    if (status == TESSERA_OK && !found)
-        status = error_set(error, TESSERA_ERROR_IO,
-                           "%s: no weights: neither diffusion_pytorch_model.safetensors nor model.safetensors, "
-                           "nor their .index.json, is there",
-                           folder);
+    else if (!find_file(folder, variant, &found))
+        status = no_weights(folder, error);
+    else
+        status = open_found(weights, &found, error);
     if (status == TESSERA_OK) status = sort_entries(weights, error);
-    if (status != TESSERA_OK) goto fail;
-    *out = weights;
-    return TESSERA_OK;
-fail:
-    weights_close(weights);
+    if (status == TESSERA_OK)
+        *out = weights;
+    else
+        weights_close(weights);
     return status;
 }
 

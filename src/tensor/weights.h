@@ -1,7 +1,12 @@
-/* The weights of one component: one safetensors file, or several with an index ("weight_map": name -> shard).
+/* The weights of one component: one file, or several with an index ("weight_map": name -> shard).
  *
- * In a folder it looks for diffusers' names (diffusion_pytorch_model.safetensors[.index.json]), then transformers'
- * (model.safetensors[.index.json]). Shards are mapped when opened; nothing is read until it is used. Every shard that the index
+ * In a folder the first of these is taken that is there:
+ *
+ *     diffusion_pytorch_model.safetensors, model.safetensors                each or its .index.json
+ *     the same with a variant: diffusion_pytorch_model.fp16.safetensors     fp16 first; diffusers' and the older names of indices
+ *     diffusion_pytorch_model.bin, pytorch_model.bin                        PyTorch's files; then these with a variant
+ *
+ * A variant that is asked for comes before all of them. Shards are mapped when opened; nothing is read until it is used. Every shard that the index
  * names must exist and hold the tensors that the index says.
  *
  * Weights can also be a view: tensors that lie in another file, under other names, cut or rearranged (single-file checkpoints). */
@@ -13,6 +18,10 @@
 struct weights;
 
 tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error);
+/* The same, the files of a variant ("fp16") first; a folder without that variant gives what it has, as in diffusers. NULL: none. */
+tessera_status weights_open_variant(const char *folder, const char *variant, struct weights **out, tessera_error *error);
+/* Whether a folder has weights that weights_open would take. */
+bool weights_are_in(const char *folder);
 void weights_close(struct weights *weights);
 /* IO if one of its files was cut since it was opened: nothing may then be read. `weights` may be NULL. */
 tessera_status weights_check(const struct weights *weights, tessera_error *error);

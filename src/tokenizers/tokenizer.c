@@ -157,7 +157,7 @@ static tessera_status open_clip(struct clip_bpe *clip, struct folder *folder, te
     if (file_exists(folder->vocab_path) && file_exists(folder->merges_path)) {
         TRY(json_open(folder->vocab_path, 0, &folder->vocab, error));
         TRY(clip_bpe_read_vocab(clip, folder->vocab, error));
-        TRY(file_read(folder->merges_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(file_read_regular(folder->merges_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
         TRY(clip_bpe_read_merges(clip, folder->merges_path, folder->bytes, length, error));
     } else {
         TRY(need_json(folder, "vocab.json with merges.txt", error));
@@ -176,7 +176,7 @@ static tessera_status open_t5(struct t5_sentencepiece *t5, struct folder *folder
     TRY(read_specials(folder, false, &specials, error));
     if (folder->config != NULL) TRY(json_int(folder->config, "extra_ids", 100, 0, 10000, &extra_ids, error));
     if (file_exists(folder->spiece_path)) {
-        TRY(file_read(folder->spiece_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(file_read_regular(folder->spiece_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
         TRY(t5_sentencepiece_read_model(t5, folder->spiece_path, (const uint8_t *)folder->bytes, length, error));
         TRY(t5_sentencepiece_add_extra_ids(t5, (int)extra_ids, true, error));
     } else {
@@ -197,7 +197,7 @@ static tessera_status open_bert(struct wordpiece *bert, struct folder *folder, b
     size_t length;
     TRY(read_specials(folder, true, &specials, error));
     if (file_exists(folder->words_path)) {
-        TRY(file_read(folder->words_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
+        TRY(file_read_regular(folder->words_path, MOST_FILE_BYTES, &folder->bytes, &length, error));
         TRY(wordpiece_read_vocab(bert, folder->bytes, length, error));
         named = true;
     } else {

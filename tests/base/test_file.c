@@ -1,13 +1,36 @@
 /* Files: reading, maps, and output that appears whole or not at all (also when the disk refuses a write). */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "check.h"
+
+/* The linker puts these in the place of fsync and rename (tests/CMakeLists.txt). */
+static int syncs, renames, sync_error, rename_error;
+int __real_fsync(int descriptor);
+int __real_rename(const char *from, const char *to);
+int __wrap_fsync(int descriptor);
+int __wrap_rename(const char *from, const char *to);
+
+int __wrap_fsync(int descriptor) {
+    syncs++;
+    errno = sync_error;
+    return sync_error != 0 ? -1 : __real_fsync(descriptor);
+}
+
+/* A file must be on the disk before it gets its name. */
+int __wrap_rename(const char *from, const char *to) {
+    renames++;
+    CHECK(syncs > 0, "%s is renamed without fsync", from);
+    errno = rename_error;
+    return rename_error != 0 ? -1 : __real_rename(from, to);
+}
 
 static int files_in(const char *folder) {
     int count = 0;
@@ -47,7 +70,8 @@ static void test_read(const char *folder, const char *path) {
     free(data);
     CHECK(file_map_open(path, &map, &error) == TESSERA_OK && map.length == 5 && memcmp(map.data, "hello", 5) == 0, "%s", error.message);
     CHECK(file_map_check(&map, path, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(truncate(path, 4) == 0 && file_map_check(&map, path, &error) == TESSERA_ERROR_IO && strstr(error.message, "5 to 4"), "a cut file");
+    CHECK(truncate(path, 4) == 0 && file_map_check(&map, path, &error) == TESSERA_ERROR_IO && strstr(error.message, "5 to 4"),
+          "a cut file");
     file_map_close(&map);
     CHECK(file_map_open(folder, &map, &error) == TESSERA_ERROR_IO, "a folder");
     write_text(path, "");
@@ -90,6 +114,46 @@ static void test_full(const char *folder, const char *path, size_t bytes) {
     CHECK(files_in(folder) == 0, "%zu bytes leave %d files", bytes, files_in(folder));
 }
 
+/* A write that the disk refuses at the very end, and a rename that fails: an error, the old file, nothing left over. */
+static void test_last_steps(const char *folder, const char *path) {
+    const struct { int sync_error, rename_error; } cases[] = {{EIO, 0}, {0, EXDEV}};
+    syncs = renames = 0;
+    write_text(path, "old");
+    CHECK(syncs == 1 && renames == 1, "%d syncs, %d renames", syncs, renames);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tessera_error error = {0};
+        struct file_output output;
+        CHECK(file_output_open(path, &output, &error) == TESSERA_OK, "%s", error.message);
+        fputs("new", output.stream);
+        sync_error = cases[i].sync_error, rename_error = cases[i].rename_error;
+        CHECK(file_output_commit(&output, &error) == TESSERA_ERROR_IO && strstr(error.message, path) != NULL, "case %zu: %s", i,
+              error.message);
+        sync_error = rename_error = 0;
+        expect_text(path, "old");
+        CHECK(files_in(folder) == 1, "case %zu leaves a file", i);
+    }
+    unlink(path);
+}
+
+/* Of a model's files: a pipe that nobody writes to, and a folder, are refused at once. */
+static void test_regular(const char *path) {
+    tessera_error error = {0};
+    char *data;
+    size_t length;
+    struct file_map map;
+    CHECK(mkfifo(path, 0600) == 0, "%s", path);
+    CHECK(file_read_regular(path, 10, &data, &length, &error) == TESSERA_ERROR_IO && strstr(error.message, "not a regular file") != NULL,
+          "%s", error.message);
+    CHECK(file_map_open(path, &map, &error) == TESSERA_ERROR_IO, "%s", error.message);
+    unlink(path);
+    CHECK(file_read_regular("/tmp", 10, &data, &length, &error) == TESSERA_ERROR_IO, "%s", error.message);
+    CHECK(file_read_regular("/dev/zero", 10, &data, &length, &error) == TESSERA_ERROR_IO, "%s", error.message);
+    write_text(path, "text");
+    CHECK(file_read_regular(path, 10, &data, &length, &error) == TESSERA_OK && length == 4, "%s", error.message);
+    free(data);
+    unlink(path);
+}
+
 int main(void) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     if (mkdtemp(folder) == NULL) return 1;
@@ -99,6 +163,8 @@ int main(void) {
     test_discard(folder, path);
     test_full(folder, path, 200);     /* found when flushed */
     test_full(folder, path, 1 << 20); /* found while writing */
+    test_last_steps(folder, path);
+    test_regular(path);
     free(path);
     free(same);
     rmdir(folder);

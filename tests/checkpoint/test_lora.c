@@ -40,6 +40,17 @@ static void test_keys(void) {
         {"lora_unet_conv_in.lora_mid.weight", "conv_in", LORA_DENOISER, LORA_MID},
         {"lora_te_text_model_encoder_layers_0_mlp_fc1.alpha", "encoder_layers_0_mlp_fc1", LORA_TEXT_1, LORA_ALPHA},
         {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "encoder_layers_0_mlp_fc1", LORA_TEXT_2, LORA_UP},
+        {"double_blocks.3.processor.qkv_lora1.down.weight", "double_blocks_3_img_attn_qkv", LORA_DENOISER, LORA_DOWN},
+        {"diffusion_model.double_blocks.3.processor.proj_lora2.up.weight", "double_blocks_3_txt_attn_proj", LORA_DENOISER, LORA_UP},
+        {"single_blocks.3.processor.qkv_lora.up.weight", "single_blocks_3_linear1_qkv", LORA_DENOISER, LORA_UP},
+        {"single_blocks.3.processor.proj_lora.up.weight", "single_blocks_3_linear2", LORA_DENOISER, LORA_UP},
+        {"lora_unet_a.dora_scale", "a", LORA_DENOISER, LORA_DORA_SCALE},
+        {"unet.a.lora_magnitude_vector", "a", LORA_DENOISER, LORA_DORA_SCALE},
+        {"lora_unet_a.hada_w1_a", "a", LORA_DENOISER, LOHA_W1_A},
+        {"lora_te_a.hada_t2", "a", LORA_TEXT_1, LOHA_T2},
+        {"lycoris_a_b.lokr_w2_b", "a_b", LORA_DENOISER, LOKR_W2_B},
+        {"lora_unet_a.lokr_t2", "a", LORA_DENOISER, LOKR_T2},
+        {"lora_unet_a.diff", "a", LORA_DENOISER, LORA_DIFF},
         {"lora_te3_encoder_block_0_layer_0_SelfAttention_q.alpha", "encoder_block_0_layer_0_SelfAttention_q", LORA_TEXT_2 | LORA_TEXT_3,
          LORA_ALPHA},
     };
@@ -51,11 +62,8 @@ static void test_keys(void) {
         CHECK(key.components == good[i].components && key.part == good[i].part, "%s: %u %d", good[i].key, key.components, (int)key.part);
     }
     static const char *const bad[][2] = {
-        {"lora_unet_x.dora_scale", "DoRA"},        {"unet.x.lora_magnitude_vector", "DoRA"},
-        {"lora_unet_x.hada_w1_a", "LoHa"},         {"lora_unet_x.lokr_w1", "LoKr"},
-        {"unet.x.lora_B.bias", "biases"},          {"unet.conv_in.weight", "none of a LoRA"},
-        {"unet..lora_A.weight.lora", "none of a"}, {".alpha", "names no module"},
-        {"lora_unet_x.diff", "full difference"},
+        {"unet.x.lora_B.bias", "biases"}, {"unet.conv_in.weight", "none of a LoRA"}, {"unet..lora_A.weight.lora", "none of a"},
+        {".alpha", "names no module"},    {"lora_unet_x.diff_b", "biases"},          {"unet.x.oft_R.weight", "OFT"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct lora_key key;
@@ -208,7 +216,7 @@ static float merge_one(const char *metadata, const struct spec *specs, int count
         status = hooks.change(hooks.user, weight, (struct load_piece){t.shape, {0, 2}, {0, 3}}, &t, error);
         if (status == TESSERA_OK) result = values[0];
     }
-    if (status == TESSERA_OK) lora_hooks_done(set, component, NULL, error);
+    if (status == TESSERA_OK) lora_set_check(set, error);
     lora_set_close(set);
     free(bytes);
     return result;
@@ -254,7 +262,8 @@ static void test_refused(void) {
     const struct spec unmatched[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("unet.b.lora_A.weight"),
                                      B("unet.b.lora_B.weight")};
     check_refused(unmatched, 4, "unet", "c.weight", "unet.a.lora_A.weight", "2 such modules");
-    check_refused(unmatched, 4, "unet", "a.weight", "unet.b.lora_A.weight", "1 such module");
+    const struct spec mixed[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("lora_unet_a.hada_w1_a")};
+    check_refused(mixed, 3, "unet", "a.weight", "unet.a.lora_A.weight", "two kinds");
     const struct spec lonely[] = {A("unet.a.lora_A.weight")};
     check_refused(lonely, 1, "unet", "a.weight", "unet.a.lora_A.weight", "has no lora_B");
     const struct spec misfit[] = {{"unet.a.lora_A.weight", "[4,5]", 20, 1}, B("unet.a.lora_B.weight")};
@@ -268,6 +277,34 @@ static void test_refused(void) {
     check_refused(infinite, 3, "unet", "a.weight", "unet.a.lora_A.weight", "alpha");
 }
 
+/* What is left out of a file: modules that the model does not have, and keys that are none of an adapter. One line says so. */
+static void test_left_out(void) {
+    const struct spec some[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("unet.b.lora_A.weight"), B("unet.b.lora_B.weight"),
+                                A("bundle_emb.sks.string_to_param")};
+    size_t length;
+    char text[600] = "";
+    uint8_t *bytes = make_file("", some, 5, &length);
+    struct lora_set *set = NULL;
+    struct load_hooks hooks;
+    tessera_error error = {0};
+    CHECK(lora_set_parse("some.safetensors", bytes, length, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    if (set == NULL) return;
+    CHECK(lora_hooks_for(set, "unet", NULL, &hooks, &error) == TESSERA_OK && hooks.changes(hooks.user, "a.weight"), "%s", error.message);
+    CHECK(lora_set_check(set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_notice(set, 0, text, sizeof text), "something is left out");
+    CHECK(strstr(text, "some.safetensors: \"unet.b.lora_A.weight\" and 1 more") != NULL, "%s", text);
+    CHECK(hooks.changes(hooks.user, "b.weight") && lora_set_notice(set, 0, text, sizeof text), "one key is still none");
+    CHECK(strstr(text, "\"bundle_emb.sks.string_to_param\" is left out") != NULL, "%s", text);
+    lora_set_close(set);
+    free(bytes);
+    bytes = make_file("", some, 4, &length);
+    CHECK(lora_set_parse("some.safetensors", bytes, length, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_hooks_for(set, "unet", NULL, &hooks, &error) == TESSERA_OK && hooks.changes(hooks.user, "a.weight"), "%s", error.message);
+    CHECK(hooks.changes(hooks.user, "b.weight") && !lora_set_notice(set, 0, text, sizeof text), "nothing is left out: %s", text);
+    lora_set_close(set);
+    free(bytes);
+}
+
 /* kohya's "te3" is T5: the second text encoder of Flux, the third of SD3, where the second has no such names. */
 static void test_third_encoder(void) {
     const struct spec t5[] = {A("lora_te3_e_0_q.lora_down.weight"), B("lora_te3_e_0_q.lora_up.weight"),
@@ -276,9 +313,6 @@ static void test_third_encoder(void) {
     CHECK(merge_one("", t5, 2, "text_encoder_3", "e.0.q.weight", &error) == 4, "SD3: %s", error.message);
     CHECK(merge_one("", t5, 2, "text_encoder_2", "e.0.q.weight", &error) == 4, "Flux: %s", error.message);
     CHECK(error.message[0] == 0, "%s", error.message);
-    CHECK(isnan(merge_one("", t5, 2, "text_encoder_2", "layers.0.q.weight", &error)) && error.message[0] == 0, "SD3's second: %s",
-          error.message);
-    check_refused(t5, 4, "text_encoder_2", "e.0.q.weight", "lora_te3_e_1_q", "1 such module");
     check_refused(t5, 4, "text_encoder_3", "e.2.q.weight", "lora_te3_e_0_q", "2 such modules");
 }
 
@@ -382,13 +416,15 @@ static void test_case(const char *lora, const char *model, const char *const *co
         struct component component = {0};
         snprintf(folder, sizeof folder, "tests/cases/%s/model/%s", model, components[i]);
         CHECK(lora_hooks_for(set, components[i], folder, &hooks, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(lora_hooks_done(set, components[i], NULL, &error) != TESSERA_OK, "nothing is merged yet");
         struct component_source source = {.folder = folder, .hooks = &hooks};
         CHECK(component_open(&source, DTYPE_F32, &component, &error) == TESSERA_OK, "%s", error.message);
         CHECK(component_load(&component, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(lora_hooks_done(set, components[i], component.weights, &error) == TESSERA_OK, "%s", error.message);
+        lora_hooks_found(set, components[i], component.weights);
         component_close(&component);
     }
+    char text[600] = "";
+    CHECK(set == NULL || (lora_set_check(set, &error) == TESSERA_OK && !lora_set_notice(set, 0, text, sizeof text)), "%s%s", error.message,
+          text);
     lora_set_close(set);
 }
 
@@ -403,6 +439,7 @@ int main(void) {
     test_product(&numbers, 1, true);
     test_factor();
     test_refused();
+    test_left_out();
     test_third_encoder();
     test_fused();
     const struct pieces pieces[] = {

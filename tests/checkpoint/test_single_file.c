@@ -60,6 +60,36 @@ static void check_file(const char *name, const char *folder, const char *const *
     single_file_close(file);
 }
 
+/* SD2 as generative-models writes it: its text encoder lies where SDXL's refiner has one. */
+static void check_sgm(const char *folder) {
+    char path[] = "/tmp/test_single_file_XXXXXX";
+    static const char old[] = "cond_stage_model.model.", new[] = "conditioner.embedders.0.model.";
+    struct safetensors *source = NULL;
+    struct single_file *file = NULL;
+    tessera_error error = {0};
+    CHECK(safetensors_open(CASES "single_file/sd21.safetensors", &source, &error) == TESSERA_OK, "%s", error.message);
+    int count = safetensors_count(source), descriptor = mkstemp(path);
+    close(descriptor);
+    struct safetensors_entry *entries = calloc((size_t)count, sizeof *entries);
+    char(*names)[256] = calloc((size_t)count, sizeof *names);
+    for (int i = 0; i < count; i++) {
+        const struct safetensors_entry *entry = safetensors_at(source, i);
+        bool moved = strncmp(entry->name, old, strlen(old)) == 0;
+        snprintf(names[i], sizeof names[i], "%s%s", moved ? new : "", entry->name + (moved ? strlen(old) : 0));
+        entries[i] = (struct safetensors_entry){names[i], entry->tensor};
+    }
+    CHECK(safetensors_write(path, entries, count, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(single_file_open(path, folder, &file, &error) == TESSERA_OK, "%s", error.message);
+    char component[512];
+    snprintf(component, sizeof component, "%s/text_encoder", folder);
+    if (file != NULL) check_component(file, "text_encoder", component);
+    single_file_close(file);
+    safetensors_close(source);
+    unlink(path);
+    free(names);
+    free(entries);
+}
+
 /* A folder of configs made of two cases, by links. */
 static void check_sd21(void) {
     char folder[] = "/tmp/test_single_file_XXXXXX", link[128], target[4096 + 64], here[4096];
@@ -71,6 +101,7 @@ static void check_sd21(void) {
         CHECK(symlink(target, link) == 0, "no link");
     }
     check_file("sd21", folder, (const char *const[]){"unet", "text_encoder", NULL});
+    check_sgm(folder);
     for (int i = 0; i < 2; i++) {
         snprintf(link, sizeof link, "%s/%s", folder, parts[i][0]);
         unlink(link);
@@ -182,6 +213,36 @@ static void check_counts(void) {
     unlink(path);
 }
 
+/* Marks of an SDXL file: its scheduler predicts v and ends in noise alone; a configuration of the user's stays as it is. */
+static void check_marks(void) {
+    static const char path[] = "tests/reports/15-sdxl-v-pred/vpred-marks.safetensors";
+    struct single_file *file = NULL;
+    struct json *config = NULL;
+    tessera_error error = {0};
+    const char *prediction = "", *spacing = "";
+    bool rescaled = false;
+    CHECK(single_file_open(path, NULL, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file == NULL) return;
+    struct single_file_marks marks = single_file_marks(file);
+    CHECK(marks.zero_terminal_snr && marks.because != NULL && strcmp(marks.because, "v_pred") == 0, "%s", marks.because);
+    CHECK(single_file_scheduler(file, &config, &error) == TESSERA_OK && config != NULL, "%s", error.message);
+    if (config != NULL) {
+        json_string(config, "prediction_type", "", &prediction, &error);
+        json_string(config, "timestep_spacing", "", &spacing, &error);
+        json_bool(config, "rescale_betas_zero_snr", false, &rescaled, &error);
+        CHECK(strcmp(prediction, "v_prediction") == 0 && strcmp(spacing, "trailing") == 0 && rescaled, "%s, %s", prediction, spacing);
+    }
+    json_free(config);
+    single_file_close(file);
+    CHECK(single_file_open(path, CASES "pipeline_sdxl/model", &file, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(single_file_scheduler(file, &config, &error) == TESSERA_OK && config == NULL, "the user's configuration was changed");
+    single_file_close(file);
+    CHECK(single_file_open(CASES "single_file/sdxl.safetensors", CASES "pipeline_sdxl/model", &file, &error) == TESSERA_OK, "%s",
+          error.message);
+    CHECK(single_file_marks(file).because == NULL, "no marks");
+    single_file_close(file);
+}
+
 static void check_errors(void) {
     check_open_error(CASES "single_file/flux_ae.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED, "autoencoder alone");
     check_open_error(CASES "pipeline_sd15/model/unet/diffusion_pytorch_model.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED,
@@ -192,9 +253,9 @@ static void check_errors(void) {
     check_one_tensor("model.diffusion_model.input_blocks.0.0.weight", 384, 4, "refiner");
     check_one_tensor("model.diffusion_model.input_blocks.0.0.weight", 320, 9, "inpainting");
     char path[] = "/tmp/test_single_file_XXXXXX";
-    static const char *const names[] = {"input_blocks.0.0.weight", "label_emb.0.0.weight", "v_pred"};
+    static const char *const names[] = {"input_blocks.0.0.weight", "label_emb.0.0.weight", "edm_mean"};
     write_tensors(path, 3, names, (const int64_t[][2]){{320, 4}, {1, 1}, {1, 1}});
-    check_open_error(path, NULL, TESSERA_ERROR_UNSUPPORTED, "v_pred");
+    check_open_error(path, NULL, TESSERA_ERROR_UNSUPPORTED, "edm_mean");
     unlink(path);
     check_one_tensor("anything.at.all", 1, 1, "layout");
     check_one_tensor("input_blocks.99999999999999999999.0.in_layers.{}.-1..", 1, 1, "layout");
@@ -223,6 +284,7 @@ int main(void) {
     check_lone_component(CASES "single_file/sd35.safetensors", "transformer", CASES "sd35/model");
     check_published_models();
     check_counts();
+    check_marks();
     check_errors();
     check_component_error(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", "text_encoder_2", TESSERA_ERROR_ARGUMENT,
                           "--text-encoder-2");

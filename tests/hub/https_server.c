@@ -199,7 +199,8 @@ static void answer_file(struct server *server, SSL *ssl, const struct request *r
     char headers[1024], digest[65];
     server_digest(file, digest);
     if (faults->weird_etag) strcpy(digest, "../../x");
-    int n = snprintf(headers, sizeof headers, "X-Repo-Commit: %s\r\n", SERVER_COMMIT);
+    int n = snprintf(headers, sizeof headers, "X-Repo-Commit: %s\r\n",
+                     faults->other_commit ? "ffffffffffffffffffffffffffffffffffffffff" : SERVER_COMMIT);
     if (file->large) {
         if (!faults->no_etag)
             n += snprintf(headers + n, sizeof headers - (size_t)n, "X-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\n", digest, file->length);

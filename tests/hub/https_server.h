@@ -33,6 +33,7 @@ struct server_faults {
     bool unsafe_path;       /* the list of files has "../escape" */
     bool no_etag;           /* HEAD says nothing that names the file */
     bool weird_etag;        /* HEAD says "../../x" */
+    bool other_commit;      /* HEAD says that the file is of another commit */
     bool not_json;          /* the list of files is a login page */
 };
 

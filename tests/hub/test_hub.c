@@ -1,6 +1,7 @@
 /* The hub against a server of our own: the cache's layout, resuming, checksums, refusals, hostile answers, several processes. */
 #include "hub/hub.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -22,6 +23,23 @@ static const char model_index[] =
     "{\"_class_name\": \"StableDiffusion3Pipeline\", \"transformer\": [\"diffusers\", \"SD3Transformer2DModel\"],"
     " \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"], \"image_encoder\": [null, null],"
     " \"scheduler\": [\"diffusers\", \"FlowMatchEulerDiscreteScheduler\"]}";
+
+/* The linker puts these in the place of fsync and rename (tests/CMakeLists.txt). */
+static int sync_error, rename_error;
+int __real_fsync(int descriptor);
+int __real_rename(const char *from, const char *to);
+int __wrap_fsync(int descriptor);
+int __wrap_rename(const char *from, const char *to);
+
+int __wrap_fsync(int descriptor) {
+    errno = sync_error;
+    return sync_error != 0 ? -1 : __real_fsync(descriptor);
+}
+
+int __wrap_rename(const char *from, const char *to) {
+    errno = rename_error;
+    return rename_error != 0 && strstr(from, "/blobs/") != NULL ? -1 : __real_rename(from, to);
+}
 
 /* What a test works with: a new cache and the server's options. */
 struct fixture {
@@ -253,6 +271,7 @@ static void test_refusals(struct fixture *f) {
         {{.unsafe_path = true}, TESSERA_ERROR_FORMAT, "../escape"},
         {{.weird_etag = true}, TESSERA_ERROR_FORMAT, "ETag"},
         {{.no_etag = true}, TESSERA_ERROR_FORMAT, "ETag"},
+        {{.other_commit = true}, TESSERA_ERROR_FORMAT, "answers for commit"},
         {{.not_json = true}, TESSERA_ERROR_FORMAT, "JSON"},
     };
     tessera_error error;
@@ -272,6 +291,76 @@ static void test_refusals(struct fixture *f) {
     CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "certificate") != NULL, "%s", error.message);
     f->options.token = "two\r\nlines";
     CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_ARGUMENT, "%s", error.message);
+}
+
+/* --variant: that file and not the others; one that no component has gives the plain files. */
+static void test_variant(struct fixture *f) {
+    static const char fp16[] = "transformer/diffusion_pytorch_model.fp16.safetensors";
+    tessera_error error;
+    new_cache(f, (struct server_faults){0});
+    f->options.variant = "fp16";
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
+    CHECK(file_exists(in_snapshot(f, fp16)) && !file_exists(in_snapshot(f, WEIGHTS)), "the variant alone");
+    f->options.variant = "bf16";
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
+    CHECK(file_exists(in_snapshot(f, WEIGHTS)), "no such variant: the plain file");
+    f->options.variant = NULL;
+}
+
+/* A link in the place of a file that is to be written must not lead elsewhere. */
+static void test_links(struct fixture *f) {
+    tessera_error error;
+    char outside[300];
+    snprintf(outside, sizeof outside, "%s/outside", f->folder);
+    new_cache(f, (struct server_faults){.cut_count = 1});
+    f->options.progress = NULL;
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
+    char lock[500], *incomplete = strdup(blob_of(f, WEIGHTS, ".incomplete"));
+    const char *name = strrchr(incomplete, '/') + 1;
+    snprintf(lock, sizeof lock, "%s/.locks/models--acme--tiny/%.64s.lock", f->cache, name);
+    unlink(blob_of(f, WEIGHTS, ""));
+    unlink(in_snapshot(f, WEIGHTS));
+    write_text(outside, "precious");
+    CHECK(symlink(outside, incomplete) == 0, "%s", incomplete);
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "cannot open") != NULL, "%s", error.message);
+    CHECK(size_of(outside) == 8, "the file outside is as it was");
+    unlink(incomplete);
+    CHECK(unlink(lock) == 0 && symlink(outside, lock) == 0, "%s", lock);
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "lock") != NULL, "%s", error.message);
+    unlink(lock);
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
+    free(incomplete);
+}
+
+/* A cache of another user's is not an empty one. */
+static void test_forbidden(struct fixture *f) {
+    tessera_error error;
+    char *refs = strdup(in_cache(f, "refs"));
+    f->options.offline = true;
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
+    chmod(refs, 0);
+    bool root = geteuid() == 0;
+    CHECK(!root || seteuid(65534) == 0, "another user");
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "no permission") != NULL, "%s", error.message);
+    CHECK(!root || seteuid(0) == 0, "root again");
+    chmod(refs, 0755);
+    f->options.offline = false;
+    free(refs);
+}
+
+/* A blob is on the disk before it gets its name; what the disk or the rename refuses is an error, and no blob. */
+static void test_last_steps(struct fixture *f) {
+    tessera_error error;
+    new_cache(f, (struct server_faults){0});
+    sync_error = EIO;
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "cannot write") != NULL, "%s", error.message);
+    sync_error = 0;
+    CHECK(!file_exists(blob_of(f, "model_index.json", "")), "no blob without fsync");
+    rename_error = EXDEV;
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_ERROR_IO && strstr(error.message, "cannot rename") != NULL, "%s", error.message);
+    rename_error = 0;
+    CHECK(!file_exists(blob_of(f, "model_index.json", "")), "no blob without its name");
+    CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
 }
 
 /* The program of a process of its own, called with endpoint, cache, certificates and the number of bytes that a file may have (0: any);
@@ -363,6 +452,10 @@ int main(int argc, char **argv) {
     test_resume(&f);
     test_cancel(&f);
     test_checksum(&f);
+    test_variant(&f);
+    test_last_steps(&f);
+    test_links(&f);
+    test_forbidden(&f);
     test_refusals(&f);
     test_processes(&f);
     server_stop(f.server);

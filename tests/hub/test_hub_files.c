@@ -35,14 +35,14 @@ static char *list_of(const struct choice *files, int count) {
     return text;
 }
 
-static tessera_status select_files(const struct choice *files, int count, bool compare, tessera_error *error) {
+static tessera_status select_files(const struct choice *files, int count, const char *variant, bool compare, tessera_error *error) {
     struct hub_listing listing;
     struct json *index = NULL;
     char *text = list_of(files, count);
     *error = (tessera_error){0};
     CHECK(parse(text, &listing, error) == TESSERA_OK && listing.count == count, "%s", error->message);
     CHECK(json_parse("index", index_text, strlen(index_text), &index, error) == TESSERA_OK, "%s", error->message);
-    tessera_status status = hub_listing_select(&listing, index, error);
+    tessera_status status = hub_listing_select(&listing, index, variant, error);
     for (int i = 0; compare && i < count; i++)
         CHECK(listing.files[i].wanted == files[i].wanted, "%s: wanted %d", files[i].path, listing.files[i].wanted);
     json_free(index);
@@ -81,16 +81,31 @@ static void test_choice(void) {
         {"feature_extractor/preprocessor_config.json", false},
     };
     tessera_error error;
-    CHECK(select_files(files, (int)(sizeof files / sizeof *files), true, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(select_files(files, (int)(sizeof files / sizeof *files), NULL, true, &error) == TESSERA_OK, "%s", error.message);
 }
 
-static void test_unreadable(void) {
-    static const struct choice variant[] = {{"unet/config.json", true}, {"unet/diffusion_pytorch_model.fp16.safetensors", false}};
-    static const struct choice pickled[] = {{"text_encoder/config.json", true}, {"text_encoder/pytorch_model.bin", false}};
+/* Without plain safetensors: a variant, fp16 first; then PyTorch's files. What is asked for comes first, where it is. */
+static void test_kinds(void) {
+    static const struct choice variants[] = {{"unet/config.json", true},
+                                             {"unet/diffusion_pytorch_model.bf16.safetensors", false},
+                                             {"unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors", true},
+                                             {"unet/diffusion_pytorch_model-00002-of-00002.fp16.safetensors", true},
+                                             {"unet/diffusion_pytorch_model.safetensors.index.fp16.json", true},
+                                             {"unet/diffusion_pytorch_model.bin", false}};
+    static const struct choice asked[] = {{"unet/diffusion_pytorch_model.safetensors", false},
+                                          {"unet/diffusion_pytorch_model.fp16.safetensors", true},
+                                          {"unet/diffusion_pytorch_model.non_ema.safetensors", false},
+                                          {"text_encoder/model.safetensors", true}};
+    static const struct choice pickled[] = {{"text_encoder/config.json", true},
+                                            {"text_encoder/pytorch_model-00001-of-00001.bin", true},
+                                            {"text_encoder/pytorch_model.bin.index.json", true},
+                                            {"text_encoder/pytorch_model.fp16.bin", false}};
+    static const struct choice unreadable[] = {{"unet/config.json", true}, {"unet/diffusion_flax_model.msgpack", false}};
     tessera_error error;
-    CHECK(select_files(variant, 2, false, &error) == TESSERA_ERROR_UNSUPPORTED && strstr(error.message, "fp16") != NULL, "%s",
-          error.message);
-    CHECK(select_files(pickled, 2, false, &error) == TESSERA_ERROR_UNSUPPORTED && strstr(error.message, ".bin") != NULL, "%s",
+    CHECK(select_files(variants, 6, NULL, true, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(select_files(asked, 4, "fp16", true, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(select_files(pickled, 4, NULL, true, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(select_files(unreadable, 2, NULL, false, &error) == TESSERA_ERROR_UNSUPPORTED && strstr(error.message, "msgpack") != NULL, "%s",
           error.message);
 }
 
@@ -125,7 +140,7 @@ static void test_lists(void) {
 
 int main(void) {
     test_choice();
-    test_unreadable();
+    test_kinds();
     test_lists();
     return CHECK_REPORT();
 }

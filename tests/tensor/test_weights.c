@@ -1,6 +1,7 @@
 /* Weights in one file, in shards, and in folders where something is missing. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -79,6 +80,67 @@ static void check_view(void) {
     weights_close(view);
 }
 
+static void expect_variant(const char *variant, float first) {
+    tessera_error error = {0};
+    struct weights *weights;
+    struct tensor tensor;
+    CHECK(weights_open_variant(folder, variant, &weights, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights != NULL && weights_get(weights, "a", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[0] == first, "%s: %s",
+          variant, error.message);
+    weights_close(weights);
+}
+
+/* A variant is found where nothing else is, and preferred where it is asked for. */
+static void check_variants(void) {
+    float fp16[] = {3, 4}, other[] = {5, 6}, plain[] = {1, 2};
+    write_tensor("diffusion_pytorch_model.ema.safetensors", "a", other, 2);
+    expect_variant(NULL, 5);
+    write_tensor("diffusion_pytorch_model.fp16.safetensors", "a", fp16, 2);
+    expect_variant(NULL, 3);
+    expect_variant("ema", 5);
+    write_tensor("diffusion_pytorch_model.safetensors", "a", plain, 2);
+    expect_variant(NULL, 1);
+    expect_variant("fp16", 3);
+    expect_variant("bf16", 1);
+    CHECK(weights_are_in(folder), "there are weights");
+    remove_file("diffusion_pytorch_model.safetensors");
+    remove_file("diffusion_pytorch_model.fp16.safetensors");
+    remove_file("diffusion_pytorch_model.ema.safetensors");
+    write_tensor("one.fp16.safetensors", "a", fp16, 2);
+    char *from = file_join(folder, "model.safetensors.index.json"), *to = file_join(folder, "model.safetensors.index.fp16.json");
+    write_index("{\"a\": \"one.fp16.safetensors\"}");
+    CHECK(rename(from, to) == 0, "rename");
+    expect_variant(NULL, 3);
+    unlink(to);
+    remove_file("one.fp16.safetensors");
+    free(from);
+    free(to);
+}
+
+/* A folder that may not be read is not one without weights. */
+static void check_permission(void) {
+    bool root = geteuid() == 0;
+    chmod(folder, 0);
+    CHECK(!root || seteuid(65534) == 0, "another user");
+    expect_failure(TESSERA_ERROR_IO, "ermission");
+    CHECK(!root || seteuid(0) == 0, "root again");
+    chmod(folder, 0700);
+}
+
+/* A pipe without a writer must not be waited for. */
+static void check_pipe(void) {
+    char *path = file_join(folder, "model.safetensors");
+    CHECK(mkfifo(path, 0600) == 0, "%s", path);
+    expect_failure(TESSERA_ERROR_IO, "not a regular file");
+    unlink(path);
+    free(path);
+    path = file_join(folder, "model.safetensors.index.json");
+    CHECK(mkfifo(path, 0600) == 0, "%s", path);
+    expect_failure(TESSERA_ERROR_IO, "not a regular file");
+    unlink(path);
+    free(path);
+}
+
 int main(void) {
     float values[] = {1, 2};
     if (mkdtemp(folder) == NULL) return 1;
@@ -94,6 +156,8 @@ int main(void) {
     expect_failure(TESSERA_ERROR_FORMAT, "\"a\" is not in");
     write_index("{\"a\": \"../one.safetensors\"}");
     expect_failure(TESSERA_ERROR_FORMAT, "weight_map");
+    write_index("{\"a\": \"./one.safetensors\"}"); /* a file of this folder, and yet a path */
+    expect_failure(TESSERA_ERROR_FORMAT, "is not the name of a file in this folder");
     write_index("{\"a\": 3}");
     expect_failure(TESSERA_ERROR_FORMAT, "weight_map");
     write_index("[]");
@@ -105,6 +169,9 @@ int main(void) {
     expect_failure(TESSERA_ERROR_IO, "two.safetensors is missing");
     remove_file("one.safetensors");
     remove_file("model.safetensors.index.json");
+    check_variants();
+    check_permission();
+    check_pipe();
     rmdir(folder);
     check_view();
     return CHECK_REPORT();

@@ -1,0 +1,65 @@
+/* Telling apart what people give for weights; see file_kind.h. Most of it is not their doing: a download that brought a web page, a clone
+ * without Git LFS, a format of another program. */
+#include "tensor/file_kind.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define MAGIC(text) text, sizeof text - 1
+
+static const char zeros[64];
+
+static const struct {
+    const char *magic;
+    size_t length;
+    const char *what;
+} kinds[] = {
+    {MAGIC("version https://git-lfs"),
+     "a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder, or download the file again"},
+    {MAGIC("GGUF"), "a GGUF file, which is not read: give the model as safetensors, or a folder in diffusers' layout"},
+    {MAGIC("lmgg"), "a GGML file, which is not read: give the model as safetensors"},
+    {MAGIC("tjgg"), "a GGML file, which is not read: give the model as safetensors"},
+    {MAGIC("PK\x03\x04"), "a zip archive and no file of PyTorch: unpack it, if weights lie in it"},
+    {MAGIC("\x1f\x8b"), "a gzip archive: unpack it first"},
+    {MAGIC("7z\xbc\xaf\x27\x1c"), "a 7z archive: unpack it first"},
+    {MAGIC("Rar!"), "a RAR archive: unpack it first"},
+    {MAGIC("\xfd"
+           "7zXZ"),
+     "an xz archive: unpack it first"},
+    {MAGIC("\x28\xb5\x2f\xfd"), "a zstd archive: unpack it first"},
+    {MAGIC("\x89HDF"), "an HDF5 file (Keras), which is not read: give the weights as safetensors"},
+    {MAGIC("\x89PNG"), "a picture (PNG), not weights"},
+    {MAGIC("\xff\xd8\xff"), "a picture (JPEG), not weights"},
+    {MAGIC("%PDF"), "a PDF document, not weights"},
+    {MAGIC("<?xml"), "an XML document, most likely a server's error: download the file again"},
+    {MAGIC("{"), "JSON text, not weights: an index (.index.json) stands beside its files and is found by itself"},
+    {zeros, sizeof zeros, "a file that begins with zero bytes, as an unfinished download does: download it again"},
+};
+
+/* The first characters of a text file, for a message; false if it is no text. */
+static bool quote_text(const uint8_t *data, size_t length, char *out, size_t capacity) {
+    size_t n = 0, most = length < 60 ? length : 60;
+    for (size_t i = 0; i < most && data[i] != '\n'; i++) {
+        if (data[i] != '\t' && (data[i] < ' ' || data[i] > '~')) return false;
+        if (n + 1 < capacity) out[n++] = (char)data[i];
+    }
+    out[n] = 0;
+    return n >= 8; /* fewer prove nothing */
+}
+
+const char *file_kind(const uint8_t *data, size_t length, char *buffer, size_t capacity) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (length >= kinds[i].length && memcmp(data, kinds[i].magic, kinds[i].length) == 0) return kinds[i].what;
+    size_t start = 0;
+    char text[64];
+    while (start < length && start < 64 && isspace(data[start])) start++;
+    if (length - start >= 5 &&
+        (strncasecmp((const char *)data + start, "<html", 5) == 0 || strncasecmp((const char *)data + start, "<!doc", 5) == 0))
+        return "a web page (HTML), not weights: the download was answered with a page; download again, with a token if the model needs one";
+    if (!quote_text(data, length, text, sizeof text)) return NULL;
+    snprintf(buffer, capacity, "text that begins \"%s\", not weights: download the file again", text);
+    return buffer;
+}
