@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "image/exif.h"
+#include "image/kinds.h"
 
 /* stdio.h before it: jpeglib.h asks for FILE and does not include it. */
 #include <jerror.h>
@@ -15,9 +17,11 @@
 
 struct session {
     struct jpeg_error_mgr manager; /* first: libjpeg hands out its address */
+    struct jpeg_progress_mgr progress;
     jmp_buf back;
     char message[JMSG_LENGTH_MAX];
     struct image *image;
+    tessera_status refused; /* not by libjpeg */
 };
 
 static void on_error(j_common_ptr info) {
@@ -40,42 +44,76 @@ static struct jpeg_error_mgr *use(struct session *s) {
 
 /* ---- reading ---- */
 
-static bool read_all(struct session *s, struct jpeg_decompress_struct *info, FILE *stream) {
+enum { MOST_SCANS = 100 }; /* of a progressive file; usual are ten, and each costs the whole picture's time */
+
+static void on_progress(j_common_ptr info) {
+    if (info->is_decompressor && ((j_decompress_ptr)info)->input_scan_number > MOST_SCANS) {
+        strcpy(((struct session *)info->err)->message, "too many scans");
+        longjmp(((struct session *)info->err)->back, 1);
+    }
+}
+
+/* EXIF before XMP, as Pillow has it. */
+static int orientation_of(const struct jpeg_decompress_struct *info) {
+    static const char xmp[] = "http://ns.adobe.com/xap/1.0/";
+    int in_xmp = 0;
+    for (jpeg_saved_marker_ptr m = info->marker_list; m != NULL; m = m->next) {
+        if (m->data_length >= 6 && memcmp(m->data, "Exif\0\0", 6) == 0 && exif_orientation(m->data, m->data_length) != 0)
+            return exif_orientation(m->data, m->data_length);
+        if (m->data_length >= sizeof xmp && memcmp(m->data, xmp, sizeof xmp) == 0 && in_xmp == 0)
+            in_xmp = exif_orientation_of_xmp((const char *)m->data, m->data_length);
+    }
+    return in_xmp;
+}
+
+/* A row of four inks, which files hold inverted (Adobe's habit, which Pillow takes for the rule), to RGB. */
+static void inks_to_rgb(const uint8_t *inks, uint8_t *rgb, size_t width) {
+    for (size_t i = 0; i < width; i++)
+        for (int c = 0; c < 3; c++) rgb[i * 3 + (size_t)c] = image_of_ink(inks[i * 4 + 3], (uint8_t)(255 - inks[i * 4 + (size_t)c]));
+}
+
+static void read_rows(struct session *s, struct jpeg_decompress_struct *info) {
+    bool inks = info->out_color_space == JCS_CMYK;
+    size_t width = info->output_width;
+    JSAMPARRAY row_of_inks = inks ? info->mem->alloc_sarray((j_common_ptr)info, JPOOL_IMAGE, (JDIMENSION)width * 4, 1) : NULL;
+    while (info->output_scanline < info->output_height) {
+        JSAMPROW row = s->image->pixels + (size_t)info->output_scanline * width * 3;
+        jpeg_read_scanlines(info, inks ? row_of_inks : &row, 1);
+        if (inks) inks_to_rgb(row_of_inks[0], row, width);
+    }
+}
+
+/* False: s->message says why, or `error` already does. */
+static bool read_all(struct session *s, struct jpeg_decompress_struct *info, const struct image_file *file, int *orientation,
+                     tessera_error *error) {
     if (setjmp(s->back)) return false;
     jpeg_create_decompress(info);
-    jpeg_stdio_src(info, stream);
+    s->progress.progress_monitor = on_progress;
+    info->progress = &s->progress;
+    jpeg_mem_src(info, file->data, file->length);
+    jpeg_save_markers(info, JPEG_APP0 + 1, 0xFFFF);
     jpeg_read_header(info, TRUE);
-    if (info->image_width > IMAGE_MAX_SIDE || info->image_height > IMAGE_MAX_SIDE) {
-        snprintf(s->message, sizeof s->message, "%ux%u pixels, more than %d on a side", info->image_width, info->image_height,
-                 IMAGE_MAX_SIDE);
-        return false;
-    }
-    info->out_color_space = JCS_RGB;
+    s->refused = image_check_size(file, info->image_width, info->image_height, error);
+    if (s->refused != TESSERA_OK) return false;
+    *orientation = orientation_of(info);
+    info->out_color_space = info->num_components == 4 ? JCS_CMYK : JCS_RGB;
     jpeg_start_decompress(info);
-    if (image_new((int)info->output_width, (int)info->output_height, s->image, NULL) != TESSERA_OK) {
-        strcpy(s->message, "out of memory");
-        return false;
-    }
-    while (info->output_scanline < info->output_height) {
-        JSAMPROW row = s->image->pixels + (size_t)info->output_scanline * info->output_width * 3;
-        jpeg_read_scanlines(info, &row, 1);
-    }
+    s->refused = image_new((int)info->output_width, (int)info->output_height, s->image, error);
+    if (s->refused != TESSERA_OK) return false;
+    read_rows(s, info);
     jpeg_finish_decompress(info);
     return true;
 }
 
-tessera_status jpeg_file_read(const char *path, struct image *out, tessera_error *error) {
+tessera_status jpeg_read(const struct image_file *file, struct image *out, int *orientation, tessera_error *error) {
     *out = (struct image){0};
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL) return error_set_errno(error, "%s cannot be read", path);
     struct session s = {.image = out};
     struct jpeg_decompress_struct info = {.err = use(&s)};
-    bool good = read_all(&s, &info, stream);
+    bool good = read_all(&s, &info, file, orientation, error);
     jpeg_destroy_decompress(&info);
-    fclose(stream);
     if (good) return TESSERA_OK;
     image_free(out);
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s is broken or cut off: %s", path, s.message);
+    return s.refused != TESSERA_OK ? s.refused : image_broken(file, s.message, error);
 }
 
 /* ---- writing ---- */

@@ -10,14 +10,23 @@
 #include <sys/stat.h>
 #include "base/error.h"
 #include "base/file.h"
+#include "image/exif.h"
+#include "image/kinds.h"
+
+enum { MOST_FILE_BYTES = 1 << 30 };
 
 /* One libpng session. `message` is what libpng said last. */
 struct session {
     png_structp png;
     png_infop info;
-    FILE *stream;
+    FILE *stream; /* of writing */
     uint8_t **rows;
     char message[160];
+    const struct image_file *file; /* of reading, */
+    size_t left;                   /* so many bytes of which were not read yet */
+    bool grey_16;
+    uint8_t *grey;          /* [height, width, 2] of 16-bit grey */
+    tessera_status refused; /* not by libpng */
 };
 
 static void on_error(png_structp png, png_const_charp message) {
@@ -29,6 +38,13 @@ static void on_error(png_structp png, png_const_charp message) {
 static void on_warning(png_structp png, png_const_charp message) {
     (void)png;
     (void)message;
+}
+
+static void read_bytes(png_structp png, png_bytep out, size_t length) {
+    struct session *s = png_get_io_ptr(png);
+    if (length > s->left) png_error(png, "Read Error");
+    memcpy(out, s->file->data + (s->file->length - s->left), length);
+    s->left -= length;
 }
 
 /* Pointers to the rows of pixels [height, row_bytes]. */
@@ -105,23 +121,55 @@ tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *p
 
 /* ---- reading ---- */
 
-static void convert_to_rgb(png_structp png, png_infop info) {
-    png_color_16 white = {.red = 255, .green = 255, .blue = 255, .gray = 255};
-    png_set_expand(png);
-    png_set_scale_16(png);
-    png_set_gray_to_rgb(png);
-    if ((png_get_color_type(png, info) & PNG_COLOR_MASK_ALPHA) != 0 || png_get_valid(png, info, PNG_INFO_tRNS) != 0)
-        png_set_background(png, &white, PNG_BACKGROUND_GAMMA_SCREEN, 0, 1.0);
-    png_set_interlace_handling(png);
-    png_read_update_info(png, info);
+/* The way to RGB that Pillow takes: alpha is dropped, of 16 bits the upper 8 are kept; 16-bit grey stays, for `saturate`. */
+static void convert_to_rgb(struct session *s) {
+    png_byte type = png_get_color_type(s->png, s->info);
+    s->grey_16 = type == PNG_COLOR_TYPE_GRAY && png_get_bit_depth(s->png, s->info) == 16;
+    if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(s->png);
+    if (type == PNG_COLOR_TYPE_GRAY) png_set_expand_gray_1_2_4_to_8(s->png);
+    if (!s->grey_16) {
+        png_set_strip_16(s->png);
+        png_set_gray_to_rgb(s->png);
+    }
+    png_set_strip_alpha(s->png);
+    png_set_interlace_handling(s->png);
+    png_read_update_info(s->png, s->info);
 }
 
-static void keep_text(struct session *s, const char *key, struct png_picture *out) {
+/* Pixels of 16-bit grey, big-endian, to RGB. */
+static void saturate(const uint8_t *grey, uint8_t *rgb, size_t count) {
+    for (size_t i = 0; i < count; i++) memset(rgb + i * 3, grey[i * 2] != 0 ? 255 : grey[i * 2 + 1], 3);
+}
+
+static void read_pixels(struct session *s, struct image *out) {
+    size_t row_bytes = png_get_rowbytes(s->png, s->info), width = (size_t)out->width, height = (size_t)out->height;
+    if (row_bytes != width * (s->grey_16 ? 2 : 3)) png_error(s->png, "its pixels cannot be turned into RGB");
+    if (s->grey_16) s->grey = malloc(row_bytes * height);
+    uint8_t *pixels = s->grey_16 ? s->grey : out->pixels;
+    s->rows = pixels != NULL ? row_pointers(pixels, out->height, row_bytes) : NULL;
+    if (s->rows == NULL) png_error(s->png, "out of memory");
+    png_read_image(s->png, s->rows);
+    if (!s->grey_16) return;
+    saturate(s->grey, out->pixels, width * height);
+    out->note = IMAGE_NOTE_GREY_16;
+}
+
+static png_const_textp find_text(const struct session *s, const char *key) {
     png_textp text = NULL;
     int count = 0;
     png_get_text(s->png, s->info, &text, &count);
-    for (int i = 0; i < count && out->record == NULL; i++)
-        if (strcmp(text[i].key, key) == 0 && text[i].text != NULL) out->record = strdup(text[i].text);
+    for (int i = 0; i < count; i++)
+        if (strcmp(text[i].key, key) == 0 && text[i].text != NULL) return &text[i];
+    return NULL;
+}
+
+/* All text, and the value of `key` as the record. */
+static void keep_text(const struct session *s, const char *key, struct png_picture *out) {
+    png_textp text = NULL;
+    int count = 0;
+    png_get_text(s->png, s->info, &text, &count);
+    png_const_textp record = find_text(s, key);
+    if (record != NULL) out->record = strdup(record->text);
     out->text = calloc((size_t)count + 1, sizeof *out->text);
     for (int i = 0; i < count && out->text != NULL; i++) {
         struct png_text_entry *entry = &out->text[out->text_count];
@@ -130,48 +178,94 @@ static void keep_text(struct session *s, const char *key, struct png_picture *ou
     }
 }
 
-static bool read_all(struct session *s, const char *key, struct png_picture *out) {
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* ImageMagick's way to keep EXIF: a text of three lines ("", "exif", its length) and then hexadecimal digits. */
+static int orientation_of_profile(const char *text) {
+    uint8_t bytes[1024]; /* enough for the first directory, which comes first */
+    size_t count = 0;
+    for (int line = 0; line < 3 && text != NULL; line++) text = strchr(text, '\n') != NULL ? strchr(text, '\n') + 1 : NULL;
+    for (int high = -1; text != NULL && *text != 0 && count < sizeof bytes; text++) {
+        int digit = hex_digit(*text);
+        if (digit < 0) continue;
+        if (high >= 0) bytes[count++] = (uint8_t)(high << 4 | digit);
+        high = high >= 0 ? -1 : digit;
+    }
+    return exif_orientation(bytes, count);
+}
+
+static int orientation_of(struct session *s) {
+    png_bytep exif = NULL;
+    png_uint_32 length = 0;
+    int orientation = 0;
+    if (png_get_eXIf_1(s->png, s->info, &length, &exif) != 0) orientation = exif_orientation(exif, length);
+    png_const_textp profile = find_text(s, "Raw profile type exif"), xmp = find_text(s, "XML:com.adobe.xmp");
+    if (orientation == 0 && profile != NULL) orientation = orientation_of_profile(profile->text);
+    if (orientation == 0 && xmp != NULL) orientation = exif_orientation_of_xmp(xmp->text, strlen(xmp->text));
+    return orientation;
+}
+
+/* False: s->message says why, or `error` already does (s->refused). */
+static bool read_all(struct session *s, struct image *out, int *orientation, const char *key, struct png_picture *text,
+                     tessera_error *error) {
     if (setjmp(png_jmpbuf(s->png))) return false;
-    png_set_user_limits(s->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
-    png_init_io(s->png, s->stream);
+    png_set_user_limits(s->png, 0x7FFFFFFF, 0x7FFFFFFF); /* image_check_size says what is wrong with a size */
+    png_set_read_fn(s->png, s, read_bytes);
     png_read_info(s->png, s->info);
-    convert_to_rgb(s->png, s->info);
-    out->width = (int)png_get_image_width(s->png, s->info);
-    out->height = (int)png_get_image_height(s->png, s->info);
-    size_t row_bytes = png_get_rowbytes(s->png, s->info);
-    if (row_bytes != (size_t)out->width * 3) png_error(s->png, "its pixels cannot be turned into RGB");
-    out->pixels = malloc(row_bytes * (size_t)out->height);
-    s->rows = out->pixels != NULL ? row_pointers(out->pixels, out->height, row_bytes) : NULL;
-    if (s->rows == NULL) png_error(s->png, "out of memory");
-    png_read_image(s->png, s->rows);
+    int64_t width = png_get_image_width(s->png, s->info), height = png_get_image_height(s->png, s->info);
+    s->refused = image_check_size(s->file, width, height, error);
+    if (s->refused == TESSERA_OK) s->refused = image_new((int)width, (int)height, out, error);
+    if (s->refused != TESSERA_OK) return false;
+    convert_to_rgb(s);
+    read_pixels(s, out);
     png_read_end(s->png, s->info);
-    keep_text(s, key, out);
+    *orientation = orientation_of(s);
+    if (text != NULL) keep_text(s, key, text);
     return true;
 }
 
-tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error) {
-    struct session s = {0};
-    uint8_t signature[8];
+/* The picture, and its text chunks where `text` is not NULL. */
+static tessera_status read_file(const struct image_file *file, struct image *out, int *orientation, const char *key,
+                                struct png_picture *text, tessera_error *error) {
+    struct session s = {.file = file, .left = file->length};
     tessera_status status = TESSERA_OK;
-    *out = (struct png_picture){0};
-    if (file_is_folder(path)) return error_set(error, TESSERA_ERROR_IO, "%s is a folder, not a picture", path);
-    s.stream = fopen(path, "rb");
-    if (s.stream == NULL) return error_set_errno(error, "%s cannot be read", path);
-    if (fread(signature, 1, 8, s.stream) != 8 || png_sig_cmp(signature, 0, 8) != 0) {
-        fclose(s.stream);
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s is not a PNG file", path);
-    }
-    rewind(s.stream);
+    *out = (struct image){0};
     s.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
     s.info = s.png != NULL ? png_create_info_struct(s.png) : NULL;
     if (s.info == NULL)
-        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory while reading the picture", path);
-    else if (!read_all(&s, key, out))
-        status = error_set(error, TESSERA_ERROR_FORMAT, "%s is broken or cut off: %s", path, s.message);
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory while reading the picture", file->path);
+    else if (!read_all(&s, out, orientation, key, text, error))
+        status = s.refused != TESSERA_OK ? s.refused : image_broken(file, s.message, error);
     png_destroy_read_struct(&s.png, &s.info, NULL);
     free(s.rows);
-    fclose(s.stream);
+    free(s.grey);
+    if (status != TESSERA_OK) image_free(out);
+    return status;
+}
+
+tessera_status png_read(const struct image_file *file, struct image *out, int *orientation, tessera_error *error) {
+    return read_file(file, out, orientation, NULL, NULL, error);
+}
+
+tessera_status png_file_read(const char *path, const char *key, struct png_picture *out, tessera_error *error) {
+    char *data = NULL;
+    size_t length = 0;
+    int orientation = 0;
+    struct image image;
+    *out = (struct png_picture){0};
+    if (file_is_folder(path)) return error_set(error, TESSERA_ERROR_IO, "%s is a folder, not a picture", path);
+    TRY(file_read(path, MOST_FILE_BYTES, &data, &length, error));
+    const struct image_file file = {path, (const uint8_t *)data, length};
+    tessera_status status = TESSERA_OK;
+    if (length < 8 || png_sig_cmp(file.data, 0, 8) != 0)
+        status = error_set(error, TESSERA_ERROR_FORMAT, "%s is not a PNG file", path);
+    else
+        status = read_file(&file, &image, &orientation, key, out, error);
+    if (status == TESSERA_OK) out->width = image.width, out->height = image.height, out->pixels = image.pixels;
     if (status != TESSERA_OK) png_picture_free(out);
+    free(data);
     return status;
 }
 

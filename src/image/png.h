@@ -1,7 +1,7 @@
 /* PNG files with text chunks (PNG specification, third edition; libpng does the work).
  *
- * Text is UTF-8 in iTXt chunks. Reading turns any PNG into 8-bit RGB (palettes and grey expanded, 16 bits cut to 8, transparency
- * laid on white) and keeps the text; libpng's own errors become statuses that name the file. */
+ * Text is UTF-8 in iTXt chunks. Reading turns any PNG into 8-bit RGB as Pillow does (kinds.h) and keeps the text; libpng's own errors
+ * become statuses that name the file. */
 #ifndef TESSERA_IMAGE_PNG_H
 #define TESSERA_IMAGE_PNG_H
 

@@ -114,6 +114,49 @@ static void test_cut_off(void) {
     unlink(path);
 }
 
+/* Every kind of file, pixel for pixel as diffusers' load_image has it (make_pictures.py). Lossy kinds may round differently by build. */
+static void test_kinds(void) {
+    struct case_io c;
+    tessera_error error = {0};
+    CHECK(case_open("tests/image/case", &c, &error) == TESSERA_OK, "%s", error.message);
+    for (size_t i = 0; c.io != NULL && i < (size_t)safetensors_count(c.io); i++) {
+        const struct safetensors_entry *want = safetensors_at(c.io, (int)i);
+        char path[256];
+        struct image out;
+        snprintf(path, sizeof path, "tests/%s", want->name);
+        CHECK(image_file_read(path, &out, &error) == TESSERA_OK, "%s", error.message);
+        bool lossy = strstr(path, ".jpg") != NULL || strstr(path, ".webp") != NULL;
+        CHECK(difference(&out, &want->tensor) <= lossy, "%s differs by %d", path, difference(&out, &want->tensor));
+        CHECK((strstr(path, "grey16") != NULL) == (out.note != NULL), "%s: note %s", path, out.note != NULL ? out.note : "none");
+        image_free(&out);
+    }
+    CHECK(c.io != NULL && safetensors_count(c.io) > 60, "all kinds are there");
+    case_close(&c);
+}
+
+/* A file of `length` bytes is refused with a message that has `word`. */
+static void check_refused(const char *what, const void *data, size_t length, tessera_status status, const char *word) {
+    struct image out;
+    tessera_error error = {0};
+    CHECK(image_read(what, data, length, &out, &error) == status && strstr(error.message, word) != NULL && out.pixels == NULL, "%s: %s",
+          what, error.message);
+}
+
+/* What is not read is named; a small file that claims a large picture is refused before memory is taken. */
+static void test_refused(void) {
+    static const char bomb_gif[] = "GIF89a\xff\x3f\xff\x3f\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;";
+    static const char bomb_bmp[] = "BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x3f\0\0\0\x3f\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    static const char wide[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\0\0\1\x8\2\0\0\0";
+    check_refused("photo.avif", "\0\0\0\x20" "ftypavif\0\0\0\0", 16, TESSERA_ERROR_UNSUPPORTED, "AVIF");
+    check_refused("photo.heic", "\0\0\0\x20" "ftypheic\0\0\0\0", 16, TESSERA_ERROR_UNSUPPORTED, "HEIC");
+    check_refused("pointer.png", "version https://git-lfs.github.com/spec/v1\n", 43, TESSERA_ERROR_UNSUPPORTED, "Git LFS");
+    check_refused("page.jpg", "<!DOCTYPE html><html>", 21, TESSERA_ERROR_UNSUPPORTED, "web page");
+    check_refused("nothing.png", "", 0, TESSERA_ERROR_FORMAT, "no picture");
+    check_refused("bomb.gif", bomb_gif, sizeof bomb_gif - 1, TESSERA_ERROR_FORMAT, "attack");
+    check_refused("bomb.bmp", bomb_bmp, sizeof bomb_bmp - 1, TESSERA_ERROR_FORMAT, "attack");
+    check_refused("wide.png", wide, sizeof wide - 1, TESSERA_ERROR_FORMAT, "broken");
+}
+
 static void test_errors(void) {
     struct image out;
     tessera_error error = {0};
@@ -132,6 +175,8 @@ int main(void) {
     test_middle();
     test_jpeg(&c);
     test_cut_off();
+    test_kinds();
+    test_refused();
     test_errors();
     case_close(&c);
     return CHECK_REPORT();
