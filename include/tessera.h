@@ -169,6 +169,10 @@ typedef bool (*tessera_progress)(void *user, tessera_phase phase, int done, int 
 
 #define TESSERA_PROMPT_BYTES 16384 /* of a prompt at most: no model reads a fraction of it */
 
+/* Something a person should know, in one line: what of a prompt was cut off, at which size is worked, what a file was taken for. The same
+ * line may come more than once. */
+typedef void (*tessera_notice)(void *user, const char *text);
+
 typedef struct tessera_request {
     const char *prompt;
     const char *negative_prompt; /* NULL: empty */
@@ -186,7 +190,10 @@ typedef struct tessera_request {
      * only made_images, from first_image on; made_images 0: all that remain. What is made does not depend on what is left out. */
     int num_images, first_image, made_images;
     int max_sequence_length;    /* text tokens of the T5 encoder */
+    bool long_prompt;           /* CLIP reads prompts of any length, in chunks of 75 tokens (docs/prompts.md); false: as many as fit */
     const char *scheduler;      /* diffusers' class name, or NULL for the folder's own */
+    /* Fields of scheduler_config.json, as a JSON object, that go before the folder's: "{\"use_karras_sigmas\": true}"; or NULL. */
+    const char *scheduler_config;
     const char *step_cache;     /* transformers: "fbcache" or "teacache" leave blocks out in steps that change little; NULL: none */
     float step_cache_threshold; /* the change below which they do; 0: the cache's default */
     bool latents_only;          /* no decoding: pixels and pixels_f32 stay NULL */
@@ -196,10 +203,16 @@ typedef struct tessera_request {
     const uint8_t *control_image;
     tessera_progress progress; /* may be NULL */
     void *progress_user;
+    tessera_notice notice; /* may be NULL */
+    void *notice_user;
 } tessera_request;
 
 /* The folder's own defaults (generation_defaults.json), else those of diffusers for the pipeline class. */
 tessera_request tessera_request_default(const tessera_model *model);
+/* The same for picture to picture, where diffusers' pipelines have others. */
+tessera_request tessera_request_default_img2img(const tessera_model *model);
+/* What width and height must be multiples of, in pixels; an error (0) where the model's files do not tell. */
+int tessera_model_size_unit(tessera_model *model, tessera_error *error);
 
 typedef struct tessera_image {
     int count, width, height; /* the pictures that were made */

@@ -25,6 +25,7 @@
 #include "cli/like.h"
 #include "cli/lora_options.h"
 #include "cli/mesh_options.h"
+#include "cli/notice.h"
 #include "cli/output.h"
 #include "cli/parameters.h"
 #include "cli/preview.h"
@@ -60,6 +61,7 @@ struct session {
     struct record_facts facts;
     struct cJSON *record, *pictures;
     struct progress progress;
+    struct notices notices;
     struct benchmark benchmark;
     bool writes; /* false in runs whose pictures are not kept */
     double seconds_open, seconds[5], operations[3];
@@ -274,9 +276,15 @@ static tessera_status open_model(struct session *s) {
     s->facts.mesh = s->mesh.text;
     s->facts.ranks = s->mesh.ranks;
     habits_apply_family(s->values, tessera_model_pipeline_class(s->model), s->rank == 0 && !s->quiet);
+    int unit = tessera_model_size_unit(s->model, &s->error);
+    if (unit == 0) return s->error.status;
+    TRY(given_pictures_scale(v, unit, s->rank == 0, &s->given, &s->error));
     TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
     s->request.progress = progress_report;
     s->request.progress_user = &s->progress;
+    s->notices.progress = &s->progress;
+    s->request.notice = notice_print;
+    s->request.notice_user = &s->notices;
     settle_values(s);
     s->record = record_object(s->values, &s->facts);
     s->pictures = cJSON_CreateArray();
@@ -315,6 +323,8 @@ static char *name_output(struct session *s, const struct task *task) {
 }
 
 static tessera_status write_picture(struct session *s, const char *path, const tessera_image *image, const struct task *task) {
+    if (!record_settle_size(s->record, image->width, image->height))
+        return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
     char *record = record_text(s->record, task->prompt, task->seed, task->index);
     char *description = NULL;
     char *parameters = parameters_text(s->values, tessera_model_pipeline_class(s->model), task->prompt, task->seed);

@@ -8,6 +8,7 @@ static tessera_status read_picture(const struct option_value *values, int option
                                    tessera_error *error) {
     if (values[option].text == NULL) return TESSERA_OK;
     TRY(image_file_read(values[option].text, out, error));
+    if (out->note != NULL) fprintf(stderr, "tessera: %s %s\n", values[option].text, out->note);
     fingerprint_bytes(out->pixels, image_values(out), fingerprint);
     return TESSERA_OK;
 }
@@ -23,14 +24,27 @@ static tessera_status scale(struct image *image, int width, int height, tessera_
 
 tessera_status given_pictures_read(const struct option_value *values, struct given_pictures *out, struct record_facts *facts,
                                    tessera_error *error) {
-    const struct option_value *width = &values[GENERATE_WIDTH], *height = &values[GENERATE_HEIGHT];
     TRY(read_picture(values, GENERATE_INIT_IMAGE, &out->init, facts->init_image_fingerprint, error));
-    TRY(read_picture(values, GENERATE_CONTROL_IMAGE, &out->control, facts->control_image_fingerprint, error));
-    const struct image *sized = given_pictures_sized(out);
+    return read_picture(values, GENERATE_CONTROL_IMAGE, &out->control, facts->control_image_fingerprint, error);
+}
+
+/* At least one unit: a picture smaller than that is scaled up. */
+static int rounded(int size, int unit) {
+    return size < unit ? unit : size / unit * unit;
+}
+
+tessera_status given_pictures_scale(const struct option_value *values, int unit, bool speaks, struct given_pictures *pictures,
+                                    tessera_error *error) {
+    const struct option_value *width = &values[GENERATE_WIDTH], *height = &values[GENERATE_HEIGHT];
+    const struct image *sized = given_pictures_sized(pictures);
     if (sized == NULL) return TESSERA_OK;
-    int columns = width->given ? width->integer : sized->width, rows = height->given ? height->integer : sized->height;
-    TRY(scale(&out->init, columns, rows, error));
-    return scale(&out->control, columns, rows, error);
+    int columns = width->given ? width->integer : rounded(sized->width, unit);
+    int rows = height->given ? height->integer : rounded(sized->height, unit);
+    if (speaks && !width->given && !height->given && (columns != sized->width || rows != sized->height))
+        fprintf(stderr, "tessera: the picture of %dx%d is scaled to %dx%d: this model's sizes are multiples of %d\n", sized->width,
+                sized->height, columns, rows, unit);
+    TRY(scale(&pictures->init, columns, rows, error));
+    return scale(&pictures->control, columns, rows, error);
 }
 
 void given_pictures_free(struct given_pictures *pictures) {

@@ -68,6 +68,12 @@ cJSON *record_object(const struct option_value *values, const struct record_fact
     return NULL;
 }
 
+bool record_settle_size(cJSON *object, int width, int height) {
+    cJSON *columns = cJSON_CreateNumber(width), *rows = cJSON_CreateNumber(height);
+    return columns != NULL && rows != NULL && cJSON_ReplaceItemInObject(object, generate_options[GENERATE_WIDTH].record, columns) &&
+           cJSON_ReplaceItemInObject(object, generate_options[GENERATE_HEIGHT].record, rows);
+}
+
 char *record_text(const cJSON *object, const char *prompt, uint64_t seed, int index) {
     cJSON *whole = cJSON_Duplicate(object, true), *own = record_seed(seed);
     char *text = NULL;

@@ -30,6 +30,8 @@ struct record_facts {
 /* A new object without prompt and index; the caller deletes it with cJSON_Delete. NULL when memory is out. */
 struct cJSON *record_object(const struct option_value *values, const struct record_facts *facts);
 
+/* Puts the size that the pictures really have into a record. False: memory is out. */
+bool record_settle_size(struct cJSON *object, int width, int height);
 /* The same with the picture's own prompt, seed and index as text; the caller frees it. NULL when memory is out. */
 char *record_text(const struct cJSON *object, const char *prompt, uint64_t seed, int index);
 

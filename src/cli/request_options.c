@@ -28,7 +28,7 @@ tessera_status request_options_read_sizes(const struct option_value *values, tes
 
 tessera_status request_options_read(const struct option_value *v, const struct given_pictures *given, const tessera_model *model,
                                     tessera_request *r, tessera_error *error) {
-    *r = tessera_request_default(model);
+    *r = given->init.pixels != NULL ? tessera_request_default_img2img(model) : tessera_request_default(model);
     const struct image *sized = given_pictures_sized(given);
     r->init_image = given->init.pixels;
     r->control_image = given->control.pixels;
@@ -45,6 +45,7 @@ tessera_status request_options_read(const struct option_value *v, const struct g
     if (v[GENERATE_NUM_IMAGES].given) r->num_images = v[GENERATE_NUM_IMAGES].integer;
     if (v[GENERATE_MAX_SEQUENCE_LENGTH].given) r->max_sequence_length = v[GENERATE_MAX_SEQUENCE_LENGTH].integer;
     if (v[GENERATE_STRENGTH].given) r->strength = (float)v[GENERATE_STRENGTH].number;
+    r->long_prompt = v[GENERATE_LONG_PROMPT].flag;
     r->seed = v[GENERATE_SEED].seed;
     r->negative_prompt = v[GENERATE_NEGATIVE_PROMPT].text;
     r->scheduler = v[GENERATE_SCHEDULER].text;

@@ -18,7 +18,7 @@ struct bmp {
     int64_t width, height;
     bool top_down;
     int bits, compression;
-    size_t pixels;         /* where they begin */
+    size_t pixels; /* where they begin */
     uint8_t palette[256][3];
     uint32_t masks[3];
 };

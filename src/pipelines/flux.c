@@ -12,6 +12,7 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
         return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: Flux needs at least 1 token of text");
     TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = TEXT_STATE_POOLED}, prompts, &clip, error));
     struct prompt_reader reader = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length};
+    reader.limit_is_requested = true;
     TRY(prompt_read(p, run, &reader, prompts, &t5, error));
     states->text = t5.states.last_hidden_state;
     states->pooled = clip.states.pooled;
@@ -24,6 +25,7 @@ const struct pipeline_class flux_class = {
     .max_sequence_length = 512,
     .guidance_scale = 3.5f,
     .strength = 0.6f,
+    .img2img_guidance_scale = 7.0f,
     .sample_size = 128,
     .flow_matching = true,
     .sigmas_from_steps = true,

@@ -8,6 +8,7 @@
  * Pictures are made one after the other, so memory does not grow with their number; noise is drawn for all at once, as torch does for a
  * batch. Latents and noise live in float32, [rows, columns, channels]. */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,61 @@ tessera_status generation_report(const struct generation *g, tessera_phase phase
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
 }
 
+/* What is opened as a denoiser and as an autoencoder must be that. */
+static tessera_status check_kinds(const struct pipeline *p, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
+    if (d != NULL && vae != NULL) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser or vae no autoencoder, by their config.json", p->folder,
+                     p->denoiser);
+}
+
+void pipeline_notice(const struct pipeline *p, const tessera_request *request, const char *format, ...) {
+    char text[sizeof((tessera_error *)0)->message];
+    va_list arguments;
+    if (request->notice == NULL) return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    request->notice(request->notice_user, text);
+}
+
+/* One line where the size that is worked at is not the one requested. */
+static void announce_size(const struct generation *g) {
+    const tessera_request *r = g->request;
+    bool resized = g->pipeline->class->bins != BINS_HUNYUANDIT;
+    const struct team *team = &g->pipeline->team;
+    if ((g->width == r->width && g->height == r->height) || team_rank(team) != 0 || team_coordinate(team, MESH_DATA) != 0) return;
+    if (!r->use_resolution_binning || r->init_image != NULL)
+        pipeline_notice(g->pipeline, r, "size %dx%d: this model draws %dx%d, the next multiples of 16 below", r->width, r->height, g->width,
+                        g->height);
+    else if (resized)
+        pipeline_notice(g->pipeline, r,
+                        "size %dx%d: drawn at %dx%d, the nearest size of the model's training, and scaled (--no-resolution-binning "
+                        "draws at the size itself)",
+                        r->width, r->height, g->width, g->height);
+    else
+        pipeline_notice(g->pipeline, r,
+                        "size %dx%d: the picture is %dx%d, the nearest size of the model's training (--no-resolution-binning keeps "
+                        "the size)",
+                        r->width, r->height, g->width, g->height);
+}
+
 /* The pixels to work at: those of the bins only where no picture is given. */
 static tessera_status choose_size(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     g->width = r->width;
     g->height = r->height;
     return pipeline_working_size(g->pipeline, r->use_resolution_binning && r->init_image == NULL, &g->width, &g->height, error);
+}
+
+tessera_status pipeline_size_unit(struct pipeline *p, int *out, tessera_error *error) {
+    struct component denoiser = {0}, vae = {0};
+    tessera_status status = pipeline_describe(p, p->denoiser, &denoiser, error);
+    if (status == TESSERA_OK) status = pipeline_describe(p, "vae", &vae, error);
+    if (status == TESSERA_OK && (denoiser.denoiser == NULL || vae.autoencoder == NULL)) status = check_kinds(p, NULL, NULL, error);
+    if (status == TESSERA_OK) *out = (int)(vae.autoencoder->scale * denoiser.denoiser->patch_size);
+    component_close(&denoiser);
+    component_close(&vae);
+    return status;
 }
 
 static tessera_status check_size(const struct generation *g, const struct denoiser *d, int64_t unit, tessera_error *error) {
@@ -58,10 +108,9 @@ static tessera_status check_control(const struct generation *g, tessera_error *e
 /* Derives the latents' size from what denoiser and autoencoder say of themselves, and what the denoiser wants of the text. */
 static tessera_status fit_latents(struct generation *g, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
     struct pipeline *p = g->pipeline;
-    if (d == NULL || vae == NULL)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser or vae no autoencoder, by their config.json", p->folder,
-                         p->denoiser);
+    TRY(check_kinds(p, d, vae, error));
     TRY(choose_size(g, error));
+    announce_size(g);
     TRY(denoiser_check_degrees(d, team_degree(&p->team, MESH_ULYSSES), team_degree(&p->team, MESH_TENSOR), error));
     TRY(check_size(g, d, vae->scale * d->patch_size, error));
     g->rows = g->height / vae->scale;
@@ -126,6 +175,8 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     float mu = g->scheduler->needs_mu ? scheduler_mu(g->scheduler, (g->rows / patch) * (g->columns / patch)) : 0.0f;
     TRY(scheduler_set_timesteps(g->scheduler, r->num_inference_steps, mu, error));
     if (r->init_image == NULL) return TESSERA_OK;
+    g->keeps_init = r->strength == 0.0f;
+    if (g->keeps_init) return TESSERA_OK;
     g->first_step = first_step_of(r->num_inference_steps, r->strength, class->whole_steps);
     if (g->first_step >= r->num_inference_steps)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "strength %g of %d steps leaves no step to do: raise one of them", r->strength,
@@ -162,8 +213,8 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "cfg degree 2: this picture is not guided, so there is one prediction: leave --use-cfg-parallel out%s",
                          distilled ? ", or give --true-cfg-scale and --negative-prompt" : " or raise --guidance-scale above 1");
-    struct prompts prompts = {.texts = {r->prompt}, .count = 1};
-    if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2};
+    struct prompts prompts = {.texts = {r->prompt}, .count = 1, .request = r};
+    if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2, .request = r};
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
     double start = generation_clock(g);
     TRY(g->pipeline->class->encode_prompts(g->pipeline, &g->run, r, &prompts, &g->states, error));
@@ -215,11 +266,11 @@ static tessera_status make_pictures(struct generation *g, tessera_error *error) 
 
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
     tessera_image *image = g->image;
-    bool keeps_bin = g->pipeline->class->bins == BINS_HUNYUANDIT; /* its pictures stay as large as they were worked at */
+    bool scaled = g->pipeline->class->bins == BINS_PIXART; /* others' pictures stay as large as they were worked at */
     const tessera_request *r = g->request;
     *image = (tessera_image){.count = r->made_images > 0 ? r->made_images : r->num_images - r->first_image,
-                             .width = keeps_bin ? g->width : r->width,
-                             .height = keeps_bin ? g->height : r->height,
+                             .width = scaled ? r->width : g->width,
+                             .height = scaled ? r->height : g->height,
                              .latent_channels = (int)g->channels,
                              .latent_height = (int)g->rows,
                              .latent_width = (int)g->columns};
@@ -239,8 +290,12 @@ static tessera_status generate(struct generation *g, tessera_error *error) {
     TRY(size_latents(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
-    TRY(encode_text(g, error));
     random_seed(&g->generator, g->request->seed);
+    if (g->keeps_init) {
+        TRY(generation_encode(g, &g->generator, error));
+        return generation_keep_init(g, error);
+    }
+    TRY(encode_text(g, error));
     TRY(generation_encode(g, &g->generator, error));
     TRY(draw_noise(g, &g->generator, error));
     return make_pictures(g, error);

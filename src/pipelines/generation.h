@@ -17,6 +17,7 @@ struct generation {
     int64_t positions, count;        /* rows * columns; times channels */
     int64_t patch_size;
     int first_step;                    /* picture to picture skips the steps before */
+    bool keeps_init;                   /* strength 0: the init picture is the outcome */
     bool guided;                       /* the negative prompt is row 0 of the states, the prompt row 1 */
     float guidance_scale;              /* e_negative + guidance_scale (e_prompt - e_negative) where guided */
     struct random_generator generator; /* after the pictures' noise is drawn, where each picture's fresh noise begins */
@@ -36,6 +37,8 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
 /* The latents of the request's control picture, drawn for each picture that is made of it, and of its init picture, drawn once; draws from
  * the generator in the order of diffusers' latent_dist.sample. Nothing where the request has neither. (picture.c) */
 tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error);
+/* The init picture as it is, to all pictures of g->image: strength 0. (picture.c) */
+tessera_status generation_keep_init(struct generation *g, tessera_error *error);
 /* Latents x to picture `made` of g->image. (picture.c) */
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error);
 

@@ -1,4 +1,5 @@
 /* From noise to latents: what a request asks of the denoising loop (denoise.c), for one picture or several together. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@ struct batch {
     struct generation *g;
     int first, count;
     struct random_generator *generators; /* [count]: where each one's fresh noise goes on */
+    float *const *x;                     /* [count] latents */
 };
 
 /* What a stochastic sampler adds in one step: as torch does, drawn for all pictures at once, though only one is worked on. */
@@ -24,12 +26,20 @@ static const float *draw_fresh_noise(void *user, int picture) {
     return g->fresh_noise + total;
 }
 
+static tessera_status check_finite(const struct batch *batch, int picture, int steps_done, tessera_error *error) {
+    const struct generation *g = batch->g;
+    char when[48];
+    snprintf(when, sizeof when, ", step %d of %d", g->first_step + steps_done, g->scheduler->num_steps);
+    return pipeline_check_finite(g->pipeline, g->pipeline->denoiser, when, batch->x[picture], (size_t)g->count, error);
+}
+
 /* Pictures of a batch take their steps in turn. */
 static tessera_status report(void *user, int picture, int steps_done, tessera_error *error) {
     const struct batch *batch = user;
     const struct generation *g = batch->g;
     int steps = g->scheduler->num_steps - g->first_step, before = (batch->first - g->request->first_image) * steps;
     bool ended = steps_done == steps;
+    TRY(check_finite(batch, picture, steps_done, error));
     int done = ended ? (picture + 1) * steps : steps_done * batch->count + picture;
     if (ended && picture < batch->count - 1) return TESSERA_OK;
     return generation_report(g, TESSERA_PHASE_DENOISE, before + done, g->image->count * steps, error);
@@ -92,7 +102,7 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
     struct random_generator generators[count];
-    struct batch batch = {.g = g, .first = first, .count = count, .generators = generators};
+    struct batch batch = {.g = g, .first = first, .count = count, .generators = generators, .x = x};
     size_t scope = run_enter(&g->run);
     const float scales[2] = {g->request->guidance_scale, g->request->guidance_scale};
     struct tensor sizes = size_conditions(g, g->guided ? 2 : 1);

@@ -41,6 +41,7 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
     for (int64_t i = 0; i < mine.count * row; i++) ((float *)pixels.data)[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
     struct tensor moments = vae->class->encode(vae, &g->run, pixels);
     TRY(run_status(&g->run, error));
+    TRY(pipeline_check_finite(g->pipeline, "vae", " (encoder)", moments.data, (size_t)tensor_count(&moments), error));
     for (int64_t i = 0; i < picture->samples; i++)
         sample_latents(g, vae, moments.data, picture->noise + i * g->count, picture->latents + i * g->count);
     return TESSERA_OK;
@@ -100,6 +101,19 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
     return TESSERA_OK;
 }
 
+tessera_status generation_keep_init(struct generation *g, tessera_error *error) {
+    const uint8_t *init = g->request->init_image;
+    size_t count = (size_t)g->image->width * (size_t)g->image->height * 3;
+    for (int made = 0; made < g->image->count; made++) {
+        layout_channels_first(g->image->latents + made * g->count, g->init_latents, g->channels, g->positions);
+        for (size_t i = 0; i < count && g->image->pixels != NULL; i++) {
+            g->image->pixels[(size_t)made * count + i] = init[i];
+            g->image->pixels_f32[(size_t)made * count + i] = (float)init[i] / 255.0f;
+        }
+    }
+    return generation_report(g, TESSERA_PHASE_DECODE, g->image->count, g->image->count, error);
+}
+
 /* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked for. */
 static void store_pixels(struct generation *g, int made, const float *picture) {
     int64_t count = (int64_t)g->image->width * g->image->height * 3;
@@ -123,6 +137,7 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     struct tensor picture = g->pipeline->vae_tiling ? vae->class->decode_tiled(vae, &g->run, z) : vae->class->decode(vae, &g->run, z);
     if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
     TRY(run_status(&g->run, error));
+    TRY(pipeline_check_finite(g->pipeline, "vae", " (decoder)", picture.data, (size_t)tensor_count(&picture), error));
     if (team_rank(&g->pipeline->team) == 0) store_pixels(g, made, picture.data);
     arena_trim(g->run.arena, scope);
     return TESSERA_OK;

@@ -56,10 +56,10 @@ int64_t pipeline_latent_channels(const struct pipeline *p, const struct denoiser
 }
 
 tessera_status pipeline_working_size(const struct pipeline *p, bool use_bins, int *width, int *height, tessera_error *error) {
-    if (p->class->bins == BINS_HUNYUANDIT) { /* diffusers rounds its sizes down to multiples of 16 */
+    if (p->class->bins == BINS_HUNYUANDIT || p->class->distilled) { /* diffusers rounds their sizes down to multiples of 16 */
         int asked_width = *width, asked_height = *height;
         *width = asked_width / 16 * 16, *height = asked_height / 16 * 16;
-        if (use_bins && asked_width > 0 && asked_height > 0) bins_hunyuandit(width, height);
+        if (p->class->bins == BINS_HUNYUANDIT && use_bins && asked_width > 0 && asked_height > 0) bins_hunyuandit(width, height);
         return TESSERA_OK;
     }
     if (p->class->bins != BINS_PIXART || !use_bins || *width < 1 || *height < 1 || bins_pixart(p->sample_size, width, height))
@@ -152,6 +152,7 @@ static tessera_status read_generation_defaults(struct pipeline *p, tessera_error
     tessera_status status = file_exists(path) ? json_open(path, 0, &file, error) : TESSERA_OK;
     free(path);
     if (file == NULL) return status;
+    p->has_own_defaults = true;
     struct {
         const char *field;
         int *value;

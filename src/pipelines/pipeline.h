@@ -25,8 +25,9 @@
 
 /* What a picture is made from: the negative prompt first where the picture is guided, then the prompt. */
 struct prompts {
-    const char *texts[2]; /* NULL: no negative prompt was given */
-    int count;            /* 1 or 2; texts[0] is the negative one only if 2 */
+    const char *texts[2];           /* NULL: no negative prompt was given */
+    int count;                      /* 1 or 2; texts[0] is the negative one only if 2 */
+    const tessera_request *request; /* whose prompts they are */
 };
 
 /* What the text becomes, F32, a row per prompt; what a family does not have is empty. See denoiser_inputs. */
@@ -44,6 +45,8 @@ struct pipeline_class {
     const char *name; /* model_index.json's _class_name */
     int num_inference_steps, max_sequence_length;
     float guidance_scale, strength;
+    int img2img_steps; /* picture to picture, where diffusers' defaults differ from those above; 0: they do not */
+    float img2img_guidance_scale;
     int64_t sample_size;    /* default latent side where the denoiser's config.json names none */
     bool flow_matching;     /* what the denoiser was trained to predict: as scheduler_class has it */
     bool sigmas_from_steps; /* see struct scheduler */
@@ -103,6 +106,7 @@ struct pipeline {
     struct arena *arena;                    /* the request's */
     int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */
     tessera_request defaults;
+    bool has_own_defaults; /* the folder's generation_defaults.json, for picture to picture too */
 };
 
 tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
@@ -136,6 +140,14 @@ int64_t pipeline_latent_channels(const struct pipeline *pipeline, const struct d
 
 /* How many pictures of a request to make together. */
 int pipeline_at_once(const struct pipeline *pipeline, const tessera_request *request);
+/* Tells the request's caller something in one line. */
+void pipeline_notice(const struct pipeline *pipeline, const tessera_request *request, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* FORMAT unless all `count` values are finite: the message names the component and `when` (", step 3 of 20", or ""). (finite.c) */
+tessera_status pipeline_check_finite(const struct pipeline *pipeline, const char *component, const char *when, const float *values,
+                                     size_t count, tessera_error *error);
+/* What sizes must be multiples of. */
+tessera_status pipeline_size_unit(struct pipeline *pipeline, int *out, tessera_error *error);
 /* Prompt to picture by a pipeline: tessera_generate's work. */
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, tessera_image *image, tessera_error *error);
 

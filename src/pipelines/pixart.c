@@ -43,8 +43,9 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
         cleaned.texts[i] = texts[i] = clean(prompts->texts[i] != NULL ? prompts->texts[i] : "");
         if (texts[i] == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     }
-    struct prompt_reader reader = {"text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length,
-                                   .masked = true};
+    struct prompt_reader reader = {
+        "text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length, .limit_is_requested = true,
+        .masked = true};
     if (status == TESSERA_OK) status = prompt_read(p, run, &reader, &cleaned, &t5, error);
     free(texts[0]);
     free(texts[1]);

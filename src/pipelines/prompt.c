@@ -4,16 +4,114 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens of all prompts: ids [count, max_length] and the mask's values. */
-static tessera_status tokenize(const struct tokenizer *tokenizer, const struct prompts *prompts, int max_length, int32_t *ids, float *mask,
-                               tessera_error *error) {
-    for (int i = 0; i < prompts->count; i++) {
-        const char *text = prompts->texts[i] != NULL ? prompts->texts[i] : "";
-        size_t first = (size_t)i * (size_t)max_length;
-        TRY(tokenizer_encode(tokenizer, text, max_length, ids + first, mask + first, NULL, error));
+/* ---- tokens ---- */
+
+/* One reading being worked on. */
+struct reading {
+    struct pipeline *p;
+    const struct prompt_reader *reader;
+    const struct prompts *prompts;
+    const struct tokenizer *tokenizer;
+    int length, chunks; /* tokens of a chunk; chunks of each prompt */
+    int32_t *ids;       /* [count, length] of one chunk */
+};
+
+static const char *text_of(const struct prompts *prompts, int i) {
+    return prompts->texts[i] != NULL ? prompts->texts[i] : "";
+}
+
+/* Tokens of chunk `chunk` of all prompts: r->ids, and the mask's values [count, length]. */
+static tessera_status tokenize(struct reading *r, int chunk, float *mask, tessera_error *error) {
+    for (int i = 0; i < r->prompts->count; i++) {
+        size_t first = (size_t)i * (size_t)r->length;
+        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r->prompts, i), r->length, chunk, r->ids + first, mask + first, NULL, error));
     }
     return TESSERA_OK;
 }
+
+/* How many tokens, its frame among them, the first `bytes` bytes of a text have. */
+static tessera_status count_tokens(const struct reading *r, const char *text, size_t bytes, int *out, tessera_error *error) {
+    char *prefix = strndup(text, bytes);
+    if (prefix == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = tokenizer_encode_chunk(r->tokenizer, prefix, r->length, 0, r->ids, NULL, out, error);
+    free(prefix);
+    return status;
+}
+
+/* Where words begin, or characters; how many. starts[0] is 0. */
+static size_t list_starts(const char *text, bool words, size_t *starts) {
+    size_t count = 1;
+    starts[0] = 0;
+    for (size_t i = 1; text[i] != 0; i++)
+        if (words ? text[i - 1] == ' ' && text[i] != ' ' : ((uint8_t)text[i] & 0xC0) != 0x80) starts[count++] = i;
+    return count;
+}
+
+/* Where what does not fit begins: the last beginning of a word (or character) before which the text fits. */
+static tessera_status find_cut(const struct reading *r, const char *text, bool words, size_t *out, tessera_error *error) {
+    size_t *starts = malloc((strlen(text) + 1) * sizeof *starts);
+    if (starts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = TESSERA_OK;
+    size_t fits = 0, too_many = list_starts(text, words, starts);
+    while (too_many - fits > 1 && status == TESSERA_OK) {
+        size_t middle = fits + (too_many - fits) / 2;
+        int tokens = 0;
+        status = count_tokens(r, text, starts[middle], &tokens, error);
+        if (tokens <= r->length)
+            fits = middle;
+        else
+            too_many = middle;
+    }
+    *out = starts[fits];
+    free(starts);
+    return status;
+}
+
+enum { SHOWN_BYTES = 160 };
+
+/* The beginning of a text for a message: one line without control characters, cut between characters. */
+static void excerpt(const char *text, char out[SHOWN_BYTES + 8]) {
+    size_t n = 0;
+    for (; text[n] != 0 && n < SHOWN_BYTES; n++) out[n] = (uint8_t)text[n] < ' ' || text[n] == 0x7F ? ' ' : text[n];
+    bool cut = text[n] != 0;
+    while (cut && n > 0 && ((uint8_t)text[n] & 0xC0) == 0x80) n--;
+    strcpy(out + n, cut ? "..." : "");
+}
+
+/* Says what of a prompt the encoder does not read, and how it would. */
+static tessera_status announce_cut(const struct reading *r, int i, int tokens, tessera_error *error) {
+    const char *text = text_of(r->prompts, i), *kind = tokenizer_kind(r->tokenizer);
+    char shown[SHOWN_BYTES + 8], remedy[64] = "";
+    size_t cut = 0;
+    TRY(find_cut(r, text, true, &cut, error));
+    if (cut == 0) TRY(find_cut(r, text, false, &cut, error));
+    excerpt(text + cut, shown);
+    if (r->reader->chunked)
+        snprintf(remedy, sizeof remedy, " (--long-prompt reads it all)");
+    else if (r->reader->limit_is_requested)
+        snprintf(remedy, sizeof remedy, " (--max-sequence-length %d reads it all)", tokens);
+    pipeline_notice(r->p, r->prompts->request, "%sprompt: %s reads %d tokens of %d, without \"%s\"%s",
+                    r->prompts->count == 2 && i == 0 ? "negative " : "", kind, r->length, tokens, shown, remedy);
+    return TESSERA_OK;
+}
+
+/* Chunks that hold all prompts, or 1 and a notice of what is left out. */
+static tessera_status choose_chunks(struct reading *r, tessera_error *error) {
+    const tessera_request *request = r->prompts->request;
+    r->chunks = 1;
+    for (int i = 0; i < r->prompts->count; i++) {
+        int tokens, room = r->length - 2; /* of a chunk, without its frame */
+        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r->prompts, i), r->length, 0, r->ids, NULL, &tokens, error));
+        int chunks = (tokens - 2 + room - 1) / (room > 0 ? room : 1);
+        if (r->reader->chunked && request->long_prompt)
+            r->chunks = chunks > r->chunks ? chunks : r->chunks;
+        else if (tokens > r->length && request->notice != NULL)
+            TRY(announce_cut(r, i, tokens, error));
+    }
+    return TESSERA_OK;
+}
+
+/* ---- states ---- */
 
 /* Row after row of two tensors of one row each: [2, ...]; empty where they are. */
 static struct tensor join(struct run *run, struct tensor a, struct tensor b) {
@@ -41,22 +139,69 @@ static struct text_encoder_output encode(const struct text_encoder *encoder, str
     };
 }
 
-static tessera_status read_with(const struct text_encoder *encoder, const struct tokenizer *tokenizer, struct run *run,
-                                const struct prompt_reader *reader, const struct prompts *prompts, struct prompt_reading *out,
-                                tessera_error *error) {
-    int length = reader->max_length;
-    if (length == 0) length = tokenizer_model_max_length(tokenizer);
-    if (length == 0) length = 77;
-    out->tokens = length;
-    out->mask = run_tensor(run, DTYPE_F32, SHAPE(prompts->count, length));
-    int32_t *ids = malloc(sizeof *ids * (size_t)prompts->count * (size_t)length);
-    tessera_status status = ids == NULL ? error_set(error, TESSERA_ERROR_MEMORY, "out of memory") : run_status(run, error);
-    if (status == TESSERA_OK) status = tokenize(tokenizer, prompts, length, ids, out->mask.data, error);
-    if (status == TESSERA_OK) {
-        out->states = encode(encoder, run, ids, reader->masked ? out->mask.data : NULL, prompts->count, length, reader->skip);
-        status = run_status(run, error);
+static tessera_status check_states(const struct reading *r, const struct text_encoder_output *states, tessera_error *error) {
+    const struct tensor *parts[] = {&states->last_hidden_state, &states->penultimate, &states->pooled};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i]->data != NULL)
+            TRY(pipeline_check_finite(r->p, r->reader->encoder, "", parts[i]->data, (size_t)tensor_count(parts[i]), error));
+    return TESSERA_OK;
+}
+
+/* Chunk `chunk` of the prompts: its states and mask. */
+static tessera_status read_chunk(struct reading *r, const struct text_encoder *encoder, struct run *run, int chunk,
+                                 struct text_encoder_output *states, struct tensor *mask, tessera_error *error) {
+    *mask = run_tensor(run, DTYPE_F32, SHAPE(r->prompts->count, r->length));
+    TRY(run_status(run, error));
+    TRY(tokenize(r, chunk, mask->data, error));
+    *states = encode(encoder, run, r->ids, r->reader->masked ? mask->data : NULL, r->prompts->count, r->length, r->reader->skip);
+    TRY(run_status(run, error));
+    return check_states(r, states, error);
+}
+
+/* Room for the tokens of all chunks of states [count, length, channels]; empty where they are. */
+static struct tensor room_for(struct run *run, const struct reading *r, struct tensor states) {
+    if (states.data == NULL) return states;
+    return run_tensor(run, DTYPE_F32, SHAPE(states.shape[0], (int64_t)r->length * r->chunks, states.shape[2]));
+}
+
+static void place_chunk(const struct reading *r, int chunk, struct tensor *out, const struct tensor *states) {
+    if (out->data != NULL && states->data != NULL) prompt_place(out, (int64_t)chunk * r->length, 0, states);
+}
+
+/* Chunks one after the other, as AUTOMATIC1111's stable-diffusion-webui and compel have it: each has its own frame and is read by itself, the
+ * states stand in a row, and what describes a prompt as a whole is that of its first chunk. A shorter prompt ends in empty chunks. */
+static tessera_status read_chunks(struct reading *r, const struct text_encoder *encoder, struct run *run, struct prompt_reading *out,
+                                  tessera_error *error) {
+    TRY(read_chunk(r, encoder, run, 0, &out->states, &out->mask, error));
+    if (r->chunks == 1) return TESSERA_OK;
+    struct text_encoder_output first = out->states;
+    out->states.last_hidden_state = room_for(run, r, first.last_hidden_state);
+    out->states.penultimate = room_for(run, r, first.penultimate);
+    out->mask = run_tensor(run, DTYPE_F32, SHAPE(r->prompts->count, r->length * r->chunks));
+    TRY(run_status(run, error));
+    for (int64_t i = 0; i < tensor_count(&out->mask); i++) ((float *)out->mask.data)[i] = 1.0f;
+    for (int chunk = 0; chunk < r->chunks; chunk++) {
+        struct text_encoder_output states = first;
+        struct tensor mask;
+        if (chunk > 0) TRY(read_chunk(r, encoder, run, chunk, &states, &mask, error));
+        place_chunk(r, chunk, &out->states.last_hidden_state, &states.last_hidden_state);
+        place_chunk(r, chunk, &out->states.penultimate, &states.penultimate);
     }
-    free(ids);
+    return TESSERA_OK;
+}
+
+static tessera_status read_with(struct reading *r, const struct text_encoder *encoder, struct run *run, struct prompt_reading *out,
+                                tessera_error *error) {
+    r->length = r->reader->max_length;
+    if (r->length == 0) r->length = tokenizer_model_max_length(r->tokenizer);
+    if (r->length == 0) r->length = 77;
+    r->ids = malloc(sizeof *r->ids * (size_t)r->prompts->count * (size_t)r->length);
+    if (r->ids == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = choose_chunks(r, error);
+    if (status == TESSERA_OK) status = read_chunks(r, encoder, run, out, error);
+    out->length = r->length;
+    out->tokens = r->length * r->chunks;
+    free(r->ids);
     return status;
 }
 
@@ -84,7 +229,8 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: not a text encoder", json_path(component->config));
     TRY(check_states(p, component, reader, error));
     TRY(pipeline_tokenizer(p, reader->tokenizer, &tokenizer, error));
-    tessera_status status = read_with(component->text_encoder, tokenizer, run, reader, prompts, out, error);
+    struct reading reading = {.p = p, .reader = reader, .prompts = prompts, .tokenizer = tokenizer};
+    tessera_status status = read_with(&reading, component->text_encoder, run, out, error);
     tokenizer_free(tokenizer);
     pipeline_done_with(p, reader->encoder);
     return status;
@@ -93,7 +239,7 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
 /* The parts of a reading that are sent: all F32, empty ones stay empty. */
 enum { READING_PARTS = 4 };
 struct announcement {
-    int32_t tokens, ndim[READING_PARTS];
+    int32_t length, tokens, ndim[READING_PARTS];
     int64_t shape[READING_PARTS][TENSOR_MAX_DIMS];
 };
 
@@ -106,7 +252,7 @@ static void parts_of(struct prompt_reading *reading, struct tensor *parts[READIN
 
 /* The picture's rank `root` has `reading`; the others get it, in their run->arena. */
 static tessera_status share(struct pipeline *p, struct run *run, int root, struct prompt_reading *reading, tessera_error *error) {
-    struct announcement a = {.tokens = reading->tokens};
+    struct announcement a = {.length = reading->length, .tokens = reading->tokens};
     struct tensor *parts[READING_PARTS];
     parts_of(reading, parts);
     for (int i = 0; i < READING_PARTS && team_rank(&p->team) == root; i++) {
@@ -114,6 +260,7 @@ static tessera_status share(struct pipeline *p, struct run *run, int root, struc
         for (int d = 0; d < a.ndim[i]; d++) a.shape[i][d] = parts[i]->shape[d];
     }
     TRY(team_broadcast(&p->team, root, &a, sizeof a, error));
+    reading->length = a.length;
     reading->tokens = a.tokens;
     for (int i = 0; i < READING_PARTS; i++) {
         if (a.ndim[i] == 0) continue;

@@ -9,6 +9,8 @@ struct prompt_reader {
     const char *encoder, *tokenizer; /* subfolders */
     int max_length;                  /* tokens, padded and cut to; 0: the tokenizer's, or 77 where it names none */
     unsigned states;                 /* TEXT_STATE_ bits: what is wanted of the encoder */
+    bool limit_is_requested;         /* max_length is the request's max_sequence_length */
+    bool chunked;                    /* CLIP: where the request has long_prompt, a prompt is read in as many chunks as it needs */
     bool masked;                     /* the encoder does not see padding */
     int skip; /* layers left out at the end (clip-skip) for the prompt; the negative one has them all, as in diffusers */
 };
@@ -16,7 +18,8 @@ struct prompt_reader {
 struct prompt_reading {
     struct text_encoder_output states;
     struct tensor mask; /* F32 [count, tokens]: 1 a token, 0 padding */
-    int tokens;
+    int length;         /* tokens of a chunk */
+    int tokens;         /* of all chunks */
 };
 
 /* The states of `prompts` (a NULL reads as ""), in run->arena. */

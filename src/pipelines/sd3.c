@@ -23,12 +23,13 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
                                      struct prompt_states *states, tessera_error *error) {
     const unsigned clip = TEXT_STATE_PENULTIMATE | TEXT_STATE_POOLED;
     struct prompt_reading l, g, t5 = {.tokens = request->max_sequence_length};
-    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = clip, .skip = request->clip_skip}, prompts, &l,
-                    error));
-    struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .states = clip, .max_length = l.tokens, .skip = request->clip_skip};
+    struct prompt_reader reader_l = {"text_encoder", "tokenizer", .states = clip, .chunked = true, .skip = request->clip_skip};
+    TRY(prompt_read(p, run, &reader_l, prompts, &l, error));
+    struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .states = clip, .max_length = l.length, .chunked = true};
+    reader_g.skip = request->clip_skip;
     TRY(prompt_read(p, run, &reader_g, prompts, &g, error));
     struct prompt_reader reader_t5 = {"text_encoder_3", "tokenizer_3", .states = TEXT_STATE_LAST,
-                                      .max_length = request->max_sequence_length};
+                                      .max_length = request->max_sequence_length, .limit_is_requested = true};
     if (pipeline_has(p, "text_encoder_3") && request->max_sequence_length > 0) TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
     struct tensor states_t5 = t5.states.last_hidden_state;
     int64_t width_l = l.states.penultimate.shape[2];
@@ -49,6 +50,7 @@ const struct pipeline_class stable_diffusion_3_class = {
     .max_sequence_length = 256,
     .guidance_scale = 7.0f,
     .strength = 0.6f,
+    .img2img_steps = 50,
     .sample_size = 128,
     .flow_matching = true,
     .text = TEXT_CLIP | TEXT_T5,

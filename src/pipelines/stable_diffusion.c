@@ -7,8 +7,8 @@
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
                                      struct prompt_states *states, tessera_error *error) {
     struct prompt_reading clip;
-    TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .skip = request->clip_skip},
-                    prompts, &clip, error));
+    struct prompt_reader reader = {"text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .chunked = true, .skip = request->clip_skip};
+    TRY(prompt_read(p, run, &reader, prompts, &clip, error));
     states->text = clip.states.last_hidden_state;
     return TESSERA_OK;
 }

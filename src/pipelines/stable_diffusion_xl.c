@@ -30,11 +30,11 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     bool zeros = true;
     TRY(refuse_refiner(p, error));
     TRY(json_bool(p->index, "force_zeros_for_empty_prompt", true, &zeros, error));
-    TRY(prompt_read(p, run,
-                    &(struct prompt_reader){"text_encoder", "tokenizer", .states = TEXT_STATE_PENULTIMATE, .skip = request->clip_skip},
-                    prompts, &l, error));
+    struct prompt_reader reader_l = {"text_encoder", "tokenizer", .states = TEXT_STATE_PENULTIMATE, .chunked = true};
+    reader_l.skip = request->clip_skip;
+    TRY(prompt_read(p, run, &reader_l, prompts, &l, error));
     struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_PENULTIMATE | TEXT_STATE_POOLED};
-    reader_g.max_length = l.tokens, reader_g.skip = request->clip_skip;
+    reader_g.max_length = l.length, reader_g.chunked = true, reader_g.skip = request->clip_skip;
     TRY(prompt_read(p, run, &reader_g, prompts, &g, error));
     int64_t width_l = l.states.penultimate.shape[2];
     states->text = run_tensor(run, DTYPE_F32, SHAPE(prompts->count, l.tokens, width_l + g.states.penultimate.shape[2]));

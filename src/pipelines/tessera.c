@@ -116,6 +116,26 @@ tessera_request tessera_request_default(const tessera_model *model) {
     return model != NULL ? model->pipeline->defaults : (tessera_request){0};
 }
 
+tessera_request tessera_request_default_img2img(const tessera_model *model) {
+    tessera_request request = tessera_request_default(model);
+    if (model == NULL || model->pipeline->has_own_defaults) return request;
+    const struct pipeline_class *class = model->pipeline->class;
+    if (class->img2img_steps > 0) request.num_inference_steps = class->img2img_steps;
+    if (class->img2img_guidance_scale > 0.0f) request.guidance_scale = class->img2img_guidance_scale;
+    return request;
+}
+
+int tessera_model_size_unit(tessera_model *model, tessera_error *error) {
+    tessera_error own;
+    int unit = 0;
+    error = clear_error(error, &own);
+    if (model == NULL)
+        error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_size_unit: model is NULL");
+    else if (pipeline_size_unit(model->pipeline, &unit, error) != TESSERA_OK)
+        unit = 0;
+    return unit;
+}
+
 int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request) {
     return model != NULL && request != NULL ? pipeline_at_once(model->pipeline, request) : 1;
 }

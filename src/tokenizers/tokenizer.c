@@ -19,7 +19,7 @@
 #include "tokenizers/wordpiece.h"
 
 enum tokenizer_class { CLASS_CLIP, CLASS_T5, CLASS_BERT };
-enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 16 << 20, MOST_LENGTH = 1 << 20 };
+enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 1 << 16, MOST_LENGTH = 1 << 20 };
 
 struct tokenizer {
     enum tokenizer_class class;
@@ -251,11 +251,12 @@ void tokenizer_free(struct tokenizer *tokenizer) {
     free(tokenizer);
 }
 
-/* Writes bos (unless negative), as many tokens as fit, eos and padding. */
-static void write_frame(const struct text_ids *tokens, int32_t bos, int32_t eos, int32_t pad, int max_length, int32_t *ids, float *mask) {
+/* Writes bos (unless negative), as many tokens from `first` on as fit, eos and padding. */
+static void write_frame(const struct text_ids *tokens, size_t first, int32_t bos, int32_t eos, int32_t pad, int max_length, int32_t *ids,
+                        float *mask) {
     int used = 0;
     if (bos >= 0) ids[used++] = bos;
-    for (size_t i = 0; i < tokens->count && used < max_length - 1; i++) ids[used++] = tokens->data[i];
+    for (size_t i = first; i < tokens->count && used < max_length - 1; i++) ids[used++] = tokens->data[i];
     ids[used++] = eos;
     for (int i = 0; i < max_length; i++) {
         if (i >= used) ids[i] = pad;
@@ -265,6 +266,11 @@ static void write_frame(const struct text_ids *tokens, int32_t bos, int32_t eos,
 
 tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
                                 tessera_error *error) {
+    return tokenizer_encode_chunk(tokenizer, text, max_length, 0, ids, mask, count, error);
+}
+
+tessera_status tokenizer_encode_chunk(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids,
+                                      float *mask, int *count, tessera_error *error) {
     if (max_length < 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "max_length is %d; a tokenizer needs at least 2", max_length);
     size_t length = text != NULL ? strlen(text) : 0;
     if (length > MOST_TEXT_BYTES)
@@ -283,17 +289,23 @@ tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *t
         status = clip ? clip_bpe_encode(&tokenizer->clip, clean.data, clean.length, &tokens, error)
                       : t5_sentencepiece_encode(&tokenizer->t5, clean.data, clean.length, &tokens, error);
     if (status != TESSERA_OK) goto fail;
+    size_t first = (size_t)chunk * (size_t)(max_length - 2);
     if (clip)
-        write_frame(&tokens, tokenizer->clip.bos, tokenizer->clip.eos, tokenizer->clip.pad, max_length, ids, mask);
+        write_frame(&tokens, first, tokenizer->clip.bos, tokenizer->clip.eos, tokenizer->clip.pad, max_length, ids, mask);
     else if (bert)
-        write_frame(&tokens, tokenizer->bert.cls, tokenizer->bert.sep, tokenizer->bert.pad, max_length, ids, mask);
+        write_frame(&tokens, first, tokenizer->bert.cls, tokenizer->bert.sep, tokenizer->bert.pad, max_length, ids, mask);
     else
-        write_frame(&tokens, -1, tokenizer->t5.eos, tokenizer->t5.pad, max_length, ids, mask);
+        write_frame(&tokens, first, -1, tokenizer->t5.eos, tokenizer->t5.pad, max_length, ids, mask);
     if (count != NULL) *count = (int)tokens.count + (clip || bert ? 2 : 1);
 fail:
     free(clean.data);
     free(tokens.data);
     return status;
+}
+
+const char *tokenizer_kind(const struct tokenizer *tokenizer) {
+    static const char *const names[] = {[CLASS_CLIP] = "CLIP", [CLASS_T5] = "T5", [CLASS_BERT] = "BERT"};
+    return names[tokenizer->class];
 }
 
 int tokenizer_model_max_length(const struct tokenizer *tokenizer) {

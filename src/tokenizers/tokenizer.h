@@ -16,6 +16,10 @@ void tokenizer_free(struct tokenizer *tokenizer);
  * that are not are replaced by U+FFFD. */
 tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
                                 tessera_error *error);
+/* The same of a part: chunk `chunk` has the tokens from chunk * (max_length - 2) on, in a frame of its own; *count is the whole text's. */
+tessera_status tokenizer_encode_chunk(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids,
+                                      float *mask, int *count, tessera_error *error);
+const char *tokenizer_kind(const struct tokenizer *tokenizer);     /* "CLIP", "T5" or "BERT" */
 int tokenizer_model_max_length(const struct tokenizer *tokenizer); /* of tokenizer_config.json; 0 if absent or senseless */
 
 #endif
