@@ -19,7 +19,7 @@
 #include "tokenizers/wordpiece.h"
 
 enum tokenizer_class { CLASS_CLIP, CLASS_T5, CLASS_BERT };
-enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 1 << 16, MOST_LENGTH = 1 << 20 };
+enum { MOST_FILE_BYTES = 64 << 20, MOST_TEXT_BYTES = 16 << 20, MOST_LENGTH = 1 << 20 };
 
 struct tokenizer {
     enum tokenizer_class class;

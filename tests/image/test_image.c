@@ -145,10 +145,17 @@ static void check_refused(const char *what, const void *data, size_t length, tes
 /* What is not read is named; a small file that claims a large picture is refused before memory is taken. */
 static void test_refused(void) {
     static const char bomb_gif[] = "GIF89a\xff\x3f\xff\x3f\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;";
-    static const char bomb_bmp[] = "BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x3f\0\0\0\x3f\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    static const char bomb_bmp[] =
+        "BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x3f\0\0\0\x3f\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     static const char wide[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\0\0\1\x8\2\0\0\0";
-    check_refused("photo.avif", "\0\0\0\x20" "ftypavif\0\0\0\0", 16, TESSERA_ERROR_UNSUPPORTED, "AVIF");
-    check_refused("photo.heic", "\0\0\0\x20" "ftypheic\0\0\0\0", 16, TESSERA_ERROR_UNSUPPORTED, "HEIC");
+    check_refused("photo.avif",
+                  "\0\0\0\x20"
+                  "ftypavif\0\0\0\0",
+                  16, TESSERA_ERROR_UNSUPPORTED, "AVIF");
+    check_refused("photo.heic",
+                  "\0\0\0\x20"
+                  "ftypheic\0\0\0\0",
+                  16, TESSERA_ERROR_UNSUPPORTED, "HEIC");
     check_refused("pointer.png", "version https://git-lfs.github.com/spec/v1\n", 43, TESSERA_ERROR_UNSUPPORTED, "Git LFS");
     check_refused("page.jpg", "<!DOCTYPE html><html>", 21, TESSERA_ERROR_UNSUPPORTED, "web page");
     check_refused("nothing.png", "", 0, TESSERA_ERROR_FORMAT, "no picture");

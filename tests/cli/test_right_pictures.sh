@@ -1,0 +1,57 @@
+#!/bin/sh
+# Never a wrong picture without a word: sh test_right_pictures.sh PROGRAM, run in the repository root. Inputs that people had
+# (tests/reports), what is scaled, cut or broken, and what is said about it.
+program=$(realpath "$1")
+. tests/check.sh
+sd=tests/cases/pipeline_sd15/model
+reports=tests/reports
+size() { check "$1 is $2" test "$(od -An -j16 -N8 -tu1 "$1" | awk '{print $3*256+$4 "x" $7*256+$8}')" = "$2"; }
+
+# 03: a size that does not fit is scaled down to the next multiples, with a word; --strength 0 keeps the picture
+run 0 generate --model $sd --prompt "a lion" --steps 2 --threads 1 --init-image $reports/03-init-size/100x75.png -o "$work/scaled.png"
+says "the picture of 100x75 is scaled to 96x72"; size "$work/scaled.png" 96x72
+run 0 generate --model $sd --prompt "a lion" --steps 2 --threads 1 --init-image $reports/03-init-size/64x64.png --strength 0 -o "$work/kept.png"
+run 0 generate --model $sd --prompt "a cat" --steps 2 --threads 1 --init-image "$work/kept.png" --strength 0 -o "$work/kept2.png"
+size "$work/kept.png" 64x64
+check "the record of a kept picture has its size" grep -qa '"width":64,"height":64' "$work/kept.png"
+
+# 01, 02: every picture that load_image reads starts a picture (their pixels are test_image's); o6 is 96x64 on its side
+for file in 01-exif/o6.jpg 01-exif/o6.png; do
+    run 0 generate --model $sd --prompt a --steps 1 --threads 1 --init-image $reports/$file --strength 0 -o "$work/turned.png" --overwrite
+    size "$work/turned.png" 64x96
+done
+for file in cmyk.jpg rgba.png rgb.bmp rgb.gif rgb.tiff rgb.webp; do
+    run 0 generate --model $sd --prompt a --steps 1 --threads 1 --init-image $reports/02-picture-kinds/$file --strength 0 -o "$work/kind.png" --overwrite
+done
+printf '\000\000\000\040ftypheic' >"$work/photo.heic"
+run 1 generate --model $sd --prompt a --init-image "$work/photo.heic"; says "HEIC"
+
+# 11: what is cut off a prompt is said once, and --long-prompt reads it
+long=$(cat $reports/11-prompt-cut/prompt.txt)
+run 0 generate --model $sd --prompt "$long" --steps 1 --threads 1 --num-images 2 -o "$work/cut.png"
+says_once "CLIP reads [0-9]* tokens of [0-9]*, without"; says "(--long-prompt reads it all)"
+run 0 generate --model $sd --prompt "$long" --steps 1 --threads 1 --long-prompt -o "$work/long.png"
+check "nothing is cut with --long-prompt" test "$(grep -c without "$work/err")" -eq 0
+run 0 generate --model $sd --prompt "a lion" --steps 1 --threads 1 -o "$work/short.png"
+run 0 generate --model $sd --prompt "a lion" --steps 1 --threads 1 --long-prompt -o "$work/short2.png"
+check "a short prompt is the same with --long-prompt" test "$(tail -c 1000 "$work/short.png" | cksum)" = "$(tail -c 1000 "$work/short2.png" | cksum)"
+
+# bins, and sizes rounded down
+run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 1 --threads 1 --width 72 --height 64 -o "$work/flux.png"
+says "size 72x64: this model draws 64x64"; size "$work/flux.png" 64x64
+check "the record has the size that was drawn" grep -qa '"width":64,"height":64' "$work/flux.png"
+
+# NaN in a weight of each component: no picture, and the component's name
+for component in unet vae text_encoder; do
+    cp -r $sd "$work/$component"
+    weights=$(find "$work/$component/$component" -name '*.safetensors' | head -1)
+    bytes=$(wc -c <"$weights")
+    # the last half of all weights, so that what is used is among them
+    head -c $((bytes / 2)) /dev/zero | tr '\000' '\377' | dd of="$weights" bs=65536 seek=$((bytes / 2)) oflag=seek_bytes conv=notrunc 2>/dev/null
+    run 1 generate --model "$work/$component" --prompt "a lion" --steps 3 --threads 1 -o "$work/black.png"
+    says "$component.*NaN or infinity"
+    check "no picture of a broken $component" test ! -e "$work/black.png"
+done
+run 1 generate --model "$work/unet" --prompt "a lion" --steps 3 --threads 1 -o "$work/black.png"; says "unet, step 1 of"
+run 1 generate --model "$work/vae" --prompt "a lion" --steps 3 --threads 1 --init-image $reports/03-init-size/64x64.png -o "$work/black.png"; says "vae"
+exit $failed
