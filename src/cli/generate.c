@@ -34,6 +34,7 @@
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/request_options.h"
+#include "cli/schedule_options.h"
 #include "comm/collectives.h"
 #include "comm/mesh.h"
 #include "pipelines/plan_auto.h"
@@ -62,6 +63,7 @@ struct session {
     struct cJSON *record, *pictures;
     struct progress progress;
     struct notices notices;
+    char *scheduler_config; /* of the request */
     struct benchmark benchmark;
     bool writes; /* false in runs whose pictures are not kept */
     double seconds_open, seconds[5], operations[3];
@@ -280,6 +282,8 @@ static tessera_status open_model(struct session *s) {
     if (unit == 0) return s->error.status;
     TRY(given_pictures_scale(v, unit, s->rank == 0, &s->given, &s->error));
     TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
+    TRY(schedule_options_read(v, &s->scheduler_config, &s->error));
+    s->request.scheduler_config = s->scheduler_config;
     s->request.progress = progress_report;
     s->request.progress_user = &s->progress;
     s->notices.progress = &s->progress;
@@ -701,6 +705,7 @@ static int run_generate(const char *path, struct option_value *values) {
     record_source_close(&s.source);
     lora_options_free(s.loras, values[GENERATE_LORA].count);
     free(s.model_folder);
+    free(s.scheduler_config);
     free(s.output_folder);
     prompts_free(&s.prompts);
     prompt_tags_free(&s.tags);

@@ -99,6 +99,12 @@ const char *habits_sampler_title(const char *class_name) {
     return NULL;
 }
 
+static tessera_status give(struct option_value *values, int option, const char *text, tessera_error *error) {
+    if (values[option].given) return TESSERA_OK;
+    values[option].spelling = NULL;
+    return options_read_value(&generate_options[option], text, &values[option], error);
+}
+
 /* --scheduler and --sampling-method: each may be a sampler or a schedule of sigmas. */
 static tessera_status apply_sampler(struct option_value *values, tessera_error *error) {
     const int options[] = {GENERATE_SCHEDULER, GENERATE_SAMPLER};
@@ -127,14 +133,10 @@ static tessera_status apply_sampler(struct option_value *values, tessera_error *
     }
     values[GENERATE_SCHEDULER].text = class_name;
     if (schedule == NULL) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "the schedule of sigmas \"%s\" cannot be chosen: leave it out for the model's own",
+    if (give(values, GENERATE_SCHEDULE, schedule, NULL) == TESSERA_OK) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "there is no schedule \"%s\" here; choose from karras, exponential, beta, simple, or leave it out for the model's own",
                      schedule);
-}
-
-static tessera_status give(struct option_value *values, int option, const char *text, tessera_error *error) {
-    if (values[option].given) return TESSERA_OK;
-    values[option].spelling = NULL;
-    return options_read_value(&generate_options[option], text, &values[option], error);
 }
 
 /* --size WxH */

@@ -155,9 +155,9 @@ static tessera_status open_scheduler(struct generation *g, tessera_error *error)
     struct json *config = NULL;
     char *path = NULL;
     if (p->file != NULL) TRY(single_file_scheduler(p->file, &config, error));
-    tessera_status status = config != NULL ? scheduler_open_config(config, g->request->scheduler, &g->scheduler, error)
-                                           : pipeline_part_folder(p, "scheduler", &path, error);
-    if (config == NULL && status == TESSERA_OK) status = scheduler_open(path, g->request->scheduler, &g->scheduler, error);
+    tessera_status status = config == NULL ? pipeline_part_folder(p, "scheduler", &path, error) : TESSERA_OK;
+    if (status == TESSERA_OK)
+        status = scheduler_open_with(path, config, g->request->scheduler, g->request->scheduler_config, &g->scheduler, error);
     json_free(config);
     free(path);
     return status;

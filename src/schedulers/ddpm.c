@@ -61,8 +61,11 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type", "timestep_spacing", "rescale_betas_zero_snr", NULL};
+
 const struct scheduler_class ddpm_class = {
     .name = "DDPMScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,

@@ -125,8 +125,12 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type",        "timestep_spacing", "rescale_betas_zero_snr", "use_karras_sigmas",
+                                     "use_exponential_sigmas", "use_beta_sigmas",  "final_sigmas_type",      NULL};
+
 const struct scheduler_class dpm_solver_multistep_class = {
     .name = "DPMSolverMultistepScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,

@@ -4,8 +4,8 @@
  *     x = x_t / alpha_t has variance sigma^2 + 1;    d = (x - x_0) / sigma;    x <- x + (sigma_next - sigma) d
  *
  * The model sees x / sqrt(sigma^2 + 1). Timesteps need not be whole: sigma is interpolated in the training schedule, laid out by
- * Karras' equation 5, or geometrically. Left out: churn, an argument of diffusers' step; refused: log_linear interpolation,
- * continuous timesteps, beta sigmas. */
+ * Karras' equation 5, geometrically, or by the beta distribution. Left out: churn, an argument of diffusers' step; refused: log_linear interpolation,
+ * continuous timesteps. */
 #include <stdlib.h>
 
 #include "schedulers/classes.h"
@@ -40,8 +40,12 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type",        "timestep_spacing", "rescale_betas_zero_snr", "use_karras_sigmas",
+                                     "use_exponential_sigmas", "use_beta_sigmas",  "final_sigmas_type",      NULL};
+
 const struct scheduler_class euler_class = {
     .name = "EulerDiscreteScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_scale_input,

@@ -39,8 +39,11 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type", "timestep_spacing", "rescale_betas_zero_snr", NULL};
+
 const struct scheduler_class euler_ancestral_class = {
     .name = "EulerAncestralDiscreteScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_scale_input,

@@ -6,14 +6,15 @@
  * The schedule is a line of sigmas, shifted towards noise: by `shift` (their equation 23), or by mu, which grows with the number of
  * picture tokens (dynamic shifting); then, if the configuration says so, stretched to end at shift_terminal and laid out anew
  * (Karras et al. 2022, equation 5, or geometrically). After diffusers 0.42.1, whose static schedule is shifted twice: its ends once
- * when it is built, and every sigma when steps are set. Left out, and refused: invert_sigmas, use_beta_sigmas, stochastic_sampling. */
+ * when it is built, and every sigma when steps are set. Left out, and refused: invert_sigmas, stochastic_sampling. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schedulers/classes.h"
+#include "schedulers/noise_schedule.h"
 
-enum spacing { SPACING_SHIFTED, SPACING_KARRAS, SPACING_EXPONENTIAL };
+enum spacing { SPACING_SHIFTED, SPACING_KARRAS, SPACING_EXPONENTIAL, SPACING_BETA };
 
 struct flow_match_euler {
     double shift, shift_terminal; /* shift_terminal 0: none */
@@ -32,14 +33,16 @@ static tessera_status refuse(const struct json *json, const char *field, tessera
 }
 
 static tessera_status configure_spacing(struct flow_match_euler *flow, const struct json *json, tessera_error *error) {
-    bool karras, exponential;
+    bool karras, exponential, beta;
     TRY(json_bool(json, "use_karras_sigmas", false, &karras, error));
     TRY(json_bool(json, "use_exponential_sigmas", false, &exponential, error));
-    if (karras && exponential) {
+    TRY(json_bool(json, "use_beta_sigmas", false, &beta, error));
+    if (karras + exponential + beta > 1) {
         return error_set(error, TESSERA_ERROR_FORMAT,
-                         "%s: fields use_karras_sigmas and use_exponential_sigmas exclude each other; set one to false", json_path(json));
+                         "%s: fields use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas exclude each other; set one to true",
+                         json_path(json));
     }
-    flow->spacing = karras ? SPACING_KARRAS : exponential ? SPACING_EXPONENTIAL : SPACING_SHIFTED;
+    flow->spacing = karras ? SPACING_KARRAS : exponential ? SPACING_EXPONENTIAL : beta ? SPACING_BETA : SPACING_SHIFTED;
     return TESSERA_OK;
 }
 
@@ -67,7 +70,6 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     if (flow == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", json_path(json));
     scheduler->config = flow;
     TRY(refuse(json, "invert_sigmas", error));
-    TRY(refuse(json, "use_beta_sigmas", error));
     TRY(refuse(json, "stochastic_sampling", error));
     TRY(json_double(json, "shift", 1.0, &flow->shift, error));
     TRY(json_double(json, "shift_terminal", 0.0, &flow->shift_terminal, error));
@@ -127,6 +129,7 @@ static void respace(double *sigmas, int count, enum spacing spacing) {
     double first = sigmas[0], last = sigmas[count - 1];
     for (int i = 0; i < count; i++) {
         if (spacing == SPACING_KARRAS) sigmas[i] = pow(line_at(pow(first, 1.0 / rho), pow(last, 1.0 / rho), count, i), rho);
+        if (spacing == SPACING_BETA) sigmas[i] = last + noise_schedule_beta_quantile(1.0 - line_at(0.0, 1.0, count, i)) * (first - last);
         if (spacing == SPACING_EXPONENTIAL) sigmas[i] = exp(line_at(log(first), log(last), count, i));
     }
 }
@@ -181,8 +184,12 @@ static float mu_for_tokens(const struct scheduler *scheduler, int64_t tokens) {
     return (float)((double)tokens * m + b);
 }
 
+static const char *const fields[] = {"shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+                                     NULL};
+
 const struct scheduler_class flow_match_euler_class = {
     .name = "FlowMatchEulerDiscreteScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = scale_model_input,

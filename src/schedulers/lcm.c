@@ -68,8 +68,11 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type", "rescale_betas_zero_snr", NULL};
+
 const struct scheduler_class lcm_class = {
     .name = "LCMScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,

@@ -4,7 +4,7 @@
  *
  * Sums and products that numpy makes in double are double here, and float32 where torch makes them: a product of a thousand factors
  * shows the difference. One departure: where rounding gives numpy's trailing spacing one timestep too many (61 steps of 1000), it is
- * left out here. Left out, and refused: trained_betas, beta and flow sigmas. */
+ * left out here. Left out, and refused: trained_betas, flow sigmas. */
 #include "schedulers/noise_schedule.h"
 
 #include <math.h>
@@ -157,17 +157,18 @@ static tessera_status configure_sigma_end(const struct json *json, const char *f
 }
 
 tessera_status noise_schedule_configure_sigmas(struct noise_schedule *noise, const struct json *json, tessera_error *error) {
-    bool karras, exponential;
+    bool karras, exponential, beta;
     int final_sigma;
-    TRY(noise_schedule_refuse_true(json, "use_beta_sigmas", error));
     TRY(noise_schedule_refuse_true(json, "use_flow_sigmas", error));
     TRY(json_bool(json, "use_karras_sigmas", false, &karras, error));
     TRY(json_bool(json, "use_exponential_sigmas", false, &exponential, error));
-    if (karras && exponential) {
+    TRY(json_bool(json, "use_beta_sigmas", false, &beta, error));
+    if (karras + exponential + beta > 1) {
         return error_set(error, TESSERA_ERROR_FORMAT,
-                         "%s: fields use_karras_sigmas and use_exponential_sigmas exclude each other; set one to false", json_path(json));
+                         "%s: fields use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas exclude each other; set one to true",
+                         json_path(json));
     }
-    noise->sigma_schedule = karras ? SIGMAS_KARRAS : exponential ? SIGMAS_EXPONENTIAL : SIGMAS_TRAINED;
+    noise->sigma_schedule = karras ? SIGMAS_KARRAS : exponential ? SIGMAS_EXPONENTIAL : beta ? SIGMAS_BETA : SIGMAS_TRAINED;
     TRY(configure_sigma_end(json, "sigma_min", &noise->sigma_min, error));
     TRY(configure_sigma_end(json, "sigma_max", &noise->sigma_max, error));
     TRY(noise_schedule_choice(json, "final_sigmas_type", final_sigma_names, 0, &final_sigma, error));
@@ -254,15 +255,42 @@ static double timestep_of_sigma(const struct scheduler *scheduler, double sigma)
     return (1.0 - w) * low + w * (low + 1);
 }
 
-/* Karras et al. 2022, equation 5; or the same ends joined geometrically. */
+enum { BETA_TERMS = 64, BETA_HALVINGS = 60 };
+
+/* The integral of (t (1 - t))^-0.4 from 0 to x <= 1/2: the sum over n of (0.4)_n / n! x^(n + 0.6) / (n + 0.6). */
+static double beta_integral(double x) {
+    double sum = 0.0, term = pow(x, 0.6);
+    for (int n = 0; n < BETA_TERMS; n++) {
+        sum += term / (n + 0.6);
+        term *= x * (n + 0.4) / (n + 1.0);
+    }
+    return sum;
+}
+
+double noise_schedule_beta_quantile(double p) {
+    if (p > 0.5) return 1.0 - noise_schedule_beta_quantile(1.0 - p);
+    if (p <= 0.0) return 0.0;
+    double whole = 2.0 * beta_integral(0.5), low = 0.0, high = 0.5;
+    for (int i = 0; i < BETA_HALVINGS; i++) {
+        double middle = (low + high) / 2.0;
+        if (beta_integral(middle) < p * whole)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (low + high) / 2.0;
+}
+
+/* Karras et al. 2022, equation 5; or the same ends joined geometrically, or by the beta distribution. */
 static double spaced_sigma(enum sigma_schedule kind, double sigma_max, double sigma_min, int count, int i) {
     const double rho = 7.0; /* their section 3 */
+    if (kind == SIGMAS_BETA) return sigma_min + noise_schedule_beta_quantile(1.0 - ramp_at(0.0, 1.0, count, i)) * (sigma_max - sigma_min);
     if (kind == SIGMAS_EXPONENTIAL) return exp(ramp_at(log(sigma_max), log(sigma_min), count, i));
     double first = pow(sigma_max, 1.0 / rho), last = pow(sigma_min, 1.0 / rho);
     return pow(first + ramp_at(0.0, 1.0, count, i) * (last - first), rho);
 }
 
-/* Sigmas of timesteps [num_steps], which Karras and exponential sigmas replace by those that fit them. `whole_range`: these sigmas span
+/* Sigmas of timesteps [num_steps], which Karras, exponential and beta sigmas replace by those that fit them. `whole_range`: these sigmas span
  * the training schedule instead of the given timesteps. */
 static tessera_status fill_sigmas(struct scheduler *scheduler, const struct noise_schedule *noise, bool whole_range, double *timesteps,
                                   tessera_error *error) {

@@ -13,7 +13,7 @@
 enum prediction_type { PREDICTION_EPSILON, PREDICTION_V, PREDICTION_SAMPLE };
 enum beta_schedule { BETAS_LINEAR, BETAS_SCALED_LINEAR, BETAS_SQUAREDCOS_CAP_V2 };
 enum timestep_spacing { SPACING_LEADING, SPACING_LINSPACE, SPACING_TRAILING };
-enum sigma_schedule { SIGMAS_TRAINED, SIGMAS_KARRAS, SIGMAS_EXPONENTIAL };
+enum sigma_schedule { SIGMAS_TRAINED, SIGMAS_KARRAS, SIGMAS_EXPONENTIAL, SIGMAS_BETA };
 
 struct noise_schedule {
     enum prediction_type prediction_type;
@@ -23,7 +23,7 @@ struct noise_schedule {
     bool clip_sample; /* x_0 is kept within +-clip_sample_range */
     float clip_sample_range;
     enum sigma_schedule sigma_schedule;
-    double sigma_min, sigma_max; /* ends of Karras and exponential sigmas; 0: the schedule's own */
+    double sigma_min, sigma_max; /* ends of Karras, exponential and beta sigmas; 0: the schedule's own */
     bool ends_at_sigma_min;      /* final_sigmas_type: the trained schedule's smallest sigma instead of 0 */
 };
 
@@ -45,7 +45,7 @@ tessera_status noise_schedule_configure(struct scheduler *scheduler, struct nois
 /* clip_sample and clip_sample_range, for the samplers that know them. */
 tessera_status noise_schedule_configure_clipping(struct noise_schedule *noise, const struct json *json, bool fallback,
                                                  tessera_error *error);
-/* use_karras_sigmas, use_exponential_sigmas, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them. */
+/* use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them. */
 tessera_status noise_schedule_configure_sigmas(struct noise_schedule *noise, const struct json *json, tessera_error *error);
 
 /* UNSUPPORTED if a boolean field is true. */
@@ -55,6 +55,10 @@ tessera_status noise_schedule_refuse_set(const struct json *json, const char *fi
 /* The index of a field's value among `names` (NULL at the end), `fallback` if absent; UNSUPPORTED if it is none of them. */
 tessera_status noise_schedule_choice(const struct json *json, const char *field, const char *const *names, int fallback, int *out,
                                      tessera_error *error);
+
+/* The quantile of the beta distribution with alpha = beta = 0.6, from 0 at p = 0 to 1 at p = 1: where beta sigmas lie between their ends
+ * (Lee et al. 2024, "Beta Sampling is All You Need", arXiv 2407.12173). */
+double noise_schedule_beta_quantile(double p);
 
 /* Timesteps fall as timestep_spacing says (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", table 2).
  * All three: ARGUMENT for more steps than training had. */

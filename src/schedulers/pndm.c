@@ -91,8 +91,11 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
+static const char *const fields[] = {"prediction_type", "timestep_spacing", NULL};
+
 const struct scheduler_class pndm_class = {
     .name = "PNDMScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,

@@ -4,6 +4,7 @@
 #include "schedulers/scheduler.h"
 
 #include <assert.h>
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,33 @@ static tessera_status open_config(const char *path, struct json **out, tessera_e
     return status;
 }
 
+/* The text of a configuration with the fields of `overrides` in place of its own; NULL: memory is out or `overrides` is no object. */
+static char *merge(const struct json *config, const char *overrides) {
+    cJSON *own = cJSON_Duplicate(json_root(config), true), *over = cJSON_Parse(overrides);
+    char *merged = NULL;
+    if (cJSON_IsObject(own) && cJSON_IsObject(over)) {
+        for (cJSON *item = over->child, *next; item != NULL; item = next) {
+            next = item->next;
+            cJSON_DetachItemViaPointer(over, item);
+            cJSON_DeleteItemFromObjectCaseSensitive(own, item->string);
+            cJSON_AddItemToArray(own, item); /* its name stays */
+        }
+        merged = cJSON_PrintUnformatted(own);
+    }
+    cJSON_Delete(own);
+    cJSON_Delete(over);
+    return merged;
+}
+
+/* The same as a document of the configuration's name. */
+static tessera_status merge_config(const struct json *config, const char *overrides, struct json **out, tessera_error *error) {
+    char *merged = merge(config, overrides);
+    if (merged == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "scheduler_config: %.200s is no JSON object", overrides);
+    tessera_status status = json_parse(json_path(config), merged, strlen(merged), out, error);
+    cJSON_free(merged);
+    return status;
+}
+
 static tessera_status refuse_class(const struct json *config, const char *name, tessera_error *error) {
     char known[512] = "";
     for (size_t i = 0, used = 0; class_names[i] != NULL && used < sizeof known; i++) {
@@ -110,6 +138,50 @@ tessera_status scheduler_open_config(const struct json *config, const char *clas
         *out = scheduler;
     else
         scheduler_free(scheduler);
+    return status;
+}
+
+static bool has_field(const struct scheduler_class *class, const char *field) {
+    for (const char *const *own = class->fields; *own != NULL; own++)
+        if (strcmp(*own, field) == 0) return true;
+    return false;
+}
+
+/* What a request sets must mean something to the class; a field that is switched off does in each. */
+static tessera_status check_fields(const struct scheduler_class *class, const char *overrides, tessera_error *error) {
+    cJSON *object = cJSON_Parse(overrides), *item;
+    tessera_status status = TESSERA_OK;
+    cJSON_ArrayForEach(item, object) {
+        if (status != TESSERA_OK || cJSON_IsFalse(item) || has_field(class, item->string)) continue;
+        status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s has no %.60s: choose another scheduler, or leave that to this one",
+                           class->name, item->string);
+    }
+    cJSON_Delete(object);
+    return status;
+}
+
+static tessera_status open_merged(const struct json *config, const char *class_name, const char *overrides, struct scheduler **out,
+                                  tessera_error *error) {
+    struct json *merged = NULL;
+    TRY(merge_config(config, overrides, &merged, error));
+    tessera_status status = scheduler_open_config(merged, class_name, out, error);
+    json_free(merged);
+    if (status == TESSERA_OK) status = check_fields((*out)->class, overrides, error);
+    if (status == TESSERA_OK) return status;
+    scheduler_free(*out);
+    *out = NULL;
+    return status;
+}
+
+tessera_status scheduler_open_with(const char *path, const struct json *config, const char *class_name, const char *overrides,
+                                   struct scheduler **out, tessera_error *error) {
+    struct json *own = NULL;
+    *out = NULL;
+    if (config == NULL) TRY(open_config(path, &own, error));
+    if (config == NULL) config = own;
+    tessera_status status =
+        overrides == NULL ? scheduler_open_config(config, class_name, out, error) : open_merged(config, class_name, overrides, out, error);
+    json_free(own);
     return status;
 }
 

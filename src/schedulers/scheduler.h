@@ -41,6 +41,7 @@ struct scheduler_class {
     /* Picture to picture: sample with noise at `step`. */
     void (*add_noise)(const struct scheduler *, int step, float *out, const float *sample, const float *noise, size_t count);
     float (*mu)(const struct scheduler *, int64_t tokens); /* may be NULL: no dynamic shifting */
+    const char *const *fields;                             /* of the configuration, which a request may set; NULL at the end */
     bool flow_matching; /* for models that predict the velocity from noise to data (rectified flow); the others want noise, v or x_0 */
     bool wants_noise;   /* step takes fresh noise, whatever the configuration; ask scheduler.wants_noise */
     int num_history;    /* buffers in scheduler_state.history */
@@ -50,6 +51,10 @@ struct scheduler_class {
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
 /* The same from a configuration, which the caller keeps. */
 tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error);
+/* From `config` if it is not NULL, else as scheduler_open from `path`. `overrides`, a JSON object or NULL, has fields that go before those of the
+ * configuration: ARGUMENT where it is no object, UNSUPPORTED where the class has no such field. */
+tessera_status scheduler_open_with(const char *path, const struct json *config, const char *class_name, const char *overrides,
+                                   struct scheduler **out, tessera_error *error);
 void scheduler_free(struct scheduler *scheduler);
 /* mu is used only where needs_mu. */
 tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error);

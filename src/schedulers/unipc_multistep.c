@@ -144,8 +144,12 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     predict(scheduler, state, step, sample, count);
 }
 
+static const char *const fields[] = {"prediction_type",        "timestep_spacing", "rescale_betas_zero_snr", "use_karras_sigmas",
+                                     "use_exponential_sigmas", "use_beta_sigmas",  "final_sigmas_type",      NULL};
+
 const struct scheduler_class unipc_multistep_class = {
     .name = "UniPCMultistepScheduler",
+    .fields = fields,
     .configure = configure,
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,

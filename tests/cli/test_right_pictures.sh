@@ -54,4 +54,23 @@ for component in unet vae text_encoder; do
 done
 run 1 generate --model "$work/unet" --prompt "a lion" --steps 3 --threads 1 -o "$work/black.png"; says "unet, step 1 of"
 run 1 generate --model "$work/vae" --prompt "a lion" --steps 3 --threads 1 --init-image $reports/03-init-size/64x64.png -o "$work/black.png"; says "vae"
+
+# what the scheduler's configuration says can be said on the command line: the same picture as from a folder that says it
+run 0 generate --model $sd --scheduler EulerDiscreteScheduler --prompt a --steps 3 --threads 1 -o "$work/own.png"
+for option in "schedule karras use_karras_sigmas true" "schedule exponential use_exponential_sigmas true" "schedule beta use_beta_sigmas true" \
+              "timestep-spacing trailing timestep_spacing \"trailing\"" "final-sigmas-type sigma_min final_sigmas_type \"sigma_min\"" \
+              "prediction-type v_prediction prediction_type \"v_prediction\""; do
+    set -- $option
+    rm -rf "$work/said"; cp -r $sd "$work/said"
+    sed -i "s/\"$3\": *[^,}]*,//; s/{/{\"$3\": $4,/" "$work/said/scheduler/scheduler_config.json"
+    run 0 generate --model "$work/said" --scheduler EulerDiscreteScheduler --prompt a --steps 3 --threads 1 -o "$work/folder.png" --overwrite
+    run 0 generate --model $sd --scheduler EulerDiscreteScheduler --prompt a --steps 3 --threads 1 --$1 $2 -o "$work/option.png" --overwrite
+    check "--$1 $2 is $3 of the folder" test "$(tail -c 1000 "$work/folder.png" | cksum)" = "$(tail -c 1000 "$work/option.png" | cksum)"
+    check "--$1 $2 changes the picture" test "$(tail -c 1000 "$work/own.png" | cksum)" != "$(tail -c 1000 "$work/option.png" | cksum)"
+    run 0 generate --from "$work/option.png" -o "$work/again.png" --overwrite; says "bit for bit the same"
+done
+run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --schedule karras; says "DDIMScheduler has no use_karras_sigmas"
+run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --shift 3; says "DDIMScheduler has no shift"
+run 0 generate --model $sd --scheduler DDIMScheduler --prompt a --steps 3 --eta 1 --threads 1 -o "$work/eta.png"
+run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 2 --threads 1 --shift 3 -o "$work/shift.png"
 exit $failed
