@@ -139,7 +139,7 @@ static struct text_encoder_output encode(const struct text_encoder *encoder, str
     };
 }
 
-static tessera_status check_states(const struct reading *r, const struct text_encoder_output *states, tessera_error *error) {
+static tessera_status check_numbers(const struct reading *r, const struct text_encoder_output *states, tessera_error *error) {
     const struct tensor *parts[] = {&states->last_hidden_state, &states->penultimate, &states->pooled};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i]->data != NULL)
@@ -155,7 +155,7 @@ static tessera_status read_chunk(struct reading *r, const struct text_encoder *e
     TRY(tokenize(r, chunk, mask->data, error));
     *states = encode(encoder, run, r->ids, r->reader->masked ? mask->data : NULL, r->prompts->count, r->length, r->reader->skip);
     TRY(run_status(run, error));
-    return check_states(r, states, error);
+    return check_numbers(r, states, error);
 }
 
 /* Room for the tokens of all chunks of states [count, length, channels]; empty where they are. */
