@@ -156,6 +156,57 @@ void record_source_report(struct record_source *source, const struct option_valu
     if (facts->lora_fingerprint[0] != 0) report_fact(source, "the LoRA files' fingerprint", "lora_fingerprint", facts->lora_fingerprint);
 }
 
+/* Does a key of the record say which machine made a picture, rather than how? */
+static bool is_of_machine(const char *key, bool compares_size) {
+    static const char *const keys[] = {"version", "kernel_path", "mesh", "ranks", "index", "seed", "threads", "prompt"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0) return true;
+    for (int i = 0; i < GENERATE_OPTION_COUNT; i++)
+        if (generate_options[i].record != NULL && strcmp(key, generate_options[i].record) == 0 && mesh_options_shapes(i)) return true;
+    return !compares_size && (strcmp(key, "width") == 0 || strcmp(key, "height") == 0);
+}
+
+static tessera_status differs(const char *path, const char *what, const cJSON *was, const cJSON *now, tessera_error *error) {
+    char before[40], after[40];
+    const char *a = spelling(was, before, sizeof before), *b = spelling(now, after, sizeof after);
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "%s is there already, made with another %s (%.200s, now %.200s): choose another folder, or remove its pictures", path,
+                     what, a != NULL ? a : "none", b != NULL ? b : "none");
+}
+
+static tessera_status compare_records(const char *path, const cJSON *was, const cJSON *record, const char *prompt, uint64_t seed,
+                                      bool compares_size, tessera_error *error) {
+    cJSON *own_prompt = cJSON_CreateString(prompt), *own_seed = record_seed(seed);
+    const cJSON *item, *other = cJSON_GetObjectItemCaseSensitive(was, generate_options[GENERATE_PROMPT].record);
+    tessera_status status = TESSERA_OK;
+    if (!cJSON_Compare(other, own_prompt, true)) status = differs(path, "prompt", other, own_prompt, error);
+    other = cJSON_GetObjectItemCaseSensitive(was, generate_options[GENERATE_SEED].record);
+    if (status == TESSERA_OK && !cJSON_Compare(other, own_seed, true)) status = differs(path, "seed", other, own_seed, error);
+    cJSON_ArrayForEach(item, record) {
+        if (status != TESSERA_OK || is_of_machine(item->string, compares_size)) continue;
+        other = cJSON_GetObjectItemCaseSensitive(was, item->string);
+        if (other == NULL && cJSON_IsNull(item)) continue;
+        if (!cJSON_Compare(other, item, true)) status = differs(path, item->string, other, item, error);
+    }
+    cJSON_Delete(own_prompt);
+    cJSON_Delete(own_seed);
+    return status;
+}
+
+tessera_status record_check_same(const char *path, const cJSON *record, const char *prompt, uint64_t seed, bool compares_size,
+                                 tessera_error *error) {
+    struct png_picture picture;
+    TRY(png_file_read(path, RECORD_KEY, &picture, error));
+    cJSON *was = picture.record != NULL ? cJSON_Parse(picture.record) : NULL;
+    tessera_status status = was != NULL
+                                ? compare_records(path, was, record, prompt, seed, compares_size, error)
+                                : error_set(error, TESSERA_ERROR_ARGUMENT,
+                                            "%s is there already and has no record of how it was made: choose another folder", path);
+    cJSON_Delete(was);
+    png_picture_free(&picture);
+    return status;
+}
+
 void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height) {
     if (source->differences > 0) return;
     const struct png_picture *was = &source->picture;

@@ -51,7 +51,9 @@ struct session {
     char *output_folder; /* of --output-root */
     struct given_pictures given;
     char *model_folder;
-    tessera_lora *loras; /* of --lora; the paths are owned */
+    bool model_is_given;     /* on the command line, and not by a record alone */
+    const char *moved_model; /* the record's, which is no longer there; or NULL */
+    tessera_lora *loras;     /* of --lora; the paths are owned */
     tessera_world *world;
     int rank;
     struct mesh_options mesh;
@@ -167,21 +169,31 @@ static tessera_status check_command_line(struct session *s) {
 static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
     if (given != NULL && !file_exists(given)) given = like_model(given);
-    bool recorded = given != NULL && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
+    bool recorded = given != NULL && !s->model_is_given && s->source.json != NULL && !file_exists(given) && !hub_is_name(given);
     if (given != NULL && !recorded) {
         TRY(download_model(given, s->values[GENERATE_VARIANT].text, s->quiet || s->rank > 0, &s->model_folder, &s->error));
     } else {
         tessera_error missing = {0};
         tessera_status status = data_find(EMBEDDED_MODEL, &s->model_folder, &missing);
         if (status != TESSERA_OK) return error_set(&s->error, status, "no model: give --model FOLDER (%s)", missing.message);
-        if (recorded) {
-            fputs("tessera: ", stderr);
-            text_print(stderr, given);
-            fprintf(stderr, " is not there; using %s\n", s->model_folder);
-        }
+        s->moved_model = recorded ? given : NULL;
         s->values[GENERATE_MODEL].text = s->model_folder;
     }
     return TESSERA_OK;
+}
+
+/* --from draws with the record's model alone, wherever it lies now, unless --model says otherwise. */
+static tessera_status check_recorded_model(struct session *s) {
+    const char *was = "";
+    if (s->source.json == NULL || s->model_is_given) return TESSERA_OK;
+    TRY(json_string(s->source.json, "model_fingerprint", "", &was, &s->error));
+    if (strcmp(was, s->facts.model_fingerprint) == 0) return TESSERA_OK;
+    if (s->moved_model != NULL)
+        return error_set(&s->error, TESSERA_ERROR_IO, "%s, the model of %s, is not there: give --model where it is", s->moved_model,
+                         s->source.path);
+    return error_set(&s->error, TESSERA_ERROR_ARGUMENT,
+                     "%s is not the model that made %s (fingerprint %s, was %s): give --model FOLDER, or --model %s to draw with this one",
+                     s->model_folder, s->source.path, s->facts.model_fingerprint, was, s->model_folder);
 }
 
 /* Puts what is in force back into the values, from which the record is written. */
@@ -265,6 +277,7 @@ static tessera_status open_model(struct session *s) {
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     double start = clock_seconds();
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
+    TRY(check_recorded_model(s));
     if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
     TRY(choose_mesh(s, &options));
@@ -538,12 +551,19 @@ static tessera_status spare_files(struct session *s) {
 static tessera_status leave_out_done(struct session *s) {
     struct captions *captions = &s->prompts.captions;
     int done = 0;
+    const char *class = tessera_model_pipeline_class(s->model);
+    bool keeps_size = strncmp(class, "Hunyuan", 7) != 0 && strncmp(class, "Flux", 4) != 0; /* the others may draw another one */
     if (captions->count == 0) return TESSERA_OK;
     for (int i = 0; i < captions->count; i++) {
         char *path = name_file(s, &(struct task){.place = i});
         if (path == NULL) return s->error.status;
         captions->is_done[i] = file_exists(path);
+        tessera_status status = TESSERA_OK;
+        if (captions->is_done[i] && s->rank == 0 && !s->request.latents_only)
+            status = record_check_same(path, s->record, s->values[GENERATE_PROMPT].texts[i],
+                                       s->request.seed + (uint64_t)captions->list[i].number, keeps_size, &s->error);
         free(path);
+        if (status != TESSERA_OK) return status;
     }
     TRY(comm_broadcast(s->world->comm, 0, captions->is_done, (size_t)captions->count * sizeof *captions->is_done, &s->error));
     for (int i = 0; i < captions->count; i++) done += captions->is_done[i];
@@ -677,6 +697,7 @@ static int ranks_of_picture(const struct session *s) {
 static tessera_status generate(struct session *s) {
     struct option_value *values = s->values;
     TRY(open_world(s));
+    s->model_is_given = values[GENERATE_MODEL].given;
     if (values[GENERATE_FROM].given)
         TRY(record_source_open(values[GENERATE_FROM].text, values, ranks_of_picture(s), &s->source, &s->error));
     TRY(translate_command_line(s));

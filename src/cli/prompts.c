@@ -16,7 +16,13 @@
 
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
+/* A byte-order mark, which editors put before a text, is no part of it. */
+static const char *without_mark(const char *text) {
+    return strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? text + 3 : text;
+}
+
 static tessera_status add_prompt(struct option_value *values, const char *text, tessera_error *error) {
+    text = without_mark(text);
     if (*text == 0) return TESSERA_OK;
     return options_read_value(&generate_options[GENERATE_PROMPT], text, &values[GENERATE_PROMPT], error);
 }
@@ -71,7 +77,7 @@ static tessera_status read_lines(struct option_value *values, tessera_world *wor
 static int prompt_column(char **at) {
     int found = -1;
     bool last = false;
-    if (strncmp(*at, "\xEF\xBB\xBF", 3) == 0) *at += 3; /* a byte order mark */
+    *at += without_mark(*at) - *at;
     for (int i = 0; !last; i++)
         if (strcmp(csv_field(at, &last), "prompt") == 0) found = i;
     return found;
@@ -137,7 +143,15 @@ char *prompts_caption_path(const struct option_value *values, const struct promp
     return path;
 }
 
+/* The texts of the command line, which may come from a file too (--prompt "$(cat prompt.txt)"). */
+static void drop_marks(struct option_value *values) {
+    struct option_value *prompts = &values[GENERATE_PROMPT], *negative = &values[GENERATE_NEGATIVE_PROMPT];
+    for (int i = 0; i < prompts->count; i++) prompts->texts[i] = without_mark(prompts->texts[i]);
+    if (negative->text != NULL) negative->text = without_mark(negative->text);
+}
+
 tessera_status prompts_read(struct option_value *values, tessera_world *world, struct prompt_files *files, tessera_error *error) {
+    drop_marks(values);
     if (values[GENERATE_CAPTION_FILE].given) return read_captions(values, &files->captions, error);
     TRY(read_lines(values, world, &files->lines, error));
     return read_table(values, &files->table, error);

@@ -54,6 +54,10 @@ tessera_status record_source_open(const char *path, struct option_value *values,
                                   tessera_error *error);
 /* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture, LoRA files. */
 void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts);
+/* Whether the picture at `path` was made of this prompt and seed with the settings of `record` (record_object's): what says only which machine
+ * made it is not compared; nor is its size unless `compares_size`. ARGUMENT names the setting that differs. */
+tessera_status record_check_same(const char *path, const struct cJSON *record, const char *prompt, uint64_t seed, bool compares_size,
+                                 tessera_error *error);
 /* Says on stderr whether pixels [height, width, 3] are those of the source (only if nothing differs). */
 void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height);
 void record_source_close(struct record_source *source);

@@ -11,17 +11,32 @@
 #include "pipelines/prompt.h"
 #include "tokenizers/text.h"
 
+static bool is_letter(int32_t point) {
+    utf8proc_category_t category = utf8proc_category(point);
+    return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+/* Python's str.lower writes a capital sigma (U+03A3) at the end of a word as U+03C2: after a letter, and before none. */
+static bool ends_in_sigma(int32_t point, bool after_letter, const char *rest, size_t length) {
+    size_t size;
+    if (point != 0x3A3 || !after_letter) return false;
+    return length == 0 || !is_letter(text_decode(rest, length, &size));
+}
+
 /* `text` in lower case, without the space around it: the caller frees it; NULL if memory is out. */
 static char *clean(const char *text) {
     struct text_bytes out = {0};
     size_t length = strlen(text), size = 0, kept = 0;
     struct text_bytes repaired = {0};
+    bool after_letter = false;
     bool ok = text_append_repaired(&repaired, text, length) && text_bytes_append(&repaired, "", 1);
     for (size_t i = 0; ok && i + 1 < repaired.length; i += size) {
         int32_t point = text_decode(repaired.data + i, repaired.length - 1 - i, &size);
         bool space = text_is_space(point);
         if (space && out.length == 0) continue;
-        ok = text_append_codepoint(&out, utf8proc_tolower(point));
+        bool final = ends_in_sigma(point, after_letter, repaired.data + i + size, repaired.length - 1 - i - size);
+        ok = final ? text_append_codepoint(&out, 0x3C2) : text_append_lower(&out, point);
+        after_letter = is_letter(point);
         if (!space) kept = out.length;
     }
     free(repaired.data);

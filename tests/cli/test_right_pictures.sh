@@ -73,4 +73,19 @@ run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --schedule karra
 run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --shift 3; says "DDIMScheduler has no shift"
 run 0 generate --model $sd --scheduler DDIMScheduler --prompt a --steps 3 --eta 1 --threads 1 -o "$work/eta.png"
 run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 2 --threads 1 --shift 3 -o "$work/shift.png"
+# 16: a byte-order mark is no text
+run 0 generate --model $sd --prompts-file $reports/16-bom/plain.txt --steps 1 --threads 1 -o "$work/plain.png"
+run 0 generate --model $sd --prompts-file $reports/16-bom/bom.txt --steps 1 --threads 1 -o "$work/bom.png"
+check "a byte-order mark in a file is no text" cmp "$work/plain.png" "$work/bom.png"
+run 0 generate --model $sd --prompt "$(cat $reports/16-bom/bom.txt)" --steps 1 --threads 1 -o "$work/bom2.png"
+check "a byte-order mark on the command line is no text" cmp "$work/plain.png" "$work/bom2.png"
+
+# --from never draws with another model than the record's
+cp -r $sd "$work/model"
+run 0 generate --model "$work/model" --prompt "a lion" --steps 1 --threads 1 -o "$work/from.png"
+mv "$work/model" "$work/elsewhere"
+run 1 generate --from "$work/from.png" -o "$work/again2.png"; says "is not there: give --model"
+run 0 generate --from "$work/from.png" --model "$work/elsewhere" -o "$work/again2.png"
+cp -r tests/cases/pipeline_sd15/model "$work/model"; echo '{"num_inference_steps": 7}' >"$work/model/generation_defaults.json"
+run 1 generate --from "$work/from.png" -o "$work/again3.png"; says "is not the model that made"
 exit $failed
