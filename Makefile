@@ -13,7 +13,7 @@ NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependenc
 # Left to `make test`: what runs the same code on more ranks or for longer, and would take the sanitizers most of an hour.
 ASAN_LEAVES = 'parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/published|examples/auraflow|parity'
 
-PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libsentencepiece-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
+PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
 .PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda install packages clean

@@ -1,8 +1,6 @@
-/* T5's tokenizer: reading spiece.model (protobuf) or tokenizer.json, and encoding words with the sentencepiece library.
+/* T5's tokenizer: reading spiece.model (protobuf) or tokenizer.json, and encoding words by the unigram model.
  *
- * Normalising and cutting into words is done here, because transformers does both differently from the library (see charsmap.h);
- * the library gets the identity normalizer and one word at a time. All pieces but the unknown one are normal ones, as in
- * transformers, where "</s>" in a normalised text is a piece like any other.
+ * All pieces are normal ones, as in transformers, where "</s>" in a normalised text is a piece like any other.
  *
  * Byte pieces (mT5's <0x00> to <0xFF>) are pieces like any other and unknown characters are the unknown token, because transformers 5
  * does no byte fallback for T5. User-defined and control pieces are cut out of the raw text.
@@ -27,47 +25,19 @@ static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory in the T5 tokenizer");
 }
 
-/* ---- writing a ModelProto ---- */
+/* ---- pieces ---- */
 
-static bool write_varint(struct text_bytes *out, uint64_t value) {
-    char bytes[10];
-    size_t size = 0;
-    for (; value >= 0x80; value >>= 7) bytes[size++] = (char)(value | 0x80);
-    bytes[size++] = (char)value;
-    return text_bytes_append(out, bytes, size);
-}
-
-static bool write_number(struct text_bytes *out, int field, uint64_t value) {
-    return write_varint(out, (uint64_t)field << 3 | WIRE_VARINT) && write_varint(out, value);
-}
-
-static bool write_bytes(struct text_bytes *out, int field, const char *data, size_t length) {
-    return write_varint(out, (uint64_t)field << 3 | WIRE_BYTES) && write_varint(out, length) && text_bytes_append(out, data, length);
-}
-
-/* SentencePiece {piece = 1, score = 2, type = 3} as the proto's field 1. */
-static bool write_piece(struct text_bytes *out, const char *piece, size_t length, float score, int type) {
-    struct text_bytes message = {0};
-    uint32_t bits;
-    memcpy(&bits, &score, sizeof bits);
-    char bytes[4] = {(char)bits, (char)(bits >> 8), (char)(bits >> 16), (char)(bits >> 24)};
-    bool ok = write_bytes(&message, 1, piece, length) && write_varint(&message, 2 << 3 | WIRE_FIXED32) &&
-              text_bytes_append(&message, bytes, 4) && write_number(&message, 3, (uint64_t)type) &&
-              write_bytes(out, 1, message.data, message.length);
-    free(message.data);
-    return ok;
-}
-
-/* TrainerSpec {model_type = 3: unigram} and NormalizerSpec {name = 1, add_dummy_prefix = 3, remove_extra_whitespaces = 4,
- * escape_whitespaces = 5}: text is taken as it is. */
-static bool write_specs(struct text_bytes *out) {
-    struct text_bytes trainer = {0}, normalizer = {0};
-    bool ok = write_number(&trainer, 3, 1) && write_bytes(&normalizer, 1, "identity", 8) && write_number(&normalizer, 3, 0) &&
-              write_number(&normalizer, 4, 0) && write_number(&normalizer, 5, 0) && write_bytes(out, 2, trainer.data, trainer.length) &&
-              write_bytes(out, 3, normalizer.data, normalizer.length);
-    free(trainer.data);
-    free(normalizer.data);
-    return ok;
+static bool keep_score(struct t5_sentencepiece *t5, size_t id, double score) {
+    if (id >= t5->score_capacity) {
+        size_t capacity = t5->score_capacity > 0 ? 2 * t5->score_capacity : 1024;
+        double *grown = realloc(t5->scores, capacity * sizeof *grown);
+        if (grown == NULL) return false;
+        t5->scores = grown;
+        t5->score_capacity = capacity;
+    }
+    t5->scores[id] = score;
+    if (id == 0 || score < t5->least_score) t5->least_score = score;
+    return true;
 }
 
 /* Adds the next piece; its id is its index. */
@@ -84,8 +54,9 @@ static tessera_status add_piece(struct t5_sentencepiece *t5, const char *name, c
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: the piece \"%.*s\" is given twice", name, (int)(length < 60 ? length : 60),
                          piece);
     if (unknown) t5->unk = (int32_t)id;
-    bool written = result == VOCAB_ADDED && write_piece(&t5->proto, piece, length, (float)score, unknown ? PIECE_UNKNOWN : PIECE_NORMAL);
-    return written ? TESSERA_OK : out_of_memory(error);
+    if (result != VOCAB_ADDED || !keep_score(t5, id, score)) return out_of_memory(error);
+    if (length > t5->longest) t5->longest = length;
+    return TESSERA_OK;
 }
 
 /* ---- reading spiece.model ---- */
@@ -312,39 +283,75 @@ tessera_status t5_sentencepiece_add_extra_ids(struct t5_sentencepiece *t5, int c
 
 tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials,
                                        tessera_error *error) {
-    char message[256] = "";
     int32_t named_unk;
     if (t5->unk < 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: no piece is the unknown one (type UNKNOWN, model.unk_id)", name);
     TRY(find_special(t5, name, "eos_token", &specials->eos, &t5->eos, error));
     TRY(find_special(t5, name, "pad_token", &specials->pad, &t5->pad, error));
     TRY(find_special(t5, name, "unk_token", &specials->unk, &named_unk, error));
     for (size_t i = 0; i < t5->added.count; i++) t5->added.tokens[i].normalized = false; /* all are cut out of the raw text */
-    if (!write_specs(&t5->proto)) return out_of_memory(error);
-    t5->model = sentencepiece_open(t5->proto.data, t5->proto.length, message, sizeof message);
-    free(t5->proto.data);
-    t5->proto = (struct text_bytes){0};
-    return t5->model != NULL ? TESSERA_OK
-                             : error_set(error, TESSERA_ERROR_FORMAT, "%s: sentencepiece refuses the model: %s", name, message);
+    return TESSERA_OK;
 }
 
 void t5_sentencepiece_clear(struct t5_sentencepiece *t5) {
-    if (t5->model != NULL) sentencepiece_close(t5->model);
     vocab_clear(&t5->pieces);
     charsmap_clear(&t5->charsmap);
     added_tokens_clear(&t5->added);
-    free(t5->proto.data);
+    free(t5->scores);
     *t5 = (struct t5_sentencepiece){0};
 }
 
 /* ---- encoding ---- */
 
-static int append_id(void *user, int32_t id) {
-    return text_ids_append(user, id);
+/* The best way to a place in a word. */
+struct path {
+    double score;
+    int32_t from, id; /* where its last piece begins, and which it is; from -1: no way leads here */
+};
+
+static void offer(struct path *to, double score, size_t from, int32_t id) {
+    if (to->from < 0 || score > to->score) *to = (struct path){score, (int32_t)from, id};
+}
+
+/* All pieces that begin at `at`, and the unknown one where none is the single character there. */
+static void offer_pieces(const struct t5_sentencepiece *t5, const char *word, size_t length, size_t at, struct path *paths) {
+    const double unknown_penalty = 10.0; /* sentencepiece's */
+    size_t character, size, most = length - at < t5->longest ? length - at : t5->longest;
+    bool has_single = false;
+    text_decode(word + at, length - at, &character);
+    for (size_t n = character; n <= most; n += size) {
+        int32_t id = vocab_find(&t5->pieces, word + at, n);
+        if (id >= 0) offer(&paths[at + n], paths[at].score + t5->scores[id], at, id);
+        has_single |= id >= 0 && n == character;
+        if (at + n == length) break;
+        text_decode(word + at + n, length - at - n, &size);
+    }
+    if (!has_single) offer(&paths[at + character], paths[at].score + (t5->least_score - unknown_penalty), at, t5->unk);
+}
+
+/* The most likely pieces of a word (Kudo 2018, Viterbi over the sum of log probabilities, in doubles). Of equally likely ways the one whose last
+ * piece begins first stays, place by place: as in tokenizers, which transformers uses, and in sentencepiece 0.2. Unknown characters in a row are
+ * one unknown token. False: memory is out. */
+static bool encode_word(const struct t5_sentencepiece *t5, const char *word, size_t length, struct text_ids *ids) {
+    struct path *paths = malloc((length + 1) * sizeof *paths);
+    size_t size, count = 0;
+    if (paths == NULL) return false;
+    for (size_t i = 0; i <= length; i++) paths[i] = (struct path){0.0, -1, 0};
+    for (size_t at = 0; at < length; at += size) {
+        text_decode(word + at, length - at, &size);
+        offer_pieces(t5, word, length, at, paths);
+    }
+    for (size_t at = length; at > 0; at = (size_t)paths[at].from)
+        paths[length - count++].id = paths[at].id; /* the way back, kept at the end */
+    bool ok = true;
+    for (size_t i = length - count + 1; i <= length && ok; i++)
+        if (paths[i].id != t5->unk || i == length - count + 1 || paths[i - 1].id != t5->unk) ok = text_ids_append(ids, paths[i].id);
+    free(paths);
+    return ok;
 }
 
 /* Encodes the word held (if any) and begins the next one, with its leading space symbol. */
 static bool next_word(const struct t5_sentencepiece *t5, struct text_bytes *word, struct text_ids *ids) {
-    bool ok = word->length == 0 || sentencepiece_encode(t5->model, word->data, word->length, append_id, ids);
+    bool ok = word->length == 0 || encode_word(t5, word->data, word->length, ids);
     word->length = 0;
     return ok;
 }

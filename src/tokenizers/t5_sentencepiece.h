@@ -1,24 +1,24 @@
 /* T5's sentencepiece tokenizer (unigram model, Kudo 2018), as transformers' T5Tokenizer computes it.
  *
- * text -> character map -> words "\u2581word" -> the most likely pieces of each word (the sentencepiece library)
+ * text -> character map -> words "\u2581word" -> the most likely pieces of each word
  *
- * A model comes from spiece.model or from tokenizer.json alone. Both are read and checked here, and the library is given a
- * ModelProto that this file writes: it never sees foreign bytes. */
+ * A model comes from spiece.model or from tokenizer.json alone. The search is our own: libraries break ties between equally likely
+ * pieces differently by version, and transformers' ids are the ones that models were trained with. */
 #ifndef TESSERA_TOKENIZERS_T5_SENTENCEPIECE_H
 #define TESSERA_TOKENIZERS_T5_SENTENCEPIECE_H
 
 #include "tokenizers/charsmap.h"
-#include "tokenizers/sentencepiece_bridge.h"
 
 /* Which words get the space symbol that the text does not have (Metaspace's prepend_scheme). */
 enum t5_prepend { T5_PREPEND_ALWAYS, T5_PREPEND_FIRST, T5_PREPEND_NEVER };
 
 struct t5_sentencepiece {
-    struct vocab pieces;     /* piece to id */
-    struct text_bytes proto; /* the ModelProto so far; empty once the library has it */
+    struct vocab pieces;            /* piece to id */
+    double *scores;                 /* [pieces] log probabilities; owned */
+    size_t score_capacity, longest; /* bytes of the longest piece */
+    double least_score;
     struct charsmap charsmap;
     struct added_tokens added;
-    struct sentencepiece_model *model;
     enum t5_prepend prepend;
     bool keeps_spaces; /* Metaspace alone: a space in the text is a space symbol; otherwise only `prepend` gives one */
     int32_t unk, eos, pad;
@@ -32,7 +32,7 @@ tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const str
 /* Makes <extra_id_0> ... <extra_id_(count - 1)> added tokens: those that are no pieces get ids above all, the last one first if
  * `descending` (spiece.model), the first one first otherwise (tokenizer.json). */
 tessera_status t5_sentencepiece_add_extra_ids(struct t5_sentencepiece *t5, int count, bool descending, tessera_error *error);
-/* Looks up the special tokens and hands the pieces to the library. */
+/* Looks up the special tokens. */
 tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials,
                                        tessera_error *error);
 /* Appends the ids of `text` (valid UTF-8) without eos. */

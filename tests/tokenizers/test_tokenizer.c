@@ -169,6 +169,35 @@ static void test_wordpiece_json(void) {
     }
 }
 
+/* Runs of signs have many equally likely ways to be cut; the one taken is transformers' (make_ties.py). */
+static void test_ties(void) {
+    struct tokenizer *tokenizer = NULL;
+    tessera_error error = {0};
+    char *text = NULL;
+    size_t length = 0;
+    int lines = 0;
+    CHECK(tokenizer_open("assets/tokenizers/t5", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(file_read("tests/tokenizers/ties.txt", 1 << 24, &text, &length, &error) == TESSERA_OK, "%s", error.message);
+    char *rest = text, *line;
+    while (tokenizer != NULL && (line = strsep(&rest, "\n")) != NULL && *line != 0) {
+        static int32_t ids[1024];
+        char *want = strchr(line, '\t');
+        int count = 0, i = 0;
+        *want++ = 0;
+        CHECK(tokenizer_encode(tokenizer, line, 1024, ids, NULL, &count, &error) == TESSERA_OK, "%s", error.message);
+        bool same = true;
+        for (char *end; *want != 0; want = end) {
+            long id = strtol(want, &end, 10);
+            same = same && i < count && ids[i++] == id;
+        }
+        CHECK(same && i == count, "the ids of \"%s\" are not transformers'", line);
+        lines++;
+    }
+    CHECK(lines > 600, "all lines are there");
+    free(text);
+    tokenizer_free(tokenizer);
+}
+
 int main(void) {
     const char *clip = "tests/cases/tokenizer_clip/case.json", *t5 = "tests/cases/tokenizer_t5/case.json";
     check_case(clip, "tests/cases/tokenizer_clip/tokenizer");
@@ -180,5 +209,6 @@ int main(void) {
     test_wordpiece_json();
     test_frame();
     test_refused();
+    test_ties();
     return CHECK_REPORT();
 }
