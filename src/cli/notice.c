@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/text.h"
 #include "cli/progress.h"
 
 /* FNV-1a. */
@@ -19,5 +20,7 @@ void notice_print(void *user, const char *text) {
         if (notices->seen[i] == digest) return;
     if (notices->count < NOTICE_MOST) notices->seen[notices->count++] = digest;
     if (notices->progress != NULL) progress_clear(notices->progress);
-    fprintf(stderr, "tessera: %s\n", text);
+    fputs("tessera: ", stderr);
+    text_print(stderr, text);
+    fputc('\n', stderr);
 }
