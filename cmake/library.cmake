@@ -15,7 +15,7 @@ if(NOT TESSERA_SANITIZE)  # whose functions the program brings
   target_link_options(libtessera_shared PRIVATE -Wl,--no-undefined)
 endif()
 target_link_libraries(libtessera_shared PRIVATE PkgConfig::CJSON PkgConfig::CURL PkgConfig::OPENSSL PkgConfig::UTF8PROC
-  PkgConfig::SENTENCEPIECE MPI::MPI_C Threads::Threads OpenMP::OpenMP_C ${DNNL_LIBRARY} m)
+  MPI::MPI_C Threads::Threads OpenMP::OpenMP_C ${DNNL_LIBRARY} m)
 
 # One object with all others inside, its inner names made local, so that they cannot clash with a program's own.
 set(library_object ${CMAKE_BINARY_DIR}/libtessera.o)
