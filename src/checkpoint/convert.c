@@ -15,6 +15,11 @@ void convert_report_missing(struct convert_report *report, const char *component
 }
 
 /* MADV_PAGEOUT loses nothing, also where the tensor is a copy in memory; where the system does not know it, nothing happens. */
+tessera_status convert_go_on(const struct convert_report *report, tessera_error *error) {
+    if (report->stop == NULL || !report->stop()) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
+}
+
 void convert_forget(const struct tensor *tensor) {
 #ifdef MADV_PAGEOUT
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor->data, end = begin + tensor_bytes(tensor);

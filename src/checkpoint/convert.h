@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 struct convert_report {
+    bool (*stop)(void); /* given by the caller, NULL or asked before each tensor: true ends the conversion with CANCELLED */
     int tensors;       /* written */
     char missing[256]; /* components that the model has but the input does not, "text_encoder, vae"; "" if none */
 };
@@ -19,6 +20,8 @@ tessera_status convert_to_folder(const char *input, const char *config, const ch
 /* Model folder `input` to the file `output`, which is replaced if it exists. UNSUPPORTED if its pipeline class has no original layout. */
 tessera_status convert_to_file(const char *input, const char *output, struct convert_report *report, tessera_error *error);
 
+/* CANCELLED if the caller wants to stop. */
+tessera_status convert_go_on(const struct convert_report *report, tessera_error *error);
 /* Notes in the report that the input lacks `component`. */
 void convert_report_missing(struct convert_report *report, const char *component);
 /* Tells the operating system that a written tensor's pages are not needed any more; they may be read again. */

@@ -208,10 +208,12 @@ static tessera_status group(struct collection *c, tessera_error *error) {
 
 /* ---- writing ---- */
 
-static tessera_status write_originals(const struct collection *c, struct safetensors_writer *writer, tessera_error *error) {
+static tessera_status write_originals(const struct collection *c, const struct convert_report *report, struct safetensors_writer *writer,
+                                      tessera_error *error) {
     for (int i = 0; i < c->original_count; i++) {
         for (int j = 0; j < c->originals[i].count; j++) {
             const struct item *item = &c->originals[i].items[j];
+            TRY(convert_go_on(report, error));
             TRY(layout_write_original(&item->change, item->name, &item->tensor, writer, error));
             convert_forget(&item->tensor);
         }
@@ -219,7 +221,8 @@ static tessera_status write_originals(const struct collection *c, struct safeten
     return TESSERA_OK;
 }
 
-static tessera_status write_file(const struct collection *c, const char *output, tessera_error *error) {
+static tessera_status write_file(const struct collection *c, const char *output, const struct convert_report *report,
+                                 tessera_error *error) {
     struct safetensors_writer *writer;
     struct safetensors_entry *entries = calloc((size_t)c->original_count + 1, sizeof *entries);
     if (entries == NULL) return no_memory(c, error);
@@ -227,7 +230,7 @@ static tessera_status write_file(const struct collection *c, const char *output,
     tessera_status status = safetensors_writer_open(output, entries, c->original_count, "pt", &writer, error);
     free(entries);
     if (status != TESSERA_OK) return status;
-    status = write_originals(c, writer, error);
+    status = write_originals(c, report, writer, error);
     if (status == TESSERA_OK) return safetensors_writer_commit(writer, error);
     safetensors_writer_discard(writer);
     return status;
@@ -253,11 +256,11 @@ static tessera_status find_family(const char *folder, const struct family **out,
 tessera_status convert_to_file(const char *input, const char *output, struct convert_report *report, tessera_error *error) {
     struct collection c = {.folder = input};
     const struct family *family = NULL;
-    *report = (struct convert_report){0};
+    *report = (struct convert_report){.stop = report->stop};
     TRY(find_family(input, &family, error));
     tessera_status status = collect(&c, family, report, error);
     if (status == TESSERA_OK) status = group(&c, error);
-    if (status == TESSERA_OK) status = write_file(&c, output, error);
+    if (status == TESSERA_OK) status = write_file(&c, output, report, error);
     report->tensors = c.original_count;
     for (int i = 0; i < c.weights_count; i++) weights_close(c.weights[i]);
     free(c.items);

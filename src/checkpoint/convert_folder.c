@@ -96,12 +96,14 @@ static int compare_width(const void *a, const void *b) {
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->name, y->name);
 }
 
-static tessera_status write_entries(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
+static tessera_status write_entries(const char *path, const struct safetensors_entry *entries, int count,
+                                    const struct convert_report *report, tessera_error *error) {
     struct safetensors_writer *writer;
     TRY(safetensors_writer_open(path, entries, count, "pt", &writer, error));
     for (int i = 0; i < count; i++) {
         const struct tensor *tensor = &entries[i].tensor;
-        tessera_status status = safetensors_writer_add(writer, tensor->data, tensor_bytes(tensor), error);
+        tessera_status status = convert_go_on(report, error);
+        if (status == TESSERA_OK) status = safetensors_writer_add(writer, tensor->data, tensor_bytes(tensor), error);
         if (status != TESSERA_OK) {
             safetensors_writer_discard(writer);
             return status;
@@ -111,13 +113,14 @@ static tessera_status write_entries(const char *path, const struct safetensors_e
     return safetensors_writer_commit(writer, error);
 }
 
-static tessera_status write_weights(const struct weights *weights, const char *path, tessera_error *error) {
+static tessera_status write_weights(const struct weights *weights, const char *path, const struct convert_report *report,
+                                    tessera_error *error) {
     int count = weights_count(weights);
     struct safetensors_entry *entries = calloc((size_t)count + 1, sizeof *entries);
     if (entries == NULL) return no_memory(path, error);
     for (int i = 0; i < count; i++) entries[i] = *weights_at(weights, i);
     qsort(entries, (size_t)count, sizeof *entries, compare_width);
-    tessera_status status = write_entries(path, entries, count, error);
+    tessera_status status = write_entries(path, entries, count, report, error);
     free(entries);
     return status;
 }
@@ -158,7 +161,7 @@ static tessera_status convert_component(const struct single_file *file, const ch
     TRY(write_config(file, name, folder, error));
     TRY(single_file_weights(file, name, &weights, error));
     char *path = file_join(folder, transformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors");
-    tessera_status status = path == NULL ? no_memory(folder, error) : write_weights(weights, path, error);
+    tessera_status status = path == NULL ? no_memory(folder, error) : write_weights(weights, path, report, error);
     report->tensors += weights_count(weights);
     free(path);
     weights_close(weights);
@@ -241,7 +244,7 @@ static tessera_status write_folder(const struct single_file *file, const char *o
 
 tessera_status convert_to_folder(const char *input, const char *config, const char *output, struct convert_report *report,
                                  tessera_error *error) {
-    *report = (struct convert_report){0};
+    *report = (struct convert_report){.stop = report->stop};
     struct single_file *file;
     char *target = strdup(output); /* without a '/' at the end: the temporary folder lies beside it */
     if (target == NULL) return no_memory(output, error);

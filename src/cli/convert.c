@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "checkpoint/convert.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 
 enum convert_option { CONVERT_OUTPUT, CONVERT_CONFIG, CONVERT_OPTION_COUNT };
 
@@ -34,12 +35,19 @@ static tessera_status convert(const char *input, const struct option_value *valu
     return convert_to_file(input, output, report, error);
 }
 
+static bool is_stopped(void) {
+    return progress_signal() != 0;
+}
+
 static int run_convert(const char *path, struct option_value *values) {
     tessera_error error = {0};
-    struct convert_report report;
-    if (convert(path, values, &report, &error) != TESSERA_OK) return command_fail(&error, error.status == TESSERA_ERROR_ARGUMENT);
+    struct convert_report report = {.stop = is_stopped};
+    progress_catch_signals();
+    tessera_status status = convert(path, values, &report, &error);
+    if (status == TESSERA_ERROR_CANCELLED) return command_stopped(true, "nothing was left behind");
+    if (status != TESSERA_OK) return command_fail(&error, status == TESSERA_ERROR_ARGUMENT);
     printf("%s: %d tensors\n", values[CONVERT_OUTPUT].text, report.tensors);
-    if (report.missing[0] != 0)
+    if (report.missing[0] != 0 && !command_common(&convert_command, values, COMMON_QUIET))
         fprintf(stderr,
                 "tessera: note: %s holds no %s: the output is a model without; give them when it is used (--vae, --text-encoder, ...)\n",
                 path, report.missing);
@@ -54,7 +62,8 @@ const struct command convert_command = {
         "A single file is a FILE (safetensors, or PyTorch's .ckpt) in the original layout of Stable Diffusion 1, 2, XL, 3, 3.5 or Flux.1; "
         "its family and size are\n"
         "told from the names and shapes in it, and configs, tokenizers and scheduler are those of the published model, or of --config.\n"
-        "Values and element types stay as they are. The output appears when it is complete; an existing folder or file is never overwritten.\n",
+        "Values and element types stay as they are. The output appears when it is complete; an existing folder or file is never "
+        "overwritten.\n",
     .examples = "  tessera convert sd_xl_base_1.0.safetensors sdxl\n"
                 "  tessera convert v2-1_512-ema-pruned.safetensors sd21-base --config stable-diffusion-2-1-base\n"
                 "  tessera convert sdxl my-sdxl.safetensors\n",

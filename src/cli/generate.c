@@ -247,7 +247,7 @@ static tessera_status choose_mesh(struct session *s, tessera_model_options *opti
                                    .no_binning = v[GENERATE_NO_RESOLUTION_BINNING].flag};
     struct plan_auto_options how = {.allow_displaced = v[GENERATE_ALLOW_DISPLACED].flag, .threads = v[GENERATE_THREADS].integer};
     char reason[PLAN_REASON_LENGTH];
-    if (s->mesh.rank_weights == NULL) { /* not given: measured */
+    if (s->mesh.rank_weights == NULL && !silent) { /* not given: measured */
         how.weights = s->mesh.rank_weights = calloc((size_t)tessera_world_size(s->world), sizeof *how.weights);
         if (how.weights == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
     }

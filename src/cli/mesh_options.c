@@ -131,6 +131,7 @@ void mesh_options_settle(const struct mesh_options *options, bool unet, struct o
     const tessera_mesh *mesh = &options->mesh;
     if (!values[GENERATE_NUM_PIPELINE_PATCH].given && !(unet && mesh->pipefusion > 1))
         settle(&values[GENERATE_NUM_PIPELINE_PATCH], mesh->pipefusion);
+    if (values[GENERATE_PARALLELISM].text == NULL) values[GENERATE_CFG_PARALLEL].flag = mesh->cfg == 2; /* chosen, too */
     settle(&values[GENERATE_PIPEFUSION_DEGREE], mesh->pipefusion);
     settle(&values[GENERATE_RING_DEGREE], mesh->ring);
     settle(&values[GENERATE_ULYSSES_DEGREE], mesh->ulysses);

@@ -4,8 +4,13 @@
  * one split share it, for they have no member in common. */
 #include "comm/comm_state.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { RECOVERY_WAIT = 3 }; /* seconds that a rank leaves to the one that says what is wrong */
 
 static struct comm *group_new(struct engine *engine, int size) {
     struct comm *comm = calloc(1, sizeof *comm + (size_t)size * sizeof comm->world[0]);
@@ -165,6 +170,27 @@ static const char *launched_rank(void) {
 int comm_launched_rank(void) {
     const char *rank = launched_rank();
     return rank != NULL ? atoi(rank) : 0;
+}
+
+/* Whether the parent of this process is a launcher of Open MPI. */
+static bool parent_launches(void) {
+    static const char *const names[] = {"mpirun", "mpiexec", "orterun", "orted"};
+    char path[48], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%ld/comm", (long)getppid());
+    FILE *stream = fopen(path, "r");
+    if (stream == NULL) return false;
+    if (fgets(name, sizeof name, stream) != NULL) name[strcspn(name, "\n")] = 0;
+    fclose(stream);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+void comm_end_launch(bool waits) {
+    const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
+    if (recovery == NULL || strcmp(recovery, "0") == 0) return;
+    if (waits) sleep(RECOVERY_WAIT);
+    if (parent_launches()) kill(getppid(), SIGTERM);
 }
 
 bool comm_is_launched(void) {

@@ -50,6 +50,10 @@ tessera_status comm_world_open(const struct comm_options *options, struct comm *
 int comm_launched_rank(void);
 /* Whether a launcher started this process. */
 bool comm_is_launched(void);
+/* At the end of a process that failed: `mpirun --enable-recovery` ends with 0 whatever its ranks return, even after MPI_Abort; only a signal makes
+ * it fail (Open MPI 4.1), so it gets SIGTERM. Does nothing under any other launcher. The rank that says what is wrong calls it at once, the others
+ * give it a moment (`waits`). */
+void comm_end_launch(bool waits);
 
 /* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After
  * a failure it returns that failure at once. */

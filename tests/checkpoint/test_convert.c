@@ -78,7 +78,7 @@ static void compare_component(const char *got_folder, const char *want_folder, c
 /* `extra`: tensors of the file that no model asks for. */
 static void check_round_trip(const char *folder, const char *name, const char *config, const char *const *components, int extra) {
     char file[512], model[512], again[512];
-    struct convert_report report;
+    struct convert_report report = {0};
     tessera_error error = {0};
     snprintf(file, sizeof file, CASES "single_file/%s.safetensors", name);
     join(model, folder, name);
@@ -94,7 +94,7 @@ static void check_round_trip(const char *folder, const char *name, const char *c
 /* A file without text encoders and autoencoder: the folder says what is missing. */
 static void check_flux(const char *folder) {
     char model[512], path[512];
-    struct convert_report report;
+    struct convert_report report = {0};
     tessera_error error = {0};
     join(model, folder, "flux");
     CHECK(convert_to_folder(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", model, &report, &error) == TESSERA_OK, "%s",
@@ -110,7 +110,7 @@ static void check_flux(const char *folder) {
 
 static void check_failures(const char *folder) {
     char model[512], path[600];
-    struct convert_report report;
+    struct convert_report report = {0};
     tessera_error error = {0};
     join(model, folder, "failed");
     CHECK(convert_to_folder(CASES "single_file/sd3.safetensors", CASES "pipeline_sd3_dynamic/model", model, &report, &error) ==
@@ -135,7 +135,7 @@ static int entries_in(const char *path) {
 /* A folder, or a link to one, that somebody left under the name of the temporary folder: nothing is written into it or removed from it. */
 static void check_planted(const char *folder) {
     char victim[512], kept[600], model[512], planted[600];
-    struct convert_report report;
+    struct convert_report report = {0};
     tessera_error error = {0};
     join(victim, folder, "victim");
     join(kept, victim, "kept");

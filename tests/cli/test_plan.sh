@@ -37,10 +37,10 @@ check "three plans" test "$(grep -c '"mesh"' "$work/out")" -eq 3
 run 1 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
 check "nothing is recommended" sh -c '! grep -q "the best" "$1"' - "$work/out"
 says 'nor on any number up to 256'
-run 1 $emoji --ranks 1 --memory 40MiB
+run 1 $emoji --ranks 1 --memory 20MiB
 says 'ranks would do, as'
 would=$(sed -n 's/.*: \([0-9]*\) ranks would do.*/\1/p' "$work/err")
-run 0 $emoji --ranks "$would" --memory 40MiB
+run 0 $emoji --ranks "$would" --memory 20MiB
 run 1 $emoji --ranks 2 --bandwidth 1Gbit --latency 1ms --memory 1MiB
 prints 'memory: .* missing'
 run 0 $emoji --ranks 1
