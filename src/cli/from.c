@@ -1,7 +1,7 @@
 /* `tessera generate --from PICTURE.png`: a picture's record becomes the command line again. See record.h.
  *
  * Values of the record pass the same checks as those of the command line, so a foreign record can ask for nothing that an option
- * could not. What no option can restore (another machine's kernels, another model in the folder) is reported. */
+ * could not; what the record says is to be opened is opened only with --allow-record-files. What no option can restore (another machine's kernels, another model in the folder) is reported. */
 #include "cli/record.h"
 
 #include <cjson/cJSON.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/error.h"
 #include "base/text.h"
+#include "checkpoint/published.h"
 #include "cli/mesh_options.h"
 #include "cli/parameters.h"
 #include "comm/comm.h"
@@ -62,7 +63,24 @@ static tessera_status read_recorded(const struct option *option, const cJSON *it
     return TESSERA_OK;
 }
 
-static tessera_status restore_option(struct record_source *source, int i, struct option_value *value, tessera_error *error) {
+/* The embedded model, wherever it lay on the machine that made the picture: it is found here anew. */
+static bool is_embedded(const char *model) {
+    size_t length = strlen(model), own = strlen(EMBEDDED_MODEL);
+    return length >= own && strcmp(model + length - own, EMBEDDED_MODEL) == 0;
+}
+
+/* What a record says must be opened may be anything that a stranger wrote: a path on this machine, or a name that sends the user's token to
+ * the hub. */
+static tessera_status refuse_opening(const struct record_source *source, const struct option *option, const char *text,
+                                     tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "%s: its record has --%s %.200s: nothing that a record names is opened unasked: give --%s yourself, or "
+                     "--allow-record-files if you trust whoever made the picture",
+                     source->path, option->name, text, option->name);
+}
+
+static tessera_status restore_option(struct record_source *source, int i, struct option_value *values, tessera_error *error) {
+    struct option_value *value = &values[i];
     const struct option *option = &generate_options[i];
     struct option_value recorded = {0};
     tessera_error why = {0};
@@ -72,6 +90,10 @@ static tessera_status restore_option(struct record_source *source, int i, struct
     if (read_recorded(option, item, buffer, sizeof buffer, &text, &recorded, &why) != TESSERA_OK) {
         free(recorded.texts);
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: its record is broken: %s", source->path, why.message);
+    }
+    if (!value->given && option->opens && text != NULL && !values[GENERATE_ALLOW_RECORD_FILES].flag) {
+        free(recorded.texts);
+        return i == GENERATE_MODEL && is_embedded(text) ? TESSERA_OK : refuse_opening(source, option, text, error);
     }
     if (!value->given) {
         *value = recorded;
@@ -101,7 +123,7 @@ static tessera_status restore_options(struct record_source *source, struct optio
     for (int i = 0; i < GENERATE_OPTION_COUNT; i++) {
         if (generate_options[i].record == NULL || (i == GENERATE_PROMPT && prompts_given)) continue;
         if (mesh_options_shapes(i) && recorded_ranks != ranks) continue;
-        TRY(restore_option(source, i, &values[i], error));
+        TRY(restore_option(source, i, values, error));
     }
     int num_images = values[GENERATE_NUM_IMAGES].given ? values[GENERATE_NUM_IMAGES].integer : 1;
     if (source->index >= num_images)

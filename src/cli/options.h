@@ -30,6 +30,7 @@ struct option {
     double low, high;                      /* of INTEGER and NUMBER, both allowed */
     const struct option_synonym *synonyms; /* of a CHOICE, ended by an empty one; or NULL */
     const char *record;                    /* its key in a picture's record, or NULL */
+    bool opens;                            /* its value names what is opened: a file, a folder, or a model on the hub */
     bool positional;                       /* a word that is no option's value may give it, after the path */
     const char *ignored;                   /* why this option of another program has no effect here; NULL: it has one */
     const char *refused;                   /* what to do instead of this option of another program; NULL: it is there */

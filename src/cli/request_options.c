@@ -1,18 +1,31 @@
 /* See request_options.h. */
 #include "cli/request_options.h"
 
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
 #include "cli/generate.h"
 
+/* A whole number from `low` to 2^20 at *text, which is moved behind it; -1: there is none. */
+static int read_whole(const char **text, int low) {
+    char *end;
+    if (!isdigit((unsigned char)**text)) return -1;
+    errno = 0;
+    long number = strtol(*text, &end, 10);
+    *text = end;
+    return errno == 0 && number >= low && number <= 1 << 20 ? (int)number : -1;
+}
+
 /* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched where the option was not given. */
 static tessera_status read_pair(const struct option_value *values, int option, char separator, int low, int *first, int *second,
                                 tessera_error *error) {
-    const char *text = values[option].text;
-    char between, rest;
-    int a, b;
+    const char *text = values[option].text, *rest = text;
     if (text == NULL) return TESSERA_OK;
-    if (sscanf(text, "%d%c%d%c", &a, &between, &b, &rest) != 3 || between != separator || a < low || b < low || a > 1 << 20 || b > 1 << 20)
+    int a = read_whole(&rest, low), b = -1;
+    if (a >= 0 && *rest++ == separator) b = read_whole(&rest, low);
+    if (a < 0 || b < 0 || *rest != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s %s: it must be two whole numbers from %d: %s", generate_options[option].name,
                          text, low, generate_options[option].placeholder);
     *first = a;

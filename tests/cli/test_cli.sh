@@ -92,7 +92,11 @@ check "one object" test "$(head -c 1 "$work/out")$(tail -c 2 "$work/out")" = "{}
 
 # picture to picture
 run 0 generate --prompt "cat face" --init-image "$work/lion.png" --strength 0.6 --steps 2 --threads 1 -o "$work/cat.png"; there "$work/cat.png"
-run 0 generate --from "$work/cat.png" -o "$work/cat2.png"; says "^bit for bit the same"
+run 0 generate --from "$work/cat.png" --allow-record-files -o "$work/cat2.png"; says "^bit for bit the same"
+run 0 generate --from "$work/cat.png" --init-image "$work/lion.png" -o "$work/cat2.png"; there "$work/cat2.png"
+# what a stranger's picture names is not opened: neither a file here nor, with the user's token, a model on the hub
+run 1 generate --from "$work/cat.png" -o "$work/no.png"; says "cat.png: its record has --init-image .*lion.png.*--allow-record-files"
+check "nothing is written" test ! -e "$work/no.png"
 run 0 generate --prompt "cat face" --init-image "$work/lion.png" --width 64 --steps 1 --threads 1 -o "$work/small.png" # scaled
 check "64 columns" test "$(od -An -tu1 -j16 -N8 "$work/small.png" | awk '{ print $3 * 256 + $4 "x" $7 * 256 + $8 }')" = 64x128
 run 0 generate --prompt "cat face" --init-image tests/metrics/case/a/0002.jpg --width 128 --height 128 --steps 1 --threads 1 -o "$work/jpeg.png"
@@ -100,8 +104,8 @@ run 0 generate --prompt "cat face" --init-image tests/metrics/case/a/0002.jpg --
 # a control picture
 control="--model tests/cases/pipeline_flux_control/model --prompt a --steps 2 --threads 1"
 run 0 generate $control --control-image "$work/lion.png" -o "$work/drawn.png"; there "$work/drawn.png"
-run 0 generate --from "$work/drawn.png" -o "$work/drawn2.png"; says "^bit for bit the same"
-run 0 generate --from "$work/drawn.png" --control-image "$work/cat.png" -o "$work/drawn2.png"; says "fingerprint of the control picture"
+run 0 generate --from "$work/drawn.png" --allow-record-files -o "$work/drawn2.png"; says "^bit for bit the same"
+run 0 generate --from "$work/drawn.png" --allow-record-files --control-image "$work/cat.png" -o "$work/drawn2.png"; says "fingerprint of the control picture"
 run 1 generate $control -o "$work/none.png"; says "control-image: is missing"
 run 0 generate $control --control-image "$work/lion.png" --height 64 -o "$work/flat.png"; there "$work/flat.png"
 run 1 generate $quick --prompt a --control-image "$work/lion.png" -o "$work/none.png"; says "takes no control picture"
@@ -131,11 +135,13 @@ run 2 generate --model $sd --prompt a --image_size 64 64 64 -o "$work/size.png";
 run 2 generate --model $sd --prompt a --image_size big -o "$work/size.png"; says "whole number"
 run 0 generate --model $sd --like sd_example --num_inference_steps 1 --image_size 64 --json -o "$work/like.png"
 prints '"seed":.233,'; prints '"sync_mode":."stale_gn"'; prints "Astronaut in a jungle"
-run 0 generate --from "$work/like.png" --output_root "$work/like"; says "^bit for bit the same"
+run 0 generate --from "$work/like.png" --allow-record-files --output_root "$work/like"; says "^bit for bit the same"
 run 0 generate --model $sd $small --like xdit --json -o "$work/like.png"; prints '"seed":.42,'; prints '"guidance_scale":.3.5,'
 run 0 generate --model $sd --mode benchmark --steps 1 --image_size 64 --test_times 2 --warmup_times 0 --json --output_path "$work/bench.png"
 prints '"seed":.1234,'; prints '"scheduler":."DDIMScheduler"'; prints '"guidance_scale":.5,'
 run 2 generate --like distrifuser $small; says "takes one of xdit|.*sdxl_example"
+run 2 generate $small --original_size 99999999999999999999x64 -o "$work/x.png"; says "two whole numbers"
+run 2 generate $small --original_size 64x4294967297 -o "$work/x.png"; says "two whole numbers"
 run 2 generate $small --use_fbcache --use_teacache; says "one step cache at most"
 run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10,9,1; says "has 3 numbers for --pipefusion-parallel-degree 2"
 run 2 generate $small --pipefusion_parallel_degree 2 --attn_layer_num_for_pp 10 x; says "whole numbers from 1, not 'x'"
@@ -153,8 +159,10 @@ run 2 inspect
 cp tests/cases/pipeline_sd15_lora_kohya/lora.safetensors "$work/a:b.safetensors"
 run 0 generate --model $sd $small -o "$work/plain.png"
 run 0 generate --model $sd $small --lora "$work/a:b.safetensors" --lora tests/cases/pipeline_sd15_lora/lora.safetensors:-0.5 -o "$work/lora.png"
-run 0 generate --from "$work/lora.png" -o "$work/lora2.png"; says "^bit for bit the same"
-run 0 generate --from "$work/plain.png" --lora "$work/a:b.safetensors:0" -o "$work/zero.png"; says "not bit for bit: --lora"
+run 0 generate --from "$work/lora.png" --allow-record-files -o "$work/lora2.png"; says "^bit for bit the same"
+run 1 generate --from "$work/lora.png" -o "$work/no.png"; says "its record has --model tests/cases"
+run 1 generate --from "$work/lora.png" --model $sd -o "$work/no.png"; says "its record has --lora"
+run 0 generate --from "$work/plain.png" --allow-record-files --lora "$work/a:b.safetensors:0" -o "$work/zero.png"; says "not bit for bit: --lora"
 run 1 generate --model $sd $small --lora tests/cases/pipeline_flux_lora/lora.safetensors -o "$work/x.png"; says "names no module"
 run 1 generate --model $sd $small --lora missing.safetensors:2 -o "$work/x.png"; says "missing.safetensors: cannot open"
 

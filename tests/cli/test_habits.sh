@@ -45,7 +45,7 @@ run 0 -m $sd -p "a lion" --lora style.safetensors:0.5 --size 64x64 $quick -o lor
 run 0 -m $sd -p "a lion <lora:style:0.5>" --lora-model-dir "$work" --size 64x64 $quick -o tag.png
 check "the tag is out of the prompt" grep -qa '"prompt":"a lion"' tag.png
 check "the LoRA is in the record" grep -qa 'style.safetensors:0.5"' tag.png
-run 0 --from lora.png --lora "$work/style.safetensors:0.5" -o again.png
+run 0 --from lora.png --allow-record-files --lora "$work/style.safetensors:0.5" -o again.png
 check "and does the same" test "$(tail -c 3000 again.png | cksum)" = "$(tail -c 3000 tag.png | cksum)"
 run 2 -m $sd -p "a <lora:style:x>"; says "must be <lora:NAME:SCALE>"
 run 2 -m $sd -p "a <lora:style:1>" "b"; says "one run has one set"
