@@ -29,6 +29,15 @@ tessera_status json_open(const char *path, size_t max_bytes, struct json **out, 
     return status;
 }
 
+tessera_status json_open_in(const char *folder, const char *name, struct json **out, tessera_error *error) {
+    *out = NULL;
+    char *path = file_join(folder, name);
+    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s/%s: no memory for its path", folder, name);
+    tessera_status status = json_open(path, 0, out, error);
+    free(path);
+    return status;
+}
+
 static int line_of(const char *text, const char *position) {
     int line = 1;
     for (; text < position; text++) line += *text == '\n';

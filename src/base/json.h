@@ -11,6 +11,8 @@ struct cJSON; /* a value in a document, borrowed */
 
 /* Parses `length` bytes; `name` stands for the file in messages. */
 tessera_status json_parse(const char *name, const char *text, size_t length, struct json **out, tessera_error *error);
+/* json_open of FOLDER/NAME. */
+tessera_status json_open_in(const char *folder, const char *name, struct json **out, tessera_error *error);
 const struct cJSON *json_root(const struct json *json);
 
 /* NULL if absent or null. */

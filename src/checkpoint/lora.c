@@ -420,13 +420,10 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
 /* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */
 static tessera_status open_layout(const char *folder, struct layout **out, tessera_error *error) {
     struct json *config = NULL;
-    char *path = file_join(folder, "config.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
-    tessera_status status = json_open(path, 0, &config, error);
+    tessera_status status = json_open_in(folder, "config.json", &config, error);
     if (status == TESSERA_OK && layout_kind_of(config) != LAYOUT_SAME) status = layout_new(layout_kind_of(config), config, out, error);
     if (status == TESSERA_ERROR_UNSUPPORTED) status = TESSERA_OK; /* only diffusers' names, then */
     json_free(config);
-    free(path);
     return status;
 }
 

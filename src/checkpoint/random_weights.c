@@ -7,6 +7,8 @@
  * the end, so that machines agree bit for bit. */
 #include "checkpoint/random_weights.h"
 
+#include "base/bf16.h"
+
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -37,9 +39,7 @@ static uint32_t hash_of(uint32_t i, uint32_t low, uint32_t high) {
 /* 16 random bits as a signed number times `scale`, rounded to BF16 (to nearest, ties to even). */
 static uint16_t value_of(uint32_t bits, float scale) {
     float value = (float)(int16_t)(uint16_t)bits * scale;
-    uint32_t word;
-    memcpy(&word, &value, sizeof word);
-    return (uint16_t)((word + 0x7fffu + (word >> 16 & 1)) >> 16);
+    return bf16_round(value);
 }
 
 static void fill_block(uint64_t key, float scale, int64_t count, uint16_t *out) {

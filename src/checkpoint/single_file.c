@@ -106,14 +106,6 @@ bool single_file_has(const struct single_file *file, const char *component) {
 
 /* ---- configs ---- */
 
-static tessera_status open_config(const char *folder, struct json **out, tessera_error *error) {
-    char *path = file_join(folder, "config.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
-    tessera_status status = json_open(path, 0, out, error);
-    free(path);
-    return status;
-}
-
 /* A copy of `config` with one count changed. */
 static tessera_status set_count(const struct json *config, const char *field, int value, struct json **out, tessera_error *error) {
     cJSON *copy = cJSON_Duplicate(json_root(config), true);
@@ -154,7 +146,7 @@ tessera_status single_file_config(const struct single_file *file, const char *co
     bool changed = false;
     if (part == NULL) return TESSERA_OK;
     TRY(single_file_part_folder(file, component, &folder, error));
-    tessera_status status = open_config(folder, out, error);
+    tessera_status status = json_open_in(folder, "config.json", out, error);
     if (status == TESSERA_OK) status = apply_counts(file, part, out, &changed, error);
     if (!changed) {
         json_free(*out);
@@ -322,7 +314,7 @@ static tessera_status build_view(const char *path, const struct family_part *par
                                  struct weights **out, tessera_error *error) {
     struct building b = {.part = part, .folder = folder};
     *out = NULL;
-    tessera_status status = config == NULL ? open_config(folder, &config, error) : TESSERA_OK;
+    tessera_status status = config == NULL ? json_open_in(folder, "config.json", &config, error) : TESSERA_OK;
     if (status == TESSERA_OK) status = layout_new(part->kind, config, &b.layout, error);
     if (status == TESSERA_OK)
         status = required_read(folder, config, &b.required, error);

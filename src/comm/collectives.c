@@ -2,6 +2,8 @@
  * second half that the wait runs once the first has ended. Operations and their scratch memory stay in the group's pool. */
 #include "comm/collectives.h"
 
+#include "base/bf16.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,21 +153,6 @@ static size_t slice_start(const struct comm_operation *operation, int size, int 
 
 static size_t slice_length(const struct comm_operation *operation, int size, int i) {
     return slice_start(operation, size, i + 1) - slice_start(operation, size, i);
-}
-
-static float bf16_widen(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
-
-/* To nearest even; a NaN stays one. */
-static uint16_t bf16_round(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (value != value) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
 /* out[i] = sum over r of parts[r][i], in the order of r. `out` may be one of the parts. */

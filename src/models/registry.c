@@ -124,19 +124,11 @@ static tessera_status open_layers(const struct component_source *source, struct 
     return component_describe_parts(out, error);
 }
 
-static tessera_status open_config(const char *folder, struct json **out, tessera_error *error) {
-    char *path = file_join(folder, "config.json");
-    if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
-    tessera_status status = json_open(path, 0, out, error);
-    free(path);
-    return status;
-}
-
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
     *out = (struct component){.config = source->config, .weights = source->weights, .share = source->share, .dtype = dtype};
     if (source->hooks != NULL) out->hooks = *source->hooks;
     tessera_error local = {0};
-    tessera_status status = out->config != NULL ? TESSERA_OK : open_config(source->folder, &out->config, &local);
+    tessera_status status = out->config != NULL ? TESSERA_OK : json_open_in(source->folder, "config.json", &out->config, &local);
     if (status == TESSERA_OK) status = open_layers(source, out, &local);
     if (status == TESSERA_OK) return status;
     component_close(out);

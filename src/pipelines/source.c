@@ -59,11 +59,8 @@ tessera_status source_open(struct pipeline *p, const char *model, const tessera_
     if ((p->name = strdup(model)) == NULL) return out_of_memory(error);
     if (options->variant != NULL && (p->variant = strdup(options->variant)) == NULL) return out_of_memory(error);
     TRY(find_folder(p, options->config, error));
-    char *path = file_join(p->folder, "model_index.json");
-    if (path == NULL) return out_of_memory(error);
-    tessera_status status = json_open(path, 0, &p->index, error);
-    free(path);
-    return status == TESSERA_OK ? lora_set_open(options->loras, options->num_loras, &p->loras, error) : status;
+    TRY(json_open_in(p->folder, "model_index.json", &p->index, error));
+    return lora_set_open(options->loras, options->num_loras, &p->loras, error);
 }
 
 tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
@@ -218,11 +215,7 @@ tessera_status source_config(const struct pipeline *p, const struct pipeline_slo
     *out = NULL;
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, out, error));
     if (*out != NULL) return TESSERA_OK;
-    char *path = file_join(slot->folder, "config.json");
-    if (path == NULL) return out_of_memory(error);
-    tessera_status status = json_open(path, 0, out, error);
-    free(path);
-    return status;
+    return json_open_in(slot->folder, "config.json", out, error);
 }
 
 tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,

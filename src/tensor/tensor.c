@@ -5,6 +5,8 @@
  * IEEE 754 binary16. Rounding is to nearest, ties to even; a NaN stays a (quiet) NaN. */
 #include "tensor/tensor.h"
 
+#include "base/bf16.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -157,17 +159,6 @@ static inline float float_of(uint32_t bits) {
     return x;
 }
 
-static inline float widen_bf16(uint16_t x) {
-    return float_of((uint32_t)x << 16);
-}
-
-static inline uint16_t narrow_bf16(float x) {
-    uint32_t bits = bits_of(x);
-    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
-    uint32_t quiet_nan = (bits >> 16) | 0x40u;
-    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
-}
-
 /* float16's exponent bias is 15, float32's 127; 112 lies between. A subnormal float16 counts steps of 2^-24. */
 static inline float widen_f16(uint16_t x) {
     uint32_t magnitude = x & 0x7fffu;
@@ -190,11 +181,11 @@ static inline uint16_t narrow_f16(float x) {
 }
 
 float bf16_to_f32(uint16_t x) {
-    return widen_bf16(x);
+    return bf16_widen(x);
 }
 
 uint16_t f32_to_bf16(float x) {
-    return narrow_bf16(x);
+    return bf16_round(x);
 }
 
 float f16_to_f32(uint16_t x) {
@@ -209,7 +200,7 @@ static void widen(float *restrict to, const void *restrict from, enum dtype from
     const uint16_t *restrict half = from;
     switch (from_dtype) {
     case DTYPE_BF16:
-        for (size_t i = 0; i < count; i++) to[i] = widen_bf16(half[i]);
+        for (size_t i = 0; i < count; i++) to[i] = bf16_widen(half[i]);
         break;
     case DTYPE_F16:
         for (size_t i = 0; i < count; i++) to[i] = widen_f16(half[i]);
@@ -222,7 +213,7 @@ static void widen(float *restrict to, const void *restrict from, enum dtype from
 static void narrow(uint16_t *restrict to, enum dtype to_dtype, const float *restrict from, size_t count) {
     switch (to_dtype) {
     case DTYPE_BF16:
-        for (size_t i = 0; i < count; i++) to[i] = narrow_bf16(from[i]);
+        for (size_t i = 0; i < count; i++) to[i] = bf16_round(from[i]);
         break;
     case DTYPE_F16:
         for (size_t i = 0; i < count; i++) to[i] = narrow_f16(from[i]);

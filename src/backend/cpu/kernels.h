@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/backend.h"
+#include "base/bf16.h"
 
 #define KERNEL_JOIN_(name, suffix) name##_##suffix
 #define KERNEL_JOIN(name, suffix) KERNEL_JOIN_(name, suffix)
@@ -36,11 +37,6 @@ static inline float float_of(uint32_t bits) {
     return x;
 }
 
-static inline uint16_t round_bf16(float x) {
-    uint32_t bits = bits_of(x), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
-}
-
 /* Elements [at, at + count) of a F32 or BF16 array as float32. */
 static inline void row_load(float *restrict to, const void *from, enum dtype dtype, int64_t at, int64_t count) {
     const uint16_t *restrict half = (const uint16_t *)from + at;
@@ -63,7 +59,7 @@ static inline void row_store(void *to, enum dtype dtype, int64_t at, const float
         memcpy((float *)to + at, from, (size_t)count * sizeof(float));
         break;
     case DTYPE_BF16:
-        for (int64_t i = 0; i < count; i++) half[i] = round_bf16(from[i]);
+        for (int64_t i = 0; i < count; i++) half[i] = bf16_round(from[i]);
         break;
     default:
         assert(!"rows are F32 or BF16");
