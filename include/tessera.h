@@ -27,6 +27,17 @@ extern "C" {
 #endif
 
 #define TESSERA_VERSION "0.1.0"
+#define TESSERA_EMBEDDED_MODEL "emoji" /* the name of the model that comes with the engine, for tessera_model_open */
+
+/* Published models whose configs come with the library: enough for tessera_plan.h. */
+#define TESSERA_PUBLISHED_MODELS                                                                                                           \
+    "sd15|sd21|sdxl|sd3-medium|sd35-medium|sd35-large|flux-dev|flux-schnell|flux-depth|pixart-alpha|pixart-sigma|hunyuandit|hunyuandit-"   \
+    "v1.1"
+
+/* What this library is and has: its version ("0.1.0"), the pipeline classes and schedulers by diffusers' names. Lists end with NULL. */
+const char *tessera_version(void);
+const char *const *tessera_families(void);
+const char *const *tessera_schedulers(void);
 
 typedef enum tessera_status {
     TESSERA_OK = 0,
@@ -138,7 +149,7 @@ typedef struct tessera_model_options {
 } tessera_model_options;
 
 /* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,
- * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it. Weights are memory-mapped, not
+ * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it, or TESSERA_EMBEDDED_MODEL. Weights are memory-mapped, not
  * read. `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
 tessera_model *tessera_model_open(const char *model, const tessera_model_options *options, tessera_error *error);
 /* NULL is allowed. A model that is at work goes when its call ends. */

@@ -24,9 +24,7 @@ tessera_status published_folder(const char *class_name, char **folder, tessera_e
 tessera_status published_vocabulary(const char *name, const char *json_path, char **folder, tessera_error *error);
 /* The complete folder of one of its tokenizers ("tokenizer_2"), as published; the caller frees. UNSUPPORTED where it cannot be copied. */
 tessera_status published_tokenizer(const char *class_name, const char *component, char **folder, tessera_error *error);
-#define PUBLISHED_CHOICES                                                                                                                  \
-    "sd15|sd21|sdxl|sd3-medium|sd35-medium|sd35-large|flux-dev|flux-schnell|flux-depth|pixart-alpha|pixart-sigma|hunyuandit|hunyuandit-"   \
-    "v1.1"
+#define PUBLISHED_CHOICES TESSERA_PUBLISHED_MODELS
 /* Every name that published_folder knows, as in PUBLISHED_CHOICES; ends with NULL. */
 const char *const *published_names(void);
 

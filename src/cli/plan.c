@@ -1,6 +1,6 @@
 /* `tessera plan`: which mesh suits a model and a network, without running anything and without the model's weights.
  *
- * Prints the ranking as a table or as JSON, and draws the best mesh as SVG. The cost model is parallel/plan.h's. */
+ * Prints the ranking as a table or as JSON, and draws the best mesh as SVG: a client of include/tessera_plan.h. */
 #include "cli/command.h"
 
 #include <cjson/cJSON.h>
@@ -9,14 +9,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/published.h"
 #include "cli/quantity.h"
-#include "pipelines/plan_measure.h"
-#include "pipelines/plan_model.h"
+#include "tessera_plan.h"
 
 enum { MAX_RANKS = 65536, DEFAULT_TOP = 10 };
-/* Links of ranks on one host where none are given: shared memory. */
-static const struct plan_link shared_memory = {20e-6, 2e9};
 
 enum plan_option {
     PLAN_MODEL,
@@ -52,7 +48,7 @@ static const struct option plan_options[PLAN_OPTION_COUNT] = {
                     .type = OPTION_TEXT,
                     .placeholder = "MODEL",
                     .help = "folder in diffusers' layout (its config files are enough), single file, OWNER/NAME on the hub, or a published "
-                            "model's name: " PUBLISHED_CHOICES " (default: the embedded emoji model)"},
+                            "model's name: " TESSERA_PUBLISHED_MODELS " (default: the embedded emoji model)"},
     [PLAN_RANKS] = {.name = "ranks",
                     .type = OPTION_INTEGER,
                     .placeholder = "N",
@@ -129,9 +125,10 @@ static tessera_status read_quantity(struct option_value *values, enum plan_optio
     return quantity_read(plan_options[option].name, values[option].text, kind, out, error);
 }
 
-static tessera_status read_machine(struct option_value *values, struct plan_machine *m, tessera_error *error) {
+static tessera_status read_machine(struct option_value *values, tessera_plan_machine *m, tessera_error *error) {
     int hosts = 0;
-    *m = (struct plan_machine){.ranks = 1, .per_host = 1, .between = {100e-6, 125e6}, .inside = shared_memory};
+    *m = (tessera_plan_machine)TESSERA_PLAN_MACHINE;
+    m->threads = values[PLAN_THREADS].integer;
     if (values[PLAN_HOSTS].given) {
         TRY(quantity_read_pair("hosts", values[PLAN_HOSTS].text, &hosts, &m->per_host, error));
         m->ranks = hosts <= MAX_RANKS / m->per_host ? hosts * m->per_host : MAX_RANKS + 1;
@@ -140,19 +137,12 @@ static tessera_status read_machine(struct option_value *values, struct plan_mach
     if (m->ranks > MAX_RANKS || (hosts > 0 && m->ranks > hosts * m->per_host))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--ranks %d: more than --hosts %s have, or than %d", m->ranks,
                          hosts > 0 ? values[PLAN_HOSTS].text : "", MAX_RANKS);
-    TRY(read_quantity(values, PLAN_BANDWIDTH, QUANTITY_BANDWIDTH, &m->between.bandwidth, error));
-    TRY(read_quantity(values, PLAN_LATENCY, QUANTITY_SECONDS, &m->between.latency, error));
-    TRY(read_quantity(values, PLAN_HOST_BANDWIDTH, QUANTITY_BANDWIDTH, &m->inside.bandwidth, error));
-    TRY(read_quantity(values, PLAN_HOST_LATENCY, QUANTITY_SECONDS, &m->inside.latency, error));
+    TRY(read_quantity(values, PLAN_BANDWIDTH, QUANTITY_BANDWIDTH, &m->bandwidth, error));
+    TRY(read_quantity(values, PLAN_LATENCY, QUANTITY_SECONDS, &m->latency, error));
+    TRY(read_quantity(values, PLAN_HOST_BANDWIDTH, QUANTITY_BANDWIDTH, &m->host_bandwidth, error));
+    TRY(read_quantity(values, PLAN_HOST_LATENCY, QUANTITY_SECONDS, &m->host_latency, error));
     TRY(read_quantity(values, PLAN_MEMORY_LIMIT, QUANTITY_BYTES, &m->memory, error));
     return read_quantity(values, PLAN_SPEED, QUANTITY_OPERATIONS, &m->operations, error);
-}
-
-/* A published model by its name: its configurations come with the engine, and a plan needs no more. */
-static bool is_published(const char *name) {
-    for (const char *const *names = published_names(); *names != NULL; names++)
-        if (strcmp(*names, name) == 0) return true;
-    return false;
 }
 
 /* --size WxH. */
@@ -166,120 +156,134 @@ static tessera_status read_size(struct option_value *values, tessera_error *erro
     return TESSERA_OK;
 }
 
-static tessera_status read_model(struct option_value *values, struct plan_model *model, tessera_error *error) {
+static tessera_plans *open_plans(struct option_value *values, const tessera_plan_machine *machine, tessera_error *error) {
     tessera_model_options options = {.dtype = TESSERA_BF16};
     if (values[PLAN_DTYPE].given && strcmp(values[PLAN_DTYPE].text, "f32") == 0) options.dtype = TESSERA_F32;
-    const struct option_value *length = &values[PLAN_MAX_SEQUENCE_LENGTH];
-    struct plan_request request = {.width = values[PLAN_WIDTH].integer,
-                                   .height = values[PLAN_HEIGHT].integer,
-                                   .steps = values[PLAN_STEPS].integer,
-                                   .pictures = values[PLAN_NUM_IMAGES].integer,
-                                   .max_sequence_length = length->given ? length->integer : -1,
-                                   .no_binning = values[PLAN_NO_BINNING].flag,
-                                   .guidance_scale = values[PLAN_GUIDANCE_SCALE].given ? values[PLAN_GUIDANCE_SCALE].number : -1,
-                                   .has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag};
-    const char *given = values[PLAN_MODEL].text;
-    char *folder = NULL;
-    if (given == NULL)
-        TRY(data_find(EMBEDDED_MODEL, &folder, error));
-    else if (!file_exists(given) && is_published(given))
-        TRY(published_folder(given, &folder, error));
-    tessera_status status = plan_model_open(folder != NULL ? folder : given, &options, &request, model, error);
-    free(folder);
-    return status;
+    tessera_plan_request request = TESSERA_PLAN_REQUEST;
+    request.width = values[PLAN_WIDTH].integer;
+    request.height = values[PLAN_HEIGHT].integer;
+    request.steps = values[PLAN_STEPS].integer;
+    request.num_images = values[PLAN_NUM_IMAGES].integer;
+    request.no_resolution_binning = values[PLAN_NO_BINNING].flag;
+    request.has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag;
+    if (values[PLAN_MAX_SEQUENCE_LENGTH].given) request.max_sequence_length = values[PLAN_MAX_SEQUENCE_LENGTH].integer;
+    if (values[PLAN_GUIDANCE_SCALE].given) request.guidance_scale = values[PLAN_GUIDANCE_SCALE].number;
+    const char *model = values[PLAN_MODEL].given ? values[PLAN_MODEL].text : TESSERA_EMBEDDED_MODEL;
+    return tessera_plans_open(model, &options, &request, machine, values[PLAN_ALLOW_DISPLACED].flag, error);
 }
 
 /* ---- output ---- */
 
+static tessera_plan plan_of(const tessera_plans *plans, int i) {
+    tessera_plan plan = TESSERA_PLAN;
+    tessera_plans_get(plans, i, &plan);
+    return plan;
+}
+
+static tessera_plan_model model_of(const tessera_plans *plans) {
+    tessera_plan_model model = TESSERA_PLAN_MODEL;
+    tessera_plans_model(plans, &model);
+    return model;
+}
+
 /* Of all ranks in a step: together, and of the one that sends most. */
-static void sum_bytes(const struct plan_model *model, const struct plan *plan, double *all, double *most) {
+static void sum_bytes(const tessera_plans *plans, int i, double *all, double *most) {
+    int ranks = model_of(plans).ranks;
     *all = *most = 0;
-    for (int r = 0; r < plan_mesh_ranks(&plan->mesh); r++) {
-        double mine = (double)plan_step_bytes(model, &plan->mesh, r).sum;
+    for (int r = 0; r < ranks; r++) {
+        double mine = (double)tessera_plans_step_bytes(plans, i, r);
         *all += mine;
         if (mine > *most) *most = mine;
     }
 }
 
-static void add_bytes(cJSON *entry, const struct plan_model *model, const struct plan *plan) {
+static void add_bytes(cJSON *entry, const tessera_plans *plans, int i) {
     double all, most;
-    sum_bytes(model, plan, &all, &most);
+    int ranks = model_of(plans).ranks;
+    sum_bytes(plans, i, &all, &most);
     cJSON_AddNumberToObject(entry, "bytes_per_step", all);
     cJSON_AddNumberToObject(entry, "bytes_per_step_busiest_rank", most);
-    cJSON *ranks = cJSON_AddArrayToObject(entry, "bytes_per_step_by_rank");
-    for (int r = 0; r < plan_mesh_ranks(&plan->mesh); r++)
-        cJSON_AddItemToArray(ranks, cJSON_CreateNumber((double)plan_step_bytes(model, &plan->mesh, r).sum));
+    cJSON *each = cJSON_AddArrayToObject(entry, "bytes_per_step_by_rank");
+    for (int r = 0; r < ranks; r++) cJSON_AddItemToArray(each, cJSON_CreateNumber((double)tessera_plans_step_bytes(plans, i, r)));
     cJSON *first = cJSON_AddArrayToObject(entry, "bytes_per_warmup_step_by_rank");
-    for (int r = 0; r < plan_mesh_ranks(&plan->mesh); r++)
-        cJSON_AddItemToArray(first, cJSON_CreateNumber((double)plan_warmup_bytes(model, &plan->mesh, r).sum));
+    for (int r = 0; r < ranks; r++) cJSON_AddItemToArray(first, cJSON_CreateNumber((double)tessera_plans_warmup_bytes(plans, i, r)));
 }
 
-static cJSON *plan_json(const struct plan_model *model, const struct plan *plan) {
-    char text[256];
-    const struct {
-        const char *name;
-        double value;
-    } numbers[] = {{"seconds_per_picture", plan->picture_seconds},
-                   {"seconds_per_step", plan->step_seconds},
-                   {"seconds_per_warmup_step", plan->warmup_step_seconds},
-                   {"compute_seconds_per_step", plan->compute_seconds},
-                   {"latency_seconds_per_step", plan->latency_seconds},
-                   {"bandwidth_seconds_per_step", plan->bandwidth_seconds},
-                   {"text_seconds", plan->text_seconds},
-                   {"decode_seconds", plan->decode_seconds},
-                   {"memory_bytes", plan->memory.most},
-                   {"weight_bytes", plan->memory.weights},
-                   {"activation_bytes", plan->memory.activations},
-                   {"store_bytes", plan->memory.stores},
-                   {"missing_bytes", plan->over}};
-    cJSON *entry = cJSON_CreateObject(), *degrees = cJSON_CreateObject();
-    cJSON_AddStringToObject(entry, "mesh", plan_mesh_text(&plan->mesh, text, sizeof text));
-    cJSON_AddItemToObject(entry, "degrees", degrees);
-    for (int a = 0; a < MESH_AXES; a++) cJSON_AddNumberToObject(degrees, mesh_axis_name((enum mesh_axis)a), plan->mesh.degrees[a]);
-    cJSON_AddNumberToObject(entry, "patches", plan->mesh.patches);
-    cJSON_AddNumberToObject(entry, "warmup_steps", plan->mesh.warmup_steps);
-    cJSON_AddBoolToObject(entry, "split_text", plan->mesh.split_text);
-    cJSON_AddBoolToObject(entry, "exact", plan_mesh_is_exact(&plan->mesh));
-    cJSON_AddStringToObject(entry, "options", plan_mesh_options(&plan->mesh, text, sizeof text));
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) cJSON_AddNumberToObject(entry, numbers[i].name, numbers[i].value);
-    cJSON_AddStringToObject(entry, "limited_by", plan_limit_name(plan->limit));
-    add_bytes(entry, model, plan);
+struct named_number {
+    const char *name;
+    double value;
+};
+
+static void add_numbers(cJSON *object, const struct named_number *numbers, size_t count) {
+    for (size_t i = 0; i < count; i++) cJSON_AddNumberToObject(object, numbers[i].name, numbers[i].value);
+}
+
+static cJSON *plan_json(const tessera_plans *plans, int i) {
+    tessera_plan p = plan_of(plans, i);
+    const tessera_plan_degrees *d = &p.degrees;
+    const struct named_number degrees[] = {{"data", d->data},   {"cfg", d->cfg},         {"pipefusion", d->pipefusion}, {"patch", d->patch},
+                                           {"ring", d->ring},   {"ulysses", d->ulysses}, {"tensor", d->tensor}};
+    const struct named_number numbers[] = {{"seconds_per_picture", p.picture_seconds},
+                                           {"seconds_per_step", p.step_seconds},
+                                           {"seconds_per_warmup_step", p.warmup_step_seconds},
+                                           {"compute_seconds_per_step", p.compute_seconds},
+                                           {"latency_seconds_per_step", p.latency_seconds},
+                                           {"bandwidth_seconds_per_step", p.bandwidth_seconds},
+                                           {"text_seconds", p.text_seconds},
+                                           {"decode_seconds", p.decode_seconds},
+                                           {"memory_bytes", p.memory_bytes},
+                                           {"weight_bytes", p.weight_bytes},
+                                           {"activation_bytes", p.activation_bytes},
+                                           {"store_bytes", p.store_bytes},
+                                           {"missing_bytes", p.missing_bytes}};
+    cJSON *entry = cJSON_CreateObject();
+    cJSON_AddStringToObject(entry, "mesh", p.mesh_text);
+    add_numbers(cJSON_AddObjectToObject(entry, "degrees"), degrees, sizeof degrees / sizeof *degrees);
+    cJSON_AddNumberToObject(entry, "patches", p.num_pipeline_patch);
+    cJSON_AddNumberToObject(entry, "warmup_steps", p.warmup_steps);
+    cJSON_AddBoolToObject(entry, "split_text", p.split_text);
+    cJSON_AddBoolToObject(entry, "exact", p.exact);
+    cJSON_AddStringToObject(entry, "options", p.options);
+    add_numbers(entry, numbers, sizeof numbers / sizeof *numbers);
+    cJSON_AddStringToObject(entry, "limited_by", p.limited_by);
+    add_bytes(entry, plans, i);
     return entry;
 }
 
-static void print_json(const struct plan_model *model, const struct plan_machine *machine, const struct plan *plans, int shown, int count) {
+static void print_json(const tessera_plans *plans, int shown) {
+    tessera_plan_model model = model_of(plans);
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "model", model->name);
-    cJSON_AddNumberToObject(root, "latent_rows", (double)model->rows);
-    cJSON_AddNumberToObject(root, "latent_columns", (double)model->columns);
-    cJSON_AddNumberToObject(root, "text_tokens", (double)model->text_tokens);
-    cJSON_AddNumberToObject(root, "predictions_per_step", model->predictions);
-    cJSON_AddNumberToObject(root, "steps", model->steps);
-    cJSON_AddNumberToObject(root, "ranks", machine->ranks);
-    cJSON_AddNumberToObject(root, "operations_per_second", machine->operations);
-    cJSON_AddNumberToObject(root, "possible_meshes", count);
+    cJSON_AddStringToObject(root, "model", model.name);
+    cJSON_AddNumberToObject(root, "latent_rows", (double)model.latent_rows);
+    cJSON_AddNumberToObject(root, "latent_columns", (double)model.latent_columns);
+    cJSON_AddNumberToObject(root, "text_tokens", (double)model.text_tokens);
+    cJSON_AddNumberToObject(root, "predictions_per_step", model.predictions_per_step);
+    cJSON_AddNumberToObject(root, "steps", model.steps);
+    cJSON_AddNumberToObject(root, "ranks", model.ranks);
+    cJSON_AddNumberToObject(root, "operations_per_second", model.operations);
+    cJSON_AddNumberToObject(root, "possible_meshes", tessera_plans_count(plans));
     cJSON *list = cJSON_AddArrayToObject(root, "plans");
-    for (int i = 0; i < shown; i++) cJSON_AddItemToArray(list, plan_json(model, &plans[i]));
+    for (int i = 0; i < shown; i++) cJSON_AddItemToArray(list, plan_json(plans, i));
     char *text = cJSON_Print(root);
     if (text != NULL) puts(text);
     cJSON_free(text);
     cJSON_Delete(root);
 }
 
-static void print_row(const struct plan_model *model, const struct plan *plan) {
-    char name[128], all_text[24], most_text[24], memory[24], missing[40] = "";
+static void print_row(const tessera_plans *plans, int i) {
+    char name[160], all_text[24], most_text[24], memory[24], missing[40] = "";
     double all, most;
-    sum_bytes(model, plan, &all, &most);
-    if (plan->over > 0) {
+    tessera_plan plan = plan_of(plans, i);
+    sum_bytes(plans, i, &all, &most);
+    if (plan.missing_bytes > 0) {
         char over[24];
-        snprintf(missing, sizeof missing, ": %s missing", quantity_bytes_text(plan->over, false, over, sizeof over));
+        snprintf(missing, sizeof missing, ": %s missing", quantity_bytes_text(plan.missing_bytes, false, over, sizeof over));
     }
-    plan_mesh_text(&plan->mesh, name, sizeof name);
-    size_t used = strlen(name);
-    if (!plan_mesh_is_exact(&plan->mesh)) snprintf(name + used, sizeof name - used, " (not exact)");
-    printf("%-48s %10.4g %10.4g %9s %9s %10s  %s%s\n", name, plan->picture_seconds, plan->step_seconds,
+    int used = snprintf(name, sizeof name, "%.120s", plan.mesh_text);
+    if (!plan.exact) snprintf(name + used, sizeof name - (size_t)used, " (not exact)");
+    printf("%-48s %10.4g %10.4g %9s %9s %10s  %s%s\n", name, plan.picture_seconds, plan.step_seconds,
            quantity_bytes_text(all, true, all_text, sizeof all_text), quantity_bytes_text(most, true, most_text, sizeof most_text),
-           quantity_bytes_text(plan->memory.most, false, memory, sizeof memory), plan_limit_name(plan->limit), missing);
+           quantity_bytes_text(plan.memory_bytes, false, memory, sizeof memory), plan.limited_by, missing);
 }
 
 /* Text as one word of a shell. */
@@ -294,7 +298,7 @@ static void print_quoted(const char *text) {
 }
 
 /* The command that makes pictures so, to be pasted: what was given of it, under the names that generate has for it. */
-static void print_command(const struct option_value *values, const struct plan_machine *machine, const struct plan *plan) {
+static void print_command(const struct option_value *values, int ranks, const tessera_plan *plan) {
     static const struct {
         enum plan_option option;
         const char *name;
@@ -306,9 +310,8 @@ static void print_command(const struct option_value *values, const struct plan_m
                   {PLAN_GUIDANCE_SCALE, "--guidance-scale"},
                   {PLAN_WIDTH, "--width"},
                   {PLAN_HEIGHT, "--height"}};
-    char options[256];
-    if (machine->ranks > 1)
-        printf("\nthe best: mpirun -n %d tessera generate", machine->ranks);
+    if (ranks > 1)
+        printf("\nthe best: mpirun -n %d tessera generate", ranks);
     else
         printf("\nthe command: tessera generate");
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {
@@ -323,99 +326,71 @@ static void print_command(const struct option_value *values, const struct plan_m
     if (values[PLAN_NO_BINNING].flag) fputs(" --no-resolution-binning", stdout);
     if (values[PLAN_NEGATIVE_PROMPT].flag) fputs(" --true-cfg-scale 4 --negative-prompt blurry", stdout);
     printf(" --prompt 'a lion'");
-    plan_mesh_options(&plan->mesh, options, sizeof options);
-    if (machine->ranks > 1) printf(" %s", options);
+    if (ranks > 1) printf(" %s", plan->options);
     putchar('\n');
 }
 
-static void print_table(const struct option_value *values, const struct plan_model *model, const struct plan_machine *machine,
-                        const struct plan *plans, int shown, int count) {
+static void print_table(const struct option_value *values, const tessera_plans *plans, const tessera_plan_machine *machine, int shown) {
     char bandwidth[24], inside[24];
-    printf("%s, latents %lldx%lld, %lld text tokens, %d steps of %d prediction%s; %d rank%s of %.3g operations/s\n", model->name,
-           (long long)model->columns, (long long)model->rows, (long long)model->text_tokens, model->steps, model->predictions,
-           model->predictions == 1 ? "" : "s", machine->ranks, machine->ranks == 1 ? "" : "s", machine->operations);
+    int count = tessera_plans_count(plans);
+    tessera_plan_model model = model_of(plans);
+    printf("%s, latents %lldx%lld, %lld text tokens, %d steps of %d prediction%s; %d rank%s of %.3g operations/s\n", model.name,
+           (long long)model.latent_columns, (long long)model.latent_rows, (long long)model.text_tokens, model.steps,
+           model.predictions_per_step, model.predictions_per_step == 1 ? "" : "s", model.ranks, model.ranks == 1 ? "" : "s",
+           model.operations);
     printf("links: %s/s and %.3g ms between hosts of %d rank%s, %s/s and %.3g ms inside\n\n",
-           quantity_bytes_text(machine->between.bandwidth, true, bandwidth, sizeof bandwidth), machine->between.latency * 1e3,
-           machine->per_host, machine->per_host == 1 ? "" : "s",
-           quantity_bytes_text(machine->inside.bandwidth, true, inside, sizeof inside), machine->inside.latency * 1e3);
+           quantity_bytes_text(machine->bandwidth, true, bandwidth, sizeof bandwidth), machine->latency * 1e3, machine->per_host,
+           machine->per_host == 1 ? "" : "s", quantity_bytes_text(machine->host_bandwidth, true, inside, sizeof inside),
+           machine->host_latency * 1e3);
     printf("%-48s %10s %10s %9s %9s %10s  %s\n", "", "seconds", "seconds", "sent/step", "sent/step", "memory", "");
     printf("%-48s %10s %10s %9s %9s %10s  %s\n", "mesh", "a picture", "a step", "by all", "by one", "a rank", "limited by");
-    for (int i = 0; i < shown; i++) print_row(model, &plans[i]);
+    for (int i = 0; i < shown; i++) print_row(plans, i);
     if (shown < count) printf("... and %d more (--top 0 shows all)\n", count - shown);
-    if (plans[0].over == 0) print_command(values, machine, &plans[0]);
+    tessera_plan best = plan_of(plans, 0);
+    if (best.missing_bytes == 0) print_command(values, model.ranks, &best);
 }
 
-static tessera_status write_svg(const char *path, const struct plan_model *model, const struct plan_machine *machine,
-                                const struct plan *plan, tessera_error *error) {
+static tessera_status write_svg(const char *path, const tessera_plans *plans, tessera_error *error) {
     struct file_output output;
     TRY(file_output_open(path, &output, error));
-    plan_draw(output.stream, model, machine, plan);
+    tessera_plans_draw(plans, 0, output.stream, NULL); /* plan 0 is there */
     return file_output_commit(&output, error);
 }
 
 /* ---- */
 
 /* Nothing fits: how many ranks of the same memory would do, as far as MOST_RANKS. */
-static tessera_status tell_what_fits(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced,
-                                     const struct plan *least, tessera_error *error) {
+static tessera_status tell_what_fits(const tessera_plans *plans, double limit, tessera_error *error) {
     enum { MOST_RANKS = 256 };
-    char name[128], over[24], memory[24];
-    struct plan_machine more = *machine;
-    tessera_error why;
-    quantity_bytes_text(machine->memory, false, memory, sizeof memory);
-    quantity_bytes_text(least->over, false, over, sizeof over);
-    plan_mesh_text(&least->mesh, name, sizeof name);
-    for (more.ranks = machine->ranks + 1; more.ranks <= MOST_RANKS; more.ranks++) {
-        struct plan *plans = NULL;
-        int count = 0;
-        if (plan_rank(model, &more, allow_displaced, &plans, &count, &why) != TESSERA_OK) continue;
-        bool fits = plans[0].over == 0;
-        if (fits)
-            error_set(error, TESSERA_ERROR_MEMORY, "nothing fits --memory %s on %d rank%s (%s lacks %s): %d ranks would do, as %s", memory,
-                      machine->ranks, machine->ranks == 1 ? "" : "s", name, over, more.ranks,
-                      plan_mesh_text(&plans[0].mesh, (char[128]){0}, 128));
-        free(plans);
-        if (fits) return error->status;
-    }
+    char mesh[128], over[24], memory[24];
+    tessera_plan least = plan_of(plans, 0);
+    int ranks = model_of(plans).ranks, more = tessera_plans_least_ranks(plans, MOST_RANKS, mesh, sizeof mesh);
+    quantity_bytes_text(limit, false, memory, sizeof memory);
+    quantity_bytes_text(least.missing_bytes, false, over, sizeof over);
+    if (more > 0)
+        return error_set(error, TESSERA_ERROR_MEMORY, "nothing fits --memory %s on %d rank%s (%s lacks %s): %d ranks would do, as %s", memory,
+                         ranks, ranks == 1 ? "" : "s", least.mesh_text, over, more, mesh);
     return error_set(error, TESSERA_ERROR_MEMORY, "nothing fits --memory %s on %d rank%s (%s lacks %s), nor on any number up to %d", memory,
-                     machine->ranks, machine->ranks == 1 ? "" : "s", name, over, (int)MOST_RANKS);
-}
-
-static tessera_status rank_and_print(struct option_value *values, const struct plan_model *model, const struct plan_machine *machine,
-                                     tessera_error *error) {
-    struct plan *plans = NULL;
-    int count = 0, top = values[PLAN_TOP].given ? values[PLAN_TOP].integer : DEFAULT_TOP;
-    TRY(plan_rank(model, machine, values[PLAN_ALLOW_DISPLACED].flag, &plans, &count, error));
-    int shown = top > 0 && top < count ? top : count;
-    if (values[PLAN_JSON].flag)
-        print_json(model, machine, plans, shown, count);
-    else
-        print_table(values, model, machine, plans, shown, count);
-    tessera_status status = values[PLAN_SVG].given ? write_svg(values[PLAN_SVG].text, model, machine, &plans[0], error) : TESSERA_OK;
-    if (status == TESSERA_OK && plans[0].over > 0)
-        status = tell_what_fits(model, machine, values[PLAN_ALLOW_DISPLACED].flag, &plans[0], error);
-    free(plans);
-    return status;
+                     ranks, ranks == 1 ? "" : "s", least.mesh_text, over, (int)MOST_RANKS);
 }
 
 static int run_plan(const char *path, struct option_value *values) {
-    struct plan_machine machine;
-    struct plan_model model = {0};
+    tessera_plan_machine machine;
     tessera_error error = {0};
+    (void)path;
     if (read_machine(values, &machine, &error) != TESSERA_OK || read_size(values, &error) != TESSERA_OK) return command_fail(&error, true);
-    tessera_status status = read_model(values, &model, &error);
-    if (status == TESSERA_OK && machine.operations == 0) {
-        struct plan_speed speed;
-        int64_t tokens = model.rows / model.patch_size * (model.columns / model.patch_size) / machine.ranks;
-        status = plan_known_speed(&model, tokens, (struct plan_measurer){values[PLAN_THREADS].integer, 1, false}, &speed, &error);
-        machine.operations = speed.operations;
-        machine.attention_share = speed.attention_share;
-        machine.elements = speed.elements;
-        machine.streaming = speed.streaming;
-    }
-    if (status == TESSERA_OK) status = rank_and_print(values, &model, &machine, &error);
-    plan_model_free(&model);
-    return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, status == TESSERA_ERROR_ARGUMENT);
+    tessera_plans *plans = open_plans(values, &machine, &error);
+    if (plans == NULL) return command_fail(&error, error.status == TESSERA_ERROR_ARGUMENT);
+    int count = tessera_plans_count(plans), top = values[PLAN_TOP].given ? values[PLAN_TOP].integer : DEFAULT_TOP;
+    int shown = top > 0 && top < count ? top : count;
+    if (values[PLAN_JSON].flag)
+        print_json(plans, shown);
+    else
+        print_table(values, plans, &machine, shown);
+    tessera_status status = values[PLAN_SVG].given ? write_svg(values[PLAN_SVG].text, plans, &error) : TESSERA_OK;
+    if (status == TESSERA_OK && plan_of(plans, 0).missing_bytes > 0) status = tell_what_fits(plans, machine.memory, &error);
+    tessera_plans_free(plans);
+    return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, false);
 }
 
 const struct command plan_command = {

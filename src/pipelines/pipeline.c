@@ -1,6 +1,7 @@
 /* Opening a model folder and its components: see pipeline.h. */
 #include "pipelines/pipeline.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,17 @@ static const struct pipeline_class *const classes[] = {
     &flux_control_class,     &pixart_alpha_class,        &pixart_sigma_class,       &hunyuandit_class,
 };
 #define NUM_CLASSES (sizeof classes / sizeof *classes)
+
+static const char *const class_names[] = {
+    "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline",
+    "FluxControlPipeline",     "PixArtAlphaPipeline",       "PixArtSigmaPipeline",      "HunyuanDiTPipeline",
+    NULL,
+};
+static_assert(sizeof class_names / sizeof *class_names == NUM_CLASSES + 1, "one name per class");
+
+const char *const *pipeline_class_names(void) {
+    return class_names;
+}
 
 /* The name of the pipeline from text to picture: folders are also saved by diffusers' pipelines from picture to picture. */
 static void plain_class_name(const char *name, char *out, size_t capacity) {
@@ -35,6 +47,7 @@ static tessera_status find_class(struct pipeline *p, tessera_error *error) {
     char known[256] = "";
     plain_class_name(name, plain, sizeof plain);
     for (size_t i = 0; i < NUM_CLASSES; i++) {
+        assert(strcmp(classes[i]->name, class_names[i]) == 0);
         if (strcmp(classes[i]->name, plain) == 0) {
             p->class = classes[i];
             return TESSERA_OK;

@@ -131,6 +131,9 @@ void pipeline_done_with(struct pipeline *pipeline, const char *name);
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
 
+/* Every family's name, as model_index.json has it; ends with NULL. */
+const char *const *pipeline_class_names(void);
+
 /* From the pixels that are asked for to those that are worked at: the nearest trained size where the family has such bins and `use_bins`, else
  * the size itself, as far as the family does not round it. ARGUMENT if the denoiser's sample_size has no bins. */
 tessera_status pipeline_working_size(const struct pipeline *pipeline, bool use_bins, int *width, int *height, tessera_error *error);

@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
+#include "checkpoint/published.h"
 #include "hub/hub.h"
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -46,6 +47,7 @@ static tessera_status find_folder(struct pipeline *p, const char *config, tesser
     struct hub_options hub = {.variant = p->variant};
     if (hub_is_name(p->name)) return hub_resolve(p->name, &hub, &p->folder, error);
     if (file_is_forbidden(p->name)) return error_set(error, TESSERA_ERROR_IO, "%s: no permission to open this folder or file", p->name);
+    if (!file_exists(p->name) && strcmp(p->name, TESSERA_EMBEDDED_MODEL) == 0) return data_find(EMBEDDED_MODEL, &p->folder, error);
     if (!file_is_folder(p->name))
         return error_set(error, TESSERA_ERROR_IO,
                          "%s: no such folder or file: --model takes a model folder in diffusers' layout, a single-file checkpoint, or "

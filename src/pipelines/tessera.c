@@ -20,6 +20,20 @@ struct tessera_model {
     atomic_int state;
 };
 
+/* ---- the library ---- */
+
+const char *tessera_version(void) {
+    return TESSERA_VERSION;
+}
+
+const char *const *tessera_families(void) {
+    return pipeline_class_names();
+}
+
+const char *const *tessera_schedulers(void) {
+    return scheduler_names();
+}
+
 /* ---- options ---- */
 
 static tessera_status check_options(const tessera_model_options *options, tessera_error *error) {

@@ -1,0 +1,106 @@
+/* Plans: which mesh of ranks suits a model, a picture and a network, before anything runs and without the model's weights.
+ *
+ *     tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
+ *     machine.ranks = 8;
+ *     tessera_plans *plans = tessera_plans_open("emoji", NULL, NULL, &machine, false, &error);
+ *     tessera_plan best = TESSERA_PLAN;
+ *     if (plans != NULL && tessera_plans_get(plans, 0, &best)) printf("%s: %g s\n", best.mesh_text, best.picture_seconds);
+ *     tessera_plans_free(plans);
+ *
+ * Bytes are exact for every strategy, seconds are predicted (docs/planner.md says how).
+ * Each struct begins with its size, which its initialiser sets: a program that was compiled against an older header goes on working with a
+ * newer library, whose additional fields it has at their defaults and does not get back. A field that the library does not know must be 0. */
+#ifndef TESSERA_PLAN_H
+#define TESSERA_PLAN_H
+
+#include "tessera.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What pictures are planned for; 0 (and a negative scale or length): the model's own default. */
+typedef struct tessera_plan_request {
+    size_t struct_size;
+    int width, height, steps; /* pixels; steps of a picture */
+    int num_images;
+    int max_sequence_length; /* text tokens of the T5 encoder */
+    double guidance_scale;
+    bool has_negative_prompt;   /* of models whose guidance is an input: a second prediction */
+    bool no_resolution_binning; /* width and height as they are, though the family has resolution bins */
+} tessera_plan_request;
+#define TESSERA_PLAN_REQUEST {.struct_size = sizeof(tessera_plan_request), .max_sequence_length = -1, .guidance_scale = -1}
+
+/* Rank r is on host r / per_host. Links: seconds that an empty message takes one way, and bytes a second. */
+typedef struct tessera_plan_machine {
+    size_t struct_size;
+    int ranks, per_host;
+    double latency, bandwidth;           /* of each host's link, which its ranks share */
+    double host_latency, host_bandwidth; /* between two ranks of one host */
+    double memory;                       /* bytes of each rank; 0: no limit */
+    double operations;                   /* a second, of one rank; 0: this machine's, measured once and kept in a file */
+    int threads;                         /* of a rank, for the measurement; 0: all */
+} tessera_plan_machine;
+#define TESSERA_PLAN_MACHINE                                                                                                               \
+    {.struct_size = sizeof(tessera_plan_machine), .ranks = 1, .per_host = 1, .latency = 100e-6, .bandwidth = 125e6, .host_latency = 20e-6, \
+     .host_bandwidth = 2e9}
+
+typedef struct tessera_plan_degrees {
+    int data, cfg, pipefusion, patch, ring, ulysses, tensor; /* as in tessera_mesh */
+} tessera_plan_degrees;
+
+/* One mesh and what it leads to. Texts live as long as the list. */
+typedef struct tessera_plan {
+    size_t struct_size;
+    tessera_plan_degrees degrees;
+    int num_pipeline_patch, warmup_steps;
+    bool split_text;
+    bool exact;              /* it gives the picture of one rank */
+    const char *mesh_text;   /* "cfg 2 x ring 2 x ulysses 4" */
+    const char *options;     /* of `tessera generate`, which choose it */
+    const char *limited_by;  /* "compute", "bandwidth", "latency" or "memory" */
+    double picture_seconds, step_seconds, warmup_step_seconds, text_seconds, decode_seconds;
+    double compute_seconds, latency_seconds, bandwidth_seconds; /* of a step */
+    double memory_bytes, weight_bytes, activation_bytes, store_bytes; /* of the rank that needs most */
+    double missing_bytes;                                             /* of memory; 0: it fits */
+} tessera_plan;
+#define TESSERA_PLAN {.struct_size = sizeof(tessera_plan)}
+
+/* What is planned for, with the model's defaults filled in. */
+typedef struct tessera_plan_model {
+    size_t struct_size;
+    const char *name;                    /* the denoiser's class; lives as long as the list */
+    int64_t latent_rows, latent_columns; /* of a picture's latents */
+    int64_t text_tokens;
+    int predictions_per_step, steps, num_images;
+    int ranks;
+    double operations; /* a second: given or measured */
+} tessera_plan_model;
+#define TESSERA_PLAN_MODEL {.struct_size = sizeof(tessera_plan_model)}
+
+typedef struct tessera_plans tessera_plans;
+
+/* All possible meshes of the machine's ranks, the best first: those that fit by seconds, then the others by what is missing. `model` is as in
+ * tessera_model_open, its config files are enough; or one of TESSERA_PUBLISHED_MODELS, whose configs come with the library; `options` (of which the mesh is not looked at), `request` and `machine` may be NULL.
+ * `allow_displaced`: also meshes that are not exact. NULL and `error` on failure: errors as tessera_model_open's and of sizes; ARGUMENT if
+ * no mesh is possible. */
+tessera_plans *tessera_plans_open(const char *model, const tessera_model_options *options, const tessera_plan_request *request,
+                                  const tessera_plan_machine *machine, bool allow_displaced, tessera_error *error);
+void tessera_plans_free(tessera_plans *plans); /* NULL is allowed */
+int tessera_plans_count(const tessera_plans *plans);
+/* False if there is no such plan, or the struct's size is not set. */
+bool tessera_plans_get(const tessera_plans *plans, int plan, tessera_plan *out);
+bool tessera_plans_model(const tessera_plans *plans, tessera_plan_model *out);
+/* The smallest number of ranks above the machine's, up to `most`, on which a plan fits into its memory, and that plan's mesh as text; 0: there
+ * is none. */
+int tessera_plans_least_ranks(const tessera_plans *plans, int most, char *mesh_text, size_t capacity);
+/* What rank `rank` sends in a step after warm-up, and in one of warm-up, in bytes. */
+uint64_t tessera_plans_step_bytes(const tessera_plans *plans, int plan, int rank);
+uint64_t tessera_plans_warmup_bytes(const tessera_plans *plans, int plan, int rank);
+/* Draws the mesh and who talks to whom, as SVG, to `stream` (a FILE *). At most 64 ranks. */
+tessera_status tessera_plans_draw(const tessera_plans *plans, int plan, void *stream, tessera_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

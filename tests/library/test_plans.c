@@ -1,0 +1,76 @@
+/* The planner as others use it: include/tessera_plan.h and libtessera.so alone. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "tessera_plan.h"
+
+static bool lists(const char *const *names, const char *name) {
+    for (; *names != NULL; names++)
+        if (strcmp(*names, name) == 0) return true;
+    return false;
+}
+
+static void test_library(void) {
+    CHECK(strcmp(tessera_version(), TESSERA_VERSION) == 0, "%s", tessera_version());
+    CHECK(lists(tessera_families(), "StableDiffusion3Pipeline") && lists(tessera_schedulers(), "EulerDiscreteScheduler"), "lists");
+    tessera_error error;
+    tessera_model *model = tessera_model_open(TESSERA_EMBEDDED_MODEL, NULL, &error);
+    CHECK(model != NULL, "%s", error.message);
+    CHECK(strcmp(tessera_model_pipeline_class(model), "StableDiffusion3Pipeline") == 0, "%s", tessera_model_pipeline_class(model));
+    tessera_model_free(model);
+}
+
+static void test_plans(void) {
+    tessera_error error;
+    tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
+    tessera_plan_request request = TESSERA_PLAN_REQUEST;
+    machine.ranks = 4;
+    machine.operations = 1e11;
+    request.steps = 5;
+    tessera_plans *plans = tessera_plans_open(TESSERA_EMBEDDED_MODEL, NULL, &request, &machine, false, &error);
+    CHECK(plans != NULL, "%s", error.message);
+    if (plans == NULL) return;
+    tessera_plan_model model = TESSERA_PLAN_MODEL;
+    CHECK(tessera_plans_model(plans, &model) && model.steps == 5 && model.ranks == 4 && model.operations == 1e11, "%d steps", model.steps);
+    CHECK(tessera_plans_count(plans) > 3, "%d plans", tessera_plans_count(plans));
+    for (int i = 0; i < tessera_plans_count(plans); i++) {
+        tessera_plan plan = TESSERA_PLAN;
+        CHECK(tessera_plans_get(plans, i, &plan) && plan.exact && plan.picture_seconds > 0 && plan.mesh_text[0] != 0, "plan %d", i);
+        const tessera_plan_degrees *d = &plan.degrees;
+        CHECK(d->data * d->cfg * d->pipefusion * d->patch * d->ring * d->ulysses * d->tensor == 4, "plan %d: %s", i, plan.mesh_text);
+        bool shares = d->data < 4;
+        CHECK((tessera_plans_step_bytes(plans, i, 0) > 0) == shares, "plan %d: %s", i, plan.mesh_text);
+    }
+    tessera_plan none = {0}, plan = TESSERA_PLAN;
+    CHECK(!tessera_plans_get(plans, 0, &none) && !tessera_plans_get(plans, -1, &plan), "no size; no such plan");
+    char *text = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&text, &length);
+    CHECK(tessera_plans_draw(plans, 0, stream, &error) == TESSERA_OK, "%s", error.message);
+    fclose(stream);
+    CHECK(strncmp(text, "<svg", 4) == 0 || strstr(text, "<svg") != NULL, "%.40s", text);
+    free(text);
+    tessera_plans_free(plans);
+}
+
+static void test_refused(void) {
+    tessera_error error;
+    tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
+    machine.bandwidth = 0;
+    CHECK(tessera_plans_open(TESSERA_EMBEDDED_MODEL, NULL, NULL, &machine, false, &error) == NULL && error.status == TESSERA_ERROR_ARGUMENT,
+          "%s", error.message);
+    machine.struct_size = 0;
+    CHECK(tessera_plans_open(TESSERA_EMBEDDED_MODEL, NULL, NULL, &machine, false, &error) == NULL && strstr(error.message, "struct_size"),
+          "%s", error.message);
+    CHECK(tessera_plans_open("no/such/model", NULL, NULL, NULL, false, &error) == NULL && error.message[0] != 0, "%s", error.message);
+    CHECK(tessera_plans_open(NULL, NULL, NULL, NULL, false, NULL) == NULL && tessera_plans_count(NULL) == 0, "NULL");
+    tessera_plans_free(NULL);
+}
+
+int main(void) {
+    test_library();
+    test_plans();
+    test_refused();
+    return CHECK_REPORT();
+}
