@@ -80,6 +80,14 @@ static tessera_status check_channels(const struct json *json, const struct layou
     return TESSERA_OK;
 }
 
+/* Resnets have SiLU (swish by another name); diffusers can build others, which no published model has. */
+static tessera_status check_activation(const struct json *json, tessera_error *error) {
+    const char *name;
+    TRY(json_string(json, "act_fn", "silu", &name, error));
+    if (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field act_fn is \"%.60s\"; only silu is supported", json_path(json), name);
+}
+
 static tessera_status read_layout(const struct json *json, struct layout *l, struct autoencoder_kl *vae, tessera_error *error) {
     int64_t in, out;
     double scaling, shift;
@@ -93,6 +101,7 @@ static tessera_status read_layout(const struct json *json, struct layout *l, str
     TRY(json_bool(json, "use_quant_conv", true, &l->quant, error));
     TRY(json_bool(json, "use_post_quant_conv", true, &l->post_quant, error));
     TRY(json_bool(json, "mid_block_add_attention", true, &l->attention, error));
+    TRY(check_activation(json, error));
     if (json_find(json, "latents_mean") != NULL || json_find(json, "latents_std") != NULL)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                          "%s: field latents_mean or latents_std is set; only scaling_factor and shift_factor are supported",

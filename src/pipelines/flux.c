@@ -40,6 +40,7 @@ const struct pipeline_class flux_control_class = {
     .max_sequence_length = 512,
     .guidance_scale = 3.5f,
     .strength = 0.6f,
+    .img2img_guidance_scale = 7.0f,
     .sample_size = 128,
     .flow_matching = true,
     .sigmas_from_steps = true,

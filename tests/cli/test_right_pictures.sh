@@ -88,4 +88,8 @@ run 1 generate --from "$work/from.png" -o "$work/again2.png"; says "is not there
 run 0 generate --from "$work/from.png" --model "$work/elsewhere" -o "$work/again2.png"
 cp -r tests/cases/pipeline_sd15/model "$work/model"; echo '{"num_inference_steps": 7}' >"$work/model/generation_defaults.json"
 run 1 generate --from "$work/from.png" -o "$work/again3.png"; says "is not the model that made"
+
+# the autoencoder's activation is read
+rm -rf "$work/act"; cp -r $sd "$work/act"; sed -i 's/"act_fn": *"silu"/"act_fn": "mish"/' "$work/act/vae/config.json"
+run 1 generate --model "$work/act" --prompt a --steps 1 --threads 1; says 'act_fn is "mish"'
 exit $failed

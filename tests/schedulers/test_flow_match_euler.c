@@ -123,7 +123,7 @@ static void test_configs(void) {
     check_config("\"shift\": 3.0", TESSERA_ERROR_FORMAT, "_class_name");
     check_config("\"_class_name\": \"SomeScheduler\"", TESSERA_ERROR_UNSUPPORTED, "SomeScheduler");
     check_config(FLOW ", \"invert_sigmas\": true", TESSERA_ERROR_UNSUPPORTED, "invert_sigmas");
-    check_config(FLOW ", \"use_beta_sigmas\": true", TESSERA_ERROR_UNSUPPORTED, "use_beta_sigmas");
+    check_config(FLOW ", \"use_karras_sigmas\": true, \"use_beta_sigmas\": true", TESSERA_ERROR_FORMAT, "use_beta_sigmas");
     check_config(FLOW ", \"stochastic_sampling\": true", TESSERA_ERROR_UNSUPPORTED, "stochastic_sampling");
     check_config(FLOW ", \"time_shift_type\": \"cubic\"", TESSERA_ERROR_UNSUPPORTED, "time_shift_type");
     check_config(FLOW ", \"shift\": 0", TESSERA_ERROR_FORMAT, "shift");

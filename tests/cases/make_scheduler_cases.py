@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Writes the cases scheduler_* of settings that a request can choose (--schedule, --final-sigmas-type, --eta, ...), as diffusers computes them.
+
+    python3 tests/cases/make_scheduler_cases.py        (torch, diffusers 0.42.1, scipy)
+
+A case has the configuration as scheduler_config.json, a sample, a model's outputs for every step (random numbers), fresh noise where the
+sampler takes some, and what comes of it: timesteps, sigmas, the model's inputs and the samples after each step. DDIM's eta, an argument of
+diffusers' step, is a field of the configuration here.
+"""
+import json
+import os
+
+import diffusers as D
+import torch
+from case_writer import Writer, gen
+
+SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+SHAPE = (1, 4, 4, 4)
+CASES = {
+    "euler_beta": (D.EulerDiscreteScheduler, dict(SD, use_beta_sigmas=True), 10, {}),
+    "euler_exponential": (D.EulerDiscreteScheduler, dict(SD, use_exponential_sigmas=True), 10, {}),
+    "euler_sigma_min": (D.EulerDiscreteScheduler, dict(SD, final_sigmas_type="sigma_min"), 10, {}),
+    "euler_turbo": (D.EulerDiscreteScheduler, dict(SD, timestep_spacing="trailing", steps_offset=1), 1, {}),
+    "euler_v_zsnr": (D.EulerDiscreteScheduler, dict(SD, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"), 10, {}),
+    "dpmpp_2m_beta": (D.DPMSolverMultistepScheduler, dict(SD, use_beta_sigmas=True), 10, {}),
+    "dpmpp_2m_exponential": (D.DPMSolverMultistepScheduler, dict(SD, use_exponential_sigmas=True), 10, {}),
+    "dpmpp_2m_sigma_min": (D.DPMSolverMultistepScheduler, dict(SD, final_sigmas_type="sigma_min"), 10, {}),
+    "unipc_beta": (D.UniPCMultistepScheduler, dict(SD, use_beta_sigmas=True), 10, {}),
+    "unipc_karras": (D.UniPCMultistepScheduler, dict(SD, use_karras_sigmas=True), 10, {}),
+    "flow_euler_beta": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_beta_sigmas=True), 10, {}),
+    "flow_euler_karras": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_karras_sigmas=True), 10, {}),
+    "flow_euler_exponential": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_exponential_sigmas=True), 10, {}),
+    "ddim_eta": (D.DDIMScheduler, dict(SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1), 10, {"eta": 0.7}),
+}
+
+
+def write(w, name, scheduler_class, config, steps, extra):
+    scheduler = scheduler_class(**config)
+    scheduler.set_timesteps(steps)
+    g = gen(sum(map(ord, name)))
+    sample = torch.randn(SHAPE, generator=g)
+    outputs = torch.randn((len(scheduler.timesteps),) + SHAPE, generator=g)
+    noises = torch.randn((len(scheduler.timesteps),) + SHAPE, generator=g)
+    tensors = {"in.sample": sample, "in.model_outputs": outputs, "out.timesteps": scheduler.timesteps.float()}
+    if extra:
+        tensors["in.noises"] = noises
+    if hasattr(scheduler, "sigmas") and not isinstance(scheduler, D.DDIMScheduler):
+        tensors["mid.sigmas"] = scheduler.sigmas.float()
+    x, samples, inputs = sample, [], []
+    for i, t in enumerate(scheduler.timesteps):
+        inputs.append(scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x)
+        more = dict(eta=extra["eta"], variance_noise=noises[i]) if extra else {}
+        x = scheduler.step(outputs[i], t, x, **more).prev_sample
+        samples.append(x)
+    tensors |= {"out.samples": torch.stack(samples), "mid.model_inputs": torch.stack(inputs)}
+    folder = w.case(f"scheduler_{name}_{steps}", "scheduler", tensors, atol=1e-4, rtol=1e-4, steps=steps)
+    with open(os.path.join(folder, "scheduler_config.json"), "w") as f:
+        json.dump({**json.loads(scheduler.to_json_string()), **extra}, f, indent=2, sort_keys=True)
+
+
+root = os.path.dirname(os.path.abspath(__file__))
+for name, case in CASES.items():
+    write(Writer(root, ""), name, *case)
