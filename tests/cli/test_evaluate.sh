@@ -49,9 +49,9 @@ run 0 evaluate --input-root0 one --input-root1 two --metrics psnr; prints "PSNR:
 check "the record has the picture's own seed" grep -qa '"seed":7[,}]' made/COCO_3.png
 rm made/COCO_2.png
 run 0 generate --caption-file dataset_coco.json --sample-images-folder made --steps 1 --seed 5; says "2 of 3 pictures are there"
+prints "made/COCO_2.png"
 run 1 generate --caption-file dataset_coco.json --sample-images-folder made --steps 2 --seed 5; says "is there already, made with another steps (1, now 2)"
 run 1 generate --caption-file dataset_coco.json --sample-images-folder made --steps 1 --seed 6; says "made with another seed"
-prints "made/COCO_2.png"
 run 0 generate --caption-file dataset_coco.json --caption-split val --split 1 2 --steps 1 -o part/
 check "a part of the split" [ "$(ls part)" = 0001.png ]
 run 2 generate --caption-file dataset_coco.json --steps 1 -o one.png; says "is no folder"
