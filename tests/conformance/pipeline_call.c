@@ -28,6 +28,7 @@ static const struct argument {
     {"strength", ARGUMENT_FLOAT, offsetof(tessera_request, strength), 0},
     {"clip_skip", ARGUMENT_INT, offsetof(tessera_request, clip_skip), 0},
     {"max_sequence_length", ARGUMENT_INT, offsetof(tessera_request, max_sequence_length), 0},
+    {"long_prompt", ARGUMENT_BOOL, offsetof(tessera_request, long_prompt), 0},
     {"num_images_per_prompt", ARGUMENT_INT, offsetof(tessera_request, num_images), 0},
     {"use_resolution_binning", ARGUMENT_BOOL, offsetof(tessera_request, use_resolution_binning), 0},
     {"original_size", ARGUMENT_PAIR, offsetof(tessera_request, original_height), offsetof(tessera_request, original_width)},
