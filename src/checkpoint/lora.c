@@ -470,12 +470,25 @@ static int count_missing(const struct lora_file *file, unsigned asked, const cha
     return count;
 }
 
+/* Has the file modules of the denoiser alone, and the denoiser none of them? */
+static bool misses_denoiser(const struct lora_file *file, unsigned asked, const char **first) {
+    const struct lora_module *some = NULL;
+    for (int m = file->num_modules - 1; m >= 0; m--) {
+        const struct lora_module *module = &file->modules[m];
+        if (module->components != LORA_DENOISER) continue;
+        if (module->found != 0) return false;
+        some = module;
+    }
+    if (some != NULL) *first = lora_module_entry(some)->name;
+    return some != NULL && (asked & LORA_DENOISER) != 0;
+}
+
 tessera_status lora_set_check(const struct lora_set *set, tessera_error *error) {
     for (int i = 0; i < set->count; i++) {
         const char *first = NULL;
         bool any;
         int count = count_missing(&set->files[i], set->asked, &first, &any);
-        if (count == 0 || any) continue;
+        if (!misses_denoiser(&set->files[i], set->asked, &first) && (count == 0 || any)) continue;
         return error_set(
             error, TESSERA_ERROR_FORMAT,
             "%s: \"%.300s\" names no module of this model (%d such modules, and none that it has): is the LoRA for another model?",

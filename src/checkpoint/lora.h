@@ -38,7 +38,8 @@ tessera_status lora_hooks_for(struct lora_set *set, const char *component, const
  * queries of SD3). Opening the component with the hooks notes its weights too. */
 void lora_hooks_found(struct lora_set *set, const char *component, const struct weights *weights);
 
-/* After all components: FORMAT if there are modules for them in a file and they have none of these; names the file and the first key. */
+/* After all components: FORMAT if there are modules for them in a file and they have none of these, or the denoiser has none of its own;
+ * names the file and the first key. */
 tessera_status lora_set_check(const struct lora_set *set, tessera_error *error);
 int lora_set_count(const struct lora_set *set); /* files */
 /* One line about what is left out of a file: modules that no component has, keys that are no adapter's. False: nothing. */

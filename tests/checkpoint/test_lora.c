@@ -305,6 +305,26 @@ static void test_left_out(void) {
     free(bytes);
 }
 
+/* A text encoder may be of the same names in another model: that the denoiser has none of its modules says that the file is for another. */
+static void test_other_denoiser(void) {
+    const struct spec other[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("text_encoder.q.lora_A.weight"),
+                                 B("text_encoder.q.lora_B.weight")};
+    size_t length;
+    uint8_t *bytes = make_file("", other, 4, &length);
+    struct lora_set *set = NULL;
+    struct load_hooks hooks;
+    tessera_error error = {0};
+    CHECK(lora_set_parse("other.safetensors", bytes, length, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_hooks_for(set, "text_encoder", NULL, &hooks, &error) == TESSERA_OK && hooks.changes(hooks.user, "q.weight"), "%s",
+          error.message);
+    CHECK(lora_set_check(set, &error) == TESSERA_OK, "only the text encoder was asked for: %s", error.message);
+    CHECK(lora_hooks_for(set, "unet", NULL, &hooks, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_check(set, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "\"unet.a.lora_A.weight\" names no module") != NULL,
+          "%s", error.message);
+    lora_set_close(set);
+    free(bytes);
+}
+
 /* kohya's "te3" is T5: the second text encoder of Flux, the third of SD3, where the second has no such names. */
 static void test_third_encoder(void) {
     const struct spec t5[] = {A("lora_te3_e_0_q.lora_down.weight"), B("lora_te3_e_0_q.lora_up.weight"),
@@ -440,6 +460,7 @@ int main(void) {
     test_factor();
     test_refused();
     test_left_out();
+    test_other_denoiser();
     test_third_encoder();
     test_fused();
     const struct pieces pieces[] = {
