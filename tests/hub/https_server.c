@@ -3,6 +3,7 @@
  * the storage, X-Linked-Etag and X-Linked-Size. */
 #include "hub/https_server.h"
 
+#include <errno.h>
 #include <arpa/inet.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -255,7 +256,10 @@ static void serve(struct server *server, SSL *ssl) {
 static void *run(void *argument) {
     struct server *server = argument;
     struct pollfd watched[2] = {{.fd = server->listener, .events = POLLIN}, {.fd = server->stop_pipe[0], .events = POLLIN}};
-    while (poll(watched, 2, -1) >= 0 && watched[1].revents == 0) {
+    for (;;) { /* a test that becomes another user interrupts all threads */
+        int events = poll(watched, 2, -1);
+        if (events < 0 && errno == EINTR) continue;
+        if (events < 0 || watched[1].revents != 0) break;
         int connection = accept(server->listener, NULL, NULL);
         if (connection < 0) continue;
         SSL *ssl = SSL_new(server->tls);
