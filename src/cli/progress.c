@@ -21,7 +21,10 @@ void progress_catch_signals(void) {
     const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction before;
-        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL); /* nohup */
+        bool ignored = sigaction(signals[i], NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (signals[i] == SIGHUP && ignored)
+            continue; /* nohup; SIGINT is ignored by each background job of a script, which may mean to send it */
+        sigaction(signals[i], &action, NULL);
     }
 }
 
