@@ -10,7 +10,7 @@
 #include "comm/comm_state.h"
 
 struct comm_operation {
-    struct comm_operation *next; /* in the pool */
+    struct comm_operation *next, *next_of_all; /* in the pool; in the list of all */
     int count;
     void (*second_half)(struct comm *comm, struct comm_operation *operation); /* NULL: none */
     uint8_t *data;
@@ -22,20 +22,28 @@ struct comm_operation {
     struct comm_request *requests[]; /* 2 per member are enough */
 };
 
-void operations_free(struct comm_operation *operation) {
-    while (operation != NULL) {
-        struct comm_operation *next = operation->next;
+void operations_free(struct comm *comm) {
+    while (comm->all_operations != NULL) {
+        struct comm_operation *operation = comm->all_operations;
+        comm->all_operations = operation->next_of_all;
         free(operation->scratch);
         free(operation);
-        operation = next;
+    }
+}
+
+void operations_reclaim(struct comm *comm) {
+    comm->operations = NULL;
+    for (struct comm_operation *operation = comm->all_operations; operation != NULL; operation = operation->next_of_all) {
+        operation->next = comm->operations;
+        comm->operations = operation;
     }
 }
 
 static void out_of_memory(struct comm *comm) {
-    comm_abort(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for a collective operation"});
+    comm_job_fail(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for a collective operation"});
 }
 
-/* From the pool; NULL when memory is out, and then the group has failed. */
+/* From the pool; NULL when memory is out, and then the job has failed. */
 static struct comm_operation *operation_take(struct comm *comm) {
     struct comm_operation *operation = comm->operations;
     if (operation != NULL) {
@@ -44,6 +52,8 @@ static struct comm_operation *operation_take(struct comm *comm) {
         operation = calloc(1, sizeof *operation + 2 * (size_t)comm->size * sizeof operation->requests[0]);
         if (operation == NULL) out_of_memory(comm);
         if (operation == NULL) return NULL;
+        operation->next_of_all = comm->all_operations;
+        comm->all_operations = operation;
     }
     operation->count = 0;
     operation->second_half = NULL;
@@ -76,7 +86,7 @@ static void receive(struct comm *comm, struct comm_operation *operation, int fro
 
 /* Waits for all requests, also after a failure, so that each is given back. */
 static tessera_status wait_all(struct comm *comm, struct comm_operation *operation, tessera_error *error) {
-    tessera_status status = engine_status(comm->engine, error);
+    tessera_status status = engine_status(comm->jobs, error);
     for (int i = 0; i < operation->count; i++) {
         tessera_status one = comm_wait(comm, operation->requests[i], status == TESSERA_OK ? error : NULL);
         if (status == TESSERA_OK) status = one;
@@ -318,5 +328,5 @@ tessera_status comm_barrier(struct comm *comm, tessera_error *error) {
         TRY(comm_wait(comm, in, error));
         TRY(sent);
     }
-    return engine_status(comm->engine, error);
+    return engine_status(comm->jobs, error);
 }

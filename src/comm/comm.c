@@ -20,6 +20,13 @@ static struct comm *group_new(struct engine *engine, int size) {
     return comm;
 }
 
+/* Jobs of its own, for a group that has its members and context. */
+static bool open_jobs(struct comm *comm) {
+    comm->jobs = jobs_new(comm->engine, comm->context, comm->rank, comm->size, comm->world);
+    if (comm->jobs != NULL) comm->group = jobs_add_group(comm->jobs, comm, comm->context);
+    return comm->jobs != NULL;
+}
+
 tessera_status comm_world_open(const struct comm_options *options, struct comm **out, tessera_error *error) {
     struct engine *engine = NULL;
     TRY(engine_open(options, &engine, error));
@@ -31,6 +38,11 @@ tessera_status comm_world_open(const struct comm_options *options, struct comm *
     comm->rank = engine_rank(engine);
     comm->context = ENGINE_CONTEXT_WORLD;
     for (int i = 0; i < comm->size; i++) comm->world[i] = i;
+    if (!open_jobs(comm)) {
+        engine_release(engine);
+        free(comm);
+        return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a process group");
+    }
     *out = comm;
     return TESSERA_OK;
 }
@@ -42,10 +54,48 @@ tessera_status comm_finish(struct comm *comm, tessera_error *error) {
 void comm_free(struct comm *comm) {
     if (comm == NULL) return;
     if (comm->context != ENGINE_CONTEXT_WORLD) engine_context_set(comm->engine, comm->context, false);
-    operations_free(comm->operations);
+    jobs_release(comm->jobs, comm->group);
+    operations_free(comm);
     engine_release(comm->engine);
+    free(comm->members);
     free(comm);
 }
+
+/* ---- jobs ---- */
+
+tessera_status comm_job_begin(struct comm *comm, tessera_error *error) {
+    return comm != NULL ? jobs_begin(comm->jobs, error) : TESSERA_OK;
+}
+
+void comm_job_fail(struct comm *comm, const tessera_error *error) {
+    if (comm != NULL) jobs_fail(comm->jobs, error);
+}
+
+tessera_status comm_job_end(struct comm *comm, tessera_status status, tessera_error *error) {
+    return comm != NULL ? jobs_end(comm->jobs, status, error) : status;
+}
+
+tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_error *error) {
+    if (comm->jobs == with->jobs) return TESSERA_OK;
+    int *members = malloc((size_t)comm->size * sizeof *members);
+    int group = members != NULL ? jobs_add_group(with->jobs, comm, comm->context) : -1;
+    if (group < 0) {
+        free(members);
+        return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a process group");
+    }
+    for (int i = 0; i < comm->size; i++) {
+        members[i] = 0;
+        while (with->jobs->world[members[i]] != comm->world[i]) members[i]++;
+    }
+    jobs_release(comm->jobs, comm->group);
+    free(comm->members);
+    comm->jobs = with->jobs;
+    comm->group = group;
+    comm->members = members;
+    return TESSERA_OK;
+}
+
+/* ---- members ---- */
 
 int comm_rank(const struct comm *comm) {
     return comm != NULL ? comm->rank : 0;
@@ -107,13 +157,17 @@ static tessera_status make_group(struct comm *comm, struct wish *wishes, int col
     int members = choose_members(wishes, comm->size, colour);
     struct comm *group = group_new(comm->engine, members);
     if (group == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a process group");
-    engine_hold(comm->engine);
-    engine_context_set(comm->engine, context, true);
     group->context = context;
     for (int i = 0; i < members; i++) {
         group->world[i] = comm->world[wishes[i].rank];
         if (wishes[i].rank == comm->rank) group->rank = i;
     }
+    if (!open_jobs(group)) {
+        free(group);
+        return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a process group");
+    }
+    engine_hold(comm->engine);
+    engine_context_set(comm->engine, context, true);
     *out = group;
     return TESSERA_OK;
 }
@@ -140,20 +194,27 @@ static size_t *equal_sizes(const struct comm *comm, size_t bytes, tessera_error 
     return sizes;
 }
 
-tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error) {
-    *out = NULL;
-    tessera_error problem = {.status = TESSERA_ERROR_MEMORY};
+/* What a split does between the beginning and the end of its job. */
+static tessera_status split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error) {
     struct wish mine = {.colour = colour, .key = key, .rank = comm->rank}, *wishes = NULL;
     engine_contexts(comm->engine, mine.contexts);
-    size_t *sizes = equal_sizes(comm, sizeof mine, &problem);
-    if (sizes != NULL) wishes = gather(comm, &mine, sizes, &problem);
-    tessera_status status = wishes == NULL ? problem.status : make_group(comm, wishes, colour, out, &problem);
-    if (status != TESSERA_OK) {
-        comm_abort(comm, &problem); /* the others may have gone on */
-        if (error != NULL) *error = problem;
-    }
+    size_t *sizes = equal_sizes(comm, sizeof mine, error);
+    if (sizes != NULL) wishes = gather(comm, &mine, sizes, error);
+    tessera_status status = wishes == NULL ? error->status : make_group(comm, wishes, colour, out, error);
     free(wishes);
     free(sizes);
+    return status;
+}
+
+tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
+    *out = NULL;
+    tessera_status status = comm_job_begin(comm, error);
+    if (status == TESSERA_OK) status = split(comm, colour, key, out, error);
+    status = comm_job_end(comm, status, error);
+    if (status != TESSERA_OK) comm_free(*out);
+    if (status != TESSERA_OK) *out = NULL;
     return status;
 }
 
@@ -199,7 +260,11 @@ bool comm_is_launched(void) {
 
 tessera_status comm_status(struct comm *comm, tessera_error *error) {
     tessera_error unwanted;
-    return engine_status(comm->engine, error != NULL ? error : &unwanted);
+    return engine_status(comm->jobs, error != NULL ? error : &unwanted);
+}
+
+bool comm_world_failed(const struct comm *comm) {
+    return engine_failed(comm->engine);
 }
 
 void comm_abort(struct comm *comm, const tessera_error *error) {
@@ -228,32 +293,42 @@ static tessera_status compare(const struct comm *comm, const char *what, const c
                      dots, texts + skip, ranks, dots, different + skip);
 }
 
-tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error) {
-    tessera_error problem = {.status = TESSERA_ERROR_MEMORY};
+/* Gathers all texts, by their lengths, and compares them. */
+static tessera_status check_same(struct comm *comm, const char *what, const char *text, tessera_error *error) {
     size_t mine = strlen(text) + 1, *bytes = NULL;
     char *texts = NULL;
-    size_t *sizes = equal_sizes(comm, sizeof mine, &problem);
-    if (sizes != NULL) bytes = gather(comm, &mine, sizes, &problem);
-    if (bytes != NULL) texts = gather(comm, text, bytes, &problem);
-    tessera_status status = texts == NULL ? problem.status : compare(comm, what, texts, bytes, &problem);
-    if (texts == NULL) comm_abort(comm, &problem);
-    if (status != TESSERA_OK && error != NULL) *error = problem;
+    size_t *sizes = equal_sizes(comm, sizeof mine, error);
+    if (sizes != NULL) bytes = gather(comm, &mine, sizes, error);
+    if (bytes != NULL) texts = gather(comm, text, bytes, error);
+    tessera_status status = texts == NULL ? error->status : compare(comm, what, texts, bytes, error);
     free(texts);
     free(bytes);
     free(sizes);
     return status;
 }
 
+tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
+    tessera_status status = comm_job_begin(comm, error);
+    if (status == TESSERA_OK) status = check_same(comm, what, text, error);
+    return comm_job_end(comm, status, error);
+}
+
+static int number_of(const struct comm *comm, int member) {
+    return comm->members != NULL ? comm->members[member] : member;
+}
+
 struct comm_request *comm_send_start(struct comm *comm, int to, const void *data, size_t bytes) {
-    return engine_post(comm->engine, true, comm->world[to], comm->context, (void *)(uintptr_t)data, bytes);
+    return engine_post(comm->jobs, comm->group, true, number_of(comm, to), (void *)(uintptr_t)data, bytes);
 }
 
 struct comm_request *comm_receive_start(struct comm *comm, int from, void *data, size_t bytes) {
-    return engine_post(comm->engine, false, comm->world[from], comm->context, data, bytes);
+    return engine_post(comm->jobs, comm->group, false, number_of(comm, from), data, bytes);
 }
 
 tessera_status comm_wait(struct comm *comm, struct comm_request *request, tessera_error *error) {
-    return engine_wait(comm->engine, request, error);
+    return engine_wait(comm->jobs, request, error);
 }
 
 bool comm_test(struct comm *comm, const struct comm_request *request) {

@@ -14,8 +14,12 @@
  * group arrive in the order in which they were sent. All messages are carried by the one communication thread of engine.h, so they
  * move while the caller computes.
  *
- * Failure is sticky and common to the process: once a rank has died, gone silent or called comm_abort, every wait on every rank returns
- * an error that names the rank and the cause. After it nothing more can be sent; the program says the error and ends.
+ * Work that may fail on one rank alone is a job of a group: between comm_job_begin and comm_job_end a rank that fails says so with
+ * comm_job_fail (or at the end), the others' waits return its failure, and all of them end the job with one outcome. Then nothing of it is
+ * under way any more, and the group goes on to its next job. See jobs.h.
+ *
+ * Only a process that is really gone ends the world: once a rank has died, gone silent or called comm_abort, every wait on every rank
+ * returns an error that names the rank and the cause. After it nothing more can be sent; the program says the error and ends.
  *
  * Environment, for debugging: TESSERA_COMM_DELAY_MS=N holds every message back for a random 0 to N milliseconds, which must change no
  * bit of any result. */
@@ -73,18 +77,34 @@ int comm_local_size(const struct comm *comm);             /* members on this ran
  * part in no group: *out is NULL. */
 tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error);
 
+/* A job, on all members of a group in the same order. Jobs nest: the inner ones of the same group are parts of the outermost. NULL is a
+ * group of this process alone. The beginning fails only where the world has; the end is due all the same. */
+tessera_status comm_job_begin(struct comm *comm, tessera_error *error);
+/* Says that this rank fails; its own requests, too, then end with an error. Returns when MPI touches none of their buffers any more. The
+ * first failure counts. Outside a job it is comm_abort. */
+void comm_job_fail(struct comm *comm, const tessera_error *error);
+/* Ends the job with this rank's status (and `error`, if it is a failure), waits for all members, and returns what all of them return: OK
+ * where nobody failed, else the failure of the lowest rank that had one (cancellations last). What it prints is that rank's, "rank 2 on
+ * host a: <message>", or this rank's own of the same status. The job's requests are all given back: wait for none of them later. */
+tessera_status comm_job_end(struct comm *comm, tessera_status status, tessera_error *error);
+/* From now on a group's messages belong to the jobs of `with`, whose members include the group's. On all members, in the same order. */
+tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_error *error);
+
 /* Tells all ranks that this one fails and why ("rank 2 on host a: <message>"); their waits, and this rank's, return it. Returns when they
  * know it, at most a second later. */
 void comm_abort(struct comm *comm, const tessera_error *error);
 
-/* The failure that has ended this process's communication, if any. `error` may be NULL. */
+/* The failure of the group's job under way, or of the whole world, if there is one. `error` may be NULL. */
 tessera_status comm_status(struct comm *comm, tessera_error *error);
+/* Whether the world has failed, for good. */
+bool comm_world_failed(const struct comm *comm);
 
 /* Fails on all members alike if `text` is not the same on all; the error names the ranks and both values. `what`: "options". */
 tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error);
 
 /* Starts a message of any length (0 too) to or from another member. The buffer must stay as it is until comm_wait. The receiver asks for
- * exactly the length that is sent. NULL only when memory is out: the wait then gives the error. */
+ * exactly the length that is sent. NULL only when memory is out: the job has then failed, and
+ * the wait gives the error. */
 struct comm_request *comm_send_start(struct comm *comm, int to, const void *data, size_t bytes);
 struct comm_request *comm_receive_start(struct comm *comm, int from, void *data, size_t bytes);
 

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "comm/jobs.h"
 
 enum {
     POOL_BLOCK = 64,
@@ -84,6 +85,12 @@ static void engine_free(struct engine *engine) {
     pthread_cond_destroy(&engine->done);
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->lock);
+    while (engine->early != NULL) {
+        struct early_outcome *early = engine->early;
+        engine->early = early->next;
+        free(early);
+    }
+    free(engine->finished);
     free(engine->hosts);
     free(engine);
 }
@@ -159,11 +166,10 @@ static void give_up(struct engine *engine, const char *what) {
     pthread_cond_broadcast(&engine->done);
 }
 
-/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round. The caller
- * holds the lock. */
-static void wait_for_thread(struct engine *engine, double limit, int *stalled, const char *what) {
+void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what) {
+    bool ends = engine->phase == ENGINE_FINISHING;
+    double limit = ends ? engine->options.finish_seconds : engine->options.silence_seconds + 2, start = clock_seconds();
     uint64_t rounds = engine->rounds;
-    double start = clock_seconds();
     engine_sleep(engine, &engine->done, 1.0);
     if (engine->rounds != rounds)
         *stalled = 0;
@@ -177,7 +183,7 @@ tessera_status engine_finish(struct engine *engine, tessera_error *error) {
     if (engine->phase == ENGINE_RUNNING) engine->phase = engine->has_thread ? ENGINE_FINISHING : ENGINE_FINISHED;
     pthread_cond_signal(&engine->wake);
     int stalled = 0;
-    while (engine->phase == ENGINE_FINISHING) wait_for_thread(engine, engine->options.finish_seconds, &stalled, "its end");
+    while (engine->phase == ENGINE_FINISHING) engine_wait_for_thread(engine, &stalled, "its end");
     tessera_status status = failure(engine, error);
     pthread_mutex_unlock(&engine->lock);
     return status;
@@ -255,19 +261,28 @@ static void count(struct engine *engine, const struct comm_request *request) {
     }
 }
 
-struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, int context, void *data, size_t bytes) {
-    assert(peer >= 0 && peer < engine->size && peer != engine->rank);
+struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes) {
+    struct engine *engine = jobs->engine;
     pthread_mutex_lock(&engine->lock);
     struct comm_request *request = pool_take(engine);
     if (request == NULL) {
-        want_abort(engine, TESSERA_ERROR_MEMORY, "no memory for a message");
+        if (!jobs_fail_here(jobs, TESSERA_ERROR_MEMORY, "no memory for a message"))
+            want_abort(engine, TESSERA_ERROR_MEMORY, "no memory for a message");
     } else {
-        *request = (struct comm_request){
-            .is_send = is_send, .peer = peer, .context = context, .label = engine->label, .data = data, .bytes = bytes};
+        *request = (struct comm_request){.is_send = is_send,
+                                         .peer = jobs->world[member],
+                                         .tag = engine_tag(jobs->contexts[group], jobs->job),
+                                         .label = engine->label,
+                                         .jobs = jobs,
+                                         .group = group,
+                                         .member = member,
+                                         .data = data,
+                                         .bytes = bytes};
+        assert(request->peer != engine->rank);
         count(engine, request);
-        request->too_late = engine->phase == ENGINE_FINISHING || engine->phase == ENGINE_FINISHED;
-        request->complete = engine->phase != ENGINE_RUNNING; /* the wait gives the failure */
-        if (!request->complete) {
+        bool goes = jobs_take(jobs, request);
+        if (goes && engine->phase != ENGINE_RUNNING) jobs_complete(request), goes = false; /* the wait gives the failure */
+        if (goes) {
             *engine->posted_end = request;
             engine->posted_end = &request->next;
             pthread_cond_signal(&engine->wake);
@@ -277,30 +292,34 @@ struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, 
     return request;
 }
 
-tessera_status engine_wait(struct engine *engine, struct comm_request *request, tessera_error *error) {
+tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error) {
+    const struct engine *engine = jobs->engine;
+    tessera_status status = failure(engine, error);
+    if (status == TESSERA_OK && engine->phase >= ENGINE_FINISHING && engine->size > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "rank %d on %s: this call needs the other ranks, but comes after the world's end (tessera_world_finish)",
+                         engine->rank, engine->hosts[engine->rank]);
+    if (status != TESSERA_OK || !jobs->failed) return status;
+    if (error != NULL) *error = jobs->failure;
+    return jobs->failure.status;
+}
+
+tessera_status engine_wait(struct jobs *jobs, struct comm_request *request, tessera_error *error) {
+    struct engine *engine = jobs->engine;
+    int stalled = 0;
     pthread_mutex_lock(&engine->lock);
     if (request != NULL && !request->complete) {
         double start = clock_seconds();
-        int stalled = 0;
         engine->waiters++;
         pthread_cond_signal(&engine->wake);
-        while (!request->complete && engine->phase != ENGINE_FAILED)
-            wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "a message");
+        while (!request->complete && engine->phase != ENGINE_FAILED) engine_wait_for_thread(engine, &stalled, "a message");
         engine->waiters--;
         engine->stats[request->label].seconds_waited += clock_seconds() - start;
     }
-    int stalled = 0;
     while (request == NULL && engine->abort_wanted && engine->phase < ENGINE_FINISHED)
-        wait_for_thread(engine, engine->options.silence_seconds + 2, &stalled, "an abort");
-    tessera_status status = failure(engine, error);
-    if (request != NULL && request->too_late && status == TESSERA_OK)
-        status = error_set(error, TESSERA_ERROR_ARGUMENT,
-                           "rank %d on %s: this call needs the other ranks, but comes after the world's end (tessera_world_finish)",
-                           engine->rank, engine->hosts[engine->rank]);
-    if (request != NULL && (status == TESSERA_OK || request->too_late)) {
-        request->next = engine->pool;
-        engine->pool = request;
-    }
+        engine_wait_for_thread(engine, &stalled, "an abort");
+    tessera_status status = engine_any_failure(jobs, error);
+    if (request != NULL && request->complete) jobs_give_back(jobs, request);
     pthread_mutex_unlock(&engine->lock);
     return status;
 }
@@ -313,17 +332,25 @@ bool engine_test(struct engine *engine, const struct comm_request *request) {
 }
 
 void engine_abort(struct engine *engine, const tessera_error *error) {
+    int stalled = 0;
     pthread_mutex_lock(&engine->lock);
     want_abort(engine, error->status != TESSERA_OK ? error->status : TESSERA_ERROR_INTERNAL, error->message);
+    while (engine->abort_wanted && engine->phase < ENGINE_FINISHED) engine_wait_for_thread(engine, &stalled, "an abort");
     pthread_mutex_unlock(&engine->lock);
-    engine_wait(engine, NULL, NULL);
 }
 
-tessera_status engine_status(struct engine *engine, tessera_error *error) {
-    pthread_mutex_lock(&engine->lock);
-    tessera_status status = failure(engine, error);
-    pthread_mutex_unlock(&engine->lock);
+tessera_status engine_status(struct jobs *jobs, tessera_error *error) {
+    pthread_mutex_lock(&jobs->engine->lock);
+    tessera_status status = engine_any_failure(jobs, error);
+    pthread_mutex_unlock(&jobs->engine->lock);
     return status;
+}
+
+bool engine_failed(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    bool failed = engine->phase == ENGINE_FAILED;
+    pthread_mutex_unlock(&engine->lock);
+    return failed;
 }
 
 const char *engine_label(struct engine *engine, const char *label) {

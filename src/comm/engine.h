@@ -18,6 +18,7 @@
 enum { ENGINE_HOST_LENGTH = 256, ENGINE_CONTEXTS = 1024, ENGINE_CONTEXT_WORLD = 1 };
 
 struct engine;
+struct jobs; /* jobs.h */
 
 /* Starts the thread and MPI if a launcher started this process; else an engine of one rank without either. */
 tessera_status engine_open(const struct comm_options *options, struct engine **out, tessera_error *error);
@@ -33,16 +34,18 @@ const char *engine_host(const struct engine *engine, int rank);
 void engine_contexts(struct engine *engine, uint64_t used[ENGINE_CONTEXTS / 64]);
 void engine_context_set(struct engine *engine, int context, bool used);
 
-/* `peer` is a world rank other than this one. NULL when memory is out; the engine has then failed. After engine_finish the wait for it is an
- * ARGUMENT error. */
-struct comm_request *engine_post(struct engine *engine, bool is_send, int peer, int context, void *data, size_t bytes);
-tessera_status engine_wait(struct engine *engine, struct comm_request *request, tessera_error *error);
+/* To or from a member, by its number among the jobs' members, of one of their groups. NULL when memory is out; the job has then failed. */
+struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes);
+/* Gives the failure of the job, or of the engine, if there is one. */
+tessera_status engine_wait(struct jobs *jobs, struct comm_request *request, tessera_error *error);
 bool engine_test(struct engine *engine, const struct comm_request *request);
 
 /* Fails this rank and tells the others. */
 void engine_abort(struct engine *engine, const tessera_error *error);
-/* The sticky failure, if any. */
-tessera_status engine_status(struct engine *engine, tessera_error *error);
+/* The engine's failure, which is for good, or that of the job under way, if any. */
+tessera_status engine_status(struct jobs *jobs, tessera_error *error);
+/* The engine's alone. */
+bool engine_failed(struct engine *engine);
 
 /* Counting (stats.h). */
 const char *engine_label(struct engine *engine, const char *label);

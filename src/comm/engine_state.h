@@ -10,8 +10,10 @@ enum { ENGINE_CHUNK_BYTES = 256 << 10 }; /* of a message, given to MPI at once *
 struct comm_request {
     struct comm_request *next; /* in the posted queue, the unposted list or the pool */
     bool is_send, complete;
-    bool too_late; /* posted after the end: the wait says so */
-    int peer, context, label;
+    int peer, tag, label;
+    struct jobs *jobs; /* whose job it belongs to, and which of their groups and members it concerns */
+    int group, member;
+    struct comm_request *job_next, *job_before; /* in the jobs' list of those that no wait has given back */
     uint8_t *data;
     size_t bytes;
     /* of the communication thread */
@@ -43,9 +45,25 @@ struct engine {
     struct comm_request *pool;
     struct request_block *blocks;
     uint64_t contexts[ENGINE_CONTEXTS / 64];
+    struct jobs *jobs; /* of all groups (jobs.h) */
+    int unsettled;     /* jobs that have failed or ended, and are not settled */
+    bool *finished;    /* [size] ranks that have said FINISH */
+    struct early_outcome *early;
     int label, num_labels;
     struct comm_stats_row stats[COMM_STATS_LABELS];
 };
+
+/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round; after too many
+ * the engine gives up, and `what` says in what. The caller holds the lock. */
+void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what);
+
+/* Why nothing more can be sent: the world has failed, it is over, or the job under way has failed. The caller holds the lock. */
+tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error);
+
+/* The tag of a group's messages in a job. */
+static inline int engine_tag(int context, int64_t job) {
+    return context | (int)(job & 15) << 10; /* ENGINE_CONTEXTS, JOBS_TAG_BITS */
+}
 
 /* The communication thread: starts MPI, works until the end or a failure. */
 void *progress_main(void *engine);

@@ -11,7 +11,7 @@ static void listen(struct liveness *l) {
     MPI_Irecv(&l->incoming, sizeof l->incoming, MPI_BYTE, MPI_ANY_SOURCE, 0, l->comm, &l->receive);
 }
 
-bool liveness_open(struct liveness *l, MPI_Comm comm, const struct engine *engine, double now) {
+bool liveness_open(struct liveness *l, MPI_Comm comm, struct engine *engine, double now) {
     size_t size = (size_t)engine->size;
     *l = (struct liveness){.comm = comm, .engine = engine, .receive = MPI_REQUEST_NULL, .next_beat = now, .last_judged = now};
     l->sends = malloc(LIVENESS_KINDS * size * sizeof *l->sends);
@@ -71,14 +71,20 @@ bool liveness_all_said(const struct liveness *l, enum liveness_kind kind) {
 }
 
 static void hear(struct liveness *l, int from, double now) {
-    int kind = l->incoming.kind;
+    int kind = l->incoming.note.kind;
+    if (kind == LIVENESS_OUTCOME) {
+        l->heard[from] = now;
+        outcomes_hear(l->engine, from, &l->incoming.outcome);
+    }
     if (kind < 0 || kind >= LIVENESS_KINDS) return;
+    if (kind == LIVENESS_FINISH) outcomes_hear_finish(l->engine, from);
     l->heard[from] = now;
     l->said[kind * l->engine->size + from] = true;
     if (kind != LIVENESS_ABORT || l->failed) return;
     l->failed = true;
-    l->incoming.text[sizeof l->incoming.text - 1] = 0;
-    error_set(&l->failure, (tessera_status)l->incoming.status, "%s", l->incoming.text);
+    struct liveness_note *note = &l->incoming.note;
+    note->text[sizeof note->text - 1] = 0;
+    error_set(&l->failure, (tessera_status)note->status, "%s", note->text);
 }
 
 /* Judges the silence of others, unless this process was away itself. */

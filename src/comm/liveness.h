@@ -4,6 +4,7 @@
  *     ABORT    the text of a failure; who hears one tells it to all, once, so that it reaches everyone whom anyone can reach
  *     FINISH   this rank has nothing more to do; BEATs go on
  *     LAST     FINISH has come from all: the last message before MPI ends
+ *     OUTCOME  how a job ended on a rank (jobs.h), for outcomes.c
  *
  * A rank of whom nothing has come for silence_seconds has failed: killed, stopped, or its network is gone. Computing, however long, does
  * not stop the beats. Every rank watches every other, so a cut between any two is seen; a beat costs about a microsecond. If this process
@@ -12,9 +13,9 @@
 #define TESSERA_COMM_LIVENESS_H
 
 #include <mpi.h>
-#include "comm/engine_state.h"
+#include "comm/jobs.h"
 
-enum liveness_kind { LIVENESS_BEAT, LIVENESS_ABORT, LIVENESS_FINISH, LIVENESS_LAST, LIVENESS_KINDS };
+enum liveness_kind { LIVENESS_BEAT, LIVENESS_ABORT, LIVENESS_FINISH, LIVENESS_LAST, LIVENESS_KINDS, LIVENESS_OUTCOME = LIVENESS_KINDS };
 
 struct liveness_note { /* as sent; ranks run the same program on the same kind of machine */
     int32_t kind, status;
@@ -23,8 +24,12 @@ struct liveness_note { /* as sent; ranks run the same program on the same kind o
 
 struct liveness {
     MPI_Comm comm;
-    const struct engine *engine;
-    struct liveness_note incoming, outgoing[LIVENESS_KINDS];
+    struct engine *engine;
+    union {
+        struct liveness_note note;
+        struct job_outcome outcome; /* the kind is the first field of both */
+    } incoming;
+    struct liveness_note outgoing[LIVENESS_KINDS];
     MPI_Request receive, *sends; /* sends [LIVENESS_KINDS][size] */
     double *heard;               /* [size] when a rank gave its last sign */
     bool *said;                  /* [LIVENESS_KINDS][size] who has sent a note of that kind, this rank included */
@@ -34,7 +39,7 @@ struct liveness {
 };
 
 /* False when memory is out. */
-bool liveness_open(struct liveness *liveness, MPI_Comm comm, const struct engine *engine, double now);
+bool liveness_open(struct liveness *liveness, MPI_Comm comm, struct engine *engine, double now);
 /* Ends what is under way; after a failure call only `liveness_forget`. */
 void liveness_close(struct liveness *liveness);
 void liveness_forget(struct liveness *liveness);

@@ -82,13 +82,14 @@ static int index_along(const struct mesh *mesh, unsigned axes) {
     return index;
 }
 
-tessera_status mesh_open(struct comm *comm, const int degrees[MESH_AXES], struct mesh **out, tessera_error *error) {
-    TRY(check_degrees(degrees, comm_size(comm), error));
-    struct mesh *mesh = calloc(1, sizeof *mesh);
-    if (mesh == NULL) {
-        comm_abort(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for a mesh"});
-        return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a mesh");
-    }
+/* Groups of ranks that make one picture run its jobs together; the others, which may hold several pictures', run their own. */
+static tessera_status share_jobs(struct mesh *mesh, tessera_error *error) {
+    for (int group = 0; group < MESH_GROUPS; group++)
+        if (group != MESH_DATA && group != MESH_WORLD) TRY(comm_job_share(mesh->group[group], mesh->group[MESH_PICTURE], error));
+    return TESSERA_OK;
+}
+
+static tessera_status open_groups(struct mesh *mesh, struct comm *comm, const int degrees[MESH_AXES], tessera_error *error) {
     int rest = comm_rank(comm);
     for (int axis = MESH_AXES - 1; axis >= 0; axis--) {
         mesh->degrees[axis] = degrees[axis];
@@ -97,14 +98,26 @@ tessera_status mesh_open(struct comm *comm, const int degrees[MESH_AXES], struct
     }
     for (int group = 0; group < MESH_GROUPS; group++) {
         unsigned axes = group_axes(group);
-        tessera_status status = comm_split(comm, index_along(mesh, ~axes), index_along(mesh, axes), &mesh->group[group], error);
-        if (status != TESSERA_OK) {
-            mesh_free(mesh);
-            return status;
-        }
+        TRY(comm_split(comm, index_along(mesh, ~axes), index_along(mesh, axes), &mesh->group[group], error));
     }
-    *out = mesh;
-    return TESSERA_OK;
+    return share_jobs(mesh, error);
+}
+
+tessera_status mesh_open(struct comm *comm, const int degrees[MESH_AXES], struct mesh **out, tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
+    *out = NULL;
+    tessera_status status = comm_job_begin(comm, error);
+    if (status == TESSERA_OK) status = check_degrees(degrees, comm_size(comm), error);
+    struct mesh *mesh = status == TESSERA_OK ? calloc(1, sizeof *mesh) : NULL;
+    if (status == TESSERA_OK && mesh == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a mesh");
+    if (status == TESSERA_OK) status = open_groups(mesh, comm, degrees, error);
+    status = comm_job_end(comm, status, error);
+    if (status == TESSERA_OK)
+        *out = mesh;
+    else
+        mesh_free(mesh);
+    return status;
 }
 
 void mesh_free(struct mesh *mesh) {

@@ -7,7 +7,7 @@
  * own (same source, tag and communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the
  * unposted list until no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops
  * calling MPI, and only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
-#include "comm/engine_state.h"
+#include "comm/progress.h"
 
 #include <math.h>
 #include <sched.h>
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "comm/liveness.h"
+#include "comm/jobs.h"
 
 enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
@@ -31,29 +31,6 @@ enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAG
 #define NAP_LONGEST 5e-3
 
 #define GOODBYE_SECONDS 0.5 /* how long a failing rank tries to tell the others */
-
-struct slot {
-    struct comm_request *request;
-    size_t bytes;
-};
-
-struct progress {
-    struct engine *engine;
-    MPI_Comm comm;
-    struct liveness liveness;
-    struct comm_request *unposted, **unposted_end;
-    int count, capacity; /* of the slots; all four arrays are [capacity] */
-    MPI_Request *handles;
-    struct slot *slots;
-    int *indices;
-    MPI_Status *statuses;
-    int idle_rounds;
-    double idle_since; /* seconds of the clock */
-    bool waited;       /* a thread is waiting */
-    uint64_t random;   /* of the injected delay */
-    bool failed;
-    tessera_error failure;
-};
 
 static void fail(struct progress *p, tessera_status status, const char *what, int peer) {
     if (p->failed) return;
@@ -94,32 +71,44 @@ static bool grow_slots(struct progress *p) {
     return true;
 }
 
-/* Gives the next chunk of a request to MPI. */
-static void post_chunk(struct progress *p, struct comm_request *r) {
+/* Ends a request's job, or all where it is in none. The caller holds the lock. */
+static void fail_job(struct progress *p, const struct comm_request *r, tessera_status status, const char *what) {
+    if (!jobs_fail_here(r->jobs, status, what)) fail(p, status, what, r->peer);
+}
+
+/* Gives the next chunk of a request to MPI; false if it could not. */
+static bool post_chunk(struct progress *p, struct comm_request *r) {
     if (p->count == p->capacity && !grow_slots(p)) {
-        fail(p, TESSERA_ERROR_MEMORY, "no memory for a message", r->peer);
-        return;
+        pthread_mutex_lock(&p->engine->lock);
+        fail_job(p, r, TESSERA_ERROR_MEMORY, "no memory for a message");
+        pthread_mutex_unlock(&p->engine->lock);
+        return false;
     }
     size_t bytes = r->bytes - r->posted < CHUNK_BYTES ? r->bytes - r->posted : CHUNK_BYTES;
     MPI_Request *handle = &p->handles[p->count];
     bool is_last = r->posted + bytes == r->bytes;
     int (*start)(const void *, int, MPI_Datatype, int, int, MPI_Comm, MPI_Request *) = is_last ? MPI_Isend : MPI_Issend;
-    int code = r->is_send ? start(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle)
-                          : MPI_Irecv(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->context, p->comm, handle);
+    int code = r->is_send ? start(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->tag, p->comm, handle)
+                          : MPI_Irecv(r->data + r->posted, (int)bytes, MPI_BYTE, r->peer, r->tag, p->comm, handle);
     if (code != MPI_SUCCESS) {
         fail_mpi(p, code, r->peer);
-        return;
+        return false;
     }
-    p->slots[p->count++] = (struct slot){r, bytes};
+    p->slots[p->count++] = (struct slot){.request = r, .bytes = bytes, .number = p->chunks++};
     r->posted += bytes;
     r->in_flight++;
     r->all_posted = is_last;
+    if (r->is_send)
+        r->jobs->sent[r->group * r->jobs->size + r->member]++;
+    else
+        r->jobs->receiving++;
+    return true;
 }
 
 /* Whether an earlier message of the same direction, peer and context still has chunks to post. */
 static bool must_queue(const struct progress *p, const struct comm_request *r) {
     for (const struct comm_request *other = p->unposted; other != r; other = other->next)
-        if (other->is_send == r->is_send && other->peer == r->peer && other->context == r->context) return true;
+        if (other->is_send == r->is_send && other->peer == r->peer && other->tag == r->tag) return true;
     return false;
 }
 
@@ -130,10 +119,7 @@ static bool post_chunks(struct progress *p, double now) {
     while (*link != NULL && !p->failed) {
         struct comm_request *r = *link;
         if (r->ready_at <= now && !must_queue(p, r)) {
-            while (!r->all_posted && r->in_flight < CHUNK_WINDOW && !p->failed) {
-                post_chunk(p, r);
-                any = true;
-            }
+            while (!r->all_posted && r->in_flight < CHUNK_WINDOW && post_chunk(p, r)) any = true;
         }
         if (r->all_posted)
             *link = r->next;
@@ -145,17 +131,31 @@ static bool post_chunks(struct progress *p, double now) {
     return any;
 }
 
-/* One chunk has ended; true if its message is complete. */
-static bool end_chunk(struct progress *p, struct slot slot, const MPI_Status *status) {
-    struct comm_request *r = slot.request;
-    int received = 0;
+/* One chunk has ended; true if its message is complete. The caller holds the lock. */
+static bool end_chunk(struct progress *p, const struct slot *slot, const MPI_Status *status) {
+    struct comm_request *r = slot->request;
+    int received = 0, cancelled = 0;
     if (!r->is_send) {
-        MPI_Get_count(status, MPI_BYTE, &received);
-        if ((size_t)received != slot.bytes) fail(p, TESSERA_ERROR_INTERNAL, "a message is shorter than what it was awaited for", r->peer);
+        if (slot->cancelled) MPI_Test_cancelled(status, &cancelled);
+        if (!cancelled) MPI_Get_count(status, MPI_BYTE, &received);
+        if (!cancelled) r->jobs->received[r->group * r->jobs->size + r->member]++;
+        if (!cancelled && (size_t)received != slot->bytes)
+            fail_job(p, r, TESSERA_ERROR_INTERNAL, "a message has another length than the one that was awaited: were all ranks given the same?");
+        r->jobs->receiving--;
     }
     r->in_flight--;
-    r->done += slot.bytes;
+    r->done += slot->bytes;
     return r->all_posted && r->in_flight == 0;
+}
+
+/* What MPI says of one chunk: a message that was too long for its buffer ends its job, anything else all. */
+static void check_chunk(struct progress *p, const struct slot *slot, int code) {
+    int class = MPI_SUCCESS;
+    if (code != MPI_SUCCESS) MPI_Error_class(code, &class);
+    if (class == MPI_ERR_TRUNCATE)
+        fail_job(p, slot->request, TESSERA_ERROR_INTERNAL, "a message is longer than the one that was awaited: were all ranks given the same?");
+    else if (class != MPI_SUCCESS)
+        fail_mpi(p, code, slot->request->peer);
 }
 
 static int descending(const void *a, const void *b) {
@@ -172,10 +172,10 @@ static bool test_slots(struct progress *p) {
     bool any_complete = false;
     pthread_mutex_lock(&p->engine->lock);
     for (int i = 0; i < ended; i++) {
-        struct slot slot = p->slots[p->indices[i]];
-        if (code == MPI_ERR_IN_STATUS && p->statuses[i].MPI_ERROR != MPI_SUCCESS) fail_mpi(p, p->statuses[i].MPI_ERROR, slot.request->peer);
+        const struct slot *slot = &p->slots[p->indices[i]];
+        if (code == MPI_ERR_IN_STATUS) check_chunk(p, slot, p->statuses[i].MPI_ERROR);
         bool complete = end_chunk(p, slot, &p->statuses[i]) && !p->failed;
-        slot.request->complete |= complete;
+        if (complete) jobs_complete(slot->request);
         any_complete |= complete;
     }
     if (any_complete) pthread_cond_broadcast(&p->engine->done);
@@ -198,7 +198,8 @@ static bool take_posted(struct progress *p, double now) {
     engine->posted = NULL;
     engine->posted_end = &engine->posted;
     engine->rounds++;
-    p->waited = engine->waiters > 0;
+    p->waited = engine->waiters > 0 || engine->unsettled > 0;
+    p->settles = engine->unsettled > 0;
     if (engine->abort_wanted && !p->failed) {
         p->failed = true;
         p->failure = engine->error;
@@ -212,7 +213,7 @@ static bool take_posted(struct progress *p, double now) {
 }
 
 static double longest_nap(const struct progress *p, double now, bool waited) {
-    if (p->count == 0 && p->unposted == NULL) return NAP_LONGEST;
+    if (p->count == 0 && p->unposted == NULL && !p->settles) return NAP_LONGEST;
     double often = waited ? NAP_OFTEN_WAITED : NAP_OFTEN_BUSY, share = NAP_SHARE * (now - p->idle_since);
     return fmin(fmax(often, share), NAP_LONGEST);
 }
@@ -227,8 +228,8 @@ static void nap(struct progress *p, double now) {
     }
     double seconds = NAP_FIRST * (double)(1 << (doublings < 12 ? doublings : 12));
     pthread_mutex_lock(&engine->lock);
-    seconds = fmin(seconds, longest_nap(p, now, engine->waiters > 0));
-    if (engine->posted == NULL && !engine->abort_wanted) engine_sleep(engine, &engine->wake, seconds);
+    seconds = fmin(seconds, longest_nap(p, now, engine->waiters > 0 || engine->unsettled > 0));
+    if (engine->posted == NULL && !engine->abort_wanted && (p->settles || engine->unsettled == 0)) engine_sleep(engine, &engine->wake, seconds);
     if (engine->posted != NULL) p->idle_rounds = 0;
     pthread_mutex_unlock(&engine->lock);
 }
@@ -240,6 +241,7 @@ static bool work(struct progress *p) {
     if (p->failed) return false;
     any |= post_chunks(p, now);
     any |= test_slots(p);
+    any |= outcomes_poll(p);
     any |= liveness_poll(&p->liveness, now);
     if (p->liveness.failed && !p->failed) {
         p->failed = true;
@@ -313,7 +315,8 @@ static bool start_mpi(struct progress *p) {
     MPI_Comm_rank(p->comm, &engine->rank);
     MPI_Comm_size(p->comm, &engine->size);
     engine->hosts = calloc((size_t)engine->size, sizeof *engine->hosts);
-    if (engine->hosts == NULL) return start_failed(p, "no memory");
+    engine->finished = calloc((size_t)engine->size, sizeof *engine->finished);
+    if (engine->hosts == NULL || engine->finished == NULL) return start_failed(p, "no memory");
     char host[ENGINE_HOST_LENGTH] = "";
     if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "?");
     MPI_Allgather(host, sizeof host, MPI_BYTE, engine->hosts, sizeof host, MPI_BYTE, p->comm);
@@ -324,8 +327,11 @@ static bool start_mpi(struct progress *p) {
 
 void *progress_main(void *engine) {
     struct progress p = {.engine = engine, .unposted_end = &p.unposted};
+    p.drain_buffer = malloc(CHUNK_BYTES);
     prctl(PR_SET_TIMERSLACK, 1000); /* naps as short as asked for, not 50 us longer */
-    if (start_mpi(&p)) {
+    if (p.drain_buffer == NULL) {
+        start_failed(&p, "no memory");
+    } else if (start_mpi(&p)) {
         set_phase(&p, ENGINE_RUNNING);
         while (phase_of(engine) != ENGINE_FINISHING && work(&p)) {
         }
@@ -334,6 +340,7 @@ void *progress_main(void *engine) {
             liveness_forget(&p.liveness);
         }
     }
+    free(p.drain_buffer);
     free(p.handles);
     free(p.slots);
     free(p.indices);

@@ -56,11 +56,15 @@ static void print_table(FILE *stream, const struct comm_stats_row *rows, const s
     }
 }
 
-tessera_status comm_stats_print(struct comm *comm, FILE *stream, tessera_error *error) {
+static tessera_status no_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "no memory for the table of messages");
+}
+
+static tessera_status gather_and_print(struct comm *comm, FILE *stream, tessera_error *error) {
     struct comm_stats_row mine[COMM_STATS_LABELS], *all = NULL;
     size_t size = (size_t)comm->size, count = (size_t)engine_stats(comm->engine, mine);
     size_t *arrays = calloc(3 * size + 1, sizeof *arrays); /* sizes, then what each sends, then where each rank's rows start */
-    if (arrays == NULL) goto no_memory;
+    if (arrays == NULL) return no_memory(error);
     size_t *sizes = arrays, *out_bytes = arrays + size, *starts = arrays + 2 * size;
     for (size_t i = 0; i < size; i++) sizes[i] = sizeof count;
     tessera_status status = comm_all_gather(comm, &count, starts, sizes, error);
@@ -78,14 +82,17 @@ tessera_status comm_stats_print(struct comm *comm, FILE *stream, tessera_error *
     starts[size] = total;
     out_bytes[0] = count * sizeof *mine;
     all = malloc((total > 0 ? total : 1) * sizeof *all);
-    if (all == NULL) goto no_memory;
-    status = comm_all_to_all(comm, mine, out_bytes, all, sizes, error);
+    status = all == NULL ? no_memory(error) : comm_all_to_all(comm, mine, out_bytes, all, sizes, error);
     if (status == TESSERA_OK && comm->rank == 0) print_table(stream, all, starts, comm->size);
     free(all);
     free(arrays);
     return status;
-no_memory:
-    free(arrays);
-    comm_abort(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for the table of messages"});
-    return error_set(error, TESSERA_ERROR_MEMORY, "no memory for the table of messages");
+}
+
+tessera_status comm_stats_print(struct comm *comm, FILE *stream, tessera_error *error) {
+    tessera_error own;
+    if (error == NULL) error = &own;
+    tessera_status status = comm_job_begin(comm, error);
+    if (status == TESSERA_OK) status = gather_and_print(comm, stream, error);
+    return comm_job_end(comm, status, error);
 }

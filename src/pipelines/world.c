@@ -44,7 +44,7 @@ void tessera_world_abort(tessera_world *world, const tessera_error *error) {
 }
 
 bool tessera_world_failed(tessera_world *world) {
-    return world != NULL && comm_status(world->comm, NULL) != TESSERA_OK;
+    return world != NULL && comm_world_failed(world->comm);
 }
 
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error) {

@@ -3,7 +3,7 @@ set(mpi_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OM
     ASAN_OPTIONS=fast_unwind_on_malloc=0  # whole stacks, which the suppressions need: MPI unloads its plugins
     LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/comm/lsan.supp
     TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/comm/tsan.supp:ignore_noninstrumented_modules=1)
-foreach(test test_comm test_collectives test_mesh test_ping)
+foreach(test test_comm test_collectives test_mesh test_ping test_jobs)
   foreach(ranks 1 2 3 4 8)
     add_test(NAME comm/${test}-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:${test}>
              WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -1,0 +1,226 @@
+/* The computing threads' side of jobs.h. */
+#include "comm/jobs.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "comm/comm_state.h"
+
+static void jobs_free(struct jobs *jobs) {
+    if (jobs == NULL) return;
+    free(jobs->world);
+    free(jobs->sent);
+    free(jobs->heard);
+    free(jobs->outcomes);
+    free(jobs->outgoing);
+    free(jobs->sends);
+    free(jobs);
+}
+
+static bool allocate(struct jobs *jobs) {
+    size_t size = (size_t)jobs->size;
+    jobs->world = malloc(size * sizeof *jobs->world);
+    jobs->sent = calloc(3 * JOBS_GROUPS * size, sizeof *jobs->sent);
+    jobs->heard = calloc(2 * size, sizeof *jobs->heard);
+    jobs->outcomes = calloc(2 * size, sizeof *jobs->outcomes);
+    jobs->outgoing = calloc(size, sizeof *jobs->outgoing);
+    jobs->sends = malloc(size * sizeof *jobs->sends);
+    if (jobs->world == NULL || jobs->sent == NULL || jobs->heard == NULL || jobs->outcomes == NULL || jobs->outgoing == NULL ||
+        jobs->sends == NULL)
+        return false;
+    jobs->received = jobs->sent + JOBS_GROUPS * size;
+    jobs->left = jobs->received + JOBS_GROUPS * size;
+    for (size_t i = 0; i < size; i++) jobs->sends[i] = MPI_REQUEST_NULL;
+    return true;
+}
+
+/* Outcomes that came before this rank had made the group. The caller holds the lock. */
+static void take_early(struct jobs *jobs) {
+    struct early_outcome **at = &jobs->engine->early;
+    while (*at != NULL) {
+        struct early_outcome *early = *at;
+        int member = 0;
+        while (member < jobs->size && jobs->world[member] != early->from) member++;
+        if (early->outcome.jobs != jobs->context || member == jobs->size) {
+            at = &early->next;
+            continue;
+        }
+        outcomes_note(jobs, member, &early->outcome);
+        *at = early->next;
+        free(early);
+    }
+}
+
+struct jobs *jobs_new(struct engine *engine, int context, int rank, int size, const int *world) {
+    struct jobs *jobs = calloc(1, sizeof *jobs);
+    if (jobs == NULL) return NULL;
+    *jobs = (struct jobs){.engine = engine, .context = context, .rank = rank, .size = size};
+    if (!allocate(jobs)) {
+        jobs_free(jobs);
+        return NULL;
+    }
+    memcpy(jobs->world, world, (size_t)size * sizeof *world);
+    pthread_mutex_lock(&engine->lock);
+    jobs->next = engine->jobs;
+    engine->jobs = jobs;
+    take_early(jobs);
+    pthread_mutex_unlock(&engine->lock);
+    return jobs;
+}
+
+int jobs_add_group(struct jobs *jobs, struct comm *comm, int context) {
+    pthread_mutex_lock(&jobs->engine->lock);
+    int group = jobs->num_groups < JOBS_GROUPS ? jobs->num_groups++ : -1;
+    if (group >= 0) {
+        jobs->groups[group] = comm;
+        jobs->contexts[group] = context;
+        jobs->users++;
+    }
+    pthread_mutex_unlock(&jobs->engine->lock);
+    return group;
+}
+
+void jobs_release(struct jobs *jobs, int group) {
+    struct engine *engine = jobs->engine;
+    pthread_mutex_lock(&engine->lock);
+    jobs->groups[group] = NULL;
+    bool last = --jobs->users == 0;
+    struct jobs **at = &engine->jobs;
+    while (last && *at != jobs) at = &(*at)->next;
+    if (last) *at = jobs->next;
+    if (last && (jobs->failed || jobs->ended) && !jobs->settled) engine->unsettled--;
+    pthread_mutex_unlock(&engine->lock);
+    if (last) jobs_free(jobs);
+}
+
+/* ---- requests ---- */
+
+bool jobs_take(struct jobs *jobs, struct comm_request *request) {
+    request->job_next = jobs->live;
+    request->job_before = NULL;
+    if (jobs->live != NULL) jobs->live->job_before = request;
+    jobs->live = request;
+    request->complete = jobs->failed;
+    if (!jobs->failed) jobs->under_way++;
+    return !jobs->failed;
+}
+
+void jobs_give_back(struct jobs *jobs, struct comm_request *request) {
+    if (request->job_before != NULL)
+        request->job_before->job_next = request->job_next;
+    else
+        jobs->live = request->job_next;
+    if (request->job_next != NULL) request->job_next->job_before = request->job_before;
+    request->next = jobs->engine->pool;
+    jobs->engine->pool = request;
+}
+
+void jobs_complete(struct comm_request *request) {
+    request->complete = true;
+    request->jobs->under_way--;
+}
+
+/* ---- a job ---- */
+
+/* The lock is held. */
+static void count_unsettled(struct jobs *jobs) {
+    if (!jobs->failed && !jobs->ended) jobs->engine->unsettled++;
+}
+
+bool jobs_fail_here(struct jobs *jobs, tessera_status status, const char *message) {
+    if (jobs->depth == 0) return false;
+    if (jobs->failed) return true;
+    count_unsettled(jobs);
+    jobs->failed = true;
+    error_set(&jobs->cause, status != TESSERA_OK ? status : TESSERA_ERROR_INTERNAL, "%s", message);
+    jobs->failure = jobs->cause;
+    pthread_cond_signal(&jobs->engine->wake);
+    return true;
+}
+
+tessera_status jobs_begin(struct jobs *jobs, tessera_error *error) {
+    struct engine *engine = jobs->engine;
+    pthread_mutex_lock(&engine->lock);
+    tessera_status status = jobs->depth == 0 && jobs->size > 1 ? engine_any_failure(jobs, error) : TESSERA_OK;
+    if (jobs->depth++ == 0 && jobs->size > 1) {
+        size_t size = (size_t)jobs->size, slot = (size_t)(++jobs->job & 1);
+        jobs->settled = jobs->told = jobs->cancelled = jobs->counted = false;
+        jobs->cause = (tessera_error){0};
+        memset(jobs->heard + (1 - slot) * size, 0, size * sizeof *jobs->heard); /* the job before: the next one's go there */
+        for (size_t i = 0; i < size; i++)
+            if (jobs->heard[slot * size + i]) outcomes_note(jobs, (int)i, &jobs->outcomes[slot * size + i]);
+        outcomes_note_finished(jobs);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
+
+void jobs_fail(struct jobs *jobs, const tessera_error *error) {
+    struct engine *engine = jobs->engine;
+    int stalled = 0;
+    if (jobs->size == 1) return;
+    pthread_mutex_lock(&engine->lock);
+    bool in_job = jobs_fail_here(jobs, error->status, error->message);
+    while (in_job && jobs->under_way > 0 && engine->phase == ENGINE_RUNNING) engine_wait_for_thread(engine, &stalled, "a job that failed");
+    pthread_mutex_unlock(&engine->lock);
+    if (!in_job) engine_abort(engine, error);
+}
+
+/* Of all ranks' outcomes the one that counts: *member; OK where none failed. The lock is held. */
+static tessera_status choose(const struct jobs *jobs, int *member) {
+    const struct job_outcome *outcomes = jobs->outcomes + (size_t)(jobs->job & 1) * (size_t)jobs->size;
+    tessera_status chosen = TESSERA_OK;
+    for (int i = 0; i < jobs->size; i++) {
+        tessera_status status = i == jobs->rank ? jobs->cause.status : (tessera_status)outcomes[i].status;
+        bool better = chosen == TESSERA_OK || (chosen == TESSERA_ERROR_CANCELLED && status != TESSERA_ERROR_CANCELLED);
+        if (status == TESSERA_OK || !better) continue;
+        chosen = status;
+        *member = i;
+    }
+    return chosen;
+}
+
+/* A failure that this rank had too stays in its own words: `mine`, unless it only learned of it. */
+static void tell_chosen(const struct jobs *jobs, int member, tessera_status status, tessera_status mine, tessera_error *error) {
+    const struct engine *engine = jobs->engine;
+    if (error == NULL) return;
+    bool learned = jobs->cause.status == TESSERA_OK && strcmp(error->message, jobs->failure.message) == 0;
+    if (mine == status && !learned) return;
+    int rank = jobs->world[member];
+    const char *text = jobs->outcomes[(size_t)(jobs->job & 1) * (size_t)jobs->size + (size_t)member].text;
+    error_set(error, status, "rank %d on %s: %.900s", rank, engine->hosts[rank], text);
+}
+
+/* The next job finds nothing of this one. The lock is held. */
+static void clear(struct jobs *jobs) {
+    while (jobs->live != NULL) jobs_give_back(jobs, jobs->live);
+    for (int i = 0; i < jobs->num_groups; i++)
+        if (jobs->groups[i] != NULL) operations_reclaim(jobs->groups[i]);
+    jobs->failed = jobs->ended = false;
+}
+
+tessera_status jobs_end(struct jobs *jobs, tessera_status status, tessera_error *error) {
+    struct engine *engine = jobs->engine;
+    const char *message = error != NULL ? error->message : "";
+    int stalled = 0, member = 0;
+    pthread_mutex_lock(&engine->lock);
+    bool outermost = --jobs->depth == 0 && jobs->size > 1;
+    jobs->depth += outermost; /* until it is settled */
+    if (status != TESSERA_OK && jobs->size > 1) jobs_fail_here(jobs, status, message);
+    if (outermost) {
+        count_unsettled(jobs);
+        jobs->ended = true;
+        pthread_cond_signal(&engine->wake);
+        while (!jobs->settled && engine->phase == ENGINE_RUNNING) engine_wait_for_thread(engine, &stalled, "a job's end");
+        if (jobs->settled) {
+            tessera_status mine = status;
+            status = choose(jobs, &member);
+            if (status != TESSERA_OK) tell_chosen(jobs, member, status, mine, error);
+            clear(jobs);
+        } else if (status == TESSERA_OK) {
+            status = engine_any_failure(jobs, error);
+        }
+        jobs->depth = 0;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
