@@ -79,9 +79,10 @@ int tessera_world_rank(const tessera_world *world);
 int tessera_world_size(const tessera_world *world);
 /* Fails on all ranks alike, naming ranks and values, if `text` is not the same on all; `what` says what it is. */
 tessera_status tessera_world_check_same(tessera_world *world, const char *what, const char *text, tessera_error *error);
-/* Tells all ranks that this one failed and why: whatever they wait for ends with that error. */
+/* Ends the world: tells all ranks that this one is of no use any more and why; whatever they wait for ends with that error. A call that
+ * failed needs no such thing: it fails on all ranks. */
 void tessera_world_abort(tessera_world *world, const tessera_error *error);
-/* Whether a rank has failed: its own abort, another's, or one that is gone. */
+/* Whether the world has ended: an abort, or a rank that is gone. Calls that failed do not end it. */
 bool tessera_world_failed(tessera_world *world);
 /* On all ranks: rank 0 prints what was sent and waited for, a line per kind of layer, to `stream` (a FILE *). */
 tessera_status tessera_world_print_stats(tessera_world *world, void *stream, tessera_error *error);
@@ -246,6 +247,38 @@ int tessera_pictures_at_once(const tessera_model *model, const tessera_request *
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
 /* NULL, and an image that is empty or freed already, are allowed. */
 void tessera_image_free(tessera_image *image);
+
+/* ---- jobs ----
+ *
+ * A job is one or more requests as a value: it holds copies of their texts and pictures, and all that arises while they are carried out
+ * (scheduler states, caches, noise), none of which is in the model. tessera_generate is a job of one request.
+ *
+ *     tessera_job *job = tessera_job_new(model, &request, 1, &error);
+ *     if (job != NULL && tessera_job_run(job, &error) == TESSERA_OK) use(tessera_job_image(job, 0));
+ *     tessera_job_free(job);
+ *
+ * On several ranks all of those that make a picture together create the same jobs and run them in the same order. A job ends alike on all
+ * of them: if one rank runs out of memory, cannot read its weights, or is told to stop, every rank returns that status, and the next job
+ * finds the world as if nothing had been. Nothing needs to be called for it. */
+typedef struct tessera_job tessera_job;
+
+/* Checks and copies `count` requests. NULL and `error` on failure, on all ranks alike. Free it before the model. */
+tessera_job *tessera_job_new(tessera_model *model, const tessera_request *requests, int count, tessera_error *error);
+/* NULL is allowed; a job that runs is freed after its run. */
+void tessera_job_free(tessera_job *job);
+/* How much memory this rank's tensors may take while the job runs, in bytes, weights apart; 0, the default: as much as there is. Before the
+ * run; more ends the job with TESSERA_ERROR_MEMORY. */
+void tessera_job_limit_memory(tessera_job *job, uint64_t bytes);
+/* Carries out the requests, one after another; a job runs once. Errors are those of tessera_generate. */
+tessera_status tessera_job_run(tessera_job *job, tessera_error *error);
+/* Ends the job within a step, with TESSERA_ERROR_CANCELLED. From any thread, and from a signal handler; on one rank or several, before the
+ * run or during it. */
+void tessera_job_stop(tessera_job *job);
+/* Whether the run is over, and how it ended (TESSERA_OK before). From any thread. */
+bool tessera_job_ended(const tessera_job *job);
+tessera_status tessera_job_status(const tessera_job *job, tessera_error *error);
+/* The pictures of request `request`, which stay the job's; NULL unless the job has ended well. Of a group of ranks, one gets the pixels. */
+const tessera_image *tessera_job_image(const tessera_job *job, int request);
 
 #ifdef __cplusplus
 }

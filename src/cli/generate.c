@@ -662,15 +662,9 @@ static bool talks(const struct session *s) {
     return s->rank == 0 || (s->rank == 1 && strncmp(message, "rank 0 ", 7) == 0 && strstr(message, "no sign of life") != NULL);
 }
 
-/* Tells the other ranks of a failure that is this one's own. */
-static void tell_failure(struct session *s) {
-    if (s->world == NULL || tessera_world_size(s->world) == 1 || tessera_world_failed(s->world)) return;
-    tessera_world_abort(s->world, &s->error);
-}
-
 static int finish(struct session *s, tessera_status status) {
     progress_clear(&s->progress);
-    if (status != TESSERA_OK) tell_failure(s);
+    if (status != TESSERA_OK) tessera_world_finish(s->world, NULL); /* ranks that wait for this one learn that it is gone */
     if (status == TESSERA_ERROR_CANCELLED)
         return command_stopped(talks(s), "%d picture%s written before that", s->written, s->written == 1 ? "" : "s");
     if (status == TESSERA_OK) return EXIT_DONE;

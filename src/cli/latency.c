@@ -469,8 +469,7 @@ static tessera_status measure(struct latency *l) {
 
 static int finish(struct latency *l, tessera_status status) {
     if (status == TESSERA_OK) return EXIT_DONE;
-    bool others = l->world != NULL && tessera_world_size(l->world) > 1;
-    if (others && !tessera_world_failed(l->world)) tessera_world_abort(l->world, &l->error);
+    tessera_world_finish(l->world, NULL); /* the others learn that this rank is gone, if they do not know of the failure already */
     if (status == TESSERA_ERROR_CANCELLED)
         return command_stopped(l->rank == 0, "%d mesh%s measured before that", l->measured, l->measured == 1 ? "" : "es");
     if (l->rank > 0) return l->usage ? EXIT_USAGE : EXIT_FAILED;

@@ -293,26 +293,27 @@ static tessera_status compare(const struct comm *comm, const char *what, const c
                      dots, texts + skip, ranks, dots, different + skip);
 }
 
-/* Gathers all texts, by their lengths, and compares them. */
-static tessera_status check_same(struct comm *comm, const char *what, const char *text, tessera_error *error) {
-    size_t mine = strlen(text) + 1, *bytes = NULL;
-    char *texts = NULL;
-    size_t *sizes = equal_sizes(comm, sizeof mine, error);
-    if (sizes != NULL) bytes = gather(comm, &mine, sizes, error);
-    if (bytes != NULL) texts = gather(comm, text, bytes, error);
-    tessera_status status = texts == NULL ? error->status : compare(comm, what, texts, bytes, error);
-    free(texts);
-    free(bytes);
+/* All texts, one after another, and the lengths; the caller frees both. */
+static tessera_status gather_texts(struct comm *comm, const char *text, char **texts, size_t **bytes, tessera_error *error) {
+    size_t mine = strlen(text) + 1, *sizes = equal_sizes(comm, sizeof mine, error);
+    if (sizes != NULL) *bytes = gather(comm, &mine, sizes, error);
+    if (*bytes != NULL) *texts = gather(comm, text, *bytes, error);
     free(sizes);
-    return status;
+    return *texts != NULL ? TESSERA_OK : error->status;
 }
 
 tessera_status comm_check_same(struct comm *comm, const char *what, const char *text, tessera_error *error) {
     tessera_error own;
     if (error == NULL) error = &own;
+    char *texts = NULL;
+    size_t *bytes = NULL;
     tessera_status status = comm_job_begin(comm, error);
-    if (status == TESSERA_OK) status = check_same(comm, what, text, error);
-    return comm_job_end(comm, status, error);
+    if (status == TESSERA_OK) status = gather_texts(comm, text, &texts, &bytes, error);
+    status = comm_job_end(comm, status, error);
+    if (status == TESSERA_OK) status = compare(comm, what, texts, bytes, error); /* alike on all ranks */
+    free(texts);
+    free(bytes);
+    return status;
 }
 
 static int number_of(const struct comm *comm, int member) {

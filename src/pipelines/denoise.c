@@ -529,7 +529,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     tessera_status status = open_flow(&f, &local);
     if (status == TESSERA_OK) status = run_units(&f, &local);
     if (status == TESSERA_OK) status = parallel_reset(&d->team->denoiser, &local);
-    if (status != TESSERA_OK && f.stages > 1) comm_abort(f.pipe, &local); /* before buffers go: nothing more comes into them */
+    if (status != TESSERA_OK) team_job_fail(d->team, &local); /* before buffers go: nothing more comes into them */
     parallel_reset(&d->team->denoiser, NULL);
     close_flow(&f);
     d->run->parallel = before;

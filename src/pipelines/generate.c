@@ -19,7 +19,9 @@
 #include "pipelines/request.h"
 
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
-    if (g->request->progress == NULL || g->request->progress(g->request->progress_user, phase, done, total)) return TESSERA_OK;
+    const tessera_request *r = g->request;
+    TRY(team_job_status(&g->pipeline->team, error));
+    if (!atomic_load(&g->control->stop) && (r->progress == NULL || r->progress(r->progress_user, phase, done, total))) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
 }
 
@@ -305,13 +307,17 @@ int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
     return denoise_at_once(&p->team, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
-tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, tessera_image *image, tessera_error *error) {
-    struct generation g = {.pipeline = p, .request = request, .image = image};
-    g.run = (struct run){.backend = p->backend, .arena = p->arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
+tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, const struct generation_control *control,
+                                 tessera_image *image, tessera_error *error) {
+    struct generation g = {.pipeline = p, .request = request, .control = control, .image = image};
+    struct arena *arena = p->backend->ops->arena(p->backend, control->memory_limit, error);
+    if (arena == NULL) return error->status;
+    g.run = (struct run){.backend = p->backend, .arena = arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
     double loaded = p->seconds_load;
     tessera_status status = generate(&g, error);
+    if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
     image->seconds_load = p->seconds_load - loaded;
-    arena_trim(p->arena, 0);
+    arena_free(arena);
     scheduler_free(g.scheduler);
     free(g.noise);
     free(g.fresh_noise);

@@ -8,6 +8,7 @@
 struct generation {
     struct pipeline *pipeline;
     const tessera_request *request;
+    const struct generation_control *control;
     tessera_image *image;
     struct run run;
     struct scheduler *scheduler;

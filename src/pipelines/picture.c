@@ -76,6 +76,7 @@ static tessera_status encode_given(struct generation *g, struct random_generator
         random_normal(generator, picture.noise, total);
         g->run.parallel = team_autoencoder(&g->pipeline->team);
         status = encode_once(g, &picture, error);
+        if (status != TESSERA_OK) team_job_fail(&g->pipeline->team, error); /* before buffers go */
         g->run.parallel = NULL;
     }
     arena_trim(g->run.arena, scope);

@@ -259,8 +259,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     p->backend = cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
     if (p->backend == NULL) return error->status;
     lora_set_use_threads(p->loras, p->backend->threads);
-    p->arena = p->backend->ops->arena(p->backend, 0, error);
-    return p->arena == NULL ? error->status : TESSERA_OK;
+    return TESSERA_OK;
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
@@ -313,7 +312,6 @@ void pipeline_free(struct pipeline *p) {
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }
-    arena_free(p->arena);
     backend_free(p->backend);
     stages_free(&p->stages);
     team_close(&p->team);

@@ -10,6 +10,8 @@
 #ifndef TESSERA_PIPELINES_PIPELINE_H
 #define TESSERA_PIPELINES_PIPELINE_H
 
+#include <stdatomic.h>
+
 #include "base/notices.h"
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
@@ -103,7 +105,6 @@ struct pipeline {
     const struct denoiser_class *const *denoisers; /* of the options; borrowed */
     int num_denoisers;
     int64_t sample_size;                    /* the denoiser's default latent side */
-    struct arena *arena;                    /* the request's */
     int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */
     tessera_request defaults;
     bool has_own_defaults; /* the folder's generation_defaults.json, for picture to picture too */
@@ -152,6 +153,11 @@ tessera_status pipeline_check_finite(const struct pipeline *pipeline, const char
 /* What sizes must be multiples of. */
 tessera_status pipeline_size_unit(struct pipeline *pipeline, int *out, tessera_error *error);
 /* Prompt to picture by a pipeline: tessera_generate's work. */
-tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, tessera_image *image, tessera_error *error);
+struct generation_control {
+    atomic_bool stop;    /* set from any thread, or a signal handler: the generation ends, CANCELLED */
+    size_t memory_limit; /* of the tensors that this rank computes with; 0: as much as there is */
+};
+tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
+                                 tessera_image *image, tessera_error *error);
 
 #endif

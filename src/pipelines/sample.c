@@ -13,6 +13,7 @@
 #include "pipelines/denoise.h"
 #include "pipelines/layout.h"
 #include "pipelines/pipeline.h"
+#include "pipelines/world.h"
 
 struct sampler {
     tessera_sampling *asked;
@@ -186,15 +187,26 @@ static tessera_status denoise(struct sampler *s, float *latents, tessera_error *
     return TESSERA_OK;
 }
 
-static tessera_status sample(struct sampler *s, float *latents, size_t count, tessera_error *error) {
+/* All that comes before the first step. */
+static tessera_status open_all(struct sampler *s, size_t count, tessera_error *error) {
     TRY(check_options(s->asked, error));
     TRY(check_inputs(s->asked, error));
     TRY(describe(s, error));
     TRY(check_size(s->asked, s->described.denoiser, count, error));
     TRY(open_scheduler(s, error));
     TRY(open_share(s, error));
-    TRY(open_run(s, error));
-    return denoise(s, latents, error);
+    return open_run(s, error);
+}
+
+/* Two jobs: of the world, until all ranks stand, and of the picture. */
+static tessera_status sample(struct sampler *s, float *latents, size_t count, tessera_error *error) {
+    struct comm *world = s->asked->mesh.world != NULL ? s->asked->mesh.world->comm : NULL;
+    tessera_status status = comm_job_begin(world, error);
+    if (status == TESSERA_OK) status = open_all(s, count, error);
+    TRY(comm_job_end(world, status, error));
+    status = team_job_begin(&s->team, error);
+    if (status == TESSERA_OK) status = denoise(s, latents, error);
+    return team_job_end(&s->team, status, error);
 }
 
 tessera_status tessera_sample(tessera_sampling *sampling, float *latents, size_t count, tessera_error *error) {

@@ -188,3 +188,23 @@ tessera_status team_broadcast(struct team *team, int root, void *data, size_t by
 tessera_status team_meet(struct team *team, tessera_error *error) {
     return team->mesh != NULL ? comm_barrier(team->mesh->group[MESH_PICTURE], error) : TESSERA_OK;
 }
+
+static struct comm *picture_of(const struct team *team) {
+    return team->mesh != NULL ? team->mesh->group[MESH_PICTURE] : NULL;
+}
+
+tessera_status team_job_begin(struct team *team, tessera_error *error) {
+    return comm_job_begin(picture_of(team), error);
+}
+
+void team_job_fail(struct team *team, const tessera_error *error) {
+    comm_job_fail(picture_of(team), error);
+}
+
+tessera_status team_job_end(struct team *team, tessera_status status, tessera_error *error) {
+    return comm_job_end(picture_of(team), status, error);
+}
+
+tessera_status team_job_status(struct team *team, tessera_error *error) {
+    return team->mesh != NULL ? comm_status(picture_of(team), error) : TESSERA_OK;
+}

@@ -53,6 +53,12 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error);
+/* A job of the picture's ranks, as comm.h has them: what one of them fails at ends on all. */
+tessera_status team_job_begin(struct team *team, tessera_error *error);
+void team_job_fail(struct team *team, const tessera_error *error);
+tessera_status team_job_end(struct team *team, tessera_status status, tessera_error *error);
+/* The failure of another rank in the job under way, if one is known. */
+tessera_status team_job_status(struct team *team, tessera_error *error);
 /* Returns when all of the picture's ranks have come here. */
 tessera_status team_meet(struct team *team, tessera_error *error);
 

@@ -10,15 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pipelines/pipeline.h"
+#include "pipelines/model.h"
+#include "pipelines/world.h"
 
 enum { MAX_THREADS = 1024 };
 enum { HANDLE_IDLE, HANDLE_AT_WORK, HANDLE_ABANDONED };
-
-struct tessera_model {
-    struct pipeline *pipeline;
-    atomic_int state;
-};
 
 /* ---- the library ---- */
 
@@ -68,32 +64,47 @@ static tessera_error *clear_error(tessera_error *given, tessera_error *own) {
     return error;
 }
 
-tessera_model *tessera_model_open(const char *name, const tessera_model_options *options, tessera_error *error) {
-    tessera_error own;
-    tessera_model *model = NULL;
-    error = clear_error(error, &own);
-    if (name == NULL || name[0] == 0) {
-        error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: no model is named");
-        return NULL;
-    }
-    if (options != NULL && check_options(options, error) != TESSERA_OK) return NULL;
-    if ((model = calloc(1, sizeof *model)) == NULL) {
-        error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-        return NULL;
-    }
+static tessera_status open_model(const char *name, const tessera_model_options *options, tessera_model **out, tessera_error *error) {
+    if (name == NULL || name[0] == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: no model is named");
+    if (options != NULL) TRY(check_options(options, error));
+    tessera_model *model = *out = calloc(1, sizeof *model);
+    if (model == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     atomic_init(&model->state, HANDLE_IDLE);
-    if (pipeline_open(name, options, &model->pipeline, error) == TESSERA_OK) return model;
-    free(model);
-    return NULL;
+    return pipeline_open(name, options, &model->pipeline, error);
 }
 
 static void destroy(tessera_model *model) {
-    pipeline_free(model->pipeline);
+    if (model != NULL) pipeline_free(model->pipeline);
     free(model);
+}
+
+/* A job of all ranks: where one cannot open its share, none does. */
+tessera_model *tessera_model_open(const char *name, const tessera_model_options *options, tessera_error *error) {
+    tessera_error own;
+    tessera_model *model = NULL;
+    struct comm *world = options != NULL && options->mesh.world != NULL ? options->mesh.world->comm : NULL;
+    error = clear_error(error, &own);
+    tessera_status status = comm_job_begin(world, error);
+    if (status == TESSERA_OK) status = open_model(name, options, &model, error);
+    if (comm_job_end(world, status, error) == TESSERA_OK) return model;
+    destroy(model);
+    return NULL;
 }
 
 void tessera_model_free(tessera_model *model) {
     if (model != NULL && atomic_exchange(&model->state, HANDLE_ABANDONED) == HANDLE_IDLE) destroy(model);
+}
+
+tessera_status model_enter(tessera_model *model, const char *call, tessera_error *error) {
+    int idle = HANDLE_IDLE;
+    if (atomic_compare_exchange_strong(&model->state, &idle, HANDLE_AT_WORK)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "%s: this model is in the middle of another call: one handle serves one call at a time; open another", call);
+}
+
+void model_leave(tessera_model *model) {
+    int at_work = HANDLE_AT_WORK;
+    if (!atomic_compare_exchange_strong(&model->state, &at_work, HANDLE_IDLE)) destroy(model);
 }
 
 const char *tessera_model_kernel_path(const tessera_model *model) {
@@ -156,17 +167,18 @@ int tessera_pictures_at_once(const tessera_model *model, const tessera_request *
 
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error) {
     tessera_error own;
-    int idle = HANDLE_IDLE, at_work = HANDLE_AT_WORK;
+    struct generation_control control = {0};
     error = clear_error(error, &own);
     if (image != NULL) *image = (tessera_image){0};
     if (model == NULL || request == NULL || image == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_generate: model, request or image is NULL");
-    if (!atomic_compare_exchange_strong(&model->state, &idle, HANDLE_AT_WORK))
-        return error_set(
-            error, TESSERA_ERROR_ARGUMENT,
-            "tessera_generate: this model is in the middle of another call: one handle serves one call at a time; open another");
-    tessera_status status = pipeline_generate(model->pipeline, request, image, error);
-    if (!atomic_compare_exchange_strong(&model->state, &at_work, HANDLE_IDLE)) destroy(model);
+    struct team *team = &model->pipeline->team;
+    TRY(model_enter(model, "tessera_generate", error));
+    tessera_status status = team_job_begin(team, error);
+    if (status == TESSERA_OK) status = pipeline_generate(model->pipeline, request, &control, image, error);
+    status = team_job_end(team, status, error);
+    if (status != TESSERA_OK) tessera_image_free(image);
+    model_leave(model);
     return status;
 }
 

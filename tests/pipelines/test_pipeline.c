@@ -24,11 +24,12 @@ static void test_components_close_after_their_phase(void) {
     if (p == NULL) return;
     tessera_request request = p->defaults;
     request.prompt = "strawberry", request.num_inference_steps = 2;
+    const struct generation_control control = {0};
     tessera_image kept, freed;
-    CHECK(p->keep_components && pipeline_generate(p, &request, &kept, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(p->keep_components && pipeline_generate(p, &request, &control, &kept, &error) == TESSERA_OK, "%s", error.message);
     CHECK(open_components(p) == 4, "a small model stays open: %d of 4 components", open_components(p));
     p->keep_components = false;
-    CHECK(pipeline_generate(p, &request, &freed, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(pipeline_generate(p, &request, &control, &freed, &error) == TESSERA_OK, "%s", error.message);
     CHECK(open_components(p) <= 1, "%d components left open", open_components(p));
     CHECK(memcmp(kept.pixels, freed.pixels, (size_t)kept.width * (size_t)kept.height * 3) == 0, "the pictures differ");
     tessera_image_free(&kept);

@@ -1,0 +1,169 @@
+/* Jobs of include/tessera.h: requests that are carried out together, with all that belongs to them.
+ *
+ *     tessera_job     copies of the requests, pictures, stop flag, memory limit, outcome
+ *       generation    of one request at a time: scheduler, text states, noise, generators (generation.h)
+ *         denoising   scheduler states, step caches, keys and values of other parts or patches (denoise.c)
+ *
+ * A job runs once. On a mesh it is a job of the ranks that make a picture together (comm/jobs.h), so it ends alike on all of them. Nothing
+ * of it is in the model, which only opens components as they are first needed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipelines/model.h"
+#include "pipelines/request.h"
+
+enum { JOB_NEW, JOB_RUNS, JOB_ENDED };
+
+struct job_request {
+    tessera_request request; /* its texts and pictures are `owned` */
+    void *owned[6];
+    tessera_image image;
+};
+
+struct tessera_job {
+    tessera_model *model;
+    struct job_request *requests;
+    int count;
+    atomic_int state;
+    struct generation_control control;
+    tessera_error error;
+};
+
+/* ---- copies ---- */
+
+/* Copies *field, of so many bytes, into memory of the job; NULL stays. */
+static bool own(void **owned, const void **field, size_t bytes) {
+    if (*field == NULL) return true;
+    *owned = malloc(bytes > 0 ? bytes : 1);
+    if (*owned == NULL) return false;
+    *field = memcpy(*owned, *field, bytes);
+    return true;
+}
+
+static size_t text_bytes(const char *text) {
+    return text != NULL ? strlen(text) + 1 : 0;
+}
+
+static bool copy_request(struct job_request *to, const tessera_request *from) {
+    tessera_request *r = &to->request;
+    *r = *from;
+    size_t pixels = (size_t)r->width * (size_t)r->height * 3;
+    return own(&to->owned[0], (const void **)&r->prompt, text_bytes(r->prompt)) &&
+           own(&to->owned[1], (const void **)&r->negative_prompt, text_bytes(r->negative_prompt)) &&
+           own(&to->owned[2], (const void **)&r->scheduler, text_bytes(r->scheduler)) &&
+           own(&to->owned[3], (const void **)&r->step_cache, text_bytes(r->step_cache)) &&
+           own(&to->owned[4], (const void **)&r->init_image, pixels) && own(&to->owned[5], (const void **)&r->control_image, pixels);
+}
+
+static tessera_status copy_requests(tessera_job *job, const tessera_request *requests, tessera_error *error) {
+    job->requests = calloc((size_t)job->count, sizeof *job->requests);
+    if (job->requests == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job of %d requests", job->count);
+    for (int i = 0; i < job->count; i++) {
+        TRY(request_check(&requests[i], error));
+        bool has_pictures = requests[i].init_image != NULL || requests[i].control_image != NULL;
+        if (has_pictures && (requests[i].width < 1 || requests[i].height < 1))
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: a picture that is given has at least one pixel",
+                             requests[i].width, requests[i].height);
+        if (!copy_request(&job->requests[i], &requests[i]))
+            return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
+    }
+    return TESSERA_OK;
+}
+
+/* ---- opening and closing ---- */
+
+static tessera_status open_job(tessera_job *job, const tessera_request *requests, tessera_error *error) {
+    struct team *team = &job->model->pipeline->team;
+    tessera_status status = team_job_begin(team, error);
+    if (status == TESSERA_OK) status = copy_requests(job, requests, error);
+    return team_job_end(team, status, error);
+}
+
+tessera_job *tessera_job_new(tessera_model *model, const tessera_request *requests, int count, tessera_error *error) {
+    tessera_error own_error;
+    if (error == NULL) error = &own_error;
+    *error = (tessera_error){0};
+    if (model == NULL || requests == NULL || count < 1) {
+        error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_job_new: a job needs a model and at least one request");
+        return NULL;
+    }
+    tessera_job *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job");
+        return NULL;
+    }
+    job->model = model;
+    job->count = count;
+    atomic_init(&job->state, JOB_NEW);
+    atomic_init(&job->control.stop, false);
+    if (open_job(job, requests, error) == TESSERA_OK) return job;
+    tessera_job_free(job);
+    return NULL;
+}
+
+void tessera_job_free(tessera_job *job) {
+    if (job == NULL) return;
+    for (int i = 0; job->requests != NULL && i < job->count; i++) {
+        for (size_t k = 0; k < sizeof job->requests[i].owned / sizeof job->requests[i].owned[0]; k++) free(job->requests[i].owned[k]);
+        tessera_image_free(&job->requests[i].image);
+    }
+    free(job->requests);
+    free(job);
+}
+
+void tessera_job_limit_memory(tessera_job *job, uint64_t bytes) {
+    if (job != NULL) job->control.memory_limit = (size_t)bytes;
+}
+
+/* ---- running ---- */
+
+static tessera_status run_requests(tessera_job *job, tessera_error *error) {
+    for (int i = 0; i < job->count; i++)
+        TRY(pipeline_generate(job->model->pipeline, &job->requests[i].request, &job->control, &job->requests[i].image, error));
+    return TESSERA_OK;
+}
+
+/* Pictures of requests that were done before the failure go, too: all ranks have the same. */
+static void drop_pictures(tessera_job *job) {
+    for (int i = 0; i < job->count; i++) tessera_image_free(&job->requests[i].image);
+}
+
+tessera_status tessera_job_run(tessera_job *job, tessera_error *error) {
+    int is_new = JOB_NEW;
+    if (job == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_job_run: job is NULL");
+    if (!atomic_compare_exchange_strong(&job->state, &is_new, JOB_RUNS))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_job_run: this job runs already, or has run: make another");
+    struct team *team = &job->model->pipeline->team;
+    tessera_status status = model_enter(job->model, "tessera_job_run", &job->error);
+    if (status == TESSERA_OK) {
+        status = team_job_begin(team, &job->error);
+        if (status == TESSERA_OK) status = run_requests(job, &job->error);
+        status = team_job_end(team, status, &job->error);
+        model_leave(job->model);
+    }
+    if (status != TESSERA_OK) drop_pictures(job);
+    job->error.status = status;
+    if (status != TESSERA_OK && error != NULL) *error = job->error;
+    atomic_store(&job->state, JOB_ENDED);
+    return status;
+}
+
+void tessera_job_stop(tessera_job *job) {
+    if (job != NULL) atomic_store(&job->control.stop, true);
+}
+
+bool tessera_job_ended(const tessera_job *job) {
+    return job != NULL && atomic_load(&job->state) == JOB_ENDED;
+}
+
+tessera_status tessera_job_status(const tessera_job *job, tessera_error *error) {
+    if (job == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_job_status: job is NULL");
+    if (atomic_load(&job->state) != JOB_ENDED) return TESSERA_OK;
+    if (job->error.status != TESSERA_OK && error != NULL) *error = job->error;
+    return job->error.status;
+}
+
+const tessera_image *tessera_job_image(const tessera_job *job, int request) {
+    bool there = job != NULL && tessera_job_ended(job) && job->error.status == TESSERA_OK && request >= 0 && request < job->count;
+    return there ? &job->requests[request].image : NULL;
+}
