@@ -61,7 +61,7 @@ static struct fate fate_of(int number, uint32_t *state) {
     uint32_t random = next_random(state);
     if (number % 10 == 4) {
         fate.event = number % 20 == 4 ? OUT_OF_MEMORY : BAD_LORA;
-        fate.moment = 64 + (int)(random % 256);
+        fate.moment = 16 + (int)(random % 64);
     } else if (number % 3 == 0 && number > 0) {
         fate.event = number % 2 == 0 ? STOPPED_BY_THREAD : STOPPED_BY_PROGRESS;
         fate.moment = number % 2 == 0 ? (int)(random % 200000) : 1 + (int)(random % 8);
