@@ -184,10 +184,11 @@ int main(int argc, char **argv) {
         {.name = "PipeFusion x ring", .mesh = {.pipefusion = 2, .ring = 2, .num_pipeline_patch = 3}},
         {.name = "tensor", .mesh = {.tensor = 2, .ring = 2}},
         {.name = "displaced patches", .mesh = {.patch = 4}},
+        {.name = "neighbouring patches", .mesh = {.patch = 4, .patch_strategy = "pcpp"}},
         {.name = "step cache", .mesh = {.pipefusion = 2, .cfg = 2}, .step_cache = "fbcache"},
         {.name = "U-Net, displaced", .model = 1, .mesh = {.patch = 4}},
         {.name = "U-Net, stages", .model = 1, .mesh = {.pipefusion = 2, .cfg = 2}},
-        {.name = "U-Net, naive patches", .model = 1, .mesh = {.patch = 2, .naive_patch = true, .cfg = 2}},
+        {.name = "U-Net, naive patches", .model = 1, .mesh = {.patch = 2, .patch_strategy = "naive_patch", .cfg = 2}},
         {.name = "U-Net, rows", .model = 1, .mesh = {.ring = 4, .parallel_vae = true}},
     };
     enum { COUNT = sizeof strategies / sizeof *strategies };
