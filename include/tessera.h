@@ -120,8 +120,8 @@ typedef struct tessera_mesh {
     const char *patch_strategy; /* what `patch` means: a name of TESSERA_PATCH_STRATEGIES, NULL for the first. "patch": as above;
                                  * "naive_patch": each patch is made as a picture of its own; "pcpp": each sees its direct neighbours
                                  * alone, one step behind (arXiv 2412.02962) */
-    const char *split_scheme;  /* of naive patches: "row" (NULL), "col" or "alternate" */
-    bool parallel_vae;         /* the autoencoder's rows over all ranks of a picture */
+    const char *split_scheme;   /* of naive patches: "row" (NULL), "col" or "alternate" */
+    bool parallel_vae;          /* the autoencoder's rows over all ranks of a picture */
     /* [ranks] how fast each rank is, in any unit: stages, rows and parts of a sequence are cut in proportion; NULL: equally. */
     const double *rank_weights;
 } tessera_mesh;
@@ -138,8 +138,9 @@ typedef struct tessera_model_options {
     tessera_dtype dtype; /* what products are computed in; sums are float32 */
     int threads;         /* 0: as many as the machine grants this process */
     bool vae_tiling;     /* decode in blended tiles: less memory, not exact */
-    /* Folders, hub names or safetensors files to take a component from instead of the model's own; NULL: its own. */
+    /* Folders, hub names, or safetensors or GGUF files to take a component from instead of the model's own; NULL: its own. */
     const char *vae, *text_encoder, *text_encoder_2, *text_encoder_3;
+    const char *transformer;   /* the same for the denoiser, transformer or U-Net */
     const char *config;        /* of a single file: a model folder whose configs serve; NULL: the published model's that it proves to be */
     const char *variant;       /* "fp16": prefer weight files of this variant (NAME.fp16.safetensors), also of a hub's; NULL: none */
     const tessera_lora *loras; /* [num_loras], merged into the weights in this order */

@@ -269,6 +269,7 @@ static tessera_status open_model(struct session *s) {
     options.config = v[GENERATE_CONFIG].text;
     options.variant = v[GENERATE_VARIANT].text;
     options.vae = v[GENERATE_VAE].text;
+    options.transformer = v[GENERATE_TRANSFORMER].text;
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
     options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
     options.text_encoder_3 = v[GENERATE_TEXT_ENCODER_3].text;

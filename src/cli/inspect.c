@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/record.h"
+#include "tensor/gguf.h"
 #include "tensor/weights.h"
 
 #define MIB (1024.0 * 1024.0)
@@ -178,6 +179,10 @@ static tessera_status read_metadata(const char *path, cJSON *root, tessera_error
     struct json *header = NULL;
     uint64_t length = 0;
     TRY(file_map_open(path, &map, error));
+    if (gguf_is(map.data, map.length)) { /* its values are of another form, and none of them is used */
+        file_map_close(&map);
+        return TESSERA_OK;
+    }
     for (int i = 0; i < 8 && map.length >= 8; i++) length |= (uint64_t)map.data[i] << (8 * i);
     tessera_status status = TESSERA_OK;
     if (map.length >= 8 && length <= map.length - 8) status = json_parse(path, (const char *)map.data + 8, (size_t)length, &header, error);
@@ -283,7 +288,8 @@ static void print_picture(const cJSON *root) {
 static int run_inspect(const char *path, struct option_value *values) {
     tessera_error error = {0};
     if (path == NULL) {
-        error_set(&error, TESSERA_ERROR_ARGUMENT, "inspect needs a model folder, a weight file (safetensors, or PyTorch's) or a picture");
+        error_set(&error, TESSERA_ERROR_ARGUMENT,
+                  "inspect needs a model folder, a weight file (safetensors, GGUF, or PyTorch's) or a picture");
         return command_fail(&error, true);
     }
     cJSON *root = cJSON_CreateObject();

@@ -119,7 +119,8 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
 }
 
 /* What the request puts in the place of a component; NULL: nothing. */
-static const char *given_for(const tessera_model_options *options, const char *name) {
+static const char *given_for(const struct pipeline *p, const tessera_model_options *options, const char *name) {
+    if (strcmp(name, p->denoiser) == 0) return options->transformer;
     if (strcmp(name, "text_encoder") == 0) return options->text_encoder;
     if (strcmp(name, "text_encoder_2") == 0) return options->text_encoder_2;
     if (strcmp(name, "text_encoder_3") == 0) return options->text_encoder_3;
@@ -148,7 +149,7 @@ static bool is_usual_name(const struct pipeline *p, const char *name) {
 
 static tessera_status refuse_replacement(const struct pipeline *p, const char *name, const tessera_model_options *options,
                                          tessera_error *error) {
-    const char *given = given_for(options, name);
+    const char *given = given_for(p, options, name);
     if (given == NULL || pipeline_has(p, name)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", given, p->class->name, name);
 }
@@ -191,7 +192,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         if (p->num_slots == PIPELINE_MAX_COMPONENTS || strlen(name) >= sizeof p->slots->name)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field %.60s: more than %d components, or a name that is too long",
                              json_path(p->index), name, PIPELINE_MAX_COMPONENTS);
-        TRY(add_slot(p, name, given_for(options, name), bytes, error));
+        TRY(add_slot(p, name, given_for(p, options, name), bytes, error));
     }
     for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
     return bytes != NULL ? check_loras(p, error) : TESSERA_OK;

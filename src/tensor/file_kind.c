@@ -19,7 +19,6 @@ static const struct {
 } kinds[] = {
     {MAGIC("version https://git-lfs"),
      "a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder, or download the file again"},
-    {MAGIC("GGUF"), "a GGUF file, which is not read: give the model as safetensors, or a folder in diffusers' layout"},
     {MAGIC("lmgg"), "a GGML file, which is not read: give the model as safetensors"},
     {MAGIC("tjgg"), "a GGML file, which is not read: give the model as safetensors"},
     {MAGIC("PK\x03\x04"), "a zip archive and no file of PyTorch: unpack it, if weights lie in it"},

@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "tensor/file_kind.h"
+#include "tensor/gguf.h"
 #include "tensor/torch_file.h"
 
 #define LENGTH_BYTES ((size_t)8)
@@ -28,12 +29,13 @@ struct piece {
     struct safetensors_entry entry;
     uint64_t begin, end; /* in the data part */
     void *copy;          /* where the file's bytes are not aligned, else NULL */
+    char *name;          /* of a file without a JSON header, else NULL */
 };
 
 struct safetensors {
     char *path;
     struct file_map map; /* empty when the caller keeps the bytes */
-    struct json *header; /* owns the names, but those of */
+    struct json *header; /* owns the names, but those of a PyTorch file and those that pieces own */
     struct torch_file *torch;
     struct piece *pieces;   /* in the order of the data */
     struct piece **by_name; /* the same, sorted by name */
@@ -157,20 +159,25 @@ static tessera_status sort_names(struct safetensors *file, tessera_error *error)
     return TESSERA_OK;
 }
 
+/* Where a tensor's bytes are not aligned it gets a copy. */
+static tessera_status align(const struct safetensors *file, struct piece *piece, tessera_error *error) {
+    struct tensor *tensor = &piece->entry.tensor;
+    size_t length = tensor_bytes(tensor);
+    if ((uintptr_t)tensor->data % dtype_alignment(tensor->dtype) == 0) return TESSERA_OK;
+    piece->copy = malloc(length > 0 ? length : 1);
+    if (piece->copy == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "%s: tensor \"%s\": no memory for an aligned copy of %zu bytes", file->path,
+                         piece->entry.name, length);
+    tensor->data = memcpy(piece->copy, tensor->data, length);
+    return TESSERA_OK;
+}
+
 /* Points each tensor at its bytes, or at an aligned copy of them. */
 static tessera_status lend_data(struct safetensors *file, const uint8_t *data, tessera_error *error) {
     for (int i = 0; i < file->count; i++) {
         struct piece *piece = &file->pieces[i];
-        const uint8_t *bytes = data + piece->begin;
-        piece->entry.tensor.data = (void *)bytes;
-        if ((uintptr_t)bytes % dtype_alignment(piece->entry.tensor.dtype) == 0) continue;
-        size_t length = (size_t)(piece->end - piece->begin);
-        piece->copy = malloc(length > 0 ? length : 1);
-        if (piece->copy == NULL)
-            return error_set(error, TESSERA_ERROR_MEMORY, "%s: tensor \"%s\": no memory for an aligned copy of %zu bytes", file->path,
-                             piece->entry.name, length);
-        memcpy(piece->copy, bytes, length);
-        piece->entry.tensor.data = piece->copy;
+        piece->entry.tensor.data = (void *)(data + piece->begin);
+        TRY(align(file, piece, error));
     }
     return TESSERA_OK;
 }
@@ -273,12 +280,48 @@ static tessera_status open_torch(const char *path, const struct file_map *map, s
     return status;
 }
 
+/* Copies an entry and its name. */
+static tessera_status add_piece(struct safetensors *file, const struct safetensors_entry *entry, tessera_error *error) {
+    struct piece *piece = &file->pieces[file->count];
+    piece->name = strdup(entry->name);
+    if (piece->name == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its names", file->path);
+    piece->entry = (struct safetensors_entry){piece->name, entry->tensor};
+    file->count++;
+    return align(file, piece, error);
+}
+
+tessera_status safetensors_of(const char *name, const struct safetensors_entry *entries, int count, struct safetensors **out,
+                              tessera_error *error) {
+    *out = NULL;
+    struct safetensors *file = calloc(1, sizeof *file);
+    tessera_status status = TESSERA_OK;
+    if (file != NULL) {
+        file->path = strdup(name);
+        file->pieces = calloc((size_t)count + 1, sizeof *file->pieces);
+        file->by_name = calloc((size_t)count + 1, sizeof *file->by_name);
+    }
+    if (file == NULL || file->path == NULL || file->pieces == NULL || file->by_name == NULL)
+        status = error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for %d tensors", name, count);
+    for (int i = 0; i < count && status == TESSERA_OK; i++) status = add_piece(file, &entries[i], error);
+    if (status == TESSERA_OK) status = sort_names(file, error);
+    if (status == TESSERA_OK)
+        *out = file;
+    else
+        safetensors_close(file);
+    return status;
+}
+
 tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error) {
     *out = NULL;
     struct file_map map;
     TRY(file_map_open(path, &map, error));
-    tessera_status status = torch_file_is(map.data, map.length) ? open_torch(path, &map, out, error)
-                                                                : safetensors_parse(path, map.data, map.length, out, error);
+    tessera_status status;
+    if (torch_file_is(map.data, map.length))
+        status = open_torch(path, &map, out, error);
+    else if (gguf_is(map.data, map.length))
+        status = gguf_parse(path, map.data, map.length, out, error);
+    else
+        status = safetensors_parse(path, map.data, map.length, out, error);
     if (status == TESSERA_OK)
         (*out)->map = map;
     else
@@ -288,7 +331,10 @@ tessera_status safetensors_open(const char *path, struct safetensors **out, tess
 
 void safetensors_close(struct safetensors *file) {
     if (file == NULL) return;
-    for (int i = 0; i < file->count; i++) free(file->pieces[i].copy);
+    for (int i = 0; i < file->count; i++) {
+        free(file->pieces[i].copy);
+        free(file->pieces[i].name);
+    }
     free(file->pieces);
     free(file->by_name);
     json_free(file->header);

@@ -17,9 +17,13 @@ struct safetensors_entry {
 const char *safetensors_type_name(const struct safetensors *file, const char *name);
 
 /* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field, or what
- * the file is instead. safetensors_open also opens the files of PyTorch, without running anything in them (torch_file.h). Here is
+ * the file is instead. safetensors_open also opens the files of PyTorch, without running anything in them (torch_file.h), and GGUF files (gguf.h). Here is
  * the same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
+/* The same interface over tensors of a file of another format (gguf.h): entries and names are copied, data are lent. FORMAT if a name occurs
+ * twice. */
+tessera_status safetensors_of(const char *name, const struct safetensors_entry *entries, int count, struct safetensors **out,
+                              tessera_error *error);
 /* IO if the file was cut since it was opened: nothing of it may then be read. */
 tessera_status safetensors_check(const struct safetensors *file, tessera_error *error);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/tensor/small_weights.safetensors: for each small type some blocks of random bytes, as stored ("Q4_0.bytes"), and the float32
-values that the reference reads in them ("Q4_0.values"). Needs the packages numpy, safetensors, gguf (block formats, llama.cpp's own Python
+values that the reference reads in them ("Q4_0.values"); and tests/tensor/small.gguf, a GGUF file by llama.cpp's own Python code. Needs the packages numpy, safetensors, gguf (block formats, llama.cpp's own Python
 code) and ml_dtypes (float8, the same tables as torch's).
 
     python3 tests/tensor/make_small_weights.py
@@ -34,3 +34,21 @@ for name, kind in {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.floa
     tensors[name + ".bytes"] = every
     tensors[name + ".values"] = every.view(kind).astype(np.float32)
 save_file(tensors, os.path.join(os.path.dirname(__file__), "small_weights.safetensors"))
+
+# The same in a GGUF file: tensors as gguf quantises them, and beside each its values. (gguf quantises no K types.)
+writer = gguf.GGUFWriter(os.path.join(os.path.dirname(__file__), "small.gguf"), "none")
+writer.add_array("words", ["one", "two"])
+values = random.normal(0, 1, (4, 256)).astype(np.float32)
+for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]:
+    kind = gguf.GGMLQuantizationType[name]
+    blocks = gguf.quantize(values, kind)
+    writer.add_tensor(name.lower(), blocks, raw_dtype=kind)
+    writer.add_tensor(name.lower() + ".values", gguf.dequantize(blocks, kind).astype(np.float32))
+kind = gguf.GGMLQuantizationType.Q4_K
+blocks = tensors["Q4_K.bytes"].reshape(1, -1)
+writer.add_tensor("q4_k", blocks, raw_dtype=kind)
+writer.add_tensor("q4_k.values", gguf.dequantize(blocks, kind).astype(np.float32))
+writer.write_header_to_file()
+writer.write_kv_data_to_file()
+writer.write_tensors_to_file()
+writer.close()
