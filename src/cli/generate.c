@@ -298,6 +298,9 @@ static tessera_status open_model(struct session *s) {
     TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
     TRY(schedule_options_read(v, &s->scheduler_config, &s->error));
     s->request.scheduler_config = s->scheduler_config;
+    if (s->verbose)
+        fprintf(stderr, "tessera: model %s, %s; kernels %s, %d threads; mesh %s\n", s->model_folder, tessera_model_pipeline_class(s->model),
+                s->facts.kernel_path, tessera_model_threads(s->model), s->facts.mesh);
     s->request.progress = progress_report;
     s->request.progress_user = &s->progress;
     s->notices.progress = &s->progress;

@@ -56,6 +56,8 @@ char *parameters_text(const struct option_value *v, const char *pipeline_class, 
     fprintf(out, "\n" SETTINGS "%d", v[GENERATE_STEPS].integer);
     const char *sampler = v[GENERATE_SCHEDULER].text != NULL ? habits_sampler_title(v[GENERATE_SCHEDULER].text) : NULL;
     if (sampler != NULL) fprintf(out, ", Sampler: %s", sampler);
+    const char *schedule = v[GENERATE_SCHEDULE].text;
+    if (schedule != NULL && strcmp(schedule, "trained") != 0) fprintf(out, ", Schedule type: %s", schedule);
     print_number(out, "CFG scale", &v[flux ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE]);
     if (flux) print_number(out, "Distilled CFG Scale", &v[GENERATE_GUIDANCE_SCALE]);
     fprintf(out, ", Seed: %" PRIu64 ", Size: %dx%d", seed, v[GENERATE_WIDTH].integer, v[GENERATE_HEIGHT].integer);

@@ -63,6 +63,10 @@ run 0 --pretrained_model_name_or_path $sd --prompt "a lion" --negative_prompt ca
     --guidance_scale 3 --scheduler EulerAncestralDiscreteScheduler --torch_dtype torch.bfloat16 --enable_attention_slicing -o diffusers.png
 same_picture diffusers.png ours.png; says "--enable_attention_slicing has no effect"
 
+# schedules of sigmas, also in what A1111 reads
+run 0 -m $sd -p a --size 64x64 $quick --sampler "DPM++ 2M Karras" -v -o karras.png; says "tessera: model .*StableDiffusionPipeline; kernels "
+run 0 inspect karras.png; prints "Sampler: DPM++ 2M, Schedule type: karras"; prints '^  schedule  *"karras"'
+
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
 for command in generate plan inspect convert make-model download coco evaluate latency completion; do

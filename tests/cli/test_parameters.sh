@@ -16,7 +16,7 @@ prints '^ours.png: PNG, 64x128$'; prints '^a lion <lora:style:0.5>$'; prints '^N
 prints '^Steps: 2, Sampler: Euler a, CFG scale: 3, Seed: 5, Size: 64x128, Model: model, Clip skip: 2, Version: Tessera '
 prints '^record '; prints '^  guidance_scale  *3$'
 run 0 inspect ours.png --json; prints '"clip_skip":.1'; prints '"parameters":'
-run 0 --from ours.png -o again.png; says "^bit for bit the same"
+run 0 --from ours.png --allow-record-files -o again.png; says "^bit for bit the same"
 
 # what others write
 run 0 inspect "$theirs"; prints "Model: v1-5-pruned"; prints "no record of tessera's"
