@@ -93,6 +93,8 @@ static void describe(struct mesh_options *options) {
         options->ranks = options->ranks > INT_MAX / degrees[i] ? INT_MAX : options->ranks * degrees[i];
     }
     if (n == 0) strcpy(options->text, "1");
+    for (char *at = options->text; *at != 0; at++)
+        if (*at == '_') *at = ' '; /* words, as in every record so far: "naive patch 2" */
 }
 
 tessera_status mesh_options_read(const struct option_value *v, tessera_world *world, struct mesh_options *out, tessera_error *error) {

@@ -147,7 +147,8 @@ int pipeline_at_once(const struct pipeline *pipeline, const tessera_request *req
 /* Tells the request's caller something in one line. */
 void pipeline_notice(const struct pipeline *pipeline, const tessera_request *request, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* FORMAT unless all `count` values are finite: the message names the component and `when` (", step 3 of 20", or ""). (finite.c) */
+/* FORMAT unless all `count` values (NULL: none are at hand) are finite: the message names the component and `when` (", step 3 of 20", or
+ * ""). (finite.c) */
 tessera_status pipeline_check_finite(const struct pipeline *pipeline, const char *component, const char *when, const float *values,
                                      size_t count, tessera_error *error);
 /* What sizes must be multiples of. */

@@ -17,6 +17,7 @@ quick="--steps 2 --seed 3 --threads 1"
 
 ranks 2 0 --prompt a $quick --ulysses_degree 2 -o "$work/u.png"; there "$work/u.png"; lines 1; says_once "1 picture"
 ranks 4 0 --prompt a $quick --ring-degree 2 --use_cfg_parallel --comm-stats -o "$work/r.png"; there "$work/r.png"; says attention
+ranks 2 0 --prompt a $quick --ring-degree 2 --use-parallel-vae -o "$work/v.png"; there "$work/v.png"
 ranks 2 0 --prompt a b --num-images 2 $quick --data_parallel_degree 2 -o "$work/d/"; lines 4
 check "all pictures of data parallel ranks are there" test "$(ls "$work/d" | wc -l)" -eq 4
 
