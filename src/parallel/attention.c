@@ -189,7 +189,8 @@ void exchange_attention(struct run *run, const struct attention_streams *in, con
     attention_next(run, NULL, &call);
     if (run_failed(run)) return;
     bool one = call.out[STREAM_TEXT].count == 0 || call.out[STREAM_TEXT].x.data == call.out[STREAM_PICTURE].x.data;
-    run_leave_all(run, scope, (struct tensor *[]){&call.out[STREAM_PICTURE].x, &call.out[STREAM_TEXT].x}, one ? 1 : 2);
+    if (cut != NULL) /* alone there is little else in the scope: moving the result would cost more than leaving it */
+        run_leave_all(run, scope, (struct tensor *[]){&call.out[STREAM_PICTURE].x, &call.out[STREAM_TEXT].x}, one ? 1 : 2);
     if (one) call.out[STREAM_TEXT].x = call.out[STREAM_PICTURE].x;
     int picture = call.text_first ? 1 : 0;
     out[picture] = call.out[STREAM_PICTURE];
