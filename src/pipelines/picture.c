@@ -138,7 +138,8 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     struct tensor picture = g->pipeline->vae_tiling ? vae->class->decode_tiled(vae, &g->run, z) : vae->class->decode(vae, &g->run, z);
     if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
     TRY(run_status(&g->run, error));
-    TRY(pipeline_check_finite(g->pipeline, "vae", " (decoder)", picture.data, (size_t)tensor_count(&picture), error));
+    if (picture.data != NULL) /* with a parallel autoencoder the first rank alone has it */
+        TRY(pipeline_check_finite(g->pipeline, "vae", " (decoder)", picture.data, (size_t)tensor_count(&picture), error));
     if (team_rank(&g->pipeline->team) == 0) store_pixels(g, made, picture.data);
     arena_trim(g->run.arena, scope);
     return TESSERA_OK;
