@@ -80,7 +80,8 @@ static tessera_image draw(const char *model, const char *transformer, size_t *he
     if (p == NULL) return image;
     tessera_request request = p->defaults;
     request.prompt = "a lion", request.num_inference_steps = 3, request.seed = 1;
-    CHECK(pipeline_generate(p, &request, &image, &error) == TESSERA_OK, "%s", error.message);
+    const struct generation_control control = {0};
+    CHECK(pipeline_generate(p, &request, &control, &image, &error) == TESSERA_OK, "%s", error.message);
     for (int i = 0; i < p->num_slots; i++)
         if (p->slots[i].is_open && strcmp(p->slots[i].name, p->denoiser) == 0) *held = p->slots[i].component.weight_bytes;
     pipeline_free(p);

@@ -78,7 +78,8 @@ static void test_states_that_an_encoder_lacks(void) {
     tessera_request request = p->defaults;
     tessera_image image;
     request.prompt = "a", request.num_inference_steps = 1;
-    CHECK(pipeline_generate(p, &request, &image, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pooled") != NULL &&
+    const struct generation_control control = {0};
+    CHECK(pipeline_generate(p, &request, &control, &image, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pooled") != NULL &&
               strstr(error.message, "T5EncoderModel") != NULL,
           "%s", error.message);
     pipeline_free(p);
@@ -114,7 +115,8 @@ static void test_slots_from_the_index(void) {
         tessera_request request = p->defaults;
         tessera_image image;
         request.prompt = "strawberry", request.num_inference_steps = 1;
-        CHECK(pipeline_generate(p, &request, &image, &error) == TESSERA_OK, "%s", error.message);
+        const struct generation_control control = {0};
+        CHECK(pipeline_generate(p, &request, &control, &image, &error) == TESSERA_OK, "%s", error.message);
         tessera_image_free(&image);
         pipeline_free(p);
     }
