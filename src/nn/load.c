@@ -135,8 +135,42 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
 }
 
 /* Does a hook change the weight `name`? */
-static bool is_changed(const struct loader *loader, const char *name) {
+static bool is_hooked(const struct loader *loader, const char *name) {
     return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
+}
+
+/* Float8 files may keep a number by which a whole weight is to be multiplied: "X.scale_weight" of "X.weight". Is there one? Its name is then
+ * in `out`. */
+static bool has_scale(const struct loader *loader, const char *name, char out[NAME_CAPACITY + 32]) {
+    size_t stem = strlen(name) - (strlen(name) < strlen("weight") ? 0 : strlen("weight"));
+    if (loader->weights == NULL || records(loader) || strcmp(name + stem, "weight") != 0) return false;
+    snprintf(out, NAME_CAPACITY + 32, "%.*sscale_weight", (int)stem, name);
+    return weights_has(loader->weights, out);
+}
+
+/* Multiplies `part`, F32, by the weight's scale, if it has one. */
+static void apply_scale(struct loader *loader, const char *name, const struct tensor *part) {
+    char scale_name[NAME_CAPACITY + 32];
+    struct tensor stored;
+    if (!has_scale(loader, name, scale_name) || load_failed(loader)) return;
+    if (weights_get(loader->weights, scale_name, &stored, &loader->error) != TESSERA_OK) return;
+    if (tensor_count(&stored) != 1 || !dtype_is_weight(stored.dtype) || dtype_block(stored.dtype) != 1) {
+        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" must be one number, the scale of the whole weight", where(loader),
+                  scale_name);
+        return;
+    }
+    float scale;
+    unsigned char bytes[sizeof scale];
+    memcpy(bytes, stored.data, dtype_bytes(stored.dtype, 1)); /* it may be misaligned */
+    dtype_convert(&scale, DTYPE_F32, bytes, stored.dtype, 1);
+    float *values = part->data;
+    for (int64_t i = 0, count = tensor_count(part); i < count; i++) values[i] *= scale;
+}
+
+/* Are the weight's values other ones than the file's? */
+static bool is_changed(const struct loader *loader, const char *name) {
+    char scale_name[NAME_CAPACITY + 32];
+    return is_hooked(loader, name) || has_scale(loader, name, scale_name);
 }
 
 /* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
@@ -212,7 +246,7 @@ static void copy_piece(struct loader *loader, struct tensor t, struct load_piece
     weights_forget(loader->weights, &t); /* what was copied need not stay in memory twice */
 }
 
-/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: what is changed is a copy in F32 of the
+/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as its scale and the hook change it: what is changed is a copy in F32 of the
  * piece alone, unless the change depends on the whole weight. */
 static void put_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
                       int64_t stride) {
@@ -221,7 +255,8 @@ static void put_piece(struct loader *loader, const char *name, struct tensor t, 
         copy_piece(loader, t, piece, dtype, to, stride);
         return;
     }
-    bool whole = loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
+    bool hooked = is_hooked(loader, name);
+    bool whole = hooked && loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
     struct load_piece given = whole ? whole_of(&t) : piece;
     struct tensor part = cut_to(t, given, DTYPE_F32);
     size_t mark = arena_mark(loader->arena);
@@ -230,7 +265,9 @@ static void put_piece(struct loader *loader, const char *name, struct tensor t, 
     part.data = in_place ? to : take(loader, tensor_bytes(&part));
     if (load_failed(loader)) return;
     copy_piece(loader, t, given, DTYPE_F32, part.data, width);
-    if (load_failed(loader) || loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
+    apply_scale(loader, name, &part);
+    if (load_failed(loader)) return;
+    if (hooked && loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
     if (!in_place) copy_piece(loader, part, whole ? piece : whole_of(&part), dtype, to, stride);
     arena_release(loader->arena, mark);
 }

@@ -76,17 +76,22 @@ static void test_runs(const struct safetensors *file) {
 
 /* ---- loading ---- */
 
-/* Tensors of a hand-written header: "q.weight" Q4_0 [4, 128], "f.weight" F8_E4M3 [2, 3, 2, 2], "odd" of a type that is not known. */
+/* Tensors of a hand-written header: "q.weight" Q4_0 [4, 128], "f.weight" F8_E4M3 [2, 3, 2, 2], "odd" of a type that is not known,
+ * "s.weight" F8_E4M3 with a scale of 0.25. */
 static void write_model(const char *path) {
     static const char header[] = "{\"q.weight\":{\"dtype\":\"Q4_0\",\"shape\":[4,128],\"data_offsets\":[0,288]},"
                                  "\"f.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3,2,2],\"data_offsets\":[288,312]},"
                                  "\"f.bias\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[312,314]},"
-                                 "\"odd.weight\":{\"dtype\":\"F6_E2M3\",\"shape\":[4,128],\"data_offsets\":[314,320]}}  ";
+                                 "\"odd.weight\":{\"dtype\":\"F6_E2M3\",\"shape\":[4,128],\"data_offsets\":[314,320]},"
+                                 "\"s.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3],\"data_offsets\":[320,326]},"
+                                 "\"s.scale_weight\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[326,330]}}  ";
     FILE *file = fopen(path, "wb");
     uint64_t length = sizeof header - 1;
     fwrite(&length, sizeof length, 1, file);
     fwrite(header, 1, sizeof header - 1, file);
     for (int i = 0; i < 320; i++) fputc(i < 288 && i % 18 == 1 ? 0x2c : i * 37 % 64, file); /* scales of 2^-4 and a little */
+    for (int i = 0; i < 6; i++) fputc(0x38 + i, file); /* 1, 1.125, .. */
+    fwrite(&(float){0.25f}, sizeof(float), 1, file);
     fclose(file);
 }
 
@@ -122,6 +127,15 @@ static void test_cut(struct loader *loader) {
           "%s", loader->error.message);
     loader->share = (struct load_share){0};
     loader->error = (tessera_error){0};
+}
+
+/* A float8 weight is its numbers times its scale. */
+static void test_scaled(struct loader *loader) {
+    struct linear s = load_linear(loader, 3, 2, false, "s");
+    CHECK(!load_failed(loader) && s.weight.dtype == loader->dtype, "%s", loader->error.message);
+    float numbers[6] = {0};
+    if (s.weight.data != NULL) dtype_convert(numbers, DTYPE_F32, s.weight.data, s.weight.dtype, 6);
+    for (int i = 0; i < 6; i++) CHECK(numbers[i] == 0.25f * (1 + (float)i / 8), "number %d: %g", i, (double)numbers[i]);
 }
 
 static bool changes_all(void *user, const char *name) {
@@ -185,6 +199,7 @@ int main(void) {
     struct loader loader = {.weights = weights, .arena = arena_new(1 << 20, &error), .dtype = DTYPE_F32};
     if (weights != NULL && loader.arena != NULL) {
         test_lent(&loader);
+        test_scaled(&loader);
         test_cut(&loader);
         test_changed(&loader);
         test_described(loader);
