@@ -134,8 +134,9 @@ void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int coun
 struct tensor run_tensor(struct run *run, enum dtype dtype, int ndim, const int64_t *shape);
 /* A tensor's elements lie in the run's backend's memory, which the host must not touch. These two give the host's view of all of it, for
  * tables that the host computes: the tensor's own memory where that is the host's (nothing is copied), else a copy. MAP_READ waits until
- * the tensor is computed; MAP_WRITE brings the copy to the tensor in run_unmap. NULL after an error, or of an empty tensor. */
-enum map_use { MAP_READ = 1, MAP_WRITE = 2 };
+ * the tensor is computed; MAP_WRITE brings the copy to the tensor in run_unmap; MAP_ROOM is for the host alone. A tensor of host memory
+ * is its own view. NULL after an error, or of an empty tensor. */
+enum map_use { MAP_ROOM, MAP_READ = 1, MAP_WRITE = 2 };
 void *run_map(struct run *run, const struct tensor *t, unsigned use);
 /* Ends the view `host` of run_map with the same `use`, after an error too; `host` may be NULL. */
 void run_unmap(struct run *run, const struct tensor *t, void *host, unsigned use);
@@ -271,6 +272,8 @@ bool load_failed(const struct loader *loader);
 tessera_error *load_error(struct loader *loader);
 /* In `open`: memory for the model's structs, zeroed; NULL and an error if it does not fit. */
 void *load_alloc(struct loader *loader, size_t bytes);
+/* A table in host memory that was made here, in the memory of the backend that the model is for: itself where that is the host's. */
+struct tensor load_place(struct loader *loader, struct tensor host);
 void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute__((format(printf, 2, 3)));
 /* Of two spellings of a name, ask for the one that published files have: the answer may be true for every name. */
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
@@ -411,6 +414,8 @@ int64_t dit_count_mlp(const struct mlp *mlp, int64_t *parameters);
 
 /* ---- denoisers ---- */
 
+/* In the run's memory (run_upload), but what the host reads may lie in the host's: timesteps always, guidance, size_conditions and
+ * HunyuanDiT's masks as it comes. */
 struct denoiser_inputs {
     struct tensor latents;  /* F32 [B, H, W, C] */
     const float *timesteps; /* [B], the scheduler's: 0..1000 */

@@ -2,7 +2,7 @@
 file(GLOB conformance_sources CONFIGURE_DEPENDS conformance/*.c)
 add_executable(conformance ${conformance_sources})
 target_include_directories(conformance PRIVATE .)
-target_link_libraries(conformance room_pipelines)
+target_link_libraries(conformance room_pipelines fenced)
 include(conformance/ranks.cmake)  # the same over several ranks
 file(GLOB case_files CONFIGURE_DEPENDS cases/*/case.json)
 set(conformance_cases)
@@ -13,6 +13,8 @@ endforeach()
 foreach(dtype f32 bf16)
   add_test(NAME conformance_${dtype} COMMAND conformance --dtype ${dtype} ${conformance_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
+# On a device that the host cannot read and whose operators run late.
+add_test(NAME conformance_fenced COMMAND conformance --backend fenced ${conformance_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 # Step caches, over every exact mesh too.
 file(GLOB cache_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/step_cache/*)
 add_test(NAME conformance-step-cache-bf16 COMMAND conformance --dtype bf16 ${cache_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -150,25 +150,18 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-/* Numbers for nn_embed: the same `count` for each of the batch. */
-static struct tensor repeated(struct run *run, int64_t batch, int64_t count) {
-    struct tensor ids = run_tensor(run, DTYPE_I32, SHAPE(batch * count));
-    for (int64_t i = 0; ids.data != NULL && i < batch * count; i++) ((int32_t *)ids.data)[i] = (int32_t)(i % count);
-    return ids;
-}
-
 /* The table's rows for the patches at hand of an h x w picture in its middle, for each of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct auraflow *m, struct run *run, int64_t batch, int64_t h, int64_t w, const struct cut *cut) {
     int64_t side = m->base.max_patches, top = side / 2 - h / 2, left = side / 2 - w / 2;
     struct span mine = cut_mine(cut, h * w);
-    struct tensor index = repeated(run, batch, mine.count);
-    if (run_failed(run)) return index;
-    int32_t *ids = index.data;
-    for (int64_t i = 0; i < batch * mine.count; i++) {
-        int64_t at = mine.first + ids[i];
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
+    int32_t *ids = run_map(run, &index, MAP_WRITE);
+    for (int64_t i = 0; ids != NULL && i < batch * mine.count; i++) {
+        int64_t at = mine.first + i % mine.count;
         ids[i] = (int32_t)((top + at / w) * side + left + at % w);
     }
-    return nn_embed(run, m->pos_embed, ids, batch, mine.count);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    return nn_embed_rows(run, m->pos_embed, index, batch, mine.count);
 }
 
 static struct tensor embed_picture(const struct auraflow *m, struct run *run, struct tensor latents, const struct denoiser_state *state) {
@@ -180,9 +173,11 @@ static struct tensor embed_picture(const struct auraflow *m, struct run *run, st
 /* Registers, then text: those at hand. */
 static struct tensor embed_text(const struct auraflow *m, struct run *run, struct tensor text) {
     size_t scope = run_enter(run);
-    struct tensor ids = repeated(run, text.shape[0], REGISTERS);
-    if (run_failed(run)) return ids;
-    struct tensor registers = nn_embed(run, m->registers, ids.data, text.shape[0], REGISTERS);
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(text.shape[0] * REGISTERS));
+    int32_t *ids = run_map(run, &index, MAP_WRITE);
+    for (int64_t i = 0; ids != NULL && i < text.shape[0] * REGISTERS; i++) ids[i] = (int32_t)(i % REGISTERS);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    struct tensor registers = nn_embed_rows(run, m->registers, index, text.shape[0], REGISTERS);
     text = nn_linear(run, &m->text_embedder, nn_cast(run, text, run_dtype(run)), ACTIVATION_NONE);
     return run_leave(run, scope, exchange_text(run, nn_concat_rows(run, registers, text)));
 }

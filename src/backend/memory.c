@@ -36,8 +36,13 @@ void backend_copy(struct backend *backend, const struct tensor *to, const struct
 
 /* ---- views ---- */
 
+/* May the host follow the tensor's address? */
+static bool is_of_host(const struct backend *backend, const struct tensor *t) {
+    return backend->shares_host || t->device.kind == DEVICE_CPU;
+}
+
 void *backend_map(struct backend *backend, const struct tensor *t, unsigned use, tessera_error *error) {
-    if (backend->shares_host || t->data == NULL) return t->data;
+    if (is_of_host(backend, t) || t->data == NULL) return t->data;
     size_t bytes = tensor_bytes(t);
     void *host = malloc(bytes > 0 ? bytes : 1);
     if (host == NULL) {
@@ -50,14 +55,14 @@ void *backend_map(struct backend *backend, const struct tensor *t, unsigned use,
 }
 
 tessera_status backend_unmap(struct backend *backend, const struct tensor *t, void *host, unsigned use, tessera_error *error) {
-    if (backend->shares_host || host == NULL) return TESSERA_OK;
+    if (is_of_host(backend, t) || host == NULL) return TESSERA_OK;
     tessera_status status = use & MAP_WRITE ? backend_upload(backend, t, host, error) : TESSERA_OK;
     free(host);
     return status;
 }
 
-void backend_drop_view(struct backend *backend, void *host) {
-    if (!backend->shares_host) free(host);
+void backend_drop_view(struct backend *backend, const struct tensor *t, void *host) {
+    if (!is_of_host(backend, t)) free(host);
 }
 
 /* ---- the host's memory ---- */

@@ -6,12 +6,12 @@
 
 #include "backend/backend.h"
 
-/* The host's view of a whole tensor (MAP_READ, MAP_WRITE or both, of tessera_model.h) until backend_unmap with the same `use`. Several may
- * be open at once. NULL and `error` where there is no memory for a copy, or computing it failed; NULL of an empty tensor. */
+/* The host's view of a whole tensor (MAP_ROOM, MAP_READ, MAP_WRITE or both, of tessera_model.h) until backend_unmap with the
+ * same `use`. Several may be open at once; a tensor of host memory is its own view. NULL and `error` where there is no memory for a copy, or computing it failed; NULL of an empty tensor. */
 void *backend_map(struct backend *backend, const struct tensor *t, unsigned use, tessera_error *error);
 tessera_status backend_unmap(struct backend *backend, const struct tensor *t, void *host, unsigned use, tessera_error *error);
 /* Ends a view without bringing what was written to the tensor. */
-void backend_drop_view(struct backend *backend, void *host);
+void backend_drop_view(struct backend *backend, const struct tensor *t, void *host);
 
 /* The elements of `from`, in host memory, into `to`, a tensor of the backend with as many bytes; and the other way. */
 tessera_status backend_upload(struct backend *backend, const struct tensor *to, const void *from, tessera_error *error);

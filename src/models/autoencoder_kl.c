@@ -15,8 +15,10 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
 #include "models/autoencoder_stage.h"
 
 enum { MAX_BLOCKS = 8, MAX_RESNETS = 8 };
@@ -313,10 +315,12 @@ struct span autoencoder_kl_rows(const struct autoencoder *base, struct run *run,
 static struct tensor gather_moments(const struct autoencoder *base, struct run *run, const struct cut *cut, struct tensor x) {
     if (run_failed(run)) return x;
     int64_t latent = base->latent_channels, positions = tensor_count(&x) / (2 * latent);
-    for (int64_t p = 0; p < positions; p++) {
-        float *logvar = (float *)x.data + p * 2 * latent + latent;
+    float *moments = run_map(run, &x, MAP_READ | MAP_WRITE);
+    for (int64_t p = 0; moments != NULL && p < positions; p++) {
+        float *logvar = moments + p * 2 * latent + latent;
         for (int64_t c = 0; c < latent; c++) logvar[c] = fminf(fmaxf(logvar[c], -30.0f), 20.0f);
     }
+    run_unmap(run, &x, moments, MAP_READ | MAP_WRITE);
     if (cut == NULL) return x;
     struct tensor all = exchange_gather(run, tensor_reshape(x, SHAPE(x.shape[0], positions / x.shape[0], 2 * latent)), cut);
     return nn_reshape(all, SHAPE(x.shape[0], cut->rows, cut->columns, 2 * latent));
@@ -334,7 +338,7 @@ struct tensor autoencoder_kl_encode(const struct autoencoder *base, struct run *
     const struct cut *cut = latent_cut(run, height / base->scale, image.shape[2] / base->scale);
     if (run_failed(run)) return (struct tensor){0};
     assert(image.shape[1] == pixel_rows(base, cut, height).count);
-    struct tensor x = convolve(run, scope, &e->conv_in, nn_cast(run, image, run->dtype), same3, false);
+    struct tensor x = convolve(run, scope, &e->conv_in, nn_cast(run, run_upload(run, image), run->dtype), same3, false);
     for (int i = 0; i < vae->blocks; i++) {
         for (int r = 0; r < e->blocks[i].count; r++) x = resnet(run, scope, &e->blocks[i].resnets[r], vae->groups, x);
         if (e->blocks[i].resamples) x = convolve(run, scope, &e->blocks[i].resample, x, halve, false);
@@ -361,7 +365,7 @@ struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *
     size_t scope = run_enter(run);
     const struct cut *cut = latent_cut(run, z.shape[1], z.shape[2]);
     if (run_failed(run)) return (struct tensor){0};
-    struct tensor x = nn_cast(run, my_latents(run, cut, z), run->dtype);
+    struct tensor x = nn_cast(run, my_latents(run, cut, run_upload(run, z)), run->dtype);
     if (d->has_quant) x = convolve(run, scope, &d->quant, x, (struct conv2d_geometry){.stride = 1}, false);
     x = convolve(run, scope, &d->conv_in, x, same3, false);
     x = middle(run, scope, &d->middle, vae->groups, cut, x);
@@ -375,67 +379,85 @@ struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *
 
 /* ---- Tiles ---- */
 
+/* A decoded tile [1, rows, columns, 3] and the host's view of it. */
+struct tile {
+    struct tensor picture;
+    float *pixels;
+};
+
 /* The first `extent` rows of b become a mixture of a's last and b's own: diffusers' blend_v and, by columns, blend_h. */
-static void blend(const struct tensor *a, struct tensor *b, bool columns, int64_t extent) {
+static void blend(const struct tile *a, const struct tile *b, bool columns, int64_t extent) {
+    const int64_t *a_shape = a->picture.shape, *b_shape = b->picture.shape;
     int axis = columns ? 2 : 1;
-    if (extent > a->shape[axis]) extent = a->shape[axis];
-    if (extent > b->shape[axis]) extent = b->shape[axis];
-    int64_t lines = columns ? b->shape[1] : extent, width = columns ? extent : b->shape[2];
+    if (extent > a_shape[axis]) extent = a_shape[axis];
+    if (extent > b_shape[axis]) extent = b_shape[axis];
+    int64_t lines = columns ? b_shape[1] : extent, width = columns ? extent : b_shape[2];
     for (int64_t y = 0; y < lines; y++) {
         for (int64_t x = 0; x < width; x++) {
-            int64_t from_y = columns ? y : a->shape[1] - extent + y, from_x = columns ? a->shape[2] - extent + x : x;
+            int64_t from_y = columns ? y : a_shape[1] - extent + y, from_x = columns ? a_shape[2] - extent + x : x;
             float share = (float)(columns ? x : y) / (float)extent;
-            const float *from = (const float *)a->data + (from_y * a->shape[2] + from_x) * 3;
-            float *to = (float *)b->data + (y * b->shape[2] + x) * 3;
+            const float *from = a->pixels + (from_y * a_shape[2] + from_x) * 3;
+            float *to = b->pixels + (y * b_shape[2] + x) * 3;
             for (int c = 0; c < 3; c++) to[c] = from[c] * (1.0f - share) + to[c] * share;
         }
     }
 }
 
 /* Decodes latent rows top .. and columns left .. of picture b, at most `side` of each. */
-static struct tensor decode_tile(const struct autoencoder *base, struct run *run, struct tensor z, int64_t b, int64_t top, int64_t left,
-                                 int64_t side) {
+static struct tile decode_tile(const struct autoencoder *base, struct run *run, struct tensor z, int64_t b, int64_t top, int64_t left,
+                               int64_t side) {
     int64_t rows = z.shape[1] - top < side ? z.shape[1] - top : side, columns = z.shape[2] - left < side ? z.shape[2] - left : side;
-    size_t scope = run_enter(run);
-    struct tensor tile = run_tensor(run, DTYPE_F32, SHAPE(1, rows, columns, z.shape[3]));
+    size_t scope = run_enter(run), pixel = (size_t)z.shape[3] * sizeof(float), row = (size_t)columns * pixel;
+    struct tensor latents = run_tensor(run, DTYPE_F32, SHAPE(1, rows, columns, z.shape[3]));
     for (int64_t r = 0; r < rows && !run_failed(run); r++) {
-        size_t row = (size_t)(columns * z.shape[3]) * sizeof(float);
-        memcpy((char *)tile.data + (size_t)r * row, (float *)z.data + ((b * z.shape[1] + top + r) * z.shape[2] + left) * z.shape[3], row);
+        const char *from = (const char *)z.data + (size_t)((b * z.shape[1] + top + r) * z.shape[2] + left) * pixel;
+        backend_copy_bytes(run->backend, (char *)latents.data + (size_t)r * row, from, row);
     }
-    if (run_failed(run)) return tile;
-    return run_leave(run, scope, autoencoder_kl_decode(base, run, tile));
+    struct tile tile = {.picture = run_leave(run, scope, autoencoder_kl_decode(base, run, latents))};
+    tile.pixels = run_map(run, &tile.picture, MAP_READ);
+    return tile;
 }
 
-/* Rows and columns of a tile below `limit` go to (top, left) of picture b. */
-static void place_tile(struct tensor *picture, int64_t b, const struct tensor *tile, int64_t top, int64_t left, int64_t limit) {
-    int64_t rows = tile->shape[1] < limit ? tile->shape[1] : limit, columns = tile->shape[2] < limit ? tile->shape[2] : limit;
-    for (int64_t r = 0; r < rows; r++) {
-        float *to = (float *)picture->data + ((b * picture->shape[1] + top + r) * picture->shape[2] + left) * 3;
-        memcpy(to, (const float *)tile->data + r * tile->shape[2] * 3, (size_t)(columns * 3) * sizeof *to);
-    }
+static void close_tiles(struct run *run, struct tile *tiles, int64_t count) {
+    for (int64_t j = 0; j < count; j++) run_unmap(run, &tiles[j].picture, tiles[j].pixels, MAP_READ);
+    memset(tiles, 0, (size_t)count * sizeof *tiles);
 }
 
-/* One picture; all its decoded tiles are held, beside the picture. */
-static void decode_tiles(const struct autoencoder *base, struct run *run, struct tensor z, struct tensor *picture, int64_t b,
-                         int64_t side) {
-    int64_t step = side * 3 / 4, pixels = side * base->scale, extent = pixels / 4, limit = pixels - extent;
-    int64_t across = (z.shape[2] + step - 1) / step;
-    struct tensor *above = NULL;
-    size_t scope = run_enter(run);
-    for (int64_t i = 0; i * step < z.shape[1]; i++) {
-        struct tensor *tiles = arena_alloc(run->arena, (size_t)across * sizeof *tiles);
-        if (tiles == NULL) run_checked(run, error_set(&run->error, TESSERA_ERROR_MEMORY, "no memory for %lld tiles", (long long)across), z);
-        for (int64_t j = 0; j < across && !run_failed(run); j++) {
-            tiles[j] = decode_tile(base, run, z, b, i * step, j * step, side);
-            if (run_failed(run)) break;
-            if (above != NULL) blend(&above[j], &tiles[j], false, extent);
-            if (j > 0) blend(&tiles[j - 1], &tiles[j], true, extent);
-            place_tile(picture, b, &tiles[j], i * limit, j * limit, limit);
-        }
+/* Rows and columns of a tile below `limit` go to (top, left) of the picture at `to`, `width` wide. */
+static void place_tile(float *to, int64_t width, const struct tile *tile, int64_t top, int64_t left, int64_t limit) {
+    const int64_t *shape = tile->picture.shape;
+    int64_t rows = shape[1] < limit ? shape[1] : limit, columns = shape[2] < limit ? shape[2] : limit;
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(to + ((top + r) * width + left) * 3, tile->pixels + r * shape[2] * 3, (size_t)(columns * 3) * sizeof *to);
+}
+
+/* One row of tiles; `above` is the one above it, or NULL. */
+static void decode_row(const struct autoencoder *base, struct run *run, struct tensor z, int64_t b, int64_t i, int64_t side,
+                       struct tile *tiles, const struct tile *above, float *pixels) {
+    int64_t step = side * 3 / 4, extent = side * base->scale / 4, limit = side * base->scale - extent;
+    for (int64_t j = 0; j * step < z.shape[2]; j++) {
+        tiles[j] = decode_tile(base, run, z, b, i * step, j * step, side);
         if (run_failed(run)) return;
-        above = tiles;
+        if (above != NULL) blend(&above[j], &tiles[j], false, extent);
+        if (j > 0) blend(&tiles[j - 1], &tiles[j], true, extent);
+        place_tile(pixels, z.shape[2] * base->scale, &tiles[j], i * limit, j * limit, limit);
     }
-    arena_release(run->arena, scope);
+}
+
+/* Picture b into `pixels`; all its decoded tiles are held, beside the picture. */
+static void decode_tiles(const struct autoencoder *base, struct run *run, struct tensor z, float *pixels, int64_t b, int64_t side) {
+    int64_t step = side * 3 / 4, across = (z.shape[2] + step - 1) / step, down = (z.shape[1] + step - 1) / step;
+    struct tile *tiles = calloc((size_t)(across * down), sizeof *tiles);
+    size_t scope = run_enter(run);
+    if (tiles == NULL) {
+        error_set(&run->error, TESSERA_ERROR_MEMORY, "no memory for %lld tiles", (long long)(across * down));
+        return;
+    }
+    for (int64_t i = 0; i < down && !run_failed(run); i++)
+        decode_row(base, run, z, b, i, side, tiles + i * across, i > 0 ? tiles + (i - 1) * across : NULL, pixels);
+    close_tiles(run, tiles, across * down);
+    free(tiles);
+    run_leave_all(run, scope, NULL, 0);
 }
 
 static struct tensor decode_tiled(const struct autoencoder *base, struct run *run, struct tensor z) {
@@ -450,7 +472,11 @@ static struct tensor decode_tiled(const struct autoencoder *base, struct run *ru
                            z);
     }
     struct tensor picture = run_tensor(run, DTYPE_F32, SHAPE(z.shape[0], z.shape[1] * base->scale, z.shape[2] * base->scale, 3));
-    for (int64_t b = 0; b < z.shape[0] && !run_failed(run); b++) decode_tiles(base, run, z, &picture, b, side);
+    float *pixels = run_map(run, &picture, MAP_WRITE);
+    size_t each = (size_t)(picture.shape[1] * picture.shape[2] * picture.shape[3]);
+    z = run_upload(run, z);
+    for (int64_t b = 0; b < z.shape[0] && !run_failed(run); b++) decode_tiles(base, run, z, pixels + (size_t)b * each, b, side);
+    run_unmap(run, &picture, pixels, MAP_WRITE);
     return run_checked(run, TESSERA_OK, picture);
 }
 

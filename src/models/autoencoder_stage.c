@@ -4,7 +4,8 @@
 #include "models/autoencoder_stage.h"
 
 #include <assert.h>
-#include <string.h>
+
+#include "backend/memory.h"
 
 #include "nn/small_weights.h"
 
@@ -35,6 +36,13 @@ static void merge_stats(float *stats, const float *part, int groups, double seen
     }
 }
 
+static void merge_strip(struct run *run, struct tensor stats, struct tensor part, double seen, double more) {
+    float *all = run_map(run, &stats, MAP_READ | MAP_WRITE), *strip = run_map(run, &part, MAP_READ);
+    if (!run_failed(run)) merge_stats(all, strip, (int)stats.shape[1], seen, more);
+    run_unmap(run, &part, strip, MAP_READ);
+    run_unmap(run, &stats, all, MAP_READ | MAP_WRITE);
+}
+
 /* Picture b of stats [B, groups, 2]. */
 static struct tensor stats_of(struct tensor stats, int64_t b) {
     stats.data = (float *)stats.data + b * 2 * stats.shape[1];
@@ -49,7 +57,7 @@ static void picture_stats(struct run *run, struct tensor stats, struct tensor pa
         int64_t count = first + step < rows ? step : rows - first;
         struct tensor strip = rows_of(x, b, first, count);
         run->backend->ops->group_stats(run->backend, first == 0 ? &stats : &part, &strip);
-        if (first > 0) merge_stats(stats.data, part.data, (int)stats.shape[1], (double)first, (double)count);
+        if (first > 0) merge_strip(run, stats, part, (double)first, (double)count);
     }
 }
 
@@ -79,7 +87,7 @@ static void take_rows(struct run *run, const struct passage *p, struct tensor st
         struct tensor stats = stats_of(p->stats, p->b);
         run->backend->ops->group_norm(run->backend, &to, &from, &stats, &norm->weight, &norm->bias, norm->eps, ACTIVATION_SILU);
     } else {
-        memcpy(to.data, from.data, tensor_bytes(&from));
+        backend_copy(run->backend, &to, &from);
     }
 }
 
@@ -91,7 +99,7 @@ static struct tensor normalised(struct run *run, const struct passage *p, int64_
     if (run_failed(run)) return strip;
     if (first < 0) take_rows(run, p, strip, 0, rows_of(p->halo.above, p->b, 0, 1));
     if (p->carried) {
-        memcpy(strip.data, p->carry.data, tensor_bytes(&p->carry));
+        backend_copy_bytes(run->backend, strip.data, p->carry.data, tensor_bytes(&p->carry));
         own++;
     }
     if (own < own_end) take_rows(run, p, strip, own - first, rows_of(p->x, p->b, own, own_end - own));
@@ -115,7 +123,7 @@ static struct tensor strip_input(struct run *run, struct passage *p, int64_t r0,
         struct tensor strip = normalised(run, p, first, end);
         if (p->carry.data != NULL && !run_failed(run) && r1 < p->x.shape[1]) {
             struct tensor last = rows_of(strip, 0, r1 - 1 - first, 1);
-            memcpy(p->carry.data, last.data, tensor_bytes(&last));
+            backend_copy(run->backend, &p->carry, &last);
         }
         return strip;
     }

@@ -132,13 +132,13 @@ static struct tensor embed(const struct bert *m, struct run *run, const int32_t 
     struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
     struct tensor segments = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
     if (run_failed(run)) return (struct tensor){0};
-    for (int64_t i = 0; i < batch * tokens; i++) {
-        ((int32_t *)positions.data)[i] = (int32_t)(i % tokens);
-        ((int32_t *)segments.data)[i] = 0;
-    }
+    int32_t *position = run_map(run, &positions, MAP_WRITE);
+    for (int64_t i = 0; position != NULL && i < batch * tokens; i++) position[i] = (int32_t)(i % tokens);
+    run_unmap(run, &positions, position, MAP_WRITE);
+    run->backend->ops->zero(run->backend, segments.data, tensor_bytes(&segments));
     struct tensor x = nn_add(run, nn_embed(run, m->token_embedding, ids, batch, tokens),
-                             nn_embed(run, m->segment_embedding, segments.data, batch, tokens));
-    x = nn_add(run, x, nn_embed(run, m->position_embedding, positions.data, batch, tokens));
+                             nn_embed_rows(run, m->segment_embedding, segments, batch, tokens));
+    x = nn_add(run, x, nn_embed_rows(run, m->position_embedding, positions, batch, tokens));
     return run_leave(run, scope, nn_norm(run, &m->embedding_norm, x));
 }
 
@@ -161,8 +161,8 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     const struct bert *m = (const struct bert *)base;
     struct text_encoder_output out = {0};
     if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
-    struct tensor mask_tensor = tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens));
     size_t scope = run_enter(run);
+    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
     struct tensor x = embed(m, run, ids, batch, tokens);
     for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
         x = apply_layer(m, run, &m->layers[i], x, mask != NULL ? &mask_tensor : NULL);

@@ -139,10 +139,11 @@ static tessera_status check_arguments(const struct clip_text *m, const int32_t *
 static struct tensor embed(const struct clip_text *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
     size_t scope = run_enter(run);
     struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
-    if (run_failed(run)) return positions;
-    for (int64_t i = 0; i < batch * tokens; i++) ((int32_t *)positions.data)[i] = (int32_t)(i % tokens);
+    int32_t *place = run_map(run, &positions, MAP_WRITE);
+    for (int64_t i = 0; place != NULL && i < batch * tokens; i++) place[i] = (int32_t)(i % tokens);
+    run_unmap(run, &positions, place, MAP_WRITE);
     struct tensor token = nn_embed(run, m->token_embedding, ids, batch, tokens);
-    struct tensor position = nn_embed(run, m->position_embedding, positions.data, batch, tokens);
+    struct tensor position = nn_embed_rows(run, m->position_embedding, positions, batch, tokens);
     return run_leave(run, scope, nn_add(run, token, position));
 }
 
@@ -184,9 +185,10 @@ static struct tensor pool(const struct clip_text *m, struct run *run, struct ten
     int64_t batch = states.shape[0], tokens = states.shape[1], c = m->base.hidden_size;
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_I32, SHAPE(batch));
-    if (run_failed(run)) return rows;
-    for (int64_t b = 0; b < batch; b++) ((int32_t *)rows.data)[b] = (int32_t)(b * tokens + eos_position(m, ids + b * tokens, tokens));
-    struct tensor pooled = nn_embed(run, nn_reshape(states, SHAPE(batch * tokens, c)), rows.data, batch, 1);
+    int32_t *row = run_map(run, &rows, MAP_WRITE);
+    for (int64_t b = 0; row != NULL && b < batch; b++) row[b] = (int32_t)(b * tokens + eos_position(m, ids + b * tokens, tokens));
+    run_unmap(run, &rows, row, MAP_WRITE);
+    struct tensor pooled = nn_embed_rows(run, nn_reshape(states, SHAPE(batch * tokens, c)), rows, batch, 1);
     pooled = nn_reshape(pooled, SHAPE(batch, c));
     if (m->text_projection.weight.data != NULL) pooled = nn_linear(run, &m->text_projection, pooled, ACTIVATION_NONE);
     return run_leave(run, scope, nn_cast(run, pooled, DTYPE_F32));
@@ -203,10 +205,10 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     const struct clip_text *m = (const struct clip_text *)base;
     struct text_encoder_output out = {0};
     if (run_failed(run) || check_arguments(m, ids, batch, tokens, skip, &run->error) != TESSERA_OK) return out;
-    struct tensor mask_tensor = tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens));
-    const struct tensor *keys = mask != NULL ? &mask_tensor : NULL;
 
     size_t scope = run_enter(run);
+    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
+    const struct tensor *keys = mask != NULL ? &mask_tensor : NULL;
     struct tensor x = embed(m, run, ids, batch, tokens);
     for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
         keep_states(m, run, m->num_layers - i - skip, x, &out);

@@ -66,8 +66,9 @@ void component_drop_block(struct component *c, int part) {
     if (p->arena == NULL) return;
     struct loader loader = component_loader(c, LOAD_FORGET, c->arena);
     run_part(c, part, &loader);
+    arena_free(p->memory);
     arena_free(p->arena);
-    p->arena = NULL;
+    p->memory = p->arena = NULL;
 }
 
 tessera_status component_load_block(struct component *c, int part, tessera_error *error) {
@@ -76,7 +77,11 @@ tessera_status component_load_block(struct component *c, int part, tessera_error
     p->arena = arena_new(p->arena_bytes, error);
     if (p->arena == NULL) return error->status;
     struct loader loader = component_loader(c, LOAD_READ, p->arena);
-    run_part(c, part, &loader);
+    if (c->backend != NULL && !c->backend->shares_host) {
+        loader.backend = c->backend;
+        loader.memory = p->memory = c->backend->ops->arena(c->backend, p->arena_bytes, &loader.error);
+    }
+    if (!load_failed(&loader)) run_part(c, part, &loader);
     if (!load_failed(&loader)) return TESSERA_OK;
     component_drop_block(c, part);
     return error_set(error, loader.error.status, "%s", loader.error.message);
@@ -89,7 +94,10 @@ tessera_status component_load(struct component *c, tessera_error *error) {
 }
 
 void component_close(struct component *c) {
-    for (int i = 0; c->parts != NULL && i < c->num_blocks + 2; i++) arena_free(c->parts[i].arena);
+    for (int i = 0; c->parts != NULL && i < c->num_blocks + 2; i++) {
+        arena_free(c->parts[i].memory);
+        arena_free(c->parts[i].arena);
+    }
     free(c->parts);
     arena_free(c->arena);
     weights_close(c->weights);

@@ -76,10 +76,19 @@ struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct ru
     return state;
 }
 
+struct denoiser_inputs denoiser_upload(struct run *run, const struct denoiser_inputs *inputs) {
+    struct denoiser_inputs in = *inputs;
+    struct tensor *const tensors[] = {&in.latents, &in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = run_upload(run, *tensors[i]);
+    return in;
+}
+
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs) {
+    size_t before = run_enter(run);
+    struct denoiser_inputs in = denoiser_upload(run, inputs);
     size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    struct denoiser_state state = denoiser->class->embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     state = denoiser_blocks(denoiser, run, 0, denoiser->num_blocks, scope, state);
     if (run_failed(run)) return (struct tensor){0};
-    return run_leave(run, scope, denoiser->class->finish(denoiser, run, state));
+    return run_leave(run, before, denoiser->class->finish(denoiser, run, state));
 }

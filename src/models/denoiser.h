@@ -27,7 +27,11 @@ void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *s
 struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
                                       struct denoiser_state state);
 
-/* embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
+/* The inputs in the run's memory, as long as its arena keeps them; guidance and size_conditions, which the host reads, stay where they
+ * are. */
+struct denoiser_inputs denoiser_upload(struct run *run, const struct denoiser_inputs *inputs);
+
+/* Inputs from anywhere, embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
 
 extern const struct denoiser_class pixart_transformer_class, sd3_transformer_class;

@@ -190,22 +190,22 @@ static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t 
     struct span mine = cut_mine(cut, h * w);
     int64_t width = PATCH * PATCH * channels, count = batch * mine.count * width;
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(count));
-    if (run_failed(run)) return index;
-    int32_t *ids = index.data;
-    for (int64_t packed = 0; packed < count; packed++) {
+    int32_t *ids = run_map(run, &index, MAP_WRITE);
+    for (int64_t packed = 0; ids != NULL && packed < count; packed++) {
         int64_t b = packed / width / mine.count, patch = mine.first + packed / width % mine.count;
         int64_t c = packed % width / (PATCH * PATCH), corner = packed % (PATCH * PATCH);
         int64_t y = (b * h + patch / w) * PATCH + corner / PATCH, x = patch % w * PATCH + corner % PATCH;
         int64_t picture = (y * w * PATCH + x) * channels + c;
         ids[to_packed ? packed : picture] = (int32_t)(to_packed ? picture : packed);
     }
+    run_unmap(run, &index, ids, MAP_WRITE);
     return index;
 }
 
 /* Elements of x in the order of `index`, in the run's type: [count, 1]. */
 static struct tensor reorder(struct run *run, struct tensor x, struct tensor index) {
     if (run_failed(run)) return (struct tensor){0};
-    return nn_embed(run, tensor_reshape(x, SHAPE(tensor_count(&x), 1)), index.data, 1, tensor_count(&index));
+    return nn_embed_rows(run, tensor_reshape(x, SHAPE(tensor_count(&x), 1)), index, 1, tensor_count(&index));
 }
 
 static struct tensor embed_picture(const struct flux_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
@@ -219,9 +219,12 @@ static struct tensor embed_picture(const struct flux_transformer *m, struct run 
 static struct tensor embed_guidance(const struct flux_transformer *m, struct run *run, struct tensor guidance) {
     int64_t batch = guidance.shape[0];
     struct tensor scaled = run_tensor(run, DTYPE_F32, SHAPE(batch));
-    if (run_failed(run)) return scaled;
-    for (int64_t b = 0; b < batch; b++) ((float *)scaled.data)[b] = EMBEDDED_SCALE * ((const float *)guidance.data)[b];
-    return nn_cast(run, dit_embed_values(run, &m->guidance, scaled.data, batch), DTYPE_F32);
+    float *given = run_map(run, &guidance, MAP_READ), *values = run_map(run, &scaled, MAP_ROOM);
+    for (int64_t b = 0; b < batch && !run_failed(run); b++) values[b] = EMBEDDED_SCALE * given[b];
+    struct tensor out = nn_cast(run, dit_embed_values(run, &m->guidance, values, batch), DTYPE_F32);
+    run_unmap(run, &guidance, given, MAP_READ);
+    run_unmap(run, &scaled, values, MAP_ROOM);
+    return out;
 }
 
 /* The MLPs of timestep, guidance where the model has it, and pooled text, added: F32 [B, C]. */
@@ -276,17 +279,23 @@ static struct rotation rotation_of(const struct flux_transformer *m, struct run 
     struct rotation r = {run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim)), run_tensor(run, DTYPE_F32, SHAPE(tokens, m->head_dim))};
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_F32, SHAPE(2, h, m->axes[1])), columns = run_tensor(run, DTYPE_F32, SHAPE(2, w, m->axes[2]));
-    if (run_failed(run)) return r;
-    fill_axis(rows.data, h, m->axes[1]);
-    fill_axis(columns.data, w, m->axes[2]);
+    float *down = run_map(run, &rows, MAP_ROOM), *along = run_map(run, &columns, MAP_ROOM);
+    if (!run_failed(run)) {
+        fill_axis(down, h, m->axes[1]);
+        fill_axis(along, w, m->axes[2]);
+    }
     for (int part = 0; part < 2; part++) {
-        const float *const axes[] = {(const float *)rows.data + part * h * m->axes[1], (const float *)columns.data + part * w * m->axes[2]};
-        float *out = part == 0 ? r.cos.data : r.sin.data;
-        for (int64_t t = 0; t < tokens; t++, out += m->head_dim) {
+        struct tensor *table = part == 0 ? &r.cos : &r.sin;
+        float *values = run_map(run, table, MAP_WRITE), *out = values;
+        for (int64_t t = 0; values != NULL && t < tokens; t++, out += m->head_dim) {
             int64_t at = t < text ? 0 : mine.first + t - text;
+            const float *const axes[] = {down + part * h * m->axes[1], along + part * w * m->axes[2]};
             fill_rotation(m, out, axes, at / w, at % w, part == 1);
         }
+        run_unmap(run, table, values, MAP_WRITE);
     }
+    run_unmap(run, &rows, down, MAP_ROOM);
+    run_unmap(run, &columns, along, MAP_ROOM);
     run_leave_all(run, scope, NULL, 0);
     return r;
 }

@@ -224,8 +224,9 @@ static tessera_status check_inputs(const struct hunyuan_transformer *m, const st
     return denoiser_check_shape(base, "size conditions (image_meta_size)", &in->size_conditions, SHAPE(batch, NUM_SIZES), error);
 }
 
-static bool is_kept(const struct tensor *mask, int64_t batch, int64_t token) {
-    return mask->data == NULL || ((const float *)mask->data)[batch * mask->shape[1] + token] != 0.0f;
+/* `mask` [B, tokens], or NULL: all are kept. */
+static bool is_kept(const float *mask, int64_t batch, int64_t tokens, int64_t token) {
+    return mask == NULL || mask[batch * tokens + token] != 0.0f;
 }
 
 /* Tokens of text, then text_2, or what is learned in their place: a gather from a table of all three, [B, T + T2, C]. */
@@ -236,26 +237,29 @@ static struct tensor embed_text(const struct hunyuan_transformer *m, struct run 
     struct tensor both = nn_concat_rows(run, nn_cast(run, in->text, run->dtype), text_2);
     struct tensor table = nn_concat_rows(run, nn_reshape(both, SHAPE(1, batch * tokens, c)), nn_reshape(m->padding, SHAPE(1, tokens, c)));
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
-    if (run_failed(run)) return index;
-    int32_t *next = index.data;
-    for (int64_t b = 0; b < batch; b++) {
+    int32_t *ids = run_map(run, &index, MAP_WRITE), *next = ids;
+    float *mask = run_map(run, &in->text_mask, MAP_READ), *mask_2 = run_map(run, &in->text_2_mask, MAP_READ);
+    for (int64_t b = 0; b < batch && !run_failed(run); b++) {
         for (int64_t i = 0; i < tokens; i++) {
-            bool kept = i < t ? is_kept(&in->text_mask, b, i) : is_kept(&in->text_2_mask, b, i - t);
+            bool kept = i < t ? is_kept(mask, b, t, i) : is_kept(mask_2, b, tokens - t, i - t);
             *next++ = (int32_t)((kept ? b : batch) * tokens + i);
         }
     }
-    return run_leave(run, scope, nn_embed(run, tensor_reshape(table, SHAPE((batch + 1) * tokens, c)), index.data, batch, tokens));
+    run_unmap(run, &in->text_mask, mask, MAP_READ);
+    run_unmap(run, &in->text_2_mask, mask_2, MAP_READ);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    return run_leave(run, scope, nn_embed_rows(run, nn_reshape(table, SHAPE((batch + 1) * tokens, c)), index, batch, tokens));
 }
 
 /* The mean of [B, S, C] over S, then its rows, each plus its position: [B, S + 1, C] in the run's type. */
 static struct tensor pool_tokens(const struct pool *pool, struct run *run, struct tensor text) {
     int64_t batch = text.shape[0], tokens = text.shape[1], c = text.shape[2], position_count = (tokens + 1) * c;
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(batch, tokens + 1, c));
-    if (run_failed(run)) return out;
-    const float *positions = pool->positions.data;
-    for (int64_t b = 0; b < batch; b++) {
-        const float *from = (const float *)text.data + b * tokens * c;
-        float *to = (float *)out.data + b * position_count;
+    float *positions = run_map(run, &pool->positions, MAP_READ), *states = run_map(run, &text, MAP_READ);
+    float *values = run_map(run, &out, MAP_WRITE);
+    for (int64_t b = 0; b < batch && !run_failed(run); b++) {
+        const float *from = states + b * tokens * c;
+        float *to = values + b * position_count;
         for (int64_t i = 0; i < c; i++) {
             double sum = 0;
             for (int64_t t = 0; t < tokens; t++) sum += from[t * c + i];
@@ -263,6 +267,9 @@ static struct tensor pool_tokens(const struct pool *pool, struct run *run, struc
         }
         for (int64_t i = c; i < position_count; i++) to[i] = from[i - c] + positions[i];
     }
+    run_unmap(run, &pool->positions, positions, MAP_READ);
+    run_unmap(run, &text, states, MAP_READ);
+    run_unmap(run, &out, values, MAP_WRITE);
     return nn_cast(run, out, run->dtype);
 }
 
@@ -279,12 +286,14 @@ static struct tensor pool_text(const struct hunyuan_transformer *m, struct run *
 /* Sinusoids of the six sizes, then the style 0: [B, 6 * 256 + C] in the run's type. */
 static struct tensor embed_sizes(const struct hunyuan_transformer *m, struct run *run, struct tensor sizes) {
     int64_t batch = sizes.shape[0];
-    struct tensor sinusoids = nn_timestep_embedding(run, sizes.data, NUM_SIZES * batch, DIT_TIMESTEP_CHANNELS);
+    float *values = run_map(run, &sizes, MAP_READ);
+    struct tensor sinusoids = nn_timestep_embedding(run, values, NUM_SIZES * batch, DIT_TIMESTEP_CHANNELS);
+    run_unmap(run, &sizes, values, MAP_READ);
     sinusoids = nn_cast(run, nn_reshape(sinusoids, SHAPE(batch, NUM_SIZES * DIT_TIMESTEP_CHANNELS)), run->dtype);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch));
     if (run_failed(run)) return index;
-    memset(index.data, 0, tensor_bytes(&index));
-    struct tensor style = nn_reshape(nn_embed(run, m->style, index.data, batch, 1), SHAPE(batch, m->inner_dim));
+    run->backend->ops->zero(run->backend, index.data, tensor_bytes(&index));
+    struct tensor style = nn_reshape(nn_embed_rows(run, m->style, index, batch, 1), SHAPE(batch, m->inner_dim));
     return nn_concat_channels(run, sinusoids, style);
 }
 
@@ -358,18 +367,23 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
                          run_tensor(run, DTYPE_F32, SHAPE(mine.count, m->head_dim))};
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_F32, SHAPE(2, h, half)), columns = run_tensor(run, DTYPE_F32, SHAPE(2, w, half));
-    if (run_failed(run)) return r;
+    float *down = run_map(run, &rows, MAP_ROOM), *along = run_map(run, &columns, MAP_ROOM);
     struct grid g = grid_of(BASE_SIDE / m->base.patch_size, h, w);
-    fill_axis(rows.data, g.top, g.bottom, h, half);
-    fill_axis(columns.data, g.left, g.right, w, half);
-    for (int part = 0; part < 2; part++) {
-        const float *row = (const float *)rows.data + part * h * half, *column = (const float *)columns.data + part * w * half;
-        float *out = part == 0 ? r.cos.data : r.sin.data;
-        for (int64_t t = mine.first; t < mine.first + mine.count; t++, out += m->head_dim) {
-            memcpy(out, column + t % w * half, (size_t)half * sizeof *out);
-            memcpy(out + half, row + t / w * half, (size_t)half * sizeof *out);
-        }
+    if (!run_failed(run)) {
+        fill_axis(down, g.top, g.bottom, h, half);
+        fill_axis(along, g.left, g.right, w, half);
     }
+    for (int part = 0; part < 2; part++) {
+        struct tensor *table = part == 0 ? &r.cos : &r.sin;
+        float *values = run_map(run, table, MAP_WRITE), *out = values;
+        for (int64_t t = mine.first; values != NULL && t < mine.first + mine.count; t++, out += m->head_dim) {
+            memcpy(out, along + (part * w + t % w) * half, (size_t)half * sizeof *out);
+            memcpy(out + half, down + (part * h + t / w) * half, (size_t)half * sizeof *out);
+        }
+        run_unmap(run, table, values, MAP_WRITE);
+    }
+    run_unmap(run, &rows, down, MAP_ROOM);
+    run_unmap(run, &columns, along, MAP_ROOM);
     run_leave_all(run, scope, NULL, 0);
     return r;
 }
@@ -397,7 +411,7 @@ static struct tensor shifted_norm(struct run *run, const struct hunyuan_block *b
     struct tensor shift = nn_cast(run, nn_linear(run, &b->shift, dit_activated_cond(run, cond), ACTIVATION_NONE), DTYPE_F32);
     struct tensor scale = run_tensor(run, DTYPE_F32, SHAPE(cond.shape[0], cond.shape[1]));
     if (run_failed(run)) return scale;
-    memset(scale.data, 0, tensor_bytes(&scale));
+    run->backend->ops->zero(run->backend, scale.data, tensor_bytes(&scale));
     return nn_norm_modulated(run, &b->norm1, x, scale, shift);
 }
 

@@ -186,15 +186,20 @@ static struct tensor position_table(const struct pixart_transformer *m, struct r
     int64_t c = m->inner_dim, half = c / 2;
     struct tensor table = run_tensor(run, DTYPE_F32, SHAPE(mine.count, c));
     struct tensor columns = run_tensor(run, DTYPE_F32, SHAPE(w, c)), rows = run_tensor(run, DTYPE_F32, SHAPE(h, c));
-    if (run_failed(run)) return table;
+    float *along = run_map(run, &columns, MAP_ROOM), *down = run_map(run, &rows, MAP_ROOM), *values = run_map(run, &table, MAP_WRITE);
     double base_size = (double)(m->base.sample_size / m->base.patch_size);
-    position_sincos_2d(columns.data, 1, w, c, base_size, m->interpolation_scale);
-    position_sincos_2d(rows.data, h, 1, c, base_size, m->interpolation_scale);
-    float *out = table.data;
-    for (int64_t i = mine.first; i < mine.first + mine.count; i++, out += c) {
-        memcpy(out, (const float *)columns.data + i % w * c, (size_t)half * sizeof *out);
-        memcpy(out + half, (const float *)rows.data + i / w * c + half, (size_t)half * sizeof *out);
+    if (!run_failed(run)) {
+        position_sincos_2d(along, 1, w, c, base_size, m->interpolation_scale);
+        position_sincos_2d(down, h, 1, c, base_size, m->interpolation_scale);
+        float *out = values;
+        for (int64_t i = mine.first; i < mine.first + mine.count; i++, out += c) {
+            memcpy(out, along + i % w * c, (size_t)half * sizeof *out);
+            memcpy(out + half, down + i / w * c + half, (size_t)half * sizeof *out);
+        }
     }
+    run_unmap(run, &columns, along, MAP_ROOM);
+    run_unmap(run, &rows, down, MAP_ROOM);
+    run_unmap(run, &table, values, MAP_WRITE);
     return table;
 }
 
@@ -203,9 +208,10 @@ static struct tensor positions_of(const struct pixart_transformer *m, struct run
                                   const struct cut *cut) {
     struct span mine = cut_mine(cut, h * w);
     struct tensor table = position_table(m, run, h, w, mine), index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
-    if (run_failed(run)) return index;
-    for (int64_t i = 0; i < batch * mine.count; i++) ((int32_t *)index.data)[i] = (int32_t)(i % mine.count);
-    return nn_embed(run, table, index.data, batch, mine.count);
+    int32_t *ids = run_map(run, &index, MAP_WRITE);
+    for (int64_t i = 0; ids != NULL && i < batch * mine.count; i++) ids[i] = (int32_t)(i % mine.count);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    return nn_embed_rows(run, table, index, batch, mine.count);
 }
 
 static struct tensor embed_picture(const struct pixart_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
@@ -219,16 +225,18 @@ static struct tensor embed_picture(const struct pixart_transformer *m, struct ru
 static struct tensor embed_sizes(const struct pixart_transformer *m, struct run *run, struct tensor sizes) {
     int64_t batch = sizes.shape[0], third = m->inner_dim / NUM_SIZES;
     struct tensor values = run_tensor(run, DTYPE_F32, SHAPE(NUM_SIZES * batch));
-    if (run_failed(run)) return values;
-    float *resolution = values.data, *aspect_ratio = resolution + 2 * batch;
-    const float *next = sizes.data;
-    for (int64_t b = 0; b < batch; b++) {
+    float *given = run_map(run, &sizes, MAP_READ), *resolution = run_map(run, &values, MAP_ROOM), *aspect_ratio = resolution;
+    const float *next = given;
+    if (resolution != NULL) aspect_ratio += 2 * batch;
+    for (int64_t b = 0; b < batch && !run_failed(run); b++) {
         resolution[2 * b] = *next++;
         resolution[2 * b + 1] = *next++;
         aspect_ratio[b] = *next++;
     }
+    run_unmap(run, &sizes, given, MAP_READ);
     struct tensor two = nn_reshape(dit_embed_values(run, &m->resolution, resolution, 2 * batch), SHAPE(batch, 2, third));
     struct tensor one = nn_reshape(dit_embed_values(run, &m->aspect_ratio, aspect_ratio, batch), SHAPE(batch, 1, third));
+    run_unmap(run, &values, resolution, MAP_ROOM);
     return nn_cast(run, nn_reshape(nn_concat_rows(run, two, one), SHAPE(batch, m->inner_dim)), DTYPE_F32);
 }
 
@@ -260,14 +268,20 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
 
 /* ---- blocks ---- */
 
+/* Row `index` of t [rows, C]: a view. */
+static struct tensor row_of(struct tensor t, int64_t index) {
+    t.data = (char *)t.data + (size_t)(index * t.shape[1]) * dtype_size(t.dtype);
+    t.shape[0] = 1;
+    return t;
+}
+
 /* cond's part + the table's row: F32 [B, C]. */
 static struct tensor modulation(struct run *run, struct tensor cond, int part, const struct tensor *table, int row) {
     struct tensor m = nn_chunk(run, cond, NUM_COND_PARTS, part);
     if (run_failed(run)) return m;
-    int64_t c = table->shape[1];
-    const float *add = (const float *)table->data + row * c;
     for (int64_t b = 0; b < m.shape[0]; b++) {
-        for (int64_t i = 0; i < c; i++) ((float *)m.data)[b * c + i] += add[i];
+        struct tensor sum = row_of(m, b), add = row_of(*table, row);
+        run->backend->ops->add(run->backend, &sum, &sum, &add);
     }
     return m;
 }

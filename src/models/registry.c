@@ -125,7 +125,8 @@ static tessera_status open_layers(const struct component_source *source, struct 
 }
 
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
-    *out = (struct component){.config = source->config, .weights = source->weights, .share = source->share, .dtype = dtype};
+    *out = (struct component){
+        .config = source->config, .weights = source->weights, .share = source->share, .dtype = dtype, .backend = source->backend};
     if (source->hooks != NULL) out->hooks = *source->hooks;
     tessera_error local = {0};
     tessera_status status = out->config != NULL ? TESSERA_OK : json_open_in(source->folder, "config.json", &out->config, &local);

@@ -12,7 +12,8 @@ enum { COMPONENT_EMBED = -1 }; /* blocks follow from 0 on; component->num_blocks
 
 /* One part, with memory of its own. */
 struct component_part {
-    struct arena *arena; /* what its layers do not borrow from the file; NULL while it is not loaded */
+    struct arena *arena;  /* what its layers do not borrow from the file; NULL while it is not loaded */
+    struct arena *memory; /* all of it on the component's backend; NULL where that shares the host's memory */
     size_t bytes;        /* of its weights, when they are loaded */
     size_t arena_bytes;  /* that the arena needs at most */
 };
@@ -23,6 +24,7 @@ struct component {
     struct weights *weights;
     struct arena *arena; /* of the layers' structs */
     size_t weight_bytes; /* of this rank's share of the weights: what it touches of the file once all is loaded, in the computing type */
+    struct backend *backend; /* that it lives on; NULL: one whose memory is the host's */
     struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;
@@ -41,6 +43,7 @@ struct component_source {
     const struct load_hooks *hooks; /* copied, or NULL; their user must live as long as parts are loaded */
     const struct denoiser_class *const *denoisers; /* [num_denoisers] that config.json may name beside those of the registry */
     int num_denoisers;
+    struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
 };
 

@@ -114,7 +114,7 @@ static struct tensor load_pos_embed(struct loader *loader, const struct sd3_tran
     }
     struct tensor t = load_made(loader, DTYPE_F32, SHAPE(side * side, c));
     if (t.data != NULL) position_sincos_2d(t.data, side, side, c, (double)base_size, 1.0);
-    return t;
+    return load_place(loader, t);
 }
 
 static void load_embed(struct denoiser *base, struct loader *loader) {
@@ -183,12 +183,12 @@ static struct tensor positions_of(const struct sd3_transformer *m, struct run *r
     int64_t side = m->base.max_patches, top = (side - h) / 2, left = (side - w) / 2;
     struct span mine = cut_mine(cut, h * w);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
-    if (run_failed(run)) return index;
-    int32_t *next = index.data;
-    for (int64_t b = 0; b < batch; b++) {
+    int32_t *ids = run_map(run, &index, MAP_WRITE), *next = ids;
+    for (int64_t b = 0; ids != NULL && b < batch; b++) {
         for (int64_t i = mine.first; i < mine.first + mine.count; i++) *next++ = (int32_t)((top + i / w) * side + left + i % w);
     }
-    return nn_embed(run, m->pos_embed, index.data, batch, mine.count);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    return nn_embed_rows(run, m->pos_embed, index, batch, mine.count);
 }
 
 static struct tensor embed_picture(const struct sd3_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {

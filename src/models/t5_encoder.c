@@ -137,15 +137,15 @@ static int64_t bucket_of(const struct t5_encoder *m, int64_t distance) {
 /* F32 [N, S, S], added to the scores. */
 static struct tensor position_bias(const struct t5_encoder *m, struct run *run, int64_t tokens) {
     struct tensor bias = run_tensor(run, DTYPE_F32, SHAPE(m->num_heads, tokens, tokens));
-    if (run_failed(run)) return bias;
-    const float *table = m->relative_attention_bias.data;
-    float *out = bias.data;
-    for (int64_t query = 0; query < tokens; query++) {
+    float *table = run_map(run, &m->relative_attention_bias, MAP_READ), *out = run_map(run, &bias, MAP_WRITE);
+    for (int64_t query = 0; query < tokens && !run_failed(run); query++) {
         for (int64_t key = 0; key < tokens; key++) {
             const float *row = table + bucket_of(m, key - query) * m->num_heads;
             for (int64_t n = 0; n < m->num_heads; n++) out[(n * tokens + query) * tokens + key] = row[n];
         }
     }
+    run_unmap(run, &m->relative_attention_bias, table, MAP_READ);
+    run_unmap(run, &bias, out, MAP_WRITE);
     return bias;
 }
 
@@ -180,9 +180,9 @@ static struct text_encoder_output encode(const struct text_encoder *base, struct
     const struct t5_encoder *m = (const struct t5_encoder *)base;
     struct text_encoder_output out = {0};
     if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
-    struct tensor mask_tensor = tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens));
 
     size_t scope = run_enter(run);
+    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
     struct tensor bias = position_bias(m, run, tokens);
     struct tensor x = nn_cast(run, nn_embed(run, m->shared, ids, batch, tokens), DTYPE_F32);
     for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {

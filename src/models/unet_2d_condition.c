@@ -441,10 +441,11 @@ static tessera_status check_inputs(const struct unet *m, const struct denoiser_i
 /* diffusers' get_timestep_embedding with the config's order and shift: F32 [count, channels]. */
 static struct tensor sinusoids(const struct unet *m, struct run *run, const float *values, int64_t count, int64_t channels) {
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
-    if (run_failed(run)) return out;
+    float *host = run_map(run, &out, MAP_WRITE);
+    if (host == NULL) return (struct tensor){0};
     int64_t half = channels / 2, cosines = m->flip_sin_to_cos ? 0 : half, sines = half - cosines;
     for (int64_t i = 0; i < count; i++) {
-        float *row = (float *)out.data + i * channels;
+        float *row = host + i * channels;
         row[channels - 1] = 0.0f; /* stays where channels are odd */
         for (int64_t c = 0; c < half; c++) {
             float angle = values[i] * expf(-logf(10000.0f) * (float)c / ((float)half - (float)m->freq_shift));
@@ -452,6 +453,7 @@ static struct tensor sinusoids(const struct unet *m, struct run *run, const floa
             row[sines + c] = sinf(angle);
         }
     }
+    run_unmap(run, &out, host, MAP_WRITE);
     return out;
 }
 
@@ -466,7 +468,9 @@ static struct tensor embed_cond(const struct unet *m, struct run *run, const str
     int64_t batch = in->latents.shape[0];
     struct tensor cond = mlp(run, &m->time_1, &m->time_2, sinusoids(m, run, in->timesteps, batch, m->channels));
     if (m->text_time) {
-        struct tensor sizes = sinusoids(m, run, in->size_conditions.data, batch * SIZE_NUMBERS, m->size_channels);
+        float *given = run_map(run, &in->size_conditions, MAP_READ);
+        struct tensor sizes = sinusoids(m, run, given, batch * SIZE_NUMBERS, m->size_channels);
+        run_unmap(run, &in->size_conditions, given, MAP_READ);
         sizes = nn_reshape(sizes, SHAPE(batch, SIZE_NUMBERS * m->size_channels));
         cond = nn_add(run, cond, mlp(run, &m->add_1, &m->add_2, nn_concat_channels(run, in->pooled, sizes)));
     }

@@ -100,13 +100,13 @@ static struct tensor add_to_positions(struct run *run, struct tensor x, struct t
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
     int64_t positions = x.shape[1] * x.shape[2];
-    struct tensor sum = run_tensor(run, x.dtype, x.ndim, x.shape), index = run_tensor(run, DTYPE_I32, SHAPE(x.shape[0] * positions));
-    if (run_failed(run)) return sum;
-    int32_t *next = index.data;
-    for (int64_t b = 0; b < x.shape[0]; b++) {
+    struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(x.shape[0] * positions));
+    int32_t *ids = run_map(run, &index, MAP_WRITE), *next = ids;
+    for (int64_t b = 0; ids != NULL && b < x.shape[0]; b++) {
         for (int64_t p = 0; p < positions; p++) *next++ = (int32_t)b;
     }
-    struct tensor spread = nn_reshape(nn_embed(run, bias, index.data, x.shape[0], positions), x.ndim, x.shape);
+    run_unmap(run, &index, ids, MAP_WRITE);
+    struct tensor spread = nn_reshape(nn_embed_rows(run, bias, index, x.shape[0], positions), x.ndim, x.shape);
     return run_leave(run, scope, nn_add(run, x, spread));
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/memory.h"
 #include "nn/load.h"
 
 enum { NAME_CAPACITY = 512, ARENA_SLACK = 256, MAX_DEGREES_NAMED = 16 };
@@ -288,10 +289,23 @@ static struct tensor converted(struct loader *loader, const char *name, struct t
     return t.ndim == 0 ? t : piece_of(loader, name, t, whole_of(&t), dtype);
 }
 
+struct tensor load_place(struct loader *loader, struct tensor host) {
+    if (loader->memory == NULL || load_failed(loader) || host.data == NULL) return host;
+    struct tensor t = host;
+    t.device = loader->backend->device;
+    t.data = arena_alloc(loader->memory, tensor_bytes(&t));
+    if (t.data == NULL)
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights on their device", where(loader),
+                  tensor_bytes(&t));
+    else
+        backend_upload(loader->backend, &t, host.data, &loader->error);
+    return load_failed(loader) ? (struct tensor){0} : t;
+}
+
 /* `t`, which a layer keeps. */
 static struct tensor counted(struct loader *loader, struct tensor t) {
     if (t.ndim > 0) loader->bytes += tensor_bytes(&t);
-    return t;
+    return load_place(loader, t);
 }
 
 static struct tensor whole_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,

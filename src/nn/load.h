@@ -51,6 +51,8 @@ struct loader {
     const struct weights *weights;
     const struct load_hooks *hooks; /* or NULL */
     struct arena *arena;            /* lives as long as the layers that are loaded with it */
+    struct backend *backend;        /* that the model is for; NULL: one whose memory is the host's */
+    struct arena *memory;           /* of its memory, as long as the layers; NULL where that is the host's */
     enum dtype dtype;               /* of matrices */
     char prefix[192];               /* e.g. "text_model.encoder.layers.3." */
     size_t bytes;                   /* of the weights that the layers hold so far, lent or converted */

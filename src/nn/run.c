@@ -57,7 +57,7 @@ void *run_map(struct run *run, const struct tensor *t, unsigned use) {
 
 void run_unmap(struct run *run, const struct tensor *t, void *host, unsigned use) {
     if (run_failed(run))
-        backend_drop_view(run->backend, host);
+        backend_drop_view(run->backend, t, host);
     else
         run_checked(run, backend_unmap(run->backend, t, host, use, &run->error), *t);
 }

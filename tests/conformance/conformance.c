@@ -1,5 +1,7 @@
-/* conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights
+/* conformance [--backend cpu|fenced|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights
  * N,N,...] CASE_DIR...
+ *
+ * fenced: a device that the host cannot read and whose operators run late (tests/fenced).
  *
  * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
  * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
@@ -16,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/memory.h"
+#include "fenced/fenced.h"
 #include "spread.h"
 
 static const struct kind {
@@ -75,6 +79,19 @@ void case_check(struct conformance_case *c, const char *name, struct tensor got,
     if (!(error <= c->limit)) case_fail(c, "%s: error %.3g", name, error);
 }
 
+struct tensor case_room(struct conformance_case *c, enum dtype dtype, int ndim, const int64_t *shape) {
+    struct tensor t = tensor_of(NULL, dtype, ndim, shape);
+    if (!run_failed(&c->run)) t.data = arena_alloc(c->host, tensor_bytes(&t));
+    return t.data != NULL ? t : (struct tensor){0};
+}
+
+struct tensor case_host(struct conformance_case *c, struct tensor t) {
+    if (t.data == NULL || c->run.backend->shares_host || !backend_holds(c->run.backend, &t)) return t;
+    struct tensor host = case_room(c, t.dtype, t.ndim, t.shape);
+    if (host.data == NULL) return host;
+    return run_checked(&c->run, backend_download(c->run.backend, host.data, &t, &c->run.error), host);
+}
+
 char *case_model_folder(const struct conformance_case *c) {
     const char *relative = "model";
     tessera_error error;
@@ -86,7 +103,8 @@ bool case_component(struct conformance_case *c, struct component *component) {
     tessera_error error = {0};
     char *folder = case_model_folder(c);
     tessera_status status = folder == NULL ? error_set(&error, TESSERA_ERROR_FORMAT, "field model: not a string")
-                                           : component_open(&(struct component_source){.folder = folder}, c->dtype, component, &error);
+                                           : component_open(&(struct component_source){.folder = folder, .backend = c->run.backend},
+                                                            c->dtype, component, &error);
     if (status == TESSERA_OK) status = component_load(component, &error);
     free(folder);
     if (status != TESSERA_OK) case_error(c, &error);
@@ -150,12 +168,13 @@ static bool run_case(struct conformance_case *c, int counts[3]) {
 /* What the command line says. */
 struct command {
     enum dtype dtype;
+    bool fenced;
     int first; /* of the cases */
     struct conformance_world world;
 };
 
 static int usage(void) {
-    fprintf(stderr, "usage: conformance [--backend cpu|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] "
+    fprintf(stderr, "usage: conformance [--backend cpu|fenced|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] "
                     "[--tensor N] [--rank-weights N,N,...] CASE_DIR...\n");
     return 2;
 }
@@ -193,16 +212,18 @@ static bool read_option(const char *name, const char *value, struct command *com
     if (strcmp(name, "--dtype") == 0) return strcmp(value, "bf16") == 0 || strcmp(value, "f32") == 0;
     if (strcmp(name, "--backend") != 0) return false;
     if (strcmp(value, "cuda") == 0) fprintf(stderr, "conformance: this build has no CUDA backend\n");
-    return strcmp(value, "cpu") == 0;
+    command->fenced = strcmp(value, "fenced") == 0;
+    return command->fenced || strcmp(value, "cpu") == 0;
 }
 
-static int run_cases(const struct command *command, char **folders, struct run run) {
+static int run_cases(const struct command *command, char **folders, struct run run, struct arena *host) {
     const struct conformance_world *world = &command->world;
     int counts[3] = {0};
     for (; *folders != NULL; folders++) {
-        struct conformance_case c = {.folder = *folders, .dtype = command->dtype, .limit = 1.0, .world = world, .run = run};
+        struct conformance_case c = {.folder = *folders, .dtype = command->dtype, .limit = 1.0, .world = world, .run = run, .host = host};
         if (!run_case(&c, counts)) return 1;
         arena_release(run.arena, 0);
+        arena_release(host, 0);
     }
     if (world->rank == 0) printf("%d passed, %d failed, %d skipped\n", counts[VERDICT_PASS], counts[VERDICT_FAIL], counts[VERDICT_SKIP]);
     fflush(stdout);
@@ -222,17 +243,20 @@ int main(int argc, char **argv) {
     }
     world->ranks = comm_size(world->comm);
     world->rank = comm_rank(world->comm);
-    struct backend *backend = cpu_backend_open(world->ranks > 1 ? 1 : 0, CPU_KERNELS_BEST, &error);
-    struct arena *arena = backend != NULL ? arena_new(0, &error) : NULL;
+    int threads = world->ranks > 1 ? 1 : 0;
+    struct backend *backend =
+        command.fenced ? fenced_backend_open(threads, true, &error) : cpu_backend_open(threads, CPU_KERNELS_BEST, &error);
+    struct arena *arena = backend != NULL ? backend->ops->arena(backend, 0, &error) : NULL, *host = arena_new(0, &error);
     int status = 1;
-    if (arena != NULL)
+    if (arena != NULL && host != NULL)
         status = run_cases(&command, argv + command.first,
-                           (struct run){.backend = backend, .arena = arena, .dtype = command.dtype, .strip_bytes = (size_t)64 << 20});
+                           (struct run){.backend = backend, .arena = arena, .dtype = command.dtype, .strip_bytes = (size_t)64 << 20}, host);
     else
         comm_abort(world->comm, &error);
     if (comm_finish(world->comm, &error) != TESSERA_OK) status = 1;
     if (status == 1 && error.status != TESSERA_OK) fprintf(stderr, "conformance: %s\n", error.message);
     arena_free(arena);
+    arena_free(host);
     backend_free(backend);
     comm_free(world->comm);
     free(world->weights);

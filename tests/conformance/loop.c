@@ -81,9 +81,9 @@ struct denoiser_inputs loop_inputs(const struct loop *loop, int64_t first, int64
 static struct tensor predict_rows(struct conformance_case *c, struct loop *loop, int step, int64_t first, int64_t count,
                                   loop_predict *predict, void *user) {
     const struct tensor *x = &loop->latents;
-    struct tensor input = run_tensor(&c->run, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
+    struct tensor input = case_room(c, DTYPE_F32, SHAPE(count, x->shape[1], x->shape[2], x->shape[3]));
     float timesteps[2] = {loop->scheduler->timesteps[step], loop->scheduler->timesteps[step]};
-    if (run_failed(&c->run)) return (struct tensor){0};
+    if (input.data == NULL) return (struct tensor){0};
     size_t numbers = (size_t)tensor_count(x);
     loop->scheduler->class->scale_model_input(loop->scheduler, step, input.data, x->data, numbers);
     if (count == 2) memcpy((float *)input.data + numbers, input.data, numbers * sizeof(float));
@@ -91,7 +91,9 @@ static struct tensor predict_rows(struct conformance_case *c, struct loop *loop,
     in.latents = input;
     in.timesteps = timesteps;
     struct tensor out = predict(c, loop, step, &in, user);
-    return out.data == NULL || out.shape[3] == x->shape[3] ? out : nn_slice_channels(&c->run, out, 0, x->shape[3]);
+    return out.data == NULL || out.shape[3] == x->shape[3]
+               ? out
+               : case_host(c, nn_slice_channels(&c->run, run_upload(&c->run, out), 0, x->shape[3]));
 }
 
 struct tensor loop_guided(struct conformance_case *c, struct loop *loop, int step, loop_predict *predict, void *user) {
@@ -120,7 +122,7 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
     out = exchange_unite(&c->run, out, in->latents, d->denoiser->patch_size);
     (void)step;
     if (run_failed(&c->run)) case_error(c, &c->run.error);
-    return out;
+    return case_host(c, out);
 }
 
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {

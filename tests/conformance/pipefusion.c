@@ -37,11 +37,12 @@ static const float *count_noise(void *user, int picture) {
 static struct denoising denoising_of(const struct pipeline_run *p, const struct denoiser *denoiser, struct team *team, struct run *run) {
     const struct loop *loop = &p->loop;
     const struct tensor *x = &loop->latents;
+    struct denoiser_inputs inputs = loop_inputs(loop, 0, loop->scale > 0 ? 2 : 1);
     return (struct denoising){.denoiser = denoiser,
                               .scheduler = loop->scheduler,
                               .team = team,
                               .run = run,
-                              .inputs = loop_inputs(loop, 0, loop->scale > 0 ? 2 : 1),
+                              .inputs = denoiser_upload(run, &inputs),
                               .guided = loop->scale > 0,
                               .guidance_scale = (float)loop->scale,
                               .rows = x->shape[1],
@@ -56,7 +57,7 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
     struct team alone;
     TRY(team_of_mesh(&alone, NULL, p->team.choice.parts, error));
     alone.whole_steps = 1;
-    struct tensor x = run_tensor(&run, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
+    struct tensor x = case_room(p->c, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
     TRY(run_status(&run, error));
     memcpy(x.data, p->loop.latents.data, tensor_bytes(&x));
     struct denoising d = denoising_of(p, whole, &alone, &run);
@@ -153,7 +154,8 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
     char *folder = case_model_folder(c);
     TRY(stages_open(whole->denoiser, c->mesh->degrees[MESH_PIPEFUSION], c->mesh->coordinate[MESH_PIPEFUSION], NULL, c->shares.stages,
                     &p->stages, error));
-    struct component_source source = {.folder = folder, .share = team_share(&p->team, stages_blocks(&p->stages))};
+    struct component_source source = {
+        .folder = folder, .backend = c->run.backend, .share = team_share(&p->team, stages_blocks(&p->stages))};
     tessera_status status = component_open(&source, c->dtype, &p->mine, error);
     if (status == TESSERA_OK) status = component_load(&p->mine, error);
     free(folder);

@@ -36,7 +36,8 @@ bool spread_open(struct conformance_case *c, bool guided, struct tensor latents,
         return false;
     }
     char *folder = case_model_folder(c);
-    struct component_source source = {.folder = folder, .share = {c->mesh->coordinate[MESH_TENSOR], c->mesh->degrees[MESH_TENSOR]}};
+    struct component_source source = {
+        .folder = folder, .backend = c->run.backend, .share = {c->mesh->coordinate[MESH_TENSOR], c->mesh->degrees[MESH_TENSOR]}};
     if (component_open(&source, c->dtype, &d->mine, &error) != TESSERA_OK || component_load(&d->mine, &error) != TESSERA_OK)
         case_error(c, &error);
     free(folder);
@@ -102,7 +103,7 @@ struct tensor spread_predict(struct conformance_case *c, struct spread_denoiser 
         if (c->world->ranks > 1 && c->run.error.status != TESSERA_ERROR_ARGUMENT) comm_abort(c->world->comm, &c->run.error);
         return (struct tensor){0};
     }
-    if (alone) return out;
+    if (alone) return case_host(c, out);
     struct formula f = {.mesh = c->mesh,
                         .config = d->whole.config,
                         .denoiser = d->whole.denoiser,
@@ -115,7 +116,7 @@ struct tensor spread_predict(struct conformance_case *c, struct spread_denoiser 
                         .text_2_tokens = inputs->text_2.data != NULL ? inputs->text_2.shape[1] : 0};
     c->work.bytes = bytes_sent(c) - sent;
     if (c->world->weights == NULL) check_work(c, d, &f, c->run.operations - before);
-    return out;
+    return case_host(c, out);
 }
 
 struct tensor spread_join(struct conformance_case *c, struct tensor mine) {
@@ -124,7 +125,7 @@ struct tensor spread_join(struct conformance_case *c, struct tensor mine) {
     if (mine.data == NULL || n == 1) return mine;
     size_t bytes[n];
     for (int i = 0; i < n; i++) bytes[i] = tensor_bytes(&mine);
-    struct tensor both = run_tensor(&c->run, mine.dtype, SHAPE(n * mine.shape[0], mine.shape[1], mine.shape[2], mine.shape[3]));
+    struct tensor both = case_room(c, mine.dtype, SHAPE(n * mine.shape[0], mine.shape[1], mine.shape[2], mine.shape[3]));
     if (run_failed(&c->run)) return both;
     uint64_t sent = bytes_sent(c);
     comm_label(halves, "guidance");

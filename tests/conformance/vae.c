@@ -11,22 +11,22 @@ static void check_picture(struct conformance_case *c, const char *name, struct t
     free(wanted.data);
 }
 
-/* Channels first .. first + count of [N, H, W, C], in the run's arena. */
+/* Channels first .. first + count of [N, H, W, C], in host memory. */
 static struct tensor channels(struct conformance_case *c, struct tensor t, int64_t first, int64_t count) {
-    struct tensor out = run_tensor(&c->run, DTYPE_F32, SHAPE(t.shape[0], t.shape[1], t.shape[2], count));
-    if (run_failed(&c->run)) return out;
+    struct tensor out = case_room(c, DTYPE_F32, SHAPE(t.shape[0], t.shape[1], t.shape[2], count));
+    if (out.data == NULL) return out;
     int64_t positions = t.shape[0] * t.shape[1] * t.shape[2];
     for (int64_t i = 0; i < positions; i++)
         memcpy((float *)out.data + i * count, (const float *)t.data + i * t.shape[3] + first, (size_t)count * sizeof(float));
     return out;
 }
 
-/* This rank's rows of a picture [N, H, W, C], in the run's arena. */
-static struct tensor my_rows(struct run *run, const struct autoencoder *vae, struct tensor picture) {
+/* This rank's rows of a picture [N, H, W, C], in host memory. */
+static struct tensor my_rows(struct conformance_case *c, struct run *run, const struct autoencoder *vae, struct tensor picture) {
     int64_t width = picture.shape[2] * picture.shape[3];
     struct span mine = vae->class->rows(vae, run, picture.shape[1], picture.shape[2]);
-    struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(picture.shape[0], mine.count, picture.shape[2], picture.shape[3]));
-    if (run_failed(run)) return out;
+    struct tensor out = case_room(c, DTYPE_F32, SHAPE(picture.shape[0], mine.count, picture.shape[2], picture.shape[3]));
+    if (out.data == NULL) return out;
     for (int64_t b = 0; b < picture.shape[0]; b++)
         memcpy((float *)out.data + b * mine.count * width, (const float *)picture.data + (b * picture.shape[1] + mine.first) * width,
                (size_t)(mine.count * width) * sizeof(float));
@@ -49,9 +49,10 @@ struct results {
     struct tensor moments, picture;
 };
 
-static struct results compute(const struct autoencoder *vae, struct run *run, struct tensor image, struct tensor latents, bool tiling) {
+static struct results compute(struct conformance_case *c, const struct autoencoder *vae, struct run *run, struct tensor image,
+                              struct tensor latents, bool tiling) {
     struct results r = {0};
-    if (image.data != NULL) r.moments = vae->class->encode(vae, run, my_rows(run, vae, image));
+    if (image.data != NULL) r.moments = vae->class->encode(vae, run, my_rows(c, run, vae, image));
     if (latents.data == NULL) return r;
     r.picture = tiling ? vae->class->decode_tiled(vae, run, latents) : vae->class->decode(vae, run, latents);
     return r;
@@ -63,7 +64,7 @@ static void check_work(struct conformance_case *c, const struct autoencoder *vae
     struct run alone = c->run;
     alone.parallel = NULL;
     alone.operations = 0;
-    compute(vae, &alone, image, latents, false);
+    compute(c, vae, &alone, image, latents, false);
     int64_t rows = latents.data != NULL ? latents.shape[1] : image.shape[1], ranks = c->world->ranks;
     if (latents.data == NULL) rows /= vae->scale;
     w->operations = c->run.operations / alone.operations;
@@ -83,10 +84,11 @@ static void check_vae(struct conformance_case *c, const struct autoencoder *vae)
     struct tensor x = encodes ? case_channels_last(&image) : (struct tensor){0};
     struct tensor z = decodes ? case_channels_last(&latents) : (struct tensor){0};
     uint64_t sent = comm_stats_read(c->world->comm, NULL).bytes_sent;
-    struct results r = compute(vae, &c->run, x, z, tiling);
+    struct results r = compute(c, vae, &c->run, x, z, tiling);
     c->work.bytes = comm_stats_read(c->world->comm, NULL).bytes_sent - sent;
     if (c->world->ranks > 1 && !tiling && !run_failed(&c->run)) check_work(c, vae, x, z);
     if (decodes && !tiling) r.picture = all_rows(&c->run, r.picture);
+    r = (struct results){.moments = case_host(c, r.moments), .picture = case_host(c, r.picture)};
     if (run_failed(&c->run)) {
         case_error(c, &c->run.error);
     } else {
