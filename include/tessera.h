@@ -147,7 +147,8 @@ typedef struct tessera_model_options {
     int num_loras;
     const struct denoiser_class *const *denoisers; /* [num_denoisers] classes of one's own, beside those known; they outlive the model */
     int num_denoisers;
-    tessera_mesh mesh; /* the same on all ranks */
+    tessera_mesh mesh;                   /* the same on all ranks */
+    const struct tessera_device *device; /* NULL: the CPU, the one device of this version */
 } tessera_model_options;
 
 /* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,

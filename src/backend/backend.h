@@ -109,6 +109,14 @@ enum cpu_kernels { CPU_KERNELS_BEST, CPU_KERNELS_PLAIN };
 /* The CPU: plain C for every operator, compiled for several instruction sets and chosen here; oneDNN for products and
  * convolutions unless `kernels` is CPU_KERNELS_PLAIN. threads 0: threads_available(). */
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error);
+/* A device that models can be put on: what tessera_model_options.device points to. */
+struct tessera_device {
+    const char *name; /* for messages */
+    struct backend *(*open)(int threads, tessera_error *error);
+};
+/* NULL: the CPU. */
+struct backend *device_open(const struct tessera_device *device, int threads, tessera_error *error);
+
 /* The memory part of a table, for a backend whose memory is the host's. */
 void backend_fill_host_memory(struct backend_ops *ops);
 void backend_free(struct backend *backend);

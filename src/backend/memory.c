@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct backend *device_open(const struct tessera_device *device, int threads, tessera_error *error) {
+    return device != NULL ? device->open(threads, error) : cpu_backend_open(threads, CPU_KERNELS_BEST, error);
+}
+
 /* ---- moves ---- */
 
 bool backend_holds(const struct backend *backend, const struct tensor *t) {

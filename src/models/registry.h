@@ -14,8 +14,8 @@ enum { COMPONENT_EMBED = -1 }; /* blocks follow from 0 on; component->num_blocks
 struct component_part {
     struct arena *arena;  /* what its layers do not borrow from the file; NULL while it is not loaded */
     struct arena *memory; /* all of it on the component's backend; NULL where that shares the host's memory */
-    size_t bytes;        /* of its weights, when they are loaded */
-    size_t arena_bytes;  /* that the arena needs at most */
+    size_t bytes;         /* of its weights, when they are loaded */
+    size_t arena_bytes;   /* that the arena needs at most */
 };
 
 /* An opened component: config.json, weights, layers. It owns all of it. */
@@ -24,7 +24,7 @@ struct component {
     struct weights *weights;
     struct arena *arena; /* of the layers' structs */
     size_t weight_bytes; /* of this rank's share of the weights: what it touches of the file once all is loaded, in the computing type */
-    struct backend *backend; /* that it lives on; NULL: one whose memory is the host's */
+    struct backend *backend;   /* that it lives on; NULL: one whose memory is the host's */
     struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;

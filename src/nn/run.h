@@ -10,7 +10,7 @@ struct parallel; /* parallel/parallel.h */
 
 struct run {
     struct backend *backend;
-    struct arena *arena; /* of the backend's memory: backend->ops->arena */
+    struct arena *arena;       /* of the backend's memory: backend->ops->arena */
     enum dtype dtype;          /* of activations: F32 or BF16 */
     double operations;         /* multiplications and additions of products, convolutions and attention so far */
     size_t strip_bytes;        /* feature maps of convolutional models larger than this are worked on in strips of rows */

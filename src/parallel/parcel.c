@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
 #include "comm/stats.h"
 
 enum { ALIGNMENT = 64 };
@@ -151,9 +152,13 @@ tessera_status parcel_send(struct parcel_line *line, int kind, const struct parc
     memcpy(s->data, &(union parcel_head){.skipped = parcel->skipped}, sizeof(int32_t));
     char *to = s->data + PARCEL_HEAD_BYTES;
     for (int i = 0; i < parcel->count; i++) {
-        if (parcel->tensors[i].data == NULL) continue;
-        memcpy(to, parcel->tensors[i].data, tensor_bytes(&parcel->tensors[i]));
-        to += aligned(tensor_bytes(&parcel->tensors[i]));
+        const struct tensor *t = &parcel->tensors[i];
+        if (t->data == NULL) continue;
+        if (parcel->backend != NULL && !parcel->backend->shares_host && backend_holds(parcel->backend, t))
+            TRY(backend_download(parcel->backend, to, t, error));
+        else
+            memcpy(to, t->data, tensor_bytes(t));
+        to += aligned(tensor_bytes(t));
     }
     comm_label(line->comm, line->label);
     s->request = comm_send_start(line->comm, line->peer, s->data, bytes);

@@ -10,15 +10,16 @@
 #ifndef TESSERA_PARALLEL_PARCEL_H
 #define TESSERA_PARALLEL_PARCEL_H
 
+#include "backend/backend.h"
 #include "comm/comm.h"
-#include "tensor/tensor.h"
 
 enum { PARCEL_MAX_TENSORS = 24, PARCEL_HEAD_BYTES = 64 };
 
 struct parcel {
     bool skipped; /* the sender left its blocks out (a step cache) */
     int count;
-    struct tensor tensors[PARCEL_MAX_TENSORS]; /* empty ones stay empty */
+    struct tensor tensors[PARCEL_MAX_TENSORS]; /* empty ones stay empty; received ones lie in the host's memory */
+    struct backend *backend;                   /* of those that do not lie in the host's memory, where some are sent; or NULL */
 };
 
 struct parcel_line;

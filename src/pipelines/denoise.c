@@ -170,8 +170,11 @@ static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float tim
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = row_of(*tensors[i], row);
     if (f->stage > 0 || run_failed(d->run)) return in;
     struct span at = positions_of(f, u);
-    for (int64_t b = 0; b < batch; b++)
-        read_latents(f, u, at, (float *)in.latents.data + (b * f->positions + at.first) * channels, scratch.data);
+    float *latents = run_map(d->run, &in.latents, MAP_WRITE), *room = run_map(d->run, &scratch, MAP_ROOM);
+    for (int64_t b = 0; b < batch && !run_failed(d->run); b++)
+        read_latents(f, u, at, latents + (b * f->positions + at.first) * channels, room);
+    run_unmap(d->run, &scratch, room, MAP_ROOM);
+    run_unmap(d->run, &in.latents, latents, MAP_WRITE);
     return in;
 }
 
@@ -181,7 +184,7 @@ static tessera_status take_skips(struct flow *f, struct unit u, struct denoiser_
         struct parcel parcel;
         if (f->skips_from[s] == NULL) continue;
         TRY(parcel_receive(f->skips_from[s], kind_of(u), &parcel, error));
-        for (int i = 0; i < parcel.count; i++) state->skips[state->num_skips++] = parcel.tensors[i];
+        for (int i = 0; i < parcel.count; i++) state->skips[state->num_skips++] = run_upload(f->d->run, parcel.tensors[i]);
     }
     return TESSERA_OK;
 }
@@ -200,8 +203,8 @@ static tessera_status expect_next(struct flow *f, struct unit u, tessera_error *
 static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_state *state, bool *skipped, tessera_error *error) {
     struct parcel parcel;
     TRY(parcel_receive(f->from_before, kind_of(u), &parcel, error));
-    state->picture = parcel.tensors[0];
-    if (f->d->denoiser->text_stream) state->text = parcel.tensors[1];
+    state->picture = run_upload(f->d->run, parcel.tensors[0]);
+    if (f->d->denoiser->text_stream) state->text = run_upload(f->d->run, parcel.tensors[1]);
     *skipped = parcel.skipped;
     if (!parcel.skipped) TRY(take_skips(f, u, state, error));
     return expect_next(f, u, error);
@@ -210,11 +213,12 @@ static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_
 /* ---- what a unit ends with ---- */
 
 static tessera_status send_state(struct flow *f, struct unit u, const struct denoiser_state *state, bool skipped, tessera_error *error) {
-    struct parcel parcel = {.skipped = skipped, .count = 1, .tensors = {state->picture}};
+    struct backend *backend = f->d->run->backend;
+    struct parcel parcel = {.skipped = skipped, .count = 1, .tensors = {state->picture}, .backend = backend};
     if (f->d->denoiser->text_stream) parcel.tensors[parcel.count++] = state->text;
     TRY(parcel_send(f->to_next, kind_of(u), &parcel, error));
     for (int s = f->stage + 1; s < f->stages && !skipped; s++) {
-        struct parcel skips = {0};
+        struct parcel skips = {.backend = backend};
         for (int i = 0; i < state->num_skips; i++)
             if (f->d->stages->goes[i] == s) skips.tensors[skips.count++] = state->skips[i];
         if (skips.count > 0) TRY(parcel_send(f->skips_to[s], kind_of(u), &skips, error));
@@ -230,19 +234,24 @@ static tessera_status store_predictions(struct flow *f, struct unit u, struct te
     struct span at = positions_of(f, u);
     size_t bytes = (size_t)(at.count * d->channels) * sizeof(float);
     float *both[] = {f->predictions + at.first * d->channels, f->predictions + f->count + at.first * d->channels};
-    for (int64_t b = 0; b < out.shape[0]; b++) {
-        const float *from = (const float *)out.data + b * at.count * out.shape[3];
+    float *predicted = run_map(d->run, &out, MAP_READ);
+    for (int64_t b = 0; b < out.shape[0] && predicted != NULL; b++) {
+        const float *from = predicted + b * at.count * out.shape[3];
         float *to = both[row == BOTH_ROWS ? b : row];
         for (int64_t i = 0; i < at.count; i++, from += out.shape[3], to += d->channels) memcpy(to, from, (size_t)d->channels * sizeof *to);
     }
+    run_unmap(d->run, &out, predicted, MAP_READ);
+    TRY(run_status(d->run, error));
     if (!d->guided || team_degree(d->team, MESH_CFG) == 1) return TESSERA_OK;
     struct comm *group = d->team->mesh->group[MESH_CFG];
     struct tensor joined = run_tensor(d->run, DTYPE_F32, SHAPE(2, at.count, d->channels));
+    char *rows = run_map(d->run, &joined, MAP_ROOM);
     TRY(run_status(d->run, error));
     comm_label(group, "cfg");
-    TRY(comm_all_gather(group, both[row], joined.data, (const size_t[]){bytes, bytes}, error));
-    memcpy(both[1 - row], (char *)joined.data + (size_t)(1 - row) * bytes, bytes);
-    return TESSERA_OK;
+    tessera_status status = comm_all_gather(group, both[row], rows, (const size_t[]){bytes, bytes}, error);
+    if (status == TESSERA_OK) memcpy(both[1 - row], rows + (size_t)(1 - row) * bytes, bytes);
+    run_unmap(d->run, &joined, rows, MAP_ROOM);
+    return status;
 }
 
 static void add_sums(double *sum, double *squares, const float *e, int64_t count) {

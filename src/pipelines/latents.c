@@ -45,15 +45,15 @@ static tessera_status report(void *user, int picture, int steps_done, tessera_er
     return generation_report(g, TESSERA_PHASE_DENOISE, before + done, g->image->count * steps, error);
 }
 
-/* F32 [batch, n] of the family's size conditions, the same in every row; empty if it has none. */
-static struct tensor size_conditions(struct generation *g, int64_t batch) {
+enum { MAX_SIZE_CONDITIONS = 6 };
+
+/* F32 [batch, n] of the family's size conditions, the same in every row of `values`, in the host's memory; empty if it has none. */
+static struct tensor size_conditions(const struct generation *g, int64_t batch, float values[2 * MAX_SIZE_CONDITIONS]) {
     const struct pipeline_class *class = g->pipeline->class;
-    float values[6];
     if (class->size_conditions == NULL) return (struct tensor){0};
     int n = class->size_conditions(g->request, g->width, g->height, values);
-    struct tensor t = run_tensor(&g->run, DTYPE_F32, SHAPE(batch, n));
-    for (int64_t b = 0; b < batch && t.data != NULL; b++) memcpy((float *)t.data + b * n, values, (size_t)n * sizeof(float));
-    return t;
+    if (batch == 2) memcpy(values + n, values, (size_t)n * sizeof(float));
+    return tensor_of(values, DTYPE_F32, SHAPE(batch, n));
 }
 
 /* Noise, or the init picture with noise, as the first step wants it. */
@@ -105,8 +105,8 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     struct batch batch = {.g = g, .first = first, .count = count, .generators = generators, .x = x};
     size_t scope = run_enter(&g->run);
     const float scales[2] = {g->request->guidance_scale, g->request->guidance_scale};
-    struct tensor sizes = size_conditions(g, g->guided ? 2 : 1);
-    TRY(run_status(&g->run, error));
+    float size_values[2 * MAX_SIZE_CONDITIONS];
+    struct tensor sizes = size_conditions(g, g->guided ? 2 : 1, size_values);
     struct denoising d = denoising_of(g, component, sizes, scales);
     d.user = &batch;
     const float *control[count];

@@ -35,16 +35,19 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
     const tessera_request *r = g->request;
     struct span mine = vae->class->rows(vae, &g->run, r->height, r->width);
     struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
-    TRY(run_status(&g->run, error));
     int64_t row = (int64_t)r->width * 3;
     const uint8_t *bytes = picture->pixels + mine.first * row;
-    for (int64_t i = 0; i < mine.count * row; i++) ((float *)pixels.data)[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
+    float *x = run_map(&g->run, &pixels, MAP_WRITE);
+    for (int64_t i = 0; x != NULL && i < mine.count * row; i++) x[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
+    run_unmap(&g->run, &pixels, x, MAP_WRITE);
     struct tensor moments = vae->class->encode(vae, &g->run, pixels);
+    float *m = run_map(&g->run, &moments, MAP_READ);
     TRY(run_status(&g->run, error));
-    TRY(pipeline_check_finite(g->pipeline, "vae", " (encoder)", moments.data, (size_t)tensor_count(&moments), error));
-    for (int64_t i = 0; i < picture->samples; i++)
-        sample_latents(g, vae, moments.data, picture->noise + i * g->count, picture->latents + i * g->count);
-    return TESSERA_OK;
+    tessera_status status = pipeline_check_finite(g->pipeline, "vae", " (encoder)", m, (size_t)tensor_count(&moments), error);
+    for (int64_t i = 0; i < picture->samples && status == TESSERA_OK; i++)
+        sample_latents(g, vae, m, picture->noise + i * g->count, picture->latents + i * g->count);
+    run_unmap(&g->run, &moments, m, MAP_READ);
+    return status;
 }
 
 /* The picture's first rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
@@ -133,14 +136,20 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     const struct autoencoder *vae = component->autoencoder;
     size_t scope = run_enter(&g->run);
     struct tensor z = run_tensor(&g->run, DTYPE_F32, SHAPE(1, g->rows, g->columns, g->channels));
+    float *latents = run_map(&g->run, &z, MAP_WRITE);
+    for (int64_t i = 0; latents != NULL && i < g->count; i++) latents[i] = x[i] / vae->scaling_factor + vae->shift_factor;
+    run_unmap(&g->run, &z, latents, MAP_WRITE);
     TRY(run_status(&g->run, error));
-    for (int64_t i = 0; i < g->count; i++) ((float *)z.data)[i] = x[i] / vae->scaling_factor + vae->shift_factor;
     struct tensor picture = g->pipeline->vae_tiling ? vae->class->decode_tiled(vae, &g->run, z) : vae->class->decode(vae, &g->run, z);
     if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
+    float *pixels = run_map(&g->run, &picture, MAP_READ);
     TRY(run_status(&g->run, error));
-    if (picture.data != NULL) /* with a parallel autoencoder the first rank alone has it */
-        TRY(pipeline_check_finite(g->pipeline, "vae", " (decoder)", picture.data, (size_t)tensor_count(&picture), error));
-    if (team_rank(&g->pipeline->team) == 0) store_pixels(g, made, picture.data);
+    tessera_status status = TESSERA_OK;
+    if (pixels != NULL) /* with a parallel autoencoder the first rank alone has them */
+        status = pipeline_check_finite(g->pipeline, "vae", " (decoder)", pixels, (size_t)tensor_count(&picture), error);
+    if (status == TESSERA_OK && team_rank(&g->pipeline->team) == 0) store_pixels(g, made, pixels);
+    run_unmap(&g->run, &picture, pixels, MAP_READ);
+    TRY(status);
     arena_trim(g->run.arena, scope);
     return TESSERA_OK;
 }

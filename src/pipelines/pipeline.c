@@ -256,7 +256,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(open_stages(p, &options->mesh, error));
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
-    p->backend = cpu_backend_open(team_threads(&p->team, options->threads), CPU_KERNELS_BEST, error);
+    p->backend = device_open(options->device, team_threads(&p->team, options->threads), error);
     if (p->backend == NULL) return error->status;
     lora_set_use_threads(p->loras, p->backend->threads);
     return TESSERA_OK;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
+
 /* ---- tokens ---- */
 
 /* One reading being worked on. */
@@ -120,8 +122,8 @@ static struct tensor join(struct run *run, struct tensor a, struct tensor b) {
     both.shape[0] = 2;
     both = run_tensor(run, DTYPE_F32, both.ndim, both.shape);
     if (both.data == NULL) return both;
-    memcpy(both.data, a.data, tensor_bytes(&a));
-    memcpy((char *)both.data + tensor_bytes(&a), b.data, tensor_bytes(&b));
+    backend_copy_bytes(run->backend, both.data, a.data, tensor_bytes(&a));
+    backend_copy_bytes(run->backend, (char *)both.data + tensor_bytes(&a), b.data, tensor_bytes(&b));
     return both;
 }
 
@@ -139,23 +141,31 @@ static struct text_encoder_output encode(const struct text_encoder *encoder, str
     };
 }
 
-static tessera_status check_numbers(const struct reading *r, const struct text_encoder_output *states, tessera_error *error) {
+static tessera_status check_numbers(const struct reading *r, struct run *run, const struct text_encoder_output *states,
+                                    tessera_error *error) {
     const struct tensor *parts[] = {&states->last_hidden_state, &states->penultimate, &states->pooled};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i]->data != NULL)
-            TRY(pipeline_check_finite(r->p, r->reader->encoder, "", parts[i]->data, (size_t)tensor_count(parts[i]), error));
-    return TESSERA_OK;
+    tessera_status status = TESSERA_OK;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && status == TESSERA_OK; i++) {
+        float *numbers = run_map(run, parts[i], MAP_READ);
+        if (numbers != NULL) status = pipeline_check_finite(r->p, r->reader->encoder, "", numbers, (size_t)tensor_count(parts[i]), error);
+        run_unmap(run, parts[i], numbers, MAP_READ);
+        if (status == TESSERA_OK) status = run_status(run, error);
+    }
+    return status;
 }
 
 /* Chunk `chunk` of the prompts: its states and mask. */
 static tessera_status read_chunk(struct reading *r, const struct text_encoder *encoder, struct run *run, int chunk,
                                  struct text_encoder_output *states, struct tensor *mask, tessera_error *error) {
     *mask = run_tensor(run, DTYPE_F32, SHAPE(r->prompts->count, r->length));
-    TRY(run_status(run, error));
-    TRY(tokenize(r, chunk, mask->data, error));
-    *states = encode(encoder, run, r->ids, r->reader->masked ? mask->data : NULL, r->prompts->count, r->length, r->reader->skip);
-    TRY(run_status(run, error));
-    return check_numbers(r, states, error);
+    float *kept = run_map(run, mask, MAP_WRITE);
+    tessera_status status = run_status(run, error);
+    if (status == TESSERA_OK) status = tokenize(r, chunk, kept, error);
+    if (status == TESSERA_OK)
+        *states = encode(encoder, run, r->ids, r->reader->masked ? kept : NULL, r->prompts->count, r->length, r->reader->skip);
+    run_unmap(run, mask, kept, MAP_WRITE);
+    if (status == TESSERA_OK) status = run_status(run, error);
+    return status == TESSERA_OK ? check_numbers(r, run, states, error) : status;
 }
 
 /* Room for the tokens of all chunks of states [count, length, channels]; empty where they are. */
@@ -164,8 +174,8 @@ static struct tensor room_for(struct run *run, const struct reading *r, struct t
     return run_tensor(run, DTYPE_F32, SHAPE(states.shape[0], (int64_t)r->length * r->chunks, states.shape[2]));
 }
 
-static void place_chunk(const struct reading *r, int chunk, struct tensor *out, const struct tensor *states) {
-    if (out->data != NULL && states->data != NULL) prompt_place(out, (int64_t)chunk * r->length, 0, states);
+static void place_chunk(const struct reading *r, struct run *run, int chunk, struct tensor *out, const struct tensor *states) {
+    if (out->data != NULL && states->data != NULL) prompt_place(run, out, (int64_t)chunk * r->length, 0, states);
 }
 
 /* Chunks one after the other, as AUTOMATIC1111's stable-diffusion-webui and compel have it: each has its own frame and is read by itself, the
@@ -178,14 +188,16 @@ static tessera_status read_chunks(struct reading *r, const struct text_encoder *
     out->states.last_hidden_state = room_for(run, r, first.last_hidden_state);
     out->states.penultimate = room_for(run, r, first.penultimate);
     out->mask = run_tensor(run, DTYPE_F32, SHAPE(r->prompts->count, r->length * r->chunks));
+    float *ones = run_map(run, &out->mask, MAP_WRITE);
+    for (int64_t i = 0; ones != NULL && i < tensor_count(&out->mask); i++) ones[i] = 1.0f;
+    run_unmap(run, &out->mask, ones, MAP_WRITE);
     TRY(run_status(run, error));
-    for (int64_t i = 0; i < tensor_count(&out->mask); i++) ((float *)out->mask.data)[i] = 1.0f;
     for (int chunk = 0; chunk < r->chunks; chunk++) {
         struct text_encoder_output states = first;
         struct tensor mask;
         if (chunk > 0) TRY(read_chunk(r, encoder, run, chunk, &states, &mask, error));
-        place_chunk(r, chunk, &out->states.last_hidden_state, &states.last_hidden_state);
-        place_chunk(r, chunk, &out->states.penultimate, &states.penultimate);
+        place_chunk(r, run, chunk, &out->states.last_hidden_state, &states.last_hidden_state);
+        place_chunk(r, run, chunk, &out->states.penultimate, &states.penultimate);
     }
     return TESSERA_OK;
 }
@@ -264,11 +276,15 @@ static tessera_status share(struct pipeline *p, struct run *run, int root, struc
     reading->tokens = a.tokens;
     for (int i = 0; i < READING_PARTS; i++) {
         if (a.ndim[i] == 0) continue;
-        if (team_rank(&p->team) != root) *parts[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);
+        unsigned use = team_rank(&p->team) != root ? MAP_WRITE : MAP_READ;
+        if (use == MAP_WRITE) *parts[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);
+        void *host = run_map(run, parts[i], use);
         TRY(run_status(run, error));
-        TRY(team_broadcast(&p->team, root, parts[i]->data, tensor_bytes(parts[i]), error));
+        tessera_status status = team_broadcast(&p->team, root, host, tensor_bytes(parts[i]), error);
+        run_unmap(run, parts[i], host, use);
+        TRY(status);
     }
-    return TESSERA_OK;
+    return run_status(run, error);
 }
 
 tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
@@ -279,12 +295,12 @@ tessera_status prompt_read(struct pipeline *p, struct run *run, const struct pro
     return team_size(&p->team) > 1 ? share(p, run, root, out, error) : TESSERA_OK;
 }
 
-void prompt_place(struct tensor *out, int64_t first, int64_t offset, const struct tensor *x) {
+void prompt_place(struct run *run, struct tensor *out, int64_t first, int64_t offset, const struct tensor *x) {
     int64_t count = x->shape[0], tokens = x->shape[1], channels = x->shape[2];
     for (int64_t b = 0; b < count; b++)
         for (int64_t t = 0; t < tokens; t++)
-            memcpy((float *)out->data + (b * out->shape[1] + first + t) * out->shape[2] + offset,
-                   (const float *)x->data + (b * tokens + t) * channels, (size_t)channels * sizeof(float));
+            backend_copy_bytes(run->backend, (float *)out->data + (b * out->shape[1] + first + t) * out->shape[2] + offset,
+                               (const float *)x->data + (b * tokens + t) * channels, (size_t)channels * sizeof(float));
 }
 
 tessera_status prompt_join_pooled(struct run *run, struct tensor a, struct tensor b, struct tensor *out, tessera_error *error) {
@@ -292,8 +308,8 @@ tessera_status prompt_join_pooled(struct run *run, struct tensor a, struct tenso
     struct tensor joined = run_tensor(run, DTYPE_F32, SHAPE(count, 1, width));
     TRY(run_status(run, error));
     struct tensor first = tensor_reshape(a, SHAPE(count, 1, a.shape[1])), second = tensor_reshape(b, SHAPE(count, 1, b.shape[1]));
-    prompt_place(&joined, 0, 0, &first);
-    prompt_place(&joined, 0, a.shape[1], &second);
+    prompt_place(run, &joined, 0, 0, &first);
+    prompt_place(run, &joined, 0, a.shape[1], &second);
     *out = tensor_reshape(joined, SHAPE(count, width));
     return TESSERA_OK;
 }

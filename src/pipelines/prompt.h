@@ -27,7 +27,7 @@ tessera_status prompt_read(struct pipeline *p, struct run *run, const struct pro
                            struct prompt_reading *out, tessera_error *error);
 
 /* Copies x F32 [count, tokens, Cx] into rows `first`.. and channels `offset`.. of out F32 [count, T, C]. */
-void prompt_place(struct tensor *out, int64_t first, int64_t offset, const struct tensor *x);
+void prompt_place(struct run *run, struct tensor *out, int64_t first, int64_t offset, const struct tensor *x);
 /* a [count, A] and b [count, B] side by side: out [count, A + B] in run->arena. */
 tessera_status prompt_join_pooled(struct run *run, struct tensor a, struct tensor b, struct tensor *out, tessera_error *error);
 

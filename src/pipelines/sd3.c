@@ -6,7 +6,6 @@
  *     pooled  [count, P]:            | CLIP-L projected | CLIP-G projected |
  *
  * A folder without text_encoder_3 gives max_sequence_length tokens of zeros. T5 sees its padding: SD3 passes no mask. */
-#include <string.h>
 
 #include "pipelines/prompt.h"
 
@@ -37,10 +36,10 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
 
     states->text = run_tensor(run, DTYPE_F32, SHAPE(prompts->count, l.tokens + t5.tokens, p->text_channels));
     TRY(run_status(run, error));
-    memset(states->text.data, 0, tensor_bytes(&states->text));
-    prompt_place(&states->text, 0, 0, &l.states.penultimate);
-    prompt_place(&states->text, 0, width_l, &g.states.penultimate);
-    if (states_t5.data != NULL) prompt_place(&states->text, l.tokens, 0, &states_t5);
+    run->backend->ops->zero(run->backend, states->text.data, tensor_bytes(&states->text));
+    prompt_place(run, &states->text, 0, 0, &l.states.penultimate);
+    prompt_place(run, &states->text, 0, width_l, &g.states.penultimate);
+    if (states_t5.data != NULL) prompt_place(run, &states->text, l.tokens, 0, &states_t5);
     return prompt_join_pooled(run, l.states.pooled, g.states.pooled, &states->pooled, error);
 }
 

@@ -201,7 +201,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {
-        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers};
+        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backend};
     if (strcmp(slot->name, p->denoiser) == 0)
         source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));

@@ -7,7 +7,6 @@
  *
  * Where no negative prompt is given and the folder says force_zeros_for_empty_prompt, the negative states are zeros. The refiner, which
  * lacks the first encoder and wants an aesthetic score, is refused. */
-#include <string.h>
 
 #include "pipelines/prompt.h"
 
@@ -20,8 +19,8 @@ static tessera_status refuse_refiner(const struct pipeline *p, tessera_error *er
                      json_path(p->index), scored ? "requires_aesthetics_score is true" : "it has no text_encoder");
 }
 
-static void clear_first(struct tensor *t) {
-    memset(t->data, 0, tensor_bytes(t) / (size_t)t->shape[0]);
+static void clear_first(struct run *run, struct tensor *t) {
+    run->backend->ops->zero(run->backend, t->data, tensor_bytes(t) / (size_t)t->shape[0]);
 }
 
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
@@ -39,12 +38,12 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     int64_t width_l = l.states.penultimate.shape[2];
     states->text = run_tensor(run, DTYPE_F32, SHAPE(prompts->count, l.tokens, width_l + g.states.penultimate.shape[2]));
     TRY(run_status(run, error));
-    prompt_place(&states->text, 0, 0, &l.states.penultimate);
-    prompt_place(&states->text, 0, width_l, &g.states.penultimate);
+    prompt_place(run, &states->text, 0, 0, &l.states.penultimate);
+    prompt_place(run, &states->text, 0, width_l, &g.states.penultimate);
     states->pooled = g.states.pooled;
     if (prompts->count == 2 && prompts->texts[0] == NULL && zeros) {
-        clear_first(&states->text);
-        clear_first(&states->pooled);
+        clear_first(run, &states->text);
+        clear_first(run, &states->pooled);
     }
     return TESSERA_OK;
 }

@@ -5,7 +5,8 @@
  *
  *     residual := h_in;  blocks;  residual := h_out - residual
  *
- * Differences are made in float32 and rounded to the tokens' type; sums are float64. Memory is the host's. */
+ * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the host's work, on views of what lies on
+ * the backend. */
 #include "pipelines/step_cache.h"
 
 #include <assert.h>
@@ -13,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
+
 enum { PIECE = 1024 /* elements at a time */ };
 
 struct step_cache_part {
-    struct tensor before;   /* first block: h_1 - h_0 of the last computed step; tea: m of the step before. Stage 0 only */
-    struct tensor residual; /* what this stage's blocks (first block: but block 0) added in the last computed step */
-    double accumulated;     /* tea: a */
+    struct tensor before;    /* first block: h_1 - h_0 of the last computed step; tea: m of the step before. Stage 0 only */
+    struct tensor residual;  /* what this stage's blocks (first block: but block 0) added in the last computed step */
+    double accumulated;      /* tea: a */
+    struct backend *backend; /* whose memory the two are */
 };
 
 /* ---- opening ---- */
@@ -54,9 +58,13 @@ tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind ki
     return TESSERA_OK;
 }
 
+static void give_back(struct step_cache_part *part, const struct tensor *kept) {
+    if (kept->data != NULL) part->backend->ops->release(part->backend, kept->data, tensor_bytes(kept));
+}
+
 static void forget(struct step_cache_part *part) {
-    free(part->before.data);
-    free(part->residual.data);
+    give_back(part, &part->before);
+    give_back(part, &part->residual);
     *part = (struct step_cache_part){0};
 }
 
@@ -75,35 +83,40 @@ static bool same_shape(const struct tensor *a, const struct tensor *b) {
 }
 
 /* A copy of `from` in memory of its own, which is used again where it has the shape. */
-static void keep(struct run *run, struct tensor *kept, const struct tensor *from) {
+static void keep(struct run *run, struct step_cache_part *part, struct tensor *kept, const struct tensor *from) {
     if (run_failed(run)) return;
     if (kept->data == NULL || !same_shape(kept, from)) {
-        free(kept->data);
+        give_back(part, kept);
+        part->backend = run->backend;
         *kept = *from;
-        kept->data = malloc(tensor_bytes(from) > 0 ? tensor_bytes(from) : 1);
+        kept->data = run->backend->ops->alloc(run->backend, tensor_bytes(from), NULL);
     }
     if (kept->data != NULL)
-        memcpy(kept->data, from->data, tensor_bytes(from));
+        backend_copy(run->backend, kept, from);
     else
         error_set(&run->error, TESSERA_ERROR_MEMORY, "step cache: no memory for %zu bytes; leave the cache out", tensor_bytes(from));
 }
 
-/* Elements from place `at`, at most PIECE of them, as float32; returns how many. */
-static size_t read_piece(float *out, const struct tensor *t, int64_t at) {
+/* Elements from place `at`, at most PIECE of them, of the host's view, as float32; returns how many. */
+static size_t read_piece(float *out, const struct tensor *t, const void *view, int64_t at) {
     int64_t left = tensor_count(t) - at, count = left < PIECE ? left : PIECE;
-    dtype_convert(out, DTYPE_F32, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype, (size_t)count);
+    dtype_convert(out, DTYPE_F32, (const char *)view + (size_t)at * dtype_size(t->dtype), t->dtype, (size_t)count);
     return (size_t)count;
 }
 
 /* out = a - b; out may be a or b. */
-static void subtract(struct tensor *out, const struct tensor *a, const struct tensor *b) {
+static void subtract(struct run *run, struct tensor *out, const struct tensor *a, const struct tensor *b) {
     float x[PIECE], y[PIECE];
-    for (int64_t at = 0; at < tensor_count(out); at += PIECE) {
-        size_t count = read_piece(x, a, at);
-        read_piece(y, b, at);
+    void *of_a = run_map(run, a, MAP_READ), *of_b = run_map(run, b, MAP_READ), *difference = run_map(run, out, MAP_WRITE);
+    for (int64_t at = 0; at < tensor_count(out) && !run_failed(run); at += PIECE) {
+        size_t count = read_piece(x, a, of_a, at);
+        read_piece(y, b, of_b, at);
         for (size_t i = 0; i < count; i++) x[i] -= y[i];
-        dtype_convert((char *)out->data + (size_t)at * dtype_size(out->dtype), out->dtype, x, DTYPE_F32, count);
+        dtype_convert((char *)difference + (size_t)at * dtype_size(out->dtype), out->dtype, x, DTYPE_F32, count);
     }
+    run_unmap(run, a, of_a, MAP_READ);
+    run_unmap(run, b, of_b, MAP_READ);
+    run_unmap(run, out, difference, MAP_WRITE);
 }
 
 /* ---- decisions ---- */
@@ -113,24 +126,27 @@ struct sums {
     double change, before, missing;
 };
 
-static struct sums sums_of(const struct tensor *now, const struct tensor *before) {
+static struct sums sums_of(struct run *run, const struct tensor *now, const struct tensor *before) {
     struct sums sums = {0};
     float x[PIECE], y[PIECE];
     if (before->data == NULL || !same_shape(now, before)) return (struct sums){.missing = 1};
-    for (int64_t at = 0; at < tensor_count(now); at += PIECE) {
-        size_t count = read_piece(x, now, at);
-        read_piece(y, before, at);
+    void *of_now = run_map(run, now, MAP_READ), *of_before = run_map(run, before, MAP_READ);
+    for (int64_t at = 0; at < tensor_count(now) && !run_failed(run); at += PIECE) {
+        size_t count = read_piece(x, now, of_now, at);
+        read_piece(y, before, of_before, at);
         for (size_t i = 0; i < count; i++) {
             sums.change += fabsf(x[i] - y[i]);
             sums.before += fabsf(y[i]);
         }
     }
+    run_unmap(run, now, of_now, MAP_READ);
+    run_unmap(run, before, of_before, MAP_READ);
     return sums;
 }
 
 /* d(now, before) over all ranks, the same bits on each: all_reduce adds in the order of ranks. NaN where there is nothing to compare. */
 static double relative_change(const struct step_cache *cache, struct run *run, const struct tensor *now, const struct tensor *before) {
-    struct sums sums = sums_of(now, before);
+    struct sums sums = sums_of(run, now, before);
     for (int i = 0; i < STEP_CACHE_GROUPS && !run_failed(run); i++) {
         struct comm *group = cache->groups[i];
         if (group == NULL || comm_size(group) == 1) continue;
@@ -155,10 +171,10 @@ static bool decide_first_block(struct step_cache *cache, const struct denoiser *
     *state = denoiser->class->block(denoiser, run, 0, *state);
     struct tensor added = run_tensor(run, entered.dtype, entered.ndim, entered.shape);
     if (run_failed(run)) return false;
-    subtract(&added, &state->picture, &entered);
+    subtract(run, &added, &state->picture, &entered);
     cache->compared = relative_change(cache, run, &added, &part->before);
     bool skip = cache->compared < cache->threshold;
-    if (!skip) keep(run, &part->before, &added);
+    if (!skip) keep(run, part, &part->before, &added);
     denoiser_keep_state(run, scope, state);
     return skip;
 }
@@ -169,7 +185,7 @@ static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser
     struct tensor input = denoiser->class->first_input(denoiser, run, state);
     if (run_failed(run)) return false;
     double change = relative_change(cache, run, &input, &part->before);
-    keep(run, &part->before, &input);
+    keep(run, part, &part->before, &input);
     run_leave_all(run, scope, NULL, 0);
     part->accumulated += polynomial(denoiser->class->change_polynomial, change);
     cache->compared = last_step ? NAN : part->accumulated;
@@ -196,9 +212,9 @@ static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *
 static struct denoiser_state compute(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
                                      struct step_cache_part *part, struct denoiser_state state) {
     if (first == end) return state;
-    keep(run, &part->residual, &state.picture);
+    keep(run, part, &part->residual, &state.picture);
     state = denoiser_blocks(denoiser, run, first, end, scope, state);
-    if (!run_failed(run)) subtract(&part->residual, &state.picture, &part->residual);
+    if (!run_failed(run)) subtract(run, &part->residual, &state.picture, &part->residual);
     return state;
 }
 
@@ -225,9 +241,11 @@ struct denoiser_state step_cache_run(struct step_cache *cache, const struct deno
 struct tensor step_cache_forward(struct step_cache *cache, const struct denoiser *denoiser, struct run *run,
                                  const struct denoiser_inputs *inputs, bool last_step) {
     bool skip = false;
+    size_t before = run_enter(run);
+    struct denoiser_inputs in = denoiser_upload(run, inputs);
     size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser->class->embed(denoiser, run, inputs, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    struct denoiser_state state = denoiser->class->embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     state = step_cache_run(cache, denoiser, run, (struct span){0, denoiser->num_blocks}, scope, 0, last_step, state, &skip);
     if (run_failed(run)) return (struct tensor){0};
-    return run_leave(run, scope, denoiser->class->finish(denoiser, run, state));
+    return run_leave(run, before, denoiser->class->finish(denoiser, run, state));
 }

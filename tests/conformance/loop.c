@@ -117,7 +117,7 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
     struct spread_denoiser *d = user;
     if (loop->choice.patch == NULL) return spread_predict(c, d, in);
     struct denoiser_inputs mine = *in;
-    mine.latents = exchange_split(&c->run, in->latents, d->denoiser->patch_size);
+    mine.latents = exchange_split(&c->run, run_upload(&c->run, in->latents), d->denoiser->patch_size);
     struct tensor out = run_failed(&c->run) ? (struct tensor){0} : denoiser_forward(d->denoiser, &c->run, &mine);
     out = exchange_unite(&c->run, out, in->latents, d->denoiser->patch_size);
     (void)step;

@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 
 #include "conformance.h"
+#include "fenced/fenced.h"
 #include "pipeline_call.h"
 
 /* [n, ...] pictures first .. first + count of a case tensor. */
@@ -126,7 +127,8 @@ static tessera_status generate(struct conformance_case *c, tessera_model *model,
 void conform_pipeline(struct conformance_case *c) {
     tessera_error error = {0};
     char *folder = case_model_folder(c);
-    struct pipeline_model m = {.options = {.dtype = c->dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16}};
+    struct pipeline_model m = {.options = {.dtype = c->dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16,
+                                           .device = c->run.backend->shares_host ? NULL : &fenced_device}};
     tessera_model *model = NULL;
     if (pipeline_model_read(c->folder, &c->io, &m, &error) == TESSERA_OK) model = tessera_model_open(folder, &m.options, &error);
     if (model == NULL || generate(c, model, &error) != TESSERA_OK) case_error(c, &error);

@@ -62,3 +62,12 @@ foreach(weights 3,1 1,4,2 4,1,2,3)
                    ${pipefusion}/pipefusion_p1_w0 ${pipefusion}/pipefusion_flux_p1_w0 ${pipefusion}/pipefusion_p4_w1)
   set_tests_properties(conformance-weights-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 endforeach()
+# Hybrids of every strategy on the fenced backend, whose tensors reach other ranks through the host's memory.
+set(fenced_2 ${PROJECT_SOURCE_DIR}/tests/cases/displaced/displaced_sd3_p2_w1_split ${distrifusion}_patch2_corrected ${distrifusion}_naive2_alternate
+    ${PROJECT_SOURCE_DIR}/tests/cases/step_cache/fbcache_pixart)
+set(fenced_4 ${PROJECT_SOURCE_DIR}/tests/cases/sd3 ${PROJECT_SOURCE_DIR}/tests/cases/vae_sd ${pipefusion}/pipefusion_p3_w1)
+foreach(ranks 2 4)
+  add_test(NAME conformance-fenced-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+           COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> --backend fenced ${fenced_${ranks}})
+  set_tests_properties(conformance-fenced-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()

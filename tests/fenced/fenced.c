@@ -469,3 +469,9 @@ struct backend *fenced_backend_open(int threads, bool deferred, tessera_error *e
     snprintf(f->base.kernel_path, sizeof f->base.kernel_path, "fenced%s %.40s", deferred ? ", late," : "", f->cpu->kernel_path);
     return &f->base;
 }
+
+static struct backend *open_deferred(int threads, tessera_error *error) {
+    return fenced_backend_open(threads, true, error);
+}
+
+const struct tessera_device fenced_device = {"fenced", open_deferred};

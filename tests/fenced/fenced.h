@@ -16,6 +16,8 @@
 
 /* Threads as of cpu_backend_open. Free with backend_free, after all of its memory. */
 struct backend *fenced_backend_open(int threads, bool deferred, tessera_error *error);
+/* A deferred one, for tessera_model_options. */
+extern const struct tessera_device fenced_device;
 /* Where the byte at a device address really is, as far as operators have come; NULL if the address is not this backend's. For tests of
  * the fence itself. */
 void *fenced_peek(struct backend *backend, const void *address);
