@@ -15,12 +15,13 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-enum { MAX_LEVELS = 8 };
+enum { MAX_LEVELS = 8, MAX_RESNETS = 8 };
 
 /* One level of the picture. */
 struct level {
     int64_t bounds[65]; /* of positions, by rank */
-    int64_t columns, channels, resnets, layers, heads;
+    int64_t columns, channels, resnets, heads;
+    int64_t down_layers[MAX_RESNETS], up_layers[MAX_RESNETS]; /* of each resnet's transformer */
     bool down_attends, up_attends;
 };
 
@@ -37,6 +38,16 @@ static int64_t item(const struct formula *f, const char *field, int i, int64_t f
     const cJSON *value = json_find(f->config, field);
     if (cJSON_IsArray(value)) value = cJSON_GetArrayItem(value, i);
     return cJSON_IsNumber(value) ? (int64_t)value->valuedouble : fallback;
+}
+
+/* Layers of the transformers on a level: a number for all, or a list with one for each. */
+static void read_layers(const struct formula *f, const char *field, int i, int64_t *layers) {
+    const cJSON *value = json_find(f->config, field);
+    if (cJSON_IsArray(value)) value = cJSON_GetArrayItem(value, i);
+    for (int r = 0; r < MAX_RESNETS; r++) {
+        const cJSON *number = cJSON_IsArray(value) ? cJSON_GetArrayItem(value, r) : value;
+        layers[r] = cJSON_IsNumber(number) ? (int64_t)number->valuedouble : 1;
+    }
 }
 
 static bool attends(const struct formula *f, const char *field, int i) {
@@ -56,10 +67,13 @@ static void set_levels(struct walk *w) {
         *level = (struct level){.columns = columns,
                                 .channels = item(f, "block_out_channels", l, 0),
                                 .resnets = item(f, "layers_per_block", l, 2),
-                                .layers = item(f, "transformer_layers_per_block", l, 1),
                                 .heads = item(f, "attention_head_dim", l, 8),
                                 .down_attends = attends(f, "down_block_types", l),
                                 .up_attends = attends(f, "up_block_types", w->levels - 1 - l)};
+        read_layers(f, "transformer_layers_per_block", l, level->down_layers);
+        bool reversed = json_find(f->config, "reverse_transformer_layers_per_block") != NULL;
+        if (reversed) read_layers(f, "reverse_transformer_layers_per_block", w->levels - 1 - l, level->up_layers);
+        if (!reversed) memcpy(level->up_layers, level->down_layers, sizeof level->up_layers);
         for (int i = 0; i <= n; i++) level->bounds[i] = rows[i] * columns;
         for (int i = 0; i <= n; i++) rows[i] = (rows[i] + 1) / 2;
         columns = (columns + 1) / 2;
@@ -89,20 +103,20 @@ static void add_resnet(struct walk *w, const struct level *level, int64_t in) {
     w->sum += formula_sum_bytes(w->f, positions(w, level) * level->channels);
 }
 
-static void add_transformer(struct walk *w, const struct level *level) {
+static void add_transformer(struct walk *w, const struct level *level, int64_t layers) {
     struct formula_sequence s = {w->f, level->bounds};
     struct formula_attention self = {.heads = formula_share(w->f, level->heads), .width = level->channels / level->heads};
     uint64_t sum = formula_sum_bytes(w->f, positions(w, level) * level->channels);
     add_group_norm(w, w->groups);
     w->sum += 2 * formula_join_bytes(w->f, positions(w, level), level->channels);
-    w->sum += (uint64_t)level->layers * (formula_attention_bytes(&s, &self) + 3 * sum);
+    w->sum += (uint64_t)layers * (formula_attention_bytes(&s, &self) + 3 * sum);
 }
 
 static void add_down(struct walk *w, int l) {
     const struct level *level = &w->level[l];
     for (int64_t i = 0; i < level->resnets; i++) {
         add_resnet(w, level, i == 0 && l > 0 ? w->level[l - 1].channels : level->channels);
-        if (level->down_attends) add_transformer(w, level);
+        if (level->down_attends) add_transformer(w, level, level->down_layers[i]);
     }
     if (l == w->levels - 1) return;
     add_halo(w, level, 1, 0, level->channels); /* stride 2: the kernel reaches up only */
@@ -115,11 +129,21 @@ static void add_up(struct walk *w, int l) {
         int64_t map = i == 0 && l < w->levels - 1 ? w->level[l + 1].channels : level->channels;
         int64_t skip = i == level->resnets && l > 0 ? w->level[l - 1].channels : level->channels;
         add_resnet(w, level, map + skip);
-        if (level->up_attends) add_transformer(w, level);
+        if (level->up_attends) add_transformer(w, level, level->up_layers[i]);
     }
     if (l == 0) return;
     add_halo(w, &w->level[l - 1], 1, 1, level->channels);
     w->sum += formula_join_bytes(w->f, positions(w, &w->level[l - 1]), level->channels);
+}
+
+/* diffusers' default is the whole middle; distilled models have its first resnet alone, or none of it. */
+static void add_middle(struct walk *w, const struct level *level) {
+    const cJSON *type = cJSON_GetObjectItemCaseSensitive(json_root(w->f->config), "mid_block_type");
+    if (cJSON_IsNull(type)) return;
+    add_resnet(w, level, level->channels);
+    if (type != NULL && strcmp(cJSON_GetStringValue(type), "UNetMidBlock2D") == 0) return;
+    add_transformer(w, level, level->down_layers[0]);
+    add_resnet(w, level, level->channels);
 }
 
 /* Timestep and sizes: [B, time channels] each. */
@@ -147,9 +171,7 @@ uint64_t formula_unet_bytes(const struct formula *f) {
     set_levels(&w);
     for (int l = 0; l < w.levels; l++) add_down(&w, l);
     const struct level *coarsest = &w.level[w.levels - 1];
-    add_resnet(&w, coarsest, coarsest->channels);
-    add_transformer(&w, coarsest);
-    add_resnet(&w, coarsest, coarsest->channels);
+    add_middle(&w, coarsest);
     for (int l = w.levels - 1; l >= 0; l--) add_up(&w, l);
     add_conditioning(&w);
     add_ends(&w);
