@@ -1,5 +1,7 @@
 /* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on the way (cases scheduler_*), and the
  * words with which configurations that we lack are refused. */
+#include <unistd.h>
+
 #include "case_io.h"
 #include "check.h"
 #include "schedulers/scheduler.h"
