@@ -134,7 +134,7 @@ static void test_bad_values(tessera_model *model) {
     r = good, r.true_cfg_scale = INFINITY, expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "true-cfg-scale");
     r = good, r.guidance_rescale = 2, expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "guidance-rescale");
     r = good, r.strength = NAN, expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "strength");
-    r = good, r.init_image = picture, r.strength = 0, expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "strength");
+    r = good, r.init_image = picture, r.strength = 1.5f, expect_failure(model, r, TESSERA_ERROR_ARGUMENT, "strength");
     r = good, r.scheduler = "NoSuchScheduler", expect_failure(model, r, TESSERA_ERROR_UNSUPPORTED, "NoSuchScheduler");
     r = good, r.scheduler = "", expect_failure(model, r, TESSERA_ERROR_UNSUPPORTED, "");
     free(picture);
