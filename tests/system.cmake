@@ -21,7 +21,7 @@ add_test(NAME conformance-step-cache-bf16 COMMAND conformance --dtype bf16 ${cac
 foreach(ranks 1 2 4)
   add_test(NAME conformance-step-cache-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${cache_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(conformance-step-cache-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-step-cache-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 foreach(ranks 3 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}

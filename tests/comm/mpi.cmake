@@ -7,7 +7,7 @@ foreach(test test_comm test_collectives test_mesh test_ping test_jobs)
   foreach(ranks 1 2 3 4 8)
     add_test(NAME comm/${test}-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:${test}>
              WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(comm/${test}-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+    set_tests_properties(comm/${test}-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
   endforeach()
 endforeach()
 add_executable(comm_rank comm/rank.c)  # what the scripts run
@@ -19,4 +19,4 @@ add_test(NAME comm/delay COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/test_delay.sh 
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 add_test(NAME comm/network COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/test_network.sh ${CMAKE_BINARY_DIR}/tests
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(comm/failure comm/delay comm/network PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300 SKIP_RETURN_CODE 77)
+set_tests_properties(comm/failure comm/delay comm/network PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900 SKIP_RETURN_CODE 77)

@@ -16,17 +16,17 @@ file(GLOB spread_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/sd
 foreach(ranks 1 2 3 4)
   add_test(NAME conformance-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(conformance-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 foreach(ranks 2 3 4)
   add_test(NAME conformance-patches-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${patches_${ranks}}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(conformance-patches-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+  set_tests_properties(conformance-patches-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 foreach(ranks 1 2 3 4)
   add_test(NAME conformance-pipefusion-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${pipeline_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(conformance-pipefusion-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-pipefusion-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 # More stages than parts, and more parts than stages, on 8 ranks.
 set(pipefusion ${CMAKE_CURRENT_SOURCE_DIR}/cases/pipefusion)
@@ -36,14 +36,14 @@ set(pipeline_cases_flux --cfg 1 --pipefusion 4 ${pipefusion}/pipefusion_flux_p2_
 foreach(set 2 4 flux)
   add_test(NAME conformance-pipefusion-8-${set} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
            COMMAND ${MPIEXEC_EXECUTABLE} -n 8 $<TARGET_FILE:conformance> ${pipeline_cases_${set}})
-  set_tests_properties(conformance-pipefusion-8-${set} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-pipefusion-8-${set} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 add_test(NAME conformance-pipefusion-bf16 COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:conformance> --dtype bf16 --pipefusion 2 ${pipeline_cases}
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(conformance-pipefusion-bf16 PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+set_tests_properties(conformance-pipefusion-bf16 PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 add_test(NAME conformance-delay COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/conformance/test_delay.sh $<TARGET_FILE:conformance>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(conformance-delay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+set_tests_properties(conformance-delay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 foreach(ranks 1 2 3 4 6 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> ${loop_cases} ${spread_cases})
@@ -60,7 +60,7 @@ foreach(weights 3,1 1,4,2 4,1,2,3)
   add_test(NAME conformance-weights-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
            COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> --rank-weights ${weights} ${spread_cases}
                    ${pipefusion}/pipefusion_p1_w0 ${pipefusion}/pipefusion_flux_p1_w0 ${pipefusion}/pipefusion_p4_w1)
-  set_tests_properties(conformance-weights-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-weights-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 # Hybrids of every strategy on the fenced backend, whose tensors reach other ranks through the host's memory.
 set(fenced_2 ${PROJECT_SOURCE_DIR}/tests/cases/displaced/displaced_sd3_p2_w1_split ${distrifusion}_patch2_corrected ${distrifusion}_naive2_alternate
@@ -69,5 +69,5 @@ set(fenced_4 ${PROJECT_SOURCE_DIR}/tests/cases/sd3 ${PROJECT_SOURCE_DIR}/tests/c
 foreach(ranks 2 4)
   add_test(NAME conformance-fenced-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
            COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> --backend fenced ${fenced_${ranks}})
-  set_tests_properties(conformance-fenced-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(conformance-fenced-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()

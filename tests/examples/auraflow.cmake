@@ -14,5 +14,5 @@ target_link_libraries(test_describe room_pipelines)
 foreach(ranks 2 4)
   add_test(NAME examples/describe-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_describe>
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(examples/describe-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+  set_tests_properties(examples/describe-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()

@@ -6,7 +6,7 @@ file(GLOB hybrid_cases RELATIVE ${PROJECT_SOURCE_DIR} cases/sd3 cases/sd35 cases
 foreach(ranks 3 4)
   add_test(NAME parallel/hybrids-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_hybrids> ${hybrid_cases}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(parallel/hybrids-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+  set_tests_properties(parallel/hybrids-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 add_custom_target(run_hybrids DEPENDS test_hybrids)
 foreach(ranks 1 2 3 4 5 6 7 8)
@@ -41,7 +41,7 @@ list(APPEND hybrid_models
 foreach(ranks 2 4)
   add_test(NAME parallel/generate-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(parallel/generate-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(parallel/generate-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 foreach(ranks 1 2 3 4 5 6 7 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
@@ -54,4 +54,4 @@ add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOU
 # The command as a person starts it, and what happens when a rank fails.
 add_test(NAME parallel/command COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/parallel/test_generate.sh $<TARGET_FILE:tessera>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(parallel/command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+set_tests_properties(parallel/command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)

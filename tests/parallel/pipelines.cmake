@@ -39,7 +39,7 @@ set(pictures_8 thin=41 ${pipeline_models})
 foreach(ranks 2 3 4 8)
   add_test(NAME parallel/pipeline_pictures-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
            COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_pipeline_pictures> ${pictures_${ranks}})
-  set_tests_properties(parallel/pipeline_pictures-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(parallel/pipeline_pictures-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 foreach(ranks 2 3 4 5 6 7 8)
   add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
@@ -49,17 +49,17 @@ add_dependencies(run_hybrids test_pipeline_pictures)
 # The command as a person starts it.
 add_test(NAME parallel/pipelines-command COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/parallel/test_pipelines.sh $<TARGET_FILE:tessera>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-set_tests_properties(parallel/pipelines-command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+set_tests_properties(parallel/pipelines-command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 # Tensors from stage to stage.
 add_executable(test_parcel parallel/test_parcel.c)
 target_include_directories(test_parcel PRIVATE .)
 target_link_libraries(test_parcel room_parallel)
 foreach(ranks 2 3 8)
   add_test(NAME parallel/parcel-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parcel>)
-  set_tests_properties(parallel/parcel-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+  set_tests_properties(parallel/parcel-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 add_test(NAME parallel/parcel-delay COMMAND ${MPIEXEC_EXECUTABLE} -n 3 $<TARGET_FILE:test_parcel>)
-set_tests_properties(parallel/parcel-delay PROPERTIES ENVIRONMENT "${mpi_environment};TESSERA_COMM_DELAY_MS=30" TIMEOUT 120)
+set_tests_properties(parallel/parcel-delay PROPERTIES ENVIRONMENT "${mpi_environment};TESSERA_COMM_DELAY_MS=30" TIMEOUT 900)
 add_executable(near_latents parallel/near_latents.c)  # for scripts
 target_include_directories(near_latents PRIVATE .)
 target_link_libraries(near_latents room_tensor)
@@ -70,5 +70,5 @@ target_link_libraries(test_memory room_pipelines)
 if(NOT TESSERA_SANITIZE AND NOT TESSERA_TSAN)  # which hold memory of their own
   add_test(NAME parallel/memory COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_memory> ${CMAKE_BINARY_DIR}/tests/memory-model
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(parallel/memory PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+  set_tests_properties(parallel/memory PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endif()

@@ -15,7 +15,7 @@ foreach(ranks 2 3 4)
   endif()
   add_test(NAME parallel/plan-bytes-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_bytes> models/emoji
            ${plan_models} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(parallel/plan-bytes-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+  set_tests_properties(parallel/plan-bytes-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
 add_executable(test_plan_auto parallel/test_plan_auto.c)
 target_include_directories(test_plan_auto PRIVATE .)
@@ -23,6 +23,6 @@ target_link_libraries(test_plan_auto room_pipelines)
 foreach(ranks 1 2 4)
   add_test(NAME parallel/plan-auto-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_plan_auto> models/emoji
            tests/cases/pipeline_sdxl/model WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(parallel/plan-auto-${ranks} PROPERTIES TIMEOUT 300
+  set_tests_properties(parallel/plan-auto-${ranks} PROPERTIES TIMEOUT 900
                        ENVIRONMENT "${mpi_environment};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache-${ranks}")
 endforeach()
