@@ -101,6 +101,7 @@ static struct denoising denoising_of(struct generation *g, const struct componen
 tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
+    if (first == g->request->first_image) TRY(pipeline_meet(g->pipeline, error));
     struct random_generator generators[count];
     struct batch batch = {.g = g, .first = first, .count = count, .generators = generators, .x = x};
     size_t scope = run_enter(&g->run);

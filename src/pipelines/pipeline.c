@@ -114,7 +114,6 @@ static void close_slot(struct pipeline_slot *slot) {
     slot->is_open = false;
 }
 
-/* All ranks of a picture open its denoiser at the same point: waiting for the slowest is part of opening, not of the first step. */
 static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     double start = clock_seconds();
     TRY(source_component(p, slot, error));
@@ -124,7 +123,13 @@ static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, 
         close_slot(slot);
         return status;
     }
-    if (strcmp(slot->name, p->denoiser) == 0) TRY(team_meet(&p->team, error));
+    p->seconds_load += clock_seconds() - start;
+    return TESSERA_OK;
+}
+
+tessera_status pipeline_meet(struct pipeline *p, tessera_error *error) {
+    double start = clock_seconds();
+    TRY(team_meet(&p->team, error));
     p->seconds_load += clock_seconds() - start;
     return TESSERA_OK;
 }

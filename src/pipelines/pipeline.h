@@ -126,6 +126,9 @@ tessera_status pipeline_need_slot(const struct pipeline *pipeline, const char *n
 tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, struct component *out, tessera_error *error);
 /* The component, opened if it is not. */
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
+/* All ranks of a picture come here before its first step: waiting for the slowest to open its denoiser is part of opening. Each job meets,
+ * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
+tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
 /* Says that a phase is done with a component: it is closed unless components are kept. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
