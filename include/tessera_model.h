@@ -498,6 +498,7 @@ struct denoiser_block_info {
     struct meeting_list meetings;
 };
 
+struct part_watch;
 struct denoiser {
     const struct denoiser_class *class;
     int num_blocks;
@@ -510,6 +511,7 @@ struct denoiser {
     int64_t row_unit;    /* pictures are cut by rows, in multiples of this; 0: by tokens */
     int64_t sample_size; /* config's default latent side, 0 if absent */
     bool text_stream;    /* blocks change the text, which meets the picture in their attention; else they only read it */
+    const struct part_watch *watch; /* the engine's */
 };
 
 enum { DENOISER_CHANGE_POWERS = 5 };

@@ -3,6 +3,7 @@
 #define TESSERA_MODELS_AUTOENCODER_H
 
 #include "base/json.h"
+#include "models/part.h"
 #include "nn/load.h"
 
 struct autoencoder {
@@ -10,6 +11,7 @@ struct autoencoder {
     int64_t latent_channels, scale;     /* picture side / latent side */
     float scaling_factor, shift_factor; /* latents = (z - shift) * scaling */
     bool has_encoder;
+    const struct part_watch *watch; /* or NULL; see component_watch */
 };
 
 /* An autoencoder's two parts, whose weights come and go as a denoiser's blocks do. */
@@ -31,6 +33,10 @@ struct autoencoder_class {
     /* The same in blended tiles, with less memory and not exact, of the whole picture, alone. */
     struct tensor (*decode_tiled)(const struct autoencoder *, struct run *, struct tensor z);
 };
+
+/* The class's functions, each told to who watches the part. */
+struct tensor autoencoder_encode(const struct autoencoder *, struct run *, struct tensor image);
+struct tensor autoencoder_decode(const struct autoencoder *, struct run *, struct tensor z, bool tiled);
 
 extern const struct autoencoder_class autoencoder_kl_class;
 

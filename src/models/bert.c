@@ -127,7 +127,7 @@ static tessera_status check_ids(const struct bert *m, const int32_t *ids, int64_
 }
 
 /* norm(token + segment 0 + position): [B, S, C]. */
-static struct tensor embed(const struct bert *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
+static struct tensor embed_tokens(const struct bert *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
     size_t scope = run_enter(run);
     struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
     struct tensor segments = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
@@ -156,20 +156,29 @@ static struct tensor apply_layer(const struct bert *m, struct run *run, const st
     return run_leave(run, scope, nn_norm(run, &layer->mlp_norm, nn_add(run, x, y)));
 }
 
-static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
-                                         int64_t batch, int64_t tokens, int skip) {
+static struct text_encoder_state embed(const struct text_encoder *base, struct run *run, const int32_t *ids, int64_t batch,
+                                       int64_t tokens) {
     const struct bert *m = (const struct bert *)base;
-    struct text_encoder_output out = {0};
-    if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
-    size_t scope = run_enter(run);
-    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
-    struct tensor x = embed(m, run, ids, batch, tokens);
-    for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
-        x = apply_layer(m, run, &m->layers[i], x, mask != NULL ? &mask_tensor : NULL);
-    }
-    out.last_hidden_state = run_leave(run, scope, nn_cast(run, x, DTYPE_F32));
-    return out;
+    if (check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return (struct text_encoder_state){0};
+    return (struct text_encoder_state){.x = embed_tokens(m, run, ids, batch, tokens)};
 }
 
-const struct text_encoder_class bert_class = {
-    .name = "BertModel", .open = open, .load_embed = load_embed, .load_block = load_block, .load_finish = load_finish, .encode = encode};
+static struct tensor block(const struct text_encoder *base, struct run *run, int index, const struct text_encoder_state *state) {
+    const struct bert *m = (const struct bert *)base;
+    return apply_layer(m, run, &m->layers[index], state->x, state->mask.data != NULL ? &state->mask : NULL);
+}
+
+static struct text_encoder_output finish(const struct text_encoder *base, struct run *run, struct tensor last, struct tensor x,
+                                         const int32_t *ids) {
+    (void)base, (void)x, (void)ids;
+    return (struct text_encoder_output){.last_hidden_state = nn_cast(run, last, DTYPE_F32)};
+}
+
+const struct text_encoder_class bert_class = {.name = "BertModel",
+                                              .open = open,
+                                              .load_embed = load_embed,
+                                              .load_block = load_block,
+                                              .load_finish = load_finish,
+                                              .embed = embed,
+                                              .block = block,
+                                              .finish = finish};

@@ -114,12 +114,7 @@ static struct text_encoder *open_text_with_projection(const struct json *config,
     return open_class(config, loader, &clip_text_with_projection_class);
 }
 
-static tessera_status check_arguments(const struct clip_text *m, const int32_t *ids, int64_t batch, int64_t tokens, int skip,
-                                      tessera_error *error) {
-    if (skip < 0 || skip >= m->num_layers) {
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "clip-skip: %d: of this text encoder's layers 0 to %lld can be left out", skip,
-                         (long long)m->num_layers - 1);
-    }
+static tessera_status check_arguments(const struct clip_text *m, const int32_t *ids, int64_t batch, int64_t tokens, tessera_error *error) {
     if (batch < 1 || tokens < 1 || tokens > m->base.max_positions) {
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "CLIP text encoder: %lld prompts of %lld tokens; at least one prompt, and 1 to %lld tokens, are possible",
@@ -136,7 +131,7 @@ static tessera_status check_arguments(const struct clip_text *m, const int32_t *
 }
 
 /* Token plus position embedding: [B, S, C]. */
-static struct tensor embed(const struct clip_text *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
+static struct tensor embed_tokens(const struct clip_text *m, struct run *run, const int32_t *ids, int64_t batch, int64_t tokens) {
     size_t scope = run_enter(run);
     struct tensor positions = run_tensor(run, DTYPE_I32, SHAPE(batch * tokens));
     int32_t *place = run_map(run, &positions, MAP_WRITE);
@@ -194,30 +189,23 @@ static struct tensor pool(const struct clip_text *m, struct run *run, struct ten
     return run_leave(run, scope, nn_cast(run, pooled, DTYPE_F32));
 }
 
-/* Keeps what is wanted of state x, `left` layers before the last one that counts. */
-static void keep_states(const struct clip_text *m, struct run *run, int64_t left, struct tensor x, struct text_encoder_output *out) {
-    if (left == 1) out->penultimate = nn_cast(run, x, DTYPE_F32);
-    if (left == 0) out->last_hidden_state = nn_cast(run, nn_norm(run, &m->final_layer_norm, x), DTYPE_F32);
+static struct text_encoder_state embed(const struct text_encoder *base, struct run *run, const int32_t *ids, int64_t batch,
+                                       int64_t tokens) {
+    const struct clip_text *m = (const struct clip_text *)base;
+    if (check_arguments(m, ids, batch, tokens, &run->error) != TESSERA_OK) return (struct text_encoder_state){0};
+    return (struct text_encoder_state){.x = embed_tokens(m, run, ids, batch, tokens)};
 }
 
-static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
-                                         int64_t batch, int64_t tokens, int skip) {
+static struct tensor block(const struct text_encoder *base, struct run *run, int index, const struct text_encoder_state *state) {
     const struct clip_text *m = (const struct clip_text *)base;
-    struct text_encoder_output out = {0};
-    if (run_failed(run) || check_arguments(m, ids, batch, tokens, skip, &run->error) != TESSERA_OK) return out;
+    return encode_layer(m, run, &m->layers[index], state->x, state->mask.data != NULL ? &state->mask : NULL);
+}
 
-    size_t scope = run_enter(run);
-    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
-    const struct tensor *keys = mask != NULL ? &mask_tensor : NULL;
-    struct tensor x = embed(m, run, ids, batch, tokens);
-    for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
-        keep_states(m, run, m->num_layers - i - skip, x, &out);
-        x = encode_layer(m, run, &m->layers[i], x, keys);
-    }
-    keep_states(m, run, -skip, x, &out);
-    out.pooled = pool(m, run, nn_norm(run, &m->final_layer_norm, x), ids);
-    run_leave_all(run, scope, (struct tensor *[]){&out.last_hidden_state, &out.penultimate, &out.pooled}, 3);
-    return out;
+static struct text_encoder_output finish(const struct text_encoder *base, struct run *run, struct tensor last, struct tensor x,
+                                         const int32_t *ids) {
+    const struct clip_text *m = (const struct clip_text *)base;
+    return (struct text_encoder_output){.last_hidden_state = nn_cast(run, nn_norm(run, &m->final_layer_norm, last), DTYPE_F32),
+                                        .pooled = pool(m, run, nn_norm(run, &m->final_layer_norm, x), ids)};
 }
 
 const struct text_encoder_class clip_text_class = {
@@ -226,7 +214,9 @@ const struct text_encoder_class clip_text_class = {
     .load_embed = load_embed,
     .load_block = load_block,
     .load_finish = load_finish,
-    .encode = encode,
+    .embed = embed,
+    .block = block,
+    .finish = finish,
 };
 const struct text_encoder_class clip_text_with_projection_class = {
     .name = "CLIPTextModelWithProjection",
@@ -234,5 +224,7 @@ const struct text_encoder_class clip_text_with_projection_class = {
     .load_embed = load_embed,
     .load_block = load_block,
     .load_finish = load_finish,
-    .encode = encode,
+    .embed = embed,
+    .block = block,
+    .finish = finish,
 };

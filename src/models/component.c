@@ -93,6 +93,12 @@ tessera_status component_load(struct component *c, tessera_error *error) {
     return TESSERA_OK;
 }
 
+void component_watch(struct component *c, const struct part_watch *watch) {
+    if (c->denoiser != NULL) c->denoiser->watch = watch;
+    if (c->text_encoder != NULL) c->text_encoder->watch = watch;
+    if (c->autoencoder != NULL) c->autoencoder->watch = watch;
+}
+
 void component_close(struct component *c) {
     for (int i = 0; c->parts != NULL && i < c->num_blocks + 2; i++) {
         arena_free(c->parts[i].memory);

@@ -61,6 +61,36 @@ tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows,
                      unit > 0 ? "rows" : "patch", (long long)most);
 }
 
+struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
+                                     unsigned parts) {
+    struct denoiser_state state = {0};
+    if (!part_begin(denoiser->watch, run, COMPONENT_EMBED)) return state;
+    state = denoiser->class->embed(denoiser, run, inputs, parts);
+    part_end(denoiser->watch, COMPONENT_EMBED);
+    return state;
+}
+
+struct denoiser_state denoiser_block(const struct denoiser *denoiser, struct run *run, int index, struct denoiser_state state) {
+    if (!part_begin(denoiser->watch, run, index)) return (struct denoiser_state){0};
+    state = denoiser->class->block(denoiser, run, index, state);
+    part_end(denoiser->watch, index);
+    return state;
+}
+
+struct tensor denoiser_finish(const struct denoiser *denoiser, struct run *run, struct denoiser_state state) {
+    if (!part_begin(denoiser->watch, run, denoiser->num_blocks)) return (struct tensor){0};
+    struct tensor out = denoiser->class->finish(denoiser, run, state);
+    part_end(denoiser->watch, denoiser->num_blocks);
+    return out;
+}
+
+struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *run, const struct denoiser_state *state) {
+    if (!part_begin(denoiser->watch, run, 0)) return (struct tensor){0};
+    struct tensor input = denoiser->class->first_input(denoiser, run, state);
+    part_end(denoiser->watch, 0);
+    return input;
+}
+
 void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state) {
     struct tensor *kept[3 + DENOISER_MAX_SKIPS] = {&state->picture, &state->text, &state->cond};
     for (int i = 0; i < state->num_skips; i++) kept[3 + i] = &state->skips[i];
@@ -70,7 +100,7 @@ void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *s
 struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
                                       struct denoiser_state state) {
     for (int i = first; i < end && !run_failed(run); i++) {
-        state = denoiser->class->block(denoiser, run, i, state);
+        state = denoiser_block(denoiser, run, i, state);
         denoiser_keep_state(run, scope, &state);
     }
     return state;
@@ -87,8 +117,8 @@ struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run,
     size_t before = run_enter(run);
     struct denoiser_inputs in = denoiser_upload(run, inputs);
     size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser->class->embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    struct denoiser_state state = denoiser_embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     state = denoiser_blocks(denoiser, run, 0, denoiser->num_blocks, scope, state);
     if (run_failed(run)) return (struct tensor){0};
-    return run_leave(run, before, denoiser->class->finish(denoiser, run, state));
+    return run_leave(run, before, denoiser_finish(denoiser, run, state));
 }

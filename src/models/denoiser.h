@@ -10,6 +10,7 @@
 #define TESSERA_MODELS_DENOISER_H
 
 #include "base/json.h"
+#include "models/part.h"
 #include "nn/load.h"
 #include "parallel/meeting.h"
 
@@ -22,6 +23,13 @@ tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows,
 
 /* Gives back all that was made since `scope` (of run_enter, before the state was made) but the state, which is moved. */
 void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state);
+
+/* The class's functions of the same names, each told to who watches the part. first_input is of block 0. */
+struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
+                                     unsigned parts);
+struct denoiser_state denoiser_block(const struct denoiser *denoiser, struct run *run, int index, struct denoiser_state state);
+struct tensor denoiser_finish(const struct denoiser *denoiser, struct run *run, struct denoiser_state state);
+struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *run, const struct denoiser_state *state);
 
 /* Blocks first .. end - 1. After each one denoiser_keep_state. */
 struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,

@@ -6,10 +6,12 @@
 #include "models/denoiser.h"
 #include "models/text_encoder.h"
 
-/* The parts of a component whose weights come and go one by one: what stands before its blocks, each block, and what follows the last. An
- * autoencoder has two blocks, its encoder and its decoder, and nothing around them. */
-enum { COMPONENT_EMBED = -1 }; /* blocks follow from 0 on; component->num_blocks is the part that finishes */
-
+/* The parts of a component whose weights come and go one by one: what stands before its blocks (COMPONENT_EMBED), each block, and what
+ * follows the last (num_blocks). An autoencoder has two blocks, its encoder and its decoder, and nothing around them.
+ *
+ * Whatever decides when weights are in memory does it with component_load_block and component_drop_block: a whole model loads all parts,
+ * stages load a component and drop it, streaming watches a component and keeps a window of its parts, and a device map, a pipeline stage or
+ * a part of a split model loads some. */
 /* One part, with memory of its own. */
 struct component_part {
     struct arena *arena;  /* what its layers do not borrow from the file; NULL while it is not loaded */
@@ -62,6 +64,9 @@ tessera_status component_load_block(struct component *component, int part, tesse
 void component_drop_block(struct component *component, int part);
 /* All parts of this rank's share, one by one. */
 tessera_status component_load(struct component *component, tessera_error *error);
+/* From now on `watch` is told before and after each part is computed with (part.h), by every job that uses the component; NULL: nobody is.
+ * `watch` lives as long as the component, or until another takes its place. */
+void component_watch(struct component *component, const struct part_watch *watch);
 void component_close(struct component *component);
 
 #endif

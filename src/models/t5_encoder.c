@@ -175,23 +175,27 @@ static struct tensor feed_forward(const struct t5_encoder *m, struct run *run, c
     return nn_add(run, x, nn_cast(run, nn_linear(run, &layer->wo, inner, ACTIVATION_NONE), DTYPE_F32));
 }
 
-static struct text_encoder_output encode(const struct text_encoder *base, struct run *run, const int32_t *ids, const float *mask,
-                                         int64_t batch, int64_t tokens, int skip) {
+static struct text_encoder_state embed(const struct text_encoder *base, struct run *run, const int32_t *ids, int64_t batch,
+                                       int64_t tokens) {
     const struct t5_encoder *m = (const struct t5_encoder *)base;
-    struct text_encoder_output out = {0};
-    if (run_failed(run) || check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return out;
+    struct text_encoder_state state = {0};
+    if (check_ids(m, ids, batch, tokens, &run->error) != TESSERA_OK) return state;
+    state.bias = position_bias(m, run, tokens);
+    state.x = nn_cast(run, nn_embed(run, m->shared, ids, batch, tokens), DTYPE_F32);
+    return state;
+}
 
-    size_t scope = run_enter(run);
-    struct tensor mask_tensor = run_upload(run, tensor_of((void *)mask, DTYPE_F32, SHAPE(batch, tokens)));
-    struct tensor bias = position_bias(m, run, tokens);
-    struct tensor x = nn_cast(run, nn_embed(run, m->shared, ids, batch, tokens), DTYPE_F32);
-    for (int64_t i = 0; i < m->num_layers && !run_failed(run); i++) {
-        size_t layer_scope = run_enter(run);
-        struct tensor y = attend(m, run, &m->layers[i], x, &bias, mask != NULL ? &mask_tensor : NULL);
-        x = run_leave(run, layer_scope, feed_forward(m, run, &m->layers[i], y));
-    }
-    out.last_hidden_state = run_leave(run, scope, nn_norm(run, &m->final_layer_norm, x));
-    return out;
+static struct tensor block(const struct text_encoder *base, struct run *run, int index, const struct text_encoder_state *state) {
+    const struct t5_encoder *m = (const struct t5_encoder *)base;
+    const struct t5_layer *layer = &m->layers[index];
+    struct tensor y = attend(m, run, layer, state->x, &state->bias, state->mask.data != NULL ? &state->mask : NULL);
+    return feed_forward(m, run, layer, y);
+}
+
+static struct text_encoder_output finish(const struct text_encoder *base, struct run *run, struct tensor last, struct tensor x,
+                                         const int32_t *ids) {
+    (void)x, (void)ids;
+    return (struct text_encoder_output){.last_hidden_state = nn_norm(run, &((const struct t5_encoder *)base)->final_layer_norm, last)};
 }
 
 const struct text_encoder_class t5_encoder_class = {.name = "T5EncoderModel",
@@ -199,4 +203,6 @@ const struct text_encoder_class t5_encoder_class = {.name = "T5EncoderModel",
                                                     .load_embed = load_embed,
                                                     .load_block = load_block,
                                                     .load_finish = load_finish,
-                                                    .encode = encode};
+                                                    .embed = embed,
+                                                    .block = block,
+                                                    .finish = finish};

@@ -1,8 +1,13 @@
-/* What every text encoder offers: token ids to states. */
+/* What every text encoder offers: token ids to states, by a list of blocks.
+ *
+ *     ids --embed--> state --block 0--> state --block 1--> ... --finish--> outputs
+ *
+ * Parts are embed, the blocks and finish, as in a denoiser; a block's weights are needed only while it is computed. */
 #ifndef TESSERA_MODELS_TEXT_ENCODER_H
 #define TESSERA_MODELS_TEXT_ENCODER_H
 
 #include "base/json.h"
+#include "models/part.h"
 #include "nn/load.h"
 
 struct text_encoder_output {
@@ -14,9 +19,17 @@ struct text_encoder_output {
 /* States of the prompt that an encoder can give: those of text_encoder_output. */
 enum { TEXT_STATE_LAST = 1, TEXT_STATE_PENULTIMATE = 2, TEXT_STATE_POOLED = 4 };
 
+/* What blocks read. */
+struct text_encoder_state {
+    struct tensor x;    /* [B, S, C] */
+    struct tensor mask; /* F32 [B, S]: 1 keep, 0 drop; empty: all tokens count */
+    struct tensor bias; /* F32 [N, S, S], added to the scores of every block's N heads; empty where the class has none */
+};
+
 struct text_encoder {
     const struct text_encoder_class *class;
-    unsigned states;                              /* TEXT_STATE_ bits: what encode gives; the rest of its output is empty */
+    const struct part_watch *watch;               /* or NULL; see component_watch */
+    unsigned states;                              /* TEXT_STATE_ bits: what the class gives; the rest of its output is empty */
     int num_blocks;                               /* layers */
     int64_t vocab_size, hidden_size, pooled_size; /* pooled_size 0: none */
     int64_t max_positions;                        /* 0: no limit */
@@ -29,12 +42,20 @@ struct text_encoder_class {
     void (*load_embed)(struct text_encoder *, struct loader *);
     void (*load_block)(struct text_encoder *, int index, struct loader *);
     void (*load_finish)(struct text_encoder *, struct loader *);
-    /* ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` layers at the end have no part in the first two outputs
-     * (clip-skip; CLIP only, the others take 0); the pooled state is always the whole model's. Errors (an id outside the vocabulary, too
-     * many tokens) go to run->error. */
-    struct text_encoder_output (*encode)(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask, int64_t batch,
-                                         int64_t tokens, int skip);
+    /* The first block's state, without the mask; ids [batch, tokens]. Errors (an id outside the vocabulary, too many tokens) go to
+     * run->error. */
+    struct text_encoder_state (*embed)(const struct text_encoder *, struct run *, const int32_t *ids, int64_t batch, int64_t tokens);
+    /* x after the block. */
+    struct tensor (*block)(const struct text_encoder *, struct run *, int index, const struct text_encoder_state *);
+    /* last_hidden_state of `last` and pooled of `x`, what the last block left: both [B, S, C], and the same unless blocks are skipped. */
+    struct text_encoder_output (*finish)(const struct text_encoder *, struct run *, struct tensor last, struct tensor x,
+                                         const int32_t *ids);
 };
+
+/* Prompts to states: ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` blocks at the end have no part in the first two
+ * outputs (clip-skip); the pooled state is always the whole model's. Errors go to run->error. */
+struct text_encoder_output text_encoder_encode(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask,
+                                               int64_t batch, int64_t tokens, int skip);
 
 extern const struct text_encoder_class bert_class, clip_text_class, clip_text_with_projection_class, t5_encoder_class;
 

@@ -352,13 +352,13 @@ static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *er
     size_t scope = run_enter(run);
     if (f->stage == 0 && d->denoiser->text_stream) text = u.part <= 0; /* with the first part: parts after it read what it left */
     unsigned wanted = (f->stage == 0 ? (unsigned)DENOISER_CARRIES_PICTURE : 0u) | (text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
-    struct denoiser_state state = d->denoiser->class->embed(d->denoiser, run, &in, wanted);
+    struct denoiser_state state = denoiser_embed(d->denoiser, run, &in, wanted);
     TRY(run_status(run, error));
     if (f->stage > 0) TRY(take_state(f, u, &state, &skipped, error));
     state = run_blocks(f, u, scope, state, &skipped);
     TRY(run_status(run, error));
     if (!last) return send_state(f, u, &state, skipped, error);
-    struct tensor out = d->denoiser->class->finish(d->denoiser, run, state);
+    struct tensor out = denoiser_finish(d->denoiser, run, state);
     TRY(run_status(run, error));
     return store_predictions(f, u, out, error);
 }

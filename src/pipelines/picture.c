@@ -40,7 +40,7 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
     float *x = run_map(&g->run, &pixels, MAP_WRITE);
     for (int64_t i = 0; x != NULL && i < mine.count * row; i++) x[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
     run_unmap(&g->run, &pixels, x, MAP_WRITE);
-    struct tensor moments = vae->class->encode(vae, &g->run, pixels);
+    struct tensor moments = autoencoder_encode(vae, &g->run, pixels);
     float *m = run_map(&g->run, &moments, MAP_READ);
     TRY(run_status(&g->run, error));
     tessera_status status = pipeline_check_finite(g->pipeline, "vae", " (encoder)", m, (size_t)tensor_count(&moments), error);
@@ -140,7 +140,7 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     for (int64_t i = 0; latents != NULL && i < g->count; i++) latents[i] = x[i] / vae->scaling_factor + vae->shift_factor;
     run_unmap(&g->run, &z, latents, MAP_WRITE);
     TRY(run_status(&g->run, error));
-    struct tensor picture = g->pipeline->vae_tiling ? vae->class->decode_tiled(vae, &g->run, z) : vae->class->decode(vae, &g->run, z);
+    struct tensor picture = autoencoder_decode(vae, &g->run, z, g->pipeline->vae_tiling);
     if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
     float *pixels = run_map(&g->run, &picture, MAP_READ);
     TRY(run_status(&g->run, error));

@@ -130,10 +130,10 @@ static struct tensor join(struct run *run, struct tensor a, struct tensor b) {
 /* The states of ids [count, length]; layers are skipped for the last row only. */
 static struct text_encoder_output encode(const struct text_encoder *encoder, struct run *run, const int32_t *ids, const float *mask,
                                          int count, int length, int skip) {
-    if (count == 1 || skip == 0) return encoder->class->encode(encoder, run, ids, mask, count, length, skip);
+    if (count == 1 || skip == 0) return text_encoder_encode(encoder, run, ids, mask, count, length, skip);
     const float *mask_2 = mask != NULL ? mask + length : NULL;
-    struct text_encoder_output negative = encoder->class->encode(encoder, run, ids, mask, 1, length, 0);
-    struct text_encoder_output prompt = encoder->class->encode(encoder, run, ids + length, mask_2, 1, length, skip);
+    struct text_encoder_output negative = text_encoder_encode(encoder, run, ids, mask, 1, length, 0);
+    struct text_encoder_output prompt = text_encoder_encode(encoder, run, ids + length, mask_2, 1, length, skip);
     return (struct text_encoder_output){
         .last_hidden_state = join(run, negative.last_hidden_state, prompt.last_hidden_state),
         .penultimate = join(run, negative.penultimate, prompt.penultimate),

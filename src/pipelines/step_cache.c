@@ -168,7 +168,7 @@ static double polynomial(const double *coefficients, double x) {
 static bool decide_first_block(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, size_t scope,
                                struct step_cache_part *part, struct denoiser_state *state) {
     struct tensor entered = state->picture;
-    *state = denoiser->class->block(denoiser, run, 0, *state);
+    *state = denoiser_block(denoiser, run, 0, *state);
     struct tensor added = run_tensor(run, entered.dtype, entered.ndim, entered.shape);
     if (run_failed(run)) return false;
     subtract(run, &added, &state->picture, &entered);
@@ -182,7 +182,7 @@ static bool decide_first_block(struct step_cache *cache, const struct denoiser *
 static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, bool last_step,
                        struct step_cache_part *part, const struct denoiser_state *state) {
     size_t scope = run_enter(run);
-    struct tensor input = denoiser->class->first_input(denoiser, run, state);
+    struct tensor input = denoiser_first_input(denoiser, run, state);
     if (run_failed(run)) return false;
     double change = relative_change(cache, run, &input, &part->before);
     keep(run, part, &part->before, &input);
@@ -244,8 +244,8 @@ struct tensor step_cache_forward(struct step_cache *cache, const struct denoiser
     size_t before = run_enter(run);
     struct denoiser_inputs in = denoiser_upload(run, inputs);
     size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser->class->embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    struct denoiser_state state = denoiser_embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
     state = step_cache_run(cache, denoiser, run, (struct span){0, denoiser->num_blocks}, scope, 0, last_step, state, &skip);
     if (run_failed(run)) return (struct tensor){0};
-    return run_leave(run, before, denoiser->class->finish(denoiser, run, state));
+    return run_leave(run, before, denoiser_finish(denoiser, run, state));
 }

@@ -1,5 +1,6 @@
 /* What a component holds in memory, by the system's count: nothing when it is opened, one part's weights when one is loaded, nothing when they
- * are dropped; of weights that are lent from the file and of weights that are converted. */
+ * are dropped; of weights that are lent from the file and of weights that are converted. A denoiser and a text encoder compute the same bits
+ * with a window of one or two parts as with all weights in memory, and hold no more than the window. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,14 +11,24 @@
 #include "checkpoint/random_component.h"
 #include "models/registry.h"
 
-enum { BLOCKS = 3 };
+enum { BLOCKS = 3, TOKENS = 5, SIDE = 8, CHANNELS = 16, TEXT_WIDTH = 64 };
 #define MIB ((size_t)1 << 20)
 
+struct kind {
+    const char *name, *stem, *config;
+};
 /* SD3's transformer, 512 wide: some 8 million weights a block. */
-static const char config[] = "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": 64, \"caption_projection_dim\": 512,\n"
-                             " \"in_channels\": 16, \"joint_attention_dim\": 64, \"num_attention_heads\": 8, \"num_layers\": 3,\n"
-                             " \"out_channels\": 16, \"patch_size\": 2, \"pooled_projection_dim\": 64, \"pos_embed_max_size\": 16,\n"
-                             " \"sample_size\": 32}\n";
+static const struct kind transformer = {
+    "transformer", "diffusion_pytorch_model",
+    "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": 64, \"caption_projection_dim\": 512,\n"
+    " \"in_channels\": 16, \"joint_attention_dim\": 64, \"num_attention_heads\": 8, \"num_layers\": 3,\n"
+    " \"out_channels\": 16, \"patch_size\": 2, \"pooled_projection_dim\": 64, \"pos_embed_max_size\": 16,\n"
+    " \"sample_size\": 32}\n"};
+/* T5's encoder with blocks of some 9 million weights. */
+static const struct kind text_encoder = {
+    "text_encoder", "model",
+    "{\"architectures\": [\"T5EncoderModel\"], \"d_model\": 512, \"d_kv\": 64, \"d_ff\": 5120,\n"
+    " \"feed_forward_proj\": \"gated-gelu\", \"num_heads\": 8, \"num_layers\": 3, \"vocab_size\": 100}\n"};
 
 static size_t resident(void) {
     long pages = 0;
@@ -27,13 +38,13 @@ static size_t resident(void) {
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static bool make_model(const char *folder, tessera_error *error) {
+static bool make_model(const char *folder, const struct kind *kind, tessera_error *error) {
     struct tensor_list list = {0};
     struct random_component component = {
-        .folder = folder, .name = "transformer", .stem = "diffusion_pytorch_model", .list = &list, .seed = 1, .max_shard_bytes = SIZE_MAX};
+        .folder = folder, .name = kind->name, .stem = kind->stem, .list = &list, .seed = 1, .max_shard_bytes = SIZE_MAX};
     char *path = file_join(folder, "config.json");
     FILE *file = fopen(path, "w");
-    bool good = file != NULL && fputs(config, file) >= 0 && fclose(file) == 0;
+    bool good = file != NULL && fputs(kind->config, file) >= 0 && fclose(file) == 0;
     good = good && tensor_list_read(&list, folder, error) == TESSERA_OK && random_component_write(&component, error) == TESSERA_OK;
     tensor_list_clear(&list);
     free(path);
@@ -89,22 +100,142 @@ static void test_type(const char *folder, enum dtype dtype) {
     component_close(&c);
 }
 
-int main(void) {
-    char folder[] = "/tmp/tessera-test-XXXXXX";
-    tessera_error error = {0};
-    CHECK(mkdtemp(folder) != NULL, "no temporary folder");
-    bool made = make_model(folder, &error);
-    CHECK(made, "%s", error.message);
-    if (made) {
-        test_type(folder, DTYPE_BF16); /* lent */
-        test_type(folder, DTYPE_F32);  /* converted */
+/* ---- windows ---- */
+
+/* Keeps the last `size` parts that were needed, and looks at the memory while each is there. */
+struct window {
+    struct component *c;
+    int size, parts[BLOCKS + 2], count, calls;
+    size_t before, block; /* resident bytes without any part; bytes of a block's weights */
+    bool open;            /* between before and after */
+};
+
+static tessera_status bring(void *user, int part, tessera_error *error) {
+    struct window *w = user;
+    CHECK(!w->open, "part %d begins before the one before it ended", part);
+    w->open = true;
+    w->calls++;
+    if (w->count == w->size) {
+        component_drop_block(w->c, w->parts[0]);
+        memmove(w->parts, w->parts + 1, (size_t)--w->count * sizeof *w->parts);
     }
-    static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors"};
+    w->parts[w->count++] = part;
+    return component_load_block(w->c, part, error);
+}
+
+static void look(void *user, int part) {
+    struct window *w = user;
+    size_t held = 0;
+    char what[64];
+    for (int i = 0; i < w->count; i++) held += w->c->parts[w->parts[i] + 1].bytes;
+    snprintf(what, sizeof what, "window of %d, part %d", w->size, part);
+    if (w->before > 0) check_grown(what, w->before, held, w->block);
+    w->open = false;
+}
+
+static void drop_all(struct component *c) {
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) component_drop_block(c, part);
+}
+
+/* The component's result, of inputs that are always the same. */
+static struct tensor compute(const struct component *c, struct run *run) {
+    static float latents[SIDE * SIDE * CHANNELS], text[TOKENS * TEXT_WIDTH], pooled[TEXT_WIDTH];
+    static const float timestep = 500.0f, mask[TOKENS] = {1, 1, 1, 1, 0};
+    static const int32_t ids[TOKENS] = {3, 1, 4, 15, 92};
+    if (c->text_encoder != NULL) return text_encoder_encode(c->text_encoder, run, ids, mask, 1, TOKENS, 0).last_hidden_state;
+    for (int i = 0; i < SIDE * SIDE * CHANNELS; i++) latents[i] = (float)(i % 17) / 8.0f - 1.0f;
+    for (int i = 0; i < TOKENS * TEXT_WIDTH; i++) text[i] = (float)(i % 13) / 6.0f - 1.0f;
+    struct denoiser_inputs in = {.latents = tensor_of(latents, DTYPE_F32, SHAPE(1, SIDE, SIDE, CHANNELS)), .timesteps = &timestep};
+    in.text = tensor_of(text, DTYPE_F32, SHAPE(1, TOKENS, TEXT_WIDTH));
+    in.pooled = tensor_of(pooled, DTYPE_F32, SHAPE(1, TEXT_WIDTH));
+    return denoiser_forward(c->denoiser, run, &in);
+}
+
+static void check_windows(struct component *c, struct run *run) {
+    tessera_error error = {0};
+    CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
+    struct tensor whole = compute(c, run), got;
+    CHECK(whole.data != NULL, "%s", run->error.message);
+    drop_all(c);
+    for (int size = 1; size <= 2 && whole.data != NULL; size++) {
+        struct window w = {.c = c, .size = size, .block = c->parts[1].bytes, .before = resident()};
+        component_watch(c, &(struct part_watch){&w, bring, look});
+        got = compute(c, run);
+        component_watch(c, NULL);
+        CHECK(w.calls == BLOCKS + 2 && !w.open, "%d parts were computed", w.calls);
+        CHECK(got.data != NULL && memcmp(got.data, whole.data, tensor_bytes(&whole)) == 0, "window of %d: %s", size, run->error.message);
+        drop_all(c);
+        check_grown("after the window", w.before, 0, w.block);
+    }
+}
+
+static tessera_status fail_at_1(void *user, int part, tessera_error *error) {
+    ++*(int *)user;
+    return part == 1 ? error_set(error, TESSERA_ERROR_IO, "part 1 is gone") : TESSERA_OK;
+}
+
+static void count_down(void *user, int part) {
+    (void)part;
+    --*(int *)user;
+}
+
+/* An error of the watch is the run's, what had begun has ended, and nothing is computed after it. */
+static void check_failure(struct component *c, struct run *run) {
+    int open = 0;
+    tessera_error error = {0};
+    CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
+    component_watch(c, &(struct part_watch){&open, fail_at_1, count_down});
+    struct tensor got = compute(c, run);
+    component_watch(c, NULL);
+    CHECK(got.data == NULL && run->error.status == TESSERA_ERROR_IO && strcmp(run->error.message, "part 1 is gone") == 0, "%s",
+          run->error.message);
+    CHECK(open == 1, "%d parts are open; the one that failed counts as one", open);
+}
+
+static void test_windows(const char *folder, enum dtype dtype) {
+    struct component c;
+    tessera_error error = {0};
+    struct component_source source = {.folder = folder};
+    CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
+    if (error.status != TESSERA_OK) return;
+    struct backend *backend = cpu_backend_open(1, CPU_KERNELS_BEST, &error);
+    struct run run = {.backend = backend, .arena = arena_new(256 * MIB, &error), .dtype = dtype};
+    CHECK(backend != NULL && run.arena != NULL, "%s", error.message);
+    check_windows(&c, &run);
+    check_failure(&c, &run);
+    arena_free(run.arena);
+    backend_free(backend);
+    component_close(&c);
+}
+
+static void remove_model(const char *folder, const struct kind *kind) {
+    char weights[64];
+    snprintf(weights, sizeof weights, "%s.safetensors", kind->stem);
+    const char *files[] = {"config.json", weights};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *path = file_join(folder, files[i]);
         unlink(path);
         free(path);
     }
+}
+
+static void test_kind(const char *folder, const struct kind *kind) {
+    tessera_error error = {0};
+    bool made = make_model(folder, kind, &error);
+    CHECK(made, "%s", error.message);
+    for (int i = 0; made && i < 2; i++) {
+        enum dtype dtype = i == 0 ? DTYPE_BF16 /* lent */ : DTYPE_F32 /* converted */;
+        if (kind == &transformer) test_type(folder, dtype);
+        test_windows(folder, dtype);
+    }
+    remove_model(folder, kind);
+}
+
+int main(void) {
+    char folder[] = "/tmp/tessera-test-XXXXXX";
+    CHECK(mkdtemp(folder) != NULL, "no temporary folder");
+    test_kind(folder, &transformer);
+    test_kind(folder, &text_encoder);
     rmdir(folder);
     return CHECK_REPORT();
 }

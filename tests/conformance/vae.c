@@ -52,9 +52,9 @@ struct results {
 static struct results compute(struct conformance_case *c, const struct autoencoder *vae, struct run *run, struct tensor image,
                               struct tensor latents, bool tiling) {
     struct results r = {0};
-    if (image.data != NULL) r.moments = vae->class->encode(vae, run, my_rows(c, run, vae, image));
+    if (image.data != NULL) r.moments = autoencoder_encode(vae, run, my_rows(c, run, vae, image));
     if (latents.data == NULL) return r;
-    r.picture = tiling ? vae->class->decode_tiled(vae, run, latents) : vae->class->decode(vae, run, latents);
+    r.picture = autoencoder_decode(vae, run, latents, tiling);
     return r;
 }
 

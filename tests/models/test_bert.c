@@ -3,7 +3,7 @@
 
 static void check_refused(struct component_test *t, const int32_t *ids, int64_t tokens, const char *names) {
     const struct text_encoder *encoder = t->component.text_encoder;
-    encoder->class->encode(encoder, &t->run, ids, NULL, 1, tokens, 0);
+    text_encoder_encode(encoder, &t->run, ids, NULL, 1, tokens, 0);
     CHECK(t->run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t->run.error.message, names) != NULL, "%s", t->run.error.message);
     t->run.error = (tessera_error){0};
 }
@@ -19,10 +19,10 @@ static void test_case(enum dtype dtype) {
         int32_t *values = case_ids(&ids), too_many[65] = {0};
         float *keep = case_floats(&mask);
         struct tensor want = case_tensor(&c, "out.last_hidden_state");
-        struct text_encoder_output out = encoder->class->encode(encoder, &t.run, values, keep, ids.shape[0], ids.shape[1], 0);
+        struct text_encoder_output out = text_encoder_encode(encoder, &t.run, values, keep, ids.shape[0], ids.shape[1], 0);
         check_close(&c, "last_hidden_state", dtype, out.last_hidden_state, want);
         CHECK(out.pooled.data == NULL && out.penultimate.data == NULL && encoder->pooled_size == 0, "states only");
-        out = encoder->class->encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
+        out = text_encoder_encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
         CHECK(case_compare(&c, &out.last_hidden_state, &want).relative_l2 > 0.03, "the mask has an effect");
         CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
         check_refused(&t, (const int32_t[]){252}, 1, "252");

@@ -12,7 +12,7 @@ static void test_case(const char *folder, enum dtype dtype) {
         const struct text_encoder *encoder = t.component.text_encoder;
         struct tensor ids = case_tensor(&c, "in.input_ids");
         int32_t *values = case_ids(&ids);
-        struct text_encoder_output out = encoder->class->encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
+        struct text_encoder_output out = text_encoder_encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
         CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
         check_close(&c, "last_hidden_state", dtype, out.last_hidden_state, case_tensor(&c, "out.last_hidden_state"));
         check_close(&c, "penultimate", dtype, out.penultimate, case_tensor(&c, "out.penultimate"));
@@ -30,12 +30,12 @@ static void test_wrong_ids(void) {
     struct component_test t;
     if (component_test_open(&t, "tests/cases/clip_l/model", DTYPE_F32)) {
         const struct text_encoder *encoder = t.component.text_encoder;
-        struct text_encoder_output out = encoder->class->encode(encoder, &t.run, (const int32_t[]){1, 252}, NULL, 1, 2, 0);
+        struct text_encoder_output out = text_encoder_encode(encoder, &t.run, (const int32_t[]){1, 252}, NULL, 1, 2, 0);
         CHECK(t.run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t.run.error.message, "252") != NULL, "%s", t.run.error.message);
         CHECK(out.last_hidden_state.data == NULL, "nothing is computed");
         t.run.error = (tessera_error){0};
         int32_t many[17] = {0};
-        encoder->class->encode(encoder, &t.run, many, NULL, 1, 17, 0);
+        text_encoder_encode(encoder, &t.run, many, NULL, 1, 17, 0);
         CHECK(t.run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t.run.error.message, "17 tokens") != NULL, "%s", t.run.error.message);
     }
     component_test_close(&t);

@@ -13,9 +13,9 @@ static void test_case(const char *folder, enum dtype dtype) {
         struct tensor ids = case_tensor(&c, "in.input_ids"), mask = case_tensor(&c, "in.attention_mask");
         int32_t *values = case_ids(&ids);
         float *keep = case_floats(&mask);
-        struct text_encoder_output out = encoder->class->encode(encoder, &t.run, values, keep, ids.shape[0], ids.shape[1], 0);
+        struct text_encoder_output out = text_encoder_encode(encoder, &t.run, values, keep, ids.shape[0], ids.shape[1], 0);
         check_close(&c, "last_hidden_state", dtype, out.last_hidden_state, case_tensor(&c, "out.last_hidden_state"));
-        out = encoder->class->encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
+        out = text_encoder_encode(encoder, &t.run, values, NULL, ids.shape[0], ids.shape[1], 0);
         check_close(&c, "last_hidden_state, no mask", dtype, out.last_hidden_state, case_tensor(&c, "out.last_hidden_state_nomask"));
         CHECK(out.pooled.data == NULL && out.penultimate.data == NULL && encoder->pooled_size == 0, "T5 has states only");
         CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
@@ -35,15 +35,15 @@ static void test_long_prompt(void) {
         const struct text_encoder *encoder = t.component.text_encoder;
         int32_t ids[2 * TOKENS];
         for (int i = 0; i < 2 * TOKENS; i++) ids[i] = i * 7 % 252;
-        struct tensor two = encoder->class->encode(encoder, &t.run, ids, NULL, 2, TOKENS, 0).last_hidden_state;
-        struct tensor one = encoder->class->encode(encoder, &t.run, ids + TOKENS, NULL, 1, TOKENS, 0).last_hidden_state;
+        struct tensor two = text_encoder_encode(encoder, &t.run, ids, NULL, 2, TOKENS, 0).last_hidden_state;
+        struct tensor one = text_encoder_encode(encoder, &t.run, ids + TOKENS, NULL, 1, TOKENS, 0).last_hidden_state;
         CHECK(t.run.error.status == TESSERA_OK, "%s", t.run.error.message);
         float largest = 0;
         for (int64_t i = 0; one.data != NULL && i < tensor_count(&one); i++) {
             largest = fmaxf(largest, fabsf(((float *)one.data)[i] - ((float *)two.data)[tensor_count(&one) + i]));
         }
         CHECK(largest < 1e-4f, "differs by %g", (double)largest);
-        encoder->class->encode(encoder, &t.run, (const int32_t[]){-1}, NULL, 1, 1, 0);
+        text_encoder_encode(encoder, &t.run, (const int32_t[]){-1}, NULL, 1, 1, 0);
         CHECK(t.run.error.status == TESSERA_ERROR_ARGUMENT && strstr(t.run.error.message, "-1") != NULL, "%s", t.run.error.message);
     }
     component_test_close(&t);
