@@ -38,20 +38,21 @@ static void print_phase(const char *name, double seconds, double operations, dou
 
 static int bench_dtype(const struct settings *s, tessera_dtype dtype) {
     tessera_error error = {0};
-    tessera_model_options options = {.dtype = dtype, .threads = s->threads};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = dtype, .threads = s->threads};
     tessera_model *model = tessera_model_open(s->folder, &options, &error);
     if (model == NULL) {
         fprintf(stderr, "bench_phases: %s\n", error.message);
         return 1;
     }
-    tessera_request request = tessera_request_default(model);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     request.prompt = "a lion on a blue background";
     request.seed = 2;
     if (s->width > 0) request.width = s->width;
     if (s->height > 0) request.height = s->height;
     if (s->steps > 0) request.num_inference_steps = s->steps;
     double text[MAX_RUNS], denoise[MAX_RUNS], decode[MAX_RUNS];
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     for (int run = s->warm ? -1 : 0; run < s->runs; run++) {
         tessera_image_free(&image);
         if (tessera_generate(model, &request, &image, &error) != TESSERA_OK) {

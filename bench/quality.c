@@ -11,8 +11,9 @@ static const char *const prompts[QUALITY_PICTURES] = {
 
 static tessera_status make_one(tessera_model *model, const struct quality_way *way, int i, struct quality_pictures *out,
                                tessera_error *error) {
-    tessera_image image = {0};
-    tessera_request request = tessera_request_default(model);
+    tessera_image image = TESSERA_IMAGE;
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     request.prompt = prompts[i];
     request.seed = (uint64_t)i;
     request.width = request.height = 128;
@@ -33,7 +34,9 @@ static tessera_status make_one(tessera_model *model, const struct quality_way *w
 tessera_status quality_make(const char *model_folder, const struct quality_way *way, int count, struct quality_pictures *out,
                             tessera_error *error) {
     *out = (struct quality_pictures){0};
-    tessera_model_options options = {.dtype = TESSERA_F32, .mesh = way->mesh};
+    tessera_mesh mesh = way->mesh;
+    mesh.struct_size = sizeof mesh;
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .mesh = &mesh};
     tessera_model *model = tessera_model_open(model_folder, &options, error);
     if (model == NULL) return error->status;
     tessera_status status = TESSERA_OK;

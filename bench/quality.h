@@ -13,7 +13,7 @@ enum { QUALITY_PICTURES = 8 };
 #define QUALITY_EQUAL 200.0 /* dB, of pictures that are the same bit for bit */
 
 struct quality_way {
-    tessera_mesh mesh;
+    tessera_mesh mesh; /* its size is set by quality_make */
     const char *step_cache;
     float step_cache_threshold;
     int steps; /* 0: 20 */

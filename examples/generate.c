@@ -38,11 +38,12 @@ static int fail(const char *what) {
 int main(int argc, char **argv) {
     if (argc < 4) return fail("usage: generate MODEL PROMPT FILE.ppm [SEED [STEPS]]");
     tessera_error error;
-    tessera_model_options options = {.dtype = TESSERA_BF16, .threads = 0}; /* all other fields: zero is the default */
+    tessera_model_options options = TESSERA_MODEL_OPTIONS; /* zero is the default of each field */
     tessera_model *model = tessera_model_open(argv[1], &options, &error);
     if (model == NULL) return fail(error.message);
 
-    tessera_request request = tessera_request_default(model); /* the model's own size, steps and guidance */
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request); /* the model's own size, steps and guidance */
     request.prompt = argv[2];
     if (argc > 4) request.seed = strtoull(argv[4], NULL, 10);
     if (argc > 5) request.num_inference_steps = atoi(argv[5]);
@@ -50,7 +51,7 @@ int main(int argc, char **argv) {
     request.progress_user = stderr;
     signal(SIGINT, stop);
 
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     int code = 0;
     if (tessera_generate(model, &request, &image, &error) != TESSERA_OK)
         code = fail(error.message);

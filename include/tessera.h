@@ -2,9 +2,10 @@
  *
  *     tessera_error error = {0};
  *     tessera_model *model = tessera_model_open("models/emoji", NULL, &error);
- *     tessera_request request = tessera_request_default(model);
+ *     tessera_request request = TESSERA_REQUEST;
+ *     tessera_request_defaults(model, false, &request);
  *     request.prompt = "a lion on a blue background";
- *     tessera_image image = {0};
+ *     tessera_image image = TESSERA_IMAGE;
  *     if (model == NULL || tessera_generate(model, &request, &image, &error) != TESSERA_OK)
  *         fprintf(stderr, "%s\n", error.message);
  *     tessera_image_free(&image);
@@ -12,8 +13,14 @@
  *
  * Handles are opaque, nothing is global, and no call ends the process: a function that can fail returns a
  * status (or NULL) and writes what is wrong, where, and what to do into the caller's tessera_error.
- * One handle serves one call at a time (a second one is refused); several handles may be used from several threads. docs/library.md is the
- * guide. Link with `pkg-config --libs tessera`.
+ * One handle serves one call at a time (a second one is refused); several handles may be used from several threads.
+ *
+ * A struct that a program fills begins with its size, struct_size, which its initialiser (TESSERA_REQUEST for a tessera_request) sets. So a
+ * program that was compiled against an older header goes on working with a newer library: the library gives the fields that the program
+ * does not know their defaults. A field that the library does not know must be 0. In an array, all elements have the first one's size.
+ * A struct without an initialiser is only handed out by the library, or never changes.
+ *
+ * docs/library.md is the guide. Link with `pkg-config --libs tessera`.
  */
 #ifndef TESSERA_H
 #define TESSERA_H
@@ -92,11 +99,12 @@ tessera_status tessera_world_peak_memory(tessera_world *world, uint64_t *peaks, 
 tessera_status tessera_world_finish(tessera_world *world, tessera_error *error);
 void tessera_world_free(tessera_world *world);
 
-/* How a world's ranks share the work: a box with one axis per strategy, outermost first; the product is the world's size. 0 is as 1. */
 /* What patches of a picture may do, separated by |. */
 #define TESSERA_PATCH_STRATEGIES "patch|naive_patch|pcpp"
 
+/* How a world's ranks share the work: a box with one axis per strategy, outermost first; the product is the world's size. 0 means 1. */
 typedef struct tessera_mesh {
+    size_t struct_size;
     tessera_world *world; /* NULL: this process alone */
     int data;             /* pictures of one's own */
     int cfg;              /* 2: the two predictions of guidance */
@@ -125,16 +133,22 @@ typedef struct tessera_mesh {
     /* [ranks] how fast each rank is, in any unit: stages, rows and parts of a sequence are cut in proportion; NULL: equally. */
     const double *rank_weights;
 } tessera_mesh;
+#define TESSERA_MESH                                                                                                                       \
+    { .struct_size = sizeof(tessera_mesh) }
 
 struct denoiser_class; /* tessera_model.h, for those who write their own model */
 
 /* A low-rank change of weights (Hu et al. 2021): W + scale * alpha / rank * B A. */
 typedef struct tessera_lora {
+    size_t struct_size;
     const char *path; /* a safetensors file in diffusers' or kohya's key layout */
     float scale;
 } tessera_lora;
+#define TESSERA_LORA                                                                                                                       \
+    { .struct_size = sizeof(tessera_lora), .scale = 1 }
 
 typedef struct tessera_model_options {
+    size_t struct_size;
     tessera_dtype dtype; /* what products are computed in; sums are float32 */
     int threads;         /* 0: as many as the machine grants this process */
     bool vae_tiling;     /* decode in blended tiles: less memory, not exact */
@@ -147,9 +161,11 @@ typedef struct tessera_model_options {
     int num_loras;
     const struct denoiser_class *const *denoisers; /* [num_denoisers] classes of one's own, beside those known; they outlive the model */
     int num_denoisers;
-    tessera_mesh mesh;                   /* the same on all ranks */
+    const tessera_mesh *mesh;            /* the same on all ranks; NULL: this process alone */
     const struct tessera_device *device; /* NULL: the CPU, the one device of this version */
 } tessera_model_options;
+#define TESSERA_MODEL_OPTIONS                                                                                                              \
+    { .struct_size = sizeof(tessera_model_options) }
 
 /* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,
  * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it, or TESSERA_EMBEDDED_MODEL. Weights are memory-mapped, not
@@ -188,6 +204,7 @@ typedef bool (*tessera_progress)(void *user, tessera_phase phase, int done, int 
 typedef void (*tessera_notice)(void *user, const char *text);
 
 typedef struct tessera_request {
+    size_t struct_size;
     const char *prompt;
     const char *negative_prompt; /* NULL: empty */
     int width, height;           /* pixels */
@@ -220,15 +237,18 @@ typedef struct tessera_request {
     tessera_notice notice; /* may be NULL */
     void *notice_user;
 } tessera_request;
+#define TESSERA_REQUEST                                                                                                                    \
+    { .struct_size = sizeof(tessera_request) }
 
-/* The folder's own defaults (generation_defaults.json), else those of diffusers for the pipeline class. */
-tessera_request tessera_request_default(const tessera_model *model);
-/* The same for picture to picture, where diffusers' pipelines have others. */
-tessera_request tessera_request_default_img2img(const tessera_model *model);
+/* Fills `request` with the model's own defaults (generation_defaults.json), else with those of diffusers for the pipeline class, which are
+ * others where a request starts `from_picture` (init_image). False, and nothing is written, if `model` or `request` is NULL or the
+ * request's size is not set. */
+bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request);
 /* What width and height must be multiples of, in pixels; an error (0) where the model's files do not tell. */
 int tessera_model_size_unit(tessera_model *model, tessera_error *error);
 
 typedef struct tessera_image {
+    size_t struct_size;
     int count, width, height; /* the pictures that were made */
     uint8_t *pixels;          /* [count, height, width, 3], 8-bit RGB */
     float *pixels_f32;        /* the same before rounding, in [0, 1] */
@@ -239,13 +259,15 @@ typedef struct tessera_image {
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
 } tessera_image;
+#define TESSERA_IMAGE                                                                                                                      \
+    { .struct_size = sizeof(tessera_image) }
 
 /* How many pictures of a request are best asked for in one call (made_images): more than 1 where it takes several to keep all stages of a
  * pipeline busy. */
 int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request);
 
-/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; what was in `image` before is
- * not looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */
+/* Prompt to picture. Fills `image` (free it with tessera_image_free) or leaves it empty and fills `error`; of what was in `image` before,
+ * only its size is looked at. Of a group of ranks, one gets the pictures; the others' pixels stay NULL. */
 tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error);
 /* NULL, and an image that is empty or freed already, are allowed. */
 void tessera_image_free(tessera_image *image);

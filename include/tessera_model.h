@@ -563,12 +563,12 @@ struct tensor safetensors_tensor(const struct safetensors *file, const char *nam
 typedef struct tessera_sampling {
     const char *denoiser;  /* a folder with config.json and weights */
     const char *scheduler; /* a folder with scheduler_config.json, or that file */
-    /* As in tessera_model_options. mesh.data: each group makes a picture of its own. */
+    /* As in tessera_model_options. mesh->data: each group makes a picture of its own. */
     const struct denoiser_class *const *denoisers;
     int num_denoisers;
     tessera_dtype dtype;
     int threads;
-    tessera_mesh mesh;
+    const tessera_mesh *mesh;
     int num_inference_steps;
     /* e_negative + guidance_scale (e_prompt - e_negative): two rows of inputs, the negative prompt's first. 0: one prediction, one row. */
     float guidance_scale, guidance_rescale;

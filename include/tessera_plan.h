@@ -81,7 +81,7 @@ typedef struct tessera_plan_model {
 typedef struct tessera_plans tessera_plans;
 
 /* All possible meshes of the machine's ranks, the best first: those that fit by seconds, then the others by what is missing. `model` is as in
- * tessera_model_open, its config files are enough; or one of TESSERA_PUBLISHED_MODELS, whose configs come with the library; `options` (of which the mesh is not looked at), `request` and `machine` may be NULL.
+ * tessera_model_open, its config files are enough; or one of TESSERA_PUBLISHED_MODELS, whose configs come with the library; `options` (whose mesh does not count), `request` and `machine` may be NULL.
  * `allow_displaced`: also meshes that are not exact. NULL and `error` on failure: errors as tessera_model_open's and of sizes; ARGUMENT if
  * no mesh is possible. */
 tessera_plans *tessera_plans_open(const char *model, const tessera_model_options *options, const tessera_plan_request *request,

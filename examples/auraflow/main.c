@@ -31,6 +31,7 @@ struct run_of_case {
     struct tensor latents, noises, wanted;
     float *x;                    /* [rows, columns, channels] */
     double weights[MAX_WEIGHTS]; /* how fast each process is */
+    tessera_mesh mesh;
     tessera_sampling sampling;
 };
 
@@ -49,12 +50,12 @@ static int *axis_of(tessera_mesh *mesh, const char *name) {
 
 /* "3,1": a number for each process. */
 static tessera_status read_weights(struct run_of_case *c, const char *text, tessera_error *error) {
-    int count = 0, wanted = tessera_world_size(c->sampling.mesh.world);
+    int count = 0, wanted = tessera_world_size(c->mesh.world);
     for (char *end; count < MAX_WEIGHTS; text = end + 1) {
         c->weights[count++] = strtod(text, &end);
         if (*end != ',') break;
     }
-    c->sampling.mesh.rank_weights = c->weights;
+    c->mesh.rank_weights = c->weights;
     return count == wanted ? TESSERA_OK : error_set(error, TESSERA_ERROR_ARGUMENT, "--weights: %d numbers are needed", wanted);
 }
 
@@ -63,7 +64,7 @@ static tessera_status read_arguments(struct run_of_case *c, int argc, char **arg
     if (argc < 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "usage: auraflow CASE [--dtype f32|bf16] [--AXIS N]...");
     c->folder = argv[1];
     for (int i = 2; i < argc; i += 2) {
-        int *degree = axis_of(&c->sampling.mesh, argv[i]);
+        int *degree = axis_of(&c->mesh, argv[i]);
         if (i + 1 == argc) return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: a value is missing", argv[i]);
         if (degree != NULL)
             *degree = atoi(argv[i + 1]);
@@ -97,10 +98,10 @@ static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) 
     s->num_inference_steps = (int)steps;
     s->guidance_scale = (float)guidance;
     s->step_cache_threshold = (float)threshold;
-    s->mesh.num_pipeline_patch = (int)parts;
-    s->mesh.warmup_steps = (int)warmup;
-    s->mesh.split_text = split_text;
-    if (patch == (s->mesh.patch > 0 ? s->mesh.patch : 1)) return TESSERA_OK;
+    c->mesh.num_pipeline_patch = (int)parts;
+    c->mesh.warmup_steps = (int)warmup;
+    c->mesh.split_text = split_text;
+    if (patch == (c->mesh.patch > 0 ? c->mesh.patch : 1)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: made for --patch %d", c->folder, (int)patch);
 }
 
@@ -184,7 +185,9 @@ static tessera_status run_case(struct run_of_case *c, int argc, char **argv, tes
 int main(int argc, char **argv) {
     tessera_error error = {0};
     tessera_world *world = tessera_world_open(&error);
-    struct run_of_case c = {.sampling.mesh.world = world};
+    struct run_of_case c = {.mesh = TESSERA_MESH};
+    c.mesh.world = world;
+    c.sampling.mesh = &c.mesh;
     if (world != NULL && run_case(&c, argc, argv, &error) == TESSERA_OK) tessera_world_finish(world, &error);
     bool bf16 = c.sampling.dtype == TESSERA_BF16, failed = error.status != TESSERA_OK;
     bool good = !failed && (bf16 ? c.relative_l2 <= bf16_limit : c.worst <= 1.0);

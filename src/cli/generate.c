@@ -232,7 +232,7 @@ static void tell_choice(const struct session *s) {
 }
 
 /* The mesh, by measuring, on --parallel auto or where no option says it; rank 0 says which, and on request why. */
-static tessera_status choose_mesh(struct session *s, tessera_model_options *options) {
+static tessera_status choose_mesh(struct session *s, const tessera_model_options *options) {
     const struct option_value *v = s->values;
     bool silent = !v[GENERATE_PARALLEL].given;
     if (silent && (tessera_world_size(s->world) == 1 || mesh_options_given(v))) return TESSERA_OK;
@@ -252,8 +252,9 @@ static tessera_status choose_mesh(struct session *s, tessera_model_options *opti
         if (how.weights == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
     }
     TRY(binding_choose(s->world, &(tessera_mesh){0}, how.threads, &s->error)); /* measured as in a run */
-    TRY(plan_auto(s->model_folder, options, &request, &how, &options->mesh, reason, &s->error));
-    mesh_options_choose(&s->mesh, &options->mesh);
+    tessera_mesh chosen = s->mesh.mesh;
+    TRY(plan_auto(s->model_folder, options, &request, &how, &chosen, reason, &s->error));
+    mesh_options_choose(&s->mesh, &chosen);
     if (s->rank == 0 && silent && !s->quiet) tell_choice(s);
     if (s->rank == 0 && (!silent || s->verbose)) fprintf(stderr, "%s\n", reason);
     return TESSERA_OK;
@@ -264,8 +265,10 @@ static tessera_status open_model(struct session *s) {
     TRY(check_same_options(s));
     TRY(choose_model(s));
     TRY(lora_options_read(&v[GENERATE_LORA], &s->loras, &s->error));
-    tessera_model_options options = {
-        .mesh = s->mesh.mesh, .threads = v[GENERATE_THREADS].integer, .vae_tiling = v[GENERATE_VAE_TILING].flag};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    options.mesh = &s->mesh.mesh;
+    options.threads = v[GENERATE_THREADS].integer;
+    options.vae_tiling = v[GENERATE_VAE_TILING].flag;
     options.config = v[GENERATE_CONFIG].text;
     options.variant = v[GENERATE_VARIANT].text;
     options.vae = v[GENERATE_VAE].text;
@@ -282,7 +285,7 @@ static tessera_status open_model(struct session *s) {
     if (options.num_loras > 0) TRY(fingerprint_loras(s->loras, options.num_loras, s->facts.lora_fingerprint, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
     TRY(choose_mesh(s, &options));
-    TRY(binding_choose(s->world, &options.mesh, options.threads, &s->error));
+    TRY(binding_choose(s->world, &s->mesh.mesh, options.threads, &s->error));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;
     for (int i = 0; s->rank == 0 && tessera_model_notice(s->model, i) != NULL; i++)
@@ -462,7 +465,7 @@ static tessera_image view_of(const tessera_image *image, int i) {
 
 /* A call of its own for as few pictures as keep all ranks busy, so that they are written as soon as they are done. */
 static tessera_status make_task(struct session *s, const struct task *task) {
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_request request = s->request;
     request.prompt = task->prompt;
     request.seed = task->seed;

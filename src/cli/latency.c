@@ -157,7 +157,8 @@ static tessera_status meet(struct latency *l, const char *what) {
 }
 
 static tessera_request request_of(const tessera_model *model, const struct subject *s) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     r.prompt = PROMPT;
     if (s->request.width > 0) r.width = r.height = s->request.width;
     r.num_inference_steps = s->model.steps;
@@ -169,7 +170,7 @@ static tessera_request request_of(const tessera_model *model, const struct subje
 }
 
 static tessera_status time_picture(struct latency *l, tessera_model *model, const tessera_request *request, double *picture, double *step) {
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     TRY(meet(l, "picture"));
     double start = clock_seconds();
     tessera_status status = tessera_generate(model, request, &image, &l->error);
@@ -214,10 +215,14 @@ static int least_warmup(const struct plan_mesh *plan) {
 }
 
 static tessera_status time_mesh(struct latency *l, const struct subject *s, const struct plan_mesh *plan, struct times *out) {
-    tessera_model_options options = {.dtype = l->dtype, .threads = l->values[LATENCY_THREADS].integer, .mesh = {.world = l->world}};
-    plan_mesh_choose(plan, &options.mesh);
-    options.mesh.warmup_steps = least_warmup(plan);
-    TRY(binding_choose(l->world, &options.mesh, options.threads, &l->error));
+    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .world = l->world};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    options.mesh = &mesh;
+    options.dtype = l->dtype;
+    options.threads = l->values[LATENCY_THREADS].integer;
+    plan_mesh_choose(plan, &mesh);
+    mesh.warmup_steps = least_warmup(plan);
+    TRY(binding_choose(l->world, &mesh, options.threads, &l->error));
     tessera_model *model = tessera_model_open(l->model, &options, &l->error);
     tessera_status status = model != NULL ? time_model(l, model, s, out) : l->error.status;
     tessera_model_free(model);
@@ -363,7 +368,7 @@ static tessera_status measure_meshes(struct latency *l, struct subject *s) {
 static tessera_status measure_size(struct latency *l, int side) {
     const struct option_value *v = l->values;
     struct plan_auto_options auto_options = {.threads = v[LATENCY_THREADS].integer};
-    tessera_model_options options = {.dtype = l->dtype};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = l->dtype};
     struct subject s = {.request = {.width = side,
                                     .height = side,
                                     .steps = v[LATENCY_STEPS].integer,
@@ -371,7 +376,7 @@ static tessera_status measure_size(struct latency *l, int side) {
                                     .guidance_scale = v[LATENCY_GUIDANCE_SCALE].given ? v[LATENCY_GUIDANCE_SCALE].number : -1,
                                     .no_binning = v[LATENCY_NO_BINNING].flag}};
     TRY(plan_model_open(l->model, &options, &s.request, &s.model, &l->error));
-    tessera_status status = binding_choose(l->world, &(tessera_mesh){0}, auto_options.threads, &l->error); /* as in a run */
+    tessera_status status = binding_choose(l->world, &(tessera_mesh)TESSERA_MESH, auto_options.threads, &l->error); /* as in a run */
     if (status == TESSERA_OK) status = plan_measure_machine(l->world->comm, &s.model, &auto_options, &s.machine, &l->error);
     binding_release();
     if (status == TESSERA_OK) status = measure_meshes(l, &s);

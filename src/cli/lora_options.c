@@ -9,7 +9,8 @@
 /* "style.safetensors:0.8" */
 static bool read_one(const char *text, tessera_lora *out) {
     char *path = strdup(text), *end;
-    *out = (tessera_lora){.path = path, .scale = 1};
+    *out = (tessera_lora)TESSERA_LORA;
+    out->path = path;
     char *colon = path != NULL ? strrchr(path, ':') : NULL;
     if (colon == NULL || colon == path) return path != NULL;
     float scale = strtof(colon + 1, &end);

@@ -98,7 +98,8 @@ static void describe(struct mesh_options *options) {
 }
 
 tessera_status mesh_options_read(const struct option_value *v, tessera_world *world, struct mesh_options *out, tessera_error *error) {
-    *out = (struct mesh_options){.mesh = {.world = world,
+    *out = (struct mesh_options){.mesh = {.struct_size = sizeof(tessera_mesh),
+                                          .world = world,
                                           .data = mesh_degree(v[GENERATE_DATA_DEGREE].integer),
                                           .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
                                           .pipefusion = mesh_degree(v[GENERATE_PIPEFUSION_DEGREE].integer),

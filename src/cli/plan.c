@@ -157,7 +157,7 @@ static tessera_status read_size(struct option_value *values, tessera_error *erro
 }
 
 static tessera_plans *open_plans(struct option_value *values, const tessera_plan_machine *machine, tessera_error *error) {
-    tessera_model_options options = {.dtype = TESSERA_BF16};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
     if (values[PLAN_DTYPE].given && strcmp(values[PLAN_DTYPE].text, "f32") == 0) options.dtype = TESSERA_F32;
     tessera_plan_request request = TESSERA_PLAN_REQUEST;
     request.width = values[PLAN_WIDTH].integer;

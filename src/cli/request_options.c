@@ -41,7 +41,8 @@ tessera_status request_options_read_sizes(const struct option_value *values, tes
 
 tessera_status request_options_read(const struct option_value *v, const struct given_pictures *given, const tessera_model *model,
                                     tessera_request *r, tessera_error *error) {
-    *r = given->init.pixels != NULL ? tessera_request_default_img2img(model) : tessera_request_default(model);
+    *r = (tessera_request)TESSERA_REQUEST;
+    tessera_request_defaults(model, given->init.pixels != NULL, r);
     const struct image *sized = given_pictures_sized(given);
     r->init_image = given->init.pixels;
     r->control_image = given->control.pixels;

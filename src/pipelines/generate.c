@@ -270,7 +270,8 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
     tessera_image *image = g->image;
     bool scaled = g->pipeline->class->bins == BINS_PIXART; /* others' pictures stay as large as they were worked at */
     const tessera_request *r = g->request;
-    *image = (tessera_image){.count = r->made_images > 0 ? r->made_images : r->num_images - r->first_image,
+    *image = (tessera_image){.struct_size = sizeof(tessera_image),
+                             .count = r->made_images > 0 ? r->made_images : r->num_images - r->first_image,
                              .width = scaled ? r->width : g->width,
                              .height = scaled ? r->height : g->height,
                              .latent_channels = (int)g->channels,

@@ -11,12 +11,13 @@
 
 #include "pipelines/model.h"
 #include "pipelines/request.h"
+#include "pipelines/sized.h"
 
 enum { JOB_NEW, JOB_RUNS, JOB_ENDED };
 
 struct job_request {
     tessera_request request; /* its texts and pictures are `owned` */
-    void *owned[6];
+    void *owned[7];
     tessera_image image;
 };
 
@@ -44,28 +45,31 @@ static size_t text_bytes(const char *text) {
     return text != NULL ? strlen(text) + 1 : 0;
 }
 
-static bool copy_request(struct job_request *to, const tessera_request *from) {
+static bool copy_texts_and_pictures(struct job_request *to) {
     tessera_request *r = &to->request;
-    *r = *from;
     size_t pixels = (size_t)r->width * (size_t)r->height * 3;
     return own(&to->owned[0], (const void **)&r->prompt, text_bytes(r->prompt)) &&
            own(&to->owned[1], (const void **)&r->negative_prompt, text_bytes(r->negative_prompt)) &&
            own(&to->owned[2], (const void **)&r->scheduler, text_bytes(r->scheduler)) &&
            own(&to->owned[3], (const void **)&r->step_cache, text_bytes(r->step_cache)) &&
-           own(&to->owned[4], (const void **)&r->init_image, pixels) && own(&to->owned[5], (const void **)&r->control_image, pixels);
+           own(&to->owned[4], (const void **)&r->init_image, pixels) && own(&to->owned[5], (const void **)&r->control_image, pixels) &&
+           own(&to->owned[6], (const void **)&r->scheduler_config, text_bytes(r->scheduler_config));
 }
 
 static tessera_status copy_requests(tessera_job *job, const tessera_request *requests, tessera_error *error) {
     job->requests = calloc((size_t)job->count, sizeof *job->requests);
     if (job->requests == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job of %d requests", job->count);
     for (int i = 0; i < job->count; i++) {
-        TRY(request_check(&requests[i], error));
-        bool has_pictures = requests[i].init_image != NULL || requests[i].control_image != NULL;
-        if (has_pictures && (requests[i].width < 1 || requests[i].height < 1))
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: a picture that is given has at least one pixel",
-                             requests[i].width, requests[i].height);
-        if (!copy_request(&job->requests[i], &requests[i]))
-            return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
+        struct job_request *to = &job->requests[i];
+        tessera_request request;
+        TRY(request_read(&job->model->pipeline->defaults, sized_at(requests, i), &request, error));
+        TRY(request_check(&request, error));
+        bool has_pictures = request.init_image != NULL || request.control_image != NULL;
+        if (has_pictures && (request.width < 1 || request.height < 1))
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: a picture that is given has at least one pixel", request.width,
+                             request.height);
+        to->request = request;
+        if (!copy_texts_and_pictures(to)) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
     }
     return TESSERA_OK;
 }

@@ -222,6 +222,7 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     int64_t scale;
     TRY(read_sizes(p, &scale, error));
     p->defaults = (tessera_request){
+        .struct_size = sizeof(tessera_request),
         .prompt = "",
         .width = (int)(p->sample_size * scale),
         .height = (int)(p->sample_size * scale),
@@ -253,12 +254,14 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
 }
 
 static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
+    static const tessera_mesh alone = TESSERA_MESH;
+    const tessera_mesh *mesh = options->mesh != NULL ? options->mesh : &alone;
     size_t bytes;
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
     TRY(source_list(p, options, &bytes, error));
-    TRY(team_open(&p->team, &options->mesh, error));
-    TRY(open_stages(p, &options->mesh, error));
+    TRY(team_open(&p->team, mesh, error));
+    TRY(open_stages(p, mesh, error));
     p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
     TRY(find_defaults(p, error));
     p->backend = device_open(options->device, team_threads(&p->team, options->threads), error);
@@ -292,7 +295,7 @@ tessera_status pipeline_open_described(const char *model, const tessera_model_op
 }
 
 tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error) {
-    static const tessera_model_options standard = {.dtype = TESSERA_BF16};
+    static const tessera_model_options standard = TESSERA_MODEL_OPTIONS;
     if (options == NULL) options = &standard;
     *out = NULL;
     struct pipeline *p = calloc(1, sizeof *p);

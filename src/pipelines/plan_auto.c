@@ -266,15 +266,15 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
                          tessera_error *error) {
     struct plan_model described;
     struct choice choice;
-    if (options->mesh.world == NULL || tessera_world_size(options->mesh.world) == 1) {
+    if (options->mesh == NULL || tessera_world_size(options->mesh->world) == 1) {
         snprintf(reason, PLAN_REASON_LENGTH, "one rank: there is nothing to share\nseveral are started with mpirun -n N\nor srun");
         return TESSERA_OK;
     }
     memset(&choice, 0, sizeof choice);
-    struct comm *comm = options->mesh.world->comm;
+    struct comm *comm = options->mesh->world->comm;
     const char *label = comm_label(comm, "set-up");
     tessera_status status = plan_model_open(model, options, request, &described, error);
-    if (status == TESSERA_OK) status = decide(comm, &described, auto_options, options->mesh.rank_weights, &choice, error);
+    if (status == TESSERA_OK) status = decide(comm, &described, auto_options, options->mesh->rank_weights, &choice, error);
     comm_label(comm, label);
     plan_model_free(&described);
     if (status != TESSERA_OK) return status;

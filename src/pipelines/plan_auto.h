@@ -12,7 +12,7 @@ struct plan_auto_options {
     double *weights;
 };
 
-/* On all ranks of options->mesh.world, which may have rank_weights: speeds that stand in for measured ones. Fills the degrees of *mesh
+/* On all ranks of options->mesh->world, which may have rank_weights: speeds that stand in for measured ones. Fills the degrees of *mesh
  * (its world stays), and on each rank the same three lines of why. Speeds are kept in a file, by machine and model, for the next time
  * ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors as plan_model_open's and plan_choose's. */
 tessera_status plan_auto(const char *model, const tessera_model_options *options, const struct plan_request *request,

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/published.h"
+#include "pipelines/options.h"
 #include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
 #include "pipelines/sized.h"
@@ -105,13 +106,12 @@ static tessera_status name_plans(tessera_plans *plans, tessera_error *error) {
 static tessera_status fill(tessera_plans *plans, const char *model, const tessera_model_options *options,
                            const tessera_plan_request *request, const tessera_plan_machine *machine, bool allow_displaced,
                            tessera_error *error) {
-    static const tessera_model_options standard = {.dtype = TESSERA_BF16};
     struct plan_request wanted;
     int threads = 0;
     plans->allow_displaced = allow_displaced;
     TRY(read_machine(machine, &plans->machine, &threads, error));
     TRY(read_request(request, &wanted, error));
-    TRY(open_model(model, options != NULL ? options : &standard, &wanted, &plans->model, error));
+    TRY(open_model(model, options, &wanted, &plans->model, error));
     TRY(measure(&plans->model, threads, &plans->machine, error));
     TRY(plan_rank(&plans->model, &plans->machine, allow_displaced, &plans->list, &plans->count, error));
     return name_plans(plans, error);
@@ -131,7 +131,11 @@ tessera_plans *tessera_plans_open(const char *model, const tessera_model_options
         error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    if (fill(plans, model, options, request, machine, allow_displaced, error) == TESSERA_OK) return plans;
+    struct model_options known;
+    tessera_status status = model_options_read(options, &known, error);
+    if (status == TESSERA_OK) status = fill(plans, model, &known.own, request, machine, allow_displaced, error);
+    model_options_free(&known);
+    if (status == TESSERA_OK) return plans;
     tessera_plans_free(plans);
     return NULL;
 }

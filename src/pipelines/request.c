@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "pipelines/sized.h"
+
 enum { MAX_SIDE = 1 << 16, MAX_STEPS = 100000, MAX_IMAGES = 10000, MAX_TOKENS = 1 << 16, MAX_LAYERS = 1000, MAX_CONDITION = 1 << 20 };
 
 static tessera_status check_whole_numbers(const tessera_request *r, tessera_error *error) {
@@ -62,4 +64,9 @@ tessera_status request_check(const tessera_request *r, tessera_error *error) {
         return error_set(error, TESSERA_ERROR_ARGUMENT, "num-images: %d pictures from number %d on cannot be made of %d", r->made_images,
                          r->first_image, r->num_images);
     return check_numbers(r, error);
+}
+
+tessera_status request_read(const tessera_request *defaults, const tessera_request *given, tessera_request *out, tessera_error *error) {
+    *out = *defaults;
+    return sized_read(out, sizeof *out, given, REQUEST_LEAST_BYTES, "request", error);
 }

@@ -12,11 +12,13 @@
 #include "base/random.h"
 #include "pipelines/denoise.h"
 #include "pipelines/layout.h"
+#include "pipelines/options.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/world.h"
 
 struct sampler {
     tessera_sampling *asked;
+    tessera_mesh mesh;
     struct team team;
     struct stages stages;
     struct component described, component; /* without weights; this rank's share */
@@ -29,7 +31,7 @@ struct sampler {
 
 /* ---- checks ---- */
 
-static tessera_status check_options(const tessera_sampling *asked, tessera_error *error) {
+static tessera_status check_options(const tessera_sampling *asked, const tessera_mesh *mesh, tessera_error *error) {
     if (asked->denoiser == NULL || asked->scheduler == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: the denoiser's or the scheduler's folder is NULL");
     enum dtype dtype;
@@ -41,9 +43,9 @@ static tessera_status check_options(const tessera_sampling *asked, tessera_error
         return error_set(error, TESSERA_ERROR_ARGUMENT, "steps: %d: at least 1", asked->num_inference_steps);
     if (!isfinite(asked->guidance_scale) || !isfinite(asked->guidance_rescale))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "guidance_scale and guidance_rescale must be finite");
-    if (asked->guidance_scale == 0.0f && asked->mesh.cfg > 1)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: without guidance there is one prediction", asked->mesh.cfg);
-    return team_check_mesh(&asked->mesh, error);
+    if (asked->guidance_scale == 0.0f && mesh->cfg > 1)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree %d: without guidance there is one prediction", mesh->cfg);
+    return TESSERA_OK;
 }
 
 /* Each input is there for each prompt, or not at all. */
@@ -117,7 +119,7 @@ static tessera_status open_scheduler(struct sampler *s, tessera_error *error) {
 
 /* Who does what, and this rank's weights. */
 static tessera_status open_share(struct sampler *s, tessera_error *error) {
-    const tessera_mesh *mesh = &s->asked->mesh;
+    const tessera_mesh *mesh = &s->mesh;
     const struct denoiser *whole = s->described.denoiser;
     TRY(team_open(&s->team, mesh, error));
     TRY(team_set_parts(&s->team, mesh, whole->row_unit == 0, error));
@@ -189,7 +191,7 @@ static tessera_status denoise(struct sampler *s, float *latents, tessera_error *
 
 /* All that comes before the first step. */
 static tessera_status open_all(struct sampler *s, size_t count, tessera_error *error) {
-    TRY(check_options(s->asked, error));
+    TRY(check_options(s->asked, &s->mesh, error));
     TRY(check_inputs(s->asked, error));
     TRY(describe(s, error));
     TRY(check_size(s->asked, s->described.denoiser, count, error));
@@ -200,8 +202,10 @@ static tessera_status open_all(struct sampler *s, size_t count, tessera_error *e
 
 /* Two jobs: of the world, until all ranks stand, and of the picture. */
 static tessera_status sample(struct sampler *s, float *latents, size_t count, tessera_error *error) {
-    struct comm *world = s->asked->mesh.world != NULL ? s->asked->mesh.world->comm : NULL;
+    tessera_status readable = mesh_read(s->asked->mesh, &s->mesh, error);
+    struct comm *world = s->mesh.world != NULL ? s->mesh.world->comm : NULL;
     tessera_status status = comm_job_begin(world, error);
+    if (status == TESSERA_OK) status = readable;
     if (status == TESSERA_OK) status = open_all(s, count, error);
     TRY(comm_job_end(world, status, error));
     status = team_job_begin(&s->team, error);

@@ -31,3 +31,7 @@ bool sized_write(void *to, const void *from, size_t size, size_t least) {
     memcpy((char *)to + sizeof given, (const char *)from + sizeof given, known - sizeof given);
     return true;
 }
+
+const void *sized_at(const void *array, int index) {
+    return (const char *)array + (size_t)index * size_of(array);
+}

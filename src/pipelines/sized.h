@@ -14,4 +14,7 @@ tessera_status sized_read(void *to, size_t size, const void *from, size_t least,
 /* Copies `from` (of `size` bytes) into the program's struct, which keeps its size. False if that is less than `least`. */
 bool sized_write(void *to, const void *from, size_t size, size_t least);
 
+/* Element `index` of a program's array, whose elements have the first one's size. */
+const void *sized_at(const void *array, int index);
+
 #endif

@@ -5,15 +5,15 @@
  * end. */
 #include "tessera.h"
 
-#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "pipelines/model.h"
+#include "pipelines/options.h"
+#include "pipelines/request.h"
+#include "pipelines/sized.h"
 #include "pipelines/world.h"
 
-enum { MAX_THREADS = 1024 };
 enum { HANDLE_IDLE, HANDLE_AT_WORK, HANDLE_ABANDONED };
 
 /* ---- the library ---- */
@@ -30,30 +30,6 @@ const char *const *tessera_schedulers(void) {
     return scheduler_names();
 }
 
-/* ---- options ---- */
-
-static tessera_status check_options(const tessera_model_options *options, tessera_error *error) {
-    enum dtype dtype;
-    TRY(dtype_of_activations(options->dtype, &dtype, error));
-    if (options->threads < 0 || options->threads > MAX_THREADS)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d: must lie between 0 (all) and %d", options->threads, MAX_THREADS);
-    if (options->num_loras < 0 || (options->num_loras > 0 && options->loras == NULL))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "loras: %d of them, but loras is %s", options->num_loras,
-                         options->loras == NULL ? "NULL" : "given");
-    for (int i = 0; i < options->num_loras; i++)
-        if (options->loras[i].path == NULL || !isfinite(options->loras[i].scale))
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "loras[%d]: needs a path and a finite scale", i);
-    if (options->num_denoisers < 0 || (options->num_denoisers > 0 && options->denoisers == NULL))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers: %d of them, but denoisers is %s", options->num_denoisers,
-                         options->denoisers == NULL ? "NULL" : "given");
-    for (int i = 0; i < options->num_denoisers; i++)
-        if (options->denoisers[i] == NULL || options->denoisers[i]->name == NULL || options->denoisers[i]->open == NULL ||
-            options->denoisers[i]->load_embed == NULL || options->denoisers[i]->load_block == NULL ||
-            options->denoisers[i]->load_finish == NULL)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "denoisers[%d]: needs a name, open, load_embed, load_block and load_finish", i);
-    return team_check_mesh(&options->mesh, error);
-}
-
 /* ---- models ---- */
 
 /* The caller's error, or `own` where there is none; says nothing yet. */
@@ -66,7 +42,6 @@ static tessera_error *clear_error(tessera_error *given, tessera_error *own) {
 
 static tessera_status open_model(const char *name, const tessera_model_options *options, tessera_model **out, tessera_error *error) {
     if (name == NULL || name[0] == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_open: no model is named");
-    if (options != NULL) TRY(check_options(options, error));
     tessera_model *model = *out = calloc(1, sizeof *model);
     if (model == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     atomic_init(&model->state, HANDLE_IDLE);
@@ -79,14 +54,19 @@ static void destroy(tessera_model *model) {
 }
 
 /* A job of all ranks: where one cannot open its share, none does. */
-tessera_model *tessera_model_open(const char *name, const tessera_model_options *options, tessera_error *error) {
+tessera_model *tessera_model_open(const char *name, const tessera_model_options *given, tessera_error *error) {
     tessera_error own;
     tessera_model *model = NULL;
-    struct comm *world = options != NULL && options->mesh.world != NULL ? options->mesh.world->comm : NULL;
+    struct model_options options;
     error = clear_error(error, &own);
+    tessera_status readable = model_options_read(given, &options, error);
+    struct comm *world = options.mesh.world != NULL ? options.mesh.world->comm : NULL;
     tessera_status status = comm_job_begin(world, error);
-    if (status == TESSERA_OK) status = open_model(name, options, &model, error);
-    if (comm_job_end(world, status, error) == TESSERA_OK) return model;
+    if (status == TESSERA_OK) status = readable;
+    if (status == TESSERA_OK) status = open_model(name, &options.own, &model, error);
+    status = comm_job_end(world, status, error);
+    model_options_free(&options);
+    if (status == TESSERA_OK) return model;
     destroy(model);
     return NULL;
 }
@@ -137,17 +117,15 @@ bool tessera_model_gets_pictures(const tessera_model *model) {
 
 /* ---- pictures ---- */
 
-tessera_request tessera_request_default(const tessera_model *model) {
-    return model != NULL ? model->pipeline->defaults : (tessera_request){0};
-}
-
-tessera_request tessera_request_default_img2img(const tessera_model *model) {
-    tessera_request request = tessera_request_default(model);
-    if (model == NULL || model->pipeline->has_own_defaults) return request;
+bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request) {
+    if (model == NULL || request == NULL) return false;
+    tessera_request defaults = model->pipeline->defaults;
     const struct pipeline_class *class = model->pipeline->class;
-    if (class->img2img_steps > 0) request.num_inference_steps = class->img2img_steps;
-    if (class->img2img_guidance_scale > 0.0f) request.guidance_scale = class->img2img_guidance_scale;
-    return request;
+    if (from_picture && !model->pipeline->has_own_defaults) {
+        if (class->img2img_steps > 0) defaults.num_inference_steps = class->img2img_steps;
+        if (class->img2img_guidance_scale > 0.0f) defaults.guidance_scale = class->img2img_guidance_scale;
+    }
+    return sized_write(request, &defaults, sizeof defaults, REQUEST_LEAST_BYTES);
 }
 
 int tessera_model_size_unit(tessera_model *model, tessera_error *error) {
@@ -161,17 +139,17 @@ int tessera_model_size_unit(tessera_model *model, tessera_error *error) {
     return unit;
 }
 
-int tessera_pictures_at_once(const tessera_model *model, const tessera_request *request) {
-    return model != NULL && request != NULL ? pipeline_at_once(model->pipeline, request) : 1;
+int tessera_pictures_at_once(const tessera_model *model, const tessera_request *given) {
+    tessera_request request;
+    if (model == NULL || given == NULL || request_read(&model->pipeline->defaults, given, &request, NULL) != TESSERA_OK) return 1;
+    return pipeline_at_once(model->pipeline, &request);
 }
 
-tessera_status tessera_generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error) {
-    tessera_error own;
+/* What the first version of tessera_image has; all memory of an image is in it. */
+#define IMAGE_LEAST_BYTES (offsetof(tessera_image, blocks_skipped) + sizeof(int64_t))
+
+static tessera_status generate(tessera_model *model, const tessera_request *request, tessera_image *image, tessera_error *error) {
     struct generation_control control = {0};
-    error = clear_error(error, &own);
-    if (image != NULL) *image = (tessera_image){0};
-    if (model == NULL || request == NULL || image == NULL)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_generate: model, request or image is NULL");
     struct team *team = &model->pipeline->team;
     TRY(model_enter(model, "tessera_generate", error));
     tessera_status status = team_job_begin(team, error);
@@ -182,10 +160,26 @@ tessera_status tessera_generate(tessera_model *model, const tessera_request *req
     return status;
 }
 
+tessera_status tessera_generate(tessera_model *model, const tessera_request *given, tessera_image *out, tessera_error *error) {
+    tessera_error own;
+    tessera_request request;
+    tessera_image image = TESSERA_IMAGE;
+    error = clear_error(error, &own);
+    if (model == NULL || given == NULL || out == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_generate: model, request or image is NULL");
+    if (!sized_write(out, &image, sizeof image, IMAGE_LEAST_BYTES))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "image: struct_size is not set: begin with TESSERA_IMAGE");
+    TRY(request_read(&model->pipeline->defaults, given, &request, error));
+    TRY(generate(model, &request, &image, error));
+    sized_write(out, &image, sizeof image, IMAGE_LEAST_BYTES);
+    return TESSERA_OK;
+}
+
 void tessera_image_free(tessera_image *image) {
+    static const tessera_image empty = TESSERA_IMAGE;
     if (image == NULL) return;
     free(image->pixels);
     free(image->pixels_f32);
     free(image->latents);
-    *image = (tessera_image){0};
+    sized_write(image, &empty, sizeof empty, sizeof empty.struct_size);
 }

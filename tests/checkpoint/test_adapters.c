@@ -64,7 +64,7 @@ static void test_kind(const char *name) {
     struct load_hooks hooks = {0};
     struct safetensors *weights = open_file("weights", ".safetensors"), *expected = open_file(name, "_expected.safetensors");
     snprintf(path, sizeof path, FOLDER "%s.safetensors", name);
-    CHECK(lora_set_open(&(tessera_lora){path, scale}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = path, .scale = scale}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
     if (set == NULL || weights == NULL || expected == NULL) return;
     CHECK(lora_hooks_for(set, "unet", NULL, &hooks, &error) == TESSERA_OK, "%s", error.message);
     for (int i = 0; i < safetensors_count(expected); i++) {
@@ -84,7 +84,8 @@ static void test_share(void) {
     struct load_hooks hooks = {0};
     struct weights *weights = NULL;
     struct safetensors *file = open_file("weights", ".safetensors"), *expected = open_file("dora", "_expected.safetensors");
-    CHECK(lora_set_open(&(tessera_lora){FOLDER "dora.safetensors", scale}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = FOLDER "dora.safetensors", .scale = scale}, 1, &set, &error) == TESSERA_OK, "%s",
+          error.message);
     CHECK(lora_hooks_for(set, "unet", NULL, &hooks, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_view_new("weights", &weights, &error) == TESSERA_OK, "%s", error.message);
     const struct safetensors_entry *square = safetensors_find(file, "square.weight");

@@ -354,7 +354,7 @@ static void test_fused(void) {
     struct tensor t = tensor_of(weight, DTYPE_F32, SHAPE(WIDTH, WIDTH));
     static const char to_k[] = "transformer_blocks.0.attn.to_k.weight";
     CHECK(descriptor >= 0 && safetensors_write(path, entries, 2, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(lora_set_open(&(tessera_lora){path, 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = path, .scale = 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
     if (set == NULL) return;
     CHECK(lora_hooks_for(set, "transformer", "tests/cases/flux_dev/model", &hooks, &error) == TESSERA_OK, "%s", error.message);
     CHECK(hooks.changes(hooks.user, to_k) && !hooks.changes(hooks.user, "transformer_blocks.1.attn.to_k.weight"), "block 0 only");
@@ -405,7 +405,7 @@ static void test_pieces(const struct pieces *p) {
     struct lora_set *set = NULL;
     struct load_hooks hooks = {0};
     CHECK(descriptor >= 0 && safetensors_write(path, entries, 2, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(lora_set_open(&(tessera_lora){path, 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = path, .scale = 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
     if (set == NULL) return;
     CHECK(lora_hooks_for(set, p->component, p->folder, &hooks, &error) == TESSERA_OK, "%s", error.message);
     CHECK(hooks.changes(hooks.user, p->weight), "%s is changed", p->weight);
@@ -430,7 +430,7 @@ static void test_case(const char *lora, const char *model, const char *const *co
     tessera_error error = {0};
     struct lora_set *set = NULL;
     snprintf(path, sizeof path, "tests/cases/%s/lora.safetensors", lora);
-    CHECK(lora_set_open(&(tessera_lora){path, 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = path, .scale = 1}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
     for (int i = 0; set != NULL && components[i] != NULL; i++) {
         struct load_hooks hooks;
         struct component component = {0};
@@ -479,8 +479,9 @@ int main(void) {
     test_case("pipeline_flux_lora_kohya", "pipeline_flux", (const char *const[]){"transformer", "text_encoder", NULL});
     struct lora_set *set = NULL;
     tessera_error error = {0};
-    CHECK(lora_set_open(&(tessera_lora){"missing.safetensors", 1}, 1, &set, &error) == TESSERA_ERROR_IO && set == NULL, "%s",
+    CHECK(lora_set_open(&(tessera_lora){.path = "missing.safetensors", .scale = 1}, 1, &set, &error) == TESSERA_ERROR_IO && set == NULL,
+          "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = "x", .scale = NAN}, 1, &set, &error) == TESSERA_ERROR_ARGUMENT && set == NULL, "%s",
           error.message);
-    CHECK(lora_set_open(&(tessera_lora){"x", NAN}, 1, &set, &error) == TESSERA_ERROR_ARGUMENT && set == NULL, "%s", error.message);
     return CHECK_REPORT();
 }

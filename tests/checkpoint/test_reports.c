@@ -13,7 +13,7 @@
 static struct lora_set *open_set(const char *path, float scale) {
     struct lora_set *set = NULL;
     tessera_error error = {0};
-    CHECK(lora_set_open(&(tessera_lora){path, scale}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(lora_set_open(&(tessera_lora){.path = path, .scale = scale}, 1, &set, &error) == TESSERA_OK, "%s", error.message);
     return set;
 }
 

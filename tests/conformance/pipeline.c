@@ -106,12 +106,13 @@ static void check_image(struct conformance_case *c, const tessera_image *image, 
 }
 
 static tessera_status generate(struct conformance_case *c, tessera_model *model, tessera_error *error) {
-    tessera_request request = tessera_request_default(model);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     TRY(pipeline_call_read(&c->io, &request, error));
     int batch = pipeline_call_prompts(&c->io), each = request.num_images;
     request.num_images = batch * each; /* each draw of noise is for the whole batch */
     for (int i = 0; i < batch; i++) {
-        tessera_image image;
+        tessera_image image = TESSERA_IMAGE;
         TRY(pipeline_call_prompt(&c->io, i, &request, error));
         request.first_image = i * each;
         TRY(tessera_generate(model, &request, &image, error));
@@ -127,7 +128,8 @@ static tessera_status generate(struct conformance_case *c, tessera_model *model,
 void conform_pipeline(struct conformance_case *c) {
     tessera_error error = {0};
     char *folder = case_model_folder(c);
-    struct pipeline_model m = {.options = {.dtype = c->dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16,
+    struct pipeline_model m = {.options = {.struct_size = sizeof(tessera_model_options),
+                                           .dtype = c->dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16,
                                            .device = c->run.backend->shares_host ? NULL : &fenced_device}};
     tessera_model *model = NULL;
     if (pipeline_model_read(c->folder, &c->io, &m, &error) == TESSERA_OK) model = tessera_model_open(folder, &m.options, &error);

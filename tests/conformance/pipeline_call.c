@@ -171,7 +171,8 @@ static tessera_status read_loras(const char *folder, const struct json *json, st
                              PIPELINE_MODEL_PATHS);
         char *path = file_join(folder, relative);
         m->paths[m->num_paths++] = path;
-        m->loras[m->options.num_loras++] = (tessera_lora){.path = path, .scale = (float)scale->valuedouble};
+        m->loras[m->options.num_loras++] =
+            (tessera_lora){.struct_size = sizeof(tessera_lora), .path = path, .scale = (float)scale->valuedouble};
     }
     m->options.loras = m->loras;
     return TESSERA_OK;

@@ -13,23 +13,26 @@
 #include "tessera.h"
 
 #define TINY "tests/cases/pipeline_sd3/model"
+#define OPTIONS .struct_size = sizeof(tessera_model_options)
+#define MESH .struct_size = sizeof(tessera_mesh)
 
 static tessera_model *open_tiny(const char *path) {
     tessera_error error;
-    tessera_model *model = tessera_model_open(path, &(tessera_model_options){.threads = 1}, &error);
+    tessera_model *model = tessera_model_open(path, &(tessera_model_options){OPTIONS, .threads = 1}, &error);
     CHECK(model != NULL, "%s: %s", path, error.message);
     return model;
 }
 
 static tessera_request small_request(const tessera_model *model) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     r.prompt = "a lion", r.width = r.height = 64, r.num_inference_steps = 2, r.use_resolution_binning = false;
     return r;
 }
 
 static void expect_failure(tessera_model *model, tessera_request r, tessera_status status, const char *word) {
     tessera_error error;
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     tessera_status got = tessera_generate(model, &r, &image, &error);
     CHECK(got == status && error.status == status && strstr(error.message, word) != NULL, "wanted status %d and \"%s\", got %d: %s", status,
           word, got, error.message);
@@ -39,7 +42,7 @@ static void expect_failure(tessera_model *model, tessera_request r, tessera_stat
 
 static void test_nulls(tessera_model *model) {
     tessera_request r = small_request(model);
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_error error = {0};
     tessera_model_free(NULL);
     tessera_image_free(NULL);
@@ -49,8 +52,8 @@ static void test_nulls(tessera_model *model) {
     CHECK(tessera_generate(model, NULL, &image, &error) == TESSERA_ERROR_ARGUMENT, "no request");
     CHECK(tessera_generate(model, &r, NULL, &error) == TESSERA_ERROR_ARGUMENT, "no image");
     CHECK(tessera_generate(NULL, NULL, NULL, NULL) == TESSERA_ERROR_ARGUMENT, "nothing at all");
-    CHECK(tessera_request_default(NULL).prompt == NULL, "a request for no model is empty");
-    r = tessera_request_default(NULL);
+    CHECK(!tessera_request_defaults(NULL, false, &r) && !tessera_request_defaults(model, false, NULL), "defaults of or for nothing");
+    r = (tessera_request)TESSERA_REQUEST;
     CHECK(tessera_generate(model, &r, &image, NULL) == TESSERA_ERROR_ARGUMENT, "an empty request");
     CHECK(strcmp(tessera_model_kernel_path(NULL), "") == 0 && strcmp(tessera_model_pipeline_class(NULL), "") == 0, "strings of no model");
     CHECK(tessera_model_threads(NULL) == 0 && tessera_model_group(NULL) == 0 && tessera_model_groups(NULL) == 0, "numbers of no model");
@@ -81,28 +84,62 @@ static void expect_bad_options(tessera_model_options options, tessera_status sta
           "wanted status %d and \"%s\", got %d: %s", status, word, error.status, error.message);
 }
 
+static void expect_bad_mesh(tessera_mesh mesh, const char *word) {
+    expect_bad_options((tessera_model_options){OPTIONS, .mesh = &mesh}, TESSERA_ERROR_ARGUMENT, word);
+}
+
 static void test_bad_options(void) {
-    tessera_lora nowhere = {"no/such/lora.safetensors", 1}, nameless = {NULL, 1}, endless = {"x", INFINITY};
-    expect_bad_options((tessera_model_options){.dtype = (tessera_dtype)7}, TESSERA_ERROR_ARGUMENT, "dtype");
-    expect_bad_options((tessera_model_options){.threads = -1}, TESSERA_ERROR_ARGUMENT, "threads");
-    expect_bad_options((tessera_model_options){.threads = INT_MAX}, TESSERA_ERROR_ARGUMENT, "threads");
-    expect_bad_options((tessera_model_options){.num_loras = -1}, TESSERA_ERROR_ARGUMENT, "loras");
-    expect_bad_options((tessera_model_options){.num_loras = 1}, TESSERA_ERROR_ARGUMENT, "loras");
-    expect_bad_options((tessera_model_options){.num_loras = 1, .loras = &nameless}, TESSERA_ERROR_ARGUMENT, "loras[0]");
-    expect_bad_options((tessera_model_options){.num_loras = 1, .loras = &endless}, TESSERA_ERROR_ARGUMENT, "loras[0]");
-    expect_bad_options((tessera_model_options){.num_loras = 1, .loras = &nowhere}, TESSERA_ERROR_IO, "no/such/lora");
+    tessera_lora nowhere = TESSERA_LORA, nameless = TESSERA_LORA, endless = TESSERA_LORA;
+    nowhere.path = "no/such/lora.safetensors", endless.path = "x", endless.scale = INFINITY;
+    expect_bad_options((tessera_model_options){OPTIONS, .dtype = (tessera_dtype)7}, TESSERA_ERROR_ARGUMENT, "dtype");
+    expect_bad_options((tessera_model_options){OPTIONS, .threads = -1}, TESSERA_ERROR_ARGUMENT, "threads");
+    expect_bad_options((tessera_model_options){OPTIONS, .threads = INT_MAX}, TESSERA_ERROR_ARGUMENT, "threads");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = -1}, TESSERA_ERROR_ARGUMENT, "loras");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = 1}, TESSERA_ERROR_ARGUMENT, "loras");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = 1, .loras = &nameless}, TESSERA_ERROR_ARGUMENT, "loras[0]");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = 1, .loras = &endless}, TESSERA_ERROR_ARGUMENT, "loras[0]");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = 1, .loras = &nowhere}, TESSERA_ERROR_IO, "no/such/lora");
     const struct denoiser_class *const none[] = {NULL};
-    expect_bad_options((tessera_model_options){.num_denoisers = -1}, TESSERA_ERROR_ARGUMENT, "denoisers");
-    expect_bad_options((tessera_model_options){.num_denoisers = 1}, TESSERA_ERROR_ARGUMENT, "denoisers");
-    expect_bad_options((tessera_model_options){.num_denoisers = 1, .denoisers = none}, TESSERA_ERROR_ARGUMENT, "denoisers[0]");
-    expect_bad_options((tessera_model_options){.vae = "no/such/folder"}, TESSERA_ERROR_IO, "no/such/folder");
-    expect_bad_options((tessera_model_options){.mesh.ring = -2}, TESSERA_ERROR_ARGUMENT, "ring");
-    expect_bad_options((tessera_model_options){.mesh = {.ring = INT_MAX, .tensor = INT_MAX, .data = INT_MAX}}, TESSERA_ERROR_ARGUMENT,
-                       "ranks");
-    expect_bad_options((tessera_model_options){.mesh = {.cfg = 2}}, TESSERA_ERROR_ARGUMENT, "mpirun");
-    expect_bad_options((tessera_model_options){.mesh = {.warmup_steps = -7}}, TESSERA_ERROR_ARGUMENT, "warm-up");
-    expect_bad_options((tessera_model_options){.mesh = {.num_pipeline_patch = -1}}, TESSERA_ERROR_ARGUMENT, "patches");
-    expect_bad_options((tessera_model_options){.mesh = {.sync_mode = "never"}}, TESSERA_ERROR_ARGUMENT, "never");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_denoisers = -1}, TESSERA_ERROR_ARGUMENT, "denoisers");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_denoisers = 1}, TESSERA_ERROR_ARGUMENT, "denoisers");
+    expect_bad_options((tessera_model_options){OPTIONS, .num_denoisers = 1, .denoisers = none}, TESSERA_ERROR_ARGUMENT, "denoisers[0]");
+    expect_bad_options((tessera_model_options){OPTIONS, .vae = "no/such/folder"}, TESSERA_ERROR_IO, "no/such/folder");
+    expect_bad_mesh((tessera_mesh){MESH, .ring = -2}, "ring");
+    expect_bad_mesh((tessera_mesh){MESH, .ring = INT_MAX, .tensor = INT_MAX, .data = INT_MAX}, "ranks");
+    expect_bad_mesh((tessera_mesh){MESH, .cfg = 2}, "mpirun");
+    expect_bad_mesh((tessera_mesh){MESH, .warmup_steps = -7}, "warm-up");
+    expect_bad_mesh((tessera_mesh){MESH, .num_pipeline_patch = -1}, "patches");
+    expect_bad_mesh((tessera_mesh){MESH, .sync_mode = "never"}, "never");
+}
+
+/* What a program of another age has of a struct: fewer fields, or more. */
+static void test_sizes(tessera_model *model) {
+    struct {
+        tessera_request known;
+        void *added;
+    } newer = {.known = small_request(model)};
+    tessera_request older = newer.known, unset = newer.known, requests[2] = {newer.known, newer.known};
+    tessera_image image = TESSERA_IMAGE;
+    tessera_error error;
+    newer.known.struct_size = sizeof newer;
+    CHECK(tessera_generate(model, &newer.known, &image, &error) == TESSERA_OK, "%s", error.message);
+    tessera_image_free(&image);
+    newer.added = &newer;
+    CHECK(tessera_generate(model, &newer.known, &image, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "does not know"), "%s",
+          error.message);
+    older.struct_size = offsetof(tessera_request, notice_user);
+    expect_failure(model, older, TESSERA_ERROR_ARGUMENT, "struct_size");
+    unset.struct_size = 0;
+    expect_failure(model, unset, TESSERA_ERROR_ARGUMENT, "struct_size");
+    requests[0].struct_size = 0;
+    CHECK(tessera_job_new(model, requests, 2, &error) == NULL && strstr(error.message, "struct_size"), "%s", error.message);
+    image.struct_size = 0;
+    CHECK(tessera_generate(model, &requests[1], &image, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "TESSERA_IMAGE"), "%s",
+          error.message);
+    expect_bad_options((tessera_model_options){.threads = 1}, TESSERA_ERROR_ARGUMENT, "struct_size");
+    expect_bad_mesh((tessera_mesh){.ring = 1}, "struct_size");
+    const tessera_lora lora = {.path = "x", .scale = 1};
+    expect_bad_options((tessera_model_options){OPTIONS, .num_loras = 1, .loras = &lora}, TESSERA_ERROR_ARGUMENT, "struct_size");
 }
 
 /* Fields of whole numbers, each given what no model can do. */
@@ -149,7 +186,7 @@ static void test_odd_prompts(tessera_model *model) {
     const char *const prompts[] = {"", "\xff\xfe", "\xc3", "a\xed\xa0\x80z", "\xf4\x90\x80\x80", endless};
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
         tessera_error error;
-        tessera_image image;
+        tessera_image image = TESSERA_IMAGE;
         r.prompt = prompts[i], r.negative_prompt = prompts[i];
         tessera_status status = tessera_generate(model, &r, &image, &error);
         CHECK(status == TESSERA_OK || error.message[0] != 0, "prompt %zu: status %d and no message", i, status);
@@ -212,7 +249,7 @@ static bool watch_progress(void *user, tessera_phase phase, int done, int total)
 static void test_cancelled_at_every_call(tessera_model *model) {
     uint8_t *picture = calloc(1, 64 * 64 * 3);
     tessera_request r = small_request(model);
-    tessera_image whole, image = {0};
+    tessera_image whole = TESSERA_IMAGE, image = TESSERA_IMAGE;
     tessera_error error;
     bool cancelled[TESSERA_PHASE_DECODE + 1] = {false};
     r.init_image = picture, r.strength = 1, r.num_images = 2;
@@ -250,7 +287,7 @@ static bool free_model(void *user, tessera_phase phase, int done, int total) {
 static void test_handle_in_use(void) {
     tessera_model *model = open_tiny(TINY);
     tessera_request r = small_request(model);
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     tessera_error error;
     r.progress = call_again, r.progress_user = model;
     CHECK(tessera_generate(model, &r, &image, &error) == TESSERA_OK, "%s", error.message);
@@ -276,7 +313,7 @@ static void expect_after(int before, const char *command, tessera_status status,
     tessera_model *model = open_tiny(folder);
     tessera_request r = small_request(model);
     for (int i = 0; i < before; i++) {
-        tessera_image image;
+        tessera_image image = TESSERA_IMAGE;
         tessera_error error;
         CHECK(tessera_generate(model, &r, &image, &error) == TESSERA_OK, "%s", error.message);
         tessera_image_free(&image);
@@ -324,7 +361,7 @@ static void test_nothing_stays(void) {
     int before = open_files();
     tessera_model *model = open_tiny(TINY);
     tessera_request r = small_request(model);
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     CHECK(tessera_generate(model, &r, &image, NULL) == TESSERA_OK, "a picture");
     CHECK(mapped_weights() > 0 && open_files() > before, "weights are mapped while a model is open");
     tessera_image_free(&image);
@@ -338,6 +375,7 @@ int main(void) {
     test_nulls(model);
     test_worlds();
     test_bad_options();
+    test_sizes(model);
     test_cancelled_at_every_call(model);
     tessera_model_free(model);
     test_families();

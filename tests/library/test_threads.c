@@ -28,9 +28,11 @@ static bool count_calls(void *user, tessera_phase phase, int done, int total) {
 /* Opens a model of its own, makes the pictures, and frees it. Numbers that differ by 2 have the same model, which then is mapped twice. */
 static void *work(void *argument) {
     struct worker *w = argument;
-    tessera_model_options options = {.threads = 1 + w->number % 2, .dtype = w->number == 4 ? TESSERA_F32 : TESSERA_BF16};
+    tessera_model_options options = {
+        .struct_size = sizeof(tessera_model_options), .threads = 1 + w->number % 2, .dtype = w->number == 4 ? TESSERA_F32 : TESSERA_BF16};
     tessera_model *model = tessera_model_open(models[w->number % 2], &options, &w->error);
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     w->status = model != NULL ? TESSERA_OK : w->error.status;
     for (int i = 0; i < PICTURES && w->status == TESSERA_OK; i++) {
         r.prompt = i == 0 ? "a red apple" : "a crab";
@@ -38,6 +40,7 @@ static void *work(void *argument) {
         r.width = r.height = 64;
         r.num_inference_steps = 2 + i;
         r.progress = count_calls, r.progress_user = w;
+        w->images[i] = (tessera_image)TESSERA_IMAGE;
         w->status = tessera_generate(model, &r, &w->images[i], &w->error);
     }
     tessera_model_free(model);

@@ -16,7 +16,8 @@
 enum { STEPS = 3, LEAST_DECIBEL = 50 };
 
 static tessera_request request_of(const tessera_model *model) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     r.prompt = "a red apple", r.negative_prompt = "blue";
     r.width = 96, r.height = 128;
     r.num_inference_steps = STEPS;
@@ -34,7 +35,7 @@ struct subject {
 };
 
 static bool read_subject(const char *argument, struct subject *out) {
-    *out = (struct subject){.name = argument, .lora = {NULL, 1}};
+    *out = (struct subject){.name = argument, .lora = TESSERA_LORA};
     if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
     out->model = strtok(out->text, ",");
     for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ",")) {
@@ -52,7 +53,8 @@ static bool read_subject(const char *argument, struct subject *out) {
 }
 
 static tessera_status make(const struct subject *subject, tessera_mesh mesh, tessera_image *image, bool *gets, tessera_error *error) {
-    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh = mesh, .config = subject->config};
+    tessera_model_options options = {
+        .struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .threads = 1, .mesh = &mesh, .config = subject->config};
     options.loras = &subject->lora, options.num_loras = subject->lora.path != NULL ? 1 : 0;
     tessera_model *model = tessera_model_open(subject->model, &options, error);
     if (model == NULL) return error->status;
@@ -76,7 +78,7 @@ static double decibel(const tessera_image *a, const tessera_image *b) {
 
 /* 1 if the mesh is possible for the model. */
 static int run_mesh(const struct subject *subject, tessera_mesh mesh, const tessera_image *alone, double *worst) {
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_error error = {0};
     bool gets = false;
     tessera_status status = make(subject, mesh, &image, &gets, &error);
@@ -96,11 +98,11 @@ static int run_mesh(const struct subject *subject, tessera_mesh mesh, const tess
 /* A LoRA must change the picture by more than what the meshes are held to. */
 static void check_lora_shows(const struct subject *subject, const tessera_image *with) {
     struct subject plain = *subject;
-    tessera_image without = {0};
+    tessera_image without = TESSERA_IMAGE;
     tessera_error error = {0};
     bool gets;
     plain.lora.path = NULL;
-    CHECK(make(&plain, (tessera_mesh){0}, &without, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
+    CHECK(make(&plain, (tessera_mesh)TESSERA_MESH, &without, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
     if (without.pixels_f32 == NULL) return;
     double db = decibel(with, &without);
     CHECK(db < LEAST_DECIBEL, "%s: %.1f dB without the LoRA", subject->name, db);
@@ -109,11 +111,11 @@ static void check_lora_shows(const struct subject *subject, const tessera_image 
 
 static void run_model(tessera_world *world, const struct subject *subject) {
     int size = tessera_world_size(world), meshes = 0;
-    tessera_image alone = {0};
+    tessera_image alone = TESSERA_IMAGE;
     tessera_error error = {0};
     double worst = 200;
     bool gets;
-    CHECK(make(subject, (tessera_mesh){0}, &alone, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
+    CHECK(make(subject, (tessera_mesh)TESSERA_MESH, &alone, &gets, &error) == TESSERA_OK, "%s: %s", subject->name, error.message);
     if (alone.pixels_f32 == NULL) return;
     if (subject->lora.path != NULL) check_lora_shows(subject, &alone);
     for (int data = 1; data <= size; data++)
@@ -123,7 +125,12 @@ static void run_model(tessera_world *world, const struct subject *subject) {
                     for (int ulysses = 1; ulysses <= size; ulysses++) {
                         if (data * cfg * tensor * ring * ulysses != size) continue;
                         bool vae = (ring + ulysses + tensor) % 2 == 0;
-                        tessera_mesh mesh = {.world = world, .data = data, .cfg = cfg, .ring = ring, .ulysses = ulysses};
+                        tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh),
+                                             .world = world,
+                                             .data = data,
+                                             .cfg = cfg,
+                                             .ring = ring,
+                                             .ulysses = ulysses};
                         mesh.tensor = tensor, mesh.parallel_vae = vae;
                         meshes += run_mesh(subject, mesh, &alone, &worst);
                     }

@@ -94,7 +94,8 @@ static void check_picture(struct strategy *s, int number, const tessera_image *i
 }
 
 static tessera_request request_of(const struct strategy *s, struct watcher *watcher) {
-    tessera_request r = tessera_request_default(s->opened);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(s->opened, false, &r);
     r.prompt = "a red apple", r.negative_prompt = "blue";
     r.width = 64, r.height = 128, r.num_inference_steps = STEPS, r.num_images = 2, r.guidance_scale = 3;
     if (r.max_sequence_length > 16) r.max_sequence_length = 16;
@@ -128,14 +129,15 @@ static void run_job(tessera_world *world, struct strategy *s, int number, struct
 }
 
 static tessera_model_options options_of(const struct strategy *s) {
-    return (tessera_model_options){.dtype = TESSERA_F32, .threads = 1, .mesh = s->mesh};
+    return (tessera_model_options){.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .threads = 1, .mesh = &s->mesh};
 }
 
 /* A model with a LoRA that one rank cannot read: no rank opens it. */
 static void open_badly(tessera_world *world, const struct strategy *s, const char *model, const char *none, int number, int rank) {
     tessera_model_options options = options_of(s);
     tessera_error error = {0};
-    const tessera_lora lora = {.path = none, .scale = 1};
+    tessera_lora lora = TESSERA_LORA;
+    lora.path = none;
     options.loras = &lora;
     options.num_loras = tessera_world_rank(world) == rank;
     tessera_model *opened = tessera_model_open(model, &options, &error);
@@ -195,6 +197,7 @@ int main(int argc, char **argv) {
     };
     enum { COUNT = sizeof strategies / sizeof *strategies };
     for (int i = 0; i < COUNT; i++) {
+        strategies[i].mesh.struct_size = sizeof(tessera_mesh);
         strategies[i].mesh.world = world;
         tessera_model_options options = options_of(&strategies[i]);
         strategies[i].opened = tessera_model_open(argv[2 + strategies[i].model], &options, &error);

@@ -83,7 +83,7 @@ static bool read_option(struct subject *s, char *option) {
 }
 
 static bool read_subject(const char *argument, struct subject *out) {
-    *out = (struct subject){.name = argument, .lora = {NULL, 1}, .dtype = TESSERA_F32, .images = 1, .parts = {1, 2, 4}, .num_parts = 3};
+    *out = (struct subject){.name = argument, .lora = TESSERA_LORA, .dtype = TESSERA_F32, .images = 1, .parts = {1, 2, 4}, .num_parts = 3};
     if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
     out->model = strtok(out->text, ",");
     for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ","))
@@ -101,7 +101,8 @@ static void draw_start(uint8_t *pixels) {
 }
 
 static tessera_request request_of(const tessera_model *model, const struct subject *s, const uint8_t *start) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     r.prompt = "a red apple", r.negative_prompt = "blue";
     r.width = WIDTH, r.height = HEIGHT;
     r.num_inference_steps = STEPS;
@@ -119,7 +120,8 @@ static tessera_request request_of(const tessera_model *model, const struct subje
 
 /* On this rank alone where mesh->world is NULL. */
 static tessera_status make(const struct subject *s, const tessera_mesh *mesh, tessera_image *image, bool *gets, tessera_error *error) {
-    tessera_model_options options = {.dtype = s->dtype, .threads = 1, .mesh = *mesh, .config = s->config};
+    tessera_model_options options = {
+        .struct_size = sizeof(tessera_model_options), .dtype = s->dtype, .threads = 1, .mesh = mesh, .config = s->config};
     uint8_t start[WIDTH * HEIGHT * 3];
     options.loras = &s->lora, options.num_loras = s->lora.path != NULL ? 1 : 0;
     tessera_model *model = tessera_model_open(s->model, &options, error);
@@ -169,7 +171,7 @@ static void describe(const struct subject *s, const tessera_mesh *m, char *text,
 }
 
 static void run_mesh(const struct subject *s, tessera_mesh *mesh, const tessera_image *alone, struct worst *worst) {
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_error error = {0};
     bool gets = false;
     int stage_blocks[MAX_STAGES];
@@ -212,8 +214,8 @@ static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int
 
 static void run_parts(tessera_world *world, const struct subject *s, int parts, int thin, int *count, struct worst *worst,
                       tessera_image *whole) {
-    tessera_mesh mesh = {.num_pipeline_patch = parts, .warmup_steps = s->warmup};
-    tessera_image alone = {0};
+    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .num_pipeline_patch = parts, .warmup_steps = s->warmup};
+    tessera_image alone = TESSERA_IMAGE;
     tessera_error error = {0};
     bool gets;
     CHECK(make(s, &mesh, &alone, &gets, &error) == TESSERA_OK, "%s: %s", s->name, error.message);
@@ -229,7 +231,7 @@ static void run_parts(tessera_world *world, const struct subject *s, int parts, 
 
 static void run_subject(tessera_world *world, const struct subject *s, int thin, int *count) {
     struct worst worst = {.decibel = 200};
-    tessera_image whole = {0};
+    tessera_image whole = TESSERA_IMAGE;
     for (int i = 0; i < s->num_parts; i++) run_parts(world, s, s->parts[i], thin, count, &worst, &whole);
     tessera_image_free(&whole);
     if (tessera_world_rank(world) == 0)

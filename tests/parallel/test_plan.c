@@ -13,7 +13,7 @@ static const char embedded[] = "models/emoji";
 
 static struct plan_model open_model(const char *name, tessera_dtype dtype, int pictures) {
     struct plan_model model = {0};
-    tessera_model_options options = {.dtype = dtype};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = dtype};
     struct plan_request request = {.pictures = pictures, .guidance_scale = -1, .max_sequence_length = -1, .has_negative_prompt = true};
     tessera_error error = {0};
     tessera_status status = plan_model_open(name, &options, &request, &model, &error);

@@ -17,11 +17,12 @@ static int product_of(const tessera_mesh *m) {
 
 static void make_picture(const char *name, const tessera_model_options *options) {
     tessera_error error = {0};
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_model *model = tessera_model_open(name, options, &error);
     CHECK(model != NULL, "%s: %s", name, error.message);
     if (model == NULL) return;
-    tessera_request request = tessera_request_default(model);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     request.prompt = "a red apple";
     request.width = request.height = 128;
     request.num_inference_steps = 1;
@@ -32,19 +33,20 @@ static void make_picture(const char *name, const tessera_model_options *options)
 }
 
 static void check_model(tessera_world *world, const char *name) {
-    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh.world = world};
+    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .world = world};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .threads = 1, .mesh = &mesh};
     struct plan_request request = {.width = 128, .height = 128, .guidance_scale = -1, .max_sequence_length = 32};
     struct plan_auto_options auto_options = {.threads = 1};
     char reason[PLAN_REASON_LENGTH];
     tessera_error error = {0};
     int degrees[3], first[3];
-    tessera_status status = plan_auto(name, &options, &request, &auto_options, &options.mesh, reason, &error);
+    tessera_status status = plan_auto(name, &options, &request, &auto_options, &mesh, reason, &error);
     CHECK(status == TESSERA_OK, "%s: %s", name, error.message);
     if (status != TESSERA_OK) return;
     int size = tessera_world_size(world);
-    CHECK(product_of(&options.mesh) == size && options.mesh.patch <= 1, "%d ranks of %d", product_of(&options.mesh), size);
-    CHECK(options.mesh.num_pipeline_patch <= 1, "%d patches are not exact", options.mesh.num_pipeline_patch);
-    degrees[0] = options.mesh.ring, degrees[1] = options.mesh.ulysses, degrees[2] = options.mesh.tensor;
+    CHECK(product_of(&mesh) == size && mesh.patch <= 1, "%d ranks of %d", product_of(&mesh), size);
+    CHECK(mesh.num_pipeline_patch <= 1, "%d patches are not exact", mesh.num_pipeline_patch);
+    degrees[0] = mesh.ring, degrees[1] = mesh.ulysses, degrees[2] = mesh.tensor;
     memcpy(first, degrees, sizeof first);
     CHECK(comm_broadcast(world->comm, 0, first, sizeof first, &error) == TESSERA_OK, "%s", error.message);
     CHECK(memcmp(first, degrees, sizeof first) == 0, "rank %d has another mesh than rank 0", tessera_world_rank(world));
@@ -52,14 +54,13 @@ static void check_model(tessera_world *world, const char *name) {
     make_picture(name, &options);
     double weights[size];
     for (int i = 0; i < size; i++) weights[i] = 1 + i % 2;
-    options.mesh.rank_weights = weights; /* of a fast and a slow rank */
-    CHECK(plan_auto(name, &options, &request, &auto_options, &options.mesh, reason, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(options.mesh.rank_weights == weights && product_of(&options.mesh) == size, "%d ranks", product_of(&options.mesh));
+    mesh.rank_weights = weights; /* of a fast and a slow rank */
+    CHECK(plan_auto(name, &options, &request, &auto_options, &mesh, reason, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(mesh.rank_weights == weights && product_of(&mesh) == size, "%d ranks", product_of(&mesh));
     make_picture(name, &options);
     auto_options.memory = 1000; /* bytes */
-    CHECK(plan_auto(name, &options, &request, &auto_options, &options.mesh, reason, &error) ==
-              (size > 1 ? TESSERA_ERROR_MEMORY : TESSERA_OK),
-          "%s", error.message);
+    CHECK(plan_auto(name, &options, &request, &auto_options, &mesh, reason, &error) == (size > 1 ? TESSERA_ERROR_MEMORY : TESSERA_OK), "%s",
+          error.message);
 }
 
 int main(int argc, char **argv) {

@@ -15,7 +15,8 @@
 enum { FEWER_STEPS = 3, WIDTH = 64, HEIGHT = 96, TEXT = 20 };
 
 static tessera_request request_of(const tessera_model *model, int steps) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     r.prompt = "a red apple", r.negative_prompt = "blue";
     r.width = WIDTH, r.height = HEIGHT;
     r.num_inference_steps = steps;
@@ -27,7 +28,7 @@ static tessera_request request_of(const tessera_model *model, int steps) {
 
 /* Bytes that this rank sends for a picture. */
 static bool send_picture(tessera_world *world, tessera_model *model, int steps, uint64_t *bytes) {
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     tessera_error error = {0};
     tessera_request request = request_of(model, steps);
     uint64_t before = comm_stats_read(world->comm, NULL).bytes_sent;
@@ -39,13 +40,14 @@ static bool send_picture(tessera_world *world, tessera_model *model, int steps, 
 }
 
 static tessera_mesh mesh_of(tessera_world *world, const struct plan_mesh *plan) {
-    tessera_mesh mesh = {.world = world, .warmup_steps = -1};
+    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .world = world, .warmup_steps = -1};
     plan_mesh_choose(plan, &mesh);
     return mesh;
 }
 
 static void check_mesh(tessera_world *world, const char *name, const struct plan_model *plan_model, const struct plan_mesh *mesh) {
-    tessera_model_options options = {.dtype = TESSERA_F32, .threads = 1, .mesh = mesh_of(world, mesh)};
+    tessera_mesh wanted = mesh_of(world, mesh);
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .threads = 1, .mesh = &wanted};
     tessera_error error = {0};
     uint64_t fewer, more;
     char text[128];
@@ -73,7 +75,7 @@ static int sequence_length(const char *name) {
 }
 
 static void check_model(tessera_world *world, const char *name) {
-    tessera_model_options options = {.dtype = TESSERA_F32};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32};
     struct plan_request request = {.width = WIDTH, .height = HEIGHT, .guidance_scale = -1, .has_negative_prompt = true, .no_binning = true};
     request.max_sequence_length = sequence_length(name);
     struct plan_machine machine = {

@@ -55,11 +55,12 @@ static bool entry_parse(char *line, struct entry *entry) {
 static double entry_measure(tessera_model *model, const struct entry *entry, const char *folder) {
     char path[2 * LINE_LENGTH];
     snprintf(path, sizeof path, "%s/%s", folder, entry->file);
-    tessera_request request = tessera_request_default(model);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     request.prompt = entry->prompt;
     request.seed = entry->seed;
     tessera_error error = {0};
-    tessera_image image = {0};
+    tessera_image image = TESSERA_IMAGE;
     if (tessera_generate(model, &request, &image, &error) != TESSERA_OK) {
         fprintf(stderr, "%s: %s\n", entry->file, error.message);
         return NAN;
@@ -147,7 +148,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     tessera_error error = {0};
-    tessera_model_options options = {.dtype = bounds->dtype};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = bounds->dtype};
     tessera_model *model = tessera_model_open(folder, &options, &error);
     if (model == NULL) {
         fprintf(stderr, "%s\n", error.message);

@@ -9,7 +9,7 @@
 
 static void expect_error(tessera_model *model, tessera_request request, tessera_status status, const char *word) {
     tessera_error error = {0};
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     tessera_status got = tessera_generate(model, &request, &image, &error);
     CHECK(got == status && strstr(error.message, word) != NULL, "wanted status %d and \"%s\", got %d: %s", status, word, got,
           error.message);
@@ -17,7 +17,8 @@ static void expect_error(tessera_model *model, tessera_request request, tessera_
 }
 
 static void test_bad_requests(tessera_model *model) {
-    tessera_request good = tessera_request_default(model), r;
+    tessera_request good = TESSERA_REQUEST, r;
+    tessera_request_defaults(model, false, &good);
     CHECK(good.width == 128 && good.num_inference_steps == 20 && good.guidance_scale == 4.0f && good.max_sequence_length == 0,
           "generation_defaults.json is honoured: %d %d %g", good.width, good.num_inference_steps, good.guidance_scale);
     r = good, r.width = 100, expect_error(model, r, TESSERA_ERROR_ARGUMENT, "multiples of 16");
@@ -47,7 +48,8 @@ static bool cancel_at_step_three(void *user, tessera_phase phase, int done, int 
 }
 
 static void test_cancel(tessera_model *model) {
-    tessera_request r = tessera_request_default(model);
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
     int calls = 0;
     r.progress = cancel_at_step_three, r.progress_user = &calls;
     expect_error(model, r, TESSERA_ERROR_CANCELLED, "stopped");
@@ -57,8 +59,9 @@ static void test_cancel(tessera_model *model) {
 /* Picture 1 of two, made alone, and picture 1 made after picture 0, are the same; other seeds and pictures are not. */
 static void test_pictures_depend_on_request_alone(tessera_model *model) {
     tessera_error error = {0};
-    tessera_request r = tessera_request_default(model);
-    tessera_image two, one;
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
+    tessera_image two = TESSERA_IMAGE, one = TESSERA_IMAGE;
     r.prompt = "red apple", r.num_inference_steps = 2, r.num_images = 2, r.seed = 5;
     CHECK(tessera_generate(model, &r, &two, &error) == TESSERA_OK && two.count == 2, "%s", error.message);
     r.first_image = 1;

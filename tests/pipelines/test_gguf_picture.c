@@ -73,9 +73,12 @@ static void write_gguf(const char *path, const struct safetensors *from, bool sm
 static tessera_image draw(const char *model, const char *transformer, size_t *held) {
     tessera_error error = {0};
     struct pipeline *p = NULL;
-    tessera_image image = {0};
-    const tessera_model_options options = {
-        .config = CASES "pipeline_sd3/model", .transformer = transformer, .dtype = TESSERA_F32, .threads = 2};
+    tessera_image image = TESSERA_IMAGE;
+    const tessera_model_options options = {.struct_size = sizeof(tessera_model_options),
+                                           .config = CASES "pipeline_sd3/model",
+                                           .transformer = transformer,
+                                           .dtype = TESSERA_F32,
+                                           .threads = 2};
     CHECK(pipeline_open(model, &options, &p, &error) == TESSERA_OK, "%s", error.message);
     if (p == NULL) return image;
     tessera_request request = p->defaults;

@@ -25,7 +25,7 @@ static void test_components_close_after_their_phase(void) {
     tessera_request request = p->defaults;
     request.prompt = "strawberry", request.num_inference_steps = 2;
     const struct generation_control control = {0};
-    tessera_image kept, freed;
+    tessera_image kept = TESSERA_IMAGE, freed = TESSERA_IMAGE;
     CHECK(p->keep_components && pipeline_generate(p, &request, &control, &kept, &error) == TESSERA_OK, "%s", error.message);
     CHECK(open_components(p) == 4, "a small model stays open: %d of 4 components", open_components(p));
     p->keep_components = false;
@@ -72,11 +72,12 @@ static void test_folders_that_lie(void) {
 static void test_states_that_an_encoder_lacks(void) {
     tessera_error error = {0};
     struct pipeline *p = NULL;
-    const tessera_model_options options = {.text_encoder = "tests/cases/pipeline_flux/model/text_encoder_2"};
+    const tessera_model_options options = {.struct_size = sizeof(tessera_model_options),
+                                           .text_encoder = "tests/cases/pipeline_flux/model/text_encoder_2"};
     CHECK(pipeline_open("tests/cases/pipeline_flux/model", &options, &p, &error) == TESSERA_OK, "%s", error.message);
     if (p == NULL) return;
     tessera_request request = p->defaults;
-    tessera_image image;
+    tessera_image image = TESSERA_IMAGE;
     request.prompt = "a", request.num_inference_steps = 1;
     const struct generation_control control = {0};
     CHECK(pipeline_generate(p, &request, &control, &image, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pooled") != NULL &&
@@ -113,7 +114,7 @@ static void test_slots_from_the_index(void) {
         CHECK(strcmp(p->denoiser, "denoiser") == 0 && strcmp(p->autoencoder, "first_stage") == 0 && p->num_slots == 4, "%s, %s, %d slots",
               p->denoiser, p->autoencoder, p->num_slots);
         tessera_request request = p->defaults;
-        tessera_image image;
+        tessera_image image = TESSERA_IMAGE;
         request.prompt = "strawberry", request.num_inference_steps = 1;
         const struct generation_control control = {0};
         CHECK(pipeline_generate(p, &request, &control, &image, &error) == TESSERA_OK, "%s", error.message);

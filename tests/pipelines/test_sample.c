@@ -22,7 +22,8 @@ static void shell(const char *format, const char *folder) {
 
 static bool generate(const char *folder, const tessera_model_options *options, tessera_image *image, tessera_error *error) {
     tessera_model *model = tessera_model_open(folder, options, error);
-    tessera_request request = tessera_request_default(model);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &request);
     request.prompt = "a lion";
     request.num_inference_steps = 2;
     bool made = model != NULL && tessera_generate(model, &request, image, error) == TESSERA_OK;
@@ -38,9 +39,9 @@ static void test_pipeline(void) {
     struct denoiser_class mine = sd3_transformer_class;
     mine.name = "MyTransformer";
     const struct denoiser_class *const classes[] = {&mine};
-    tessera_model_options plain = {.dtype = TESSERA_F32, .threads = 1}, own = plain;
+    tessera_model_options plain = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .threads = 1}, own = plain;
     own.denoisers = classes, own.num_denoisers = 1;
-    tessera_image wanted = {0}, got = {0};
+    tessera_image wanted = TESSERA_IMAGE, got = TESSERA_IMAGE;
     tessera_error error = {0};
     CHECK(generate(PIPELINE, &plain, &wanted, &error), "%s", error.message);
     CHECK(!generate(folder, &plain, &got, &error) && strstr(error.message, "MyTransformer") != NULL, "%s", error.message);
@@ -163,9 +164,11 @@ static void test_misuse(const struct case_io *c) {
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "multiples of 2");
     s = good, s.num_inference_steps = 0;
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "steps: 0");
-    s = good, s.mesh.tensor = 64;
+    tessera_mesh mesh = TESSERA_MESH;
+    s = good, s.mesh = &mesh, mesh.tensor = 64;
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "64 ranks");
-    s = good, s.mesh.cfg = 2, s.guidance_scale = 0;
+    mesh.tensor = 1, mesh.cfg = 2;
+    s = good, s.mesh = &mesh, s.guidance_scale = 0;
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "cfg degree 2");
     s = good, s.guidance_scale = NAN;
     refuse(&s, count, TESSERA_ERROR_ARGUMENT, "guidance_scale");

@@ -1,0 +1,22 @@
+/* The options that a program opens a model with, as this library knows them: with all fields, whatever the program's header had. Private
+ * to this room. */
+#ifndef TESSERA_PIPELINES_OPTIONS_H
+#define TESSERA_PIPELINES_OPTIONS_H
+
+#include "tessera.h"
+
+struct model_options {
+    tessera_model_options own; /* mesh points to `mesh`, loras to `loras` */
+    tessera_mesh mesh;
+    tessera_lora *loras; /* [own.num_loras] */
+};
+
+/* Reads and checks the program's options; NULL gives the defaults. ARGUMENT errors name the field. Free with model_options_free either way:
+ * on failure, too, mesh.world is the program's as far as its mesh can be read. */
+tessera_status model_options_read(const tessera_model_options *given, struct model_options *out, tessera_error *error);
+void model_options_free(struct model_options *options);
+
+/* The program's mesh (NULL: one rank) as this library knows it. ARGUMENT errors name the field. */
+tessera_status mesh_read(const tessera_mesh *given, tessera_mesh *out, tessera_error *error);
+
+#endif
