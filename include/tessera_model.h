@@ -77,6 +77,8 @@ enum dtype {
     DTYPE_Q4_K,
     DTYPE_Q5_K,
     DTYPE_Q6_K,
+    DTYPE_I8_ROW, /* bitsandbytes' int8 and nf4, as blocks: tensor/dequantize.h */
+    DTYPE_NF4,
     DTYPE_UNKNOWN,
     DTYPE_COUNT
 };

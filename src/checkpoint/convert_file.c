@@ -208,14 +208,23 @@ static tessera_status group(struct collection *c, tessera_error *error) {
 
 /* ---- writing ---- */
 
-static tessera_status write_originals(const struct collection *c, const struct convert_report *report, struct safetensors_writer *writer,
-                                      tessera_error *error) {
+static tessera_status write_item(const struct item *item, enum dtype dtype, struct safetensors_writer *writer, tessera_error *error) {
+    struct tensor part;
+    void *owned;
+    TRY(layout_original_part(&item->change, item->name, &item->tensor, &part, &owned, error));
+    tessera_status status = convert_write(writer, item->name, &part, dtype, error);
+    free(owned);
+    convert_forget(&item->tensor);
+    return status;
+}
+
+/* `entries`: the file's, with their types. */
+static tessera_status write_originals(const struct collection *c, const struct safetensors_entry *entries,
+                                      const struct convert_report *report, struct safetensors_writer *writer, tessera_error *error) {
     for (int i = 0; i < c->original_count; i++) {
         for (int j = 0; j < c->originals[i].count; j++) {
-            const struct item *item = &c->originals[i].items[j];
             TRY(convert_go_on(report, error));
-            TRY(layout_write_original(&item->change, item->name, &item->tensor, writer, error));
-            convert_forget(&item->tensor);
+            TRY(write_item(&c->originals[i].items[j], entries[i].tensor.dtype, writer, error));
         }
     }
     return TESSERA_OK;
@@ -223,14 +232,18 @@ static tessera_status write_originals(const struct collection *c, const struct c
 
 static tessera_status write_file(const struct collection *c, const char *output, const struct convert_report *report,
                                  tessera_error *error) {
-    struct safetensors_writer *writer;
+    struct safetensors_writer *writer = NULL;
     struct safetensors_entry *entries = calloc((size_t)c->original_count + 1, sizeof *entries);
+    tessera_status status = TESSERA_OK;
     if (entries == NULL) return no_memory(c, error);
-    for (int i = 0; i < c->original_count; i++) entries[i] = c->originals[i].entry;
-    tessera_status status = safetensors_writer_open(output, entries, c->original_count, "pt", &writer, error);
+    for (int i = 0; i < c->original_count && status == TESSERA_OK; i++) {
+        const struct safetensors_entry *stored = &c->originals[i].entry;
+        entries[i] = *stored;
+        status = convert_type_of(report->types, stored->name, &stored->tensor, &entries[i].tensor.dtype, error);
+    }
+    if (status == TESSERA_OK) status = safetensors_writer_open(output, entries, c->original_count, "pt", &writer, error);
+    if (status == TESSERA_OK) status = write_originals(c, entries, report, writer, error);
     free(entries);
-    if (status != TESSERA_OK) return status;
-    status = write_originals(c, report, writer, error);
     if (status == TESSERA_OK) return safetensors_writer_commit(writer, error);
     safetensors_writer_discard(writer);
     return status;
@@ -256,7 +269,7 @@ static tessera_status find_family(const char *folder, const struct family **out,
 tessera_status convert_to_file(const char *input, const char *output, struct convert_report *report, tessera_error *error) {
     struct collection c = {.folder = input};
     const struct family *family = NULL;
-    *report = (struct convert_report){.stop = report->stop};
+    *report = (struct convert_report){.stop = report->stop, .types = report->types};
     TRY(find_family(input, &family, error));
     tessera_status status = collect(&c, family, report, error);
     if (status == TESSERA_OK) status = group(&c, error);

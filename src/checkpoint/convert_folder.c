@@ -89,38 +89,13 @@ static tessera_status copy_small_files(const char *from, const char *to, tessera
     return status;
 }
 
-/* Wide elements first: then every tensor lies aligned in the file. */
-static int compare_width(const void *a, const void *b) {
-    const struct safetensors_entry *x = a, *y = b;
-    size_t wide = dtype_alignment(x->tensor.dtype), other = dtype_alignment(y->tensor.dtype);
-    return wide != other ? (wide > other ? -1 : 1) : strcmp(x->name, y->name);
-}
-
-static tessera_status write_entries(const char *path, const struct safetensors_entry *entries, int count,
-                                    const struct convert_report *report, tessera_error *error) {
-    struct safetensors_writer *writer;
-    TRY(safetensors_writer_open(path, entries, count, "pt", &writer, error));
-    for (int i = 0; i < count; i++) {
-        const struct tensor *tensor = &entries[i].tensor;
-        tessera_status status = convert_go_on(report, error);
-        if (status == TESSERA_OK) status = safetensors_writer_add(writer, tensor->data, tensor_bytes(tensor), error);
-        if (status != TESSERA_OK) {
-            safetensors_writer_discard(writer);
-            return status;
-        }
-        convert_forget(tensor);
-    }
-    return safetensors_writer_commit(writer, error);
-}
-
 static tessera_status write_weights(const struct weights *weights, const char *path, const struct convert_report *report,
                                     tessera_error *error) {
     int count = weights_count(weights);
     struct safetensors_entry *entries = calloc((size_t)count + 1, sizeof *entries);
     if (entries == NULL) return no_memory(path, error);
     for (int i = 0; i < count; i++) entries[i] = *weights_at(weights, i);
-    qsort(entries, (size_t)count, sizeof *entries, compare_width);
-    tessera_status status = write_entries(path, entries, count, report, error);
+    tessera_status status = convert_entries(path, entries, count, report, error);
     free(entries);
     return status;
 }
@@ -244,7 +219,7 @@ static tessera_status write_folder(const struct single_file *file, const char *o
 
 tessera_status convert_to_folder(const char *input, const char *config, const char *output, struct convert_report *report,
                                  tessera_error *error) {
-    *report = (struct convert_report){.stop = report->stop};
+    *report = (struct convert_report){.stop = report->stop, .types = report->types};
     struct single_file *file;
     char *target = strdup(output); /* without a '/' at the end: the temporary folder lies beside it */
     if (target == NULL) return no_memory(output, error);

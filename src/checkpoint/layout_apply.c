@@ -98,13 +98,11 @@ tessera_status layout_original_shape(const struct layout_change *change, const c
     return TESSERA_OK;
 }
 
-tessera_status layout_write_original(const struct layout_change *change, const char *name, const struct tensor *part,
-                                     struct safetensors_writer *writer, tessera_error *error) {
-    size_t bytes = tensor_bytes(part);
-    bool rearranged = change->how == LAYOUT_SWAP_HALVES || change->how == LAYOUT_TRANSPOSE;
-    void *copy = rearranged ? copy_changed(change->how, part) : NULL;
-    if (rearranged && copy == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
-    tessera_status status = safetensors_writer_add(writer, rearranged ? copy : part->data, bytes, error);
-    free(copy);
-    return status;
+tessera_status layout_original_part(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *out,
+                                    void **owned, tessera_error *error) {
+    *out = *part;
+    *owned = NULL;
+    if (change->how != LAYOUT_SWAP_HALVES && change->how != LAYOUT_TRANSPOSE) return TESSERA_OK;
+    *owned = out->data = copy_changed(change->how, part);
+    return *owned != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
 }

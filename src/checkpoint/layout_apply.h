@@ -13,8 +13,9 @@ tessera_status layout_apply(const struct layout_change *change, const char *name
 /* The other way: the shape of the original tensor of which `part` is a part (`part` itself if it is whole). */
 tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *whole,
                                      tessera_error *error);
-/* Writes the bytes that `part` contributes to the original tensor; bands must be written in the order of `first`. */
-tessera_status layout_write_original(const struct layout_change *change, const char *name, const struct tensor *part,
-                                     struct safetensors_writer *writer, tessera_error *error);
+/* What `part` contributes to the original tensor, rearranged: `part` itself, or a block of malloc that *owned then holds (else NULL) and the
+ * caller frees. Bands follow one another in the order of `first`. */
+tessera_status layout_original_part(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *out,
+                                    void **owned, tessera_error *error);
 
 #endif

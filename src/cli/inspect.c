@@ -23,14 +23,26 @@ static const struct option inspect_options[INSPECT_OPTION_COUNT] = {
     [INSPECT_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output"},
 };
 
-/* "BF16" or "BF16, F32": the element types that `weights` has. */
-static void name_types(const struct weights *weights, char *out, size_t capacity) {
-    bool seen[DTYPE_COUNT] = {false};
+/* "BF16" or "Q8_0, F32": the element types of "bytes_by_type". */
+static void name_types(const cJSON *bytes, char *out, size_t capacity) {
     size_t n = 0;
     out[0] = 0;
-    for (int i = 0; i < weights_count(weights); i++) seen[weights_at(weights, i)->tensor.dtype] = true;
-    for (int d = 0; d < DTYPE_COUNT; d++)
-        if (seen[d] && n < capacity) n += (size_t)snprintf(out + n, capacity - n, "%s%s", n > 0 ? ", " : "", dtype_name((enum dtype)d));
+    for (const cJSON *item = bytes->child; item != NULL && n < capacity; item = item->next)
+        n += (size_t)snprintf(out + n, capacity - n, "%s%s", n > 0 ? ", " : "", item->string);
+}
+
+/* Adds a tensor's bytes to "bytes_by_type". */
+static void count_type(cJSON *bytes, const char *type, double more) {
+    cJSON *item = cJSON_GetObjectItemCaseSensitive(bytes, type);
+    if (item == NULL)
+        cJSON_AddNumberToObject(bytes, type, more);
+    else
+        cJSON_SetNumberValue(item, item->valuedouble + more);
+}
+
+static void print_types(const cJSON *bytes) {
+    for (const cJSON *item = bytes->child; item != NULL; item = item->next)
+        printf("%s%s %.2f MiB", item == bytes->child ? "" : ", ", item->string, item->valuedouble / MIB);
 }
 
 /* ---- a folder ---- */
@@ -60,7 +72,7 @@ static double estimate_activations(const char *folder, double width, double heig
 static tessera_status inspect_component(const char *folder, const char *name, const char *class_name, double width, double height,
                                         cJSON *list, tessera_error *error) {
     struct weights *weights = NULL;
-    char types[64];
+    char types[96];
     char *path = file_join(folder, name);
     if (path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     tessera_status status = TESSERA_OK;
@@ -70,7 +82,12 @@ static tessera_status inspect_component(const char *folder, const char *name, co
     cJSON_AddStringToObject(entry, "class", class_name);
     bool light = strstr(name, "tokenizer") != NULL || strstr(name, "scheduler") != NULL || strstr(name, "feature_extractor") != NULL;
     if (!light && (status = weights_open(path, &weights, error)) == TESSERA_OK) {
-        name_types(weights, types, sizeof types);
+        cJSON *by_type = cJSON_AddObjectToObject(entry, "bytes_by_type");
+        for (int i = 0; i < weights_count(weights); i++) {
+            const struct safetensors_entry *e = weights_at(weights, i);
+            count_type(by_type, weights_type_name(weights, e->name), (double)tensor_bytes(&e->tensor));
+        }
+        name_types(by_type, types, sizeof types);
         cJSON_AddNumberToObject(entry, "tensors", weights_count(weights));
         cJSON_AddNumberToObject(entry, "parameters", (double)weights_parameters(weights));
         cJSON_AddNumberToObject(entry, "bytes", (double)weights_bytes(weights));
@@ -161,8 +178,9 @@ static void print_folder(const cJSON *root) {
         printf("  %-16s %-36s", cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")),
                cJSON_GetStringValue(cJSON_GetObjectItem(item, "class")));
         if (types != NULL)
-            printf(" %8.0f %12.0f %12.2f  %s", number_of(item, "tensors"), number_of(item, "parameters"), number_of(item, "bytes") / MIB,
-                   types);
+            printf(" %8.0f %12.0f %12.2f  ", number_of(item, "tensors"), number_of(item, "parameters"), number_of(item, "bytes") / MIB);
+        if (types != NULL && strchr(types, ',') == NULL) fputs(types, stdout);
+        if (types != NULL && strchr(types, ',') != NULL) print_types(cJSON_GetObjectItem(item, "bytes_by_type"));
         putchar('\n');
     }
     printf("  weights: %.0f parameters, %.1f MiB stored; %.1f MiB to compute in bf16, %.1f MiB in f32\n", number_of(root, "parameters"),
@@ -197,6 +215,7 @@ static tessera_status inspect_file(const char *path, cJSON *root, tessera_error 
     struct safetensors *file = NULL;
     TRY(safetensors_open(path, &file, error));
     cJSON_AddStringToObject(root, "file", path);
+    cJSON *by_type = cJSON_AddObjectToObject(root, "bytes_by_type");
     cJSON *list = cJSON_AddArrayToObject(root, "tensors");
     for (int i = 0; i < safetensors_count(file); i++) {
         const struct safetensors_entry *e = safetensors_at(file, i);
@@ -207,6 +226,7 @@ static tessera_status inspect_file(const char *path, cJSON *root, tessera_error 
         cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
         for (int d = 0; d < e->tensor.ndim; d++) cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)e->tensor.shape[d]));
         cJSON_AddNumberToObject(entry, "bytes", (double)tensor_bytes(&e->tensor));
+        count_type(by_type, safetensors_type_name(file, e->name), (double)tensor_bytes(&e->tensor));
     }
     safetensors_close(file);
     return read_metadata(path, root, error);
@@ -223,7 +243,9 @@ static void print_file(const cJSON *root) {
         cJSON_free(shape);
         bytes += number_of(item, "bytes");
     }
-    printf("%d tensors, %.2f MiB\n", cJSON_GetArraySize(tensors), bytes / MIB);
+    printf("%d tensors, %.2f MiB: ", cJSON_GetArraySize(tensors), bytes / MIB);
+    print_types(cJSON_GetObjectItem(root, "bytes_by_type"));
+    putchar('\n');
     cJSON_ArrayForEach(item, cJSON_GetObjectItem(root, "metadata"))
         printf("metadata %s: %s\n", item->string, cJSON_IsString(item) ? item->valuestring : "(not text)");
 }

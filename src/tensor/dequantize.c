@@ -7,6 +7,9 @@
  * Q5_0, Q5_1 as Q4_0 and Q4_1 with a word of 32 fifth bits before the bytes; Q5_0 subtracts 16
  * Q2_K .. Q6_K  256 numbers in 16 or 8 groups; each group's scale (and offset) is a small integer times the block's d (and m)
  *
+ * I8_ROW     | s, float32 | 64 x int8 |                            x = q s / 127
+ * NF4        | s, float32 | 32 bytes: q of 2 i high, of 2 i + 1 low |   x = nf4_values[q] s
+ *
  * Products and differences are rounded one by one, in the order of ggml's reference code, so that the numbers are the same to the bit.
  * Left out: IQ types, ternary types, microscaled types. */
 #include "tensor/dequantize.h"
@@ -14,7 +17,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { BLOCK = 32, SUPER_BLOCK = 256 };
+enum { BLOCK = 32, SCALED_BLOCK = 64, SUPER_BLOCK = 256 };
 
 static float half_at(const uint8_t *from) {
     return f16_to_f32((uint16_t)(from[0] | from[1] << 8));
@@ -161,6 +164,46 @@ static void read_q6_k(float *to, const uint8_t *b) {
     }
 }
 
+/* ---- blocks of 64 ---- */
+
+const float nf4_values[16] = {-1.0f,
+                              -0.6961928009986877f,
+                              -0.5250730514526367f,
+                              -0.39491748809814453f,
+                              -0.28444138169288635f,
+                              -0.18477343022823334f,
+                              -0.09105003625154495f,
+                              0.0f,
+                              0.07958029955625534f,
+                              0.16093020141124725f,
+                              0.24611230194568634f,
+                              0.33791524171829224f,
+                              0.44070982933044434f,
+                              0.5626170039176941f,
+                              0.7229568362236023f,
+                              1.0f};
+
+static float float_at(const uint8_t *from) {
+    return float_of(word_at(from));
+}
+
+/* bitsandbytes multiplies by the scale first, then by 1 / 127. */
+static void read_i8_row(float *to, const uint8_t *b) {
+    float scale = float_at(b);
+    for (int i = 0; i < SCALED_BLOCK; i++) {
+        float scaled = (float)(int8_t)b[4 + i] * scale;
+        to[i] = scaled * 7.874015718698502e-3f;
+    }
+}
+
+static void read_nf4(float *to, const uint8_t *b) {
+    float scale = float_at(b);
+    for (int i = 0; i < SCALED_BLOCK / 2; i++) {
+        to[2 * i] = nf4_values[b[4 + i] >> 4] * scale;
+        to[2 * i + 1] = nf4_values[b[4 + i] & 15] * scale;
+    }
+}
+
 static void read_block(float *to, const uint8_t *b, enum dtype dtype) {
     switch (dtype) {
     case DTYPE_Q8_0:
@@ -192,6 +235,12 @@ static void read_block(float *to, const uint8_t *b, enum dtype dtype) {
         break;
     case DTYPE_Q6_K:
         read_q6_k(to, b);
+        break;
+    case DTYPE_I8_ROW:
+        read_i8_row(to, b);
+        break;
+    case DTYPE_NF4:
+        read_nf4(to, b);
         break;
     default:
         assert(!"an element type without blocks");

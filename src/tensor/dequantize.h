@@ -1,7 +1,9 @@
 /* Small weights: element types of 8 bits and fewer, read as float32.
  *
  * float8 has one number in each byte. The others are the block formats of GGUF files (ggml's "Q" types): a block holds 32 or 256
- * numbers that share scales, and lies in memory as one piece. Blocks follow one another along a row. */
+ * numbers that share scales, and lies in memory as one piece. Blocks follow one another through a tensor, row after row.
+ *
+ * I8_ROW and NF4 hold what bitsandbytes' files keep apart (tensor/bitsandbytes.h): a block of 64 numbers begins with its float32 scale. */
 #ifndef TESSERA_TENSOR_DEQUANTIZE_H
 #define TESSERA_TENSOR_DEQUANTIZE_H
 
@@ -9,5 +11,8 @@
 
 /* `count` numbers of type `dtype`, a multiple of its block, from a block's start. dtype_convert calls this. */
 void dequantize(float *to, const void *from, enum dtype dtype, size_t count);
+
+/* nf4's 16 values for a scale of 1 (Dettmers et al. 2023, QLoRA, appendix E), in float32 as bitsandbytes has them. */
+extern const float nf4_values[16];
 
 #endif

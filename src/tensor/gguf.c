@@ -1,4 +1,4 @@
-/* Reading GGUF files; see gguf.h.
+/* Reading GGUF files, and the header of those that are written; see gguf.h.
  *
  * A cursor knows how many bytes are left, and every length and count is compared with it before anything is allocated or followed. Of the
  * values only general.alignment and the shapes that some converters keep for tensors they flattened ("comfy.gguf.orig_shape.NAME") are used.
@@ -29,7 +29,7 @@ static const uint8_t value_bytes[VALUE_COUNT] = {
     [VALUE_U8] = 1,  [VALUE_I8] = 1,   [VALUE_U16] = 2, [VALUE_I16] = 2, [VALUE_U32] = 4, [VALUE_I32] = 4,
     [VALUE_F32] = 4, [VALUE_BOOL] = 1, [VALUE_U64] = 8, [VALUE_I64] = 8, [VALUE_F64] = 8};
 
-enum { TENSOR_BYTES_MIN = 8 + 4 + 4 + 8, VALUE_BYTES_MIN = 8 + 4 + 1, ALIGNMENT = 32, MAX_NESTING = 4, MAX_SHAPES = 65536 };
+enum { TENSOR_BYTES_MIN = 8 + 4 + 4 + 8, VALUE_BYTES_MIN = 8 + 4 + 1, MAX_NESTING = 4, MAX_SHAPES = 65536 };
 
 /* ggml_type -> ours; what is not listed is not known. */
 static const struct {
@@ -258,7 +258,7 @@ bool gguf_is(const uint8_t *data, size_t length) {
 
 tessera_status gguf_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error) {
     tessera_error local = {0};
-    struct reader r = {.name = name, .at = data, .left = length, .alignment = ALIGNMENT, .error = &local};
+    struct reader r = {.name = name, .at = data, .left = length, .alignment = GGUF_ALIGNMENT, .error = &local};
     struct safetensors_entry *entries = NULL;
     uint64_t *offsets = NULL, count = 0;
     *out = NULL;
@@ -275,4 +275,44 @@ tessera_status gguf_parse(const char *name, const uint8_t *data, size_t length, 
     free(offsets);
     free(r.shapes);
     return local.status == TESSERA_OK ? TESSERA_OK : error_set(error, local.status, "%s", local.message);
+}
+
+/* ---- writing ---- */
+
+/* ggml's number of a type; -1 if it has none. */
+static int64_t ggml_type_of(enum dtype dtype) {
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].dtype == dtype) return types[i].ggml;
+    return -1;
+}
+
+bool gguf_has_type(enum dtype dtype) {
+    return ggml_type_of(dtype) >= 0;
+}
+
+static void put_number(FILE *stream, int bytes, uint64_t value) {
+    for (int i = 0; i < bytes; i++) fputc((int)(value >> 8 * i & 255), stream);
+}
+
+static void put_text(FILE *stream, const char *text) {
+    put_number(stream, 8, strlen(text));
+    fputs(text, stream);
+}
+
+/* The one value says which version of the block formats it is (2: scales lie as they do now). stable-diffusion.cpp names no architecture
+ * either: the tensors' names tell. */
+void gguf_print_header(FILE *stream, const struct safetensors_entry *entries, int count) {
+    uint64_t offset = 0;
+    fputs("GGUF", stream), put_number(stream, 4, 3), put_number(stream, 8, (uint64_t)count), put_number(stream, 8, 1);
+    put_text(stream, "general.quantization_version"), put_number(stream, 4, VALUE_U32), put_number(stream, 4, 2);
+    for (int i = 0; i < count; i++) {
+        const struct tensor *t = &entries[i].tensor;
+        put_text(stream, entries[i].name);
+        put_number(stream, 4, (uint64_t)(t->ndim > 0 ? t->ndim : 1));
+        for (int d = t->ndim - 1; d >= 0; d--) put_number(stream, 8, (uint64_t)t->shape[d]);
+        if (t->ndim == 0) put_number(stream, 8, 1);
+        put_number(stream, 4, (uint64_t)ggml_type_of(t->dtype)), put_number(stream, 8, offset);
+        offset += (tensor_bytes(t) + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
+    }
+    while (ftell(stream) % GGUF_ALIGNMENT != 0) fputc(0, stream);
 }

@@ -39,11 +39,12 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *file,
 /* Value of __metadata__[key], or NULL. */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
-/* Writes tensors (borrowed) to a new file, atomically. UNSUPPORTED where one has a type that the engine does not know. */
+/* Writes tensors (borrowed) to a new file, atomically; a path that ends in ".gguf" becomes a GGUF file. UNSUPPORTED where a tensor has a type
+ * that the engine does not know or that GGUF files do not have. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
 
 /* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
- * same order in pieces of any size. `format` becomes __metadata__.format ("pt" is what transformers asks for); NULL: none. */
+ * same order in pieces of any size. `format` becomes __metadata__.format of a safetensors file ("pt" is what transformers asks for); NULL: none. */
 struct safetensors_writer;
 tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
                                        struct safetensors_writer **out, tessera_error *error);

@@ -1,4 +1,5 @@
-/* The table of element types, tensors' sizes, and conversion between floating-point element types (dequantize.c reads the small ones).
+/* The table of element types, tensors' sizes, and conversion between floating-point element types (dequantize.c reads the small ones,
+ * quantize.c writes them).
  *
  * Conversions are written without branches on the data, so that the compiler can turn them into vector code; they do not
  * depend on subnormal float32 arithmetic, which some libraries switch off. bfloat16 is the upper half of a float32; float16 is
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "tensor/dequantize.h"
+#include "tensor/quantize.h"
 
 enum { PIECE = 1024 }; /* numbers that pass through float32 at a time: a multiple of every block */
 
@@ -45,6 +47,8 @@ static const struct {
     [DTYPE_Q4_K] = {"Q4_K", KIND_SMALL, 256, 4 + 12 + 128},
     [DTYPE_Q5_K] = {"Q5_K", KIND_SMALL, 256, 4 + 12 + 32 + 128},
     [DTYPE_Q6_K] = {"Q6_K", KIND_SMALL, 256, 128 + 64 + 16 + 2},
+    [DTYPE_I8_ROW] = {"I8_ROW", KIND_SMALL, 64, 4 + 64},
+    [DTYPE_NF4] = {"NF4", KIND_SMALL, 64, 4 + 32},
     [DTYPE_UNKNOWN] = {"unknown", KIND_OTHER, 1, 1}, /* bytes */
 };
 _Static_assert(sizeof dtypes / sizeof dtypes[0] == DTYPE_COUNT, "every dtype has a name and a size");
@@ -81,6 +85,10 @@ bool dtype_is_small(enum dtype dtype) {
 
 bool dtype_is_weight(enum dtype dtype) {
     return dtype_is_float(dtype) || dtype_is_small(dtype);
+}
+
+bool dtype_is_written(enum dtype dtype) {
+    return dtype_is_float(dtype) || quantize_limit(dtype) > 0;
 }
 
 tessera_status dtype_of_activations(tessera_dtype asked, enum dtype *out, tessera_error *error) {
@@ -210,36 +218,37 @@ static void widen(float *restrict to, const void *restrict from, enum dtype from
     }
 }
 
-static void narrow(uint16_t *restrict to, enum dtype to_dtype, const float *restrict from, size_t count) {
+static void narrow(void *restrict to, enum dtype to_dtype, const float *restrict from, size_t count) {
+    uint16_t *restrict half = to;
     switch (to_dtype) {
     case DTYPE_BF16:
-        for (size_t i = 0; i < count; i++) to[i] = bf16_round(from[i]);
+        for (size_t i = 0; i < count; i++) half[i] = bf16_round(from[i]);
         break;
     case DTYPE_F16:
-        for (size_t i = 0; i < count; i++) to[i] = narrow_f16(from[i]);
+        for (size_t i = 0; i < count; i++) half[i] = narrow_f16(from[i]);
         break;
     default:
-        assert(!"a type of 16 bits");
+        quantize(to, to_dtype, from, count);
     }
 }
 
 void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, size_t count) {
-    assert(dtype_is_float(to_dtype) && dtype_is_weight(from_dtype));
+    assert(dtype_is_written(to_dtype) && dtype_is_weight(from_dtype));
     if (count == 0) return;
     if (to_dtype == from_dtype) {
-        memcpy(to, from, count * dtype_size(to_dtype));
+        memcpy(to, from, dtype_bytes(to_dtype, (int64_t)count));
     } else if (to_dtype == DTYPE_F32) {
         widen(to, from, from_dtype, count);
     } else if (from_dtype == DTYPE_F32) {
         narrow(to, to_dtype, from, count);
     } else {
-        uint16_t *target = to;
+        char *target = to;
         const char *source = from;
         float piece[PIECE];
         for (size_t done = 0; done < count;) {
             size_t length = count - done < PIECE ? count - done : PIECE;
             widen(piece, source + dtype_bytes(from_dtype, (int64_t)done), from_dtype, length);
-            narrow(target + done, to_dtype, piece, length);
+            narrow(target + dtype_bytes(to_dtype, (int64_t)done), to_dtype, piece, length);
             done += length;
         }
     }

@@ -17,6 +17,7 @@ bool dtype_from_name(const char *name, enum dtype *out);
 bool dtype_is_float(enum dtype dtype);  /* F32, F16, BF16 */
 bool dtype_is_small(enum dtype dtype);  /* float8 and block formats: weights that stay as they are stored */
 bool dtype_is_weight(enum dtype dtype); /* one of both: what dtype_convert reads */
+bool dtype_is_written(enum dtype dtype); /* what dtype_convert writes: F32, F16, BF16 and the small types of tensor/quantize.h */
 /* What the API calls an activation type; ARGUMENT if it is neither TESSERA_F32 nor TESSERA_BF16. */
 tessera_status dtype_of_activations(tessera_dtype asked, enum dtype *out, tessera_error *error);
 
@@ -25,8 +26,8 @@ struct tensor tensor_reshape(struct tensor t, int ndim, const int64_t *shape);
 /* "[2, 16, 64]"; returns `buffer`. */
 const char *tensor_shape_text(int ndim, const int64_t *shape, char *buffer, size_t capacity);
 
-/* Element conversion on the host, rounding to nearest even: from any type of weights to F32, F16 or BF16. Of block formats `from` is the
- * start of a block and `count` a multiple of the block. */
+/* Element conversion on the host, rounding to nearest even (block formats: as tensor/quantize.h says): from any type of weights to any type
+ * that dtype_is_written. Of block formats the pointers are starts of blocks and `count` is a multiple of the block. */
 void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, size_t count);
 float bf16_to_f32(uint16_t x);
 uint16_t f32_to_bf16(float x);

@@ -157,6 +157,91 @@ static void check_planted(const char *folder) {
     CHECK(entries_in(victim) == 1, "a failed conversion removed what was not its own");
 }
 
+/* ---- types ---- */
+
+/* `got` holds the numbers of `want` in the type that it should have. */
+static void compare_types(const char *got_path, const char *want_path, const struct convert_types *types) {
+    struct safetensors *got = NULL, *want = NULL;
+    tessera_error error = {0};
+    int seen[DTYPE_COUNT] = {0};
+    CHECK(safetensors_open(got_path, &got, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_open(want_path, &want, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; got != NULL && want != NULL && i < safetensors_count(want); i++) {
+        const struct safetensors_entry *entry = safetensors_at(want, i);
+        struct tensor t = safetensors_tensor(got, entry->name);
+        enum dtype dtype;
+        CHECK(convert_type_of(types, entry->name, &entry->tensor, &dtype, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(t.data != NULL && t.dtype == dtype && tensor_count(&t) == tensor_count(&entry->tensor), "%s is %s", entry->name,
+              dtype_name(t.dtype));
+        if (t.data == NULL || t.dtype != dtype) continue;
+        void *bytes = malloc(tensor_bytes(&t) + 1);
+        if (dtype_is_weight(dtype))
+            dtype_convert(bytes, dtype, entry->tensor.data, entry->tensor.dtype, (size_t)tensor_count(&t));
+        CHECK(!dtype_is_weight(dtype) || memcmp(bytes, t.data, tensor_bytes(&t)) == 0, "%s holds other numbers", entry->name);
+        seen[dtype]++;
+        free(bytes);
+    }
+    CHECK(seen[types->dtype] > 10 && seen[DTYPE_F16] == 2, "%d and %d tensors", seen[types->dtype], seen[DTYPE_F16]);
+    safetensors_close(got);
+    safetensors_close(want);
+}
+
+/* A model folder, and the file in its original layout, in small types and two tensors in F16. */
+static void check_types(const char *folder) {
+    static const enum dtype dtypes[] = {DTYPE_Q8_0, DTYPE_Q4_1, DTYPE_F8_E4M3, DTYPE_BF16};
+    const struct convert_rule rules[] = {{"*time_embed.*.weight", DTYPE_F16}};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        struct convert_types types = {true, dtypes[i], rules, 1};
+        struct convert_report report = {.types = &types}, plain = {0};
+        tessera_error error = {0};
+        char small[512], wide[512], again[512];
+        const char *ending = dtypes[i] == DTYPE_F8_E4M3 ? "safetensors" : "gguf";
+        snprintf(small, sizeof small, "%s/small%zu.%s", folder, i, ending);
+        snprintf(again, sizeof again, "%s/again%zu.%s", folder, i, ending);
+        snprintf(wide, sizeof wide, "%s/wide%zu.safetensors", folder, i);
+        CHECK(convert_to_file(CASES "pipeline_sd15/model", small, &report, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(convert_to_file(CASES "pipeline_sd15/model", wide, &plain, &error) == TESSERA_OK, "%s", error.message);
+        compare_types(small, wide, &types);
+        CHECK(convert_tensors(wide, again, &report, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(report.tensors == compare_files(again, small), "the file's own tensors, in the same types");
+    }
+}
+
+static void check_type_rules(const char *folder) {
+    struct convert_rule rules[] = {{"a.*", DTYPE_F32}, {"*.w", DTYPE_Q8_0}};
+    struct convert_types types = {true, DTYPE_Q4_0, rules, 2};
+    struct tensor matrix = tensor_of(NULL, DTYPE_BF16, SHAPE(2, 64)), vector = tensor_of(NULL, DTYPE_BF16, SHAPE(64)),
+                  odd = tensor_of(NULL, DTYPE_BF16, SHAPE(64, 2)), ids = tensor_of(NULL, DTYPE_I64, SHAPE(2, 64));
+    const struct {
+        const char *name;
+        const struct tensor *t;
+        enum dtype want;
+    } cases[] = {{"a.w", &matrix, DTYPE_F32},  {"b.w", &matrix, DTYPE_Q8_0}, {"b.v", &matrix, DTYPE_Q4_0}, {"b.v", &vector, DTYPE_BF16},
+                 {"b.v", &odd, DTYPE_BF16},    {"b.w", &vector, DTYPE_Q8_0}, {"b.w", &ids, DTYPE_I64},     {"x.pos_embed", &matrix, DTYPE_BF16}};
+    tessera_error error = {0};
+    enum dtype got;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        CHECK(convert_type_of(&types, cases[i].name, cases[i].t, &got, &error) == TESSERA_OK && got == cases[i].want, "case %zu: %s", i,
+              dtype_name(got));
+    CHECK(convert_type_of(&types, "b.w", &odd, &got, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "[64, 2]") != NULL, "%s",
+          error.message);
+    /* numbers that the type cannot hold: a message, and no file */
+    float numbers[64] = {1, 500};
+    matrix = tensor_of(numbers, DTYPE_F32, SHAPE(1, 64));
+    const struct safetensors_entry entry = {"m", matrix};
+    const struct convert_types eighths = {true, DTYPE_F8_E4M3, NULL, 0};
+    const struct convert_report report = {.types = &eighths};
+    char path[512];
+    join(path, folder, "narrow.safetensors");
+    CHECK(convert_entries(path, &entry, 1, &report, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "\"m\"") != NULL &&
+              strstr(error.message, "500") != NULL && !file_exists(path),
+          "%s", error.message);
+    join(path, folder, "bytes.gguf");
+    const struct safetensors_entry eighth = {"e", tensor_of(numbers, DTYPE_F8_E4M3, SHAPE(1, 64))};
+    CHECK(safetensors_write(path, &eighth, 1, &error) == TESSERA_ERROR_UNSUPPORTED && strstr(error.message, "GGUF") != NULL, "%s",
+          error.message);
+}
+
 int main(void) {
     char folder[] = "/tmp/test_convert_XXXXXX";
     CHECK(mkdtemp(folder) != NULL, "no temporary folder");
@@ -168,6 +253,8 @@ int main(void) {
     check_flux(folder);
     check_failures(folder);
     check_planted(folder);
+    check_types(folder);
+    check_type_rules(folder);
     nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return CHECK_REPORT();
 }

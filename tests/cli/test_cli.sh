@@ -176,6 +176,13 @@ run 0 convert --config $tiny/pipeline_flux/model $tiny/single_file/flux.safetens
 run 2 convert $tiny/single_file/sd15.safetensors "$work/sd15" --config $tiny/pipeline_sd15/model; says "exists"
 run 2 convert $tiny/single_file/sd15.safetensors; says "an input and an output"
 run 2 convert "$work/sd15" "$work/file"; says ".safetensors"
+run 0 convert "$work/sd15" "$work/sd15.gguf" --type q8_0 --keep '*time_embed*=f16' '*.out.*=f16'; prints "540 tensors"
+run 0 inspect "$work/sd15.gguf"; prints "Q8_0"; prints "F16"; prints "MiB: "
+run 0 convert "$work/sd15/unet" "$work/unet.gguf" --type q4_0
+run 2 convert "$work/sd15/unet" "$work/unet.gguf" --type q4_0; says "exists"
+run 2 convert "$work/sd15" "$work/x.gguf" --type q9; says "q8_0"
+run 2 convert "$work/sd15" "$work/x.gguf" --type q8_0 --keep '*time_embed*'; says "PATTERN=TYPE"
+run 1 convert "$work/sd15" "$work/x.gguf" --type f8; says ".safetensors"; check "nothing is left" test ! -e "$work/x.gguf"
 run 1 convert $tiny/single_file/flux_ae.safetensors "$work/ae"; says "autoencoder alone"
 
 # make-model
