@@ -145,6 +145,6 @@ int main(int argc, char **argv) {
         fprintf(stderr, "tessera: error: writing to standard output failed\n");
         code = EXIT_FAILED;
     }
-    if (code != EXIT_DONE && comm_is_launched()) comm_end_launch(comm_launched_rank() > 0);
+    if (code != EXIT_DONE) comm_end_launch();
     return code;
 }

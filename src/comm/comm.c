@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { RECOVERY_WAIT = 3 }; /* seconds that a rank leaves to the one that says what is wrong */
+/* Milliseconds that a rank leaves to the one that says what is wrong, and then to those of lower numbers. */
+enum { RECOVERY_WAIT = 2000, RECOVERY_TURN = 100, RECOVERY_TURNS = 20 };
 
 static struct comm *group_new(struct engine *engine, int size) {
     struct comm *comm = calloc(1, sizeof *comm + (size_t)size * sizeof comm->world[0]);
@@ -247,15 +249,18 @@ static bool parent_launches(void) {
     return false;
 }
 
-void comm_end_launch(bool waits) {
-    const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
-    if (recovery == NULL || strcmp(recovery, "0") == 0) return;
-    if (waits) sleep(RECOVERY_WAIT);
-    if (parent_launches()) kill(getppid(), SIGTERM);
-}
-
 bool comm_is_launched(void) {
     return launched_rank() != NULL;
+}
+
+void comm_end_launch(void) {
+    const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
+    int rank = comm_launched_rank();
+    if (!comm_is_launched() || recovery == NULL || strcmp(recovery, "0") == 0) return;
+    int wait = RECOVERY_WAIT + RECOVERY_TURN * (rank % RECOVERY_TURNS);
+    /* A signal that ends the wait is the launcher's: another one would keep it from removing its files. */
+    if (rank > 0 && nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000L}, NULL) != 0) return;
+    if (parent_launches()) kill(getppid(), SIGTERM);
 }
 
 tessera_status comm_status(struct comm *comm, tessera_error *error) {

@@ -22,7 +22,7 @@
  * returns an error that names the rank and the cause. After it nothing more can be sent; the program says the error and ends.
  *
  * Environment, for debugging: TESSERA_COMM_DELAY_MS=N holds every message back for a random 0 to N milliseconds, which must change no
- * bit of any result. */
+ * bit of any result. TESSERA_START_SECONDS=N overrides start_seconds. */
 #ifndef TESSERA_COMM_COMM_H
 #define TESSERA_COMM_COMM_H
 
@@ -34,6 +34,7 @@ struct comm_request; /* a message under way; from a pool, given back by comm_wai
 struct comm_options {         /* 0: the default */
     double heartbeat_seconds; /* a sign of life to every rank this often (1) */
     double silence_seconds;   /* a rank that is silent for so long has failed (6) */
+    double start_seconds;     /* how long comm_world_open waits for the other ranks (10, times the load of each processor if above 1) */
     double finish_seconds;    /* how long comm_finish waits for MPI itself (10) */
     int delay_ms;             /* as TESSERA_COMM_DELAY_MS, which overrides it */
 };
@@ -47,7 +48,8 @@ struct comm_options {         /* 0: the default */
 const tessera_setting *comm_settings(void);
 
 /* Opens the group of all ranks; `options` may be NULL. Once per process where a launcher started it (MPI's rule). Errors: MPI is in use
- * already, or does not start; the launcher started several tasks but gives them no way to find each other. */
+ * already, or does not start; another rank died or was stopped before it came here; the launcher started several tasks but gives them no way
+ * to find each other. */
 tessera_status comm_world_open(const struct comm_options *options, struct comm **out, tessera_error *error);
 
 /* This process's rank as the launcher's environment tells it, before any world is open; 0 without a launcher. */
@@ -55,9 +57,9 @@ int comm_launched_rank(void);
 /* Whether a launcher started this process. */
 bool comm_is_launched(void);
 /* At the end of a process that failed: `mpirun --enable-recovery` ends with 0 whatever its ranks return, even after MPI_Abort; only a signal makes
- * it fail (Open MPI 4.1), so it gets SIGTERM. Does nothing under any other launcher. The rank that says what is wrong calls it at once, the others
- * give it a moment (`waits`). */
-void comm_end_launch(bool waits);
+ * it fail (Open MPI 4.1), so it gets SIGTERM. Does nothing under any other launcher. Rank 0, which says what is wrong, sends it at once; the others
+ * send it one after another if rank 0 is gone. */
+void comm_end_launch(void);
 
 /* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After
  * a failure it returns that failure at once. */

@@ -7,7 +7,7 @@
 #include "comm/engine_state.h"
 
 #include <assert.h>
-#include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -55,12 +55,21 @@ const tessera_setting *comm_settings(void) {
     return settings;
 }
 
+/* A machine with more work than processors starts ranks as much later. */
+static double default_start_seconds(void) {
+    double load = 0, processors = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    getloadavg(&load, 1);
+    return 10 * fmax(1, load / processors);
+}
+
 static struct comm_options fill_options(const struct comm_options *given) {
     struct comm_options options = given != NULL ? *given : (struct comm_options){0};
     if (options.heartbeat_seconds <= 0) options.heartbeat_seconds = 1;
     if (options.silence_seconds <= 0) options.silence_seconds = 6;
     if (options.finish_seconds <= 0) options.finish_seconds = 10;
-    const char *delay = getenv("TESSERA_COMM_DELAY_MS");
+    const char *delay = getenv("TESSERA_COMM_DELAY_MS"), *start = getenv("TESSERA_START_SECONDS");
+    if (start != NULL) options.start_seconds = atof(start);
+    if (!(options.start_seconds > 0)) options.start_seconds = default_start_seconds();
     if (delay != NULL) options.delay_ms = atoi(delay);
     if (options.delay_ms < 0) options.delay_ms = 0;
     return options;
@@ -95,18 +104,85 @@ static void engine_free(struct engine *engine) {
     free(engine);
 }
 
-/* Starts the thread and waits until MPI stands. */
-static tessera_status start_thread(struct engine *engine, tessera_error *error) {
-    if (pthread_create(&engine->thread, NULL, progress_main, engine) != 0)
-        return error_set(error, TESSERA_ERROR_MEMORY, "no thread for communication: %s", strerror(errno));
+void engine_hold(struct engine *engine) {
     pthread_mutex_lock(&engine->lock);
-    while (engine->phase == ENGINE_STARTING) pthread_cond_wait(&engine->done, &engine->lock);
-    bool failed = engine->phase == ENGINE_FAILED;
-    if (failed && error != NULL) *error = engine->error;
-    tessera_status status = failed ? engine->error.status : TESSERA_OK;
+    engine->users++;
     pthread_mutex_unlock(&engine->lock);
-    if (failed) pthread_join(engine->thread, NULL);
-    engine->has_thread = !failed;
+}
+
+/* The failure that the engine is in; the caller holds the lock. */
+static tessera_status failure(const struct engine *engine, tessera_error *error) {
+    if (engine->phase != ENGINE_FAILED) return TESSERA_OK;
+    if (error != NULL) *error = engine->error;
+    return engine->error.status;
+}
+
+/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds the lock. */
+static void give_up(struct engine *engine, const char *what) {
+    if (engine->phase == ENGINE_FAILED) return;
+    if (engine->phase == ENGINE_STARTING)
+        error_set(&engine->error, TESSERA_ERROR_IO,
+                  "rank %d: MPI did not start in time: another rank was killed or stopped while it started, or its machine cannot be "
+                  "reached; where machines start slowly, set TESSERA_START_SECONDS=60",
+                  comm_launched_rank());
+    else if (!engine->abort_wanted)
+        error_set(&engine->error, TESSERA_ERROR_IO, "rank %d on %s: MPI does not return from %s", engine->rank, engine->hosts[engine->rank],
+                  what);
+    engine->phase = ENGINE_FAILED;
+    pthread_detach(engine->thread);
+    engine->has_thread = false;
+    engine->users++; /* the thread: so the memory stays */
+    pthread_cond_broadcast(&engine->done);
+}
+
+/* How many seconds without a round of the thread are too many. */
+static double patience(const struct engine *engine) {
+    if (engine->phase == ENGINE_STARTING) return engine->options.start_seconds;
+    return engine->phase == ENGINE_FINISHING ? engine->options.finish_seconds : engine->options.silence_seconds + 2;
+}
+
+void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what) {
+    double limit = patience(engine), start = clock_seconds();
+    uint64_t rounds = engine->rounds;
+    engine_sleep(engine, &engine->done, 1.0);
+    if (engine->rounds != rounds)
+        *stalled = 0;
+    else if (clock_seconds() - start > 0.9)
+        ++*stalled;
+    if (*stalled >= limit) give_up(engine, what);
+}
+
+tessera_status engine_finish(struct engine *engine, tessera_error *error) {
+    pthread_mutex_lock(&engine->lock);
+    if (engine->phase == ENGINE_RUNNING) engine->phase = engine->has_thread ? ENGINE_FINISHING : ENGINE_FINISHED;
+    pthread_cond_signal(&engine->wake);
+    int stalled = 0;
+    while (engine->phase == ENGINE_FINISHING) engine_wait_for_thread(engine, &stalled, "its end");
+    tessera_status status = failure(engine, error);
+    pthread_mutex_unlock(&engine->lock);
+    return status;
+}
+
+void engine_release(struct engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    bool last = --engine->users == 0;
+    pthread_mutex_unlock(&engine->lock);
+    if (!last) return;
+    if (engine_finish(engine, NULL) != TESSERA_OK && engine->size > 1) usleep(FAREWELL_MICROSECONDS);
+    if (engine->users != 0) return; /* given up: no thread to join, and memory that it may still use */
+    if (engine->has_thread) pthread_join(engine->thread, NULL);
+    engine_free(engine);
+}
+
+/* Starts the thread and waits until MPI stands, which it never does where another rank is gone. */
+static tessera_status start_thread(struct engine *engine, tessera_error *error) {
+    int stalled = 0, code = pthread_create(&engine->thread, NULL, progress_main, engine);
+    if (code != 0) return error_set(error, TESSERA_ERROR_MEMORY, "no thread for communication: %s", strerror(code));
+    pthread_mutex_lock(&engine->lock);
+    engine->has_thread = true;
+    while (engine->phase == ENGINE_STARTING) engine_wait_for_thread(engine, &stalled, "its start");
+    tessera_status status = failure(engine, error);
+    pthread_mutex_unlock(&engine->lock);
     return status;
 }
 
@@ -132,72 +208,11 @@ tessera_status engine_open(const struct comm_options *options, struct engine **o
     strcpy(engine->stats[0].label, "other");
     open_locks(engine);
     tessera_status status = launched ? start_thread(engine, error) : start_alone(engine, error);
-    if (status != TESSERA_OK) {
-        engine_free(engine);
-        return status;
-    }
-    *out = engine;
-    return TESSERA_OK;
-}
-
-void engine_hold(struct engine *engine) {
-    pthread_mutex_lock(&engine->lock);
-    engine->users++;
-    pthread_mutex_unlock(&engine->lock);
-}
-
-/* The failure that the engine is in; the caller holds the lock. */
-static tessera_status failure(const struct engine *engine, tessera_error *error) {
-    if (engine->phase != ENGINE_FAILED) return TESSERA_OK;
-    if (error != NULL) *error = engine->error;
-    return engine->error.status;
-}
-
-/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds the lock. */
-static void give_up(struct engine *engine, const char *what) {
-    if (engine->phase == ENGINE_FAILED) return;
-    if (!engine->abort_wanted)
-        error_set(&engine->error, TESSERA_ERROR_IO, "rank %d on %s: MPI does not return from %s", engine->rank, engine->hosts[engine->rank],
-                  what);
-    engine->phase = ENGINE_FAILED;
-    pthread_detach(engine->thread);
-    engine->has_thread = false;
-    engine->users++; /* the thread: so the memory stays */
-    pthread_cond_broadcast(&engine->done);
-}
-
-void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what) {
-    bool ends = engine->phase == ENGINE_FINISHING;
-    double limit = ends ? engine->options.finish_seconds : engine->options.silence_seconds + 2, start = clock_seconds();
-    uint64_t rounds = engine->rounds;
-    engine_sleep(engine, &engine->done, 1.0);
-    if (engine->rounds != rounds)
-        *stalled = 0;
-    else if (clock_seconds() - start > 0.9)
-        ++*stalled;
-    if (*stalled > limit) give_up(engine, what);
-}
-
-tessera_status engine_finish(struct engine *engine, tessera_error *error) {
-    pthread_mutex_lock(&engine->lock);
-    if (engine->phase == ENGINE_RUNNING) engine->phase = engine->has_thread ? ENGINE_FINISHING : ENGINE_FINISHED;
-    pthread_cond_signal(&engine->wake);
-    int stalled = 0;
-    while (engine->phase == ENGINE_FINISHING) engine_wait_for_thread(engine, &stalled, "its end");
-    tessera_status status = failure(engine, error);
-    pthread_mutex_unlock(&engine->lock);
+    if (status == TESSERA_OK)
+        *out = engine;
+    else
+        engine_release(engine);
     return status;
-}
-
-void engine_release(struct engine *engine) {
-    pthread_mutex_lock(&engine->lock);
-    bool last = --engine->users == 0;
-    pthread_mutex_unlock(&engine->lock);
-    if (!last) return;
-    if (engine_finish(engine, NULL) != TESSERA_OK && engine->size > 1) usleep(FAREWELL_MICROSECONDS);
-    if (engine->users != 0) return; /* given up: no thread to join, and memory that it may still use */
-    if (engine->has_thread) pthread_join(engine->thread, NULL);
-    engine_free(engine);
 }
 
 int engine_rank(const struct engine *engine) {

@@ -19,4 +19,10 @@ add_test(NAME comm/delay COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/test_delay.sh 
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 add_test(NAME comm/network COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/test_network.sh ${CMAKE_BINARY_DIR}/tests
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+# Ranks that are stopped or killed while they start: a few trials here, many with `make soak`.
+foreach(trials 6 200)
+  add_test(NAME comm/start-${trials} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/test_start.sh $<TARGET_FILE:tessera> ${trials}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(comm/start-${trials} PROPERTIES ENVIRONMENT "${mpi_environment};MPIEXEC=${MPIEXEC_EXECUTABLE}" TIMEOUT 3600)
+endforeach()
 set_tests_properties(comm/failure comm/delay comm/network PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900 SKIP_RETURN_CODE 77)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"
+#include "base/thread_limit.h"
 
 void kernels_fill_baseline(struct backend_ops *ops);
 #ifdef BACKEND_X86_VARIANTS
@@ -94,6 +95,10 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
         .shares_host = true,
         .threads = threads > 0 ? threads : threads_available(),
         .free = cpu_free};
+    if (thread_limit_check(cpu->base.threads - 1, error) != TESSERA_OK) {
+        cpu_free(&cpu->base);
+        return NULL;
+    }
     fill_plain(&cpu->plain, variant);
     backend_fill_host_memory(&cpu->plain);
     cpu->ops = cpu->plain;

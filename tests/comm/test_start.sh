@@ -1,0 +1,68 @@
+#!/bin/sh
+# Ranks that are stopped or killed at any moment from the first on: the others end, nothing is left.
+#   test_start.sh PROGRAM TRIALS
+# In each trial a few ranks make a picture, and one of them gets a signal. Within 15 s (longer on a machine with more work than processors) the launcher has ended, with a failing status or with the picture, and there is no process and no other file.
+# A third of the trials tells the launcher to leave the other ranks alone (--enable-recovery).
+set -u
+program=$(realpath "$1") trials=$2 launcher=${MPIEXEC:-mpirun}
+. tests/check.sh
+OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 TESSERA_START_SECONDS=10
+export OMP_WAIT_POLICY OMP_NUM_THREADS TESSERA_START_SECONDS
+
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+random() { echo $((0x$(od -An -N3 -tx1 /dev/urandom | tr -d ' ') % $1)); } # below $1
+
+patience() { # milliseconds
+    awk -v processors="$(nproc)" '{ print int(15000 * ($1 > processors ? $1 / processors : 1)) }' /proc/loadavg
+}
+
+ranks() { pgrep -s "$job" -x "$(basename "$program")"; }
+
+in_time() { # COMMAND...: whether it comes true before the deadline
+    until "$@"; do
+        [ "$(milliseconds)" -lt "$deadline" ] || return 1
+        sleep 0.05
+    done
+}
+ended() { ! kill -0 "$job" 2>/dev/null; }
+deserted() { ! pgrep -s "$job" >/dev/null; }
+began() { ranks >/dev/null || ended; }
+
+fault() {
+    echo "FAIL  trial $trial ($count ranks${recovery:+, $recovery}; rank process $victim got SIG$signal after $delay ms): $1"
+    sed 's/^/      /' "$work/err"
+    failed=1
+}
+
+try() {
+    count=$((2 + $(random 3))) delay=$(random 600) recovery= signal=KILL folder=$work/t$trial
+    [ $((trial % 2)) -eq 0 ] && signal=STOP
+    [ $((trial % 8)) -eq 1 ] && signal=TERM
+    [ $((trial % 3)) -eq 0 ] && recovery=--enable-recovery
+    mkdir "$folder"
+    TMPDIR=$folder setsid "$launcher" -n "$count" --oversubscribe --mca btl_vader_backing_directory "$folder" $recovery "$program" generate \
+        --prompt lion --steps 2 --threads 1 -o "$folder/lion.png" >"$work/out" 2>"$work/err" </dev/null &
+    job=$! deadline=$(($(milliseconds) + 60000))
+    in_time began
+    sleep "$(printf '0.%03d' "$delay")"
+    victim=$(ranks | sort -R | head -n 1)
+    [ -n "$victim" ] && kill -s "$signal" "$victim" 2>/dev/null && hits=$((hits + 1))
+    start=$(milliseconds)
+    deadline=$((start + $(patience)))
+    in_time ended || fault "it hangs"
+    took=$(($(milliseconds) - start))
+    [ "$took" -gt "$longest" ] && longest=$took
+    in_time deserted || fault "processes are left: $(pgrep -s "$job" | xargs)"
+    pkill -KILL -s "$job"
+    wait "$job"
+    status=$?
+    [ "$status" -ne 0 ] || [ -s "$folder/lion.png" ] || fault "exit status 0 without a picture"
+    rm -f "$folder/lion.png"
+    rmdir "$folder" 2>/dev/null || fault "files are left: $(find "$folder" -mindepth 1 | xargs)"
+}
+
+longest=0 hits=0
+for trial in $(seq "$trials"); do try; done
+echo "$trials trials, in $hits of them a rank got a signal; the longest took $longest ms"
+check "most trials hit a rank" test $((2 * hits)) -gt "$trials"
+exit $failed
