@@ -249,7 +249,7 @@ const struct option generate_options[] = {
                            .aliases = {"schedule-type"},
                            .section = SECTION_PICTURE,
                            .type = OPTION_CHOICE,
-                           .placeholder = "trained|karras|exponential|beta|simple",
+                           .placeholder = "trained|karras|exponential|beta|lu|simple",
                            .help = "how the sampler's steps are laid out; default: as the model's configuration says",
                            .record = "schedule"},
     [GENERATE_TIMESTEP_SPACING] = {.name = "timestep-spacing",

@@ -40,6 +40,7 @@ static const struct {
                  {"karras", "karras"},
                  {"exponential", "exponential"},
                  {"beta", "beta"},
+                 {"lu", "lu"},
                  {"simple", "simple"},
                  {"uniform", "uniform"},
                  {"sgmuniform", "sgm_uniform"},
@@ -135,7 +136,7 @@ static tessera_status apply_sampler(struct option_value *values, tessera_error *
     if (schedule == NULL) return TESSERA_OK;
     if (give(values, GENERATE_SCHEDULE, schedule, NULL) == TESSERA_OK) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "there is no schedule \"%s\" here; choose from karras, exponential, beta, simple, or leave it out for the model's own",
+                     "there is no schedule \"%s\" here; choose from karras, exponential, beta, lu, simple, or leave it out for the model's own",
                      schedule);
 }
 

@@ -11,7 +11,10 @@
 static bool add_schedule(cJSON *fields, const char *schedule) {
     static const struct {
         const char *schedule, *field;
-    } kinds[] = {{"karras", "use_karras_sigmas"}, {"exponential", "use_exponential_sigmas"}, {"beta", "use_beta_sigmas"}};
+    } kinds[] = {{"karras", "use_karras_sigmas"},
+                 {"exponential", "use_exponential_sigmas"},
+                 {"beta", "use_beta_sigmas"},
+                 {"lu", "use_lu_lambdas"}};
     bool good = true;
     if (schedule == NULL) return true;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)

@@ -169,8 +169,8 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     const tessera_request *r = g->request;
     const struct pipeline_class *class = g->pipeline->class;
     TRY(open_scheduler(g, error));
-    if (g->scheduler->class->flow_matching != class->flow_matching)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s is not for this model, which was %strained by flow matching",
+    if (g->scheduler->flow_matching != class->flow_matching)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s, as it is configured, is not for this model, which was %strained by flow matching",
                          g->pipeline->folder, g->scheduler->class->name, class->flow_matching ? "" : "not ");
     g->scheduler->sigmas_from_steps = class->sigmas_from_steps;
     int64_t patch = g->patch_size;

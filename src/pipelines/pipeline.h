@@ -50,7 +50,7 @@ struct pipeline_class {
     int img2img_steps; /* picture to picture, where diffusers' defaults differ from those above; 0: they do not */
     float img2img_guidance_scale;
     int64_t sample_size;    /* default latent side where the denoiser's config.json names none */
-    bool flow_matching;     /* what the denoiser was trained to predict: as scheduler_class has it */
+    bool flow_matching;     /* what the denoiser was trained to predict: as struct scheduler has it */
     bool sigmas_from_steps; /* see struct scheduler */
     bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
     bool has_control;       /* the pipeline draws after a control picture, whose latents are among the extra ones */

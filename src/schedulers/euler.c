@@ -23,7 +23,7 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     TRY(noise_schedule_choice(json, "interpolation_type", interpolation_names, 0, &only, error));
     TRY(noise_schedule_choice(json, "timestep_type", timestep_type_names, 0, &only, error));
     TRY(noise_schedule_configure(scheduler, noise, json, &defaults, error));
-    return noise_schedule_configure_sigmas(noise, json, error);
+    return noise_schedule_configure_sigmas(scheduler, noise, json, &defaults, error);
 }
 
 static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error) {

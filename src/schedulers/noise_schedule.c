@@ -4,7 +4,7 @@
  *
  * Sums and products that numpy makes in double are double here, and float32 where torch makes them: a product of a thousand factors
  * shows the difference. One departure: where rounding gives numpy's trailing spacing one timestep too many (61 steps of 1000), it is
- * left out here. Left out, and refused: trained_betas, flow sigmas. */
+ * left out here. Left out, and refused: trained_betas. */
 #include "schedulers/noise_schedule.h"
 
 #include <math.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 
 static const char *const prediction_names[] = {"epsilon", "v_prediction", "sample", NULL};
+static const char *const flow_prediction_names[] = {"epsilon", "v_prediction", "sample", "flow_prediction", NULL};
 static const char *const beta_names[] = {"linear", "scaled_linear", "squaredcos_cap_v2", NULL};
 static const char *const spacing_names[] = {"leading", "linspace", "trailing", NULL};
 static const char *const final_sigma_names[] = {"zero", "sigma_min", NULL};
@@ -126,7 +127,8 @@ tessera_status noise_schedule_configure(struct scheduler *scheduler, struct nois
     int choice;
     int64_t steps_offset;
     TRY(noise_schedule_refuse_set(json, "trained_betas", error));
-    TRY(noise_schedule_choice(json, "prediction_type", prediction_names, PREDICTION_EPSILON, &choice, error));
+    const char *const *predictions = defaults->knows_flow ? flow_prediction_names : prediction_names;
+    TRY(noise_schedule_choice(json, "prediction_type", predictions, PREDICTION_EPSILON, &choice, error));
     noise->prediction_type = (enum prediction_type)choice;
     TRY(noise_schedule_choice(json, "beta_schedule", beta_names, (int)defaults->beta_schedule, &choice, error));
     noise->beta_schedule = (enum beta_schedule)choice;
@@ -156,19 +158,49 @@ static tessera_status configure_sigma_end(const struct json *json, const char *f
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s is %g; it must be positive", json_path(json), field, *out);
 }
 
-tessera_status noise_schedule_configure_sigmas(struct noise_schedule *noise, const struct json *json, tessera_error *error) {
-    bool karras, exponential, beta;
-    int final_sigma;
-    TRY(noise_schedule_refuse_true(json, "use_flow_sigmas", error));
-    TRY(json_bool(json, "use_karras_sigmas", false, &karras, error));
-    TRY(json_bool(json, "use_exponential_sigmas", false, &exponential, error));
-    TRY(json_bool(json, "use_beta_sigmas", false, &beta, error));
-    if (karras + exponential + beta > 1) {
-        return error_set(error, TESSERA_ERROR_FORMAT,
-                         "%s: fields use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas exclude each other; set one to true",
-                         json_path(json));
+/* The one sigma schedule that is chosen. A class without flow sigmas refuses them; as in diffusers, one without Lu's ignores those. */
+static tessera_status choose_sigmas(const struct json *json, const struct noise_defaults *defaults, enum sigma_schedule *out,
+                                    tessera_error *error) {
+    static const struct {
+        const char *field;
+        enum sigma_schedule kind;
+    } choices[] = {{"use_karras_sigmas", SIGMAS_KARRAS},
+                   {"use_exponential_sigmas", SIGMAS_EXPONENTIAL},
+                   {"use_beta_sigmas", SIGMAS_BETA},
+                   {"use_flow_sigmas", SIGMAS_FLOW},
+                   {"use_lu_lambdas", SIGMAS_LU}};
+    int chosen = 0, count = defaults->knows_lu ? 5 : 4;
+    *out = SIGMAS_TRAINED;
+    if (!defaults->knows_flow) TRY(noise_schedule_refuse_true(json, "use_flow_sigmas", error));
+    for (int i = 0; i < count; i++) {
+        bool set = false;
+        TRY(json_bool(json, choices[i].field, false, &set, error));
+        if (set) *out = choices[i].kind;
+        chosen += set;
     }
-    noise->sigma_schedule = karras ? SIGMAS_KARRAS : exponential ? SIGMAS_EXPONENTIAL : beta ? SIGMAS_BETA : SIGMAS_TRAINED;
+    if (chosen <= 1) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "%s: fields use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, use_flow_sigmas and use_lu_lambdas exclude each "
+                     "other; set one to true",
+                     json_path(json));
+}
+
+static tessera_status configure_flow(struct scheduler *scheduler, struct noise_schedule *noise, const struct json *json,
+                                     tessera_error *error) {
+    TRY(json_double(json, "flow_shift", 1.0, &noise->flow_shift, error));
+    if (!(noise->flow_shift > 0.0 && noise->flow_shift < 1e6))
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: field flow_shift is %g; it must be positive", json_path(json), noise->flow_shift);
+    scheduler->flow_matching = noise->prediction_type == PREDICTION_FLOW;
+    if (!scheduler->flow_matching || noise->sigma_schedule == SIGMAS_FLOW) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: field prediction_type is \"flow_prediction\" without flow sigmas; set use_flow_sigmas to true", json_path(json));
+}
+
+tessera_status noise_schedule_configure_sigmas(struct scheduler *scheduler, struct noise_schedule *noise, const struct json *json,
+                                               const struct noise_defaults *defaults, tessera_error *error) {
+    int final_sigma;
+    TRY(choose_sigmas(json, defaults, &noise->sigma_schedule, error));
+    if (defaults->knows_flow) TRY(configure_flow(scheduler, noise, json, error));
     TRY(configure_sigma_end(json, "sigma_min", &noise->sigma_min, error));
     TRY(configure_sigma_end(json, "sigma_max", &noise->sigma_max, error));
     TRY(noise_schedule_choice(json, "final_sigmas_type", final_sigma_names, 0, &final_sigma, error));
@@ -281,11 +313,12 @@ double noise_schedule_beta_quantile(double p) {
     return (low + high) / 2.0;
 }
 
-/* Karras et al. 2022, equation 5; or the same ends joined geometrically, or by the beta distribution. */
+/* Karras et al. 2022, equation 5; or the same ends joined by the beta distribution, or geometrically, which is Lu et al.'s even line of lambda
+ * too (2022, "DPM-Solver", section 3.3). */
 static double spaced_sigma(enum sigma_schedule kind, double sigma_max, double sigma_min, int count, int i) {
     const double rho = 7.0; /* their section 3 */
     if (kind == SIGMAS_BETA) return sigma_min + noise_schedule_beta_quantile(1.0 - ramp_at(0.0, 1.0, count, i)) * (sigma_max - sigma_min);
-    if (kind == SIGMAS_EXPONENTIAL) return exp(ramp_at(log(sigma_max), log(sigma_min), count, i));
+    if (kind == SIGMAS_EXPONENTIAL || kind == SIGMAS_LU) return exp(ramp_at(log(sigma_max), log(sigma_min), count, i));
     double first = pow(sigma_max, 1.0 / rho), last = pow(sigma_min, 1.0 / rho);
     return pow(first + ramp_at(0.0, 1.0, count, i) * (last - first), rho);
 }
@@ -338,21 +371,33 @@ tessera_status noise_schedule_set_multistep(struct scheduler *scheduler, const s
     tessera_status status = space(scheduler, noise, num_steps, true, true, timesteps, error);
     if (status == TESSERA_OK) status = fill_sigmas(scheduler, noise, true, timesteps, error);
     for (int i = 0; i < num_steps && status == TESSERA_OK; i++) {
-        bool round = rounds && noise->sigma_schedule == SIGMAS_KARRAS;
+        bool round = rounds && (noise->sigma_schedule == SIGMAS_KARRAS || noise->sigma_schedule == SIGMAS_LU);
         scheduler->timesteps[i] = (float)(round ? rint(timesteps[i]) : trunc(timesteps[i]));
     }
     free(timesteps);
     return status;
 }
 
-void noise_schedule_from_sigma(float sigma, float *alpha_t, float *sigma_t) {
-    *alpha_t = 1.0f / sqrtf(sigma * sigma + 1.0f);
-    *sigma_t = sigma * *alpha_t;
+void noise_schedule_set_flow(struct scheduler *scheduler, const struct noise_schedule *noise, int num_steps, double first, double last) {
+    const double below_one = 1e-6; /* lambda is finite there */
+    for (int i = 0; i < num_steps; i++) {
+        double line = ramp_at(first, last, num_steps + 1, i);
+        double sigma = fmin(noise->flow_shift * line / (1.0 + (noise->flow_shift - 1.0) * line), 1.0 - below_one);
+        scheduler->sigmas[i] = (float)sigma;
+        scheduler->timesteps[i] = (float)trunc(sigma * scheduler->num_train_timesteps);
+    }
+    scheduler->sigmas[num_steps] = noise->ends_at_sigma_min ? trained_sigma(scheduler, 0) : 0.0f;
 }
 
-float noise_schedule_lambda(float sigma) {
+void noise_schedule_from_sigma(const struct noise_schedule *noise, float sigma, float *alpha_t, float *sigma_t) {
+    bool flow = noise->sigma_schedule == SIGMAS_FLOW;
+    *alpha_t = flow ? 1.0f - sigma : 1.0f / sqrtf(sigma * sigma + 1.0f);
+    *sigma_t = flow ? sigma : sigma * *alpha_t;
+}
+
+float noise_schedule_lambda(const struct noise_schedule *noise, float sigma) {
     float alpha_t, sigma_t;
-    noise_schedule_from_sigma(sigma, &alpha_t, &sigma_t);
+    noise_schedule_from_sigma(noise, sigma, &alpha_t, &sigma_t);
     return logf(alpha_t) - logf(sigma_t);
 }
 
@@ -383,6 +428,6 @@ void noise_schedule_add_sigma(const struct scheduler *scheduler, int step, float
 void noise_schedule_add_preserving(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise,
                                    size_t count) {
     float alpha_t, sigma_t;
-    noise_schedule_from_sigma(scheduler->sigmas[step], &alpha_t, &sigma_t);
+    noise_schedule_from_sigma(scheduler->config, scheduler->sigmas[step], &alpha_t, &sigma_t);
     mix(alpha_t, sigma_t, out, sample, noise, count);
 }

@@ -10,10 +10,10 @@
 
 #include "schedulers/scheduler.h"
 
-enum prediction_type { PREDICTION_EPSILON, PREDICTION_V, PREDICTION_SAMPLE };
+enum prediction_type { PREDICTION_EPSILON, PREDICTION_V, PREDICTION_SAMPLE, PREDICTION_FLOW };
 enum beta_schedule { BETAS_LINEAR, BETAS_SCALED_LINEAR, BETAS_SQUAREDCOS_CAP_V2 };
 enum timestep_spacing { SPACING_LEADING, SPACING_LINSPACE, SPACING_TRAILING };
-enum sigma_schedule { SIGMAS_TRAINED, SIGMAS_KARRAS, SIGMAS_EXPONENTIAL, SIGMAS_BETA };
+enum sigma_schedule { SIGMAS_TRAINED, SIGMAS_KARRAS, SIGMAS_EXPONENTIAL, SIGMAS_BETA, SIGMAS_LU, SIGMAS_FLOW };
 
 struct noise_schedule {
     enum prediction_type prediction_type;
@@ -24,6 +24,7 @@ struct noise_schedule {
     float clip_sample_range;
     enum sigma_schedule sigma_schedule;
     double sigma_min, sigma_max; /* ends of Karras, exponential and beta sigmas; 0: the schedule's own */
+    double flow_shift;           /* of SIGMAS_FLOW */
     bool ends_at_sigma_min;      /* final_sigmas_type: the trained schedule's smallest sigma instead of 0 */
 };
 
@@ -34,6 +35,8 @@ struct noise_defaults {
     enum timestep_spacing timestep_spacing;
     bool ignores_zero_snr;    /* the class has no rescale_betas_zero_snr */
     bool keeps_finite_sigmas; /* counts in sigmas: alpha_bar_T = 2^-24 where it would be 0 */
+    bool knows_flow;          /* use_flow_sigmas, flow_shift, and flow_prediction among the prediction types */
+    bool knows_lu;            /* use_lu_lambdas */
 };
 
 /* The defaults of most classes. */
@@ -45,8 +48,9 @@ tessera_status noise_schedule_configure(struct scheduler *scheduler, struct nois
 /* clip_sample and clip_sample_range, for the samplers that know them. */
 tessera_status noise_schedule_configure_clipping(struct noise_schedule *noise, const struct json *json, bool fallback,
                                                  tessera_error *error);
-/* use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them. */
-tessera_status noise_schedule_configure_sigmas(struct noise_schedule *noise, const struct json *json, tessera_error *error);
+/* use_karras_sigmas and its kin, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them; after noise_schedule_configure. */
+tessera_status noise_schedule_configure_sigmas(struct scheduler *scheduler, struct noise_schedule *noise, const struct json *json,
+                                               const struct noise_defaults *defaults, tessera_error *error);
 
 /* UNSUPPORTED if a boolean field is true. */
 tessera_status noise_schedule_refuse_true(const struct json *json, const char *field, tessera_error *error);
@@ -69,20 +73,24 @@ tessera_status noise_schedule_set_timesteps(struct scheduler *scheduler, const s
 tessera_status noise_schedule_set_sigmas(struct scheduler *scheduler, const struct noise_schedule *noise, int num_steps,
                                          tessera_error *error);
 /* Sets timesteps and sigmas for the multistep samplers: whole timesteps, the last of the training schedule left to the end, and Karras
- * sigmas over the whole of it. `rounds`: the timesteps of Karras sigmas are rounded, not cut. */
+ * sigmas over the whole of it. `rounds`: the timesteps of Karras and Lu sigmas are rounded, not cut. */
 tessera_status noise_schedule_set_multistep(struct scheduler *scheduler, const struct noise_schedule *noise, int num_steps, bool rounds,
                                             tessera_error *error);
 
+/* Sets timesteps and sigmas of a flow: the line from `first` to `last`, which is left to the end, shifted by flow_shift. */
+void noise_schedule_set_flow(struct scheduler *scheduler, const struct noise_schedule *noise, int num_steps, double first, double last);
+
 /* alpha_bar at a timestep. */
 float noise_schedule_alpha_bar(const struct scheduler *scheduler, int timestep);
-/* alpha_t and sigma_t of a noise level sigma. */
-void noise_schedule_from_sigma(float sigma, float *alpha_t, float *sigma_t);
+/* alpha_t and sigma_t of a noise level sigma; of a flow, 1 - sigma and sigma. */
+void noise_schedule_from_sigma(const struct noise_schedule *noise, float sigma, float *alpha_t, float *sigma_t);
 /* lambda_t = log(alpha_t / sigma_t) of a noise level sigma, half the logarithm of the signal-to-noise ratio. */
-float noise_schedule_lambda(float sigma);
+float noise_schedule_lambda(const struct noise_schedule *noise, float sigma);
 /* scheduler_class.scale_model_input: unchanged, and divided by sqrt(sigma^2 + 1). */
 void noise_schedule_keep_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);
 void noise_schedule_scale_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);
-/* scheduler_class.add_noise, in alpha_bar and in sigmas (there with variance sigma^2 + 1, or preserved). */
+/* scheduler_class.add_noise, in alpha_bar and in sigmas (there with variance sigma^2 + 1, or preserved, where scheduler->config begins with a struct
+ * noise_schedule). */
 void noise_schedule_add_noise(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise,
                               size_t count);
 void noise_schedule_add_sigma(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise,
@@ -90,10 +98,12 @@ void noise_schedule_add_sigma(const struct scheduler *scheduler, int step, float
 void noise_schedule_add_preserving(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise,
                                    size_t count);
 
-/* x_0 from the model's output at x_t; v is alpha_t epsilon - sigma_t x_0 (Salimans and Ho 2022, "Progressive Distillation", appendix D). */
+/* x_0 from the model's output at x_t; v is alpha_t epsilon - sigma_t x_0 (Salimans and Ho 2022, "Progressive Distillation", appendix D), a flow's
+ * velocity epsilon - x_0 (Liu et al. 2022, "Flow Straight and Fast"). */
 static inline float noise_schedule_x_0(const struct noise_schedule *noise, float alpha_t, float sigma_t, float x_t, float output) {
     float x_0 = noise->prediction_type == PREDICTION_EPSILON ? (x_t - sigma_t * output) / alpha_t
                 : noise->prediction_type == PREDICTION_V     ? alpha_t * x_t - sigma_t * output
+                : noise->prediction_type == PREDICTION_FLOW  ? x_t - sigma_t * output
                                                              : output;
     if (!noise->clip_sample) return x_0;
     return x_0 < -noise->clip_sample_range ? -noise->clip_sample_range : x_0 > noise->clip_sample_range ? noise->clip_sample_range : x_0;

@@ -126,6 +126,7 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     scheduler->num_train_timesteps = (int)num_train_timesteps;
     scheduler->init_noise_sigma = 1.0f;
     scheduler->wants_noise = scheduler->class->wants_noise;
+    scheduler->flow_matching = scheduler->class->flow_matching;
     return scheduler->class->configure(scheduler, config, error);
 }
 

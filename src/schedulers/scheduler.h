@@ -17,6 +17,7 @@ struct scheduler {
     bool needs_mu;          /* dynamic shifting */
     bool sigmas_from_steps; /* for the caller to set: shift the line from 1 to 1/num_steps (what Flux's pipeline passes as its own
                              * sigmas) instead of the training schedule's (Stable Diffusion 3, the default) */
+    bool flow_matching; /* for models that predict the velocity from noise to data (rectified flow); the others want noise, v or x_0 */
     float init_noise_sigma;
     bool wants_noise; /* step takes fresh noise: its class's word, or that of the configuration */
     void *config;     /* the class's own */
@@ -42,7 +43,7 @@ struct scheduler_class {
     void (*add_noise)(const struct scheduler *, int step, float *out, const float *sample, const float *noise, size_t count);
     float (*mu)(const struct scheduler *, int64_t tokens); /* may be NULL: no dynamic shifting */
     const char *const *fields;                             /* of the configuration, which a request may set; NULL at the end */
-    bool flow_matching; /* for models that predict the velocity from noise to data (rectified flow); the others want noise, v or x_0 */
+    bool flow_matching; /* whatever the configuration; ask scheduler.flow_matching */
     bool wants_noise;   /* step takes fresh noise, whatever the configuration; ask scheduler.wants_noise */
     int num_history;    /* buffers in scheduler_state.history */
 };

@@ -7,7 +7,7 @@
  *
  * m is the x_0 that the model predicted; the corrector redoes the last step once its end has been seen. rho_1 and rho_2 solve the two
  * equations of their theorem 3.1; at first order rho_2 = 1/2. As in diffusers 0.42.1, bh1 is refused (its last step is not a number),
- * as are order 3, noise prediction, solver_p, disable_corrector, flow sigmas and dynamic thresholding. */
+ * as are order 3, noise prediction, solver_p, disable_corrector and dynamic thresholding. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +55,8 @@ static tessera_status configure_solver(struct unipc *unipc, const struct json *j
 }
 
 static tessera_status configure(struct scheduler *scheduler, const struct json *json, tessera_error *error) {
-    static const struct noise_defaults defaults = {NOISE_DEFAULT_BETAS, .timestep_spacing = SPACING_LINSPACE, .keeps_finite_sigmas = true};
+    static const struct noise_defaults defaults = {
+        NOISE_DEFAULT_BETAS, .timestep_spacing = SPACING_LINSPACE, .keeps_finite_sigmas = true, .knows_flow = true};
     struct unipc *unipc = calloc(1, sizeof *unipc);
     if (unipc == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", json_path(json));
     scheduler->config = unipc;
@@ -64,13 +65,16 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     TRY(noise_schedule_refuse_set(json, "solver_p", error));
     TRY(noise_schedule_refuse_set(json, "shift_terminal", error));
     TRY(noise_schedule_configure(scheduler, &unipc->noise, json, &defaults, error));
-    TRY(noise_schedule_configure_sigmas(&unipc->noise, json, error));
+    TRY(noise_schedule_configure_sigmas(scheduler, &unipc->noise, json, &defaults, error));
     return configure_solver(unipc, json, error);
 }
 
 static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error) {
     const struct unipc *unipc = scheduler->config;
-    TRY(noise_schedule_set_multistep(scheduler, &unipc->noise, num_steps, true, error));
+    if (unipc->noise.sigma_schedule == SIGMAS_FLOW)
+        noise_schedule_set_flow(scheduler, &unipc->noise, num_steps, 1.0, 1.0 / scheduler->num_train_timesteps);
+    else
+        TRY(noise_schedule_set_multistep(scheduler, &unipc->noise, num_steps, true, error));
     bool own_end = unipc->noise.ends_at_sigma_min && unipc->noise.sigma_schedule != SIGMAS_TRAINED;
     if (own_end) scheduler->sigmas[num_steps] = scheduler->sigmas[num_steps - 1];
     return TESSERA_OK;
@@ -90,12 +94,13 @@ struct update {
 };
 
 static struct update update_from(const struct scheduler *scheduler, int from, int order) {
+    const struct noise_schedule *noise = scheduler->config;
     const float *sigmas = scheduler->sigmas;
-    float alpha_t, sigma_t, alpha_s, sigma_s, lambda_s = noise_schedule_lambda(sigmas[from]);
-    noise_schedule_from_sigma(sigmas[from + 1], &alpha_t, &sigma_t);
-    noise_schedule_from_sigma(sigmas[from], &alpha_s, &sigma_s);
-    float h = noise_schedule_lambda(sigmas[from + 1]) - lambda_s;
-    float r_1 = order == 2 ? (noise_schedule_lambda(sigmas[from - 1]) - lambda_s) / h : 1.0f;
+    float alpha_t, sigma_t, alpha_s, sigma_s, lambda_s = noise_schedule_lambda(noise, sigmas[from]);
+    noise_schedule_from_sigma(noise, sigmas[from + 1], &alpha_t, &sigma_t);
+    noise_schedule_from_sigma(noise, sigmas[from], &alpha_s, &sigma_s);
+    float h = noise_schedule_lambda(noise, sigmas[from + 1]) - lambda_s;
+    float r_1 = order == 2 ? (noise_schedule_lambda(noise, sigmas[from - 1]) - lambda_s) / h : 1.0f;
     return (struct update){sigma_t / sigma_s, -alpha_t * expm1f(-h), -h, r_1};
 }
 
@@ -134,7 +139,7 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
                         const float *model_output, const float *noise, size_t count) {
     const struct unipc *unipc = scheduler->config;
     float alpha_t, sigma_t, **history = state->history, *m_t = history[M_NEW];
-    noise_schedule_from_sigma(scheduler->sigmas[step], &alpha_t, &sigma_t);
+    noise_schedule_from_sigma(&unipc->noise, scheduler->sigmas[step], &alpha_t, &sigma_t);
     for (size_t i = 0; i < count; i++) m_t[i] = noise_schedule_x_0(&unipc->noise, alpha_t, sigma_t, sample[i], model_output[i]);
     if (state->counter > 0) correct(scheduler, state, step, sample, m_t, count);
     history[M_NEW] = history[M_1];
@@ -145,7 +150,8 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
 }
 
 static const char *const fields[] = {"prediction_type",        "timestep_spacing", "rescale_betas_zero_snr", "use_karras_sigmas",
-                                     "use_exponential_sigmas", "use_beta_sigmas",  "final_sigmas_type",      NULL};
+                                     "use_exponential_sigmas", "use_beta_sigmas",  "use_flow_sigmas",        "flow_shift",
+                                     "final_sigmas_type",      NULL};
 
 const struct scheduler_class unipc_multistep_class = {
     .name = "UniPCMultistepScheduler",

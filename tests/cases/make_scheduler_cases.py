@@ -9,12 +9,15 @@ diffusers' step, is a field of the configuration here.
 """
 import json
 import os
+import sys
 
 import diffusers as D
+import numpy as np
 import torch
 from case_writer import Writer, gen
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+FLOW = dict(use_flow_sigmas=True, prediction_type="flow_prediction")
 SHAPE = (1, 4, 4, 4)
 CASES = {
     "euler_beta": (D.EulerDiscreteScheduler, dict(SD, use_beta_sigmas=True), 10, {}),
@@ -30,32 +33,52 @@ CASES = {
     "flow_euler_beta": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_beta_sigmas=True), 10, {}),
     "flow_euler_karras": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_karras_sigmas=True), 10, {}),
     "flow_euler_exponential": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, use_exponential_sigmas=True), 10, {}),
+    "dpmpp_2m_heun": (D.DPMSolverMultistepScheduler, dict(SD, solver_type="heun"), 10, {}),
+    "dpmpp_2m_sde_heun": (D.DPMSolverMultistepScheduler, dict(SD, algorithm_type="sde-dpmsolver++", solver_type="heun"), 10, {}),
+    "dpmpp_2m_lu": (D.DPMSolverMultistepScheduler, dict(SD, use_lu_lambdas=True), 10, {}),
+    "dpmpp_2m_flow": (D.DPMSolverMultistepScheduler, dict(FLOW, flow_shift=3.0), 10, {}),
+    "dpmpp_2m_zsnr": (D.DPMSolverMultistepScheduler, dict(SD, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"), 10, {}),
+    "dpmpp_3m": (D.DPMSolverMultistepScheduler, dict(SD, solver_order=3), 10, {}),
+    "dpmpp_3m_sde": (D.DPMSolverMultistepScheduler, dict(SD, solver_order=3, algorithm_type="sde-dpmsolver++"), 25, {}),
+    "dpmpp_3m_sigma_min": (D.DPMSolverMultistepScheduler, dict(SD, solver_order=3, lower_order_final=False, final_sigmas_type="sigma_min"), 10, {}),
+    "unipc_flow": (D.UniPCMultistepScheduler, dict(FLOW, flow_shift=2.0), 10, {}),
+    "pndm_v": (D.PNDMScheduler, dict(SD, skip_prk_steps=True, prediction_type="v_prediction"), 10, {}),
+    "lcm_timestep_scaling": (D.LCMScheduler, dict(SD, timestep_scaling=1.5, original_inference_steps=50), 10, {}),
+    "flow_euler_terminal": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, shift_terminal=0.1), 10, {}),
+    "flow_euler_linear": (D.FlowMatchEulerDiscreteScheduler, dict(use_dynamic_shifting=True, time_shift_type="linear"), 10, {"mu": 1.7}),
+    "ddim_sample": (D.DDIMScheduler, dict(SD, prediction_type="sample", clip_sample=True, clip_sample_range=0.5, set_alpha_to_one=True), 10, {}),
     "ddim_eta": (D.DDIMScheduler, dict(SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1), 10, {"eta": 0.7}),
 }
 
 
 def write(w, name, scheduler_class, config, steps, extra):
     scheduler = scheduler_class(**config)
-    scheduler.set_timesteps(steps)
+    if "mu" in extra:  # as Flux's pipeline does
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=extra["mu"])
+    else:
+        scheduler.set_timesteps(steps)
+    draws = config.get("algorithm_type", "").startswith("sde") or scheduler_class is D.LCMScheduler
     g = gen(sum(map(ord, name)))
     sample = torch.randn(SHAPE, generator=g)
     outputs = torch.randn((len(scheduler.timesteps),) + SHAPE, generator=g)
     noises = torch.randn((len(scheduler.timesteps),) + SHAPE, generator=g)
     tensors = {"in.sample": sample, "in.model_outputs": outputs, "out.timesteps": scheduler.timesteps.float()}
-    if extra:
+    if draws or "eta" in extra:
         tensors["in.noises"] = noises
     if hasattr(scheduler, "sigmas") and not isinstance(scheduler, D.DDIMScheduler):
         tensors["mid.sigmas"] = scheduler.sigmas.float()
     x, samples, inputs = sample, [], []
     for i, t in enumerate(scheduler.timesteps):
         inputs.append(scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x)
-        more = dict(eta=extra["eta"], variance_noise=noises[i]) if extra else {}
+        more = dict(eta=extra["eta"], variance_noise=noises[i]) if "eta" in extra else {}
+        if draws:
+            sys.modules[scheduler_class.__module__].randn_tensor = lambda *_, **__: noises[i]
         x = scheduler.step(outputs[i], t, x, **more).prev_sample
         samples.append(x)
     tensors |= {"out.samples": torch.stack(samples), "mid.model_inputs": torch.stack(inputs)}
-    folder = w.case(f"scheduler_{name}_{steps}", "scheduler", tensors, atol=1e-4, rtol=1e-4, steps=steps)
+    folder = w.case(f"scheduler_{name}_{steps}", "scheduler", tensors, atol=1e-4, rtol=1e-4, steps=steps, **{k: v for k, v in extra.items() if k == "mu"})
     with open(os.path.join(folder, "scheduler_config.json"), "w") as f:
-        json.dump({**json.loads(scheduler.to_json_string()), **extra}, f, indent=2, sort_keys=True)
+        json.dump({**json.loads(scheduler.to_json_string()), **{k: v for k, v in extra.items() if k == "eta"}}, f, indent=2, sort_keys=True)
 
 
 root = os.path.dirname(os.path.abspath(__file__))

@@ -69,6 +69,16 @@ for option in "schedule karras use_karras_sigmas true" "schedule exponential use
     check "--$1 $2 changes the picture" test "$(tail -c 1000 "$work/own.png" | cksum)" != "$(tail -c 1000 "$work/option.png" | cksum)"
     run 0 generate --from "$work/option.png" --allow-record-files -o "$work/again.png" --overwrite; says "bit for bit the same"
 done
+run 0 generate --model $sd --scheduler DPMSolverMultistepScheduler --prompt a --steps 3 --threads 1 -o "$work/own.png" --overwrite
+run 0 generate --model $sd --scheduler DPMSolverMultistepScheduler --prompt a --steps 3 --threads 1 --schedule lu -o "$work/lu.png"
+check "--schedule lu changes the picture" test "$(tail -c 1000 "$work/own.png" | cksum)" != "$(tail -c 1000 "$work/lu.png" | cksum)"
+run 1 generate --model $sd --scheduler EulerDiscreteScheduler --prompt a --schedule lu; says "EulerDiscreteScheduler has no use_lu_lambdas"
+# DPM++ for a flow, where its configuration says so
+rm -rf "$work/said"; cp -r tests/cases/pipeline_sd3/model "$work/said"
+run 1 generate --model "$work/said" --scheduler DPMSolverMultistepScheduler --prompt a --steps 3 --threads 1; says "trained by flow matching"
+echo '{"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": true, "flow_shift": 3, "prediction_type": "flow_prediction"}' \
+    >"$work/said/scheduler/scheduler_config.json"
+run 0 generate --model "$work/said" --prompt a --steps 3 --threads 1 -o "$work/flow.png"
 run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --schedule karras; says "DDIMScheduler has no use_karras_sigmas"
 run 1 generate --model $sd --scheduler DDIMScheduler --prompt a --shift 3; says "DDIMScheduler has no shift"
 run 0 generate --model $sd --scheduler DDIMScheduler --prompt a --steps 3 --eta 1 --threads 1 -o "$work/eta.png"

@@ -49,6 +49,20 @@ static const char *const case_names[] = {
     "flow_euler_karras_10",
     "flow_euler_exponential_10",
     "ddim_eta_10",
+    "ddim_sample_10",
+    "dpmpp_2m_heun_10",
+    "dpmpp_2m_sde_heun_10",
+    "dpmpp_2m_lu_10",
+    "dpmpp_2m_flow_10",
+    "dpmpp_2m_zsnr_10",
+    "dpmpp_3m_10",
+    "dpmpp_3m_sde_25",
+    "dpmpp_3m_sigma_min_10",
+    "unipc_flow_10",
+    "pndm_v_10",
+    "lcm_timestep_scaling_10",
+    "flow_euler_terminal_10",
+    "flow_euler_linear_10",
 };
 
 /* The largest difference in units of the case's tolerance; infinite where something is no number. */
@@ -167,9 +181,10 @@ static void check_refusals(void) {
     check_refused("EulerDiscreteScheduler", "timestep_type", "\"continuous\"", unsupported);
     check_refused("EulerAncestralDiscreteScheduler", "prediction_type", "\"sample\"", unsupported);
     check_refused("DPMSolverMultistepScheduler", "algorithm_type", "\"dpmsolver\"", unsupported);
-    check_refused("DPMSolverMultistepScheduler", "solver_order", "3", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "solver_order", "4", format);
     check_refused("DPMSolverMultistepScheduler", "lambda_min_clipped", "-5.1", unsupported);
-    check_refused("DPMSolverMultistepScheduler", "use_flow_sigmas", "true", unsupported);
+    check_refused("DPMSolverMultistepScheduler", "flow_shift", "-1", format);
+    check_refused("EulerDiscreteScheduler", "use_flow_sigmas", "true", unsupported);
     check_refused("UniPCMultistepScheduler", "solver_type", "\"bh1\"", unsupported);
     check_refused("UniPCMultistepScheduler", "predict_x0", "false", unsupported);
     check_refused("UniPCMultistepScheduler", "disable_corrector", "[0]", unsupported);
