@@ -170,10 +170,12 @@ tessera_status family_published(const struct family *family, const struct safete
     if (family == &families[SDXL] && extent(file, UNET_PROBE, 0) == 320) *out = "sdxl";
     if (family == &families[SD3]) *out = published_sd3(file);
     if (family == &families[FLUX]) *out = published_flux(file);
-    if (family == &families[SDXL] && safetensors_find(file, "edm_mean") != NULL)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                         "%s: a model of SDXL's form that predicts something else (\"edm_mean\" says so), which is not supported",
-                         safetensors_path(file));
+    static const char *const edm[] = {"edm_mean", "edm_vpred.sigma_max"}; /* Playground 2.5, CosXL */
+    for (int i = 0; i < 2 && family == &families[SDXL]; i++)
+        if (safetensors_find(file, edm[i]) != NULL)
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                             "%s: a model of SDXL's form that was trained by EDM (the tensor \"%s\" says so), for which there is no sampler here",
+                             safetensors_path(file), edm[i]);
     if (*out != NULL) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                      "%s: a %s model of a size that no published one has: give the folder with its config.json files with --config",

@@ -5,6 +5,7 @@
 #include "checkpoint/single_file.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,8 +179,39 @@ static bool contains(const char *text, const char *part) {
     return text != NULL && strstr(text, part) != NULL;
 }
 
+/* The steps that a file's name gives, "sdxl_lightning_8step"; else what both kinds' authors recommend. */
+static int distilled_steps(const char *name) {
+    const char *step = strcasestr(name, "step");
+    const int usual = 4;
+    if (step == NULL) return usual;
+    while (step > name && (step[-1] == '-' || step[-1] == '_')) step--;
+    while (step > name && isdigit((unsigned char)step[-1])) step--;
+    int steps = atoi(step);
+    return steps >= 1 && steps <= 16 ? steps : usual;
+}
+
+/* Turbo (Sauer et al. 2023, "Adversarial Diffusion Distillation") and Lightning (Lin et al. 2024, "SDXL-Lightning") leave no tensor. */
+static void mark_distilled(const struct single_file *file, struct single_file_marks *marks) {
+    static const char *const kinds[] = {"Turbo", "Lightning"}, *const keys[] = {"modelspec.title", "modelspec.architecture"};
+    const char *slash = strrchr(file->path, '/'), *name = slash != NULL ? slash + 1 : file->path;
+    if (!single_file_has(file, "unet")) return;
+    for (int i = 0; i < 2 && marks->distilled == NULL; i++) {
+        const char *because = strcasestr(name, kinds[i]) != NULL ? "file name" : NULL;
+        for (int k = 0; k < 2 && because == NULL; k++) {
+            const char *text = safetensors_metadata(file->tensors, keys[k]);
+            if (text != NULL && strcasestr(text, kinds[i]) != NULL) because = keys[k];
+        }
+        if (because == NULL) continue;
+        marks->distilled = kinds[i];
+        marks->steps = distilled_steps(name);
+        if (marks->because == NULL) marks->because = because;
+        if (marks->prediction_type == NULL) marks->prediction_type = strstr(name, "x0") != NULL ? "sample" : "epsilon";
+    }
+}
+
 struct single_file_marks single_file_marks(const struct single_file *file) {
     struct single_file_marks marks = {0};
+    if (file->own_config) return marks;
     const char *spec = safetensors_metadata(file->tensors, "modelspec.prediction_type");
     const char *architecture = safetensors_metadata(file->tensors, "modelspec.architecture");
     const char *trained = safetensors_metadata(file->tensors, "ss_v_parameterization");
@@ -202,11 +234,12 @@ struct single_file_marks single_file_marks(const struct single_file *file) {
     }
     marks.zero_terminal_snr = safetensors_find(file->tensors, "ztsnr") != NULL || contains(zero, "True");
     if (marks.because == NULL && marks.zero_terminal_snr) marks.because = "ztsnr";
+    mark_distilled(file, &marks);
     return marks;
 }
 
 /* Sets the fields that marks decide in a copy of the configuration. Zero terminal SNR needs the last timestep: trailing spacing, as diffusers'
- * documentation of rescale_betas_zero_snr asks for (Lin et al. 2023, section 3.3). */
+ * documentation of rescale_betas_zero_snr asks for (Lin et al. 2023, section 3.3); distilled models need it too. */
 static cJSON *apply_marks(const cJSON *config, const struct single_file_marks *marks) {
     cJSON *copy = cJSON_Duplicate(config, true);
     static const char prediction[] = "prediction_type", rescale[] = "rescale_betas_zero_snr", spacing[] = "timestep_spacing";
@@ -217,6 +250,8 @@ static cJSON *apply_marks(const cJSON *config, const struct single_file_marks *m
     if (marks->zero_terminal_snr) {
         cJSON_DeleteItemFromObjectCaseSensitive(copy, rescale);
         cJSON_AddBoolToObject(copy, rescale, true);
+    }
+    if (marks->zero_terminal_snr || marks->distilled != NULL) {
         cJSON_DeleteItemFromObjectCaseSensitive(copy, spacing);
         cJSON_AddStringToObject(copy, spacing, "trailing");
     }
@@ -228,7 +263,7 @@ tessera_status single_file_scheduler(const struct single_file *file, struct json
     char *folder = NULL, *path = NULL;
     struct json *config = NULL;
     *out = NULL;
-    if (file->own_config || (marks.prediction_type == NULL && !marks.zero_terminal_snr)) return TESSERA_OK;
+    if (marks.prediction_type == NULL && !marks.zero_terminal_snr) return TESSERA_OK;
     TRY(single_file_part_folder(file, "scheduler", &folder, error));
     path = file_join(folder, "scheduler_config.json");
     tessera_status status =

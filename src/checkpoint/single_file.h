@@ -26,12 +26,15 @@ tessera_status single_file_part_folder(const struct single_file *file, const cha
 tessera_status single_file_config(const struct single_file *file, const char *component, struct json **out, tessera_error *error);
 
 /* What marks in the file say of how the model was trained. Trainers leave them as tensors without numbers ("v_pred", "ztsnr") and in the
- * metadata of the header (modelspec.*, ss_*). */
+ * metadata of the header (modelspec.*, ss_*); that a model is distilled often stands in the file's name alone. */
 struct single_file_marks {
     const char *prediction_type; /* "v_prediction" or "epsilon"; NULL: no mark */
     bool zero_terminal_snr;
-    const char *because; /* the mark's name, for people */
+    const char *distilled; /* "Turbo" or "Lightning": few steps at the ends of their intervals, without guidance; NULL: neither */
+    int steps;             /* for which it was distilled; 0 where it is not */
+    const char *because;   /* the mark's name, for people */
 };
+/* None where the user gave the configuration. */
 struct single_file_marks single_file_marks(const struct single_file *file);
 /* The scheduler's configuration where the marks change it, in diffusers' words; NULL: the one in its folder holds. The caller frees it. A
  * configuration of the user's (--config) is never changed. */

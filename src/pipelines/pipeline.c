@@ -234,6 +234,10 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
         .max_sequence_length = p->class->max_sequence_length,
         .strength = p->class->strength,
     };
+    struct single_file_marks marks = {0};
+    if (p->file != NULL) marks = single_file_marks(p->file);
+    if (marks.distilled != NULL) p->defaults.num_inference_steps = marks.steps;
+    if (marks.distilled != NULL && !p->class->distilled) p->defaults.guidance_scale = 0.0f;
     return read_generation_defaults(p, error);
 }
 

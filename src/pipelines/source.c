@@ -27,15 +27,19 @@ static tessera_status open_single_file(struct pipeline *p, const char *config, t
     p->folder = strdup(single_file_folder(p->file));
     if (p->folder == NULL) return out_of_memory(error);
     struct single_file_marks marks = single_file_marks(p->file);
-    if (config != NULL) return TESSERA_OK;
     const char *slash = strrchr(p->folder, '/');
-    if (marks.prediction_type == NULL && slash != NULL && strcmp(slash, "/sd21") == 0)
+    if (config == NULL && marks.prediction_type == NULL && slash != NULL && strcmp(slash, "/sd21") == 0)
         return notices_add(
             &p->notices, error,
             "%s: nothing in it says what it predicts: taken as Stable Diffusion 2's 768 model (v_prediction); for the 512 base "
             "model give its folder with --config",
             p->name);
     if (marks.because == NULL) return TESSERA_OK;
+    if (marks.distilled != NULL)
+        return notices_add(&p->notices, error,
+                           "%s: taken as a %s model that predicts %s (by its %s): %d steps, no guidance and trailing timesteps where no option says "
+                           "otherwise",
+                           p->name, marks.distilled, marks.prediction_type, marks.because, marks.steps);
     return notices_add(&p->notices, error, "%s: the mark %s says %s%s%s", p->name, marks.because,
                        marks.prediction_type != NULL ? marks.prediction_type : "",
                        marks.prediction_type != NULL && marks.zero_terminal_snr ? " and " : "",

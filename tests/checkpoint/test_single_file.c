@@ -243,6 +243,33 @@ static void check_marks(void) {
     single_file_close(file);
 }
 
+/* A file of SDXL's form with that name: its marks. */
+static void check_distilled(const char *name, const char *kind, int steps, const char *prediction) {
+    static const char *const names[] = {"model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"};
+    char folder[] = "/tmp/test_single_file_XXXXXX", path[128], scratch[] = "/tmp/test_single_file_XXXXXX";
+    struct single_file *file = NULL;
+    struct json *config = NULL;
+    tessera_error error = {0};
+    const char *spacing = "";
+    CHECK(mkdtemp(folder) != NULL, "no temporary folder");
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    write_tensors(scratch, 2, names, (const int64_t[][2]){{320, 4}, {1, 1}});
+    CHECK(rename(scratch, path) == 0 && single_file_open(path, NULL, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file != NULL) {
+        struct single_file_marks marks = single_file_marks(file);
+        bool same = kind == NULL ? marks.distilled == NULL : marks.distilled != NULL && strcmp(marks.distilled, kind) == 0;
+        CHECK(same && marks.steps == steps, "%s: %s, %d steps", name, marks.distilled, marks.steps);
+        if (kind != NULL) CHECK(strcmp(marks.prediction_type, prediction) == 0, "%s", marks.prediction_type);
+        CHECK(single_file_scheduler(file, &config, &error) == TESSERA_OK, "%s", error.message);
+        if (config != NULL) json_string(config, "timestep_spacing", "", &spacing, &error);
+        CHECK((kind != NULL) == (strcmp(spacing, "trailing") == 0), "%s: %s", name, spacing);
+    }
+    json_free(config);
+    single_file_close(file);
+    unlink(path);
+    rmdir(folder);
+}
+
 static void check_errors(void) {
     check_open_error(CASES "single_file/flux_ae.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED, "autoencoder alone");
     check_open_error(CASES "pipeline_sd15/model/unet/diffusion_pytorch_model.safetensors", NULL, TESSERA_ERROR_UNSUPPORTED,
@@ -257,6 +284,11 @@ static void check_errors(void) {
     write_tensors(path, 3, names, (const int64_t[][2]){{320, 4}, {1, 1}, {1, 1}});
     check_open_error(path, NULL, TESSERA_ERROR_UNSUPPORTED, "edm_mean");
     unlink(path);
+    static const char *const cosxl[] = {"input_blocks.0.0.weight", "label_emb.0.0.weight", "edm_vpred.sigma_max"};
+    char other[] = "/tmp/test_single_file_XXXXXX";
+    write_tensors(other, 3, cosxl, (const int64_t[][2]){{320, 4}, {1, 1}, {1, 1}});
+    check_open_error(other, NULL, TESSERA_ERROR_UNSUPPORTED, "edm_vpred.sigma_max");
+    unlink(other);
     check_one_tensor("anything.at.all", 1, 1, "layout");
     check_one_tensor("input_blocks.99999999999999999999.0.in_layers.{}.-1..", 1, 1, "layout");
 }
@@ -285,6 +317,10 @@ int main(void) {
     check_published_models();
     check_counts();
     check_marks();
+    check_distilled("sdxl_lightning_8step.safetensors", "Lightning", 8, "epsilon");
+    check_distilled("SDXL-Lightning-1step_x0.safetensors", "Lightning", 1, "sample");
+    check_distilled("sd_xl_turbo_1.0_fp16.safetensors", "Turbo", 4, "epsilon");
+    check_distilled("sd_xl_base_1.0.safetensors", NULL, 0, NULL);
     check_errors();
     check_component_error(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", "text_encoder_2", TESSERA_ERROR_ARGUMENT,
                           "--text-encoder-2");
