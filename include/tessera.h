@@ -36,6 +36,10 @@ extern "C" {
 #define TESSERA_VERSION "0.1.0"
 #define TESSERA_EMBEDDED_MODEL "emoji" /* the name of the model that comes with the engine, for tessera_model_open */
 
+/* How much of a model is in memory at a time, separated by |: all that was opened stays ("none"); text encoders, denoiser and autoencoder
+ * come and go with their stage ("stages"); or the first that fits the memory there is ("auto"). All give the same picture. */
+#define TESSERA_OFFLOADS "none|stages|auto"
+
 /* Published models whose configs come with the library: enough for tessera_plan.h. */
 #define TESSERA_PUBLISHED_MODELS                                                                                                           \
     "sd15|sd21|sdxl|sd3-medium|sd35-medium|sd35-large|flux-dev|flux-schnell|flux-depth|pixart-alpha|pixart-sigma|hunyuandit|hunyuandit-"   \
@@ -163,6 +167,7 @@ typedef struct tessera_model_options {
     int num_denoisers;
     const tessera_mesh *mesh;            /* the same on all ranks; NULL: this process alone */
     const struct tessera_device *device; /* NULL: the CPU, the one device of this version */
+    const char *offload;                 /* of TESSERA_OFFLOADS; NULL: "auto" */
 } tessera_model_options;
 #define TESSERA_MODEL_OPTIONS                                                                                                              \
     { .struct_size = sizeof(tessera_model_options) }
@@ -232,6 +237,9 @@ typedef struct tessera_request {
     float strength;             /* picture to picture: 0 keeps the picture, 1 ignores it */
     /* [height, width, 3] 8-bit RGB, of the request's size: FluxControlPipeline's depth map or edges; NULL with every other class. */
     const uint8_t *control_image;
+    /* What the prompts became (tessera_encode of tessera_stages.h), in place of prompt and negative_prompt; NULL: these are read. A job does
+     * not copy them. */
+    const struct tessera_states *states;
     tessera_progress progress; /* may be NULL */
     void *progress_user;
     tessera_notice notice; /* may be NULL */

@@ -19,7 +19,7 @@ struct command {
     int (*run)(const char *path, struct option_value *values);
 };
 
-extern const struct command generate_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
+extern const struct command generate_command, encode_command, decode_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
     latency_command, coco_command, evaluate_command, completion_command;
 
 /* The table, in the order of `tessera help`; NULL behind its end. */

@@ -35,11 +35,11 @@
 #include "cli/record.h"
 #include "cli/request_options.h"
 #include "cli/schedule_options.h"
+#include "cli/stage_files.h"
 #include "comm/collectives.h"
 #include "comm/mesh.h"
 #include "pipelines/plan_auto.h"
 #include "pipelines/world.h"
-#include "tensor/safetensors.h"
 
 struct session {
     struct option_value *values;
@@ -47,6 +47,7 @@ struct session {
     bool quiet, verbose;
     struct record_source source; /* of --from */
     struct prompt_files prompts;
+    struct embeds_file embeds; /* of --prompt-embeds */
     struct prompt_tags tags;
     char *output_folder; /* of --output-root */
     struct given_pictures given;
@@ -140,6 +141,22 @@ static tessera_status check_stream(struct session *s) {
     return TESSERA_OK;
 }
 
+/* --prompt-embeds gives the prompts' texts too: they name the file and stand in the picture's record. */
+static tessera_status read_embeds(struct session *s) {
+    struct option_value *v = s->values;
+    const char *path = v[GENERATE_PROMPT_EMBEDS].text;
+    const int others[] = {GENERATE_PROMPT, GENERATE_PROMPTS_FILE, GENERATE_DATASET_PATH, GENERATE_CAPTION_FILE, GENERATE_NEGATIVE_PROMPT};
+    if (path == NULL) return TESSERA_OK;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (v[others[i]].given)
+            return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--prompt-embeds and --%s: give one of them", generate_options[others[i]].name);
+    TRY(embeds_open(path, &s->embeds, &s->error));
+    const char *prompt = s->embeds.prompt != NULL ? s->embeds.prompt : "";
+    TRY(options_read_value(&generate_options[GENERATE_PROMPT], prompt, &v[GENERATE_PROMPT], &s->error));
+    if (s->embeds.negative_prompt == NULL) return TESSERA_OK;
+    return options_read_value(&generate_options[GENERATE_NEGATIVE_PROMPT], s->embeds.negative_prompt, &v[GENERATE_NEGATIVE_PROMPT], &s->error);
+}
+
 static tessera_status check_command_line(struct session *s) {
     struct option_value *values = s->values;
     tessera_request unused = {0};
@@ -147,7 +164,8 @@ static tessera_status check_command_line(struct session *s) {
         s->usage = !values[GENERATE_FROM].given;
         if (s->usage) return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--strength needs --init-image FILE.png");
     }
-    tessera_status status = prompts_read(values, s->world, &s->prompts, &s->error);
+    tessera_status status = read_embeds(s);
+    if (status == TESSERA_OK) status = prompts_read(values, s->world, &s->prompts, &s->error);
     if (status == TESSERA_OK) status = prompt_tags_take(values, &s->tags, &s->error);
     s->usage = status == TESSERA_ERROR_ARGUMENT;
     TRY(status);
@@ -276,6 +294,7 @@ static tessera_status open_model(struct session *s) {
     options.text_encoder = v[GENERATE_TEXT_ENCODER].text;
     options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
     options.text_encoder_3 = v[GENERATE_TEXT_ENCODER_3].text;
+    options.offload = v[GENERATE_OFFLOAD].text;
     options.loras = s->loras;
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
@@ -290,6 +309,7 @@ static tessera_status open_model(struct session *s) {
     if (s->model == NULL) return s->error.status;
     for (int i = 0; s->rank == 0 && tessera_model_notice(s->model, i) != NULL; i++)
         fprintf(stderr, "tessera: note: %s\n", tessera_model_notice(s->model, i));
+    if (s->embeds.file != NULL) TRY(embeds_check(&s->embeds, s->model, &s->error));
     s->seconds_open = clock_seconds() - start;
     s->facts.kernel_path = tessera_model_kernel_path(s->model);
     s->facts.mesh = s->mesh.text;
@@ -301,6 +321,7 @@ static tessera_status open_model(struct session *s) {
     TRY(request_options_read(v, &s->given, s->model, &s->request, &s->error));
     TRY(schedule_options_read(v, &s->scheduler_config, &s->error));
     s->request.scheduler_config = s->scheduler_config;
+    if (s->embeds.file != NULL) s->request.states = &s->embeds.states;
     if (s->verbose)
         fprintf(stderr, "tessera: model %s, %s; kernels %s, %d threads; mesh %s\n", s->model_folder, tessera_model_pipeline_class(s->model),
                 s->facts.kernel_path, tessera_model_threads(s->model), s->facts.mesh);
@@ -407,14 +428,6 @@ static char *name_file(struct session *s, const struct task *task) {
     return copy;
 }
 
-/* The tensor "latents" [1, channels, rows, columns], as diffusers returns it for output_type "latent". */
-static tessera_status write_latents(struct session *s, const char *path, const tessera_image *image) {
-    struct safetensors_entry entry = {
-        .name = "latents",
-        .tensor = tensor_of(image->latents, DTYPE_F32, SHAPE(1, image->latent_channels, image->latent_height, image->latent_width))};
-    return safetensors_write(path, &entry, 1, &s->error);
-}
-
 /* Shows the picture that was written to `path`, and says whether it is that of --from. With several ranks on request only: standard output
  * is then a terminal of mpirun's, whether or not a person has one. */
 static void show_picture(struct session *s, const char *path, const tessera_image *image) {
@@ -431,7 +444,8 @@ static void show_picture(struct session *s, const char *path, const tessera_imag
 static tessera_status deliver_picture(struct session *s, const tessera_image *image, const struct task *task) {
     char *path = name_file(s, task);
     if (path == NULL) return s->error.status;
-    tessera_status status = s->request.latents_only ? write_latents(s, path, image) : write_picture(s, path, image, task);
+    tessera_status status = s->request.latents_only ? latents_write(path, s->model, &s->request, image, &s->error)
+                                                    : write_picture(s, path, image, task);
     if (status == TESSERA_OK) status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && s->rank == 0) {
@@ -730,6 +744,7 @@ static int run_generate(const char *path, struct option_value *values) {
     free(s.scheduler_config);
     free(s.output_folder);
     prompts_free(&s.prompts);
+    embeds_close(&s.embeds);
     prompt_tags_free(&s.tags);
     mesh_options_free(&s.mesh);
     free(s.copies);

@@ -11,7 +11,7 @@
 #define TESSERA_CLI_RECORD_H
 
 #include "base/json.h"
-#include "cli/fingerprint.h"
+#include "checkpoint/fingerprint.h"
 #include "cli/generate.h"
 #include "image/png.h"
 

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
+#include "pipelines/layout.h"
 #include "pipelines/request.h"
 
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
@@ -206,6 +207,12 @@ static float guidance_of(const struct pipeline_class *class, const tessera_reque
     return r->negative_prompt != NULL ? r->true_cfg_scale : 1.0f;
 }
 
+/* A stage is over: its component may go, and so may the pages of its temporaries where something is offloaded. */
+static void end_stage(struct generation *g, const char *name) {
+    pipeline_done_with(g->pipeline, name);
+    if (g->pipeline->offload != OFFLOAD_NONE) arena_trim(g->run.arena, arena_mark(g->run.arena));
+}
+
 static tessera_status encode_text(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     bool distilled = g->pipeline->class->distilled;
@@ -219,10 +226,12 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2, .request = r};
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
     double start = generation_clock(g);
-    TRY(g->pipeline->class->encode_prompts(g->pipeline, &g->run, r, &prompts, &g->states, error));
+    TRY(r->states != NULL ? generation_take_states(g, error)
+                          : g->pipeline->class->encode_prompts(g->pipeline, &g->run, r, &prompts, &g->states, error));
     TRY(check_widths(g, error));
     g->image->seconds_text = generation_clock(g) - start;
     g->image->operations_text = g->run.operations;
+    if (g->pipeline->offload != OFFLOAD_NONE) arena_trim(g->run.arena, arena_mark(g->run.arena));
     return generation_report(g, TESSERA_PHASE_TEXT, 1, 1, error);
 }
 
@@ -237,33 +246,57 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
     return g->fresh_noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
 }
 
-/* Pictures first .. first + count of those that are made: denoised together, then decoded one by one. */
-static tessera_status make_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
+/* Pictures first .. first + count of those that are made, into x. */
+static tessera_status denoise_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
     double start = generation_clock(g), operations = g->run.operations;
     TRY(generation_denoise(g, g->request->first_image + first, count, x, error));
     g->image->seconds_denoise += generation_clock(g) - start;
     g->image->operations_denoise += g->run.operations - operations;
-    if (first + count == g->image->count) pipeline_done_with(g->pipeline, g->pipeline->denoiser);
-    start = generation_clock(g), operations = g->run.operations;
-    for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
-    g->image->seconds_decode += generation_clock(g) - start;
-    g->image->operations_decode += g->run.operations - operations;
+    if (first + count == g->image->count) end_stage(g, g->pipeline->denoiser);
     return TESSERA_OK;
 }
 
-static tessera_status make_pictures(struct generation *g, tessera_error *error) {
-    int at_once = denoise_at_once(&g->pipeline->team, g->guided, g->request->step_cache != NULL, g->image->count);
-    float *memory = malloc((size_t)(at_once + 1) * (size_t)g->count * sizeof(float)), *x[at_once];
-    if (memory == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    for (int i = 0; i < at_once; i++) x[i] = memory + i * g->count;
-    g->scratch = memory + at_once * g->count;
-    tessera_status status = TESSERA_OK;
-    for (int i = 0; i < g->image->count && status == TESSERA_OK; i += at_once) {
-        int left = g->image->count - i;
-        status = make_batch(g, i, left < at_once ? left : at_once, x, error);
+static tessera_status decode_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
+    double start = generation_clock(g), operations = g->run.operations;
+    for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
+    g->image->seconds_decode += generation_clock(g) - start;
+    g->image->operations_decode += g->run.operations - operations;
+    if (first + count == g->image->count) end_stage(g, g->pipeline->autoencoder);
+    return TESSERA_OK;
+}
+
+/* A picture is decoded as soon as it is denoised; where a stage frees what it needed, when all are. */
+static tessera_status make_batches(struct generation *g, int at_once, float *const *x, tessera_error *error) {
+    int count = g->image->count;
+    bool by_stage = g->pipeline->offload != OFFLOAD_NONE;
+    for (int i = 0; i < count; i += at_once) {
+        int n = count - i < at_once ? count - i : at_once;
+        TRY(denoise_batch(g, i, n, x + i, error));
+        if (!by_stage) TRY(decode_batch(g, i, n, x + i, error));
     }
+    return by_stage ? decode_batch(g, 0, count, x, error) : TESSERA_OK;
+}
+
+/* `work` with the latents of all pictures to be made, x[i] [rows, columns, channels], and g->scratch. */
+static tessera_status with_latents(struct generation *g, tessera_status (*work)(struct generation *, float *const *x, tessera_error *),
+                                   tessera_error *error) {
+    size_t count = (size_t)g->image->count;
+    float *memory = malloc((count + 1) * (size_t)g->count * sizeof(float)), **x = malloc(count * sizeof *x);
+    tessera_status status = TESSERA_OK;
+    if (memory == NULL || x == NULL) {
+        status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the latents of %zu pictures", count);
+    } else {
+        for (size_t i = 0; i < count; i++) x[i] = memory + i * (size_t)g->count;
+        g->scratch = memory + count * (size_t)g->count;
+        status = work(g, x, error);
+    }
+    free(x);
     free(memory);
     return status;
+}
+
+static tessera_status make_pictures(struct generation *g, float *const *x, tessera_error *error) {
+    return make_batches(g, denoise_at_once(&g->pipeline->team, g->guided, g->request->step_cache != NULL, g->image->count), x, error);
 }
 
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
@@ -287,43 +320,100 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
     return TESSERA_OK;
 }
 
-static tessera_status generate(struct generation *g, tessera_error *error) {
+/* What is asked for makes sense, and how large it is. */
+static tessera_status begin(struct generation *g, tessera_error *error) {
     TRY(request_check(g->request, error));
+    return size_latents(g, error);
+}
+
+/* The given pictures' latents; the autoencoder comes again when all is denoised. */
+static tessera_status encode_pictures(struct generation *g, tessera_error *error) {
+    TRY(generation_encode(g, &g->generator, error));
+    end_stage(g, g->pipeline->autoencoder);
+    return TESSERA_OK;
+}
+
+static tessera_status generate(struct generation *g, tessera_error *error) {
+    TRY(begin(g, error));
     TRY(check_control(g, error));
-    TRY(size_latents(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
     random_seed(&g->generator, g->request->seed);
     if (g->keeps_init) {
-        TRY(generation_encode(g, &g->generator, error));
+        TRY(encode_pictures(g, error));
         return generation_keep_init(g, error);
     }
     TRY(encode_text(g, error));
-    TRY(generation_encode(g, &g->generator, error));
+    TRY(encode_pictures(g, error));
     TRY(draw_noise(g, &g->generator, error));
-    return make_pictures(g, error);
+    return with_latents(g, make_pictures, error);
+}
+
+static tessera_status encode_alone(struct generation *g, tessera_error *error) {
+    TRY(begin(g, error));
+    TRY(encode_text(g, error));
+    return generation_give_states(g, g->states_out, error);
+}
+
+static tessera_status decode_given(struct generation *g, float *const *x, tessera_error *error) {
+    for (int i = 0; i < g->image->count; i++) layout_channels_last(x[i], g->given_latents + (size_t)i * (size_t)g->count, g->channels, g->positions);
+    return decode_batch(g, 0, g->image->count, x, error);
+}
+
+static tessera_status decode_alone(struct generation *g, tessera_error *error) {
+    TRY(begin(g, error));
+    TRY(allocate_image(g, error));
+    size_t wanted = (size_t)g->count * (size_t)g->image->count;
+    if (g->given_values != wanted)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "latents: %zu numbers, but %d pictures of %dx%d have %zu: give the size that they were made for", g->given_values,
+                         g->image->count, g->request->width, g->request->height, wanted);
+    for (size_t i = 0; i < wanted; i++)
+        if (!isfinite(g->given_latents[i])) return error_set(error, TESSERA_ERROR_FORMAT, "latents: hold NaN or infinity");
+    return with_latents(g, decode_given, error);
 }
 
 int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
     return denoise_at_once(&p->team, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
+/* Carries out some stages: g has pipeline, request, control and image. */
+static tessera_status run_stages(struct generation *g, tessera_status (*stages)(struct generation *, tessera_error *), tessera_error *error) {
+    struct pipeline *p = g->pipeline;
+    struct arena *arena = p->backend->ops->arena(p->backend, g->control->memory_limit, error);
+    if (arena == NULL) return error->status;
+    g->run = (struct run){.backend = p->backend, .arena = arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
+    double loaded = p->seconds_load;
+    tessera_status status = stages(g, error);
+    if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
+    for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++) pipeline_done_with(p, p->slots[i].name);
+    g->image->seconds_load = p->seconds_load - loaded;
+    arena_free(arena);
+    scheduler_free(g->scheduler);
+    free(g->noise);
+    free(g->fresh_noise);
+    free(g->init_latents);
+    free(g->control_latents);
+    if (status != TESSERA_OK) tessera_image_free(g->image);
+    return status;
+}
+
 tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error) {
     struct generation g = {.pipeline = p, .request = request, .control = control, .image = image};
-    struct arena *arena = p->backend->ops->arena(p->backend, control->memory_limit, error);
-    if (arena == NULL) return error->status;
-    g.run = (struct run){.backend = p->backend, .arena = arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
-    double loaded = p->seconds_load;
-    tessera_status status = generate(&g, error);
-    if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
-    image->seconds_load = p->seconds_load - loaded;
-    arena_free(arena);
-    scheduler_free(g.scheduler);
-    free(g.noise);
-    free(g.fresh_noise);
-    free(g.init_latents);
-    free(g.control_latents);
-    if (status != TESSERA_OK) tessera_image_free(image);
-    return status;
+    return run_stages(&g, generate, error);
+}
+
+tessera_status pipeline_encode(struct pipeline *p, const tessera_request *request, tessera_states *states, tessera_error *error) {
+    const struct generation_control control = {0};
+    tessera_image none = TESSERA_IMAGE;
+    struct generation g = {.pipeline = p, .request = request, .control = &control, .image = &none, .states_out = states};
+    return run_stages(&g, encode_alone, error);
+}
+
+tessera_status pipeline_decode(struct pipeline *p, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
+                               tessera_error *error) {
+    const struct generation_control control = {0};
+    struct generation g = {.pipeline = p, .request = request, .control = &control, .image = image, .given_latents = latents, .given_values = values};
+    return run_stages(&g, decode_alone, error);
 }

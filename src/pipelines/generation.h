@@ -26,9 +26,17 @@ struct generation {
     float *fresh_noise;     /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
     float *init_latents;    /* [rows, columns, channels], or NULL */
     float *control_latents; /* [num_images, rows, columns, channels], or NULL */
-    float *scratch;         /* as large */
+    float *scratch;         /* of one picture */
+    tessera_states *states_out; /* of tessera_encode alone, and these of tessera_decode: */
+    const float *given_latents;
+    size_t given_values;
 };
 
+/* The request's own states in place of the encoders', into g->states. ARGUMENT where they are not as its guidance needs them; FORMAT of
+ * numbers that are not finite. (states.c) */
+tessera_status generation_take_states(struct generation *g, tessera_error *error);
+/* g->states on the host, owned by `out`. (states.c) */
+tessera_status generation_give_states(struct generation *g, tessera_states *out, tessera_error *error);
 /* Seconds, of which those that components take to open are no part. */
 double generation_clock(const struct generation *g);
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */

@@ -144,7 +144,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
 
 void pipeline_done_with(struct pipeline *p, const char *name) {
     int index = pipeline_slot_index(p, name);
-    if (index >= 0 && !p->keep_components) close_slot(&p->slots[index]);
+    if (index >= 0 && p->offload != OFFLOAD_NONE) close_slot(&p->slots[index]);
 }
 
 tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
@@ -260,13 +260,12 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
 static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     static const tessera_mesh alone = TESSERA_MESH;
     const tessera_mesh *mesh = options->mesh != NULL ? options->mesh : &alone;
-    size_t bytes;
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
-    TRY(source_list(p, options, &bytes, error));
+    TRY(source_list(p, options, true, error));
     TRY(team_open(&p->team, mesh, error));
     TRY(open_stages(p, mesh, error));
-    p->keep_components = bytes < memory_total() / 2 / (size_t)team_local_ranks(&p->team);
+    TRY(offload_choose(p, options->offload, error));
     TRY(find_defaults(p, error));
     p->backend = device_open(options->device, team_threads(&p->team, options->threads), error);
     if (p->backend == NULL) return error->status;
@@ -277,7 +276,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
-    TRY(source_list(p, options, NULL, error));
+    TRY(source_list(p, options, false, error));
     return find_defaults(p, error);
 }
 

@@ -2,9 +2,8 @@
  *
  *     prompts --encode_prompts (family)--> text states --denoise (generate.c)--> latents --decode--> picture
  *
- * Components (text encoders, denoiser, autoencoder) are opened when they are first needed. They stay open between requests as
- * long as the whole model takes less than half of the machine's memory; otherwise each is closed when its phase is over, so
- * that a model that does not fit as a whole is worked through phase by phase.
+ * Components (text encoders, denoiser, autoencoder) are opened when they are first needed. Whether they stay open between requests or are
+ * closed when their stage is over says offload.h.
  *
  * A model is a folder in diffusers' layout, a single-file checkpoint, or a name on the hub (source.c says where a component lies). */
 #ifndef TESSERA_PIPELINES_PIPELINE_H
@@ -16,9 +15,11 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
+#include "pipelines/offload.h"
 #include "pipelines/stages.h"
 #include "pipelines/team.h"
 #include "schedulers/scheduler.h"
+#include "tessera_stages.h"
 #include "tokenizers/tokenizer.h"
 
 #define PIPELINE_MAX_COMPONENTS 8
@@ -80,6 +81,7 @@ struct pipeline_slot {
     char *folder;  /* holds its config.json */
     char *file;    /* a safetensors file of its own, or NULL */
     bool replaced; /* not the model's own */
+    size_t bytes;  /* of the weights once they are loaded, on all ranks together; 0 where the pipeline is only described */
     bool is_open;
     struct component component;
 };
@@ -91,13 +93,15 @@ struct pipeline {
     char *folder;             /* of model_index.json and, unless it is a single file, of all parts */
     struct single_file *file; /* or NULL */
     struct lora_set *loras;
+    char lora_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* "" without LoRA */
     struct notices notices; /* about the model: what was left out or concluded */
     struct json *index;     /* model_index.json */
     struct team team;
     struct stages stages; /* of the denoiser; zeros: one */
     struct backend *backend;
     enum dtype dtype;
-    bool vae_tiling, keep_components;
+    bool vae_tiling;
+    enum offload offload;
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
@@ -129,7 +133,7 @@ tessera_status pipeline_component(struct pipeline *pipeline, const char *name, s
 /* All ranks of a picture come here before its first step: waiting for the slowest to open its denoiser is part of opening. Each job meets,
  * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
 tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
-/* Says that a phase is done with a component: it is closed unless components are kept. */
+/* Says that a stage is done with a component: it is closed unless nothing is offloaded. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
@@ -163,5 +167,11 @@ struct generation_control {
 };
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error);
+/* The work of tessera_encode, tessera_decode and tessera_part_fingerprint. */
+tessera_status pipeline_encode(struct pipeline *pipeline, const tessera_request *request, tessera_states *states, tessera_error *error);
+tessera_status pipeline_decode(struct pipeline *pipeline, const tessera_request *request, const float *latents, size_t values,
+                               tessera_image *image, tessera_error *error);
+tessera_status pipeline_fingerprint(const struct pipeline *pipeline, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES],
+                                    tessera_error *error);
 
 #endif

@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
+#include "checkpoint/fingerprint.h"
 #include "checkpoint/published.h"
 #include "hub/hub.h"
 
@@ -61,11 +62,24 @@ static tessera_status find_folder(struct pipeline *p, const char *config, tesser
     return p->folder != NULL ? TESSERA_OK : out_of_memory(error);
 }
 
+/* Of the files and their scales, in their order. */
+static tessera_status fingerprint_adapters(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
+    if (options->num_loras == 0) return TESSERA_OK;
+    char text[FINGERPRINT_BYTES + 32];
+    TRY(fingerprint_loras(options->loras, options->num_loras, p->lora_fingerprint, error));
+    for (int i = 0; i < options->num_loras; i++) {
+        int n = snprintf(text, sizeof text, "%s %a", p->lora_fingerprint, (double)options->loras[i].scale);
+        fingerprint_bytes(text, (size_t)n, p->lora_fingerprint);
+    }
+    return TESSERA_OK;
+}
+
 tessera_status source_open(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     if ((p->name = strdup(model)) == NULL) return out_of_memory(error);
     if (options->variant != NULL && (p->variant = strdup(options->variant)) == NULL) return out_of_memory(error);
     TRY(find_folder(p, options->config, error));
     TRY(json_open_in(p->folder, "model_index.json", &p->index, error));
+    TRY(fingerprint_adapters(p, options, error));
     return lora_set_open(options->loras, options->num_loras, &p->loras, error);
 }
 
@@ -107,15 +121,15 @@ static tessera_status replace(const struct pipeline *p, struct pipeline_slot *sl
     return TESSERA_OK;
 }
 
-static tessera_status add_slot(struct pipeline *p, const char *name, const char *given, size_t *bytes, tessera_error *error) {
+static tessera_status add_slot(struct pipeline *p, const char *name, const char *given, bool weigh, tessera_error *error) {
     struct pipeline_slot *slot = &p->slots[p->num_slots++];
     struct weights *weights = NULL;
     struct load_hooks hooks;
     snprintf(slot->name, sizeof slot->name, "%s", name);
     TRY(given != NULL ? replace(p, slot, given, error) : pipeline_part_folder(p, name, &slot->folder, error));
-    if (bytes == NULL) return TESSERA_OK;
+    if (!weigh) return TESSERA_OK;
     TRY(open_weights(p, slot, &weights, error));
-    *bytes += (size_t)weights_parameters(weights) * dtype_size(p->dtype);
+    slot->bytes = weights_loaded_bytes(weights, p->dtype);
     tessera_status status = lora_hooks_for(p->loras, name, slot->folder, &hooks, error);
     if (status == TESSERA_OK) lora_hooks_found(p->loras, name, weights);
     weights_close(weights);
@@ -184,10 +198,9 @@ static tessera_status leave_out_t5(struct pipeline *p, const char *given, tesser
                        p->name);
 }
 
-tessera_status source_list(struct pipeline *p, const tessera_model_options *options, size_t *bytes, tessera_error *error) {
+tessera_status source_list(struct pipeline *p, const tessera_model_options *options, bool weigh, tessera_error *error) {
     static const char *const replaceable[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "vae"};
-    if (bytes != NULL) *bytes = 0;
-    if (bytes != NULL) TRY(leave_out_t5(p, options->text_encoder_3, error));
+    if (weigh) TRY(leave_out_t5(p, options->text_encoder_3, error));
     p->denoiser = find_listed(p, COMPONENT_DENOISER, pipeline_has(p, "unet") ? "unet" : "transformer");
     p->autoencoder = find_listed(p, COMPONENT_AUTOENCODER, "vae");
     for (const cJSON *entry = json_root(p->index)->child; entry != NULL; entry = entry->next) {
@@ -196,10 +209,10 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         if (p->num_slots == PIPELINE_MAX_COMPONENTS || strlen(name) >= sizeof p->slots->name)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field %.60s: more than %d components, or a name that is too long",
                              json_path(p->index), name, PIPELINE_MAX_COMPONENTS);
-        TRY(add_slot(p, name, given_for(p, options, name), bytes, error));
+        TRY(add_slot(p, name, given_for(p, options, name), weigh, error));
     }
     for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
-    return bytes != NULL ? check_loras(p, error) : TESSERA_OK;
+    return weigh ? check_loras(p, error) : TESSERA_OK;
 }
 
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {

@@ -43,6 +43,9 @@ int team_local_ranks(const struct team *team);
  * own. */
 int team_threads(const struct team *team, int given);
 
+/* *value becomes the greatest of all of the world's ranks' values. */
+tessera_status team_greatest(struct team *team, int *value, tessera_error *error);
+
 /* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */
 struct parallel *team_denoiser(struct team *team);
 struct parallel *team_autoencoder(struct team *team);

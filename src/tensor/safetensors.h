@@ -43,6 +43,13 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
  * that the engine does not know or that GGUF files do not have. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
 
+/* The same with texts in __metadata__: `notes` in their order, ended by an empty one. */
+struct safetensors_note {
+    const char *key, *value;
+};
+tessera_status safetensors_write_noted(const char *path, const struct safetensors_entry *entries, int count,
+                                       const struct safetensors_note *notes, tessera_error *error);
+
 /* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
  * same order in pieces of any size. `format` becomes __metadata__.format of a safetensors file ("pt" is what transformers asks for); NULL: none. */
 struct safetensors_writer;

@@ -24,16 +24,18 @@ static void print_name(FILE *stream, const char *name) {
 }
 
 /* The header's JSON. */
-static void print_header(FILE *stream, const struct safetensors_entry *entries, int count, const char *format) {
+static void print_header(FILE *stream, const struct safetensors_entry *entries, int count, const struct safetensors_note *notes) {
     size_t begin = 0;
     const char *separator = "";
     fputc('{', stream);
-    if (format != NULL) {
-        fputs("\"__metadata__\":{\"format\":", stream);
-        print_name(stream, format);
-        fputc('}', stream);
-        separator = ",";
+    for (const struct safetensors_note *note = notes; note->key != NULL; note++) {
+        fputs(note == notes ? "\"__metadata__\":{" : ",", stream);
+        print_name(stream, note->key);
+        fputc(':', stream);
+        print_name(stream, note->value);
+        separator = "},";
     }
+    if (count == 0 && notes->key != NULL) fputc('}', stream);
     for (int i = 0; i < count; i++) {
         const struct tensor *tensor = &entries[i].tensor;
         char shape[TENSOR_MAX_DIMS * 24];
@@ -77,14 +79,14 @@ static tessera_status check_types(const char *path, const struct safetensors_ent
 }
 
 /* The bytes before the data; the caller frees them. False if memory is out. */
-static bool make_header(const struct safetensors_entry *entries, int count, const char *format, bool gguf, char **header, size_t *length) {
+static bool make_header(const struct safetensors_entry *entries, int count, const struct safetensors_note *notes, bool gguf, char **header, size_t *length) {
     FILE *memory = open_memstream(header, length);
     if (memory == NULL) return false;
     if (gguf) {
         gguf_print_header(memory, entries, count);
     } else {
         for (size_t i = 0; i < LENGTH_BYTES; i++) fputc(0, memory);
-        print_header(memory, entries, count, format);
+        print_header(memory, entries, count, notes);
         while (ftell(memory) % (long)LENGTH_BYTES != 0) fputc(' ', memory); /* so that the data begins aligned */
     }
     if (fclose(memory) != 0) return false;
@@ -97,8 +99,8 @@ static void free_writer(struct safetensors_writer *writer) {
     free(writer);
 }
 
-tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
-                                       struct safetensors_writer **out, tessera_error *error) {
+static tessera_status open_writer(const char *path, const struct safetensors_entry *entries, int count, const struct safetensors_note *notes,
+                                  struct safetensors_writer **out, tessera_error *error) {
     bool gguf = is_gguf_name(path);
     char *header = NULL;
     size_t length = 0;
@@ -112,7 +114,7 @@ tessera_status safetensors_writer_open(const char *path, const struct safetensor
     writer->count = count;
     writer->alignment = gguf ? GGUF_ALIGNMENT : 1;
     for (int i = 0; i < count; i++) writer->bytes[i] = tensor_bytes(&entries[i].tensor);
-    tessera_status status = make_header(entries, count, format, gguf, &header, &length)
+    tessera_status status = make_header(entries, count, notes, gguf, &header, &length)
                                 ? file_output_open(path, &writer->output, error)
                                 : error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for the header of %d tensors", path, count);
     if (status == TESSERA_OK) { /* an error of any write is found when the file is committed */
@@ -123,6 +125,12 @@ tessera_status safetensors_writer_open(const char *path, const struct safetensor
     }
     free(header);
     return status;
+}
+
+tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,
+                                       struct safetensors_writer **out, tessera_error *error) {
+    const struct safetensors_note notes[] = {{format != NULL ? "format" : NULL, format}, {NULL, NULL}};
+    return open_writer(path, entries, count, notes, out, error);
 }
 
 /* Fills the tensor's bytes up to the alignment when its last one is written, and goes on to the next that has bytes. */
@@ -164,8 +172,13 @@ void safetensors_writer_discard(struct safetensors_writer *writer) {
 }
 
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
+    return safetensors_write_noted(path, entries, count, &(struct safetensors_note){NULL, NULL}, error);
+}
+
+tessera_status safetensors_write_noted(const char *path, const struct safetensors_entry *entries, int count,
+                                       const struct safetensors_note *notes, tessera_error *error) {
     struct safetensors_writer *writer;
-    TRY(safetensors_writer_open(path, entries, count, NULL, &writer, error));
+    TRY(open_writer(path, entries, count, notes, &writer, error));
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < count && status == TESSERA_OK; i++)
         status = safetensors_writer_add(writer, entries[i].tensor.data, tensor_bytes(&entries[i].tensor), error);

@@ -375,3 +375,13 @@ size_t weights_bytes(const struct weights *weights) {
     for (int i = 0; i < weights->count; i++) bytes += tensor_bytes(&weights->entries[i]->tensor);
     return bytes;
 }
+
+size_t weights_loaded_bytes(const struct weights *weights, enum dtype dtype) {
+    size_t bytes = 0;
+    for (int i = 0; i < weights->count; i++) {
+        const struct tensor *tensor = &weights->entries[i]->tensor;
+        bool wide = (dtype_is_weight(tensor->dtype) && !dtype_is_small(tensor->dtype)) || tensor->dtype == DTYPE_F64;
+        bytes += wide ? (size_t)tensor_count(tensor) * dtype_size(dtype) : dtype_is_small(tensor->dtype) ? tensor_bytes(tensor) : 0;
+    }
+    return bytes;
+}

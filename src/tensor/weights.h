@@ -48,5 +48,7 @@ int weights_count(const struct weights *weights); /* tensors */
 const struct safetensors_entry *weights_at(const struct weights *weights, int index);
 int64_t weights_parameters(const struct weights *weights); /* elements of floating-point tensors */
 size_t weights_bytes(const struct weights *weights);
+/* What they take once they are loaded to compute in `dtype`: small types stay as they are. */
+size_t weights_loaded_bytes(const struct weights *weights, enum dtype dtype);
 
 #endif

@@ -16,7 +16,7 @@ libraries=$(dirname "$(dirname "$pc")")
 PKG_CONFIG_PATH=$(dirname "$pc") LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 version=$(sed -n 's/.*define TESSERA_VERSION "\(.*\)"/\1/p' include/tessera.h)
-functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_plan.h | tr -d '(' | sort -u)
+functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_plan.h include/tessera_stages.h | tr -d '(' | sort -u)
 
 for header in include/*.h; do
     installed "$header"

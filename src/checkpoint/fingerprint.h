@@ -1,6 +1,6 @@
 /* Fingerprints: enough to tell whether a picture's model, or its starting picture, is still the same. Not for security. */
-#ifndef TESSERA_CLI_FINGERPRINT_H
-#define TESSERA_CLI_FINGERPRINT_H
+#ifndef TESSERA_CHECKPOINT_FINGERPRINT_H
+#define TESSERA_CHECKPOINT_FINGERPRINT_H
 
 #include "tessera.h"
 

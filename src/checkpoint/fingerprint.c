@@ -1,5 +1,5 @@
 /* Fingerprints by FNV-1a, 64 bits (Fowler, Noll, Vo 1991); see fingerprint.h. */
-#include "cli/fingerprint.h"
+#include "checkpoint/fingerprint.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -1,0 +1,45 @@
+#!/bin/sh
+# The stages of a picture as commands, and what is said where they do not fit together: sh test_stages.sh PROGRAM, run in the repository root.
+program=$(realpath "$1")
+. tests/check.sh
+sd=tests/cases/pipeline_sd15/model
+ending() { tail -c 2000 "$1" | cksum; } # of the compressed pixels
+draw="--seed 3 --steps 2 --threads 1 --width 64 --height 64"
+
+for model in $sd tests/cases/pipeline_flux/model; do
+    rm -f "$work"/*.png "$work"/*.safetensors
+    # shellcheck disable=SC2086
+    run 0 generate --model $model --prompt "a lion" $draw -o "$work/whole.png"
+    # shellcheck disable=SC2086
+    run 0 generate --model $model --prompt "a lion" $draw --offload stages -o "$work/offloaded.png"
+    check "--offload stages gives the same picture" test "$(ending "$work/whole.png")" = "$(ending "$work/offloaded.png")"
+    run 0 encode --model $model --prompt "a lion" --threads 1 -o "$work/states.safetensors"
+    # shellcheck disable=SC2086
+    run 0 generate --model $model --prompt-embeds "$work/states.safetensors" $draw --output-type latent -o "$work/latents.safetensors"
+    run 0 decode --model $model "$work/latents.safetensors" --threads 1 -o "$work/apart.png"
+    check "three commands give the same picture" test "$(ending "$work/whole.png")" = "$(ending "$work/apart.png")"
+    run 0 encode --model $model --prompt "a lion" --threads 1 -o "$work/again.safetensors"
+    check "the bytes depend on the numbers alone" cmp "$work/states.safetensors" "$work/again.safetensors"
+    # shellcheck disable=SC2086
+    run 0 generate --model $model --prompt-embeds "$work/states.safetensors" $draw -o "$work/named.png"
+    check "the prompt is in the picture's record" grep -qa '"prompt":"a lion"' "$work/named.png"
+done
+
+# a folder that lies elsewhere is the same model; another one is refused, and a file that is something else
+cp -r $sd "$work/moved"
+run 0 encode --model "$work/moved" --prompt "a lion" -o "$work/moved.safetensors"
+run 0 generate --model $sd --prompt-embeds "$work/moved.safetensors" --steps 1 -o "$work/moved.png"
+run 1 generate --model $sd --prompt-embeds "$work/states.safetensors" --steps 1 -o "$work/no.png"; says "made by another model: a FluxPipeline whose text encoders"
+run 1 decode --model $sd "$work/latents.safetensors" -o "$work/no.png"; says "made by another model: a FluxPipeline whose autoencoder"
+run 1 decode --model $sd "$work/states.safetensors" -o "$work/no.png"; says "holds prompt embeddings and not latents"
+run 1 generate --model $sd --prompt-embeds $sd/unet/diffusion_pytorch_model.safetensors -o "$work/no.png"; says "does not say what it holds"
+check "nothing is written" test ! -e "$work/no.png"
+run 2 generate --model $sd --prompt a --prompt-embeds "$work/moved.safetensors" -o "$work/no.png"; says "give one of them"
+run 2 encode --model $sd --prompt a -o "$work/states.png"; says "FILE.safetensors"
+run 2 encode --model $sd -o "$work/x.safetensors"; says "needs --prompt"
+run 2 decode --model $sd; says "needs latents"
+run 2 decode --model $sd "$work/latents.safetensors" -o "$work/whole.png"; says "exists"
+run 2 generate --model $sd --prompt a --offload some; says "none|stages"
+run 0 encode --model $sd --prompt "a lion" --guidance-scale 1 -o "$work/one.safetensors"
+run 1 generate --model $sd --prompt-embeds "$work/one.safetensors" --steps 1 -o "$work/no.png"; says "negative prompt"
+exit $failed
