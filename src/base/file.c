@@ -136,11 +136,16 @@ tessera_status file_map_check(const struct file_map *map, const char *path, tess
                      path, map->length, (long long)about.st_size);
 }
 
+/* Bytes before and after a page that Linux maps with it (fault_around_bytes' default). */
+#define FAULT_AROUND ((uintptr_t)64 << 10)
+
 void file_map_forget(const struct file_map *map, const void *data, size_t bytes) {
     uintptr_t base = (uintptr_t)map->data, begin = (uintptr_t)data, page = (uintptr_t)sysconf(_SC_PAGESIZE);
     if (map->data == NULL || bytes == 0 || begin < base || begin - base >= map->length) return;
+    uintptr_t last = base + map->length, end = bytes < last - begin ? begin + bytes : last;
+    begin = begin - base > FAULT_AROUND ? begin - FAULT_AROUND : base;
+    end = last - end > FAULT_AROUND ? end + FAULT_AROUND : last;
     begin = begin / page * page; /* the map's own first byte lies at a page's start */
-    uintptr_t end = (uintptr_t)data + bytes;
     madvise((void *)begin, end - begin, MADV_DONTNEED); /* only advice */
 }
 

@@ -34,8 +34,8 @@ struct file_map {
 tessera_status file_map_open(const char *path, struct file_map *map, tessera_error *error);
 /* IO if the file, `path` in the message, has been cut since it was mapped; what a map with a longer life asks before it is used again. */
 tessera_status file_map_check(const struct file_map *map, const char *path, tessera_error *error);
-/* Lets the system take back the pages of some bytes of the map (a range of others' bytes is ignored): they are read from the file again
- * when they are needed. */
+/* Lets the system take back the pages of some bytes of the map (a range of others' bytes is ignored), and their neighbours that were mapped
+ * with them: they are read from the file again when they are needed. */
 void file_map_forget(const struct file_map *map, const void *data, size_t bytes);
 void file_map_close(struct file_map *map);
 

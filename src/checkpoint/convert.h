@@ -6,6 +6,7 @@
 #define TESSERA_CHECKPOINT_CONVERT_H
 
 #include "checkpoint/convert_types.h"
+#include "tensor/weights.h"
 
 struct convert_report {
     bool (*stop)(void); /* given by the caller, NULL or asked before each tensor: true ends the conversion with CANCELLED */
@@ -26,9 +27,10 @@ tessera_status convert_to_file(const char *input, const char *output, struct con
  * weights' types would change and some have scales in tensors of their own. */
 tessera_status convert_tensors(const char *input, const char *output, struct convert_report *report, tessera_error *error);
 
-/* Writes tensors to a file in the types that the report asks for. */
-tessera_status convert_entries(const char *path, const struct safetensors_entry *entries, int count, const struct convert_report *report,
-                               tessera_error *error);
+/* Writes tensors to a file in the types that the report asks for. Those without data are made by `weights`, which may be NULL where all have
+ * some. */
+tessera_status convert_entries(const char *path, const struct weights *weights, const struct safetensors_entry *entries, int count,
+                               const struct convert_report *report, tessera_error *error);
 /* CANCELLED if the caller wants to stop. */
 tessera_status convert_go_on(const struct convert_report *report, tessera_error *error);
 /* Notes in the report that the input lacks `component`. */

@@ -95,7 +95,7 @@ static tessera_status write_weights(const struct weights *weights, const char *p
     struct safetensors_entry *entries = calloc((size_t)count + 1, sizeof *entries);
     if (entries == NULL) return no_memory(path, error);
     for (int i = 0; i < count; i++) entries[i] = *weights_at(weights, i);
-    tessera_status status = convert_entries(path, entries, count, report, error);
+    tessera_status status = convert_entries(path, weights, entries, count, report, error);
     free(entries);
     return status;
 }

@@ -20,19 +20,33 @@ static int compare_width(const void *a, const void *b) {
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->entry.name, y->entry.name);
 }
 
-static tessera_status write_all(const struct written *list, int count, const struct convert_report *report, struct safetensors_writer *writer,
+static tessera_status write_one(const struct weights *weights, const struct written *one, struct safetensors_writer *writer,
                                 tessera_error *error) {
+    const char *name = one->entry.name;
+    struct tensor tensor = one->entry.tensor;
+    void *made = NULL;
+    if (tensor.data == NULL) {
+        tensor.data = made = malloc(tensor_bytes(&tensor) + 1);
+        if (made == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+        weights_read(weights, name, made);
+    }
+    tessera_status status = convert_write(writer, name, &tensor, one->dtype, error);
+    if (made == NULL) convert_forget(&tensor);
+    free(made);
+    return status;
+}
+
+static tessera_status write_all(const struct weights *weights, const struct written *list, int count, const struct convert_report *report,
+                                struct safetensors_writer *writer, tessera_error *error) {
     for (int i = 0; i < count; i++) {
-        const struct tensor *tensor = &list[i].entry.tensor;
         TRY(convert_go_on(report, error));
-        TRY(convert_write(writer, list[i].entry.name, tensor, list[i].dtype, error));
-        convert_forget(tensor);
+        TRY(write_one(weights, &list[i], writer, error));
     }
     return TESSERA_OK;
 }
 
-tessera_status convert_entries(const char *path, const struct safetensors_entry *entries, int count, const struct convert_report *report,
-                               tessera_error *error) {
+tessera_status convert_entries(const char *path, const struct weights *weights, const struct safetensors_entry *entries, int count,
+                               const struct convert_report *report, tessera_error *error) {
     struct written *list = calloc((size_t)count + 1, sizeof *list);
     struct safetensors_entry *header = calloc((size_t)count + 1, sizeof *header);
     struct safetensors_writer *writer = NULL;
@@ -49,7 +63,7 @@ tessera_status convert_entries(const char *path, const struct safetensors_entry 
         }
         status = safetensors_writer_open(path, header, count, "pt", &writer, error);
     }
-    if (status == TESSERA_OK) status = write_all(list, count, report, writer, error);
+    if (status == TESSERA_OK) status = write_all(weights, list, count, report, writer, error);
     free(list);
     free(header);
     if (status == TESSERA_OK) return safetensors_writer_commit(writer, error);
@@ -77,7 +91,7 @@ static tessera_status write_checked(const char *input, const char *output, const
                                     struct convert_report *report, tessera_error *error) {
     TRY(check_scales(input, entries, count, report, error));
     report->tensors = count;
-    return convert_entries(output, entries, count, report, error);
+    return convert_entries(output, NULL, entries, count, report, error);
 }
 
 /* The list of a folder's tensors, or of a file's. */

@@ -57,7 +57,8 @@ static tessera_status write_pieces(struct safetensors_writer *writer, const char
                                    void *narrow, tessera_error *error) {
     for (int64_t done = 0, count = tensor_count(t); done < count; done += PIECE) {
         size_t some = (size_t)(count - done < PIECE ? count - done : PIECE);
-        dtype_convert(wide, DTYPE_F32, (const char *)t->data + dtype_bytes(t->dtype, done), t->dtype, some);
+        memcpy(narrow, (const char *)t->data + dtype_bytes(t->dtype, done), dtype_bytes(t->dtype, (int64_t)some)); /* it may be misaligned */
+        dtype_convert(wide, DTYPE_F32, narrow, t->dtype, some);
         TRY(check_range(name, wide, some, dtype, error));
         dtype_convert(narrow, dtype, wide, DTYPE_F32, some);
         TRY(safetensors_writer_add(writer, narrow, dtype_bytes(dtype, (int64_t)some), error));

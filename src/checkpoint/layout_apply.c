@@ -1,4 +1,4 @@
-/* Bands are views, swapped halves and transposed matrices are copies. All of it works on elements of any type.
+/* Bands are views, swapped halves and transposed matrices are made when they are read. All of it works on elements of any type.
  *
  * Swapping halves and transposing undo themselves, so one function serves both directions. */
 #include "checkpoint/layout_apply.h"
@@ -14,13 +14,15 @@ static tessera_status cannot(const char *name, const struct tensor *tensor, cons
                      tensor_shape_text(tensor->ndim, tensor->shape, shape, sizeof shape), what);
 }
 
-static void copy_swapped(const struct tensor *from, uint8_t *to) {
+static void copy_swapped(const struct tensor *from, void *out) {
+    uint8_t *to = out;
     size_t half = tensor_bytes(from) / 2;
     memcpy(to, (const uint8_t *)from->data + half, half);
     memcpy(to + half, from->data, half);
 }
 
-static void copy_transposed(const struct tensor *from, uint8_t *to) {
+static void copy_transposed(const struct tensor *from, void *out) {
+    uint8_t *to = out;
     size_t size = dtype_size(from->dtype);
     int64_t rows = from->shape[0], columns = from->shape[1];
     for (int64_t r = 0; r < rows; r++)
@@ -28,16 +30,12 @@ static void copy_transposed(const struct tensor *from, uint8_t *to) {
             memcpy(to + (size_t)(c * rows + r) * size, (const uint8_t *)from->data + (size_t)(r * columns + c) * size, size);
 }
 
-/* A rearranged copy; the shape is checked. */
-static void *copy_changed(enum layout_how how, const struct tensor *from) {
-    size_t bytes = tensor_bytes(from);
-    uint8_t *copy = malloc(bytes > 0 ? bytes : 1);
-    if (copy == NULL) return NULL;
-    if (how == LAYOUT_TRANSPOSE)
-        copy_transposed(from, copy);
-    else
-        copy_swapped(from, copy);
-    return copy;
+/* How `from` is rearranged, its shape checked; no recipe where it is not. */
+static struct weights_recipe recipe_of(enum layout_how how, const struct tensor *from) {
+    void (*write)(const struct tensor *, void *) = how == LAYOUT_TRANSPOSE     ? copy_transposed
+                                                   : how == LAYOUT_SWAP_HALVES ? copy_swapped
+                                                                               : NULL;
+    return (struct weights_recipe){write, *from};
 }
 
 static tessera_status take_band(const struct layout_change *change, const char *name, struct tensor *tensor, tessera_error *error) {
@@ -50,18 +48,17 @@ static tessera_status take_band(const struct layout_change *change, const char *
 }
 
 tessera_status layout_apply(const struct layout_change *change, const char *name, const struct tensor *from, struct tensor *to,
-                            void **owned, tessera_error *error) {
+                            struct weights_recipe *recipe, tessera_error *error) {
     *to = *from;
-    *owned = NULL;
+    *recipe = recipe_of(change->how, from);
     if (change->how == LAYOUT_BAND) return take_band(change, name, to, error);
     if (change->how == LAYOUT_LINEAR && from->ndim == 4 && from->shape[2] == 1 && from->shape[3] == 1) to->ndim = 2;
-    if (change->how != LAYOUT_SWAP_HALVES && change->how != LAYOUT_TRANSPOSE) return TESSERA_OK;
+    if (recipe->write == NULL) return TESSERA_OK;
 
     if (change->how == LAYOUT_SWAP_HALVES && (from->ndim < 1 || from->shape[0] % 2 != 0)) return cannot(name, from, "halved", error);
     if (change->how == LAYOUT_TRANSPOSE && (from->ndim != 2 || dtype_block(from->dtype) > 1))
         return cannot(name, from, "transposed", error);
-    *owned = to->data = copy_changed(change->how, from);
-    if (*owned == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+    to->data = NULL;
     if (change->how == LAYOUT_TRANSPOSE) {
         to->shape[0] = from->shape[1];
         to->shape[1] = from->shape[0];
@@ -102,7 +99,10 @@ tessera_status layout_original_part(const struct layout_change *change, const ch
                                     void **owned, tessera_error *error) {
     *out = *part;
     *owned = NULL;
-    if (change->how != LAYOUT_SWAP_HALVES && change->how != LAYOUT_TRANSPOSE) return TESSERA_OK;
-    *owned = out->data = copy_changed(change->how, part);
-    return *owned != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+    struct weights_recipe recipe = recipe_of(change->how, part);
+    if (recipe.write == NULL) return TESSERA_OK;
+    *owned = out->data = malloc(tensor_bytes(part) + 1);
+    if (*owned == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
+    recipe.write(part, *owned);
+    return TESSERA_OK;
 }

@@ -3,12 +3,12 @@
 #define TESSERA_CHECKPOINT_LAYOUT_APPLY_H
 
 #include "checkpoint/layout.h"
-#include "tensor/safetensors.h"
+#include "tensor/weights.h"
 
-/* The diffusers tensor that lies in the original tensor `from`. A view, or a block of malloc that *owned then holds (else NULL) and the
- * caller frees. FORMAT if the shape cannot be cut that way; `name` stands for the tensor in the message. */
+/* The diffusers tensor that lies in the original tensor `from`. A view, or without data where `recipe` makes
+ * it from that (else recipe->write is NULL). FORMAT if the shape cannot be cut that way; `name` stands for the tensor in the message. */
 tessera_status layout_apply(const struct layout_change *change, const char *name, const struct tensor *from, struct tensor *to,
-                            void **owned, tessera_error *error);
+                            struct weights_recipe *recipe, tessera_error *error);
 
 /* The other way: the shape of the original tensor of which `part` is a part (`part` itself if it is whole). */
 tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *whole,

@@ -23,7 +23,7 @@ enum { COMPONENTS = 4, ALIASES = 3 };
 /* A tensor of the file and what its key says. */
 struct part {
     struct lora_key key;
-    const struct safetensors_entry *entry;
+    struct safetensors_entry entry; /* aligned */
 };
 
 struct lora_file {
@@ -70,17 +70,17 @@ static const char *file_name(const struct lora_file *file) {
 }
 
 static tessera_status check_part(const struct lora_file *file, const struct part *part, tessera_error *error) {
-    const struct tensor *t = &part->entry->tensor;
+    const struct tensor *t = &part->entry.tensor;
     if (!lora_part_is_readable(part->key.part, t->dtype)) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%.300s\" is stored as %s; a LoRA can be F32, F16 or BF16",
-                         file_name(file), part->entry->name, safetensors_type_name(file->tensors, part->entry->name));
+                         file_name(file), part->entry.name, safetensors_type_name(file->tensors, part->entry.name));
     }
     bool vector = part->key.part == LORA_DORA_SCALE || part->key.part == LORA_DIFF;
     bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= (vector ? 1 : 2) && t->shape[0] > 0;
     if (right) return TESSERA_OK;
     char shape[128];
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.300s\" has shape %s, which no part of a LoRA has", file_name(file),
-                     part->entry->name, tensor_shape_text(t->ndim, t->shape, shape, sizeof shape));
+                     part->entry.name, tensor_shape_text(t->ndim, t->shape, shape, sizeof shape));
 }
 
 /* Fills in the modules from the sorted keys. */
@@ -95,9 +95,9 @@ static tessera_status group_parts(struct lora_file *file, tessera_error *error) 
         }
         if (module->parts[part->key.part] != NULL) {
             return error_set(error, TESSERA_ERROR_FORMAT, "%s: keys \"%.300s\" and \"%.300s\" are the same part of one module",
-                             file_name(file), module->parts[part->key.part]->name, part->entry->name);
+                             file_name(file), module->parts[part->key.part]->name, part->entry.name);
         }
-        module->parts[part->key.part] = part->entry;
+        module->parts[part->key.part] = &part->entry;
     }
     return TESSERA_OK;
 }
@@ -162,7 +162,7 @@ static tessera_status read_key(struct lora_file *file, const struct safetensors_
     struct part *part = &file->keys[file->num_keys];
     tessera_status status = lora_key_parse(file_name(file), entry->name, &part->key, error);
     if (status == TESSERA_OK) {
-        part->entry = entry;
+        part->entry = (struct safetensors_entry){entry->name, safetensors_tensor(file->tensors, entry->name)};
         file->num_keys++;
     } else if (status == TESSERA_ERROR_FORMAT) {
         if (file->num_unknown++ == 0) file->unknown = entry->name;

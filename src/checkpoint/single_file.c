@@ -41,10 +41,11 @@ static tessera_status refuse_scales(const char *path, const struct safetensors *
         const char *name = safetensors_at(tensors, i)->name;
         size_t length = strlen(name);
         if (length >= sizeof ending && strcmp(name + length - (sizeof ending - 1), ending) == 0)
-            return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                             "%s: \"%s\": float8 weights with scales are read from folders in diffusers' layout, not from single files: take "
-                             "the file in bfloat16, or in float8 without scales",
-                             path, name);
+            return error_set(
+                error, TESSERA_ERROR_UNSUPPORTED,
+                "%s: \"%s\": float8 weights with scales are read from folders in diffusers' layout, not from single files: take "
+                "the file in bfloat16, or in float8 without scales",
+                path, name);
     }
     return TESSERA_OK;
 }
@@ -302,18 +303,20 @@ static tessera_status add_tensor(struct building *b, const struct safetensors_en
         struct required_tensor *wanted = required_find(&b->required, matches[i].name);
         if (wanted == NULL || wanted->seen) continue;
         struct tensor tensor;
-        void *owned;
+        struct weights_recipe recipe;
         tessera_error local = {0};
-        if (layout_apply(&matches[i].change, entry->name, &entry->tensor, &tensor, &owned, &local) != TESSERA_OK)
+        if (layout_apply(&matches[i].change, entry->name, &entry->tensor, &tensor, &recipe, &local) != TESSERA_OK)
             return error_set(error, local.status, "%s: %s", safetensors_path(b->file), local.message);
-        if (!required_fits(wanted, &tensor)) {
-            free(owned);
-            return wrong_shape(b, entry->name, wanted, &tensor, error);
-        }
-        TRY(weights_view_add(b->view, wanted->name, &tensor, owned, error));
+        if (!required_fits(wanted, &tensor)) return wrong_shape(b, entry->name, wanted, &tensor, error);
+        TRY(weights_view_add(b->view, wanted->name, &tensor, recipe.write != NULL ? &recipe : NULL, error));
         wanted->seen = true;
     }
     return TESSERA_OK;
+}
+
+static void write_identity(const struct tensor *source, void *to) {
+    float *identity = memset(to, 0, tensor_bytes(source));
+    for (int64_t i = 0; i < source->shape[0]; i++) identity[i * source->shape[0] + i] = 1;
 }
 
 /* SD3's files may leave out the projection of the pooled state of CLIP-L: then it is the identity. */
@@ -321,13 +324,9 @@ static tessera_status add_projection(struct building *b, tessera_error *error) {
     struct required_tensor *wanted = required_find(&b->required, "text_projection.weight");
     if (wanted == NULL || wanted->seen || strstr(b->part->prefix, "clip_l") == NULL || wanted->shape[0] != wanted->shape[1])
         return TESSERA_OK;
-    int64_t n = wanted->shape[0];
-    float *identity = calloc((size_t)(n * n), sizeof *identity);
-    if (identity == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for a projection", safetensors_path(b->file));
-    for (int64_t i = 0; i < n; i++) identity[i * n + i] = 1;
-    struct tensor tensor = tensor_of(identity, DTYPE_F32, 2, wanted->shape);
+    struct tensor tensor = tensor_of(NULL, DTYPE_F32, 2, wanted->shape);
     wanted->seen = true;
-    return weights_view_add(b->view, wanted->name, &tensor, identity, error);
+    return weights_view_add(b->view, wanted->name, &tensor, &(struct weights_recipe){write_identity, tensor}, error);
 }
 
 /* The encoding half of an autoencoder may be missing: then pictures can be decoded only. */

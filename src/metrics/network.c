@@ -18,7 +18,7 @@ static tessera_status find(const struct safetensors *file, const char *name, con
         fits = entry->tensor.shape[i] > 0 && (shape[i] < 0 || shape[i] == entry->tensor.shape[i]);
         shape[i] = entry->tensor.shape[i];
     }
-    *out = entry->tensor;
+    *out = safetensors_tensor(file, full);
     if (fits) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is %s %s, which does not fit this network", safetensors_path(file), full,
                      safetensors_type_name(file, full), tensor_shape_text(entry->tensor.ndim, entry->tensor.shape, stored, sizeof stored));

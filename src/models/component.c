@@ -82,7 +82,10 @@ tessera_status component_load_block(struct component *c, int part, tessera_error
         loader.memory = p->memory = c->backend->ops->arena(c->backend, p->arena_bytes, &loader.error);
     }
     if (!load_failed(&loader)) run_part(c, part, &loader);
-    if (!load_failed(&loader)) return TESSERA_OK;
+    if (!load_failed(&loader)) {
+        arena_trim(p->arena, arena_mark(p->arena)); /* what conversions needed beside */
+        return TESSERA_OK;
+    }
     component_drop_block(c, part);
     return error_set(error, loader.error.status, "%s", loader.error.message);
 }

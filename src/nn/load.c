@@ -1,16 +1,12 @@
-/* Loading: from names in a file to layers, every shape checked.
- *
- * A tensor is lent from the map when its type (and its alignment, which the format does not promise) is what the layer wants;
- * otherwise it is converted once into the model's arena. Of a weight that is cut over ranks only this rank's piece is read, changed by the
- * hook and kept. */
+/* Loading: from names in a file to layers, every shape checked. load_stored.c brings the numbers. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "backend/memory.h"
-#include "nn/load.h"
+#include "nn/load_stored.h"
 
-enum { NAME_CAPACITY = 512, ARENA_SLACK = 256, MAX_DEGREES_NAMED = 16 };
+enum { MAX_DEGREES_NAMED = 16 };
 
 /* `units` groups of `width` channels. */
 struct unit_range {
@@ -44,249 +40,14 @@ static void full_name(const struct loader *loader, char *out, const char *format
     full_name(loader, full, name, arguments);                                                                                              \
     va_end(arguments)
 
-/* What messages call the model. */
-static const char *where(const struct loader *loader) {
-    return loader->weights != NULL ? weights_folder(loader->weights) : "model";
-}
-
-static bool records(const struct loader *loader) {
-    return loader->hooks != NULL && loader->hooks->record != NULL;
-}
-
-/* Do layers get data? */
-static bool reads(const struct loader *loader) {
-    return loader->mode == LOAD_READ && !records(loader);
-}
-
 bool load_has(const struct loader *loader, const char *name, ...) {
     FULL_NAME(name);
-    return records(loader) || (loader->weights != NULL && weights_has(loader->weights, full));
+    return stored_records(loader) || (loader->weights != NULL && weights_has(loader->weights, full));
 }
 
 void load_unused(struct loader *loader, int ndim, const int64_t *shape, const char *name, ...) {
     FULL_NAME(name);
-    if (records(loader) && !load_failed(loader)) loader->hooks->record(loader->hooks->user, full, ndim, shape);
-}
-
-static void *take(struct loader *loader, size_t bytes) {
-    void *data = arena_alloc(loader->arena, bytes);
-    if (data == NULL && !load_failed(loader)) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", where(loader), bytes);
-    }
-    return data;
-}
-
-/* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside; the arena rounds up. */
-static void plan_room(struct loader *loader, const struct tensor *t) {
-    size_t wide = (size_t)tensor_count(t) * sizeof(float) + ARENA_SLACK, beside = 2 * wide + tensor_bytes(t);
-    loader->room += wide;
-    if (beside > loader->largest) loader->largest = beside;
-}
-
-size_t load_arena_bytes(const struct loader *loader) {
-    return loader->room + loader->largest + ARENA_SLACK;
-}
-
-static tessera_status check_type(struct loader *loader, const char *name, const struct tensor *t) {
-    if (dtype_is_weight(t->dtype)) return TESSERA_OK;
-    return error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
-                     "%s: tensor \"%s\" is stored as %s; weights can be F32, F16, BF16, F8_E4M3, F8_E5M2, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 or "
-                     "Q2_K to Q6_K",
-                     where(loader), name, weights_type_name(loader->weights, name));
-}
-
-/* The stored tensor, its shape and type checked; empty on failure, and without data where layers get none. */
-static struct tensor stored(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
-    struct tensor t = {0}, empty = {0};
-    if (load_failed(loader)) return empty;
-    if (records(loader)) {
-        loader->hooks->record(loader->hooks->user, name, ndim, shape);
-        return tensor_of(NULL, loader->dtype, ndim, shape);
-    }
-    if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
-    if (check_type(loader, name, &t) != TESSERA_OK) return empty;
-    /* Older files keep the matrices of attention as 1x1 convolutions. */
-    if (ndim == 2 && t.ndim == 4 && t.shape[2] == 1 && t.shape[3] == 1) t.ndim = 2;
-    bool same = t.ndim == ndim;
-    for (int i = 0; same && i < ndim; i++) same = t.shape[i] == shape[i];
-    char have[128], want[128];
-    if (!same) {
-        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s", where(loader), name,
-                  tensor_shape_text(t.ndim, t.shape, have, sizeof have), tensor_shape_text(ndim, shape, want, sizeof want));
-        return empty;
-    }
-    plan_room(loader, &t);
-    if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
-    if (!reads(loader)) t.data = NULL;
-    return t;
-}
-
-static bool is_aligned(const struct tensor *t) {
-    return (uintptr_t)t->data % dtype_alignment(t->dtype) == 0;
-}
-
-/* `t` itself where it is aligned, otherwise a copy in the arena. */
-static struct tensor aligned(struct loader *loader, struct tensor t) {
-    if (t.data == NULL || is_aligned(&t)) return t;
-    void *copy = take(loader, tensor_bytes(&t));
-    if (copy == NULL) return (struct tensor){0};
-    memcpy(copy, t.data, tensor_bytes(&t));
-    t.data = copy;
-    return t;
-}
-
-/* Does a hook change the weight `name`? */
-static bool is_hooked(const struct loader *loader, const char *name) {
-    return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
-}
-
-/* Float8 files may keep a number by which a whole weight is to be multiplied: "X.scale_weight" of "X.weight". Is there one? Its name is then
- * in `out`. */
-static bool has_scale(const struct loader *loader, const char *name, char out[NAME_CAPACITY + 32]) {
-    size_t stem = strlen(name) - (strlen(name) < strlen("weight") ? 0 : strlen("weight"));
-    if (loader->weights == NULL || records(loader) || strcmp(name + stem, "weight") != 0) return false;
-    snprintf(out, NAME_CAPACITY + 32, "%.*sscale_weight", (int)stem, name);
-    return weights_has(loader->weights, out);
-}
-
-/* Multiplies `part`, F32, by the weight's scale, if it has one. */
-static void apply_scale(struct loader *loader, const char *name, const struct tensor *part) {
-    char scale_name[NAME_CAPACITY + 32];
-    struct tensor stored;
-    if (!has_scale(loader, name, scale_name) || load_failed(loader)) return;
-    if (weights_get(loader->weights, scale_name, &stored, &loader->error) != TESSERA_OK) return;
-    if (tensor_count(&stored) != 1 || !dtype_is_weight(stored.dtype) || dtype_block(stored.dtype) != 1) {
-        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" must be one number, the scale of the whole weight", where(loader),
-                  scale_name);
-        return;
-    }
-    float scale;
-    unsigned char bytes[sizeof scale];
-    memcpy(bytes, stored.data, dtype_bytes(stored.dtype, 1)); /* it may be misaligned */
-    dtype_convert(&scale, DTYPE_F32, bytes, stored.dtype, 1);
-    float *values = part->data;
-    for (int64_t i = 0, count = tensor_count(part); i < count; i++) values[i] *= scale;
-}
-
-/* Are the weight's values other ones than the file's? */
-static bool is_changed(const struct loader *loader, const char *name) {
-    char scale_name[NAME_CAPACITY + 32];
-    return is_hooked(loader, name) || has_scale(loader, name, scale_name);
-}
-
-/* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
-static enum dtype matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
-    return dtype_is_small(t->dtype) && !is_changed(loader, name) ? t->dtype : loader->dtype;
-}
-
-/* ---- pieces ---- */
-
-static int64_t inputs_of(const struct tensor *t) {
-    return t->ndim > 1 ? t->shape[1] : 1;
-}
-
-/* Elements that one of dimension 1 stands for: the taps of a kernel. */
-static int64_t taps_of(const struct tensor *t) {
-    int64_t taps = 1;
-    for (int i = 2; i < t->ndim; i++) taps *= t->shape[i];
-    return taps;
-}
-
-static struct load_piece whole_of(const struct tensor *t) {
-    return (struct load_piece){t->shape, {0, t->shape[0]}, {0, inputs_of(t)}};
-}
-
-/* What becomes of `t`: no data yet. */
-static struct tensor cut_to(struct tensor t, struct load_piece piece, enum dtype dtype) {
-    t.data = NULL;
-    t.dtype = dtype;
-    t.shape[0] = piece.rows.count;
-    if (t.ndim > 1) t.shape[1] = piece.inputs.count;
-    return t;
-}
-
-/* Some rows of `t`: a view. */
-static struct tensor rows_of(struct tensor t, struct span rows) {
-    t.data = (char *)t.data + dtype_bytes(t.dtype, rows.first * inputs_of(&t) * taps_of(&t));
-    t.shape[0] = rows.count;
-    return t;
-}
-
-/* `count` numbers from number `first` of `row`, as `dtype`; `scratch`, where the types differ and blocks do not begin and end there, has room
- * for all `all` numbers of the row. */
-static void copy_numbers(void *to, enum dtype dtype, const void *row, enum dtype from, int64_t first, int64_t count, int64_t all,
-                         float *scratch) {
-    if (scratch != NULL) {
-        dtype_convert(scratch, DTYPE_F32, row, from, (size_t)all);
-        dtype_convert(to, dtype, scratch + first, DTYPE_F32, (size_t)count);
-        return;
-    }
-    const char *numbers = (const char *)row + dtype_bytes(from, first);
-    if (dtype == from)
-        memcpy(to, numbers, dtype_bytes(dtype, count));
-    else
-        dtype_convert(to, dtype, numbers, from, (size_t)count);
-}
-
-/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. Bytes that are
- * misaligned pass through a copy, pieces of rows that cut blocks through F32. */
-static void copy_piece(struct loader *loader, struct tensor t, struct load_piece piece, enum dtype dtype, void *to, int64_t stride) {
-    int64_t step = inputs_of(&t) * taps_of(&t), first = piece.inputs.first * taps_of(&t), width = piece.inputs.count * taps_of(&t);
-    int64_t rows = piece.rows.count, block = dtype_block(t.dtype);
-    if (width == step && width == stride) step = stride = width *= rows, rows = 1;
-    size_t mark = arena_mark(loader->arena), row_bytes = dtype_bytes(t.dtype, step);
-    const char *from = rows_of(t, piece.rows).data;
-    void *row = is_aligned(&t) ? NULL : take(loader, row_bytes);
-    float *scratch = first % block != 0 || width % block != 0 ? take(loader, (size_t)step * sizeof(float)) : NULL;
-    if (load_failed(loader)) return;
-    for (int64_t r = 0; r < rows; r++, from += row_bytes) {
-        const void *numbers = row != NULL ? memcpy(row, from, row_bytes) : from;
-        copy_numbers((char *)to + dtype_bytes(dtype, r * stride), dtype, numbers, t.dtype, first, width, step, scratch);
-    }
-    arena_release(loader->arena, mark);
-    weights_forget(loader->weights, &t); /* what was copied need not stay in memory twice */
-}
-
-/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as its scale and the hook change it: what is changed is a copy in F32 of the
- * piece alone, unless the change depends on the whole weight. */
-static void put_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
-                      int64_t stride) {
-    if (load_failed(loader)) return;
-    if (!is_changed(loader, name)) {
-        copy_piece(loader, t, piece, dtype, to, stride);
-        return;
-    }
-    bool hooked = is_hooked(loader, name);
-    bool whole = hooked && loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
-    struct load_piece given = whole ? whole_of(&t) : piece;
-    struct tensor part = cut_to(t, given, DTYPE_F32);
-    size_t mark = arena_mark(loader->arena);
-    int64_t width = given.inputs.count * taps_of(&t);
-    bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
-    part.data = in_place ? to : take(loader, tensor_bytes(&part));
-    if (load_failed(loader)) return;
-    copy_piece(loader, t, given, DTYPE_F32, part.data, width);
-    apply_scale(loader, name, &part);
-    if (load_failed(loader)) return;
-    if (hooked && loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
-    if (!in_place) copy_piece(loader, part, whole ? piece : whole_of(&part), dtype, to, stride);
-    arena_release(loader->arena, mark);
-}
-
-/* The piece of `t` as `dtype`: lent where it lies in the file as it is wanted, otherwise in the arena. */
-static struct tensor piece_of(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
-    if (t.data == NULL) return t.ndim > 0 ? cut_to(t, piece, dtype) : t;
-    bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
-    if (rows_as_stored && !is_changed(loader, name)) return aligned(loader, rows_of(t, piece.rows));
-    struct tensor out = cut_to(t, piece, dtype);
-    out.data = take(loader, tensor_bytes(&out));
-    put_piece(loader, name, t, piece, dtype, out.data, piece.inputs.count * taps_of(&t));
-    return load_failed(loader) ? (struct tensor){0} : out;
-}
-
-/* All of `t` as `dtype`. */
-static struct tensor converted(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
-    return t.ndim == 0 ? t : piece_of(loader, name, t, whole_of(&t), dtype);
+    if (stored_records(loader) && !load_failed(loader)) loader->hooks->record(loader->hooks->user, full, ndim, shape);
 }
 
 struct tensor load_place(struct loader *loader, struct tensor host) {
@@ -295,7 +56,7 @@ struct tensor load_place(struct loader *loader, struct tensor host) {
     t.device = loader->backend->device;
     t.data = arena_alloc(loader->memory, tensor_bytes(&t));
     if (t.data == NULL)
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights on their device", where(loader),
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights on their device", stored_where(loader),
                   tensor_bytes(&t));
     else
         backend_upload(loader->backend, &t, host.data, &loader->error);
@@ -312,7 +73,7 @@ static struct tensor whole_parameter(struct loader *loader, enum dtype dtype, co
                                      const int64_t *shape) {
     char name[NAME_CAPACITY + 16];
     snprintf(name, sizeof name, "%s.%s", base, part);
-    return converted(loader, name, stored(loader, name, ndim, shape), dtype);
+    return stored_whole(loader, name, stored_find(loader, name, ndim, shape), dtype);
 }
 
 static struct tensor parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
@@ -324,8 +85,8 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
     FULL_NAME(name);
     char part[NAME_CAPACITY + 16];
     snprintf(part, sizeof part, "%s.weight", full);
-    struct tensor whole = stored(loader, part, SHAPE(out, in));
-    struct linear layer = {.weight = counted(loader, converted(loader, part, whole, matrix_dtype(loader, part, &whole)))};
+    struct tensor whole = stored_find(loader, part, SHAPE(out, in));
+    struct linear layer = {.weight = counted(loader, stored_whole(loader, part, whole, stored_matrix_dtype(loader, part, &whole)))};
     if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -340,7 +101,7 @@ int64_t load_units(struct loader *loader, int64_t units) {
     if (units < loader->share.count && !load_failed(loader))
         error_set(&loader->error, TESSERA_ERROR_ARGUMENT,
                   "%s: tensor degree %d: this model's layers have as few as %lld heads or channels to give, so at most %lld are possible",
-                  where(loader), loader->share.count, (long long)units, (long long)units);
+                  stored_where(loader), loader->share.count, (long long)units, (long long)units);
     return share_of(loader, units).count;
 }
 
@@ -388,29 +149,30 @@ static void refuse_cut(struct loader *loader, const char *name, const struct ten
     }
     error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
               "%s: tensor degree %d cuts tensor \"%s\" inside blocks of %lld numbers (%s): of the degrees up to %d, %s fit this tensor",
-              where(loader), loader->share.count, name, (long long)dtype_block(t->dtype), dtype_name(t->dtype), MAX_DEGREES_NAMED, degrees);
+              stored_where(loader), loader->share.count, name, (long long)dtype_block(t->dtype), dtype_name(t->dtype), MAX_DEGREES_NAMED,
+              degrees);
 }
 
 /* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in]. */
 static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
     int64_t width = columns[0].count + columns[1].count;
-    struct tensor whole = stored(loader, name, SHAPE(out, in));
+    struct tensor whole = stored_find(loader, name, SHAPE(out, in));
     if (whole.ndim == 0) return whole;
-    enum dtype dtype = matrix_dtype(loader, name, &whole);
+    enum dtype dtype = stored_matrix_dtype(loader, name, &whole);
     if (width != in && !cuts_between_blocks(ranges, loader->share.count, dtype_block(dtype))) {
         refuse_cut(loader, name, &whole, ranges);
         return (struct tensor){0};
     }
     struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
-    if (whole.data == NULL) return tensor_of(NULL, dtype, SHAPE(rows.count, width));
-    if (columns[1].count == 0) return piece_of(loader, name, whole, left, dtype);
+    if (!stored_reads(loader)) return tensor_of(NULL, dtype, SHAPE(rows.count, width));
+    if (columns[1].count == 0) return stored_piece(loader, name, whole, left, dtype);
     struct tensor part = tensor_of(NULL, dtype, SHAPE(rows.count, width));
-    part.data = take(loader, tensor_bytes(&part));
-    put_piece(loader, name, whole, left, dtype, part.data, width);
+    part.data = stored_take(loader, tensor_bytes(&part));
+    stored_put(loader, name, whole, left, dtype, part.data, width);
     if (load_failed(loader)) return (struct tensor){0};
     char *middle = (char *)part.data + dtype_bytes(dtype, columns[0].count);
-    put_piece(loader, name, whole, right, dtype, middle, width);
+    stored_put(loader, name, whole, right, dtype, middle, width);
     return load_failed(loader) ? (struct tensor){0} : part;
 }
 
@@ -458,7 +220,7 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
 struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
                                const char *name, ...) {
     FULL_NAME(name);
-    if (records(loader) && part > 0) { /* the matrix is recorded with its first part */
+    if (stored_records(loader) && part > 0) { /* the matrix is recorded with its first part */
         struct span mine = channels_of(loader, units, width);
         struct linear layer = {.weight = counted(loader, tensor_of(NULL, loader->dtype, SHAPE(mine.count, in)))};
         if (bias) layer.bias = counted(loader, tensor_of(NULL, DTYPE_F32, SHAPE(mine.count)));
@@ -481,7 +243,7 @@ static void reorder_kernel(char *to, const char *from, const int64_t *shape, siz
 
 /* The type of re-ordered kernels: blocks follow another order, so only numbers that stand alone can stay small. */
 static enum dtype kernel_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
-    return dtype_block(t->dtype) > 1 ? loader->dtype : matrix_dtype(loader, name, t);
+    return dtype_block(t->dtype) > 1 ? loader->dtype : stored_matrix_dtype(loader, name, t);
 }
 
 /* Outputs and inputs of the kernels `file`; 1x1 kernels lie in the file in the order that is wanted. */
@@ -490,9 +252,9 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
     enum dtype dtype = kernel_dtype(loader, name, &file);
     struct tensor weight = tensor_of(NULL, dtype, SHAPE(outputs.count, file.shape[2], file.shape[3], inputs.count));
     bool in_order = file.shape[2] * file.shape[3] == 1;
-    if (!in_order) weight.data = take(loader, tensor_bytes(&weight));
+    if (!in_order) weight.data = stored_take(loader, tensor_bytes(&weight));
     size_t mark = arena_mark(loader->arena);
-    struct tensor part = piece_of(loader, name, file, piece, dtype);
+    struct tensor part = stored_piece(loader, name, file, piece, dtype);
     if (load_failed(loader)) return (struct tensor){0};
     if (in_order) {
         weight.data = part.data;
@@ -509,9 +271,9 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
     struct conv layer = {.first_input = inputs.first};
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct tensor file =
-        flat ? stored(loader, weight_name, SHAPE(out, in * kernel * kernel)) : stored(loader, weight_name, SHAPE(out, in, kernel, kernel));
-    if (file.data != NULL) {
+    struct tensor file = flat ? stored_find(loader, weight_name, SHAPE(out, in * kernel * kernel))
+                              : stored_find(loader, weight_name, SHAPE(out, in, kernel, kernel));
+    if (file.ndim > 0 && stored_reads(loader)) {
         file = tensor_reshape(file, SHAPE(out, in, kernel, kernel));
         layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
     } else if (file.ndim > 0) {
@@ -571,18 +333,19 @@ struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t 
 
 struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...) {
     FULL_NAME(name);
-    return counted(loader, converted(loader, full, stored(loader, full, ndim, shape), dtype));
+    return counted(loader, stored_whole(loader, full, stored_find(loader, full, ndim, shape), dtype));
 }
 
 struct tensor load_table(struct loader *loader, int64_t rows, int64_t columns, const char *name, ...) {
     FULL_NAME(name);
-    return counted(loader, aligned(loader, stored(loader, full, SHAPE(rows, columns))));
+    struct tensor table = stored_find(loader, full, SHAPE(rows, columns));
+    return counted(loader, stored_table(loader, full, table));
 }
 
 void *load_alloc(struct loader *loader, size_t bytes) {
     void *memory = load_failed(loader) ? NULL : arena_alloc(loader->arena, bytes);
     if (memory == NULL && !load_failed(loader))
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", where(loader));
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for the model's layers", stored_where(loader));
     return memory != NULL ? memset(memory, 0, bytes) : NULL;
 }
 
@@ -590,6 +353,6 @@ struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const
     struct tensor t = tensor_of(NULL, dtype, ndim, shape);
     if (load_failed(loader)) return (struct tensor){0};
     loader->room += tensor_bytes(&t) + ARENA_SLACK;
-    if (reads(loader)) t.data = take(loader, tensor_bytes(&t));
+    if (stored_reads(loader)) t.data = stored_take(loader, tensor_bytes(&t));
     return load_failed(loader) ? (struct tensor){0} : t;
 }

@@ -3,8 +3,9 @@
  *     | length: 8 bytes | {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...} | data |
  *
  * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file reaches beyond its bytes. The
- * tensors in the order of their data must fill it exactly. Where a tensor is not aligned to its element size (a header of odd
- * length), the file object keeps an aligned copy of it and lends that. A tensor of a type that is not known stays in the file as
+ * tensors in the order of their data must fill it exactly. The format does not promise that a tensor is aligned to its element size (a
+ * header of odd length): safetensors_tensor lends an aligned copy then, which the file object keeps. A tensor of a type that is not known
+ * stays in the file as
  * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. A file of PyTorch
  * (torch_file.h) becomes the same object, and what is neither is named for what it is. */
 #include "tensor/safetensors.h"
@@ -28,7 +29,7 @@
 struct piece {
     struct safetensors_entry entry;
     uint64_t begin, end; /* in the data part */
-    void *copy;          /* where the file's bytes are not aligned, else NULL */
+    void *copy;          /* aligned, once safetensors_tensor needed one; else NULL */
     char *name;          /* of a file without a JSON header, else NULL */
 };
 
@@ -159,29 +160,6 @@ static tessera_status sort_names(struct safetensors *file, tessera_error *error)
     return TESSERA_OK;
 }
 
-/* Where a tensor's bytes are not aligned it gets a copy. */
-static tessera_status align(const struct safetensors *file, struct piece *piece, tessera_error *error) {
-    struct tensor *tensor = &piece->entry.tensor;
-    size_t length = tensor_bytes(tensor);
-    if ((uintptr_t)tensor->data % dtype_alignment(tensor->dtype) == 0) return TESSERA_OK;
-    piece->copy = malloc(length > 0 ? length : 1);
-    if (piece->copy == NULL)
-        return error_set(error, TESSERA_ERROR_MEMORY, "%s: tensor \"%s\": no memory for an aligned copy of %zu bytes", file->path,
-                         piece->entry.name, length);
-    tensor->data = memcpy(piece->copy, tensor->data, length);
-    return TESSERA_OK;
-}
-
-/* Points each tensor at its bytes, or at an aligned copy of them. */
-static tessera_status lend_data(struct safetensors *file, const uint8_t *data, tessera_error *error) {
-    for (int i = 0; i < file->count; i++) {
-        struct piece *piece = &file->pieces[i];
-        piece->entry.tensor.data = (void *)(data + piece->begin);
-        TRY(align(file, piece, error));
-    }
-    return TESSERA_OK;
-}
-
 /* The header is none: what is the file instead? */
 static tessera_status no_header(const struct safetensors *file, const uint8_t *data, size_t length, const char *wrong,
                                 tessera_error *error) {
@@ -225,8 +203,8 @@ static tessera_status read_pieces(struct safetensors *file, const uint8_t *data,
     }
     qsort(file->pieces, (size_t)file->count, sizeof *file->pieces, compare_place);
     TRY(sort_names(file, error));
-    TRY(check_places(file, length, error));
-    return lend_data(file, data, error);
+    for (int i = 0; i < file->count; i++) file->pieces[i].entry.tensor.data = (void *)(data + file->pieces[i].begin);
+    return check_places(file, length, error);
 }
 
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error) {
@@ -287,7 +265,7 @@ static tessera_status add_piece(struct safetensors *file, const struct safetenso
     if (piece->name == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its names", file->path);
     piece->entry = (struct safetensors_entry){piece->name, entry->tensor};
     file->count++;
-    return align(file, piece, error);
+    return TESSERA_OK;
 }
 
 tessera_status safetensors_of(const char *name, const struct safetensors_entry *entries, int count, struct safetensors **out,
@@ -375,14 +353,25 @@ static int compare_key(const void *key, const void *element) {
     return strcmp(key, (*(const struct piece *const *)element)->entry.name);
 }
 
-const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name) {
+static struct piece *find(const struct safetensors *file, const char *name) {
     struct piece **found = bsearch(name, file->by_name, (size_t)file->count, sizeof *file->by_name, compare_key);
-    return found == NULL ? NULL : &(*found)->entry;
+    return found == NULL ? NULL : *found;
+}
+
+const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name) {
+    const struct piece *piece = find(file, name);
+    return piece == NULL ? NULL : &piece->entry;
 }
 
 struct tensor safetensors_tensor(const struct safetensors *file, const char *name) {
-    const struct safetensors_entry *entry = safetensors_find(file, name);
-    return entry != NULL ? entry->tensor : (struct tensor){0};
+    struct piece *piece = find(file, name);
+    if (piece == NULL) return (struct tensor){0};
+    struct tensor tensor = piece->entry.tensor;
+    size_t length = tensor_bytes(&tensor);
+    if ((uintptr_t)tensor.data % dtype_alignment(tensor.dtype) == 0) return tensor;
+    if (piece->copy == NULL && (piece->copy = malloc(length > 0 ? length : 1)) != NULL) memcpy(piece->copy, tensor.data, length);
+    tensor.data = piece->copy;
+    return tensor.data != NULL ? tensor : (struct tensor){0};
 }
 
 const char *safetensors_metadata(const struct safetensors *file, const char *key) {

@@ -29,7 +29,7 @@ struct weights {
 struct view_entry {
     struct safetensors_entry entry;
     char *name;
-    void *owned;
+    struct weights_recipe recipe;
 };
 
 static int compare_entries(const void *a, const void *b) {
@@ -254,10 +254,7 @@ tessera_status weights_open_variant(const char *folder, const char *variant, str
 
 void weights_close(struct weights *weights) {
     if (weights == NULL) return;
-    for (int i = 0; weights->view != NULL && i < weights->count; i++) {
-        free(weights->view[i].name);
-        free(weights->view[i].owned);
-    }
+    for (int i = 0; weights->view != NULL && i < weights->count; i++) free(weights->view[i].name);
     for (int i = 0; i < weights->shard_count; i++) safetensors_close(weights->shards[i]);
     free(weights->view);
     free(weights->shards);
@@ -290,14 +287,15 @@ static bool view_grow(struct weights *weights) {
     return true;
 }
 
-tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, void *owned, tessera_error *error) {
+tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, const struct weights_recipe *recipe,
+                                tessera_error *error) {
     char *copy = strdup(name);
     if (copy == NULL || !view_grow(weights)) {
         free(copy);
-        free(owned);
         return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for tensor \"%s\"", weights->folder, name);
     }
-    weights->view[weights->count++] = (struct view_entry){{copy, *tensor}, copy, owned};
+    assert((tensor->data == NULL) == (recipe != NULL));
+    weights->view[weights->count++] = (struct view_entry){{copy, *tensor}, copy, recipe != NULL ? *recipe : (struct weights_recipe){0}};
     return TESSERA_OK;
 }
 
@@ -330,6 +328,19 @@ tessera_status weights_get(const struct weights *weights, const char *name, stru
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" is missing from the weights", weights->folder, name);
     *out = entry->tensor;
     return TESSERA_OK;
+}
+
+void weights_read(const struct weights *weights, const char *name, void *to) {
+    const struct safetensors_entry *entry = find(weights, name);
+    assert(entry != NULL);
+    if (entry->tensor.data != NULL) {
+        memcpy(to, entry->tensor.data, tensor_bytes(&entry->tensor));
+        weights_forget(weights, &entry->tensor);
+        return;
+    }
+    const struct weights_recipe *recipe = &((const struct view_entry *)entry)->recipe; /* only a view's tensors have no data */
+    recipe->write(&recipe->source, to);
+    weights_forget(weights, &recipe->source);
 }
 
 void weights_forget(const struct weights *weights, const struct tensor *tensor) {

@@ -28,16 +28,25 @@ tessera_status weights_check(const struct weights *weights, tessera_error *error
 
 /* An empty view; `label` stands for the folder in messages. Add tensors, then finish, then use it like any weights. */
 tessera_status weights_view_new(const char *label, struct weights **out, tessera_error *error);
-/* Adds `tensor` under `name` (copied). The data is lent (by a file given with weights_view_keep) or, if `owned` is not NULL, lies in that
- * block of malloc, which the view frees when it is closed; on failure it is freed at once. */
-tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, void *owned, tessera_error *error);
+/* How a tensor comes about that does not lie in a file as it is wanted. */
+struct weights_recipe {
+    void (*write)(const struct tensor *source, void *to); /* writes all its bytes; NULL: there is no recipe */
+    struct tensor source;                                 /* lent as the data of other tensors are */
+};
+/* Adds `tensor` under `name` (copied). The data is lent (by a file given with weights_view_keep), or NULL, and then `recipe` says how it is
+ * made; without one `recipe` is NULL. */
+tessera_status weights_view_add(struct weights *weights, const char *name, const struct tensor *tensor, const struct weights_recipe *recipe,
+                                tessera_error *error);
 /* The view closes `file` when it is closed; on failure it is closed at once. One file per view. */
 tessera_status weights_view_keep(struct weights *weights, struct safetensors *file, tessera_error *error);
 /* Sorts the names. FORMAT if one occurs twice. */
 tessera_status weights_view_finish(struct weights *weights, tessera_error *error);
 
-/* A view into the map; a missing tensor is a FORMAT error that names folder and tensor. */
+/* A view into the map, which may be misaligned; without data where a recipe makes it. A missing tensor is a FORMAT error that names folder
+ * and tensor. */
 tessera_status weights_get(const struct weights *weights, const char *name, struct tensor *out, tessera_error *error);
+/* Writes all bytes of a tensor that is there to `to`, which may be misaligned only where no recipe makes it. */
+void weights_read(const struct weights *weights, const char *name, void *to);
 /* Lets the system take back the mapped pages of `tensor`, a view of one of the files or any other. `weights` may be NULL. */
 void weights_forget(const struct weights *weights, const struct tensor *tensor);
 /* The name of a tensor's stored type, for messages. */

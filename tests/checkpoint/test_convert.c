@@ -233,7 +233,7 @@ static void check_type_rules(const char *folder) {
     const struct convert_report report = {.types = &eighths};
     char path[512];
     join(path, folder, "narrow.safetensors");
-    CHECK(convert_entries(path, &entry, 1, &report, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "\"m\"") != NULL &&
+    CHECK(convert_entries(path, NULL, &entry, 1, &report, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "\"m\"") != NULL &&
               strstr(error.message, "500") != NULL && !file_exists(path),
           "%s", error.message);
     join(path, folder, "bytes.gguf");

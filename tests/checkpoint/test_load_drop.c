@@ -1,5 +1,5 @@
 /* What a component holds in memory, by the system's count: nothing when it is opened, one part's weights when one is loaded, nothing when they
- * are dropped; of weights that are lent from the file and of weights that are converted. A denoiser and a text encoder compute the same bits
+ * are dropped; of weights that are lent from the file, converted, misaligned in it, or rearranged when they are loaded. A denoiser and a text encoder compute the same bits
  * with a window of one or two parts as with all weights in memory, and hold no more than the window. */
 #include <stdlib.h>
 #include <string.h>
@@ -15,18 +15,18 @@ enum { BLOCKS = 3, TOKENS = 5, SIDE = 8, CHANNELS = 16, TEXT_WIDTH = 64 };
 #define MIB ((size_t)1 << 20)
 
 struct kind {
-    const char *name, *stem, *config;
+    const char *name, *stem, *first_block, *config;
 };
 /* SD3's transformer, 512 wide: some 8 million weights a block. */
 static const struct kind transformer = {
-    "transformer", "diffusion_pytorch_model",
+    "transformer", "diffusion_pytorch_model", "transformer_blocks.0.",
     "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": 64, \"caption_projection_dim\": 512,\n"
     " \"in_channels\": 16, \"joint_attention_dim\": 64, \"num_attention_heads\": 8, \"num_layers\": 3,\n"
     " \"out_channels\": 16, \"patch_size\": 2, \"pooled_projection_dim\": 64, \"pos_embed_max_size\": 16,\n"
     " \"sample_size\": 32}\n"};
 /* T5's encoder with blocks of some 9 million weights. */
 static const struct kind text_encoder = {
-    "text_encoder", "model",
+    "text_encoder", "model", "encoder.block.0.",
     "{\"architectures\": [\"T5EncoderModel\"], \"d_model\": 512, \"d_kv\": 64, \"d_ff\": 5120,\n"
     " \"feed_forward_proj\": \"gated-gelu\", \"num_heads\": 8, \"num_layers\": 3, \"vocab_size\": 100}\n"};
 
@@ -51,17 +51,66 @@ static bool make_model(const char *folder, const struct kind *kind, tessera_erro
     return good;
 }
 
-/* Reads a byte of each page of block `index`'s weights, where they lie in the file. */
-static unsigned touch(const struct component *c, int index) {
+/* One more byte of header: no tensor is aligned any more. */
+static bool misalign(const char *folder, const struct kind *kind) {
+    char name[64], *path;
+    snprintf(name, sizeof name, "%s.safetensors", kind->stem);
+    path = file_join(folder, name);
+    FILE *file = fopen(path, "r+b");
+    bool good = file != NULL && fseek(file, 0, SEEK_END) == 0;
+    size_t length = good ? (size_t)ftell(file) : 0, header = 0;
+    uint8_t *bytes = malloc(length + 1);
+    good = good && bytes != NULL && fseek(file, 0, SEEK_SET) == 0 && fread(bytes, 1, length, file) == length;
+    if (good) {
+        memcpy(&header, bytes, 8);
+        memmove(bytes + 8 + header + 1, bytes + 8 + header, length - 8 - header);
+        bytes[8 + header++] = ' ';
+        memcpy(bytes, &header, 8);
+        good = fseek(file, 0, SEEK_SET) == 0 && fwrite(bytes, 1, length + 1, file) == length + 1;
+    }
+    if (file != NULL) fclose(file);
+    free(bytes);
+    free(path);
+    return good;
+}
+
+static void write_same(const struct tensor *source, void *to) {
+    memcpy(to, source->data, tensor_bytes(source));
+}
+
+/* The folder's weights, those of block 0 as something that has to be made. */
+static struct weights *open_view(const char *folder, const struct kind *kind, tessera_error *error) {
+    char name[64];
+    struct weights *view = NULL;
+    struct safetensors *file = NULL;
+    snprintf(name, sizeof name, "%s.safetensors", kind->stem);
+    char *path = file_join(folder, name);
+    if (weights_view_new(path, &view, error) == TESSERA_OK && safetensors_open(path, &file, error) == TESSERA_OK)
+        weights_view_keep(view, file, error);
+    for (int i = 0; file != NULL && i < safetensors_count(file); i++) {
+        const struct safetensors_entry *entry = safetensors_at(file, i);
+        struct tensor tensor = entry->tensor;
+        const struct weights_recipe recipe = {write_same, tensor};
+        bool made = strstr(entry->name, kind->first_block) == entry->name;
+        if (made) tensor.data = NULL;
+        weights_view_add(view, entry->name, &tensor, made ? &recipe : NULL, error);
+    }
+    if (file != NULL) weights_view_finish(view, error);
+    free(path);
+    return view;
+}
+
+/* Reads a byte of each page of block `index`'s weights that are lent from the file. */
+static void touch(const struct component *c, int index, const struct kind *kind) {
     char prefix[64];
-    unsigned sum = 0;
-    snprintf(prefix, sizeof prefix, "transformer_blocks.%d.", index);
+    volatile unsigned sum = 0;
+    snprintf(prefix, sizeof prefix, "%.*s%d.", (int)strlen(kind->first_block) - 2, kind->first_block, index);
     for (int i = 0; i < weights_count(c->weights); i++) {
         const struct safetensors_entry *entry = weights_at(c->weights, i);
-        if (strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
+        bool lent = entry->tensor.data != NULL && (uintptr_t)entry->tensor.data % dtype_alignment(entry->tensor.dtype) == 0;
+        if (!lent || strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
         for (size_t at = 0; at < tensor_bytes(&entry->tensor); at += 1024) sum += ((const uint8_t *)entry->tensor.data)[at];
     }
-    return sum;
 }
 
 /* Grown from `before` by `bytes`, up to a twentieth of a block's? */
@@ -72,10 +121,10 @@ static void check_grown(const char *what, size_t before, size_t bytes, size_t bl
           grown / (double)MIB, (double)bytes / (double)MIB);
 }
 
-static void test_type(const char *folder, enum dtype dtype) {
+static void test_type(const char *folder, const struct kind *kind, enum dtype dtype, struct weights *weights) {
     struct component c;
     tessera_error error = {0};
-    struct component_source source = {.folder = folder};
+    struct component_source source = {.folder = folder, .weights = weights};
     size_t start = resident();
     CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status != TESSERA_OK) return;
@@ -86,7 +135,7 @@ static void test_type(const char *folder, enum dtype dtype) {
         size_t before = resident();
         for (int i = 0; i < BLOCKS; i++) {
             CHECK(component_load_block(&c, i, &error) == TESSERA_OK, "%s", error.message);
-            if (dtype == DTYPE_BF16) CHECK(touch(&c, i) != 0, "weights are numbers");
+            if (dtype == DTYPE_BF16) touch(&c, i, kind);
         }
         size_t all = c.parts[1].bytes + c.parts[2].bytes + c.parts[3].bytes;
         check_grown("loaded", before, all, block);
@@ -192,10 +241,10 @@ static void check_failure(struct component *c, struct run *run) {
     CHECK(open == 1, "%d parts are open; the one that failed counts as one", open);
 }
 
-static void test_windows(const char *folder, enum dtype dtype) {
+static void test_windows(const char *folder, enum dtype dtype, struct weights *weights) {
     struct component c;
     tessera_error error = {0};
-    struct component_source source = {.folder = folder};
+    struct component_source source = {.folder = folder, .weights = weights};
     CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status != TESSERA_OK) return;
     struct backend *backend = cpu_backend_open(1, CPU_KERNELS_BEST, &error);
@@ -219,14 +268,30 @@ static void remove_model(const char *folder, const struct kind *kind) {
     }
 }
 
+/* How the weights come to the component. */
+enum form { AS_STORED, MADE, MISALIGNED, FORMS };
+
+static void test_form(const char *folder, const struct kind *kind, enum form form, enum dtype dtype) {
+    tessera_error error = {0};
+    struct weights *views[2] = {NULL, NULL};
+    for (int i = 0; form == MADE && i < 2; i++) {
+        views[i] = open_view(folder, kind, &error);
+        CHECK(views[i] != NULL && error.status == TESSERA_OK, "%s", error.message);
+    }
+    if (error.status != TESSERA_OK) return;
+    printf("%s, %s, %s\n", kind->name, dtype_name(dtype), (const char *[]){"as stored", "block 0 made", "misaligned"}[form]);
+    test_type(folder, kind, dtype, views[0]);
+    test_windows(folder, dtype, views[1]);
+}
+
 static void test_kind(const char *folder, const struct kind *kind) {
     tessera_error error = {0};
     bool made = make_model(folder, kind, &error);
     CHECK(made, "%s", error.message);
-    for (int i = 0; made && i < 2; i++) {
-        enum dtype dtype = i == 0 ? DTYPE_BF16 /* lent */ : DTYPE_F32 /* converted */;
-        if (kind == &transformer) test_type(folder, dtype);
-        test_windows(folder, dtype);
+    for (int form = 0; made && form < FORMS; form++) {
+        if (form == MISALIGNED) CHECK(misalign(folder, kind), "cannot misalign the weights");
+        test_form(folder, kind, (enum form)form, DTYPE_BF16); /* as the file has them */
+        test_form(folder, kind, (enum form)form, DTYPE_F32);  /* converted */
     }
     remove_model(folder, kind);
 }

@@ -102,9 +102,12 @@ static void test_values(void) {
     size_t length;
     uint8_t *bytes = make_file(files[2].header, files[2].data, &length);
     CHECK(safetensors_parse("f", bytes, length, &file, &error) == TESSERA_OK, "%s", error.message);
-    const struct safetensors_entry *b = safetensors_find(file, "b");
+    const struct safetensors_entry *lent = safetensors_find(file, "b");
+    struct tensor b = safetensors_tensor(file, "b");
     CHECK(safetensors_count(file) == 2 && strcmp(safetensors_at(file, 0)->name, "a") == 0, "in the order of the data");
-    CHECK(b != NULL && (uintptr_t)b->tensor.data % 8 == 0 && *(int64_t *)b->tensor.data == 0x0a09080706050403, "aligned copy");
+    CHECK(lent != NULL && (uint8_t *)lent->tensor.data > bytes && (uint8_t *)lent->tensor.data < bytes + length, "lent where it lies");
+    CHECK((uintptr_t)b.data % 8 == 0 && b.data != NULL && *(int64_t *)b.data == 0x0a09080706050403, "aligned copy");
+    CHECK(safetensors_tensor(file, "b").data == b.data, "one copy");
     CHECK(safetensors_find(file, "c") == NULL && safetensors_metadata(file, "k") == NULL, "absent");
     safetensors_close(file);
     free(bytes);

@@ -57,20 +57,29 @@ static void expect_tensors(int count) {
     weights_close(weights);
 }
 
-/* A view: other names, lent and owned data, sorted; a name that occurs twice is refused. */
+static void write_negative(const struct tensor *source, void *to) {
+    *(float *)to = -*(float *)source->data;
+}
+
+/* A view: other names, data that are lent or made, sorted; a name that occurs twice is refused. */
 static void check_view(void) {
-    float lent[] = {1, 2, 3, 4}, *owned = malloc(sizeof *owned);
+    float lent[] = {1, 2, 3, 4}, made = 0;
     struct weights *view = NULL;
-    struct tensor tensor = tensor_of(lent + 2, DTYPE_F32, 1, (int64_t[]){2}), single = tensor_of(owned, DTYPE_F32, 1, (int64_t[]){1});
+    struct tensor tensor = tensor_of(lent + 2, DTYPE_F32, 1, (int64_t[]){2}), single = tensor_of(NULL, DTYPE_F32, 1, (int64_t[]){1});
+    struct weights_recipe recipe = {write_negative, tensor_of(lent + 1, DTYPE_F32, 1, (int64_t[]){1})};
     tessera_error error = {0};
-    *owned = 9;
     CHECK(weights_view_new("file.safetensors", &view, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_view_add(view, "z", &tensor, NULL, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(weights_view_add(view, "a", &single, owned, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_add(view, "a", &single, &recipe, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_view_finish(view, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_count(view) == 2 && strcmp(weights_at(view, 0)->name, "a") == 0, "order");
     CHECK(weights_get(view, "z", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[1] == 4, "z");
-    CHECK(weights_get(view, "a", &tensor, &error) == TESSERA_OK && ((float *)tensor.data)[0] == 9, "a");
+    CHECK(weights_get(view, "a", &tensor, &error) == TESSERA_OK && tensor.data == NULL && tensor.shape[0] == 1,
+          "a is made when it is read");
+    weights_read(view, "a", &made);
+    CHECK(made == -2, "a is %g", (double)made);
+    weights_read(view, "z", lent);
+    CHECK(lent[0] == 3 && lent[1] == 4, "what is lent is copied");
     CHECK(weights_get(view, "none", &tensor, &error) != TESSERA_OK && strstr(error.message, "file.safetensors") != NULL, "%s",
           error.message);
     weights_close(view);

@@ -1,0 +1,263 @@
+/* From a stored tensor to the numbers that a layer wants.
+ *
+ * A tensor is lent from the map when its type (and its alignment, which the format does not promise) is what the layer wants;
+ * otherwise it is converted once into the loader's arena. Of a weight that is cut over ranks only this rank's piece is read, changed by the
+ * hook and kept. */
+#include "nn/load_stored.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *stored_where(const struct loader *loader) {
+    return loader->weights != NULL ? weights_folder(loader->weights) : "model";
+}
+
+bool stored_records(const struct loader *loader) {
+    return loader->hooks != NULL && loader->hooks->record != NULL;
+}
+
+bool stored_reads(const struct loader *loader) {
+    return loader->mode == LOAD_READ && !stored_records(loader);
+}
+
+void *stored_take(struct loader *loader, size_t bytes) {
+    void *data = arena_alloc(loader->arena, bytes);
+    if (data == NULL && !load_failed(loader)) {
+        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", stored_where(loader), bytes);
+    }
+    return data;
+}
+
+/* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside, and a recipe its bytes; the arena rounds up. */
+static void plan_room(struct loader *loader, const struct tensor *t) {
+    size_t wide = (size_t)tensor_count(t) * sizeof(float) + ARENA_SLACK, beside = 2 * wide + tensor_bytes(t);
+    if (t->data == NULL) beside += tensor_bytes(t);
+    loader->room += wide;
+    if (beside > loader->largest) loader->largest = beside;
+}
+
+size_t load_arena_bytes(const struct loader *loader) {
+    return loader->room + loader->largest + ARENA_SLACK;
+}
+
+static tessera_status check_type(struct loader *loader, const char *name, const struct tensor *t) {
+    if (dtype_is_weight(t->dtype)) return TESSERA_OK;
+    return error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: tensor \"%s\" is stored as %s; weights can be F32, F16, BF16, F8_E4M3, F8_E5M2, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 or "
+                     "Q2_K to Q6_K",
+                     stored_where(loader), name, weights_type_name(loader->weights, name));
+}
+
+struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
+    struct tensor t = {0}, empty = {0};
+    if (load_failed(loader)) return empty;
+    if (stored_records(loader)) {
+        loader->hooks->record(loader->hooks->user, name, ndim, shape);
+        return tensor_of(NULL, loader->dtype, ndim, shape);
+    }
+    if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    if (check_type(loader, name, &t) != TESSERA_OK) return empty;
+    /* Older files keep the matrices of attention as 1x1 convolutions. */
+    if (ndim == 2 && t.ndim == 4 && t.shape[2] == 1 && t.shape[3] == 1) t.ndim = 2;
+    bool same = t.ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = t.shape[i] == shape[i];
+    char have[128], want[128];
+    if (!same) {
+        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s", stored_where(loader),
+                  name, tensor_shape_text(t.ndim, t.shape, have, sizeof have), tensor_shape_text(ndim, shape, want, sizeof want));
+        return empty;
+    }
+    plan_room(loader, &t);
+    if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
+    if (!stored_reads(loader)) t.data = NULL;
+    return t;
+}
+
+static bool is_aligned(const struct tensor *t) {
+    return (uintptr_t)t->data % dtype_alignment(t->dtype) == 0;
+}
+
+/* `t` itself, or, where a recipe makes it, what that makes in the arena. */
+static struct tensor brought(struct loader *loader, const char *name, struct tensor t) {
+    if (t.data != NULL || t.ndim == 0) return t;
+    t.data = stored_take(loader, tensor_bytes(&t));
+    if (t.data == NULL) return (struct tensor){0};
+    weights_read(loader->weights, name, t.data);
+    return t;
+}
+
+/* `t` itself where it is aligned, otherwise a copy in the arena. */
+static struct tensor aligned(struct loader *loader, struct tensor t) {
+    if (t.data == NULL || is_aligned(&t)) return t;
+    void *copy = stored_take(loader, tensor_bytes(&t));
+    if (copy == NULL) return (struct tensor){0};
+    memcpy(copy, t.data, tensor_bytes(&t));
+    weights_forget(loader->weights, &t);
+    t.data = copy;
+    return t;
+}
+
+/* Does a hook change the weight `name`? */
+static bool is_hooked(const struct loader *loader, const char *name) {
+    return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
+}
+
+/* Float8 files may keep a number by which a whole weight is to be multiplied: "X.scale_weight" of "X.weight". Is there one? Its name is then
+ * in `out`. */
+static bool has_scale(const struct loader *loader, const char *name, char out[NAME_CAPACITY + 32]) {
+    size_t stem = strlen(name) - (strlen(name) < strlen("weight") ? 0 : strlen("weight"));
+    if (loader->weights == NULL || stored_records(loader) || strcmp(name + stem, "weight") != 0) return false;
+    snprintf(out, NAME_CAPACITY + 32, "%.*sscale_weight", (int)stem, name);
+    return weights_has(loader->weights, out);
+}
+
+/* Multiplies `part`, F32, by the weight's scale, if it has one. */
+static void apply_scale(struct loader *loader, const char *name, const struct tensor *part) {
+    char scale_name[NAME_CAPACITY + 32];
+    struct tensor stored;
+    if (!has_scale(loader, name, scale_name) || load_failed(loader)) return;
+    if (weights_get(loader->weights, scale_name, &stored, &loader->error) != TESSERA_OK) return;
+    if (tensor_count(&stored) != 1 || !dtype_is_weight(stored.dtype) || dtype_block(stored.dtype) != 1) {
+        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" must be one number, the scale of the whole weight",
+                  stored_where(loader), scale_name);
+        return;
+    }
+    float scale;
+    unsigned char bytes[sizeof scale];
+    memcpy(bytes, stored.data, dtype_bytes(stored.dtype, 1)); /* it may be misaligned */
+    dtype_convert(&scale, DTYPE_F32, bytes, stored.dtype, 1);
+    float *values = part->data;
+    for (int64_t i = 0, count = tensor_count(part); i < count; i++) values[i] *= scale;
+}
+
+/* Are the weight's values other ones than the file's? */
+static bool is_changed(const struct loader *loader, const char *name) {
+    char scale_name[NAME_CAPACITY + 32];
+    return is_hooked(loader, name) || has_scale(loader, name, scale_name);
+}
+
+enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
+    return dtype_is_small(t->dtype) && !is_changed(loader, name) ? t->dtype : loader->dtype;
+}
+
+/* ---- pieces ---- */
+
+static int64_t inputs_of(const struct tensor *t) {
+    return t->ndim > 1 ? t->shape[1] : 1;
+}
+
+/* Elements that one of dimension 1 stands for: the taps of a kernel. */
+static int64_t taps_of(const struct tensor *t) {
+    int64_t taps = 1;
+    for (int i = 2; i < t->ndim; i++) taps *= t->shape[i];
+    return taps;
+}
+
+static struct load_piece whole_of(const struct tensor *t) {
+    return (struct load_piece){t->shape, {0, t->shape[0]}, {0, inputs_of(t)}};
+}
+
+/* What becomes of `t`: no data yet. */
+static struct tensor cut_to(struct tensor t, struct load_piece piece, enum dtype dtype) {
+    t.data = NULL;
+    t.dtype = dtype;
+    t.shape[0] = piece.rows.count;
+    if (t.ndim > 1) t.shape[1] = piece.inputs.count;
+    return t;
+}
+
+/* Some rows of `t`: a view. */
+static struct tensor rows_of(struct tensor t, struct span rows) {
+    t.data = (char *)t.data + dtype_bytes(t.dtype, rows.first * inputs_of(&t) * taps_of(&t));
+    t.shape[0] = rows.count;
+    return t;
+}
+
+/* `count` numbers from number `first` of `row`, as `dtype`; `scratch`, where the types differ and blocks do not begin and end there, has room
+ * for all `all` numbers of the row. */
+static void copy_numbers(void *to, enum dtype dtype, const void *row, enum dtype from, int64_t first, int64_t count, int64_t all,
+                         float *scratch) {
+    if (scratch != NULL) {
+        dtype_convert(scratch, DTYPE_F32, row, from, (size_t)all);
+        dtype_convert(to, dtype, scratch + first, DTYPE_F32, (size_t)count);
+        return;
+    }
+    const char *numbers = (const char *)row + dtype_bytes(from, first);
+    if (dtype == from)
+        memcpy(to, numbers, dtype_bytes(dtype, count));
+    else
+        dtype_convert(to, dtype, numbers, from, (size_t)count);
+}
+
+/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. Bytes that are
+ * misaligned pass through a copy, pieces of rows that cut blocks through F32. */
+static void copy_piece(struct loader *loader, struct tensor t, struct load_piece piece, enum dtype dtype, void *to, int64_t stride) {
+    int64_t step = inputs_of(&t) * taps_of(&t), first = piece.inputs.first * taps_of(&t), width = piece.inputs.count * taps_of(&t);
+    int64_t rows = piece.rows.count, block = dtype_block(t.dtype);
+    if (width == step && width == stride) step = stride = width *= rows, rows = 1;
+    size_t mark = arena_mark(loader->arena), row_bytes = dtype_bytes(t.dtype, step);
+    const char *from = rows_of(t, piece.rows).data;
+    void *row = is_aligned(&t) ? NULL : stored_take(loader, row_bytes);
+    float *scratch = first % block != 0 || width % block != 0 ? stored_take(loader, (size_t)step * sizeof(float)) : NULL;
+    if (load_failed(loader)) return;
+    for (int64_t r = 0; r < rows; r++, from += row_bytes) {
+        const void *numbers = row != NULL ? memcpy(row, from, row_bytes) : from;
+        copy_numbers((char *)to + dtype_bytes(dtype, r * stride), dtype, numbers, t.dtype, first, width, step, scratch);
+    }
+    arena_release(loader->arena, mark);
+    weights_forget(loader->weights, &t); /* what was copied need not stay in memory twice */
+}
+
+/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as its scale and the hook change it: what is changed is a copy in F32 of the
+ * piece alone, unless the change depends on the whole weight. */
+static void put_changed(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
+                        int64_t stride) {
+    bool hooked = is_hooked(loader, name);
+    bool whole = hooked && loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
+    struct load_piece given = whole ? whole_of(&t) : piece;
+    struct tensor part = cut_to(t, given, DTYPE_F32);
+    int64_t width = given.inputs.count * taps_of(&t);
+    bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
+    part.data = in_place ? to : stored_take(loader, tensor_bytes(&part));
+    if (load_failed(loader)) return;
+    copy_piece(loader, t, given, DTYPE_F32, part.data, width);
+    apply_scale(loader, name, &part);
+    if (load_failed(loader)) return;
+    if (hooked && loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
+    if (!in_place) copy_piece(loader, part, whole ? piece : whole_of(&part), dtype, to, stride);
+}
+
+/* The same of any weight. */
+void stored_put(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
+                int64_t stride) {
+    size_t mark = arena_mark(loader->arena);
+    if (!load_failed(loader)) t = brought(loader, name, t);
+    if (load_failed(loader)) return;
+    if (is_changed(loader, name))
+        put_changed(loader, name, t, piece, dtype, to, stride);
+    else
+        copy_piece(loader, t, piece, dtype, to, stride);
+    arena_release(loader->arena, mark);
+}
+
+struct tensor stored_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
+    if (t.ndim == 0) return t;
+    if (!stored_reads(loader)) return cut_to(t, piece, dtype);
+    bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
+    if (rows_as_stored && !is_changed(loader, name)) {
+        t = brought(loader, name, t);
+        return load_failed(loader) ? (struct tensor){0} : aligned(loader, rows_of(t, piece.rows));
+    }
+    struct tensor out = cut_to(t, piece, dtype);
+    out.data = stored_take(loader, tensor_bytes(&out));
+    stored_put(loader, name, t, piece, dtype, out.data, piece.inputs.count * taps_of(&t));
+    return load_failed(loader) ? (struct tensor){0} : out;
+}
+
+struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype) {
+    return t.ndim == 0 ? t : stored_piece(loader, name, t, whole_of(&t), dtype);
+}
+
+struct tensor stored_table(struct loader *loader, const char *name, struct tensor t) {
+    return stored_reads(loader) ? aligned(loader, brought(loader, name, t)) : t;
+}

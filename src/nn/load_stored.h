@@ -1,0 +1,35 @@
+/* What stands between a file's tensors and layers; private to loading. All of these keep the loader's first error; tensors are empty after
+ * one, and have shapes but no data where layers get none. */
+#ifndef TESSERA_NN_LOAD_STORED_H
+#define TESSERA_NN_LOAD_STORED_H
+
+#include "nn/load.h"
+
+enum { NAME_CAPACITY = 512, ARENA_SLACK = 256 /* bytes by which an arena may round up */ };
+
+/* What messages call the model. */
+const char *stored_where(const struct loader *loader);
+/* Is the loader's hook only told what would be read? */
+bool stored_records(const struct loader *loader);
+/* Do layers get data? */
+bool stored_reads(const struct loader *loader);
+/* Bytes of the loader's arena. */
+void *stored_take(struct loader *loader, size_t bytes);
+
+/* The tensor `name`, its shape and type checked; without data where a recipe makes it (weights.h), too. */
+struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape);
+/* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
+enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t);
+
+/* The following take a tensor of stored_find. The piece of it as `dtype`: lent where it lies in the file as it is wanted, otherwise in the
+ * arena. */
+struct tensor stored_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype);
+/* Writes the piece as `dtype` to `to`, rows `stride` elements apart, as its scale and the hook change it. */
+void stored_put(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
+                int64_t stride);
+/* All of it as `dtype`. */
+struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype);
+/* All of it as it is stored. */
+struct tensor stored_table(struct loader *loader, const char *name, struct tensor t);
+
+#endif
