@@ -280,9 +280,6 @@ void load_set_prefix(struct loader *loader, const char *prefix, ...) __attribute
 /* Of two spellings of a name, ask for the one that published files have: the answer may be true for every name. */
 bool load_has(const struct loader *loader, const char *name, ...) __attribute__((format(printf, 2, 3)));
 
-/* In load_embed: does this process run the first block? Where it does not, embed is never asked for the picture (nor, if text_stream, for
- * the text), and their weights need not be loaded. */
-bool load_keeps_first(const struct loader *loader);
 /* Memory for a table that the model makes itself, with the life of the weights that are loaded beside it. No data where layers are only
  * described: then there is nothing to fill in. */
 struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape);
@@ -481,7 +478,7 @@ static inline void meeting_add(struct meeting_list *list, struct meeting meeting
 
 enum { DENOISER_CARRIES_PICTURE = 1, DENOISER_CARRIES_TEXT = 2, DENOISER_CARRIES_COND = 4, DENOISER_CARRIES_SKIPS = 8 };
 
-/* A picture between blocks: how often its rows and columns are halved, and its channels; 0: those of the first block's sums. */
+/* A picture between blocks: how often its rows and columns are halved, and its channels; 0: form.width. */
 struct denoiser_map {
     int level;
     int64_t channels;
@@ -495,14 +492,25 @@ struct denoiser_block_info {
     struct denoiser_map out; /* the picture in it */
     int pops, pushes;        /* skips that it takes from the stack, and then puts on it: */
     struct denoiser_map pushed[DENOISER_MAX_PUSHES];
-    /* Of its layers; those of embed with the first block (every stage of a pipeline does those of ONCE), those of finish, but for the
-     * prediction, with the last. */
+    /* Of its layers; those of embed with the first block, those of finish, but for the prediction, with the last. */
     struct meeting_list meetings;
 };
 
 struct part_watch;
+
+/* What a state between blocks looks like. Its batch, the picture's size and the number of text tokens follow from the inputs; with both, a
+ * process knows what it must receive from another one, and refuses everything else. */
+struct denoiser_form {
+    int64_t width;      /* channels of the picture that enters the first block; of tokens, everywhere */
+    int64_t text_width; /* channels of the text's tokens */
+    int64_t text_added; /* tokens of the text beside those of the inputs (registers) */
+    int64_t cond_width; /* channels of the conditioning */
+    bool text_mask;     /* the inputs' text_mask, if there is one, is the state's */
+};
+
 struct denoiser {
     const struct denoiser_class *class;
+    struct denoiser_form form;
     int num_blocks;
     int64_t in_channels, out_channels;
     int64_t patch_size;  /* latent rows and columns must be multiples of it */
@@ -527,8 +535,8 @@ struct denoiser_class {
     void (*load_embed)(struct denoiser *, struct loader *);
     void (*load_block)(struct denoiser *, int index, struct loader *);
     void (*load_finish)(struct denoiser *, struct loader *);
-    /* The first block's state; of picture and text those that `parts` (of the bits above) names, the rest stays empty: where later blocks
-     * only are run, they come to them. Needs the weights of load_keeps_first for the picture, and for the text if text_stream. */
+    /* The first block's state, with picture and text if `parts` (of the bits above) names them. A process that runs later blocks only
+     * receives a state instead: it neither calls this nor loads the weights of load_embed. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned parts);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
     /* F32 [B, H, W, out_channels] of the rows at hand. */

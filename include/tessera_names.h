@@ -45,7 +45,6 @@
 #define load_error tessera_load_error
 #define load_failed tessera_load_failed
 #define load_has tessera_load_has
-#define load_keeps_first tessera_load_keeps_first
 #define load_linear tessera_load_linear
 #define load_linear_inputs tessera_load_linear_inputs
 #define load_linear_joined_inputs tessera_load_linear_joined_inputs

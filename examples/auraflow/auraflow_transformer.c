@@ -71,6 +71,7 @@ static tessera_status read_sizes(const struct json *config, struct auraflow *m, 
     base->max_patches = (int64_t)sqrt((double)positions);
     base->text_stream = true;
     m->inner_dim = channels;
+    base->form = (struct denoiser_form){.width = channels, .text_width = channels, .text_added = REGISTERS, .cond_width = channels};
     m->hidden = (4 * channels * 2 / 3 + FF_UNIT - 1) / FF_UNIT * FF_UNIT;
     if (base->num_blocks > 0 && caption == channels && base->max_patches * base->max_patches == positions) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT,
@@ -108,7 +109,6 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     int64_t c = m->inner_dim, p = base->patch_size, positions = base->max_patches * base->max_patches;
     load_set_prefix(loader, "%s", "");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_step_proj");
-    if (!load_keeps_first(loader)) return;
     m->patch_proj = load_conv_flat(loader, base->in_channels, c, (int)p, "pos_embed.proj");
     m->pos_embed = load_tensor(loader, DTYPE_F32, SHAPE(1, positions, c), "pos_embed.pos_embed");
     m->text_embedder = load_linear(loader, base->text_channels, c, false, "context_embedder");

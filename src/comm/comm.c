@@ -77,6 +77,10 @@ tessera_status comm_job_end(struct comm *comm, tessera_status status, tessera_er
     return comm != NULL ? jobs_end(comm->jobs, status, error) : status;
 }
 
+uint64_t comm_job_number(struct comm *comm) {
+    return comm != NULL ? jobs_number(comm->jobs) : 0;
+}
+
 tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_error *error) {
     if (comm->jobs == with->jobs) return TESSERA_OK;
     int *members = malloc((size_t)comm->size * sizeof *members);

@@ -89,6 +89,8 @@ void comm_job_fail(struct comm *comm, const tessera_error *error);
  * where nobody failed, else the failure of the lowest rank that had one (cancellations last). What it prints is that rank's, "rank 2 on
  * host a: <message>", or this rank's own of the same status. The job's requests are all given back: wait for none of them later. */
 tessera_status comm_job_end(struct comm *comm, tessera_status status, tessera_error *error);
+/* The number of the group's job under way, which is the same on all its members; 0 where there is no group. */
+uint64_t comm_job_number(struct comm *comm);
 /* From now on a group's messages belong to the jobs of `with`, whose members include the group's. On all members, in the same order. */
 tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_error *error);
 

@@ -137,6 +137,13 @@ bool jobs_fail_here(struct jobs *jobs, tessera_status status, const char *messag
     return true;
 }
 
+uint64_t jobs_number(struct jobs *jobs) {
+    pthread_mutex_lock(&jobs->engine->lock);
+    int64_t number = jobs->job;
+    pthread_mutex_unlock(&jobs->engine->lock);
+    return (uint64_t)number;
+}
+
 tessera_status jobs_begin(struct jobs *jobs, tessera_error *error) {
     struct engine *engine = jobs->engine;
     pthread_mutex_lock(&engine->lock);

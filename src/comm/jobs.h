@@ -76,6 +76,9 @@ tessera_status jobs_begin(struct jobs *jobs, tessera_error *error);
 void jobs_fail(struct jobs *jobs, const tessera_error *error);
 tessera_status jobs_end(struct jobs *jobs, tessera_status status, tessera_error *error);
 
+/* Of the job under way, or of the last. */
+uint64_t jobs_number(struct jobs *jobs);
+
 /* These four with the engine's lock held. Takes a new request in; false: the job has failed, and the request is complete. */
 bool jobs_take(struct jobs *jobs, struct comm_request *request);
 /* The request's owner is done with it. */

@@ -41,9 +41,9 @@ static void run_part(struct component *c, int part, struct loader *loader) {
         c->autoencoder->class->load_part(c->autoencoder, (enum autoencoder_part)part, loader);
 }
 
-/* Is a part of this rank's share? What stands before the blocks is every rank's. */
+/* Is a part of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
 static bool is_mine(const struct component *c, int part) {
-    if (part == COMPONENT_EMBED) return true;
+    if (part == COMPONENT_EMBED) return load_share_has(&c->share, 0);
     return load_share_has(&c->share, part == c->num_blocks ? part - 1 : part);
 }
 

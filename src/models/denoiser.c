@@ -91,6 +91,15 @@ struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *
     return input;
 }
 
+int64_t denoiser_state_rows(const struct denoiser_state *state, int level) {
+    const struct cut *cut = cut_at_level(state->cut, level);
+    return cut != NULL ? cut_count(cut, cut->me) / cut->columns : (state->rows + (1 << level) - 1) >> level;
+}
+
+int64_t denoiser_state_columns(const struct denoiser_state *state, int level) {
+    return (state->columns + (1 << level) - 1) >> level;
+}
+
 void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state) {
     struct tensor *kept[3 + DENOISER_MAX_SKIPS] = {&state->picture, &state->text, &state->cond};
     for (int i = 0; i < state->num_skips; i++) kept[3 + i] = &state->skips[i];

@@ -31,6 +31,10 @@ struct denoiser_state denoiser_block(const struct denoiser *denoiser, struct run
 struct tensor denoiser_finish(const struct denoiser *denoiser, struct run *run, struct denoiser_state state);
 struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *run, const struct denoiser_state *state);
 
+/* Rows of the picture that this rank holds, and columns, where both have been halved `level` times. */
+int64_t denoiser_state_rows(const struct denoiser_state *state, int level);
+int64_t denoiser_state_columns(const struct denoiser_state *state, int level);
+
 /* Blocks first .. end - 1. After each one denoiser_keep_state. */
 struct denoiser_state denoiser_blocks(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
                                       struct denoiser_state state);

@@ -93,6 +93,7 @@ static tessera_status read_config(const struct json *config, struct flux_transfo
     base->in_channels = in / (PATCH * PATCH);
     base->out_channels = out / (PATCH * PATCH);
     m->inner_dim = m->num_heads * m->head_dim;
+    base->form = (struct denoiser_form){.width = m->inner_dim, .text_width = m->inner_dim, .cond_width = m->inner_dim};
     return TESSERA_OK;
 }
 
@@ -134,10 +135,8 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     struct flux_transformer *m = (struct flux_transformer *)base;
     int64_t c = m->inner_dim;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) {
-        m->x_embedder = load_linear(loader, PATCH * PATCH * base->in_channels, c, true, "x_embedder");
-        m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
-    }
+    m->x_embedder = load_linear(loader, PATCH * PATCH * base->in_channels, c, true, "x_embedder");
+    m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     if (m->guidance_embeds) m->guidance = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.guidance_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");

@@ -117,6 +117,7 @@ static tessera_status read_config(const struct json *config, struct hunyuan_tran
     base->num_heads = m->num_heads;
     base->out_channels = (learn_sigma ? 2 : 1) * base->in_channels;
     m->inner_dim = m->num_heads * m->head_dim;
+    base->form = (struct denoiser_form){.width = m->inner_dim, .text_width = base->text_channels, .cond_width = m->inner_dim};
     TRY(check_sizes(config, m, hidden, error));
     return read_feed_forward(config, m, error);
 }
@@ -177,8 +178,7 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     struct hunyuan_transformer *m = (struct hunyuan_transformer *)base;
     int64_t tokens = m->text_tokens + m->text_2_tokens;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader))
-        m->patch_proj = load_conv(loader, base->in_channels, m->inner_dim, (int)base->patch_size, "pos_embed.proj");
+    m->patch_proj = load_conv(loader, base->in_channels, m->inner_dim, (int)base->patch_size, "pos_embed.proj");
     m->text_2 = dit_load_embedder(loader, m->text_2_channels, TEXT_MLP_RATIO * m->text_2_channels, base->text_channels, "text_embedder");
     m->padding = load_tensor(loader, loader->dtype, SHAPE(tokens, base->text_channels), "text_embedding_padding");
     load_cond(loader, m);

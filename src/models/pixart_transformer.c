@@ -107,6 +107,8 @@ static tessera_status read_config(const struct json *config, struct pixart_trans
     base->max_patches = MAX_PATCHES;
     m->inner_dim = m->num_heads * m->head_dim;
     m->norm_eps = (float)eps;
+    base->form = (struct denoiser_form){
+        .width = m->inner_dim, .text_width = m->inner_dim, .cond_width = NUM_COND_PARTS * m->inner_dim, .text_mask = true};
     TRY(check_sizes(config, m, cross, error));
     return refuse_variants(config, error);
 }
@@ -133,7 +135,7 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     struct pixart_transformer *m = (struct pixart_transformer *)base;
     int64_t c = m->inner_dim, third = c / NUM_SIZES;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
+    m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "adaln_single.emb.timestep_embedder");
     if (m->use_sizes) {
         m->resolution = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, third, third, "adaln_single.emb.resolution_embedder");

@@ -59,6 +59,7 @@ static tessera_status read_config(const struct json *config, struct sd3_transfor
     base->num_blocks = (int)layers;
     base->num_heads = m->num_heads;
     m->inner_dim = m->num_heads * m->head_dim;
+    base->form = (struct denoiser_form){.width = m->inner_dim, .text_width = m->inner_dim, .cond_width = m->inner_dim};
     m->qk_norm = qk_norm != NULL;
     if (qk_norm != NULL && strcmp(qk_norm, "rms_norm") != 0) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: qk_norm is \"%.60s\"; only \"rms_norm\" and null are known",
@@ -121,11 +122,9 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     struct sd3_transformer *m = (struct sd3_transformer *)base;
     int64_t c = m->inner_dim;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) {
-        m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
-        m->pos_embed = load_pos_embed(loader, m);
-        m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
-    }
+    m->patch_proj = load_conv(loader, base->in_channels, c, (int)base->patch_size, "pos_embed.proj");
+    m->pos_embed = load_pos_embed(loader, m);
+    m->context_embedder = load_linear(loader, base->text_channels, c, true, "context_embedder");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_text_embed.timestep_embedder");
     m->pooled = dit_load_embedder(loader, base->pooled_channels, c, c, "time_text_embed.text_embedder");
 }

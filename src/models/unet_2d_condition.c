@@ -290,6 +290,8 @@ static tessera_status read_config(const struct json *config, struct unet *m, str
     m->settings.norm_eps = (float)eps;
     TRY(read_plan(config, m, plan, error));
     TRY(json_int(config, "time_embedding_dim", 4 * m->channels, 1, 1 << 20, &m->settings.time_channels, error));
+    m->base.form =
+        (struct denoiser_form){.width = m->channels, .text_width = m->base.text_channels, .cond_width = m->settings.time_channels};
     if (!(eps > 0.0 && eps < 1.0) || !(m->freq_shift >= 0.0 && m->freq_shift <= 1.0)) {
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: norm_eps %g or freq_shift %g is out of range", json_path(config), eps,
                          m->freq_shift);
@@ -383,7 +385,7 @@ static void load_embed(struct denoiser *base, struct loader *loader) {
     struct unet *m = (struct unet *)base;
     int64_t time = m->settings.time_channels;
     load_set_prefix(loader, "%s", "");
-    if (load_keeps_first(loader)) m->conv_in = load_conv_outputs(loader, base->in_channels, m->channels, 1, m->conv_in_kernel, "conv_in");
+    m->conv_in = load_conv_outputs(loader, base->in_channels, m->channels, 1, m->conv_in_kernel, "conv_in");
     m->time_1 = load_linear_outputs(loader, m->channels, time, 1, true, "time_embedding.linear_1");
     m->time_2 = load_linear_inputs(loader, time, 1, time, true, "time_embedding.linear_2");
     if (!m->text_time) return;
@@ -529,23 +531,6 @@ static struct tensor pop(struct denoiser_state *state) {
     return top;
 }
 
-/* The cut of a level, of the state's, which is the finest. */
-static const struct cut *cut_of(const struct denoiser_state *state, int level) {
-    const struct cut *cut = state->cut;
-    while (cut != NULL && level-- > 0) cut = cut->coarser;
-    return cut;
-}
-
-/* This rank's rows, or all columns, of a level. */
-static int64_t rows_of(const struct denoiser_state *state, int level) {
-    const struct cut *cut = cut_of(state, level);
-    return cut != NULL ? cut_count(cut, cut->me) / cut->columns : (state->rows + (1 << level) - 1) >> level;
-}
-
-static int64_t columns_of(const struct denoiser_state *state, int level) {
-    return (state->columns + (1 << level) - 1) >> level;
-}
-
 /* A resnet, and what this block has of its transformer: from x, the input of the resnet, or in later pieces of the transformer. */
 static struct tensor run_piece(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor x,
                                struct tensor emb) {
@@ -557,7 +542,7 @@ static struct tensor run_piece(struct run *run, const struct unet_block *b, stru
     if (shape->opens && !shape->closes) push(state, input);
     size_t scope = run_enter(run); /* above the input */
     struct tensor h = shape->opens ? unet_transformer_open(run, b, x) : x;
-    h = run_leave(run, scope, unet_transformer_layers(run, b, h, state->text, cut_of(state, shape->level)));
+    h = run_leave(run, scope, unet_transformer_layers(run, b, h, state->text, cut_at_level(state->cut, shape->level)));
     return shape->closes ? run_leave(run, all, unet_transformer_close(run, b, h, input)) : h;
 }
 
@@ -582,7 +567,7 @@ static struct tensor run_up(struct run *run, const struct unet_block *b, struct 
     if (b->shape.opens) x = nn_concat_channels(run, x, b->shape.skip_is_map ? x : pop(state));
     x = run_piece(run, b, state, x, emb);
     if (b->shape.resample == NULL || !b->shape.closes) return x;
-    return unet_double(run, b, run_leave(run, scope, x), rows_of(state, next), columns_of(state, next));
+    return unet_double(run, b, run_leave(run, scope, x), denoiser_state_rows(state, next), denoiser_state_columns(state, next));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {

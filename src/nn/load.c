@@ -110,10 +110,6 @@ bool load_share_has(const struct load_share *share, int index) {
     return mine->count == 0 || (index >= mine->first && index < mine->first + mine->count);
 }
 
-bool load_keeps_first(const struct loader *loader) {
-    return load_share_has(&loader->share, 0);
-}
-
 struct span load_span(const struct loader *loader, int64_t units) {
     return share_of(loader, units);
 }

@@ -47,6 +47,12 @@ static inline int64_t cut_count(const struct cut *cut, int member) {
     return cut->bounds[member + 1] - cut->bounds[member];
 }
 
+/* The cut of the level whose rows and columns are halved `level` times, of the finest level's; NULL stays NULL. */
+static inline const struct cut *cut_at_level(const struct cut *cut, int level) {
+    while (cut != NULL && level-- > 0) cut = cut->coarser;
+    return cut;
+}
+
 /* Part `part` itself. */
 static inline struct span cut_span(int64_t units, int parts, int part, const double *shares) {
     int64_t first = cut_bound(units, parts, part, shares);

@@ -42,6 +42,9 @@ const struct tensor *exchange_once(const struct run *run, const struct tensor *x
 /* x [..., this rank's share of `channels`] -> [..., channels] on each of the ranks among which weights are cut. */
 struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels);
 
+/* The tokens that exchange_text leaves this rank of a text. */
+struct span exchange_text_span(const struct run *run, int64_t tokens);
+
 /* Rows of the neighbours in a picture that is cut by rows. */
 struct halo {
     struct tensor above, below; /* [B, rows asked for, W, C]; empty at the picture's edge, and where the run is alone */

@@ -36,10 +36,15 @@ static bool cuts_text(const struct parallel *p, int64_t tokens) {
     return parallel_cuts_rows(p) && !has_all && tokens >= comm_size(p->rows);
 }
 
-struct tensor exchange_text(struct run *run, struct tensor x) {
+struct span exchange_text_span(const struct run *run, int64_t tokens) {
     const struct parallel *p = run->parallel;
-    if (run_failed(run) || !cuts_text(p, x.shape[1])) return x;
-    struct span part = cut_span(x.shape[1], comm_size(p->rows), comm_rank(p->rows), p->shares);
+    if (!cuts_text(p, tokens)) return (struct span){0, tokens};
+    return cut_span(tokens, comm_size(p->rows), comm_rank(p->rows), p->shares);
+}
+
+struct tensor exchange_text(struct run *run, struct tensor x) {
+    if (run_failed(run) || !cuts_text(run->parallel, x.shape[1])) return x;
+    struct span part = exchange_text_span(run, x.shape[1]);
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], part.count, x.shape[2]));
     if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, part.first, part.count);
     return out;

@@ -2,7 +2,7 @@
  * in the order of tokens. Writing what is fresh into it and attending to all of it is the whole strategy.
  *
  *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all parts together, as in ring attention; each rank keeps all
- *     sent to the next stage, for each part: its positions of the residual stream, the text's with part 0, skips (parcel.h) */
+ *     sent to the next stage, for each part: its state, with the text that blocks change in part 0 only (models/state.h) */
 #include "parallel/pipefusion.h"
 
 #include <assert.h>
@@ -195,30 +195,32 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 
 /* ---- bytes ---- */
 
-enum { PARCEL_HEAD = 64, PARCEL_ALIGNMENT = 64 }; /* as parcel.h has them */
+/* As models/state.h has them: a message's head, and what describes each of its tensors, which begin at multiples of 64 bytes. */
+enum { STATE_HEAD = 64, STATE_RECORD = 64, STATE_ALIGNMENT = 64, STATE_DIGEST = 32 };
 
-/* What a tensor takes in a parcel. */
-static int64_t parcel_tensor(int64_t elements, int element_bytes) {
-    return (elements * element_bytes + PARCEL_ALIGNMENT - 1) / PARCEL_ALIGNMENT * PARCEL_ALIGNMENT;
+/* What a tensor takes in a state. */
+static int64_t state_tensor(int64_t bytes) {
+    return STATE_RECORD + (bytes + STATE_ALIGNMENT - 1) / STATE_ALIGNMENT * STATE_ALIGNMENT;
 }
 
-static int64_t parcel_map(const struct plan_pass *p, struct denoiser_map map) {
-    return parcel_tensor(p->batch * plan_pass_positions(p, p->me, map.level) * map.channels, p->m->element_bytes);
+static int64_t state_map(const struct plan_pass *p, struct denoiser_map map) {
+    return state_tensor(p->batch * plan_pass_positions(p, p->me, map.level) * map.channels * p->m->element_bytes);
 }
 
-/* A stage's tokens to the next one, with the text where its stream goes on; the last stage's latents to the first. */
+/* A stage's state to the next one: tokens, conditioning, the text where its stream goes on, otherwise its digest. Skips, and the last stage's
+ * latents to the first. */
 static void part_bytes(struct plan_pass *p, int64_t latents) {
     const struct plan_model *m = p->m;
     if (p->degrees[MESH_PIPEFUSION] == 1) return;
     if (plan_pass_is_last_stage(p)) {
-        int64_t bytes = PARCEL_HEAD + parcel_tensor(latents * m->channels, (int)sizeof(float));
-        if (p->is_last_row) plan_pass_add(p, MESH_PIPEFUSION, bytes, 1);
+        if (p->is_last_row) plan_pass_add(p, MESH_PIPEFUSION, latents * m->channels, (int)sizeof(float));
         return;
     }
-    int64_t bytes = PARCEL_HEAD * (1 + p->skip_parcels) + parcel_map(p, m->blocks[p->stage_end - 1].out);
-    for (int i = 0; i < p->num_skips; i++) bytes += parcel_map(p, p->skips[i]);
+    int64_t bytes = STATE_HEAD * (1 + p->skip_parcels) + state_map(p, m->blocks[p->stage_end - 1].out);
+    bytes += state_tensor(p->batch * m->cond_width * (int64_t)sizeof(float)) + m->constants * state_tensor(STATE_DIGEST);
+    for (int i = 0; i < p->num_skips; i++) bytes += state_map(p, p->skips[i]);
     bool text = p->has_text && m->text_stream && m->blocks[p->stage_end - 1].carries_text;
-    if (text) bytes += parcel_tensor(p->batch * p->text * m->width, m->element_bytes);
+    if (text) bytes += state_tensor(p->batch * p->text * m->width * m->element_bytes);
     plan_pass_add(p, MESH_PIPEFUSION, bytes, 1);
 }
 

@@ -36,9 +36,10 @@ struct plan_model {
     int64_t rows, columns, channels, out_channels; /* of the latents, and of a prediction */
     int64_t patch_size, row_unit;                  /* as in struct denoiser; row_unit 0: cut by tokens */
     int64_t heads, max_tensor;                     /* limits, as there */
-    int64_t width;                                 /* channels of a token of the picture between blocks */
+    int64_t width, cond_width;                     /* channels of a token of the picture between blocks, and of the conditioning */
     int64_t text_tokens;
     bool text_stream; /* the text meets the picture in attention */
+    int constants;    /* tensors that a stage names by their digests: text that blocks only read, and its mask */
     int predictions;  /* of a step: 2 with guidance */
     int element_bytes;
     int steps, pictures;

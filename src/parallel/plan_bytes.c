@@ -147,16 +147,13 @@ static void add_meeting(struct plan_pass *p, const struct chain *chain, const st
         if (chain->strategies[i]->meeting_bytes != NULL) chain->strategies[i]->meeting_bytes(p, meeting);
 }
 
-/* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. Each computes the conditioning for itself, which is
- * listed with block 0. */
+/* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. */
 static void add_part(struct plan_pass *p, const struct chain *chain, int part, int patches) {
     const struct plan_model *m = p->m;
     int64_t size = m->patch_size, rows = m->rows / size, columns = m->columns / size;
     int64_t first = rows * part / patches, end = rows * (part + 1) / patches, latents = (end - first) * size * m->columns;
     p->first = first * columns, p->count = (end - first) * columns;
     p->has_text = part == 0;
-    for (int i = 0; p->stage_first > 0 && i < m->blocks[0].num_meetings; i++)
-        if (m->blocks[0].meetings[i].of == MEETING_ONCE) add_meeting(p, chain, &m->blocks[0].meetings[i]);
     for (int b = p->stage_first; b < p->stage_end; b++)
         for (int i = 0; i < m->blocks[b].num_meetings; i++) add_meeting(p, chain, &m->blocks[b].meetings[i]);
     for (int i = 0; i < chain->count; i++)

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/parcel.h"
+#include "pipelines/relay.h"
 
 enum { BOTH_ROWS = -1 };
 
@@ -49,10 +49,8 @@ struct flow {
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
     int stage, stages;
-    struct parcel_line *from_before, *to_next;   /* states */
-    struct parcel_line *latents;                 /* from the last stage to the first */
-    struct parcel_line **skips_from, **skips_to; /* [stages]; NULL where none go */
-    struct unit arriving;                        /* stage 0: whose latents come next */
+    struct relay relay;
+    struct unit arriving; /* stage 0: whose latents come next */
     /* the last stage */
     float *predictions, *prediction; /* [2, count]; [count] guided */
     struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
@@ -90,7 +88,7 @@ static struct unit next_unit(const struct flow *f, struct unit u) {
     return u;
 }
 
-/* Parcels of one kind have the same shapes. */
+/* Units of one kind have states of the same shapes, but for their batch: the whole, or a part. */
 static int kind_of(struct unit u) {
     return u.part + 1;
 }
@@ -112,12 +110,11 @@ static tessera_status await_latents(struct flow *f, struct unit u, tessera_error
         bool later =
             a.step > u.step - 1 || (a.step == u.step - 1 && (a.picture > u.picture || (a.picture == u.picture && a.part > u.part)));
         if (later) break;
-        struct parcel parcel;
         struct span at = positions_of(f, a);
-        TRY(parcel_receive(f->latents, kind_of(a), &parcel, error));
-        memcpy(f->x[a.picture] + at.first * f->d->channels, parcel.tensors[0].data, tensor_bytes(&parcel.tensors[0]));
+        int64_t channels = f->d->channels;
+        TRY(relay_take_latents(&f->relay, f->x[a.picture] + at.first * channels, at.count * channels, error));
         f->arriving = next_part(f, a);
-        if (f->arriving.step < f->steps - 1) TRY(parcel_expect(f->latents, kind_of(f->arriving), error));
+        if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(&f->relay, positions_of(f, f->arriving).count * channels, error));
     }
     return TESSERA_OK;
 }
@@ -155,20 +152,27 @@ static void read_latents(const struct flow *f, struct unit u, struct span at, fl
     }
 }
 
-/* The denoiser's inputs; of the latents the unit's positions, on the first stage. */
-static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float timesteps[2]) {
+/* The forms of the denoiser's inputs in a unit; all but the latents have their data. */
+static struct denoiser_inputs input_forms(const struct flow *f, struct unit u) {
     const struct denoising *d = f->d;
-    int row = rows_at_hand(f, u), step = d->first_step + u.step;
-    int64_t batch = d->guided && row == BOTH_ROWS ? 2 : 1;
+    int row = rows_at_hand(f, u);
     struct denoiser_inputs in = d->inputs;
-    int64_t channels = d->channels + d->extra_channels;
-    in.latents = run_tensor(d->run, DTYPE_F32, SHAPE(batch, d->rows, d->columns, channels));
-    struct tensor scratch = d->extra != NULL ? run_tensor(d->run, DTYPE_F32, SHAPE(f->count)) : (struct tensor){0};
-    timesteps[0] = timesteps[1] = d->scheduler->timesteps[step];
-    in.timesteps = timesteps;
+    in.latents =
+        tensor_of(NULL, DTYPE_F32, SHAPE(d->guided && row == BOTH_ROWS ? 2 : 1, d->rows, d->columns, d->channels + d->extra_channels));
     struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = row_of(*tensors[i], row);
-    if (f->stage > 0 || run_failed(d->run)) return in;
+    return in;
+}
+
+/* The denoiser's inputs on the first stage; of the latents the unit's positions. */
+static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float timesteps[2]) {
+    const struct denoising *d = f->d;
+    struct denoiser_inputs in = input_forms(f, u);
+    int64_t batch = in.latents.shape[0], channels = in.latents.shape[3];
+    in.latents = run_tensor(d->run, DTYPE_F32, in.latents.ndim, in.latents.shape);
+    struct tensor scratch = d->extra != NULL ? run_tensor(d->run, DTYPE_F32, SHAPE(f->count)) : (struct tensor){0};
+    timesteps[0] = timesteps[1] = d->scheduler->timesteps[d->first_step + u.step];
+    in.timesteps = timesteps;
     struct span at = positions_of(f, u);
     float *latents = run_map(d->run, &in.latents, MAP_WRITE), *room = run_map(d->run, &scratch, MAP_ROOM);
     for (int64_t b = 0; b < batch && !run_failed(d->run); b++)
@@ -178,52 +182,43 @@ static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float tim
     return in;
 }
 
-/* Skips of earlier stages, onto the stack. */
-static tessera_status take_skips(struct flow *f, struct unit u, struct denoiser_state *state, tessera_error *error) {
-    for (int s = 0; s < f->stage; s++) {
-        struct parcel parcel;
-        if (f->skips_from[s] == NULL) continue;
-        TRY(parcel_receive(f->skips_from[s], kind_of(u), &parcel, error));
-        for (int i = 0; i < parcel.count; i++) state->skips[state->num_skips++] = run_upload(f->d->run, parcel.tensors[i]);
-    }
-    return TESSERA_OK;
+/* Text that blocks change goes with the first part: parts after it read what it left. */
+static bool has_text(const struct flow *f, struct unit u) {
+    return u.part <= 0 || !f->d->denoiser->text_stream;
 }
 
-/* Lets the next unit's parcels come while this one is computed. A step cache may leave its skips out. */
-static tessera_status expect_next(struct flow *f, struct unit u, tessera_error *error) {
-    struct unit next = next_unit(f, u);
-    if (next.step == f->steps || f->stage == 0) return TESSERA_OK;
-    TRY(parcel_expect(f->from_before, kind_of(next), error));
-    for (int s = 0; s < f->stage && f->caches == NULL; s++)
-        if (f->skips_from[s] != NULL) TRY(parcel_expect(f->skips_from[s], kind_of(next), error));
-    return TESSERA_OK;
+/* What other stages need to know of a unit. */
+static struct relay_unit relay_unit_of(const struct flow *f, struct unit u, const struct denoiser_inputs *forms) {
+    return (struct relay_unit){.inputs = forms, .kind = kind_of(u), .batch = rows_at_hand(f, u) + 1, .text = has_text(f, u)};
+}
+
+/* The unit's first state. */
+static tessera_status embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error) {
+    const struct denoiser *denoiser = f->d->denoiser;
+    float timesteps[2];
+    if (f->stages > 1) TRY(await_latents(f, u, error));
+    struct denoiser_inputs in = inputs_of(f, u, timesteps);
+    *scope = run_enter(f->d->run);
+    unsigned wanted = DENOISER_CARRIES_PICTURE | (has_text(f, u) ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
+    *state = denoiser_embed(denoiser, f->d->run, &in, wanted);
+    return run_status(f->d->run, error);
 }
 
 /* What the stage before has made of the unit; *skipped: its blocks were left out. */
 static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_state *state, bool *skipped, tessera_error *error) {
-    struct parcel parcel;
-    TRY(parcel_receive(f->from_before, kind_of(u), &parcel, error));
-    state->picture = run_upload(f->d->run, parcel.tensors[0]);
-    if (f->d->denoiser->text_stream) state->text = run_upload(f->d->run, parcel.tensors[1]);
-    *skipped = parcel.skipped;
-    if (!parcel.skipped) TRY(take_skips(f, u, state, error));
-    return expect_next(f, u, error);
+    struct unit after = next_unit(f, u);
+    bool ends = after.step == f->steps;
+    struct denoiser_inputs forms = input_forms(f, u), forms_after = ends ? forms : input_forms(f, after);
+    struct relay_unit unit = relay_unit_of(f, u, &forms), next = relay_unit_of(f, ends ? u : after, &forms_after);
+    return relay_take(&f->relay, &unit, ends ? NULL : &next, state, skipped, error);
 }
 
 /* ---- what a unit ends with ---- */
 
 static tessera_status send_state(struct flow *f, struct unit u, const struct denoiser_state *state, bool skipped, tessera_error *error) {
-    struct backend *backend = f->d->run->backend;
-    struct parcel parcel = {.skipped = skipped, .count = 1, .tensors = {state->picture}, .backend = backend};
-    if (f->d->denoiser->text_stream) parcel.tensors[parcel.count++] = state->text;
-    TRY(parcel_send(f->to_next, kind_of(u), &parcel, error));
-    for (int s = f->stage + 1; s < f->stages && !skipped; s++) {
-        struct parcel skips = {.backend = backend};
-        for (int i = 0; i < state->num_skips; i++)
-            if (f->d->stages->goes[i] == s) skips.tensors[skips.count++] = state->skips[i];
-        if (skips.count > 0) TRY(parcel_send(f->skips_to[s], kind_of(u), &skips, error));
-    }
-    return TESSERA_OK;
+    struct denoiser_inputs forms = input_forms(f, u);
+    struct relay_unit unit = relay_unit_of(f, u, &forms);
+    return relay_send(&f->relay, &unit, state, skipped, error);
 }
 
 /* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
@@ -326,8 +321,7 @@ static tessera_status take_step(struct flow *f, struct unit u, tessera_error *er
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
     if (f->stages == 1 || u.step == f->steps - 1) return TESSERA_OK;
-    struct parcel parcel = {.count = 1, .tensors = {tensor_of(x, DTYPE_F32, SHAPE(count))}};
-    return parcel_send(f->latents, kind_of(u), &parcel, error);
+    return relay_send_latents(&f->relay, x, count, error);
 }
 
 /* ---- a unit ---- */
@@ -345,25 +339,18 @@ static struct denoiser_state run_blocks(struct flow *f, struct unit u, size_t sc
 static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
     struct run *run = d->run;
-    bool last = f->stage == f->stages - 1, skipped = false, text = f->stage == 0 || !d->denoiser->text_stream;
-    if (f->stage == 0 && f->stages > 1) TRY(await_latents(f, u, error));
-    float timesteps[2];
-    struct denoiser_inputs in = inputs_of(f, u, timesteps);
+    struct denoiser_state state;
+    bool skipped = false;
     size_t scope = run_enter(run);
-    if (f->stage == 0 && d->denoiser->text_stream) text = u.part <= 0; /* with the first part: parts after it read what it left */
-    unsigned wanted = (f->stage == 0 ? (unsigned)DENOISER_CARRIES_PICTURE : 0u) | (text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
-    struct denoiser_state state = denoiser_embed(d->denoiser, run, &in, wanted);
-    TRY(run_status(run, error));
-    if (f->stage > 0) TRY(take_state(f, u, &state, &skipped, error));
+    TRY(f->stage == 0 ? embed(f, u, &state, &scope, error) : take_state(f, u, &state, &skipped, error));
     state = run_blocks(f, u, scope, state, &skipped);
     TRY(run_status(run, error));
-    if (!last) return send_state(f, u, &state, skipped, error);
+    if (f->stage < f->stages - 1) return send_state(f, u, &state, skipped, error);
     struct tensor out = denoiser_finish(d->denoiser, run, state);
     TRY(run_status(run, error));
     return store_predictions(f, u, out, error);
 }
 
-/* Parts of a picture that are pictures of their own: no stages. */
 /* The prediction of a picture whose parts are pictures of their own: this rank's part, and the others' beside it. */
 static tessera_status run_split(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
@@ -423,28 +410,6 @@ int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pi
     return pictures < enough ? pictures : enough;
 }
 
-/* The lines between this stage and the others. */
-static bool open_lines(struct flow *f) {
-    const struct stages *plan = f->d->stages;
-    int kinds = f->parts + 1, last = f->stages - 1;
-    bool open = true;
-    f->skips_from = calloc(2 * (size_t)f->stages, sizeof *f->skips_from);
-    if (f->skips_from == NULL) return false;
-    f->skips_to = f->skips_from + f->stages;
-    if (f->stages == 1) return true;
-    if (f->stage > 0) open = (f->from_before = parcel_line_open(f->pipe, f->stage - 1, kinds, "stages")) != NULL && open;
-    if (f->stage < last) open = (f->to_next = parcel_line_open(f->pipe, f->stage + 1, kinds, "stages")) != NULL && open;
-    if (f->stage == 0 || f->stage == last)
-        open = (f->latents = parcel_line_open(f->pipe, f->stage == 0 ? last : 0, kinds, "latents")) != NULL && open;
-    for (int s = 0; s < f->stage; s++)
-        if (plan->comes[s] > 0) open = (f->skips_from[s] = parcel_line_open(f->pipe, s, kinds, "skips")) != NULL && open;
-    for (int i = 0; i < plan->num_leaves; i++) {
-        struct parcel_line **line = &f->skips_to[plan->goes[i]];
-        if (*line == NULL) open = (*line = parcel_line_open(f->pipe, plan->goes[i], kinds, "skips")) != NULL && open;
-    }
-    return open;
-}
-
 static tessera_status open_caches(struct flow *f, tessera_error *error) {
     struct denoising *d = f->d;
     const struct team *team = d->team;
@@ -489,22 +454,17 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
     f->predictions = malloc(3 * count * sizeof(float));
     f->sums = calloc((size_t)f->parts, sizeof *f->sums);
-    if (f->states == NULL || f->predictions == NULL || f->sums == NULL || !open_lines(f)) return out_of_memory(error);
+    if (f->states == NULL || f->predictions == NULL || f->sums == NULL) return out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
+    TRY(relay_open(&f->relay, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
+    f->relay.may_skip = d->step_cache != NULL;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
     return open_caches(f, error);
 }
 
 static void close_flow(struct flow *f) {
     struct denoising *d = f->d;
-    parcel_line_close(f->from_before);
-    parcel_line_close(f->to_next);
-    parcel_line_close(f->latents);
-    for (int s = 0; f->skips_from != NULL && s < f->stages; s++) {
-        parcel_line_close(f->skips_from[s]);
-        parcel_line_close(f->skips_to[s]);
-    }
-    free(f->skips_from);
+    relay_close(&f->relay);
     for (int i = 0; f->states != NULL && i < f->pictures; i++) scheduler_state_free(&f->states[i]);
     for (int i = 0; f->caches != NULL && i < f->pictures; i++) {
         d->blocks_skipped += f->caches[i].blocks_skipped;

@@ -58,15 +58,6 @@ static bool copy_block(const struct denoiser *d, int index, int element_bytes, s
     return out->meetings != NULL;
 }
 
-/* Channels of a token between blocks: what the first block's attention, or first sum, is as wide as. */
-static int64_t width_of(const struct plan_model *m) {
-    for (int i = 0; i < m->blocks[0].num_meetings; i++) {
-        const struct meeting *meeting = &m->blocks[0].meetings[i];
-        if (meeting->kind == MEETING_SUM && (meeting->of & MEETING_PICTURE)) return meeting->units * meeting->width;
-    }
-    return 0;
-}
-
 /* Embedding and last projection: patches as vectors; of models without patches 3x3 convolutions. */
 static double end_operations(const struct plan_model *m, int64_t in_channels) {
     double patch = (double)(m->patch_size * m->patch_size), both = (double)(in_channels + m->out_channels) * (double)m->width;
@@ -87,7 +78,8 @@ static tessera_status copy_denoiser(const struct denoiser *d, int64_t channels, 
     if (m->blocks == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     for (int i = 0; i < d->num_blocks; i++)
         if (!copy_block(d, i, m->element_bytes, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    m->width = width_of(m);
+    m->width = d->form.width, m->cond_width = d->form.cond_width;
+    m->constants = (d->text_stream ? 0 : 1) + d->form.text_mask;
     for (int i = 0; i < m->num_blocks; i++) {
         struct plan_block *b = &m->blocks[i];
         if (b->out.channels == 0) b->out.channels = m->width;

@@ -40,9 +40,20 @@ static int stage_of(const struct stages *stages, int block) {
     return s;
 }
 
+/* A skip of `maker` that this stage takes: it lies below those of the same maker that have been taken already. */
+static void note_coming(struct stages *stages, int maker, struct denoiser_map map) {
+    int at = 0, all = 0;
+    for (int s = 0; s < stages->count; s++) all += stages->comes[s];
+    for (int s = 0; s < maker; s++) at += stages->comes[s];
+    memmove(&stages->maps[at + 1], &stages->maps[at], (size_t)(all - at) * sizeof map);
+    stages->maps[at] = map;
+    stages->comes[maker]++;
+}
+
 /* Goes through all blocks with a stack of where each skip was made, and notes what this stage takes and what it leaves. */
 static void route_skips(const struct denoiser *denoiser, struct stages *stages) {
     int makers[DENOISER_MAX_SKIPS], slots[DENOISER_MAX_SKIPS], height = 0; /* slots: the place on this stage's stack when it is done */
+    struct denoiser_map maps[DENOISER_MAX_SKIPS];
     for (int i = 0; i < denoiser->num_blocks; i++) {
         struct denoiser_block_info info;
         denoiser->class->describe(denoiser, i, &info);
@@ -50,13 +61,13 @@ static void route_skips(const struct denoiser *denoiser, struct stages *stages) 
         for (int k = 0; k < info.pops && height > 0; k++) {
             int maker = makers[--height];
             if (maker == stage) continue;
-            if (stage == stages->me) stages->comes[maker]++;
+            if (stage == stages->me) note_coming(stages, maker, maps[height]);
             if (maker == stages->me) stages->goes[slots[height]] = stage;
         }
         for (int k = 0; k < info.pushes; k++) {
             assert(height < DENOISER_MAX_SKIPS);
-            makers[height] = stage;
-            height++;
+            maps[height] = info.pushed[k];
+            makers[height++] = stage;
         }
         if (i + 1 != stages->first[stage + 1] || stage != stages->me) continue;
         for (int k = 0; k < height; k++)

@@ -13,6 +13,7 @@ struct stages {
     int count, me;
     int *first;                   /* [count + 1]: stage s runs the blocks first[s] to first[s + 1] - 1; owned */
     int *comes;                   /* [count]: skips that this stage takes from stage s, bottom first, the stages one after another; owned */
+    struct denoiser_map maps[DENOISER_MAX_SKIPS]; /* of those skips, in this order */
     int num_leaves;               /* skips on this stage's stack when it is done, bottom first, */
     int goes[DENOISER_MAX_SKIPS]; /* each to a stage */
 };

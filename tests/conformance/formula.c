@@ -231,7 +231,7 @@ static bool names(const char *const *parts, const char *name) {
 
 /* Does the rank's stage keep this weight? */
 static bool keeps(const struct formula *f, const char *name) {
-    static const char *const first[] = {"pos_embed.", "x_embedder.", NULL}, *const last[] = {"norm_out.", "proj_out.", NULL};
+    static const char *const last[] = {"norm_out.", "proj_out.", "scale_shift_table", NULL};
     for (int i = 0; i < f->denoiser->num_blocks; i++) {
         struct denoiser_block_info info;
         f->denoiser->class->describe(f->denoiser, i, &info);
@@ -239,9 +239,7 @@ static bool keeps(const struct formula *f, const char *name) {
         if (strncmp(name, info.name, length) == 0 && name[length] == '.') return has_block(f, i);
     }
     if (is_unet(f)) return true;
-    bool is_text = f->denoiser->text_stream && strncmp(name, "context_embedder.", 17) == 0;
-    if (is_text || names(first, name)) return has_block(f, 0);
-    return has_last_block(f) || !names(last, name);
+    return names(last, name) ? has_last_block(f) : has_block(f, 0);
 }
 
 /* Operations of a transformer's patch embedding and last projection, on one rank that has both halves of guidance. */

@@ -15,6 +15,7 @@ struct formula {
     enum dtype dtype;                /* of activations */
     int64_t batch, rows, columns;    /* of the latents that this rank is given */
     int64_t text_tokens, text_2_tokens;
+    bool text_mask; /* some of the text does not count */
     /* of a pipeline; zeros without one */
     struct span blocks;   /* of the rank's stage; none: all */
     bool in_parts;        /* the picture goes through the blocks in parts: `rows` are one's, or all of them in a step as a whole */

@@ -2,13 +2,14 @@
  * where the stages' blocks begin.
  *
  * The work is a list of units: steps as a whole, then steps in parts; of a step as a whole that is guided, each row of guidance where one
- * rank has both. Sent per rank, with [x] = x rounded up to 64 bytes, H = 64 a message's head:
+ * rank has both. Sent per rank, with {x} = 64 + x rounded up to 64 bytes, a tensor and what describes it, H = 64 a message's head:
  *
  *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
- *     states            H + [e B S_me C] + [e B T_me C] a unit, to the next stage; text that blocks change, with part 0 or the whole
- *     skips             H + k [e B S_me C] a unit, to each stage that uses k of them
- *     latents           H + [4 (positions) (channels)] a unit of both rows but in the last step, from the last stage to the first
- *     shapes            1256 before the first message of a kind on a line; kinds: the whole, each part
+ *     states            H + {e B S_me C} + {4 B D} + text a unit, to the next stage; D: channels of the conditioning
+ *     text              {e B T_me C} with part 0 or the whole, where blocks change it; otherwise its digest, {32}, and its mask's, {32}
+ *     constants         the text that blocks only read, and its mask, in place of their digests in the first unit with these rows
+ *     skips             H + k {e B S_me C} a unit, to each stage that uses k of them
+ *     latents           4 (positions) (channels) a unit of both rows but in the last step, from the last stage to the first
  *     guidance          4 (positions) (channels) a unit, on the last stage
  *     result            4 (positions) (channels) to each child in the tree of a broadcast from the last stage
  *
@@ -17,7 +18,7 @@
 
 #include <string.h>
 
-enum { HEAD = 64, ALIGNMENT = 64, SHAPES = 1256, WHOLE = -1 };
+enum { HEAD = 64, RECORD = 64, DIGEST = 32, ALIGNMENT = 64, WHOLE = -1 };
 
 static int64_t part_rows(const struct formula_pipeline *p, int part) {
     int64_t unit = p->f.denoiser->patch_size, rows = p->f.rows / unit;
@@ -50,8 +51,13 @@ static struct formula unit_of(const struct formula_pipeline *p, int part) {
 
 /* ---- bytes ---- */
 
-static uint64_t aligned(int64_t bytes) {
-    return (uint64_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+/* A tensor of so many bytes in a message, and what describes it. */
+static uint64_t tensor_of_bytes(int64_t bytes) {
+    return RECORD + (uint64_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+}
+
+static bool is(const struct formula *f, const char *family) {
+    return strncmp(f->denoiser->class->name, family, strlen(family)) == 0;
 }
 
 static int64_t inner_channels(const struct formula *f) {
@@ -65,13 +71,28 @@ static int64_t inner_channels(const struct formula *f) {
 static uint64_t picture_bytes(const struct formula *f) {
     int64_t p = f->denoiser->patch_size, tokens = f->rows / p * (f->columns / p), n = formula_members(f), me = formula_me(f);
     int64_t mine = tokens * (me + 1) / n - tokens * me / n;
-    return aligned(f->batch * mine * inner_channels(f) * (int64_t)dtype_size(f->dtype));
+    return tensor_of_bytes(f->batch * mine * inner_channels(f) * (int64_t)dtype_size(f->dtype));
+}
+
+/* PixArt's conditioning holds the six modulations of a block, too. */
+static uint64_t conditioning_bytes(const struct formula *f) {
+    return tensor_of_bytes(f->batch * (is(f, "PixArt") ? 7 : 1) * inner_channels(f) * (int64_t)sizeof(float));
+}
+
+/* Text that blocks only read, and its mask: whole, or their digests. HunyuanDiT's masked tokens are replaced before the first block. */
+static uint64_t constants_bytes(const struct formula *f, bool whole) {
+    int64_t channels = inner_channels(f), tokens = f->text_tokens + f->text_2_tokens;
+    if (f->denoiser->text_stream) return 0;
+    if (is(f, "Hunyuan")) json_int(f->config, "cross_attention_dim", 1024, 0, INT32_MAX, &channels, NULL);
+    uint64_t text = tensor_of_bytes(whole ? f->batch * tokens * channels * (int64_t)dtype_size(f->dtype) : DIGEST);
+    bool has_mask = is(f, "PixArt") && f->text_mask;
+    return text + (has_mask ? tensor_of_bytes(whole ? f->batch * tokens * (int64_t)sizeof(float) : DIGEST) : 0);
 }
 
 /* HunyuanDiT's block i reads what enters block N - i, whose stage has it: how many of this stage's are read by stage `to`. */
 static int skips_to(const struct formula_pipeline *p, int to) {
     int blocks = p->f.denoiser->num_blocks, count = 0;
-    if (strncmp(p->f.denoiser->class->name, "Hunyuan", 7) != 0) return 0;
+    if (!is(&p->f, "Hunyuan")) return 0;
     for (int i = p->first[to]; i < p->first[to + 1]; i++) {
         int maker = blocks - i;
         count += i > blocks / 2 && maker >= p->first[stage(p)] && maker < p->first[stage(p) + 1];
@@ -82,9 +103,9 @@ static int skips_to(const struct formula_pipeline *p, int to) {
 /* What goes to later stages. */
 static uint64_t states_bytes(const struct formula_pipeline *p, const struct formula *f, int part) {
     if (stage(p) == stages(p) - 1) return 0;
-    uint64_t sum = HEAD + picture_bytes(f);
+    uint64_t sum = HEAD + picture_bytes(f) + conditioning_bytes(f) + constants_bytes(f, false);
     if (f->denoiser->text_stream && part <= 0)
-        sum += aligned(f->batch * formula_text(f) * inner_channels(f) * (int64_t)dtype_size(f->dtype));
+        sum += tensor_of_bytes(f->batch * formula_text(f) * inner_channels(f) * (int64_t)dtype_size(f->dtype));
     for (int to = stage(p) + 1; to < stages(p); to++)
         if (skips_to(p, to) > 0) sum += HEAD + (uint64_t)skips_to(p, to) * picture_bytes(f);
     return sum;
@@ -99,19 +120,19 @@ static uint64_t prediction_bytes(const struct formula_pipeline *p, int part, boo
     uint64_t bytes = latents_bytes(p, part), sum = 0;
     if (stage(p) < stages(p) - 1) return 0;
     if (p->guided) sum += formula_guidance_bytes(p->f.mesh, bytes);
-    if (stages(p) > 1 && !last_step) sum += HEAD + aligned((int64_t)bytes);
+    if (stages(p) > 1 && !last_step) sum += bytes;
     return sum;
 }
 
-/* Messages with shapes: one for each kind on each line that this rank sends on. */
-static uint64_t shapes_bytes(const struct formula_pipeline *p) {
-    bool whole = whole_steps(p) > 0;
-    int kinds = whole + (p->steps > whole_steps(p) ? p->parts : 0), lines = 0;
-    int latents_kinds = (whole && p->steps > 1) + (p->steps - 1 > whole_steps(p) ? p->parts : 0);
-    if (stages(p) == 1) return 0;
-    if (stage(p) == stages(p) - 1) return (uint64_t)latents_kinds * SHAPES;
-    for (int to = stage(p) + 1; to < stages(p); to++) lines += skips_to(p, to) > 0;
-    return (uint64_t)(kinds * (1 + lines)) * SHAPES;
+/* What the first unit with certain rows of guidance sends more: rows go one by one where the picture goes as a whole. */
+static uint64_t first_bytes(const struct formula_pipeline *p) {
+    struct formula f = p->f, row = p->f;
+    if (stage(p) == stages(p) - 1) return 0;
+    row.batch = 1;
+    uint64_t both = constants_bytes(&f, true) - constants_bytes(&f, false),
+             one = constants_bytes(&row, true) - constants_bytes(&row, false);
+    if (f.batch == 1) return one;
+    return (whole_steps(p) > 0 ? 2 * one : 0) + (whole_steps(p) < p->steps ? both : 0);
 }
 
 /* Members that this one sends to: v + 1, v + 2, v + 4, ... below v's lowest set bit, counted from the root. */
@@ -122,7 +143,7 @@ static uint64_t result_bytes(const struct formula_pipeline *p) {
 }
 
 bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes) {
-    *bytes = shapes_bytes(p) + result_bytes(p);
+    *bytes = first_bytes(p) + result_bytes(p);
     for (int step = 0; step < p->steps; step++) {
         bool whole = step < whole_steps(p);
         int rows = stages(p) > 1 && whole && p->f.batch == 2 ? 2 : 1;

@@ -95,6 +95,7 @@ static void check_work(struct pipeline_run *p, const struct component *whole, do
                                        .columns = d.columns,
                                        .text_tokens = d.inputs.text.shape[1],
                                        .text_2_tokens = d.inputs.text_2.data != NULL ? d.inputs.text_2.shape[1] : 0,
+                                       .text_mask = d.inputs.text_mask.data != NULL,
                                        .blocks = stages_blocks(&p->stages)},
                                  .first = p->stages.first,
                                  .parts = p->team.choice.parts,

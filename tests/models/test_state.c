@@ -1,147 +1,218 @@
-/* A block's state packed and unpacked: what every family's states look like comes back bit for bit, skips and conditioning too; what is
- * sent once comes from the store; and a message of which any one field differs is refused with that field's name. */
+/* A block's state packed and unpacked: of every family, at every boundary, what comes is what its model expects and leads to the same
+ * prediction bit for bit, skips and conditioning too; constants come once and then by their digests; and a message of which any one field
+ * differs is refused with that field's name. */
 #include "models/state.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "check.h"
+#include "denoiser_test.h"
+#include "parallel/cut.h"
 
-enum { ROOM = 1 << 16 };
+enum { JOB = 7, ALL = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND };
 
-static uint32_t seed = 1;
-
-/* A tensor of numbers that look random; the test's end frees nothing, as each is of static memory. */
-static struct tensor filled(enum dtype dtype, int ndim, const int64_t *shape) {
-    static uint8_t room[ROOM];
-    static size_t used = 0;
-    struct tensor t = tensor_of(room + used, dtype, ndim, shape);
-    for (size_t i = 0; i < tensor_bytes(&t); i++) room[used + i] = (uint8_t)((seed = seed * 1664525u + 1013904223u) >> 24);
-    used += (tensor_bytes(&t) + 63) / 64 * 64;
-    return t;
-}
-
-struct family {
-    const char *name;
-    struct denoiser_state state;
+/* The receiver, and the job's constants in it. */
+struct receiver {
+    const struct denoiser *denoiser;
+    struct run *run;
+    const struct denoiser_inputs *in;
+    struct state_store store;
+    struct denoiser_map maps[DENOISER_MAX_SKIPS]; /* of the skips that blocks have left so far */
+    int num_maps;
 };
 
-/* The forms in which the families' blocks hand on their states. */
-static int make_families(struct family out[5]) {
-    out[0] = (struct family){.name = "SD3, Flux", .state = {.rows = 4, .columns = 3, .text_tokens = 5}};
-    out[0].state.picture = filled(DTYPE_BF16, SHAPE(2, 12, 8));
-    out[0].state.text = filled(DTYPE_BF16, SHAPE(2, 5, 8));
-    out[0].state.cond = filled(DTYPE_F32, SHAPE(2, 16));
-    out[1] = (struct family){.name = "Flux, after its text", .state = {.rows = 4, .columns = 3}};
-    out[1].state.picture = filled(DTYPE_F32, SHAPE(1, 17, 8));
-    out[1].state.cond = filled(DTYPE_F32, SHAPE(1, 16));
-    out[2] = (struct family){.name = "PixArt", .state = {.rows = 2, .columns = 2}};
-    out[2].state.picture = filled(DTYPE_F32, SHAPE(2, 4, 8));
-    out[2].state.text = filled(DTYPE_F32, SHAPE(2, 7, 8));
-    out[2].state.text_mask = filled(DTYPE_F32, SHAPE(2, 7));
-    out[2].state.cond = filled(DTYPE_F32, SHAPE(2, 48));
-    out[3] = (struct family){.name = "HunyuanDiT", .state = {.rows = 2, .columns = 2, .num_skips = 2}};
-    out[3].state.picture = filled(DTYPE_BF16, SHAPE(2, 4, 8));
-    out[3].state.text = filled(DTYPE_BF16, SHAPE(2, 3, 8));
-    out[3].state.cond = filled(DTYPE_F32, SHAPE(2, 8));
-    for (int i = 0; i < 2; i++) out[3].state.skips[i] = filled(DTYPE_BF16, SHAPE(2, 4, 8));
-    out[4] = (struct family){.name = "U-Net", .state = {.rows = 8, .columns = 8, .num_skips = 12}};
-    out[4].state.picture = filled(DTYPE_BF16, SHAPE(2, 2, 2, 16));
-    out[4].state.text = filled(DTYPE_BF16, SHAPE(2, 7, 8));
-    out[4].state.cond = filled(DTYPE_F32, SHAPE(2, 32));
-    for (int i = 0; i < 12; i++) out[4].state.skips[i] = filled(DTYPE_BF16, SHAPE(2, 8 >> i / 4, 8 >> i / 4, 4 + i));
-    return 5;
+/* What block `index` takes from the stack and leaves there. */
+static void follow_skips(struct receiver *r, int index) {
+    struct denoiser_block_info info;
+    r->denoiser->class->describe(r->denoiser, index, &info);
+    r->num_maps -= info.pops;
+    for (int i = 0; i < info.pushes; i++) r->maps[r->num_maps++] = info.pushed[i];
 }
 
-static bool same_tensor(const struct tensor *a, const struct tensor *b) {
-    bool same = a->ndim == b->ndim && (a->ndim == 0 || (a->dtype == b->dtype && tensor_bytes(a) == tensor_bytes(b)));
-    return same && (a->ndim == 0 || memcmp(a->data, b->data, tensor_bytes(a)) == 0);
+static struct denoiser_state expected_before(const struct receiver *r, int block) {
+    return denoiser_state_expected(r->denoiser, r->run, r->in, block, ALL, r->maps, r->num_maps);
 }
 
-static bool same_state(const struct denoiser_state *a, const struct denoiser_state *b) {
-    bool same = same_tensor(&a->picture, &b->picture) && same_tensor(&a->text, &b->text) && same_tensor(&a->text_mask, &b->text_mask) &&
-                same_tensor(&a->cond, &b->cond) && a->num_skips == b->num_skips && a->rows == b->rows && a->columns == b->columns;
-    for (int i = 0; same && i < a->num_skips; i++) same = same_tensor(&a->skips[i], &b->skips[i]);
-    return same;
-}
-
-/* A store of one tensor. */
-static const void *find(void *user, const uint8_t digest[STATE_DIGEST_BYTES], size_t bytes) {
-    const struct tensor *t = user;
-    uint8_t own[STATE_DIGEST_BYTES];
-    denoiser_state_digest(t->data, tensor_bytes(t), own);
-    return bytes == tensor_bytes(t) && memcmp(own, digest, sizeof own) == 0 ? t->data : NULL;
-}
-
-/* What the receiver expects: the forms alone. */
-static struct denoiser_state form_of(struct denoiser_state state) {
-    state.picture.data = state.text.data = state.text_mask.data = state.cond.data = NULL;
-    for (int i = 0; i < state.num_skips; i++) state.skips[i].data = NULL;
-    return state;
-}
-
-static void test_round_trip(struct family *f, uint8_t *bytes) {
-    struct denoiser_state expected = form_of(f->state), got;
-    const struct state_store store = {find, &f->state.text};
-    for (int by_digest = 0; by_digest < 2; by_digest++) {
-        struct state_message sent = {.job = 7, .skipped = by_digest == 1}, came;
-        if (by_digest && f->state.text.ndim == 0) continue;
-        sent.by_digest = by_digest ? 1u << STATE_TEXT : 0;
-        tessera_error error = {0};
-        size_t size = denoiser_state_bytes(&expected, sent.by_digest);
-        denoiser_state_pack(&f->state, &sent, bytes);
-        CHECK(denoiser_state_unpack(bytes, size, &expected, &store, &got, &came, &error) == TESSERA_OK, "%s: %s", f->name, error.message);
-        CHECK(same_state(&got, &f->state), "%s: another state came out", f->name);
-        CHECK(came.job == 7 && came.skipped == sent.skipped && came.by_digest == sent.by_digest, "%s: another message", f->name);
-        if (by_digest) {
-            tessera_status status = denoiser_state_unpack(bytes, size, &expected, NULL, &got, &came, &error);
-            CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "digest") != NULL, "%s: %s", f->name, error.message);
-        }
-    }
-}
-
-/* Each byte of the head and of the records matters, but for the job's number and the flag of a skipped stage. */
-static void test_every_field(struct family *f, uint8_t *bytes) {
-    struct denoiser_state expected = form_of(f->state), got;
-    struct state_message message = {.job = 7};
-    size_t size = denoiser_state_bytes(&expected, 0), records = f->state.num_skips + 1u + (f->state.text.ndim > 0) +
-                  (f->state.text_mask.ndim > 0) + (f->state.cond.ndim > 0);
-    denoiser_state_pack(&f->state, &message, bytes);
-    for (size_t i = 0; i < STATE_HEAD_BYTES + 64 * records; i++) {
-        tessera_error error = {0};
-        bool free_field = i == 6 || (i >= 8 && i < 16);
-        bytes[i] ^= 1;
-        tessera_status status = denoiser_state_unpack(bytes, size, &expected, NULL, &got, &message, &error);
-        CHECK(free_field == (status == TESSERA_OK) && (free_field || strstr(error.message, "field ") != NULL), "%s: byte %zu: %s", f->name, i,
-              error.message);
-        bytes[i] ^= 1;
-    }
-    for (size_t cut = 0; cut < size; cut += 1 + cut / 8) {
-        tessera_error error = {0};
-        CHECK(denoiser_state_unpack(bytes, cut, &expected, NULL, &got, &message, &error) == TESSERA_ERROR_FORMAT, "%s: %zu bytes", f->name, cut);
-    }
-}
-
-static void test_names_what_differs(struct family *f, uint8_t *bytes) {
-    struct denoiser_state expected = form_of(f->state), got;
-    struct state_message message = {0};
+/* Memory of the state's message, aligned; the caller frees. */
+static uint8_t *packed(const struct denoiser_state *state, struct state_message *message, size_t *size) {
     tessera_error error = {0};
-    denoiser_state_pack(&f->state, &message, bytes);
-    expected.cond.shape[1]++;
-    tessera_status status = denoiser_state_unpack(bytes, denoiser_state_bytes(&f->state, 0), &expected, NULL, &got, &message, &error);
-    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "cond") != NULL, "%s: %s", f->name, error.message);
+    *size = denoiser_state_bytes(state, message->by_digest);
+    uint8_t *bytes = aligned_alloc(64, *size);
+    CHECK(bytes != NULL && denoiser_state_pack(state, message, NULL, bytes, &error) == TESSERA_OK, "%s", error.message);
+    return bytes;
+}
+
+static tessera_status unpack(struct receiver *r, int block, const uint8_t *bytes, size_t size, struct denoiser_state *out,
+                             struct state_message *came, tessera_error *error) {
+    struct denoiser_state expected = expected_before(r, block);
+    *came = (struct state_message){.job = JOB, .constants = denoiser_state_constants(r->denoiser)};
+    return denoiser_state_unpack(bytes, size, &expected, &r->store, out, came, error);
+}
+
+/* ---- a pass of which every state goes through the door ---- */
+
+/* A copy of the tensors that lie in the message. */
+static void copy_in(struct run *run, struct denoiser_state *state) {
+    struct tensor *fields[4 + DENOISER_MAX_SKIPS] = {&state->picture, &state->text, &state->text_mask, &state->cond};
+    for (int i = 0; i < state->num_skips; i++) fields[4 + i] = &state->skips[i];
+    for (int i = 0; i < 4 + state->num_skips; i++) {
+        if (fields[i]->ndim == 0) continue;
+        struct tensor t = run_tensor(run, fields[i]->dtype, fields[i]->ndim, fields[i]->shape);
+        memcpy(t.data, fields[i]->data, tensor_bytes(&t));
+        *fields[i] = t;
+    }
+}
+
+/* The state before `block`, as another process gets it; constants by digest from the second message on. */
+static struct denoiser_state sent(struct receiver *r, int block, struct denoiser_state state, struct state_message *message) {
+    struct denoiser_state got = {0};
+    struct state_message came;
+    tessera_error error = {0};
+    size_t size;
+    message->skipped = block % 2 == 1;
+    message->by_digest = message->constants;
+    message->constants = denoiser_state_constants(r->denoiser);
+    uint8_t *bytes = packed(&state, message, &size);
+    CHECK(unpack(r, block, bytes, size, &got, &came, &error) == TESSERA_OK, "block %d: %s", block, error.message);
+    CHECK(came.skipped == message->skipped, "block %d: another flag", block);
+    copy_in(r->run, &got);
+    free(bytes);
+    return got;
+}
+
+static void check_pass(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
+    const struct denoiser *m = t->component.denoiser;
+    struct receiver r = {.denoiser = m, .run = &t->run, .in = in, .store.backend = t->backend};
+    struct state_message message = {.job = JOB};
+    struct tensor whole = denoiser_forward(m, &t->run, in);
+    struct denoiser_state state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    (void)c;
+    for (int i = 0; i < m->num_blocks; i++) {
+        state = sent(&r, i, state, &message);
+        state = m->class->block(m, &t->run, i, state);
+        follow_skips(&r, i);
+    }
+    struct tensor got = m->class->finish(m, &t->run, state);
+    CHECK(got.data != NULL && memcmp(got.data, whole.data, tensor_bytes(&whole)) == 0, "%s: %s", m->class->name, t->run.error.message);
+    CHECK(r.store.count == (m->text_stream ? 0 : 1) + (m->form.text_mask && in->text_mask.data != NULL), "%s: %d constants", m->class->name,
+          r.store.count);
+    state_store_close(&r.store);
+}
+
+/* ---- what is refused ---- */
+
+/* The state as the first block gets it, in a message. */
+struct sample {
+    struct receiver receiver;
+    struct denoiser_state state;
+    struct state_message message;
+    uint8_t *bytes;
+    size_t size;
+};
+
+/* Each byte of the head and of the records matters, but for the flag of a skipped stage. */
+static void check_every_byte(struct sample *s) {
+    size_t records = 2u + (s->state.text.ndim > 0) + (s->state.text_mask.ndim > 0);
+    for (size_t i = 0; i < STATE_HEAD_BYTES + STATE_RECORD_BYTES * records; i++) {
+        struct denoiser_state got;
+        struct state_message came;
+        tessera_error error = {0};
+        s->bytes[i] ^= 1;
+        tessera_status status = unpack(&s->receiver, 0, s->bytes, s->size, &got, &came, &error);
+        CHECK((i == 6) == (status == TESSERA_OK) && (i == 6 || strstr(error.message, "field ") != NULL), "byte %zu: %s", i, error.message);
+        s->bytes[i] ^= 1;
+    }
+}
+
+static void check_every_length(struct sample *s) {
+    for (size_t cut = 0; cut < s->size; cut += 1 + cut / 8) {
+        struct denoiser_state got;
+        struct state_message came;
+        tessera_error error = {0};
+        CHECK(unpack(&s->receiver, 0, s->bytes, cut, &got, &came, &error) == TESSERA_ERROR_FORMAT, "%zu bytes: %s", cut, error.message);
+    }
+}
+
+/* A sender whose state has another form is refused by the name of the field. */
+static void check_named(struct sample *s, const char *field, struct tensor *t, int dimension) {
+    struct denoiser_state got;
+    struct state_message came, message = {.job = JOB, .constants = s->message.constants};
+    tessera_error error = {0};
+    char name[32];
+    size_t size;
+    if (t->ndim == 0) return;
+    snprintf(name, sizeof name, "field %s:", field);
+    t->shape[dimension]--;
+    uint8_t *bytes = packed(&s->state, &message, &size);
+    t->shape[dimension]++;
+    tessera_status status = unpack(&s->receiver, 0, bytes, size, &got, &came, &error);
+    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, name) != NULL, "%s: %s", name, error.message);
+    free(bytes);
+}
+
+static void check_job_and_digests(struct sample *s) {
+    struct denoiser_state expected = expected_before(&s->receiver, 0), got;
+    struct state_message came = {.job = JOB + 1, .constants = s->message.constants}, again = s->message;
+    struct state_store empty = {.backend = s->receiver.store.backend};
+    tessera_error error = {0};
+    size_t size;
+    tessera_status status = denoiser_state_unpack(s->bytes, s->size, &expected, &s->receiver.store, &got, &came, &error);
+    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "field job") != NULL, "another job: %s", error.message);
+    if (s->state.text.ndim == 0 || (again.constants & 1u << STATE_TEXT) == 0) return;
+    again.by_digest = again.constants;
+    uint8_t *bytes = packed(&s->state, &again, &size);
+    CHECK(size < s->size, "%zu bytes where constants go by digest, %zu without", size, s->size);
+    came = (struct state_message){.job = JOB, .constants = s->message.constants};
+    status = denoiser_state_unpack(bytes, size, &expected, &empty, &got, &came, &error);
+    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "digest") != NULL, "unknown digest: %s", error.message);
+    free(bytes);
+}
+
+/* A peer that sends another "constant" each time does not fill the memory. */
+static void check_store_is_bounded(struct sample *s) {
+    struct denoiser_state got;
+    struct state_message came;
+    tessera_error error = {0};
+    if ((s->message.constants & 1u << STATE_TEXT) == 0) return;
+    tessera_status status = TESSERA_OK;
+    for (int i = 0; i < STATE_STORE_MOST + 1 && status == TESSERA_OK; i++) {
+        *(uint8_t *)s->state.text.data += 1;
+        struct state_message message = {.job = JOB, .constants = s->message.constants};
+        size_t size;
+        uint8_t *bytes = packed(&s->state, &message, &size);
+        status = unpack(&s->receiver, 0, bytes, size, &got, &came, &error);
+        free(bytes);
+    }
+    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "field text") != NULL, "new constants: %s", error.message);
+    CHECK(s->receiver.store.count <= STATE_STORE_MOST, "%d constants", s->receiver.store.count);
+}
+
+static void check_refusals(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
+    const struct denoiser *m = t->component.denoiser;
+    struct sample s = {.receiver = {.denoiser = m, .run = &t->run, .in = in, .store.backend = t->backend},
+                       .message = {.job = JOB, .constants = denoiser_state_constants(m)}};
+    s.state = m->class->embed(m, &t->run, in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
+    s.bytes = packed(&s.state, &s.message, &s.size);
+    (void)c;
+    check_every_byte(&s);
+    check_every_length(&s);
+    check_named(&s, "picture", &s.state.picture, 1);
+    check_named(&s, "text", &s.state.text, 1);
+    check_named(&s, "text", &s.state.text, 2);
+    check_named(&s, "text_mask", &s.state.text_mask, 1);
+    check_named(&s, "cond", &s.state.cond, 1);
+    check_job_and_digests(&s);
+    check_store_is_bounded(&s);
+    state_store_close(&s.receiver.store);
+    free(s.bytes);
 }
 
 int main(void) {
-    struct family families[5];
-    uint8_t *bytes = aligned_alloc(64, ROOM);
-    int count = make_families(families);
-    if (bytes == NULL) return 1;
-    for (int i = 0; i < count; i++) {
-        test_round_trip(&families[i], bytes);
-        test_every_field(&families[i], bytes);
-        test_names_what_differs(&families[i], bytes);
+    static const char *const cases[] = {"sd3", "flux_dev", "pixart_sigma", "hunyuandit", "unet_sd15", "unet_sdxl"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char folder[64];
+        snprintf(folder, sizeof folder, "tests/cases/%s", cases[i]);
+        for (int dtype = 0; dtype < 2; dtype++) with_denoiser_case(folder, dtype == 0 ? DTYPE_F32 : DTYPE_BF16, check_pass);
+        with_denoiser_case(folder, DTYPE_F32, check_refusals);
     }
-    free(bytes);
     return CHECK_REPORT();
 }

@@ -1,0 +1,204 @@
+/* See relay.h. What a message must be follows from the model and the unit; how long the next unit's is, before its turn has come, from the
+ * unit of its kind before. So the first message of each kind is not expected early. */
+#include "pipelines/relay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A way for states from one stage to another. */
+struct relay_line {
+    struct parcel_line *parcels;
+    size_t lengths[]; /* of each kind, once one has come, with constants by digest */
+};
+
+static tessera_status out_of_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for what pipeline stages send each other");
+}
+
+/* ---- beginning and end ---- */
+
+static void close_line(struct relay_line *line) {
+    if (line == NULL) return;
+    parcel_line_close(line->parcels);
+    free(line);
+}
+
+static bool open_line(struct relay *r, int peer, const char *label, struct relay_line **out) {
+    struct relay_line *line = calloc(1, sizeof *line + (size_t)r->kinds * sizeof *line->lengths);
+    if (line != NULL) line->parcels = parcel_line_open(r->pipe, peer, label);
+    if (line != NULL && line->parcels != NULL) *out = line;
+    if (*out == NULL) free(line);
+    return *out != NULL;
+}
+
+static bool open_lines(struct relay *r) {
+    int last = r->count - 1;
+    bool open = true;
+    r->skips_from = calloc(2 * (size_t)r->count, sizeof *r->skips_from);
+    if (r->skips_from == NULL) return false;
+    r->skips_to = r->skips_from + r->count;
+    if (r->stage > 0) open = open_line(r, r->stage - 1, "stages", &r->from_before) && open;
+    if (r->stage < last) open = open_line(r, r->stage + 1, "stages", &r->to_next) && open;
+    if (r->stage == 0 || r->stage == last)
+        open = (r->latents = parcel_line_open(r->pipe, r->stage == 0 ? last : 0, "latents")) != NULL && open;
+    for (int s = 0; s < r->stage; s++)
+        if (r->stages->comes[s] > 0) open = open_line(r, s, "skips", &r->skips_from[s]) && open;
+    for (int i = 0; i < r->stages->num_leaves; i++) {
+        int to = r->stages->goes[i];
+        if (r->skips_to[to] == NULL) open = open_line(r, to, "skips", &r->skips_to[to]) && open;
+    }
+    return open;
+}
+
+tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct denoiser *denoiser, const struct stages *stages,
+                          struct run *run, int kinds, tessera_error *error) {
+    *relay = (struct relay){.pipe = pipe,
+                            .denoiser = denoiser,
+                            .stages = stages,
+                            .run = run,
+                            .stage = comm_rank(pipe),
+                            .count = comm_size(pipe),
+                            .kinds = kinds,
+                            .store.backend = run->backend};
+    return relay->count == 1 || open_lines(relay) ? TESSERA_OK : out_of_memory(error);
+}
+
+void relay_close(struct relay *relay) {
+    close_line(relay->from_before);
+    close_line(relay->to_next);
+    for (int s = 0; relay->skips_from != NULL && s < relay->count; s++) {
+        close_line(relay->skips_from[s]);
+        close_line(relay->skips_to[s]);
+    }
+    parcel_line_close(relay->latents);
+    free(relay->skips_from);
+    state_store_close(&relay->store);
+    *relay = (struct relay){0};
+}
+
+/* ---- what must come ---- */
+
+/* The state that enters `block`, without skips. */
+static struct denoiser_state state_of(const struct relay *r, const struct relay_unit *unit, int block) {
+    unsigned parts = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (unit->text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
+    return denoiser_state_expected(r->denoiser, r->run, unit->inputs, block, parts, NULL, 0);
+}
+
+/* The skips alone that come from stage `from`. */
+static struct denoiser_state skips_of(const struct relay *r, const struct relay_unit *unit, int from) {
+    const struct denoiser_map *maps = r->stages->maps;
+    for (int s = 0; s < from; s++) maps += r->stages->comes[s];
+    return denoiser_state_expected(r->denoiser, r->run, unit->inputs, r->stages->first[r->stage], 0, maps, r->stages->comes[from]);
+}
+
+/* ---- taking ---- */
+
+/* Receives the unit's message on a line, which is as long as `expected` says. */
+static tessera_status receive(struct relay *r, struct relay_line *line, const struct relay_unit *unit,
+                              const struct denoiser_state *expected, struct state_message *message, struct denoiser_state *out,
+                              tessera_error *error) {
+    const void *bytes = NULL;
+    size_t size = denoiser_state_bytes(expected, message->by_digest);
+    line->lengths[unit->kind] = denoiser_state_bytes(expected, message->constants);
+    TRY(parcel_receive(line->parcels, size, &bytes, error));
+    return denoiser_state_unpack(bytes, size, expected, &r->store, out, message, error);
+}
+
+/* Skips of earlier stages, onto the stack. */
+static tessera_status take_skips(struct relay *r, const struct relay_unit *unit, struct denoiser_state *state, tessera_error *error) {
+    for (int s = 0; s < r->stage; s++) {
+        struct denoiser_state expected, skips;
+        struct state_message message = {.job = comm_job_number(r->pipe)};
+        if (r->skips_from[s] == NULL) continue;
+        expected = skips_of(r, unit, s);
+        TRY(run_status(r->run, error));
+        TRY(receive(r, r->skips_from[s], unit, &expected, &message, &skips, error));
+        for (int i = 0; i < skips.num_skips; i++) state->skips[state->num_skips++] = run_upload(r->run, skips.skips[i]);
+    }
+    return TESSERA_OK;
+}
+
+static tessera_status expect(struct relay_line *line, const struct relay_unit *unit, tessera_error *error) {
+    size_t bytes = line != NULL ? line->lengths[unit->kind] : 0;
+    return bytes > 0 ? parcel_expect(line->parcels, bytes, error) : TESSERA_OK;
+}
+
+/* Lets the next unit's messages come while this one is computed. A step cache may leave its skips out. */
+static tessera_status expect_next(struct relay *r, const struct relay_unit *next, tessera_error *error) {
+    if (next == NULL || r->came[next->batch].constants == 0) return TESSERA_OK;
+    TRY(expect(r->from_before, next, error));
+    for (int s = 0; s < r->stage && !r->may_skip; s++) TRY(expect(r->skips_from[s], next, error));
+    return TESSERA_OK;
+}
+
+tessera_status relay_take(struct relay *r, const struct relay_unit *unit, const struct relay_unit *next, struct denoiser_state *state,
+                          bool *skipped, tessera_error *error) {
+    struct denoiser_state expected = state_of(r, unit, r->stages->first[r->stage]);
+    struct state_message *message = &r->came[unit->batch];
+    TRY(run_status(r->run, error));
+    message->by_digest = message->constants; /* those that came with the batch's first unit */
+    message->constants = denoiser_state_constants(r->denoiser);
+    message->job = comm_job_number(r->pipe);
+    TRY(receive(r, r->from_before, unit, &expected, message, state, error));
+    *skipped = message->skipped;
+    struct tensor *const fields[] = {&state->picture, &state->text, &state->text_mask, &state->cond};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = run_upload(r->run, *fields[i]);
+    if (!message->skipped) TRY(take_skips(r, unit, state, error));
+    return expect_next(r, next, error);
+}
+
+/* ---- sending ---- */
+
+static tessera_status send(struct relay *r, struct relay_line *line, const struct denoiser_state *state, struct state_message *message,
+                           tessera_error *error) {
+    uint8_t *room = parcel_room(line->parcels, denoiser_state_bytes(state, message->by_digest), error);
+    if (room == NULL) return error->status;
+    TRY(denoiser_state_pack(state, message, r->run->backend, room, error));
+    parcel_send(line->parcels);
+    return TESSERA_OK;
+}
+
+static tessera_status send_skips(struct relay *r, const struct denoiser_state *state, tessera_error *error) {
+    for (int s = r->stage + 1; s < r->count; s++) {
+        struct denoiser_state skips = {.rows = state->rows, .columns = state->columns, .text_tokens = state->text_tokens};
+        struct state_message message = {.job = comm_job_number(r->pipe)};
+        for (int i = 0; i < state->num_skips; i++)
+            if (r->stages->goes[i] == s) skips.skips[skips.num_skips++] = state->skips[i];
+        if (skips.num_skips > 0) TRY(send(r, r->skips_to[s], &skips, &message, error));
+    }
+    return TESSERA_OK;
+}
+
+tessera_status relay_send(struct relay *r, const struct relay_unit *unit, const struct denoiser_state *state, bool skipped,
+                          tessera_error *error) {
+    struct denoiser_state without = *state;
+    struct state_message *message = &r->sent[unit->batch];
+    without.num_skips = 0;
+    message->by_digest = message->constants; /* those that went with the batch's first unit */
+    message->constants = denoiser_state_constants(r->denoiser);
+    message->job = comm_job_number(r->pipe);
+    message->skipped = skipped;
+    TRY(send(r, r->to_next, &without, message, error));
+    return skipped ? TESSERA_OK : send_skips(r, state, error);
+}
+
+/* ---- latents ---- */
+
+tessera_status relay_send_latents(struct relay *r, const float *x, int64_t count, tessera_error *error) {
+    void *room = parcel_room(r->latents, (size_t)count * sizeof *x, error);
+    if (room == NULL) return error->status;
+    memcpy(room, x, (size_t)count * sizeof *x);
+    parcel_send(r->latents);
+    return TESSERA_OK;
+}
+
+tessera_status relay_take_latents(struct relay *r, float *x, int64_t count, tessera_error *error) {
+    const void *came = NULL;
+    TRY(parcel_receive(r->latents, (size_t)count * sizeof *x, &came, error));
+    memcpy(x, came, (size_t)count * sizeof *x);
+    return TESSERA_OK;
+}
+
+tessera_status relay_expect_latents(struct relay *r, int64_t count, tessera_error *error) {
+    return parcel_expect(r->latents, (size_t)count * sizeof(float), error);
+}

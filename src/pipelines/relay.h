@@ -1,0 +1,63 @@
+/* What a stage of a pipeline hands on to the others, unit by unit: its state to the next stage, skips straight to the stages that use them,
+ * and from the last stage to the first the latents after a step. States go through denoiser_state_pack and _unpack (models/state.h).
+ *
+ *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one row of its guidance, or of a part of it
+ *        \                                   / ^
+ *         \-------------- skips ------------/  |
+ *     ^---------------- latents ---------------/
+ *
+ * Every stage goes through the same units in the same order, so that both sides know what comes next, and how long it is. */
+#ifndef TESSERA_PIPELINES_RELAY_H
+#define TESSERA_PIPELINES_RELAY_H
+
+#include "models/state.h"
+#include "parallel/parcel.h"
+#include "pipelines/stages.h"
+
+/* Batches of guidance: a row of it, or both rows together. */
+enum { RELAY_BATCHES = 3 };
+
+/* A unit, as far as messages differ by it. */
+struct relay_unit {
+    const struct denoiser_inputs *inputs; /* their shapes */
+    int kind;                             /* units of one kind have messages of one length, constants aside: the part, 0 the whole */
+    int batch;                            /* below RELAY_BATCHES: units of one batch have the same constants */
+    bool text;                            /* blocks change the text with this unit, or only read it */
+};
+
+struct relay_line;
+
+struct relay {
+    struct comm *pipe; /* borrowed, as are the next three */
+    const struct denoiser *denoiser;
+    const struct stages *stages;
+    struct run *run;
+    int stage, count, kinds;
+    bool may_skip;                              /* a step cache may leave out a stage's blocks, and with them its skips */
+    struct relay_line *from_before, *to_next;   /* states */
+    struct relay_line **skips_from, **skips_to; /* [count]; NULL where none go */
+    struct parcel_line *latents;                /* from the last stage to the first */
+    struct state_store store;                   /* constants that came */
+    struct state_message sent[RELAY_BATCHES], came[RELAY_BATCHES]; /* the digests of constants; constants 0: none yet */
+};
+
+/* Zeros are closed. The stages of `pipe` (NULL: this rank alone); kinds: of units. MEMORY. */
+tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct denoiser *denoiser, const struct stages *stages,
+                          struct run *run, int kinds, tessera_error *error);
+void relay_close(struct relay *relay);
+
+/* The unit's state as it enters this stage's blocks, in the run's memory, until the unit after the next one is taken; *skipped: the stage before
+ * left its blocks out. `next` (NULL: none) may arrive from now on. FORMAT where another state came than this stage's blocks take. */
+tessera_status relay_take(struct relay *relay, const struct relay_unit *unit, const struct relay_unit *next, struct denoiser_state *state,
+                          bool *skipped, tessera_error *error);
+/* The state that this stage's blocks left. */
+tessera_status relay_send(struct relay *relay, const struct relay_unit *unit, const struct denoiser_state *state, bool skipped,
+                          tessera_error *error);
+
+/* F32 latents: `count` of the sampler's, in the host's memory. */
+tessera_status relay_send_latents(struct relay *relay, const float *x, int64_t count, tessera_error *error);
+tessera_status relay_take_latents(struct relay *relay, float *x, int64_t count, tessera_error *error);
+/* The next ones may arrive. */
+tessera_status relay_expect_latents(struct relay *relay, int64_t count, tessera_error *error);
+
+#endif
