@@ -202,11 +202,42 @@ typedef enum tessera_phase { TESSERA_PHASE_TEXT, TESSERA_PHASE_ENCODE, TESSERA_P
  * Return false to cancel. */
 typedef bool (*tessera_progress)(void *user, tessera_phase phase, int done, int total);
 
+/* A picture on its way: its latents after `done` of `total` steps. */
+typedef struct tessera_step {
+    int image; /* its number among the request's num_images */
+    int done, total;
+    int latent_channels, latent_height, latent_width;
+    const float *latents; /* [latent_channels, latent_height, latent_width], noisy before the last step; valid during the call */
+} tessera_step;
+
+/* Called after each step of each picture, on the rank that gets the pictures. */
+typedef void (*tessera_step_report)(void *user, const tessera_step *step);
+
 #define TESSERA_PROMPT_BYTES 16384 /* of a prompt at most: no model reads a fraction of it */
 
 /* Something a person should know, in one line: what of a prompt was cut off, at which size is worked, what a file was taken for. The same
  * line may come more than once. */
 typedef void (*tessera_notice)(void *user, const char *text);
+
+typedef struct tessera_image {
+    size_t struct_size;
+    int count, width, height; /* the pictures that were made; where the request delivers them, their memory below stays NULL */
+    uint8_t *pixels;          /* [count, height, width, 3], 8-bit RGB */
+    float *pixels_f32;        /* the same before rounding, in [0, 1] */
+    float *latents;           /* [count, channels, rows, columns] as diffusers' output_type "latent" */
+    int latent_channels, latent_height, latent_width;
+    double seconds_load; /* that weights took to be opened, which no phase counts */
+    double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
+    double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
+    int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
+} tessera_image;
+#define TESSERA_IMAGE                                                                                                                      \
+    { .struct_size = sizeof(tessera_image) }
+
+/* Takes one finished picture: `picture` holds it alone (count 1; its times are 0) and is valid during the call, `image` is its number among
+ * the request's num_images. Called on the rank that gets the pictures. Anything but TESSERA_OK ends the call on all ranks, with that status
+ * and the text in `error`. */
+typedef tessera_status (*tessera_delivery)(void *user, int image, const tessera_image *picture, tessera_error *error);
 
 typedef struct tessera_request {
     size_t struct_size;
@@ -244,6 +275,14 @@ typedef struct tessera_request {
     void *progress_user;
     tessera_notice notice; /* may be NULL */
     void *notice_user;
+    tessera_step_report step; /* may be NULL */
+    void *step_user;
+    tessera_delivery deliver; /* gets each picture as soon as it is finished; NULL: the call returns them all in the end */
+    void *deliver_user;
+    /* [num_images, channels, rows, columns] of standard normal numbers, to begin with in place of the noise that the seed gives; NULL: that.
+     * num_latents: how many numbers they are. */
+    const float *latents;
+    size_t num_latents;
 } tessera_request;
 #define TESSERA_REQUEST                                                                                                                    \
     { .struct_size = sizeof(tessera_request) }
@@ -254,21 +293,6 @@ typedef struct tessera_request {
 bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request);
 /* What width and height must be multiples of, in pixels; an error (0) where the model's files do not tell. */
 int tessera_model_size_unit(tessera_model *model, tessera_error *error);
-
-typedef struct tessera_image {
-    size_t struct_size;
-    int count, width, height; /* the pictures that were made */
-    uint8_t *pixels;          /* [count, height, width, 3], 8-bit RGB */
-    float *pixels_f32;        /* the same before rounding, in [0, 1] */
-    float *latents;           /* [count, channels, rows, columns] as diffusers' output_type "latent" */
-    int latent_channels, latent_height, latent_width;
-    double seconds_load; /* that weights took to be opened, which no phase counts */
-    double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
-    double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
-    int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
-} tessera_image;
-#define TESSERA_IMAGE                                                                                                                      \
-    { .struct_size = sizeof(tessera_image) }
 
 /* How many pictures of a request are best asked for in one call (made_images): more than 1 where it takes several to keep all stages of a
  * pipeline busy. */

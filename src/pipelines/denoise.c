@@ -101,6 +101,12 @@ static struct span positions_of(const struct flow *f, struct unit u) {
     return (struct span){rows.first * unit, rows.count * unit};
 }
 
+/* The latents of a unit are those of its step: if they are the picture's last ones, the first stage has all of them. */
+static void tell_arrived(const struct flow *f, struct unit u) {
+    bool all = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
+    if (all && f->d->arrived != NULL) f->d->arrived(f->d->user, u.picture, u.step + 1, f->x[u.picture]);
+}
+
 /* ---- what a unit begins with ---- */
 
 /* Takes the latents that have come from the last stage until those of the unit's step before are among them. */
@@ -113,6 +119,7 @@ static tessera_status await_latents(struct flow *f, struct unit u, tessera_error
         struct span at = positions_of(f, a);
         int64_t channels = f->d->channels;
         TRY(relay_take_latents(&f->relay, f->x[a.picture] + at.first * channels, at.count * channels, error));
+        tell_arrived(f, a);
         f->arriving = next_part(f, a);
         if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(&f->relay, positions_of(f, f->arriving).count * channels, error));
     }
@@ -320,6 +327,7 @@ static tessera_status take_step(struct flow *f, struct unit u, tessera_error *er
                    f->noise != NULL ? f->noise + first : NULL, (size_t)count);
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
+    if (f->stages == 1) tell_arrived(f, u);
     if (f->stages == 1 || u.step == f->steps - 1) return TESSERA_OK;
     return relay_send_latents(&f->relay, x, count, error);
 }
@@ -391,6 +399,7 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
         size_t bytes = (size_t)f->count * sizeof(float);
         if (f->stages > 1) comm_label(f->pipe, "latents");
         if (f->stages > 1) TRY(comm_broadcast(f->pipe, f->stages - 1, f->x[i], bytes, error));
+        if (f->stages > 1 && f->stage == 0) tell_arrived(f, (struct unit){.step = f->steps - 1, .picture = i, .part = PATCHES_WHOLE});
         if (f->d->report != NULL) TRY(f->d->report(f->d->user, i, f->steps, error));
     }
     return TESSERA_OK;

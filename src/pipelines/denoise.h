@@ -27,11 +27,13 @@ struct denoising {
     int64_t blocks, blocks_skipped;
     /* Callbacks; each may be NULL. fresh_noise: [count] of a stochastic sampler for one picture's next step, asked for once a step. report:
      * before each step and after the last, on every rank; its failure ends all. observe: after a step of a picture, on ranks that take it:
-     * the guided prediction and the new sample, [rows, columns, channels] each. */
+     * the guided prediction and the new sample, [rows, columns, channels] each. arrived: after a step of a picture, where the next one
+     * begins (the first stage): the new sample. */
     void *user;
     const float *(*fresh_noise)(void *user, int picture);
     tessera_status (*report)(void *user, int picture, int steps_done, tessera_error *error);
     void (*observe)(void *user, int picture, int step, const float *prediction, const float *x);
+    void (*arrived)(void *user, int picture, int steps_done, const float *x);
 };
 
 /* How many pictures to give to denoise_pictures together, so that all stages of a pipeline have work; at most `pictures`. */

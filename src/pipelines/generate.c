@@ -240,7 +240,14 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
     g->noise = malloc(total * sizeof(float));
     if (g->noise == NULL)
         return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the noise of %d pictures", g->request->num_images);
-    random_normal(generator, g->noise, total);
+    const tessera_request *r = g->request;
+    if (r->latents != NULL && r->num_latents != total)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "latents: %zu numbers are given; %d of %lldx%lldx%lld are %zu", r->num_latents,
+                         r->num_images, (long long)g->channels, (long long)g->rows, (long long)g->columns, total);
+    if (r->latents != NULL)
+        memcpy(g->noise, r->latents, total * sizeof(float));
+    else
+        random_normal(generator, g->noise, total);
     if (!g->scheduler->wants_noise) return TESSERA_OK;
     g->fresh_noise = malloc((total + (size_t)g->count) * sizeof(float));
     return g->fresh_noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
@@ -299,6 +306,18 @@ static tessera_status make_pictures(struct generation *g, float *const *x, tesse
     return make_batches(g, denoise_at_once(&g->pipeline->team, g->guided, g->request->step_cache != NULL, g->image->count), x, error);
 }
 
+/* Memory of `count` pictures. */
+static tessera_status allocate_pictures(const struct generation *g, tessera_image *image, int count, tessera_error *error) {
+    bool gets_pixels = team_rank(&g->pipeline->team) == 0 && !g->request->latents_only;
+    size_t pixels = (size_t)count * (size_t)image->width * (size_t)image->height * 3;
+    image->pixels = gets_pixels ? malloc(pixels) : NULL;
+    image->pixels_f32 = gets_pixels ? malloc(pixels * sizeof(float)) : NULL;
+    image->latents = malloc((size_t)count * (size_t)g->count * sizeof(float));
+    if ((gets_pixels && (image->pixels == NULL || image->pixels_f32 == NULL)) || image->latents == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for %d pictures of %dx%d", count, image->width, image->height);
+    return TESSERA_OK;
+}
+
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
     tessera_image *image = g->image;
     bool scaled = g->pipeline->class->bins == BINS_PIXART; /* others' pictures stay as large as they were worked at */
@@ -310,14 +329,10 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
                              .latent_channels = (int)g->channels,
                              .latent_height = (int)g->rows,
                              .latent_width = (int)g->columns};
-    bool gets_pixels = team_rank(&g->pipeline->team) == 0 && !r->latents_only;
-    size_t pixels = (size_t)image->count * (size_t)image->width * (size_t)image->height * 3;
-    image->pixels = gets_pixels ? malloc(pixels) : NULL;
-    image->pixels_f32 = gets_pixels ? malloc(pixels * sizeof(float)) : NULL;
-    image->latents = malloc((size_t)image->count * (size_t)g->count * sizeof(float));
-    if ((gets_pixels && (image->pixels == NULL || image->pixels_f32 == NULL)) || image->latents == NULL)
-        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for %d pictures of %dx%d", image->count, image->width, image->height);
-    return TESSERA_OK;
+    if (r->deliver == NULL) return allocate_pictures(g, image, image->count, error);
+    g->one = *image;
+    g->one.count = 1;
+    return allocate_pictures(g, &g->one, 1, error);
 }
 
 /* What is asked for makes sense, and how large it is. */
@@ -394,6 +409,7 @@ static tessera_status run_stages(struct generation *g, tessera_status (*stages)(
     free(g->fresh_noise);
     free(g->init_latents);
     free(g->control_latents);
+    tessera_image_free(&g->one);
     if (status != TESSERA_OK) tessera_image_free(g->image);
     return status;
 }

@@ -10,6 +10,7 @@ struct generation {
     const tessera_request *request;
     const struct generation_control *control;
     tessera_image *image;
+    tessera_image one; /* room for the picture at hand, where pictures are delivered; else empty */
     struct run run;
     struct scheduler *scheduler;
     struct prompt_states states;
@@ -48,7 +49,7 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
 tessera_status generation_encode(struct generation *g, struct random_generator *generator, tessera_error *error);
 /* The init picture as it is, to all pictures of g->image: strength 0. (picture.c) */
 tessera_status generation_keep_init(struct generation *g, tessera_error *error);
-/* Latents x to picture `made` of g->image. (picture.c) */
+/* Latents x to picture `made` of the request: to its place in g->image, or to the caller. (picture.c) */
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error);
 
 #endif

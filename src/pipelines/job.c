@@ -17,7 +17,7 @@ enum { JOB_NEW, JOB_RUNS, JOB_ENDED };
 
 struct job_request {
     tessera_request request; /* its texts and pictures are `owned` */
-    void *owned[7];
+    void *owned[8];
     tessera_image image;
 };
 
@@ -53,7 +53,8 @@ static bool copy_texts_and_pictures(struct job_request *to) {
            own(&to->owned[2], (const void **)&r->scheduler, text_bytes(r->scheduler)) &&
            own(&to->owned[3], (const void **)&r->step_cache, text_bytes(r->step_cache)) &&
            own(&to->owned[4], (const void **)&r->init_image, pixels) && own(&to->owned[5], (const void **)&r->control_image, pixels) &&
-           own(&to->owned[6], (const void **)&r->scheduler_config, text_bytes(r->scheduler_config));
+           own(&to->owned[6], (const void **)&r->scheduler_config, text_bytes(r->scheduler_config)) &&
+           own(&to->owned[7], (const void **)&r->latents, r->num_latents * sizeof *r->latents);
 }
 
 static tessera_status copy_requests(tessera_job *job, const tessera_request *requests, tessera_error *error) {

@@ -45,6 +45,21 @@ static tessera_status report(void *user, int picture, int steps_done, tessera_er
     return generation_report(g, TESSERA_PHASE_DENOISE, before + done, g->image->count * steps, error);
 }
 
+/* Hands the latents out as the caller's pictures have them. */
+static void show_step(void *user, int picture, int steps_done, const float *x) {
+    const struct batch *batch = user;
+    const struct generation *g = batch->g;
+    layout_channels_first(g->scratch, x, g->channels, g->positions);
+    const tessera_step step = {.image = batch->first + picture,
+                               .done = steps_done,
+                               .total = g->scheduler->num_steps - g->first_step,
+                               .latent_channels = (int)g->channels,
+                               .latent_height = (int)g->rows,
+                               .latent_width = (int)g->columns,
+                               .latents = g->scratch};
+    g->request->step(g->request->step_user, &step);
+}
+
 enum { MAX_SIZE_CONDITIONS = 6 };
 
 /* F32 [batch, n] of the family's size conditions, the same in every row of `values`, in the host's memory; empty if it has none. */
@@ -94,6 +109,7 @@ static struct denoising denoising_of(struct generation *g, const struct componen
         .step_cache = r->step_cache,
         .step_cache_threshold = r->step_cache_threshold,
         .report = report,
+        .arrived = r->step != NULL && team_rank(&g->pipeline->team) == 0 ? show_step : NULL,
         .fresh_noise = g->fresh_noise != NULL ? draw_fresh_noise : NULL,
     };
 }

@@ -105,32 +105,55 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
     return TESSERA_OK;
 }
 
+/* Where picture `made` of the request goes: a view of its place in g->image, or the room for the one at hand. */
+static tessera_image place_of(const struct generation *g, int made) {
+    if (g->request->deliver != NULL) return g->one;
+    tessera_image place = *g->image;
+    size_t values = (size_t)place.width * (size_t)place.height * 3;
+    place.count = 1;
+    place.latents += (size_t)made * (size_t)g->count;
+    if (place.pixels != NULL) place.pixels += (size_t)made * values;
+    if (place.pixels_f32 != NULL) place.pixels_f32 += (size_t)made * values;
+    return place;
+}
+
+static tessera_status deliver(const struct generation *g, int made, tessera_error *error) {
+    const tessera_request *r = g->request;
+    if (r->deliver == NULL || team_rank(&g->pipeline->team) != 0) return TESSERA_OK;
+    tessera_error why = {0};
+    tessera_status status = r->deliver(r->deliver_user, r->first_image + made, &g->one, &why);
+    if (status == TESSERA_OK) return TESSERA_OK;
+    return error_set(error, status, "%s", why.message[0] != 0 ? why.message : "the program did not take the picture");
+}
+
 tessera_status generation_keep_init(struct generation *g, tessera_error *error) {
     const uint8_t *init = g->request->init_image;
     size_t count = (size_t)g->image->width * (size_t)g->image->height * 3;
     for (int made = 0; made < g->image->count; made++) {
-        layout_channels_first(g->image->latents + made * g->count, g->init_latents, g->channels, g->positions);
-        for (size_t i = 0; i < count && g->image->pixels != NULL; i++) {
-            g->image->pixels[(size_t)made * count + i] = init[i];
-            g->image->pixels_f32[(size_t)made * count + i] = (float)init[i] / 255.0f;
+        tessera_image place = place_of(g, made);
+        layout_channels_first(place.latents, g->init_latents, g->channels, g->positions);
+        for (size_t i = 0; i < count && place.pixels != NULL; i++) {
+            place.pixels[i] = init[i];
+            place.pixels_f32[i] = (float)init[i] / 255.0f;
         }
+        TRY(deliver(g, made, error));
     }
     return generation_report(g, TESSERA_PHASE_DECODE, g->image->count, g->image->count, error);
 }
 
 /* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked for. */
-static void store_pixels(struct generation *g, int made, const float *picture) {
-    int64_t count = (int64_t)g->image->width * g->image->height * 3;
-    float *out = g->image->pixels_f32 + made * count;
-    uint8_t *bytes = g->image->pixels + made * count;
-    bins_resize_and_crop(picture, g->height, g->width, out, g->image->height, g->image->width);
+static void store_pixels(const struct generation *g, const tessera_image *place, const float *picture) {
+    int64_t count = (int64_t)place->width * place->height * 3;
+    float *out = place->pixels_f32;
+    uint8_t *bytes = place->pixels;
+    bins_resize_and_crop(picture, g->height, g->width, out, place->height, place->width);
     for (int64_t i = 0; i < count; i++) {
         out[i] = fminf(fmaxf(out[i] * 0.5f + 0.5f, 0.0f), 1.0f);
         bytes[i] = (uint8_t)lrintf(out[i] * 255.0f);
     }
 }
 
-static tessera_status decode(struct generation *g, int made, const float *x, tessera_error *error) {
+static tessera_status decode(struct generation *g, const tessera_image *place, const float *x, tessera_error *error) {
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &component, error));
     const struct autoencoder *vae = component->autoencoder;
@@ -147,7 +170,7 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
     tessera_status status = TESSERA_OK;
     if (pixels != NULL) /* with a parallel autoencoder the first rank alone has them */
         status = pipeline_check_finite(g->pipeline, "vae", " (decoder)", pixels, (size_t)tensor_count(&picture), error);
-    if (status == TESSERA_OK && team_rank(&g->pipeline->team) == 0) store_pixels(g, made, pixels);
+    if (status == TESSERA_OK && team_rank(&g->pipeline->team) == 0) store_pixels(g, place, pixels);
     run_unmap(&g->run, &picture, pixels, MAP_READ);
     TRY(status);
     arena_trim(g->run.arena, scope);
@@ -156,12 +179,14 @@ static tessera_status decode(struct generation *g, int made, const float *x, tes
 
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
-    layout_channels_first(g->image->latents + made * g->count, x, g->channels, g->positions);
-    if (g->request->latents_only) return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
+    tessera_image place = place_of(g, made);
+    layout_channels_first(place.latents, x, g->channels, g->positions);
     g->run.parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
     tessera_status status = TESSERA_OK;
-    if (team_rank(&g->pipeline->team) == 0 || g->run.parallel != NULL) status = decode(g, made, x, error);
+    bool decodes = !g->request->latents_only && (team_rank(&g->pipeline->team) == 0 || g->run.parallel != NULL);
+    if (decodes) status = decode(g, &place, x, error);
     g->run.parallel = NULL;
-    if (status != TESSERA_OK) return status;
+    TRY(status);
+    TRY(deliver(g, made, error));
     return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);
 }

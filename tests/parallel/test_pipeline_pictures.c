@@ -20,7 +20,7 @@
 #include "check.h"
 #include "tessera.h"
 
-enum { WIDTH = 96, HEIGHT = 128, STEPS = 4, MAX_PARTS = 4, MAX_STAGES = 64, LEAST_DECIBEL = 50, LEAST_DECIBEL_BF16 = 35 };
+enum { WIDTH = 96, HEIGHT = 128, STEPS = 4, MAX_PARTS = 4, MAX_STAGES = 64, MAX_IMAGES = 8, LEAST_DECIBEL = 50, LEAST_DECIBEL_BF16 = 35 };
 #define LATENTS_ERROR 1e-4  /* of their largest: rounding in other orders of sums */
 #define LATENTS_SHOW 1.5e-4 /* parts change them by more: they are not whole pictures */
 
@@ -118,6 +118,39 @@ static tessera_request request_of(const tessera_model *model, const struct subje
     return r;
 }
 
+/* What the callback after each step was told: of each picture, how often, and the latents of the last time. */
+struct steps {
+    struct {
+        int calls, wrong;
+        float *latents;
+        size_t count;
+    } images[MAX_IMAGES];
+};
+
+static void see_step(void *user, const tessera_step *step) {
+    struct steps *steps = user;
+    if (step->image < 0 || step->image >= MAX_IMAGES) return;
+    size_t count = (size_t)step->latent_channels * (size_t)step->latent_height * (size_t)step->latent_width;
+    float **latents = &steps->images[step->image].latents;
+    if (*latents == NULL) *latents = malloc(count * sizeof **latents);
+    memcpy(*latents, step->latents, count * sizeof **latents);
+    steps->images[step->image].count = count;
+    steps->images[step->image].calls++;
+    if (step->done != steps->images[step->image].calls || step->done > step->total) steps->images[step->image].wrong++;
+}
+
+/* The last step's latents are the picture's, and every step was told. */
+static void check_steps(const struct subject *s, struct steps *steps, const tessera_image *image, bool gets) {
+    for (int i = 0; i < MAX_IMAGES; i++) {
+        size_t count = steps->images[i].count;
+        bool told = gets && i < image->count, all = steps->images[i].wrong == 0 && steps->images[i].calls > 0;
+        bool same = told && count > 0 && memcmp(steps->images[i].latents, image->latents + i * count, count * sizeof(float)) == 0;
+        CHECK(told ? all && same : steps->images[i].calls == 0, "%s: picture %d: %d steps were told, %d of them wrong, and the last is %s",
+              s->name, i, steps->images[i].calls, steps->images[i].wrong, same ? "the picture's" : "another");
+        free(steps->images[i].latents);
+    }
+}
+
 /* On this rank alone where mesh->world is NULL. */
 static tessera_status make(const struct subject *s, const tessera_mesh *mesh, tessera_image *image, bool *gets, tessera_error *error) {
     tessera_model_options options = {
@@ -127,9 +160,12 @@ static tessera_status make(const struct subject *s, const tessera_mesh *mesh, te
     tessera_model *model = tessera_model_open(s->model, &options, error);
     if (model == NULL) return error->status;
     draw_start(start);
+    struct steps steps = {0};
     tessera_request request = request_of(model, s, start);
+    request.step = see_step, request.step_user = &steps;
     tessera_status status = tessera_generate(model, &request, image, error);
     *gets = tessera_model_gets_pictures(model);
+    if (status == TESSERA_OK) check_steps(s, &steps, image, *gets);
     tessera_model_free(model);
     return status;
 }

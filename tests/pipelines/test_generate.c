@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "check.h"
 #include "tessera.h"
 
@@ -73,6 +74,68 @@ static void test_pictures_depend_on_request_alone(tessera_model *model) {
     tessera_image_free(&one);
 }
 
+/* What a program takes of each picture as it is finished. */
+struct taken {
+    const tessera_image *wanted;
+    int count, most; /* pictures to take before the program refuses */
+};
+
+static tessera_status take(void *user, int image, const tessera_image *picture, tessera_error *error) {
+    struct taken *taken = user;
+    size_t size = (size_t)picture->width * (size_t)picture->height * 3;
+    size_t latents = (size_t)picture->latent_channels * (size_t)picture->latent_height * (size_t)picture->latent_width;
+    if (taken->count == taken->most) {
+        snprintf(error->message, sizeof error->message, "no room");
+        return TESSERA_ERROR_IO;
+    }
+    CHECK(picture->count == 1 && image == 1 + taken->count, "picture %d comes as number %d", 1 + taken->count, image);
+    CHECK(memcmp(picture->pixels, taken->wanted->pixels + (size_t)image * size, size) == 0, "picture %d's pixels", image);
+    CHECK(memcmp(picture->latents, taken->wanted->latents + (size_t)image * latents, latents * sizeof(float)) == 0, "its latents");
+    taken->count++;
+    return TESSERA_OK;
+}
+
+static void test_delivered_pictures_are_the_same(tessera_model *model, bool from_picture) {
+    tessera_error error = {0};
+    tessera_request r = TESSERA_REQUEST;
+    tessera_image all = TESSERA_IMAGE, image = TESSERA_IMAGE;
+    struct taken taken = {.wanted = &all, .most = 10};
+    tessera_request_defaults(model, from_picture, &r);
+    r.prompt = "red apple", r.num_inference_steps = 2, r.num_images = 3, r.width = r.height = 64;
+    uint8_t start[64 * 64 * 3] = {0};
+    if (from_picture) r.init_image = start, r.strength = 0;
+    CHECK(tessera_generate(model, &r, &all, &error) == TESSERA_OK && all.count == 3, "%s", error.message);
+    r.first_image = 1, r.deliver = take, r.deliver_user = &taken;
+    CHECK(tessera_generate(model, &r, &image, &error) == TESSERA_OK && taken.count == 2, "%d pictures: %s", taken.count, error.message);
+    CHECK(image.count == 2 && image.pixels == NULL && image.pixels_f32 == NULL && image.latents == NULL, "they are not returned again");
+    tessera_image_free(&image);
+    taken.count = 0, taken.most = 1;
+    CHECK(tessera_generate(model, &r, &image, &error) == TESSERA_ERROR_IO && strstr(error.message, "no room"), "%s", error.message);
+    tessera_image_free(&all);
+}
+
+/* Noise that is given leads to the picture of the seed that draws it. */
+static void test_given_latents(tessera_model *model) {
+    enum { CHANNELS = 8, SIDE = 8, COUNT = CHANNELS * SIDE * SIDE };
+    tessera_error error = {0};
+    tessera_request r = TESSERA_REQUEST;
+    tessera_image drawn = TESSERA_IMAGE, given = TESSERA_IMAGE;
+    float noise[COUNT];
+    struct random_generator generator;
+    tessera_request_defaults(model, false, &r);
+    r.prompt = "red apple", r.num_inference_steps = 2, r.width = r.height = 64, r.seed = 3;
+    CHECK(tessera_generate(model, &r, &drawn, &error) == TESSERA_OK && drawn.latent_channels == CHANNELS, "%s", error.message);
+    random_seed(&generator, 3);
+    random_normal(&generator, noise, COUNT);
+    r.seed = 4, r.latents = noise, r.num_latents = COUNT;
+    CHECK(tessera_generate(model, &r, &given, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(memcmp(drawn.latents, given.latents, sizeof noise) == 0, "given noise is another seed's");
+    tessera_image_free(&drawn);
+    tessera_image_free(&given);
+    r.num_latents--;
+    expect_error(model, r, TESSERA_ERROR_ARGUMENT, "latents");
+}
+
 int main(void) {
     tessera_error error = {0};
     tessera_model *model = tessera_model_open(MODEL, NULL, &error);
@@ -82,6 +145,9 @@ int main(void) {
     test_bad_requests(model);
     test_cancel(model);
     test_pictures_depend_on_request_alone(model);
+    test_delivered_pictures_are_the_same(model, false);
+    test_delivered_pictures_are_the_same(model, true);
+    test_given_latents(model);
     tessera_model_free(model);
     return CHECK_REPORT();
 }
