@@ -15,9 +15,11 @@ NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependenc
 ASAN_LEAVES = 'checkpoint/test_load_drop|parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/published|examples/auraflow|parity'
 
 PACKAGES = cmake g++ procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
+# For the test of reproducible arithmetic on aarch64, which is skipped without them.
+CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda install packages clean
+.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda cross install packages clean
 
 all: packages  ## build build/tessera
 	@tools/forget-moved-build.sh build
@@ -65,6 +67,9 @@ fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@CC=clang CXX=clang++ cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-fuzz -j $(JOBS) --target fuzz
 	fuzz/run.sh build-fuzz/fuzz $(FUZZ_SECONDS) $(JOBS)
+
+cross:  ## install the compiler and the emulator that `make test` tests aarch64 with, if they are there
+	@tools/install-packages.sh $(CROSS_PACKAGES)
 
 cuda:  ## the CUDA backend (not written yet)
 	@echo "make cuda: there is no CUDA backend yet; the CPU backend is built by make" >&2; exit 1

@@ -1,7 +1,8 @@
 /* Speed of products, convolutions and attention at the sizes that the models use, as a share of the machine's peak.
  *
- *     bench_kernels [--quick] [--plain] [--only OPERATOR] [--busy]      OPERATOR: linear, conv2d or attention
+ *     bench_kernels [--quick] [--kernels best|own|reproducible] [--only OPERATOR] [--busy]
  *
+ * OPERATOR is linear, conv2d or attention; the environment variable TESSERA_ISA chooses the instruction set.
  * --busy is for a machine that does other work too: one thread, timed by the processor time that it got.
  * Before a shape is timed, some of its outputs are checked against float64. The best of a few repeats counts. */
 #include <math.h>
@@ -242,14 +243,18 @@ static bool measure_all(struct run *run, bool quick, const char *only) {
 }
 
 int main(int argc, char **argv) {
-    bool quick = false, busy = false, good = true;
+    bool quick = false, busy = false, good = true, known = true;
     enum cpu_kernels kernels = CPU_KERNELS_BEST;
     const char *only = NULL;
     for (int i = 1; i < argc; i++) {
         quick = quick || strcmp(argv[i], "--quick") == 0;
         busy = busy || strcmp(argv[i], "--busy") == 0;
-        kernels = strcmp(argv[i], "--plain") == 0 ? CPU_KERNELS_PLAIN : kernels;
+        if (strcmp(argv[i - 1], "--kernels") == 0) known = cpu_kernels_from_name(argv[i], &kernels);
         only = i > 1 && strcmp(argv[i - 1], "--only") == 0 ? argv[i] : only;
+    }
+    if (!known) {
+        fprintf(stderr, "bench_kernels: --kernels takes best, own or reproducible\n");
+        return 1;
     }
     tessera_error error = {0};
     struct backend *backend = cpu_backend_open(busy ? 1 : 0, kernels, &error);

@@ -69,6 +69,10 @@ typedef struct tessera_error {
 
 typedef enum tessera_dtype { TESSERA_BF16 = 0, TESSERA_F32 = 1 } tessera_dtype;
 
+/* Which kernels compute: the fastest; those without oneDNN; or those that give the same bits on every processor, with any number of threads
+ * and in every strategy that splits no sum (docs/reproducible.md). */
+typedef enum tessera_kernels { TESSERA_KERNELS_BEST = 0, TESSERA_KERNELS_OWN = 1, TESSERA_KERNELS_REPRODUCIBLE = 2 } tessera_kernels;
+
 typedef struct tessera_model tessera_model;
 
 /* The processes that mpirun or srun started together, one rank each; a process that was started alone is rank 0 of 1 and needs no MPI.
@@ -168,6 +172,7 @@ typedef struct tessera_model_options {
     const tessera_mesh *mesh;            /* the same on all ranks; NULL: this process alone */
     const struct tessera_device *device; /* NULL: the CPU, the one device of this version */
     const char *offload;                 /* of TESSERA_OFFLOADS; NULL: "auto" */
+    tessera_kernels kernels;             /* of the CPU; the environment variable TESSERA_ISA names the instruction set */
 } tessera_model_options;
 #define TESSERA_MODEL_OPTIONS                                                                                                              \
     { .struct_size = sizeof(tessera_model_options) }

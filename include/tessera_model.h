@@ -578,6 +578,7 @@ typedef struct tessera_sampling {
     int num_denoisers;
     tessera_dtype dtype;
     int threads;
+    tessera_kernels kernels;
     const tessera_mesh *mesh;
     int num_inference_steps;
     /* e_negative + guidance_scale (e_prompt - e_negative): two rows of inputs, the negative prompt's first. 0: one prediction, one row. */

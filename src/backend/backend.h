@@ -97,25 +97,33 @@ struct backend_counts {
 struct backend {
     const struct backend_ops *ops;
     struct device device;
-    bool shares_host; /* its memory is the host's: both may follow its addresses, and nothing runs late */
+    bool shares_host;  /* its memory is the host's: both may follow its addresses, and nothing runs late */
+    bool reproducible; /* its operators give the same bits everywhere; elementary_of says which functions the host takes beside them */
     int threads;
     struct backend_counts counts;
-    char kernel_path[64]; /* e.g. "onednn avx512_core_bf16", "plain" */
+    char kernel_path[64]; /* e.g. "onednn avx512_core_bf16 + amx", "reproducible avx2" */
     void (*free)(struct backend *);
 };
 
-enum cpu_kernels { CPU_KERNELS_BEST, CPU_KERNELS_PLAIN };
+enum cpu_kernels {
+    CPU_KERNELS_BEST = TESSERA_KERNELS_BEST, /* oneDNN for products and convolutions, our own kernels for the rest */
+    CPU_KERNELS_OWN = TESSERA_KERNELS_OWN,   /* our own kernels alone */
+    CPU_KERNELS_REPRODUCIBLE = TESSERA_KERNELS_REPRODUCIBLE /* the same bits on every processor (docs/reproducible.md) */
+};
+/* "best", "own" or "reproducible"; false for another name. */
+bool cpu_kernels_from_name(const char *name, enum cpu_kernels *out);
 
-/* The CPU: plain C for every operator, compiled for several instruction sets and chosen here; oneDNN for products and
- * convolutions unless `kernels` is CPU_KERNELS_PLAIN. threads 0: threads_available(). */
+/* The CPU. Our own kernels are compiled for several instruction sets; this takes the best one that the processor has, or the one that the
+ * environment variable TESSERA_ISA names: plain, avx2, avx512, avx512bf16 or amx, for oneDNN too (which plain does without). threads 0:
+ * threads_available(). Errors: ARGUMENT for an unknown name, UNSUPPORTED where the processor lacks it. */
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error);
 /* A device that models can be put on: what tessera_model_options.device points to. */
 struct tessera_device {
     const char *name; /* for messages */
     struct backend *(*open)(int threads, tessera_error *error);
 };
-/* NULL: the CPU. */
-struct backend *device_open(const struct tessera_device *device, int threads, tessera_error *error);
+/* NULL: the CPU, with these kernels. ARGUMENT where there are no such kernels, or a device other than the CPU is to be reproducible. */
+struct backend *device_open(const struct tessera_device *device, tessera_kernels kernels, int threads, tessera_error *error);
 
 /* The memory part of a table, for a backend whose memory is the host's. */
 void backend_fill_host_memory(struct backend_ops *ops);

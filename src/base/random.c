@@ -12,6 +12,7 @@
 
 void random_seed(struct random_generator *generator, uint64_t seed) {
     uint32_t word = (uint32_t)seed; /* torch's engine keeps the low 32 bits */
+    generator->functions = elementary_of(false);
     generator->state[0] = word;
     for (uint32_t i = 1; i < WORDS; i++) generator->state[i] = word = 1812433253u * (word ^ (word >> 30)) + i;
     generator->next = WORDS;
@@ -57,19 +58,20 @@ static double normal_double(struct random_generator *generator) {
     }
     double u1 = uniform_double(generator);
     double u2 = uniform_double(generator);
-    double radius = sqrt(-2 * log1p(-u2)), theta = 2 * M_PI * u1;
-    generator->cached_normal = radius * sin(theta);
+    const struct elementary *f = generator->functions;
+    double radius = sqrt(-2 * f->log1p(-u2)), theta = 2 * M_PI * u1;
+    generator->cached_normal = radius * f->sin(theta);
     generator->has_cached_normal = true;
-    return radius * cos(theta);
+    return radius * f->cos(theta);
 }
 
 /* Turns a block of uniforms into normals: number j and number j + 8 make a pair. */
-static void block_to_normal(float *block) {
+static void block_to_normal(const struct elementary *f, float *block) {
     for (int j = 0; j < BLOCK / 2; j++) {
         float u1 = 1 - block[j], u2 = block[j + BLOCK / 2];
-        float radius = sqrtf(-2 * logf(u1)), theta = 2 * (float)M_PI * u2;
-        block[j] = radius * cosf(theta);
-        block[j + BLOCK / 2] = radius * sinf(theta);
+        float radius = sqrtf(-2 * f->logf(u1)), theta = 2 * (float)M_PI * u2;
+        block[j] = radius * f->cosf(theta);
+        block[j + BLOCK / 2] = radius * f->sinf(theta);
     }
 }
 
@@ -79,9 +81,9 @@ void random_normal(struct random_generator *generator, float *out, size_t count)
         return;
     }
     for (size_t i = 0; i < count; i++) out[i] = uniform_float(generator);
-    for (size_t i = 0; i + BLOCK <= count; i += BLOCK) block_to_normal(out + i);
+    for (size_t i = 0; i + BLOCK <= count; i += BLOCK) block_to_normal(generator->functions, out + i);
     if (count % BLOCK == 0) return;
     float *last = out + count - BLOCK; /* torch draws the last 16 anew */
     for (size_t i = 0; i < BLOCK; i++) last[i] = uniform_float(generator);
-    block_to_normal(last);
+    block_to_normal(generator->functions, last);
 }

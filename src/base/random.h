@@ -10,7 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/elementary.h"
+
 struct random_generator {
+    const struct elementary *functions; /* the C library's after random_seed; for the caller to change before the first number */
     uint32_t state[624];
     int next;
     bool has_cached_normal; /* the scalar path's second value */

@@ -167,10 +167,13 @@ void record_source_report(struct record_source *source, const struct option_valu
     snprintf(threads, sizeof threads, "%d", values[GENERATE_THREADS].integer);
     report_fact(source, "the version", "version", TESSERA_VERSION);
     report_fact(source, "the model's fingerprint", "model_fingerprint", facts->model_fingerprint);
-    report_fact(source, "the kernel path", "kernel_path", facts->kernel_path);
+    const struct option *kernels = &generate_options[GENERATE_KERNELS];
+    report_fact(source, "the choice of kernels", kernels->record, values[GENERATE_KERNELS].text);
+    bool reproducible = same_text(values[GENERATE_KERNELS].text, "reproducible"); /* then machine, threads and mesh change no bit */
+    if (!reproducible) report_fact(source, "the kernel path", "kernel_path", facts->kernel_path);
     report_fact(source, "the element type", generate_options[GENERATE_DTYPE].record, values[GENERATE_DTYPE].text);
-    report_fact(source, "the number of threads", generate_options[GENERATE_THREADS].record, threads);
-    report_fact(source, "the mesh", "mesh", facts->mesh);
+    if (!reproducible) report_fact(source, "the number of threads", generate_options[GENERATE_THREADS].record, threads);
+    if (!reproducible) report_fact(source, "the mesh", "mesh", facts->mesh);
     if (facts->init_image_fingerprint[0] != 0)
         report_fact(source, "the fingerprint of the starting picture", "init_image_fingerprint", facts->init_image_fingerprint);
     if (facts->control_image_fingerprint[0] != 0)

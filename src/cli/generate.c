@@ -278,6 +278,11 @@ static tessera_status choose_mesh(struct session *s, const tessera_model_options
     return TESSERA_OK;
 }
 
+static tessera_kernels kernels_of(const struct option_value *value) {
+    if (value->text != NULL && strcmp(value->text, "reproducible") == 0) return TESSERA_KERNELS_REPRODUCIBLE;
+    return value->text != NULL && strcmp(value->text, "own") == 0 ? TESSERA_KERNELS_OWN : TESSERA_KERNELS_BEST;
+}
+
 static tessera_status open_model(struct session *s) {
     const struct option_value *v = s->values;
     TRY(check_same_options(s));
@@ -298,6 +303,7 @@ static tessera_status open_model(struct session *s) {
     options.loras = s->loras;
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
+    options.kernels = kernels_of(&v[GENERATE_KERNELS]);
     double start = clock_seconds();
     TRY(fingerprint_model(s->model_folder, s->facts.model_fingerprint, &s->error));
     TRY(check_recorded_model(s));

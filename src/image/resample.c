@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/elementary.h"
 #include "base/error.h"
 
 enum { COLOURS = 3, FIXED_BITS = 32 - 8 - 2 }; /* of a weight behind the point: sums of bytes then fit 32 bits, sign and overshoot too */
@@ -25,7 +26,7 @@ static double cubic(double x) {
 }
 
 static double sinc(double x) {
-    return x == 0 ? 1 : sin(PI * x) / (PI * x);
+    return x == 0 ? 1 : elementary_sin(PI * x) / (PI * x);
 }
 
 static double lanczos(double x) {

@@ -63,7 +63,12 @@ static void picture_stats(struct run *run, struct tensor stats, struct tensor pa
 
 /* F32 [B, groups, 2]: of each whole picture. */
 static struct tensor whole_stats(struct run *run, int groups, struct tensor x) {
-    struct tensor stats = run_tensor(run, DTYPE_F32, SHAPE(x.shape[0], groups, 2)), part = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2));
+    struct tensor stats = run_tensor(run, DTYPE_F32, SHAPE(x.shape[0], groups, 2));
+    if (run->backend->reproducible && !run_failed(run)) {
+        nn_group_stats_by_rows(run, stats, x);
+        return stats;
+    }
+    struct tensor part = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2));
     for (int64_t b = 0; b < x.shape[0] && !run_failed(run); b++) picture_stats(run, stats_of(stats, b), part, x, b);
     exchange_group_stats(run, &stats, (double)(x.shape[1] * x.shape[2]), (double)(x.shape[1] * x.shape[2] * x.shape[3] / groups));
     return stats;

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/elementary.h"
 #include "models/denoiser.h"
 #include "models/dit_parts.h"
 
@@ -255,9 +256,9 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
 static void fill_axis(float *turn, int64_t positions, int64_t channels) {
     for (int64_t p = 0; p < positions; p++) {
         for (int64_t i = 0; i < channels; i++) {
-            double angle = (double)p / pow(ROTARY_THETA, (double)(i / 2 * 2) / (double)channels);
-            turn[p * channels + i] = (float)cos(angle);
-            turn[(positions + p) * channels + i] = (float)sin(angle);
+            double angle = (double)p / elementary_pow(ROTARY_THETA, (double)(i / 2 * 2) / (double)channels);
+            turn[p * channels + i] = (float)elementary_cos(angle);
+            turn[(positions + p) * channels + i] = (float)elementary_sin(angle);
         }
     }
 }

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/elementary.h"
 #include "models/denoiser.h"
 #include "models/dit_parts.h"
 #include "nn/patch.h"
@@ -348,13 +349,13 @@ static float place(double start, double stop, int64_t count, int64_t index) {
 }
 
 /* One axis: `turn` F32 [2, count, channels], cosines then sines, of place / theta^(2 i / channels), each twice. */
-static void fill_axis(float *turn, double start, double stop, int64_t count, int64_t channels) {
+static void fill_axis(const struct elementary *f, float *turn, double start, double stop, int64_t count, int64_t channels) {
     for (int64_t p = 0; p < count; p++) {
         float position = place(start, stop, count, p);
         for (int64_t i = 0; i < channels; i++) {
-            float angle = position * (1.0f / powf(ROTARY_THETA, (float)(i / 2 * 2) / (float)channels));
-            turn[p * channels + i] = cosf(angle);
-            turn[(count + p) * channels + i] = sinf(angle);
+            float angle = position * (1.0f / f->powf(ROTARY_THETA, (float)(i / 2 * 2) / (float)channels));
+            turn[p * channels + i] = f->cosf(angle);
+            turn[(count + p) * channels + i] = f->sinf(angle);
         }
     }
 }
@@ -368,10 +369,11 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
     size_t scope = run_enter(run);
     struct tensor rows = run_tensor(run, DTYPE_F32, SHAPE(2, h, half)), columns = run_tensor(run, DTYPE_F32, SHAPE(2, w, half));
     float *down = run_map(run, &rows, MAP_ROOM), *along = run_map(run, &columns, MAP_ROOM);
+    const struct elementary *f = elementary_of(run->backend->reproducible);
     struct grid g = grid_of(BASE_SIDE / m->base.patch_size, h, w);
     if (!run_failed(run)) {
-        fill_axis(down, g.top, g.bottom, h, half);
-        fill_axis(along, g.left, g.right, w, half);
+        fill_axis(f, down, g.top, g.bottom, h, half);
+        fill_axis(f, along, g.left, g.right, w, half);
     }
     for (int part = 0; part < 2; part++) {
         struct tensor *table = part == 0 ? &r.cos : &r.sin;

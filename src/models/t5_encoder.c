@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/elementary.h"
 #include "models/activation_name.h"
 #include "models/text_encoder.h"
 
@@ -129,7 +130,7 @@ static int64_t bucket_of(const struct t5_encoder *m, int64_t distance) {
     int64_t half = m->num_buckets / 2, exact = half / 2, first = distance > 0 ? half : 0;
     int64_t d = distance < 0 ? -distance : distance;
     if (d < exact) return first + d;
-    float ratio = logf((float)d / (float)exact) / (float)log((double)m->max_distance / (double)exact);
+    float ratio = (float)elementary_log((double)((float)d / (float)exact)) / (float)elementary_log((double)m->max_distance / (double)exact);
     int64_t bucket = exact + (int64_t)(ratio * (float)(half - exact));
     return first + (bucket < half ? bucket : half - 1);
 }

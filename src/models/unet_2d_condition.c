@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/elementary.h"
 #include "models/denoiser.h"
 #include "models/unet_blocks.h"
 
@@ -445,14 +446,15 @@ static struct tensor sinusoids(const struct unet *m, struct run *run, const floa
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
     float *host = run_map(run, &out, MAP_WRITE);
     if (host == NULL) return (struct tensor){0};
+    const struct elementary *f = elementary_of(run->backend->reproducible);
     int64_t half = channels / 2, cosines = m->flip_sin_to_cos ? 0 : half, sines = half - cosines;
     for (int64_t i = 0; i < count; i++) {
         float *row = host + i * channels;
         row[channels - 1] = 0.0f; /* stays where channels are odd */
         for (int64_t c = 0; c < half; c++) {
-            float angle = values[i] * expf(-logf(10000.0f) * (float)c / ((float)half - (float)m->freq_shift));
-            row[cosines + c] = cosf(angle);
-            row[sines + c] = sinf(angle);
+            float angle = values[i] * f->expf(-f->logf(10000.0f) * (float)c / ((float)half - (float)m->freq_shift));
+            row[cosines + c] = f->cosf(angle);
+            row[sines + c] = f->sinf(angle);
         }
     }
     run_unmap(run, &out, host, MAP_WRITE);

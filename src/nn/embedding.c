@@ -1,6 +1,5 @@
 /* Embeddings: rows of a table by index, and sinusoids of a timestep (Vaswani et al. 2017, section 3.5). */
-#include <math.h>
-
+#include "base/elementary.h"
 #include "nn/layers.h"
 
 struct tensor nn_embed_rows(struct run *run, struct tensor table, struct tensor ids, int64_t batch, int64_t tokens) {
@@ -24,14 +23,15 @@ struct tensor nn_timestep_embedding(struct run *run, const float *timesteps, int
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
     float *host = run_map(run, &out, MAP_WRITE);
     if (host == NULL) return (struct tensor){0};
-    const float log_max_period = logf(10000.0f);
+    const struct elementary *f = elementary_of(run->backend->reproducible);
+    const float log_max_period = f->logf(10000.0f);
     int64_t half = channels / 2;
     for (int64_t b = 0; b < count; b++) {
         float *row = host + b * channels;
         for (int64_t i = 0; i < half; i++) {
-            float angle = timesteps[b] * expf(-log_max_period * (float)i / (float)half);
-            row[i] = cosf(angle);
-            row[half + i] = sinf(angle);
+            float angle = timesteps[b] * f->expf(-log_max_period * (float)i / (float)half);
+            row[i] = f->cosf(angle);
+            row[half + i] = f->sinf(angle);
         }
         if (channels % 2 != 0) row[channels - 1] = 0.0f;
     }

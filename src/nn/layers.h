@@ -22,6 +22,9 @@ struct tensor nn_conv_sum(struct run *run, const struct conv *layer, struct tens
 struct tensor nn_conv_inputs(struct run *run, const struct conv *layer, struct tensor x);
 /* Group normalisation over the whole picture, then `act`: x [B, H, W, C]. */
 struct tensor nn_group_norm(struct run *run, const struct norm *layer, int groups, struct tensor x, enum activation act);
+/* Its statistics: F32 [B, groups, 2], (mean, variance) of the whole picture, from those of each row of x [B, this rank's rows, W, C] by
+ * itself: what a reproducible backend takes, as neither cuts nor strips matter. */
+void nn_group_stats_by_rows(struct run *run, struct tensor stats, struct tensor x);
 /* Nearest neighbours: x [B, H, W, C] -> [B, rows, columns, C]; rows 2 H or 2 H - 1, columns 2 W or 2 W - 1. */
 struct tensor nn_upsample(struct run *run, struct tensor x, int64_t rows, int64_t columns);
 

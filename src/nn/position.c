@@ -5,15 +5,16 @@
  * only: it is computed along the table's first row or column and copied from there. */
 #include "nn/position.h"
 
-#include <math.h>
 #include <string.h>
+
+#include "base/elementary.h"
 
 /* n sines, then n cosines. */
 static void fill_half(float *out, int64_t n, float position) {
     for (int64_t i = 0; i < n; i++) {
-        double angle = (double)position * (1.0 / pow(10000.0, (double)i / (double)n));
-        out[i] = (float)sin(angle);
-        out[n + i] = (float)cos(angle);
+        double angle = (double)position * (1.0 / elementary_pow(10000.0, (double)i / (double)n));
+        out[i] = (float)elementary_sin(angle);
+        out[n + i] = (float)elementary_cos(angle);
     }
 }
 

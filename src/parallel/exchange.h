@@ -62,6 +62,10 @@ void exchange_halo_wait(struct run *run, struct halo *halo);
  * of displaced patches makes of them. `elements`: of one group in this rank's rows. */
 void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements);
 
+/* stats F32 [B, groups, 2] of a whole picture from `rows` F32 [B, this rank's rows, groups, 2], (mean, variance) of each row, all rows of the
+ * picture having as many elements: merged in the picture's order of rows, in float64, so that the bits do not depend on who holds which. */
+void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows);
+
 /* A part of the latents that is a picture of its own, of whole `unit`s, where the strategy has such (parallel_splits_pictures): `mine`, made
  * of it, of all ranks side by side, of the size of `latents`. */
 struct tensor exchange_split(struct run *run, struct tensor latents, int64_t unit);

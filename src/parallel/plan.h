@@ -42,6 +42,7 @@ struct plan_model {
     int constants;    /* tensors that a stage names by their digests: text that blocks only read, and its mask */
     int predictions;  /* of a step: 2 with guidance */
     int element_bytes;
+    bool keeps_sums; /* reproducible kernels: no mesh that divides a sum over ranks */
     int steps, pictures;
     int num_blocks;
     struct plan_block *blocks;                       /* [num_blocks], owned */

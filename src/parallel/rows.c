@@ -98,6 +98,57 @@ void rows_merge_stats(struct run *run, struct comm *group, struct tensor *stats,
     run_unmap(run, stats, values, MAP_READ | MAP_WRITE);
 }
 
+/* ---- the same, row by row ---- */
+
+/* All members' rows, one member after the other, [B, its rows, numbers]; the caller frees. counts [members]: of rows. */
+static float *gather_rows(struct run *run, const float *mine, int64_t batch, int64_t rows, int64_t numbers, int64_t *counts) {
+    struct comm *group = parallel_cuts_rows(run->parallel) ? run->parallel->rows : NULL;
+    int members = group != NULL ? comm_size(group) : 1;
+    size_t bytes[members];
+    int64_t total = 0;
+    for (int i = 0; i < members; i++) bytes[i] = sizeof rows;
+    counts[0] = rows;
+    if (group != NULL) comm_label(group, "group norm");
+    if (group != NULL && comm_all_gather(group, &rows, counts, bytes, &run->error) != TESSERA_OK) return NULL;
+    for (int i = 0; i < members; i++) {
+        bytes[i] = (size_t)(counts[i] * batch * numbers) * sizeof(float);
+        total += counts[i];
+    }
+    float *all = malloc((size_t)(total * batch * numbers) * sizeof *all);
+    if (all == NULL) error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
+    if (all != NULL && group == NULL) memcpy(all, mine, bytes[0]);
+    if (all != NULL && group != NULL) run_checked(run, comm_all_gather(group, mine, all, bytes, &run->error), (struct tensor){0});
+    return all;
+}
+
+/* One group: `rows` have (mean, variance) `numbers` apart. seen, mean and spread (the sum of variances) take them in. */
+static void merge_rows(double *seen, double *mean, double *spread, const float *rows, int64_t count, int64_t numbers) {
+    for (int64_t i = 0; i < count; i++, rows += numbers) {
+        double distance = rows[0] - *mean, share = *seen / (*seen + 1.0);
+        *seen += 1.0;
+        *mean += distance / *seen;
+        *spread += rows[1] + distance * distance * share;
+    }
+}
+
+void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows) {
+    int members = parallel_cuts_rows(run->parallel) ? comm_size(run->parallel->rows) : 1;
+    int64_t counts[members], batch = rows.shape[0], numbers = 2 * rows.shape[2];
+    float *mine = run_map(run, &rows, MAP_READ), *out = run_map(run, &stats, MAP_WRITE);
+    float *all = run_failed(run) ? NULL : gather_rows(run, mine, batch, rows.shape[1], numbers, counts);
+    for (int64_t i = 0; i < batch * rows.shape[2] && !run_failed(run); i++) {
+        double seen = 0, mean = 0, spread = 0;
+        const float *part = all;
+        for (int m = 0; m < members; part += counts[m++] * batch * numbers)
+            merge_rows(&seen, &mean, &spread, part + i / rows.shape[2] * counts[m] * numbers + i % rows.shape[2] * 2, counts[m], numbers);
+        out[2 * i] = (float)mean;
+        out[2 * i + 1] = (float)(spread / seen);
+    }
+    free(all);
+    run_unmap(run, &rows, mine, MAP_READ);
+    run_unmap(run, &stats, out, MAP_WRITE);
+}
+
 static void group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements) {
     (void)elements;
     rows_merge_stats(run, link->group, stats, weight);

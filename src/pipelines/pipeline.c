@@ -267,13 +267,15 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(open_stages(p, mesh, error));
     TRY(offload_choose(p, options->offload, error));
     TRY(find_defaults(p, error));
-    p->backend = device_open(options->device, team_threads(&p->team, options->threads), error);
+    if (options->kernels == TESSERA_KERNELS_REPRODUCIBLE) TRY(team_check_reproducible(&p->team, error));
+    p->backend = device_open(options->device, options->kernels, team_threads(&p->team, options->threads), error);
     if (p->backend == NULL) return error->status;
     lora_set_use_threads(p->loras, p->backend->threads);
     return TESSERA_OK;
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
+    p->keeps_sums = options->kernels == TESSERA_KERNELS_REPRODUCIBLE;
     TRY(source_open(p, model, options, error));
     TRY(find_class(p, error));
     TRY(source_list(p, options, false, error));

@@ -101,6 +101,7 @@ struct pipeline {
     struct backend *backend;
     enum dtype dtype;
     bool vae_tiling;
+    bool keeps_sums; /* it is described for reproducible kernels */
     enum offload offload;
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];

@@ -103,6 +103,7 @@ static size_t latent_count(const struct sampler *s) {
 
 static tessera_status open_noise(struct sampler *s, tessera_error *error) {
     random_seed(&s->generator, s->asked->seed);
+    s->generator.functions = elementary_of(s->asked->kernels == TESSERA_KERNELS_REPRODUCIBLE);
     s->noise = malloc(2 * latent_count(s) * sizeof *s->noise);
     return s->noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
 }
@@ -112,6 +113,7 @@ static tessera_status open_scheduler(struct sampler *s, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
     int64_t patch = s->described.denoiser->patch_size, tokens = (asked->rows / patch) * (asked->columns / patch);
     TRY(scheduler_open(asked->scheduler, NULL, &s->scheduler, error));
+    s->scheduler->functions = elementary_of(asked->kernels == TESSERA_KERNELS_REPRODUCIBLE);
     if (s->scheduler->wants_noise) TRY(open_noise(s, error));
     float mu = s->scheduler->needs_mu ? scheduler_mu(s->scheduler, tokens) : 0.0f;
     return scheduler_set_timesteps(s->scheduler, asked->num_inference_steps, mu, error);
@@ -132,7 +134,8 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
 }
 
 static tessera_status open_run(struct sampler *s, tessera_error *error) {
-    s->backend = cpu_backend_open(team_threads(&s->team, s->asked->threads), CPU_KERNELS_BEST, error);
+    if (s->asked->kernels == TESSERA_KERNELS_REPRODUCIBLE) TRY(team_check_reproducible(&s->team, error));
+    s->backend = device_open(NULL, s->asked->kernels, team_threads(&s->team, s->asked->threads), error);
     struct arena *arena = s->backend == NULL ? NULL : s->backend->ops->arena(s->backend, 0, error);
     s->run = (struct run){.backend = s->backend, .arena = arena, .dtype = s->run.dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
     return arena != NULL ? TESSERA_OK : error->status;

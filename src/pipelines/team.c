@@ -181,6 +181,25 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
     return compose_denoiser(team, error);
 }
 
+tessera_status team_check_reproducible(const struct team *team, tessera_error *error) {
+    const struct {
+        const char *what;
+        int degree;
+    } splits[] = {{"ring", team_degree(team, MESH_RING)},
+                  {"tensor", team_degree(team, MESH_TENSOR)},
+                  {"patch", team_degree(team, MESH_PATCH)},
+                  {"num-pipeline-patch", team->choice.parts},
+                  {"parallel autoencoder over ranks", team->parallel_vae ? team_size(team) : 1}};
+    for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
+        if (splits[i].degree <= 1) continue;
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "reproducible kernels: %s %d would divide sums, and with them change bits; use data, cfg, ulysses, or pipefusion with "
+                         "num-pipeline-patch 1",
+                         splits[i].what, splits[i].degree);
+    }
+    return TESSERA_OK;
+}
+
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {
     return team->mesh != NULL ? comm_broadcast(team->mesh->group[MESH_PICTURE], root, data, bytes, error) : TESSERA_OK;
 }

@@ -37,9 +37,9 @@ static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, 
 }
 
 /* The noise's standard deviation. */
-static float deviation(int variance_type, float alpha_bar_t, float alpha_bar_prev, float beta_t) {
+static float deviation(const struct elementary *f, int variance_type, float alpha_bar_t, float alpha_bar_prev, float beta_t) {
     float small = fmaxf((1.0f - alpha_bar_prev) / (1.0f - alpha_bar_t) * beta_t, 1e-20f); /* diffusers': its logarithm must exist */
-    if (variance_type == VARIANCE_SMALL_LOG) return expf(0.5f * logf(small));
+    if (variance_type == VARIANCE_SMALL_LOG) return f->expf(0.5f * f->logf(small));
     return sqrtf(variance_type == VARIANCE_LARGE ? beta_t : small);
 }
 
@@ -54,7 +54,7 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     float x_0_coefficient = sqrtf(alpha_bar_prev) * beta_t / (1.0f - alpha_bar_t);
     float x_t_coefficient = sqrtf(alpha_t) * (1.0f - alpha_bar_prev) / (1.0f - alpha_bar_t);
     float root_t = sqrtf(alpha_bar_t), sigma_t = sqrtf(1.0f - alpha_bar_t);
-    float noise_scale = t > 0 ? deviation(ddpm->variance_type, alpha_bar_t, alpha_bar_prev, beta_t) : 0.0f;
+    float noise_scale = t > 0 ? deviation(scheduler->functions, ddpm->variance_type, alpha_bar_t, alpha_bar_prev, beta_t) : 0.0f;
     for (size_t i = 0; i < count; i++) {
         float x_0 = noise_schedule_x_0(&ddpm->noise, root_t, sigma_t, sample[i], model_output[i]);
         sample[i] = x_0_coefficient * x_0 + x_t_coefficient * sample[i] + noise_scale * noise[i];

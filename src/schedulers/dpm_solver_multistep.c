@@ -96,19 +96,20 @@ struct factors {
     float x, d_0, d_1, d_2, noise;
 };
 
-static struct factors step_factors(const struct dpm_solver *solver, float sigma_to, float sigma_from, int order) {
+static struct factors step_factors(const struct scheduler *scheduler, float sigma_to, float sigma_from, int order) {
+    const struct dpm_solver *solver = scheduler->config;
     float alpha_t, sigma_t, alpha_s, sigma_s;
     noise_schedule_from_sigma(&solver->noise, sigma_to, &alpha_t, &sigma_t);
     noise_schedule_from_sigma(&solver->noise, sigma_from, &alpha_s, &sigma_s);
-    float h = noise_schedule_lambda(&solver->noise, sigma_to) - noise_schedule_lambda(&solver->noise, sigma_from);
+    float h = noise_schedule_lambda(scheduler, &solver->noise, sigma_to) - noise_schedule_lambda(scheduler, &solver->noise, sigma_from);
     bool phi_2 = order == 3 || solver->heun;
     if (solver->sde) {
-        float rest = 1.0f - expf(-2.0f * h), d_1 = 0.5f * (alpha_t * rest);
+        float rest = 1.0f - scheduler->functions->expf(-2.0f * h), d_1 = 0.5f * (alpha_t * rest);
         if (phi_2) d_1 = alpha_t * (rest / (-2.0f * h) + 1.0f);
         float d_2 = alpha_t * ((rest - 2.0f * h) / (4.0f * h * h) - 0.5f);
-        return (struct factors){sigma_t / sigma_s * expf(-h), alpha_t * rest, d_1, d_2, sigma_t * sqrtf(rest)};
+        return (struct factors){sigma_t / sigma_s * scheduler->functions->expf(-h), alpha_t * rest, d_1, d_2, sigma_t * sqrtf(rest)};
     }
-    float rest = expf(-h) - 1.0f, d_1 = -0.5f * (alpha_t * rest);
+    float rest = scheduler->functions->expf(-h) - 1.0f, d_1 = -0.5f * (alpha_t * rest);
     if (phi_2) d_1 = alpha_t * (rest / h + 1.0f);
     return (struct factors){sigma_t / sigma_s, -alpha_t * rest, d_1, -alpha_t * ((rest + h) / (h * h) - 0.5f), 0.0f};
 }
@@ -117,9 +118,10 @@ static struct factors step_factors(const struct dpm_solver *solver, float sigma_
 static void reciprocal_ratios(const struct scheduler *scheduler, int step, int order, float ratios[2]) {
     const struct dpm_solver *solver = scheduler->config;
     const float *sigmas = scheduler->sigmas + step;
-    float h = noise_schedule_lambda(&solver->noise, sigmas[1]) - noise_schedule_lambda(&solver->noise, sigmas[0]);
+    float h = noise_schedule_lambda(scheduler, &solver->noise, sigmas[1]) - noise_schedule_lambda(scheduler, &solver->noise, sigmas[0]);
     for (int i = 0; i + 1 < order; i++) {
-        float h_i = noise_schedule_lambda(&solver->noise, sigmas[-i]) - noise_schedule_lambda(&solver->noise, sigmas[-i - 1]);
+        float h_i =
+            noise_schedule_lambda(scheduler, &solver->noise, sigmas[-i]) - noise_schedule_lambda(scheduler, &solver->noise, sigmas[-i - 1]);
         ratios[i] = 1.0f / (h_i / h);
     }
 }
@@ -129,7 +131,7 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     const struct dpm_solver *solver = scheduler->config;
     const float *sigmas = scheduler->sigmas;
     int order = order_of(scheduler, state, step);
-    struct factors f = step_factors(solver, sigmas[step + 1], sigmas[step], order);
+    struct factors f = step_factors(scheduler, sigmas[step + 1], sigmas[step], order);
     float alpha_s, sigma_s, ratios[2] = {1.0f, 1.0f}, *last = state->history[0], *before = state->history[1];
     noise_schedule_from_sigma(&solver->noise, sigmas[step], &alpha_s, &sigma_s);
     reciprocal_ratios(scheduler, step, order, ratios);

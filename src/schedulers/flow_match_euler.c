@@ -91,8 +91,9 @@ static double shifted(double shift, double sigma) {
     return shift * sigma / (1.0 + (shift - 1.0) * sigma);
 }
 
-static double time_shifted(const struct flow_match_euler *flow, double mu, double sigma) {
-    double m = flow->linear_time_shift ? mu : exp(mu);
+static double time_shifted(const struct scheduler *scheduler, double mu, double sigma) {
+    const struct flow_match_euler *flow = scheduler->config;
+    double m = flow->linear_time_shift ? mu : scheduler->functions->exp(mu);
     return m / (m + (1.0 / sigma - 1.0));
 }
 
@@ -124,13 +125,13 @@ static tessera_status stretch_to_terminal(double *sigmas, int count, double shif
     return TESSERA_OK;
 }
 
-static void respace(double *sigmas, int count, enum spacing spacing) {
+static void respace(const struct elementary *f, double *sigmas, int count, enum spacing spacing) {
     const double rho = 7.0; /* Karras et al., section 3 */
     double first = sigmas[0], last = sigmas[count - 1];
     for (int i = 0; i < count; i++) {
-        if (spacing == SPACING_KARRAS) sigmas[i] = pow(line_at(pow(first, 1.0 / rho), pow(last, 1.0 / rho), count, i), rho);
-        if (spacing == SPACING_BETA) sigmas[i] = last + noise_schedule_beta_quantile(1.0 - line_at(0.0, 1.0, count, i)) * (first - last);
-        if (spacing == SPACING_EXPONENTIAL) sigmas[i] = exp(line_at(log(first), log(last), count, i));
+        if (spacing == SPACING_KARRAS) sigmas[i] = f->pow(line_at(f->pow(first, 1.0 / rho), f->pow(last, 1.0 / rho), count, i), rho);
+        if (spacing == SPACING_BETA) sigmas[i] = last + noise_schedule_beta_quantile(f, 1.0 - line_at(0.0, 1.0, count, i)) * (first - last);
+        if (spacing == SPACING_EXPONENTIAL) sigmas[i] = f->exp(line_at(f->log(first), f->log(last), count, i));
     }
 }
 
@@ -140,17 +141,17 @@ static tessera_status set_timesteps(struct scheduler *scheduler, int num_steps, 
         return error_set(error, TESSERA_ERROR_ARGUMENT, "mu is %g; dynamic shifting of this type needs a finite%s one", (double)mu,
                          flow->linear_time_shift ? ", positive" : "");
     }
-    double *sigmas = malloc((size_t)num_steps * sizeof *sigmas);
+    double *sigmas = calloc((size_t)num_steps, sizeof *sigmas);
     if (sigmas == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for %d steps", num_steps);
     double first, last;
     line_ends(scheduler, num_steps, &first, &last);
     for (int i = 0; i < num_steps; i++) {
         double sigma = line_at(first, last, num_steps, i);
-        sigmas[i] = flow->dynamic ? time_shifted(flow, (double)mu, sigma) : shifted(flow->shift, sigma);
+        sigmas[i] = flow->dynamic ? time_shifted(scheduler, (double)mu, sigma) : shifted(flow->shift, sigma);
     }
     tessera_status status = TESSERA_OK;
     if (flow->shift_terminal > 0.0) status = stretch_to_terminal(sigmas, num_steps, flow->shift_terminal, error);
-    if (status == TESSERA_OK) respace(sigmas, num_steps, flow->spacing);
+    if (status == TESSERA_OK) respace(scheduler->functions, sigmas, num_steps, flow->spacing);
     for (int i = 0; i < num_steps; i++) {
         scheduler->sigmas[i] = (float)sigmas[i];
         scheduler->timesteps[i] = scheduler->sigmas[i] * (float)scheduler->num_train_timesteps;

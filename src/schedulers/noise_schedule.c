@@ -59,7 +59,7 @@ static float line_at(float first, float last, int count, int i) {
 
 /* alpha_bar(t), t from 0 to 1: equation 17 of Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models". */
 static double cosine_alpha_bar(double t) {
-    double c = cos((t + 0.008) / 1.008 * M_PI / 2.0);
+    double c = elementary_cos((t + 0.008) / 1.008 * M_PI / 2.0);
     return c * c;
 }
 
@@ -273,16 +273,17 @@ static double interpolated_sigma(const struct scheduler *scheduler, double t) {
 
 /* The timestep whose sigma this is, between two of training by interpolation in log sigma. */
 static double timestep_of_sigma(const struct scheduler *scheduler, double sigma) {
-    double log_sigma = log(fmax(sigma, 1e-10));
+    const struct elementary *f = scheduler->functions;
+    double log_sigma = f->log(fmax(sigma, 1e-10));
     int low = 0, high = scheduler->num_train_timesteps - 1; /* sigma rises with t: the last one not above sigma */
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
-        if ((double)logf(trained_sigma(scheduler, middle)) <= log_sigma)
+        if ((double)f->logf(trained_sigma(scheduler, middle)) <= log_sigma)
             low = middle;
         else
             high = middle;
     }
-    float a = logf(trained_sigma(scheduler, low)), b = logf(trained_sigma(scheduler, low + 1));
+    float a = f->logf(trained_sigma(scheduler, low)), b = f->logf(trained_sigma(scheduler, low + 1));
     double w = fmin(fmax(((double)a - log_sigma) / (double)(a - b), 0.0), 1.0);
     return (1.0 - w) * low + w * (low + 1);
 }
@@ -290,8 +291,8 @@ static double timestep_of_sigma(const struct scheduler *scheduler, double sigma)
 enum { BETA_TERMS = 64, BETA_HALVINGS = 60 };
 
 /* The integral of (t (1 - t))^-0.4 from 0 to x <= 1/2: the sum over n of (0.4)_n / n! x^(n + 0.6) / (n + 0.6). */
-static double beta_integral(double x) {
-    double sum = 0.0, term = pow(x, 0.6);
+static double beta_integral(const struct elementary *f, double x) {
+    double sum = 0.0, term = f->pow(x, 0.6);
     for (int n = 0; n < BETA_TERMS; n++) {
         sum += term / (n + 0.6);
         term *= x * (n + 0.4) / (n + 1.0);
@@ -299,13 +300,13 @@ static double beta_integral(double x) {
     return sum;
 }
 
-double noise_schedule_beta_quantile(double p) {
-    if (p > 0.5) return 1.0 - noise_schedule_beta_quantile(1.0 - p);
+double noise_schedule_beta_quantile(const struct elementary *f, double p) {
+    if (p > 0.5) return 1.0 - noise_schedule_beta_quantile(f, 1.0 - p);
     if (p <= 0.0) return 0.0;
-    double whole = 2.0 * beta_integral(0.5), low = 0.0, high = 0.5;
+    double whole = 2.0 * beta_integral(f, 0.5), low = 0.0, high = 0.5;
     for (int i = 0; i < BETA_HALVINGS; i++) {
         double middle = (low + high) / 2.0;
-        if (beta_integral(middle) < p * whole)
+        if (beta_integral(f, middle) < p * whole)
             low = middle;
         else
             high = middle;
@@ -315,12 +316,12 @@ double noise_schedule_beta_quantile(double p) {
 
 /* Karras et al. 2022, equation 5; or the same ends joined by the beta distribution, or geometrically, which is Lu et al.'s even line of lambda
  * too (2022, "DPM-Solver", section 3.3). */
-static double spaced_sigma(enum sigma_schedule kind, double sigma_max, double sigma_min, int count, int i) {
+static double spaced_sigma(const struct elementary *f, enum sigma_schedule kind, double sigma_max, double sigma_min, int count, int i) {
     const double rho = 7.0; /* their section 3 */
-    if (kind == SIGMAS_BETA) return sigma_min + noise_schedule_beta_quantile(1.0 - ramp_at(0.0, 1.0, count, i)) * (sigma_max - sigma_min);
-    if (kind == SIGMAS_EXPONENTIAL || kind == SIGMAS_LU) return exp(ramp_at(log(sigma_max), log(sigma_min), count, i));
-    double first = pow(sigma_max, 1.0 / rho), last = pow(sigma_min, 1.0 / rho);
-    return pow(first + ramp_at(0.0, 1.0, count, i) * (last - first), rho);
+    if (kind == SIGMAS_BETA) return sigma_min + noise_schedule_beta_quantile(f, 1.0 - ramp_at(0.0, 1.0, count, i)) * (sigma_max - sigma_min);
+    if (kind == SIGMAS_EXPONENTIAL || kind == SIGMAS_LU) return f->exp(ramp_at(f->log(sigma_max), f->log(sigma_min), count, i));
+    double first = f->pow(sigma_max, 1.0 / rho), last = f->pow(sigma_min, 1.0 / rho);
+    return f->pow(first + ramp_at(0.0, 1.0, count, i) * (last - first), rho);
 }
 
 /* Sigmas of timesteps [num_steps], which Karras, exponential and beta sigmas replace by those that fit them. `whole_range`: these sigmas span
@@ -335,7 +336,7 @@ static tessera_status fill_sigmas(struct scheduler *scheduler, const struct nois
     for (int i = 0; i < count; i++) {
         double sigma = interpolated_sigma(scheduler, timesteps[i]);
         if (noise->sigma_schedule != SIGMAS_TRAINED) {
-            sigma = spaced_sigma(noise->sigma_schedule, sigma_max, sigma_min, count, i);
+            sigma = spaced_sigma(scheduler->functions, noise->sigma_schedule, sigma_max, sigma_min, count, i);
             timesteps[i] = timestep_of_sigma(scheduler, sigma);
         }
         scheduler->sigmas[i] = (float)sigma;
@@ -395,10 +396,10 @@ void noise_schedule_from_sigma(const struct noise_schedule *noise, float sigma, 
     *sigma_t = flow ? sigma : sigma * *alpha_t;
 }
 
-float noise_schedule_lambda(const struct noise_schedule *noise, float sigma) {
+float noise_schedule_lambda(const struct scheduler *scheduler, const struct noise_schedule *noise, float sigma) {
     float alpha_t, sigma_t;
     noise_schedule_from_sigma(noise, sigma, &alpha_t, &sigma_t);
-    return logf(alpha_t) - logf(sigma_t);
+    return scheduler->functions->logf(alpha_t) - scheduler->functions->logf(sigma_t);
 }
 
 void noise_schedule_keep_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count) {

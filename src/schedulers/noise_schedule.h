@@ -62,7 +62,7 @@ tessera_status noise_schedule_choice(const struct json *json, const char *field,
 
 /* The quantile of the beta distribution with alpha = beta = 0.6, from 0 at p = 0 to 1 at p = 1: where beta sigmas lie between their ends
  * (Lee et al. 2024, "Beta Sampling is All You Need", arXiv 2407.12173). */
-double noise_schedule_beta_quantile(double p);
+double noise_schedule_beta_quantile(const struct elementary *f, double p);
 
 /* Timesteps fall as timestep_spacing says (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", table 2).
  * All three: ARGUMENT for more steps than training had. */
@@ -85,7 +85,7 @@ float noise_schedule_alpha_bar(const struct scheduler *scheduler, int timestep);
 /* alpha_t and sigma_t of a noise level sigma; of a flow, 1 - sigma and sigma. */
 void noise_schedule_from_sigma(const struct noise_schedule *noise, float sigma, float *alpha_t, float *sigma_t);
 /* lambda_t = log(alpha_t / sigma_t) of a noise level sigma, half the logarithm of the signal-to-noise ratio. */
-float noise_schedule_lambda(const struct noise_schedule *noise, float sigma);
+float noise_schedule_lambda(const struct scheduler *scheduler, const struct noise_schedule *noise, float sigma);
 /* scheduler_class.scale_model_input: unchanged, and divided by sqrt(sigma^2 + 1). */
 void noise_schedule_keep_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);
 void noise_schedule_scale_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);

@@ -127,6 +127,7 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     scheduler->init_noise_sigma = 1.0f;
     scheduler->wants_noise = scheduler->class->wants_noise;
     scheduler->flow_matching = scheduler->class->flow_matching;
+    scheduler->functions = elementary_of(false);
     return scheduler->class->configure(scheduler, config, error);
 }
 

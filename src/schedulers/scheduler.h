@@ -5,10 +5,12 @@
 #ifndef TESSERA_SCHEDULERS_SCHEDULER_H
 #define TESSERA_SCHEDULERS_SCHEDULER_H
 
+#include "base/elementary.h"
 #include "base/json.h"
 
 struct scheduler {
     const struct scheduler_class *class;
+    const struct elementary *functions; /* the C library's once opened; for the caller to change before scheduler_set_timesteps */
     int num_train_timesteps;
     int num_steps;          /* after scheduler_set_timesteps: calls of the model, which may be more than were asked for (PNDM) */
     float *timesteps;       /* [num_steps] */

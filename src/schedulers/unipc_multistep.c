@@ -96,12 +96,12 @@ struct update {
 static struct update update_from(const struct scheduler *scheduler, int from, int order) {
     const struct noise_schedule *noise = scheduler->config;
     const float *sigmas = scheduler->sigmas;
-    float alpha_t, sigma_t, alpha_s, sigma_s, lambda_s = noise_schedule_lambda(noise, sigmas[from]);
+    float alpha_t, sigma_t, alpha_s, sigma_s, lambda_s = noise_schedule_lambda(scheduler, noise, sigmas[from]);
     noise_schedule_from_sigma(noise, sigmas[from + 1], &alpha_t, &sigma_t);
     noise_schedule_from_sigma(noise, sigmas[from], &alpha_s, &sigma_s);
-    float h = noise_schedule_lambda(noise, sigmas[from + 1]) - lambda_s;
-    float r_1 = order == 2 ? (noise_schedule_lambda(noise, sigmas[from - 1]) - lambda_s) / h : 1.0f;
-    return (struct update){sigma_t / sigma_s, -alpha_t * expm1f(-h), -h, r_1};
+    float h = noise_schedule_lambda(scheduler, noise, sigmas[from + 1]) - lambda_s;
+    float r_1 = order == 2 ? (noise_schedule_lambda(scheduler, noise, sigmas[from - 1]) - lambda_s) / h : 1.0f;
+    return (struct update){sigma_t / sigma_s, -alpha_t * scheduler->functions->expm1f(-h), -h, r_1};
 }
 
 /* UniC: `sample` becomes the corrected one; m_t is what the model makes of the sample before correction. */
@@ -112,8 +112,8 @@ static void correct(const struct scheduler *scheduler, const struct scheduler_st
     struct update u = update_from(scheduler, step - 1, order);
     float rho_1 = 0.0f, rho_2 = 0.5f;
     if (order == 2) {
-        float phi_2 = expm1f(u.hh) / u.hh - 1.0f, phi_3 = phi_2 / u.hh - 0.5f;
-        float b_1 = phi_2 / expm1f(u.hh), b_2 = phi_3 * 2.0f / expm1f(u.hh);
+        float growth = scheduler->functions->expm1f(u.hh), phi_2 = growth / u.hh - 1.0f, phi_3 = phi_2 / u.hh - 0.5f;
+        float b_1 = phi_2 / growth, b_2 = phi_3 * 2.0f / growth;
         rho_1 = (b_1 - b_2) / (1.0f - u.r_1); /* rho_1 + rho_2 = b_1, r_1 rho_1 + rho_2 = b_2 */
         rho_2 = b_1 - rho_1;
     }

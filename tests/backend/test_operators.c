@@ -377,7 +377,7 @@ static void test_backend(struct backend *backend, enum dtype dtype) {
 
 int main(void) {
     for (int variant = 0; variant < CPU_VARIANT_COUNT; variant++)
-        for (int kernels = CPU_KERNELS_BEST; kernels <= CPU_KERNELS_PLAIN; kernels++) {
+        for (int kernels = CPU_KERNELS_BEST; kernels <= CPU_KERNELS_REPRODUCIBLE; kernels++) {
             if (!cpu_variant_supported((enum cpu_variant)variant)) continue;
             tessera_error error = {0};
             struct backend *backend =

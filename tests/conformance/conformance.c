@@ -1,7 +1,8 @@
-/* conformance [--backend cpu|fenced|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights
+/* conformance [--backend cpu|fenced|cuda] [--kernels best|own|reproducible] [--threads N] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights
  * N,N,...] CASE_DIR...
  *
- * fenced: a device that the host cannot read and whose operators run late (tests/fenced).
+ * fenced: a device that the host cannot read and whose operators run late (tests/fenced). Reproducible kernels add a hash of the results' bits
+ * to each line, the same on every machine (docs/reproducible.md).
  *
  * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
  * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
@@ -129,6 +130,7 @@ static void print_case(const struct conformance_case *c) {
     else
         printf("error %-10.3g limit %-6.3g ", c->worst, c->limit);
     if (c->psnr > 0) printf("%.1f dB ", c->psnr);
+    if (c->run.backend->reproducible) printf("bits %08x ", (unsigned)c->bits);
     printf("%s%s%s\n", words[c->verdict], c->reason[0] ? ": " : "", c->reason);
     fflush(stdout);
 }
@@ -169,13 +171,15 @@ static bool run_case(struct conformance_case *c, int counts[3]) {
 struct command {
     enum dtype dtype;
     bool fenced;
+    enum cpu_kernels kernels;
+    int threads;
     int first; /* of the cases */
     struct conformance_world world;
 };
 
 static int usage(void) {
-    fprintf(stderr, "usage: conformance [--backend cpu|fenced|cuda] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] "
-                    "[--tensor N] [--rank-weights N,N,...] CASE_DIR...\n");
+    fprintf(stderr, "usage: conformance [--backend cpu|fenced|cuda] [--kernels best|own|reproducible] [--threads N] [--dtype f32|bf16] "
+                    "[--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights N,N,...] CASE_DIR...\n");
     return 2;
 }
 
@@ -207,6 +211,8 @@ static bool read_option(const char *name, const char *value, struct command *com
         command->world.wanted[degrees[i].axis] = atoi(value);
         return atoi(value) > 0;
     }
+    if (strcmp(name, "--threads") == 0) return (command->threads = atoi(value)) > 0;
+    if (strcmp(name, "--kernels") == 0) return cpu_kernels_from_name(value, &command->kernels);
     if (strcmp(name, "--rank-weights") == 0) return read_weights(value, &command->world);
     command->dtype = strcmp(value, "bf16") == 0 ? DTYPE_BF16 : command->dtype;
     if (strcmp(name, "--dtype") == 0) return strcmp(value, "bf16") == 0 || strcmp(value, "f32") == 0;
@@ -243,9 +249,9 @@ int main(int argc, char **argv) {
     }
     world->ranks = comm_size(world->comm);
     world->rank = comm_rank(world->comm);
-    int threads = world->ranks > 1 ? 1 : 0;
+    int threads = command.threads > 0 || world->ranks == 1 ? command.threads : 1;
     struct backend *backend =
-        command.fenced ? fenced_backend_open(threads, true, &error) : cpu_backend_open(threads, CPU_KERNELS_BEST, &error);
+        command.fenced ? fenced_backend_open(threads, true, &error) : cpu_backend_open(threads, command.kernels, &error);
     struct arena *arena = backend != NULL ? backend->ops->arena(backend, 0, &error) : NULL, *host = arena_new(0, &error);
     int status = 1;
     if (arena != NULL && host != NULL)

@@ -18,6 +18,7 @@ void conform_rng(struct conformance_case *c) {
         size_t count = (size_t)tensor_count(&got), half = twice ? count / 2 : count;
         got.data = malloc(count * sizeof(float));
         random_seed(&generator, seed);
+        generator.functions = elementary_of(c->run.backend->reproducible);
         random_normal(&generator, got.data, half);
         if (twice) random_normal(&generator, (float *)got.data + half, count - half);
         case_check(c, entry->name, got, entry->tensor);
@@ -73,6 +74,7 @@ void conform_scheduler(struct conformance_case *c) {
     if (status == TESSERA_OK) status = json_int(c->io.json, "steps", 0, 1, 100000, &steps, &error);
     if (status == TESSERA_OK) status = json_double(c->io.json, "mu", 0, &mu, &error);
     if (status == TESSERA_OK) {
+        s->functions = elementary_of(c->run.backend->reproducible);
         s->sigmas_from_steps = json_find(c->io.json, "mu") != NULL;
         status = scheduler_set_timesteps(s, (int)steps, (float)mu, &error);
     }

@@ -130,6 +130,8 @@ void conform_pipeline(struct conformance_case *c) {
     char *folder = case_model_folder(c);
     struct pipeline_model m = {.options = {.struct_size = sizeof(tessera_model_options),
                                            .dtype = c->dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16,
+                                           .threads = c->run.backend->threads,
+                                           .kernels = c->run.backend->reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
                                            .device = c->run.backend->shares_host ? NULL : &fenced_device}};
     tessera_model *model = NULL;
     if (pipeline_model_read(c->folder, &c->io, &m, &error) == TESSERA_OK) model = tessera_model_open(folder, &m.options, &error);

@@ -27,7 +27,7 @@ int main(void) {
     struct strategy_choice choice = {.parts = 2};
     for (int a = 0; a < MESH_AXES; a++) choice.degrees[a] = 1;
     struct arena *arena = arena_new(1 << 20, &error);
-    struct run run = {.backend = cpu_backend_open(1, CPU_KERNELS_PLAIN, &error), .arena = arena, .dtype = DTYPE_F32, .parallel = &parallel};
+    struct run run = {.backend = cpu_backend_open(1, CPU_KERNELS_OWN, &error), .arena = arena, .dtype = DTYPE_F32, .parallel = &parallel};
     CHECK(arena != NULL && run.backend != NULL, "%s", error.message);
     CHECK(parallel_compose(&choice, alone, &parallel, &error) == TESSERA_OK, "%s", error.message);
     attend(&run, 4);

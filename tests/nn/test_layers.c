@@ -85,7 +85,7 @@ static void test_group_norm(struct run *run) {
 
 int main(void) {
     tessera_error error = {0};
-    struct run run = {.backend = cpu_backend_open(1, CPU_KERNELS_PLAIN, &error), .arena = arena_new(1 << 24, &error), .dtype = DTYPE_F32};
+    struct run run = {.backend = cpu_backend_open(1, CPU_KERNELS_OWN, &error), .arena = arena_new(1 << 24, &error), .dtype = DTYPE_F32};
     CHECK(run.backend != NULL && run.arena != NULL, "%s", error.message);
     if (run.backend != NULL && run.arena != NULL) {
         test_rows(&run);

@@ -65,7 +65,7 @@ static void test_products(struct run *run, const struct safetensors *file, enum 
 static void test_runs(const struct safetensors *file) {
     for (int kind = 0; kind < 2; kind++) {
         tessera_error error = {0};
-        struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_PLAIN, &error),
+        struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_OWN, &error),
                           .arena = arena_new((size_t)1 << 28, &error),
                           .dtype = kind == 0 ? DTYPE_F32 : DTYPE_BF16};
         for (int i = 0; i < TYPES; i++) test_products(&run, file, types[i]);

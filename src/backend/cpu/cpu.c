@@ -1,14 +1,17 @@
 /* The CPU backend's front door: detects the instruction set, fills the operator table, frees it.
  *
- * The plain kernels of the best supported variant fill the table first; oneDNN then takes over products and convolutions. */
+ * Our own kernels of the chosen variant fill the table first; then oneDNN takes over products and convolutions, or the reproducible operators
+ * take over all arithmetic. */
 #include "backend/cpu/cpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/clock.h"
 #include "base/thread_limit.h"
 
-void kernels_fill_baseline(struct backend_ops *ops);
+void kernels_fill_plain(struct backend_ops *ops);
+void reproducible_fill_plain(struct backend_ops *ops);
 #ifdef BACKEND_X86_VARIANTS
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -18,6 +21,8 @@ void kernels_fill_avx2(struct backend_ops *ops);
 void kernels_fill_avx512(struct backend_ops *ops);
 void kernels_fill_avx512bf16(struct backend_ops *ops);
 void kernels_fill_amx(struct backend_ops *ops);
+void reproducible_fill_avx2(struct backend_ops *ops);
+void reproducible_fill_avx512(struct backend_ops *ops);
 
 /* Tiles of bfloat16, by CPUID; Linux lets a process use them once it has asked for the room that their registers take. */
 static bool tiles_permitted(void) {
@@ -29,7 +34,7 @@ static bool tiles_permitted(void) {
 #endif
 
 bool cpu_variant_supported(enum cpu_variant variant) {
-    if (variant == CPU_VARIANT_BASELINE) return true;
+    if (variant == CPU_VARIANT_PLAIN) return true;
 #ifdef BACKEND_X86_VARIANTS
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     if (variant == CPU_VARIANT_AVX2) return avx2;
@@ -44,11 +49,21 @@ bool cpu_variant_supported(enum cpu_variant variant) {
 }
 
 const char *cpu_variant_name(enum cpu_variant variant) {
-    static const char *const names[CPU_VARIANT_COUNT] = {"baseline", "avx2", "avx512", "avx512bf16", "amx"};
+    static const char *const names[CPU_VARIANT_COUNT] = {"plain", "avx2", "avx512", "avx512bf16", "amx"};
     return names[variant];
 }
 
-static void fill_plain(struct backend_ops *ops, enum cpu_variant variant) {
+bool cpu_kernels_from_name(const char *name, enum cpu_kernels *out) {
+    static const char *const names[] = {"best", "own", "reproducible"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(names[i], name) != 0) continue;
+        *out = (enum cpu_kernels)i;
+        return true;
+    }
+    return false;
+}
+
+static void fill_kernels(struct backend_ops *ops, enum cpu_variant variant) {
     switch (variant) {
 #ifdef BACKEND_X86_VARIANTS
     case CPU_VARIANT_AMX:
@@ -65,8 +80,23 @@ static void fill_plain(struct backend_ops *ops, enum cpu_variant variant) {
         break;
 #endif
     default:
-        kernels_fill_baseline(ops);
+        kernels_fill_plain(ops);
     }
+}
+
+/* bfloat16 instructions round in their own way, so variants that differ in them alone share the same operators. */
+static void fill_reproducible(struct backend_ops *ops, enum cpu_variant variant) {
+#ifdef BACKEND_X86_VARIANTS
+    if (variant >= CPU_VARIANT_AVX512) {
+        reproducible_fill_avx512(ops);
+        return;
+    }
+    if (variant == CPU_VARIANT_AVX2) {
+        reproducible_fill_avx2(ops);
+        return;
+    }
+#endif
+    reproducible_fill_plain(ops);
 }
 
 static void cpu_free(struct backend *backend) {
@@ -99,11 +129,14 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
         cpu_free(&cpu->base);
         return NULL;
     }
-    fill_plain(&cpu->plain, variant);
+    fill_kernels(&cpu->plain, variant);
     backend_fill_host_memory(&cpu->plain);
+    cpu->base.reproducible = kernels == CPU_KERNELS_REPRODUCIBLE;
+    if (cpu->base.reproducible) fill_reproducible(&cpu->plain, variant);
     cpu->ops = cpu->plain;
-    if (kernels == CPU_KERNELS_PLAIN) {
-        snprintf(cpu->base.kernel_path, sizeof cpu->base.kernel_path, "plain %s", cpu_variant_name(variant));
+    if (kernels != CPU_KERNELS_BEST) {
+        snprintf(cpu->base.kernel_path, sizeof cpu->base.kernel_path, "%s %s", cpu->base.reproducible ? "reproducible" : "own",
+                 cpu_variant_name(variant));
         return &cpu->base;
     }
     if (onednn_open(cpu, error) != TESSERA_OK) {
@@ -114,9 +147,29 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
     return &cpu->base;
 }
 
+/* The variant that TESSERA_ISA names, or the best one. */
+static tessera_status choose_variant(const char *isa, enum cpu_variant *variant, tessera_error *error) {
+    int v = CPU_VARIANT_COUNT - 1;
+    bool named = isa != NULL && *isa != 0;
+    while (v >= 0 && (named ? strcmp(isa, cpu_variant_name((enum cpu_variant)v)) != 0 : !cpu_variant_supported((enum cpu_variant)v))) v--;
+    if (v < 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "TESSERA_ISA is \"%.20s\": choose plain, avx2, avx512, avx512bf16 or amx", isa);
+    *variant = (enum cpu_variant)v;
+    if (cpu_variant_supported(*variant)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "TESSERA_ISA is \"%s\", which this processor does not have; choose a smaller one of "
+                     "plain, avx2, avx512, avx512bf16, amx",
+                     isa);
+}
+
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error) {
-    enum cpu_variant variant = CPU_VARIANT_COUNT - 1;
-    while (!cpu_variant_supported(variant)) variant--;
+    const char *isa = getenv("TESSERA_ISA");
+    enum cpu_variant variant = CPU_VARIANT_PLAIN;
+    if (choose_variant(isa, &variant, error) != TESSERA_OK) return NULL;
+    if (isa != NULL && *isa != 0 && kernels == CPU_KERNELS_BEST) {
+        if (variant == CPU_VARIANT_PLAIN) kernels = CPU_KERNELS_OWN; /* oneDNN is never plain C */
+        if (variant != CPU_VARIANT_PLAIN) onednn_limit(variant);
+    }
     return cpu_backend_open_variant(threads, kernels, variant, error);
 }
 

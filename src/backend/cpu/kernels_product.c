@@ -5,6 +5,7 @@
  * packs a tile's rows and weights, DEPTH numbers at a time, for the micro-kernel (Goto and van de Geijn 2008, without their
  * cache levels). It leaves out Winograd's transform and copies of the weights between calls. */
 #include "backend/cpu/kernels_micro.h"
+#include "backend/cpu/patches.h"
 
 #define DEPTH 256
 #define TILE 192 /* rows and columns of an output tile: a multiple of every MICRO_ROWS and MICRO_COLUMNS */
@@ -16,32 +17,14 @@ struct product {
     enum activation act;
     int64_t rows, columns, depth;
     bool is_conv;
-    struct conv2d_geometry geometry;
-    int64_t kernel_rows, kernel_columns, tile_rows, tile_columns;
+    struct patches patches;
+    int64_t tile_rows, tile_columns;
 };
 
 struct workspace {
     float *row, *a, *b, *c;
 };
 #define WORKSPACE_FLOATS (DEPTH + 2 * TILE * DEPTH + TILE * TILE)
-
-/* Numbers [from, from + count) of patch `row`. */
-static void load_patch(float *to, const struct product *p, int64_t row, int64_t from, int64_t count) {
-    const int64_t *in = p->x->shape, *out = p->out->shape;
-    int64_t column = row % out[2], line = row / out[2] % out[1], picture = row / out[2] / out[1], channels = in[3];
-    while (count > 0) {
-        int64_t tap = from / channels, c = from % channels, n = min64(count, channels - c);
-        int64_t y = line * p->geometry.stride - p->geometry.pad_top + tap / p->kernel_columns;
-        int64_t x = column * p->geometry.stride - p->geometry.pad_left + tap % p->kernel_columns;
-        if (y >= 0 && y < in[1] && x >= 0 && x < in[2])
-            row_load(to, p->x->data, p->x->dtype, ((picture * in[1] + y) * in[2] + x) * channels + c, n);
-        else
-            memset(to, 0, (size_t)n * sizeof(float));
-        to += n;
-        from += n;
-        count -= n;
-    }
-}
 
 /* Packs rows [first, first + n) of the left or right operand as to[DEPTH][TILE]; rows up to `padded` are zero. */
 static void pack_rows(float *restrict to, float *restrict row, const struct product *p, bool weights, int64_t first, int64_t n,
@@ -52,7 +35,7 @@ static void pack_rows(float *restrict to, float *restrict row, const struct prod
         else if (weights)
             row_load(row, p->w->data, p->w->dtype, (first + r) * p->depth + from, count);
         else if (p->is_conv)
-            load_patch(row, p, first + r, from, count);
+            patches_load(row, &p->patches, first + r, from, count);
         else
             row_load(row, p->x->data, p->x->dtype, (first + r) * p->depth + from, count);
         for (int64_t k = 0; k < count; k++) to[k * TILE + r] = row[k];
@@ -141,9 +124,7 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
                         .rows = out->shape[0] * out->shape[1] * out->shape[2],
                         .columns = w->shape[0],
                         .depth = w->shape[1] * w->shape[2] * w->shape[3],
-                        .geometry = geometry,
-                        .kernel_rows = w->shape[1],
-                        .kernel_columns = w->shape[2]};
+                        .patches = {x, out->shape[1], out->shape[2], w->shape[2], geometry}};
     return product_run(backend, &p, error);
 }
 

@@ -81,6 +81,12 @@ const char *onednn_isa_name(void) {
     }
 }
 
+void onednn_limit(enum cpu_variant variant) {
+    static const dnnl_cpu_isa_t most[CPU_VARIANT_COUNT] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
+                                                           dnnl_cpu_isa_avx512_core_bf16, dnnl_cpu_isa_avx512_core_amx};
+    dnnl_set_max_cpu_isa(most[variant]);
+}
+
 static void buffer_clear(struct buffer *buffer) {
     free(buffer->data);
     *buffer = (struct buffer){0};
