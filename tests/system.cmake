@@ -13,6 +13,9 @@ endforeach()
 foreach(dtype f32 bf16)
   add_test(NAME conformance_${dtype} COMMAND conformance --dtype ${dtype} ${conformance_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 endforeach()
+# With the operators that give the same bits everywhere.
+add_test(NAME conformance_reproducible COMMAND conformance --kernels reproducible --threads 3 ${conformance_cases}
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 # On a device that the host cannot read and whose operators run late.
 add_test(NAME conformance_fenced COMMAND conformance --backend fenced ${conformance_cases} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 # Step caches, over every exact mesh too.

@@ -267,12 +267,28 @@ static tessera_status check_record(const uint8_t *record, int field, const struc
     return bytes == tensor_bytes(want) ? TESSERA_OK : wrong(name, "bytes", bytes, tensor_bytes(want), error);
 }
 
+/* Are all exponents below the largest, which infinities and NaNs have? */
+static bool is_finite(const void *data, const struct tensor *t) {
+    const uint32_t *words = data, exponent = 0x7f800000u;
+    const uint16_t *halves = data;
+    int64_t count = tensor_count(t);
+    bool bad = false;
+    if (t->dtype == DTYPE_F32)
+        for (int64_t i = 0; i < count; i++) bad |= (words[i] & exponent) == exponent;
+    if (t->dtype == DTYPE_BF16)
+        for (int64_t i = 0; i < count; i++) bad |= ((uint32_t)halves[i] << 16 & exponent) == exponent;
+    return !bad;
+}
+
 /* Points a field into the message, or the store. */
 static tessera_status take_body(const uint8_t *body, int field, struct state_store *store, struct state_message *message, struct tensor *t,
                                 tessera_error *error) {
     char text[32];
     unsigned how = how_of(message, field);
     t->data = (void *)(uintptr_t)body;
+    if (how != BY_DIGEST && !is_finite(body, t))
+        return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field %s: has infinities or NaNs, which no block may pass on",
+                         field_name(field, text, sizeof text));
     if (how == WHOLE) return TESSERA_OK;
     uint8_t *digest = message->digests[field];
     if (how == BY_DIGEST) {

@@ -68,7 +68,7 @@ tessera_status denoiser_state_pack(const struct denoiser_state *state, struct st
                                    tessera_error *error);
 /* Reads a message of `size` bytes, in which the state's tensors then lie (bytes must be aligned to 64), or in the store, which also takes
  * new constants in. `expected`: the state as it must be; message->job and message->constants as they must be, the rest is set. Errors:
- * FORMAT, naming the field; MEMORY. */
+ * FORMAT, naming the field, also where a number is not finite; MEMORY. */
 tessera_status denoiser_state_unpack(const uint8_t *bytes, size_t size, const struct denoiser_state *expected, struct state_store *store,
                                      struct denoiser_state *out, struct state_message *message, tessera_error *error);
 

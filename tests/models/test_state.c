@@ -3,6 +3,7 @@
  * differs is refused with that field's name. */
 #include "models/state.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "denoiser_test.h"
@@ -132,6 +133,28 @@ static void check_every_length(struct sample *s) {
     }
 }
 
+/* A number that is not finite, anywhere in a field, is refused with the field's name. */
+static void check_not_finite(struct sample *s) {
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct tensor picture = s->state.picture;
+    size_t first = s->size;
+    for (size_t at = STATE_HEAD_BYTES; at + tensor_bytes(&picture) <= s->size && first == s->size; at += 64)
+        if (memcmp(s->bytes + at, picture.data, tensor_bytes(&picture)) == 0) first = at;
+    CHECK(first < s->size, "the picture lies in the message");
+    for (int i = 0; i < 3; i++) {
+        struct denoiser_state got;
+        struct state_message came;
+        tessera_error error = {0};
+        uint8_t kept[sizeof(float)];
+        size_t bytes = dtype_size(picture.dtype);
+        memcpy(kept, s->bytes + first, bytes);
+        dtype_convert(s->bytes + first, picture.dtype, &bad[i], DTYPE_F32, 1);
+        tessera_status status = unpack(&s->receiver, 0, s->bytes, s->size, &got, &came, &error);
+        CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "field picture") != NULL, "%g: %s", (double)bad[i], error.message);
+        memcpy(s->bytes + first, kept, bytes);
+    }
+}
+
 /* A sender whose state has another form is refused by the name of the field. */
 static void check_named(struct sample *s, const char *field, struct tensor *t, int dimension) {
     struct denoiser_state got;
@@ -195,6 +218,7 @@ static void check_refusals(const struct case_io *c, struct component_test *t, co
     (void)c;
     check_every_byte(&s);
     check_every_length(&s);
+    check_not_finite(&s);
     check_named(&s, "picture", &s.state.picture, 1);
     check_named(&s, "text", &s.state.text, 1);
     check_named(&s, "text", &s.state.text, 2);
