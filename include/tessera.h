@@ -173,6 +173,8 @@ typedef struct tessera_model_options {
     const struct tessera_device *device; /* NULL: the CPU, the one device of this version */
     const char *offload;                 /* of TESSERA_OFFLOADS; NULL: "auto" */
     tessera_kernels kernels;             /* of the CPU; the environment variable TESSERA_ISA names the instruction set */
+    /* Where a kind of component lives, if not on `device`. */
+    const struct tessera_device *text_device, *denoiser_device, *autoencoder_device;
 } tessera_model_options;
 #define TESSERA_MODEL_OPTIONS                                                                                                              \
     { .struct_size = sizeof(tessera_model_options) }
@@ -235,6 +237,7 @@ typedef struct tessera_image {
     double seconds_text, seconds_encode, seconds_denoise, seconds_decode;
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
+    uint64_t bytes_moved; /* of tensors, from one device to another, where components live on several */
 } tessera_image;
 #define TESSERA_IMAGE                                                                                                                      \
     { .struct_size = sizeof(tessera_image) }

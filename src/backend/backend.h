@@ -89,9 +89,10 @@ struct backend_ops {
     tessera_status (*synchronize)(struct backend *, tessera_error *);
 };
 
-/* Bytes that were moved, and calls of operators where a backend counts them (the fenced one does). */
+/* Bytes that crossed between the host's memory and the backend's, that were copied within it, and that came from another backend (run_move;
+ * they count as uploaded, too); and calls of operators where a backend counts them (the fenced one does). */
 struct backend_counts {
-    uint64_t uploaded, downloaded, copied, calls;
+    uint64_t uploaded, downloaded, copied, moved, calls;
 };
 
 struct backend {

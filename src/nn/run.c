@@ -70,6 +70,18 @@ struct tensor run_upload(struct run *run, struct tensor host) {
     return run_checked(run, backend_upload(run->backend, &t, host.data, &run->error), t);
 }
 
+struct tensor run_move(struct run *to, struct run *from, struct tensor t) {
+    if (to->backend == from->backend || t.data == NULL) return t;
+    struct tensor out = run_tensor(to, t.dtype, t.ndim, t.shape);
+    if (out.data == NULL) return out;
+    void *host = run_map(from, &t, MAP_READ);
+    if (run_failed(from)) return run_checked(to, run_status(from, &to->error), out);
+    to->backend->counts.moved += tensor_bytes(&t);
+    out = run_checked(to, backend_upload(to->backend, &out, host, &to->error), out);
+    run_unmap(from, &t, host, MAP_READ);
+    return out;
+}
+
 size_t run_enter(struct run *run) {
     return arena_mark(run->arena);
 }

@@ -210,8 +210,9 @@ static float guidance_of(const struct pipeline_class *class, const tessera_reque
 
 /* A stage is over: its component may go, and so may the pages of its temporaries where something is offloaded. */
 static void end_stage(struct generation *g, const char *name) {
-    pipeline_done_with(g->pipeline, name);
-    if (g->pipeline->offload != OFFLOAD_NONE) arena_trim(g->run.arena, arena_mark(g->run.arena));
+    if (name != NULL) pipeline_done_with(g->pipeline, name);
+    for (int role = 0; role < PIPELINE_ROLES && g->pipeline->offload != OFFLOAD_NONE; role++)
+        arena_trim(g->runs[role]->arena, arena_mark(g->runs[role]->arena));
 }
 
 static tessera_status encode_text(struct generation *g, tessera_error *error) {
@@ -228,11 +229,11 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
     double start = generation_clock(g);
     TRY(r->states != NULL ? generation_take_states(g, error)
-                          : g->pipeline->class->encode_prompts(g->pipeline, &g->run, r, &prompts, &g->states, error));
+                          : g->pipeline->class->encode_prompts(g->pipeline, g->runs[ROLE_TEXT], r, &prompts, &g->states, error));
     TRY(check_widths(g, error));
     g->image->seconds_text = generation_clock(g) - start;
-    g->image->operations_text = g->run.operations;
-    if (g->pipeline->offload != OFFLOAD_NONE) arena_trim(g->run.arena, arena_mark(g->run.arena));
+    g->image->operations_text = g->runs[ROLE_TEXT]->operations;
+    end_stage(g, NULL); /* each encoder went when its states were made */
     return generation_report(g, TESSERA_PHASE_TEXT, 1, 1, error);
 }
 
@@ -256,19 +257,19 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
 
 /* Pictures first .. first + count of those that are made, into x. */
 static tessera_status denoise_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
-    double start = generation_clock(g), operations = g->run.operations;
+    double start = generation_clock(g), operations = g->runs[ROLE_DENOISER]->operations;
     TRY(generation_denoise(g, g->request->first_image + first, count, x, error));
     g->image->seconds_denoise += generation_clock(g) - start;
-    g->image->operations_denoise += g->run.operations - operations;
+    g->image->operations_denoise += g->runs[ROLE_DENOISER]->operations - operations;
     if (first + count == g->image->count) end_stage(g, g->pipeline->denoiser);
     return TESSERA_OK;
 }
 
 static tessera_status decode_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
-    double start = generation_clock(g), operations = g->run.operations;
+    double start = generation_clock(g), operations = g->runs[ROLE_AUTOENCODER]->operations;
     for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
     g->image->seconds_decode += generation_clock(g) - start;
-    g->image->operations_decode += g->run.operations - operations;
+    g->image->operations_decode += g->runs[ROLE_AUTOENCODER]->operations - operations;
     if (first + count == g->image->count) end_stage(g, g->pipeline->autoencoder);
     return TESSERA_OK;
 }
@@ -394,18 +395,31 @@ int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
     return denoise_at_once(&p->team, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
+/* A run for each backend that some role lives on. */
+static tessera_status open_runs(struct generation *g, tessera_error *error) {
+    const struct pipeline *p = g->pipeline;
+    for (int role = 0; role < PIPELINE_ROLES; role++) {
+        int same = 0;
+        while (p->backends[same] != p->backends[role]) same++;
+        g->runs[role] = &g->own[same];
+        if (same < role) continue;
+        struct arena *arena = p->backends[role]->ops->arena(p->backends[role], g->control->memory_limit, error);
+        g->own[role] = (struct run){.backend = p->backends[role], .arena = arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
+        if (arena == NULL) return error->status;
+    }
+    return TESSERA_OK;
+}
+
 /* Carries out some stages: g has pipeline, request, control and image. */
 static tessera_status run_stages(struct generation *g, tessera_status (*stages)(struct generation *, tessera_error *), tessera_error *error) {
     struct pipeline *p = g->pipeline;
-    struct arena *arena = p->backend->ops->arena(p->backend, g->control->memory_limit, error);
-    if (arena == NULL) return error->status;
-    g->run = (struct run){.backend = p->backend, .arena = arena, .dtype = p->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
     double loaded = p->seconds_load;
-    tessera_status status = stages(g, error);
+    tessera_status status = open_runs(g, error);
+    if (status == TESSERA_OK) status = stages(g, error);
     if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
     for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++) pipeline_done_with(p, p->slots[i].name);
     g->image->seconds_load = p->seconds_load - loaded;
-    arena_free(arena);
+    for (int role = 0; role < PIPELINE_ROLES; role++) arena_free(g->own[role].arena);
     scheduler_free(g->scheduler);
     free(g->noise);
     free(g->fresh_noise);

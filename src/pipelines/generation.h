@@ -11,7 +11,7 @@ struct generation {
     const struct generation_control *control;
     tessera_image *image;
     tessera_image one; /* room for the picture at hand, where pictures are delivered; else empty */
-    struct run run;
+    struct run own[PIPELINE_ROLES], *runs[PIPELINE_ROLES]; /* roles of one backend share a run */
     struct scheduler *scheduler;
     struct prompt_states states;
     int width, height;               /* pixels that are worked at: the request's, or those of a resolution bin */

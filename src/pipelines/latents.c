@@ -90,7 +90,7 @@ static struct denoising denoising_of(struct generation *g, const struct componen
         .stages = g->pipeline->stages.count > 0 ? &g->pipeline->stages : NULL,
         .scheduler = g->scheduler,
         .team = &g->pipeline->team,
-        .run = &g->run,
+        .run = g->runs[ROLE_DENOISER],
         .inputs = {.text = s->text,
                    .pooled = s->pooled,
                    .text_mask = s->text_mask,
@@ -114,13 +114,25 @@ static struct denoising denoising_of(struct generation *g, const struct componen
     };
 }
 
+/* The prompts' states, to where the denoiser reads them. */
+static tessera_status move_states(struct generation *g, tessera_error *error) {
+    struct run *run = g->runs[ROLE_DENOISER];
+    struct prompt_states *s = &g->states;
+    struct tensor *const states[] = {&s->text, &s->pooled, &s->text_mask, &s->text_2, &s->text_2_mask};
+    uint64_t before = run->backend->counts.moved;
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) *states[i] = run_move(run, g->runs[ROLE_TEXT], *states[i]);
+    g->image->bytes_moved += run->backend->counts.moved - before;
+    return run_status(run, error);
+}
+
 tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
     if (first == g->request->first_image) TRY(pipeline_meet(g->pipeline, error));
+    if (first == g->request->first_image) TRY(move_states(g, error));
     struct random_generator generators[count];
     struct batch batch = {.g = g, .first = first, .count = count, .generators = generators, .x = x};
-    size_t scope = run_enter(&g->run);
+    size_t scope = run_enter(g->runs[ROLE_DENOISER]);
     const float scales[2] = {g->request->guidance_scale, g->request->guidance_scale};
     float size_values[2 * MAX_SIZE_CONDITIONS];
     struct tensor sizes = size_conditions(g, g->guided ? 2 : 1, size_values);
@@ -134,7 +146,7 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
         noise_sample(g, first + i, x[i]);
     }
     TRY(denoise_pictures(&d, count, x, error));
-    arena_release(g->run.arena, scope);
+    arena_release(g->runs[ROLE_DENOISER]->arena, scope);
     g->image->blocks += d.blocks;
     g->image->blocks_skipped += d.blocks_skipped;
     return TESSERA_OK;

@@ -34,20 +34,20 @@ static void sample_latents(const struct generation *g, const struct autoencoder 
 static tessera_status encode(struct generation *g, const struct autoencoder *vae, const struct given_picture *picture,
                              tessera_error *error) {
     const tessera_request *r = g->request;
-    struct span mine = vae->class->rows(vae, &g->run, r->height, r->width);
-    struct tensor pixels = run_tensor(&g->run, DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
+    struct span mine = vae->class->rows(vae, g->runs[ROLE_AUTOENCODER], r->height, r->width);
+    struct tensor pixels = run_tensor(g->runs[ROLE_AUTOENCODER], DTYPE_F32, SHAPE(1, mine.count, r->width, 3));
     int64_t row = (int64_t)r->width * 3;
     const uint8_t *bytes = picture->pixels + mine.first * row;
-    float *x = run_map(&g->run, &pixels, MAP_WRITE);
+    float *x = run_map(g->runs[ROLE_AUTOENCODER], &pixels, MAP_WRITE);
     for (int64_t i = 0; x != NULL && i < mine.count * row; i++) x[i] = (float)bytes[i] / 255.0f * 2.0f - 1.0f;
-    run_unmap(&g->run, &pixels, x, MAP_WRITE);
-    struct tensor moments = autoencoder_encode(vae, &g->run, pixels);
-    float *m = run_map(&g->run, &moments, MAP_READ);
-    TRY(run_status(&g->run, error));
+    run_unmap(g->runs[ROLE_AUTOENCODER], &pixels, x, MAP_WRITE);
+    struct tensor moments = autoencoder_encode(vae, g->runs[ROLE_AUTOENCODER], pixels);
+    float *m = run_map(g->runs[ROLE_AUTOENCODER], &moments, MAP_READ);
+    TRY(run_status(g->runs[ROLE_AUTOENCODER], error));
     tessera_status status = pipeline_check_finite(g->pipeline, "vae", " (encoder)", m, (size_t)tensor_count(&moments), error);
     for (int64_t i = 0; i < picture->samples && status == TESSERA_OK; i++)
         sample_latents(g, vae, m, picture->noise + i * g->count, picture->latents + i * g->count);
-    run_unmap(&g->run, &moments, m, MAP_READ);
+    run_unmap(g->runs[ROLE_AUTOENCODER], &moments, m, MAP_READ);
     return status;
 }
 
@@ -55,14 +55,14 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
 static tessera_status encode_once(struct generation *g, const struct given_picture *picture, tessera_error *error) {
     struct component *vae;
     struct team *team = &g->pipeline->team;
-    if (team_rank(team) == 0 || g->run.parallel != NULL) {
+    if (team_rank(team) == 0 || g->runs[ROLE_AUTOENCODER]->parallel != NULL) {
         TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &vae, error));
         if (!vae->autoencoder->has_encoder)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: %s needs one", g->pipeline->name,
                              g->pipeline->class->has_control ? "a control picture" : "picture to picture");
         TRY(encode(g, vae->autoencoder, picture, error));
     }
-    if (g->run.parallel != NULL) return TESSERA_OK;
+    if (g->runs[ROLE_AUTOENCODER]->parallel != NULL) return TESSERA_OK;
     return team_broadcast(team, 0, picture->latents, (size_t)picture->samples * (size_t)g->count * sizeof(float), error);
 }
 
@@ -71,19 +71,19 @@ static tessera_status encode_given(struct generation *g, struct random_generator
                                    float **out, tessera_error *error) {
     size_t total = (size_t)samples * (size_t)g->count;
     struct given_picture picture = {.pixels = pixels, .samples = samples, .noise = malloc(total * sizeof(float))};
-    size_t scope = run_enter(&g->run);
+    size_t scope = run_enter(g->runs[ROLE_AUTOENCODER]);
     picture.latents = *out = malloc(total * sizeof(float));
     tessera_status status = TESSERA_OK;
     if (picture.latents == NULL || picture.noise == NULL) {
         status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     } else {
         random_normal(generator, picture.noise, total);
-        g->run.parallel = team_autoencoder(&g->pipeline->team);
+        g->runs[ROLE_AUTOENCODER]->parallel = team_autoencoder(&g->pipeline->team);
         status = encode_once(g, &picture, error);
         if (status != TESSERA_OK) team_job_fail(&g->pipeline->team, error); /* before buffers go */
-        g->run.parallel = NULL;
+        g->runs[ROLE_AUTOENCODER]->parallel = NULL;
     }
-    arena_trim(g->run.arena, scope);
+    arena_trim(g->runs[ROLE_AUTOENCODER]->arena, scope);
     free(picture.noise);
     return status;
 }
@@ -158,23 +158,23 @@ static tessera_status decode(struct generation *g, const tessera_image *place, c
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &component, error));
     const struct autoencoder *vae = component->autoencoder;
-    size_t scope = run_enter(&g->run);
-    struct tensor z = run_tensor(&g->run, DTYPE_F32, SHAPE(1, g->rows, g->columns, g->channels));
-    float *latents = run_map(&g->run, &z, MAP_WRITE);
+    size_t scope = run_enter(g->runs[ROLE_AUTOENCODER]);
+    struct tensor z = run_tensor(g->runs[ROLE_AUTOENCODER], DTYPE_F32, SHAPE(1, g->rows, g->columns, g->channels));
+    float *latents = run_map(g->runs[ROLE_AUTOENCODER], &z, MAP_WRITE);
     for (int64_t i = 0; latents != NULL && i < g->count; i++) latents[i] = x[i] / vae->scaling_factor + vae->shift_factor;
-    run_unmap(&g->run, &z, latents, MAP_WRITE);
-    TRY(run_status(&g->run, error));
-    struct tensor picture = autoencoder_decode(vae, &g->run, z, g->pipeline->vae_tiling);
-    if (g->run.parallel != NULL) picture = exchange_gather_rows(&g->run, picture, 0);
-    float *pixels = run_map(&g->run, &picture, MAP_READ);
-    TRY(run_status(&g->run, error));
+    run_unmap(g->runs[ROLE_AUTOENCODER], &z, latents, MAP_WRITE);
+    TRY(run_status(g->runs[ROLE_AUTOENCODER], error));
+    struct tensor picture = autoencoder_decode(vae, g->runs[ROLE_AUTOENCODER], z, g->pipeline->vae_tiling);
+    if (g->runs[ROLE_AUTOENCODER]->parallel != NULL) picture = exchange_gather_rows(g->runs[ROLE_AUTOENCODER], picture, 0);
+    float *pixels = run_map(g->runs[ROLE_AUTOENCODER], &picture, MAP_READ);
+    TRY(run_status(g->runs[ROLE_AUTOENCODER], error));
     tessera_status status = TESSERA_OK;
     if (pixels != NULL) /* with a parallel autoencoder the first rank alone has them */
         status = pipeline_check_finite(g->pipeline, "vae", " (decoder)", pixels, (size_t)tensor_count(&picture), error);
     if (status == TESSERA_OK && team_rank(&g->pipeline->team) == 0) store_pixels(g, place, pixels);
-    run_unmap(&g->run, &picture, pixels, MAP_READ);
+    run_unmap(g->runs[ROLE_AUTOENCODER], &picture, pixels, MAP_READ);
     TRY(status);
-    arena_trim(g->run.arena, scope);
+    arena_trim(g->runs[ROLE_AUTOENCODER]->arena, scope);
     return TESSERA_OK;
 }
 
@@ -182,11 +182,11 @@ tessera_status generation_decode(struct generation *g, int made, const float *x,
     TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
     tessera_image place = place_of(g, made);
     layout_channels_first(place.latents, x, g->channels, g->positions);
-    g->run.parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
+    g->runs[ROLE_AUTOENCODER]->parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
     tessera_status status = TESSERA_OK;
-    bool decodes = !g->request->latents_only && (team_rank(&g->pipeline->team) == 0 || g->run.parallel != NULL);
+    bool decodes = !g->request->latents_only && (team_rank(&g->pipeline->team) == 0 || g->runs[ROLE_AUTOENCODER]->parallel != NULL);
     if (decodes) status = decode(g, &place, x, error);
-    g->run.parallel = NULL;
+    g->runs[ROLE_AUTOENCODER]->parallel = NULL;
     TRY(status);
     TRY(deliver(g, made, error));
     return generation_report(g, TESSERA_PHASE_DECODE, made + 1, g->image->count, error);

@@ -257,6 +257,29 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
     return status;
 }
 
+/* A backend for each device that some role lives on. */
+static tessera_status open_backends(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
+    const struct tessera_device *devices[PIPELINE_ROLES] = {
+        [ROLE_TEXT] = options->text_device, [ROLE_DENOISER] = options->denoiser_device, [ROLE_AUTOENCODER] = options->autoencoder_device};
+    for (int role = 0; role < PIPELINE_ROLES; role++) {
+        int same = 0;
+        if (devices[role] == NULL) devices[role] = options->device;
+        while (devices[same] != devices[role]) same++;
+        p->backends[role] = same < role ? p->backends[same] : device_open(devices[role], options->kernels, team_threads(&p->team, options->threads), error);
+        if (p->backends[role] == NULL) return error->status;
+    }
+    lora_set_use_threads(p->loras, p->backends[ROLE_DENOISER]->threads);
+    return TESSERA_OK;
+}
+
+static void close_backends(struct pipeline *p) {
+    for (int role = PIPELINE_ROLES - 1; role >= 0; role--) {
+        int same = 0;
+        while (p->backends[same] != p->backends[role]) same++;
+        if (same == role) backend_free(p->backends[role]);
+    }
+}
+
 static tessera_status open_pipeline(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     static const tessera_mesh alone = TESSERA_MESH;
     const tessera_mesh *mesh = options->mesh != NULL ? options->mesh : &alone;
@@ -268,10 +291,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(offload_choose(p, options->offload, error));
     TRY(find_defaults(p, error));
     if (options->kernels == TESSERA_KERNELS_REPRODUCIBLE) TRY(team_check_reproducible(&p->team, error));
-    p->backend = device_open(options->device, options->kernels, team_threads(&p->team, options->threads), error);
-    if (p->backend == NULL) return error->status;
-    lora_set_use_threads(p->loras, p->backend->threads);
-    return TESSERA_OK;
+    return open_backends(p, options, error);
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
@@ -325,7 +345,7 @@ void pipeline_free(struct pipeline *p) {
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }
-    backend_free(p->backend);
+    close_backends(p);
     stages_free(&p->stages);
     team_close(&p->team);
     json_free(p->index);

@@ -86,6 +86,9 @@ struct pipeline_slot {
     struct component component;
 };
 
+/* Components of one role live on one device. */
+enum pipeline_role { ROLE_TEXT, ROLE_DENOISER, ROLE_AUTOENCODER, PIPELINE_ROLES };
+
 struct pipeline {
     const struct pipeline_class *class;
     char *name;               /* as messages call the model */
@@ -98,7 +101,7 @@ struct pipeline {
     struct json *index;     /* model_index.json */
     struct team team;
     struct stages stages; /* of the denoiser; zeros: one */
-    struct backend *backend;
+    struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
     enum dtype dtype;
     bool vae_tiling;
     bool keeps_sums; /* it is described for reproducible kernels */

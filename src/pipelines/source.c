@@ -215,10 +215,15 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
     return weigh ? check_loras(p, error) : TESSERA_OK;
 }
 
+static enum pipeline_role role_of(const struct pipeline *p, const struct pipeline_slot *slot) {
+    if (strcmp(slot->name, p->denoiser) == 0) return ROLE_DENOISER;
+    return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
+}
+
 tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {
-        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backend};
+        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
         source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));

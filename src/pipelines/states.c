@@ -31,7 +31,7 @@ tessera_status generation_give_states(struct generation *g, tessera_states *out,
         if (from->data == NULL) continue;
         tessera_state *to = &out->states[out->count++];
         to->name = kinds[kind].name;
-        TRY(give(&g->run, from, to, error));
+        TRY(give(g->runs[ROLE_TEXT], from, to, error));
     }
     return TESSERA_OK;
 }
@@ -65,10 +65,10 @@ static tessera_status take(struct generation *g, const tessera_state *from, int6
     struct tensor all = tensor_of(from->data, DTYPE_F32, from->ndim, from->shape), wanted = all;
     wanted.shape[0] = prompts;
     struct tensor *to = state_at(&g->states, kind_of(from->name));
-    *to = run_tensor(&g->run, DTYPE_F32, wanted.ndim, wanted.shape);
-    TRY(run_status(&g->run, error));
+    *to = run_tensor(g->runs[ROLE_TEXT], DTYPE_F32, wanted.ndim, wanted.shape);
+    TRY(run_status(g->runs[ROLE_TEXT], error));
     const float *rows = from->data + (tensor_count(&all) - tensor_count(&wanted));
-    return backend_upload(g->run.backend, to, rows, error);
+    return backend_upload(g->runs[ROLE_TEXT]->backend, to, rows, error);
 }
 
 tessera_status generation_take_states(struct generation *g, tessera_error *error) {

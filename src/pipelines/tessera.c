@@ -88,11 +88,11 @@ void model_leave(tessera_model *model) {
 }
 
 const char *tessera_model_kernel_path(const tessera_model *model) {
-    return model != NULL ? model->pipeline->backend->kernel_path : "";
+    return model != NULL ? model->pipeline->backends[ROLE_DENOISER]->kernel_path : "";
 }
 
 int tessera_model_threads(const tessera_model *model) {
-    return model != NULL ? model->pipeline->backend->threads : 0;
+    return model != NULL ? model->pipeline->backends[ROLE_DENOISER]->threads : 0;
 }
 
 const char *tessera_model_pipeline_class(const tessera_model *model) {
