@@ -110,7 +110,7 @@ static const struct option plan_options[PLAN_OPTION_COUNT] = {
                       .high = 1024},
     [PLAN_ALLOW_DISPLACED] = {.name = "allow-displaced",
                               .type = OPTION_FLAG,
-                              .help = "also plans that are not exact: displaced patches, PipeFusion with several patches"},
+                              .help = "also plans that are not exact: displaced patches, PCPP, PipeFusion with several patches"},
     [PLAN_TOP] =
         {.name = "top", .type = OPTION_INTEGER, .placeholder = "K", .help = "plans to show (default: 10; 0: all)", .low = 0, .high = 1e6},
     [PLAN_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output"},

@@ -303,6 +303,10 @@ void displaced_patches_part_bytes(struct plan_pass *p, int64_t latents) {
     plan_pass_add_gather(p, MESH_PATCH);
 }
 
+static int parts_seen(int parts) {
+    return parts;
+}
+
 const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .group = MESH_PATCH,
                                                     .takes_part = takes_part,
@@ -316,5 +320,6 @@ const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .keeps_text_whole = displaced_patches_keep_text_whole,
                                                     .cut = displaced_patches_cut,
                                                     .cuts_whole_rows = true,
+                                                    .parts_seen = parts_seen,
                                                     .meeting_bytes = meeting_bytes,
                                                     .part_bytes = displaced_patches_part_bytes};

@@ -125,6 +125,11 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_PATCH, a->count * 2 * to * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
 }
 
+/* Its own and both neighbours'. */
+static int parts_seen(int parts) {
+    return parts < 3 ? parts : 3;
+}
+
 const struct strategy pcpp_strategy = {.name = "pcpp",
                                        .group = MESH_PATCH,
                                        .takes_part = takes_part,
@@ -138,5 +143,6 @@ const struct strategy pcpp_strategy = {.name = "pcpp",
                                        .keeps_text_whole = keeps_text_whole,
                                        .cut = displaced_patches_cut,
                                        .cuts_whole_rows = true,
+                                       .parts_seen = parts_seen,
                                        .meeting_bytes = meeting_bytes,
                                        .part_bytes = displaced_patches_part_bytes};

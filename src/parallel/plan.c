@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "parallel/strategy.h"
 
 enum { PIPEFUSION_WARMUP = 1, DISPLACED_WARMUP = 5 }; /* synchronous steps: PipeFusion's default; DistriFusion's 4, counted from 0 */
 
@@ -17,6 +18,17 @@ void plan_model_free(struct plan_model *model) {
 }
 
 /* ---- names ---- */
+
+const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh) {
+    if (mesh->degrees[MESH_PATCH] == 1) return NULL;
+    return mesh->patch != NULL ? mesh->patch : strategy_of_patches(NULL);
+}
+
+/* Does a rank's attention see every part of the picture? */
+static bool sees_all(const struct plan_mesh *mesh) {
+    const struct strategy *patch = plan_mesh_patch(mesh);
+    return patch == NULL || patch->parts_seen(mesh->degrees[MESH_PATCH]) == mesh->degrees[MESH_PATCH];
+}
 
 bool plan_mesh_is_exact(const struct plan_mesh *mesh) {
     return mesh->patches == 1 && mesh->degrees[MESH_PATCH] == 1;
@@ -39,7 +51,9 @@ const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capac
     size_t used = 0;
     snprintf(out, capacity, "one rank");
     for (int a = 0; a < MESH_AXES; a++)
-        if (mesh->degrees[a] > 1) append(out, capacity, &used, " x ", mesh_axis_name((enum mesh_axis)a), mesh->degrees[a]);
+        if (mesh->degrees[a] > 1)
+            append(out, capacity, &used, " x ", a == MESH_PATCH ? plan_mesh_patch(mesh)->name : mesh_axis_name((enum mesh_axis)a),
+                   mesh->degrees[a]);
     if (mesh->patches > 1) append(out, capacity, &used, ", ", "patches", mesh->patches);
     if (mesh->split_text && used < capacity) snprintf(out + used, capacity - used, ", text split");
     return out;
@@ -57,7 +71,7 @@ const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t ca
     if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
         used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
     if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
-        snprintf(out + used, capacity - used, "%s--parallelism patch%s%s", used > 0 ? " " : "",
+        snprintf(out + used, capacity - used, "%s--parallelism %s%s%s", used > 0 ? " " : "", plan_mesh_patch(mesh)->name,
                  mesh->degrees[MESH_CFG] > 1 ? "" : " --no-split-batch", mesh->split_text ? " --split-text" : "");
     return out;
 }
@@ -90,6 +104,8 @@ tessera_status plan_check(const struct plan_model *m, const struct plan_mesh *me
     int sequence = degrees[MESH_RING] * degrees[MESH_ULYSSES];
     if (degrees[MESH_PATCH] > 1 && (sequence > 1 || degrees[MESH_PIPEFUSION] > 1 || degrees[MESH_TENSOR] > 1 || mesh->patches > 1))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "patch excludes pipefusion, ring, ulysses and tensor in a plan");
+    if (plan_mesh_patch(mesh) != NULL && plan_mesh_patch(mesh)->parts_seen == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: no plan has it", plan_mesh_patch(mesh)->name);
     int64_t most = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
     if (degrees[MESH_TENSOR] > most)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tensor %d: 1 to %lld are possible", degrees[MESH_TENSOR], (long long)most);
@@ -129,15 +145,31 @@ static void consider(struct list *list, const struct plan_mesh *mesh) {
     list->plans[list->count++] = plan_evaluate(list->model, list->machine, mesh);
 }
 
+/* With each strategy of the patch axis: the text whole, and split where that is something else. Those that see as much as the usual one on so
+ * many ranks are the usual one. */
+static void consider_displaced(struct list *list, struct plan_mesh mesh) {
+    int parts = mesh.degrees[MESH_PATCH];
+    mesh.warmup_steps = DISPLACED_WARMUP;
+    for (int i = 0; strategy_at(i) != NULL; i++) {
+        mesh.patch = strategy_at(i);
+        if (mesh.patch->parts_seen == NULL || (mesh.patch->parts_seen(parts) == parts && mesh.patch != strategy_of_patches(NULL))) continue;
+        mesh.split_text = false;
+        consider(list, &mesh);
+        mesh.split_text = true;
+        if (plan_cuts_text(list->model, &mesh)) consider(list, &mesh);
+    }
+}
+
 /* The whole picture, as many parts as stages, and twice as many, so that a part's messages are hidden behind another's computing. */
 static void consider_patches(struct list *list, struct plan_mesh mesh) {
     int stages = mesh.degrees[MESH_PIPEFUSION];
     mesh.patches = 1;
-    mesh.warmup_steps = mesh.degrees[MESH_PATCH] > 1 ? DISPLACED_WARMUP : 0;
+    if (mesh.degrees[MESH_PATCH] > 1) {
+        consider_displaced(list, mesh);
+        return;
+    }
+    mesh.warmup_steps = 0;
     consider(list, &mesh);
-    mesh.split_text = mesh.degrees[MESH_PATCH] > 1;
-    if (mesh.split_text && plan_cuts_text(list->model, &mesh)) consider(list, &mesh);
-    mesh.split_text = false;
     if (stages == 1) return;
     mesh.warmup_steps = PIPEFUSION_WARMUP;
     for (mesh.patches = stages; mesh.patches <= 2 * stages; mesh.patches += stages) consider(list, &mesh);
@@ -166,10 +198,12 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/* Does p go before q, which takes as long? An exact mesh before others, then the one whose first rank sends less. */
+/* Does p go before q, which takes as long? An exact mesh before others, then one that sees all of the picture, then the one whose first rank
+ * sends less. */
 static bool is_better(const struct plan_model *model, const struct plan *p, const struct plan *q) {
     bool exact = plan_mesh_is_exact(&p->mesh);
     if (exact != plan_mesh_is_exact(&q->mesh)) return exact;
+    if (sees_all(&p->mesh) != sees_all(&q->mesh)) return sees_all(&p->mesh);
     return plan_step_bytes(model, &p->mesh, 0).sum < plan_step_bytes(model, &q->mesh, 0).sum;
 }
 

@@ -86,6 +86,8 @@ struct plan_mesh {
     bool split_text;              /* of displaced patches: each rank has a part of the text, not all of it */
     const struct strategy *patch; /* what a patch degree means; NULL: displaced patches */
 };
+/* The strategy of its patch degree; NULL where that is 1. */
+const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh);
 /* Whether each step is computed from the step's own values only. */
 bool plan_mesh_is_exact(const struct plan_mesh *mesh);
 int plan_mesh_ranks(const struct plan_mesh *mesh);
@@ -117,8 +119,9 @@ tessera_status plan_check(const struct plan_model *model, const struct plan_mesh
 struct plan plan_evaluate(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh);
 
 /* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
- * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, and the one that sends
- * least. `allow_displaced`: displaced patches and PipeFusion with several patches, too. The caller frees *out. ARGUMENT if none is
+ * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, then one whose attention sees
+ * all of the picture, then the one that sends least. `allow_displaced`: displaced patches, of all parts or the neighbours', and PipeFusion
+ * with several patches, too. The caller frees *out. ARGUMENT if none is
  * possible. */
 #define PLAN_TIE 1.03
 tessera_status plan_rank(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan **out,

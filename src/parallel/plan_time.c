@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "parallel/balance.h"
-#include "parallel/plan.h"
+#include "parallel/strategy.h"
 
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
  * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest.
@@ -91,7 +91,7 @@ struct pass {
     const struct plan_machine *machine;
     const struct plan_mesh *mesh;
     double rate, batch, share;
-    bool has_text, hides; /* hides: displaced patches after warm-up */
+    bool has_text, hides; /* hides: a strategy of the patch axis after warm-up */
     double positions;     /* of the largest part */
     double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
     bool cuts_text;
@@ -114,7 +114,7 @@ static double all_positions(const struct plan_model *m) {
 static double largest_part(const struct plan_model *m, const struct plan_mesh *mesh) {
     double parts = plan_parts(mesh), unit = (double)m->row_unit;
     double columns = (double)(m->columns / m->patch_size);
-    if (m->row_unit == 0 && mesh->degrees[MESH_PATCH] > 1) return rounded_up(all_positions(m) / columns, parts) * columns;
+    if (m->row_unit == 0 && plan_mesh_patch(mesh) != NULL) return rounded_up(all_positions(m) / columns, parts) * columns;
     if (m->row_unit == 0) return rounded_up(all_positions(m), parts);
     double rows = fmin(rounded_up(rounded_up((double)m->rows, unit), parts) * unit, (double)m->rows);
     return rows * (double)m->columns;
@@ -168,10 +168,16 @@ static struct pass pass_of(const struct plan_model *m, const struct plan_machine
     return p;
 }
 
+/* Parts of the picture that a rank's attention sees. */
+static double parts_seen(const struct pass *p) {
+    int parts = plan_parts(p->mesh);
+    return p->hides ? plan_mesh_patch(p->mesh)->parts_seen(parts) : parts;
+}
+
 static double attention_seconds(const struct pass *p, const struct plan_block *block) {
     const struct plan_model *m = p->m;
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
-    double keys = all_positions(m) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
+    double keys = all_positions(m) * parts_seen(p) / plan_parts(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
     if (m->text_stream && p->has_text) queries += p->cuts_text ? p->text : p->text / ulysses;
     double uneven = rounded_up(heads, ulysses) * ulysses / heads,
            share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
@@ -201,8 +207,8 @@ static void add_attention(const struct pass *p, const struct meeting *a, double 
     bool streams = (a->of & MEETING_TEXT) && p->has_text, cut = streams && p->cuts_text;
     double unit = p->batch * (double)a->width * (double)a->units * p->m->element_bytes * (a->is_share ? p->tensor : 1.0);
     double keys = level_positions(p, a->level) + (cut ? p->text : 0), queries = a->text_asks || !cut ? keys : keys - p->text;
-    if (degrees[MESH_PATCH] > 1) {
-        struct wait blocks = to_all(machine, rows_group(p->mesh), unit * 2 * (n - 1) * keys);
+    if (plan_mesh_patch(p->mesh) != NULL) {
+        struct wait blocks = to_all(machine, rows_group(p->mesh), unit * 2 * (parts_seen(p) - 1) * keys);
         double seen = p->hides ? 1.0 : not_behind(blocks, seconds * (n - 1) / n);
         add_wait(p->hides ? &cost->hidden : &cost->wait, a->count * seen, blocks);
         return;
@@ -402,7 +408,7 @@ static double stage_weights(const struct pass *p, int stage) {
 /* Keys and values that are kept between steps: of the whole picture, twice where others' arrive meanwhile. */
 static double stage_stores(const struct pass *p, int stage) {
     const int *degrees = p->mesh->degrees;
-    double copies = degrees[MESH_PATCH] > 1 ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
+    double copies = plan_mesh_patch(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++) {
         for (int j = 0; j < p->m->blocks[i].num_meetings; j++) {
             const struct meeting *a = &p->m->blocks[i].meetings[j];
@@ -464,7 +470,7 @@ static void time_steps(struct pass whole, const struct pass *part, struct plan *
     struct cost first = mesh->patches > 1 ? whole_step(&whole) : whole_step_of_many(&whole), later = first;
     double fill = 0;
     if (mesh->patches > 1) later = patched_step(part, &fill);
-    if (mesh->degrees[MESH_PATCH] > 1) {
+    if (plan_mesh_patch(mesh) != NULL) {
         whole.hides = true;
         later = whole_step(&whole);
     }

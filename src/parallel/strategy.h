@@ -97,6 +97,9 @@ struct strategy {
 
     bool cuts_whole_rows; /* `cut` never divides a row of tokens */
     bool collects_keys;   /* where a picture goes in parts, `attend` asks the links behind it to `collect` */
+    /* Of those on the patch axis that a plan may choose: of a picture in `parts` parts, how many a rank's attention sees after warm-up. NULL:
+     * no plan has it. */
+    int (*parts_seen)(int parts);
     /* What the rank of `pass` sends: for one meeting of a block; where it is done with a part of the picture, of so many latents. */
     void (*meeting_bytes)(struct plan_pass *pass, const struct meeting *meeting);
     void (*part_bytes)(struct plan_pass *pass, int64_t latents);

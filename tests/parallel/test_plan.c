@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "models/registry.h"
+#include "parallel/strategy.h"
 #include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
 
@@ -52,7 +53,8 @@ static void test_busiest_layer(void) {
 
 /* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
 static void test_options(void) {
-    struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4), split = patch;
+    struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4), split = patch, pcpp = patch;
+    pcpp.patch = &pcpp_strategy;
     split.split_text = true;
     both.degrees[MESH_CFG] = 2;
     pipeline.patches = 8;
@@ -62,6 +64,7 @@ static void test_options(void) {
     } wanted[] = {{&patch, "--parallelism patch --no-split-batch"},
                   {&split, "--parallelism patch --no-split-batch --split-text"},
                   {&both, "--use-cfg-parallel --parallelism patch"},
+                  {&pcpp, "--parallelism pcpp --no-split-batch"},
                   {&pipeline, "--pipefusion-parallel-degree 4 --num-pipeline-patch 8"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         char text[256];
@@ -125,6 +128,11 @@ static void test_stages(void) {
     plan_model_free(&model);
 }
 
+/* Of the parts of the patch axis, those that attention sees. */
+static int parts_seen(const struct plan_mesh *mesh) {
+    return plan_mesh_patch(mesh) != NULL ? plan_mesh_patch(mesh)->parts_seen(mesh->degrees[MESH_PATCH]) : 1;
+}
+
 /* The first plan is as fast as any, and of those as fast as it none is exact where it is not, or sends less. `fastest` is the second's. */
 static void check_tie(const struct plan_model *model, const struct plan *first, const struct plan *other, double fastest) {
     fastest = fmin(fastest, first->picture_seconds);
@@ -133,7 +141,9 @@ static void check_tie(const struct plan_model *model, const struct plan *first, 
     bool exact = plan_mesh_is_exact(&first->mesh), other_exact = plan_mesh_is_exact(&other->mesh);
     double bytes = (double)plan_step_bytes(model, &first->mesh, 0).sum, other_bytes = (double)plan_step_bytes(model, &other->mesh, 0).sum;
     CHECK(exact >= other_exact, "a mesh that is not exact goes before an exact one as fast");
-    CHECK(exact != other_exact || bytes <= other_bytes, "a mesh that sends %g bytes goes before one as fast that sends %g", bytes,
+    bool whole = parts_seen(&first->mesh) == first->mesh.degrees[MESH_PATCH], other_whole = parts_seen(&other->mesh) == other->mesh.degrees[MESH_PATCH];
+    CHECK(exact != other_exact || whole >= other_whole, "a mesh that sees neighbours only goes before one as fast that sees all");
+    CHECK(exact != other_exact || whole != other_whole || bytes <= other_bytes, "a mesh that sends %g bytes goes before one as fast that sends %g", bytes,
           other_bytes);
 }
 
@@ -143,7 +153,7 @@ static void test_ranking(const char *name, int ranks, bool allow_displaced) {
     struct plan_machine machine = machine_of(ranks, 4);
     struct plan *plans = NULL;
     tessera_error error = {0};
-    int count = 0, inexact = 0;
+    int count = 0, inexact = 0, partial = 0;
     CHECK(plan_rank(&model, &machine, allow_displaced, &plans, &count, &error) == TESSERA_OK, "%s", error.message);
     for (int i = 0; i < count; i++) {
         CHECK(plan_mesh_ranks(&plans[i].mesh) == ranks, "%d ranks", plan_mesh_ranks(&plans[i].mesh));
@@ -153,8 +163,10 @@ static void test_ranking(const char *name, int ranks, bool allow_displaced) {
         CHECK(i == 0 || memcmp(&plans[i].mesh, &plans[i - 1].mesh, sizeof plans->mesh) != 0, "plan %d comes twice", i);
         CHECK(plans[i].step_seconds > 0 && isfinite(plans[i].picture_seconds), "plan %d takes %g s", i, plans[i].picture_seconds);
         inexact += !plan_mesh_is_exact(&plans[i].mesh);
+        partial += parts_seen(&plans[i].mesh) < plans[i].mesh.degrees[MESH_PATCH];
     }
     CHECK((inexact > 0) == (allow_displaced && ranks > 1), "%d plans that are not exact", inexact);
+    CHECK((partial > 0) == (allow_displaced && ranks > 3), "%d plans that see neighbours only", partial);
     CHECK(ranks == 1 || count > 5, "%d plans", count);
     free(plans);
     plan_model_free(&model);
@@ -250,6 +262,21 @@ static void test_choice(void) {
     plan_model_free(&model);
 }
 
+/* Neighbours alone: fewer bytes and less attention than displaced patches, after warm-up; nothing else differs. */
+static void test_neighbours(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine machine = machine_of(4, 1);
+    struct plan_mesh all = mesh_of(MESH_PATCH, 4), neighbours = all, naive = all;
+    tessera_error error = {0};
+    neighbours.patch = &pcpp_strategy, naive.patch = &naive_patches_strategy;
+    struct plan a = plan_evaluate(&model, &machine, &all), b = plan_evaluate(&model, &machine, &neighbours);
+    CHECK(b.compute_seconds < a.compute_seconds && b.step_seconds < a.step_seconds, "a step of neighbours takes %g s, of all %g s",
+          b.step_seconds, a.step_seconds);
+    CHECK(b.warmup_step_seconds == a.warmup_step_seconds, "warm-up steps differ");
+    CHECK(plan_check(&model, &naive, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "naive_patch") != NULL, "%s", error.message);
+    plan_model_free(&model);
+}
+
 static void test_refusals(void) {
     struct plan_model model = open_model("tests/cases/pipeline_sd15/model", TESSERA_BF16, 1);
     struct plan_mesh pipeline = mesh_of(MESH_PIPEFUSION, 2), rows = mesh_of(MESH_RING, 64), cfg = mesh_of(MESH_CFG, 3);
@@ -291,6 +318,7 @@ int main(void) {
     test_tie();
     test_hosts();
     test_crowd();
+    test_neighbours();
     test_unequal();
     test_choice();
     test_refusals();
