@@ -8,7 +8,7 @@ endforeach()
 
 add_library(libtessera_shared SHARED ${library_objects})
 set_target_properties(libtessera_shared PROPERTIES OUTPUT_NAME tessera VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
-  LINKER_LANGUAGE CXX LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/tessera.map)
+  LINKER_LANGUAGE C LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/tessera.map)
 target_include_directories(libtessera_shared INTERFACE include)
 target_link_options(libtessera_shared PRIVATE -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/tessera.map)
 if(NOT TESSERA_SANITIZE)  # whose functions the program brings
@@ -24,7 +24,7 @@ add_custom_command(OUTPUT ${library_object}
   COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=tessera_* ${library_object}
   DEPENDS ${library_objects} COMMAND_EXPAND_LISTS VERBATIM)
 add_library(libtessera_static STATIC ${library_object})
-set_target_properties(libtessera_static PROPERTIES OUTPUT_NAME tessera LINKER_LANGUAGE CXX)
+set_target_properties(libtessera_static PROPERTIES OUTPUT_NAME tessera LINKER_LANGUAGE C)
 foreach(room ${library_rooms})
   add_dependencies(libtessera_static room_${room}) # make knows the objects by name only, and must not ask for them before they are there
 endforeach()

@@ -6,7 +6,7 @@
 tessera_status pipeline_check_finite(const struct pipeline *p, const char *component, const char *when, const float *values, size_t count,
                                      tessera_error *error) {
     bool bad = false;
-    for (size_t i = 0; values != NULL && i < count; i++) bad |= !isfinite(values[i]);
+    for (size_t i = 0; i < count; i++) bad |= !isfinite(values[i]);
     if (!bad) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s%s: the results hold NaN or infinity: its weights are broken%s", p->name,
                      component, when, p->dtype == DTYPE_F32 ? "" : ", or its values too large for bfloat16 (try --dtype f32)");

@@ -245,11 +245,11 @@ static tessera_status take_torch(struct safetensors *file, tessera_error *error)
     return sort_names(file, error);
 }
 
-static tessera_status open_torch(const char *path, const struct file_map *map, struct safetensors **out, tessera_error *error) {
+static tessera_status parse_torch(const char *path, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error) {
     struct safetensors *file = calloc(1, sizeof *file);
     tessera_status status = file == NULL || (file->path = strdup(path)) == NULL
                                 ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path)
-                                : torch_file_parse(path, map->data, map->length, &file->torch, error);
+                                : torch_file_parse(path, data, length, &file->torch, error);
     if (status == TESSERA_OK) status = take_torch(file, error);
     if (status == TESSERA_OK)
         *out = file;
@@ -289,17 +289,24 @@ tessera_status safetensors_of(const char *name, const struct safetensors_entry *
     return status;
 }
 
+static bool is_any(const uint8_t *data, size_t length) {
+    (void)data, (void)length;
+    return true;
+}
+
+/* Formats by their first bytes; what is none of the others says what is wrong with it as safetensors. */
+static const struct {
+    bool (*is)(const uint8_t *data, size_t length);
+    tessera_status (*parse)(const char *path, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
+} formats[] = {{torch_file_is, parse_torch}, {gguf_is, gguf_parse}, {is_any, safetensors_parse}};
+
 tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error) {
     *out = NULL;
     struct file_map map;
     TRY(file_map_open(path, &map, error));
-    tessera_status status;
-    if (torch_file_is(map.data, map.length))
-        status = open_torch(path, &map, out, error);
-    else if (gguf_is(map.data, map.length))
-        status = gguf_parse(path, map.data, map.length, out, error);
-    else
-        status = safetensors_parse(path, map.data, map.length, out, error);
+    int format = 0;
+    while (!formats[format].is(map.data, map.length)) format++;
+    tessera_status status = formats[format].parse(path, map.data, map.length, out, error);
     if (status == TESSERA_OK)
         (*out)->map = map;
     else
