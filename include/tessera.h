@@ -238,6 +238,7 @@ typedef struct tessera_image {
     double operations_text, operations_denoise, operations_decode; /* multiply and add counted apart */
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
     uint64_t bytes_moved; /* of tensors, from one device to another, where components live on several */
+    uint64_t bytes_copied; /* of tensors within a device's memory, in all steps of all pictures (by this rank) */
 } tessera_image;
 #define TESSERA_IMAGE                                                                                                                      \
     { .struct_size = sizeof(tessera_image) }

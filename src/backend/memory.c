@@ -44,6 +44,11 @@ void backend_copy(struct backend *backend, const struct tensor *to, const struct
     backend_copy_bytes(backend, to->data, from->data, tensor_bytes(to));
 }
 
+void backend_copy_rows(struct backend *backend, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows) {
+    if (rows > 0) backend->counts.copied += tensor_bytes(x) / (size_t)x->shape[1] * (size_t)rows;
+    backend->ops->copy_rows(backend, out, to, x, from, rows);
+}
+
 /* ---- views ---- */
 
 /* May the host follow the tensor's address? */

@@ -18,6 +18,8 @@ tessera_status backend_upload(struct backend *backend, const struct tensor *to, 
 tessera_status backend_download(struct backend *backend, void *to, const struct tensor *from, tessera_error *error);
 /* Within the backend's memory, of as many bytes; they may overlap. */
 void backend_copy(struct backend *backend, const struct tensor *to, const struct tensor *from);
+/* The operator copy_rows. */
+void backend_copy_rows(struct backend *backend, struct tensor *out, int64_t to, const struct tensor *x, int64_t from, int64_t rows);
 void backend_copy_bytes(struct backend *backend, void *to, const void *from, size_t bytes);
 
 /* Does it lie in this backend's memory? */

@@ -71,6 +71,7 @@ struct session {
     bool writes; /* false in runs whose pictures are not kept */
     double seconds_open, seconds[5], operations[3];
     int64_t blocks, blocks_skipped;
+    uint64_t bytes_copied, bytes_moved; /* by this rank */
     int written;
     tessera_error error;
 };
@@ -470,6 +471,8 @@ static void add_costs(struct session *s, const tessera_image *image) {
     for (int i = 0; i < 3; i++) s->operations[i] += operations[i];
     s->blocks += image->blocks;
     s->blocks_skipped += image->blocks_skipped;
+    s->bytes_copied += image->bytes_copied;
+    s->bytes_moved += image->bytes_moved;
 }
 
 /* Picture i of those in `image`, whose memory it borrows. */
@@ -615,6 +618,7 @@ static tessera_status make_runs(struct session *s) {
         double start = clock_seconds();
         s->writes = run + 1 == total;
         s->blocks = s->blocks_skipped = 0;
+        s->bytes_copied = s->bytes_moved = 0;
         memset(s->seconds, 0, sizeof s->seconds);
         memset(s->operations, 0, sizeof s->operations);
         TRY(each_task(s, true, make_task));
@@ -670,6 +674,8 @@ static tessera_status print_json(struct session *s) {
     cJSON_AddNumberToObject(root, "peak_resident_memory_bytes", (double)s->peaks[0]);
     cJSON *peaks = cJSON_AddArrayToObject(root, "peak_resident_memory_bytes_of_ranks");
     for (int i = 0; i < tessera_world_size(s->world); i++) cJSON_AddItemToArray(peaks, cJSON_CreateNumber((double)s->peaks[i]));
+    cJSON_AddNumberToObject(root, "bytes_copied", (double)s->bytes_copied);
+    cJSON_AddNumberToObject(root, "bytes_moved", (double)s->bytes_moved);
     if (s->request.step_cache != NULL) {
         cJSON_AddNumberToObject(root, "blocks", (double)s->blocks);
         cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);

@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "nn/layers.h"
+#include "backend/memory.h"
 #include "nn/small_weights.h"
 
 static struct tensor convolve(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
@@ -29,7 +30,7 @@ static struct tensor with_halo(struct run *run, struct tensor x, const struct ha
     for (int i = 0; i < 3; i++) {
         if (parts[i].data == NULL) continue;
         struct tensor part = tensor_reshape(parts[i], SHAPE(x.shape[0], parts[i].shape[1], width));
-        run->backend->ops->copy_rows(run->backend, &to, at, &part, 0, part.shape[1]);
+        backend_copy_rows(run->backend, &to, at, &part, 0, part.shape[1]);
         at += part.shape[1];
     }
     return joined;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nn/layers.h"
+#include "backend/memory.h"
 #include "nn/small_weights.h"
 
 /* A weight as operators take it: NULL where the layer has none. */
@@ -110,8 +111,8 @@ struct tensor nn_concat_rows(struct run *run, struct tensor a, struct tensor b) 
     assert(a.ndim == 3 && b.ndim == 3 && a.shape[0] == b.shape[0] && a.shape[2] == b.shape[2]);
     struct tensor out = run_tensor(run, a.dtype, SHAPE(a.shape[0], a.shape[1] + b.shape[1], a.shape[2]));
     if (run_failed(run)) return out;
-    run->backend->ops->copy_rows(run->backend, &out, 0, &a, 0, a.shape[1]);
-    run->backend->ops->copy_rows(run->backend, &out, a.shape[1], &b, 0, b.shape[1]);
+    backend_copy_rows(run->backend, &out, 0, &a, 0, a.shape[1]);
+    backend_copy_rows(run->backend, &out, a.shape[1], &b, 0, b.shape[1]);
     return out;
 }
 
@@ -142,7 +143,7 @@ struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int
     if (run_failed(run) || count == 0) return (struct tensor){0};
     assert(x.ndim == 3 && first >= 0 && count >= 0 && first + count <= x.shape[1]);
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], count, x.shape[2]));
-    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, first, count);
+    if (!run_failed(run)) backend_copy_rows(run->backend, &out, 0, &x, first, count);
     return out;
 }
 
@@ -156,7 +157,7 @@ struct tensor nn_chunk(struct run *run, struct tensor x, int parts, int index) {
     struct tensor out = run_like(run, &shape);
     if (run_failed(run)) return out;
     struct tensor from = tensor_reshape(x, SHAPE(rows, parts, channels)), to = tensor_reshape(out, SHAPE(rows, 1, channels));
-    run->backend->ops->copy_rows(run->backend, &to, 0, &from, index, 1);
+    backend_copy_rows(run->backend, &to, 0, &from, index, 1);
     return out;
 }
 

@@ -6,6 +6,7 @@
  * It is made of the backend's other operators alone, so every backend has it, and no more than a tile of the weights is there in a wide
  * type. Where the types are the same the operator is called as it is. */
 #include "nn/small_weights.h"
+#include "backend/memory.h"
 
 enum { TILE_NUMBERS = 4 << 20, TILE_CHANNELS_MIN = 64 };
 
@@ -45,7 +46,7 @@ static tessera_status multiply_tile(struct run *run, const struct product *p, st
     int64_t rows = tensor_count(&part) / w->shape[0];
     struct tensor to = tensor_reshape(*out, SHAPE(rows, out->shape[out->ndim - 1], 1)),
                   from = tensor_reshape(part, SHAPE(rows, w->shape[0], 1));
-    run->backend->ops->copy_rows(run->backend, &to, first, &from, 0, w->shape[0]);
+    backend_copy_rows(run->backend, &to, first, &from, 0, w->shape[0]);
     return TESSERA_OK;
 }
 

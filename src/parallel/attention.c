@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "parallel/online_attention.h"
+#include "backend/memory.h"
 #include "parallel/strategy.h"
 
 /* ---- rows ---- */
@@ -24,7 +25,7 @@ void token_rows_copy(struct run *run, struct token_rows to, struct token_rows fr
     if (run_failed(run) || from.count == 0) return;
     struct tensor out = tensor_reshape(to.x, SHAPE(to.x.shape[0], to.x.shape[1], to.x.shape[2] * to.x.shape[3]));
     struct tensor x = tensor_reshape(from.x, SHAPE(from.x.shape[0], from.x.shape[1], from.x.shape[2] * from.x.shape[3]));
-    run->backend->ops->copy_rows(run->backend, &out, to.first, &x, from.first, from.count);
+    backend_copy_rows(run->backend, &out, to.first, &x, from.first, from.count);
 }
 
 /* Heads are rows of width D. */
@@ -34,7 +35,7 @@ void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, st
     for (int64_t b = 0; b < (whole ? 1 : from.x.shape[0]); b++) {
         struct tensor out = view_of(to, b), x = view_of(from, b);
         if (whole) out.shape[0] = x.shape[0] = from.x.shape[0] * from.count;
-        run->backend->ops->copy_rows(run->backend, &out, at, &x, first, heads);
+        backend_copy_rows(run->backend, &out, at, &x, first, heads);
     }
 }
 

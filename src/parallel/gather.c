@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "parallel/strategy.h"
+#include "backend/memory.h"
 
 /* Each part comes to where it belongs. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut) {
@@ -21,7 +22,7 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
         transfer_receive(run, &t, from, (struct token_rows){out, cut_first(cut, from) - origin, cut_count(cut, from)});
         transfer_send(run, &t, to, (struct token_rows){x, 0, x.shape[1]});
     }
-    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
+    if (!run_failed(run)) backend_copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
     transfer_wait(run, &t);
     return run_failed(run) ? (struct tensor){0} : out;
 }
@@ -46,7 +47,7 @@ struct tensor exchange_text(struct run *run, struct tensor x) {
     if (run_failed(run) || !cuts_text(run->parallel, x.shape[1])) return x;
     struct span part = exchange_text_span(run, x.shape[1]);
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], part.count, x.shape[2]));
-    if (!run_failed(run)) run->backend->ops->copy_rows(run->backend, &out, 0, &x, part.first, part.count);
+    if (!run_failed(run)) backend_copy_rows(run->backend, &out, 0, &x, part.first, part.count);
     return out;
 }
 

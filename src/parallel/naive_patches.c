@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "backend/memory.h"
 #include "parallel/strategy.h"
 
 struct naive_patches {
@@ -67,7 +68,7 @@ static struct tensor split(struct run *run, const struct strategy_link *link, st
     struct tensor part = run_tensor(run, latents.dtype, SHAPE(latents.shape[0], rows, width, latents.shape[3]));
     if (run_failed(run)) return part;
     struct tensor to = as_rows(part, columns), from = as_rows(latents, columns);
-    run->backend->ops->copy_rows(run->backend, &to, 0, &from, mine.first, mine.count);
+    backend_copy_rows(run->backend, &to, 0, &from, mine.first, mine.count);
     return part;
 }
 
@@ -92,7 +93,7 @@ static struct tensor unite(struct run *run, const struct strategy_link *link, st
     for (int i = 0; i < members && !run_failed(run); i++) {
         struct span part = part_of(latents.shape[cut], unit, members, i);
         struct tensor to = as_rows(out, columns), x = as_rows(parts[i], columns);
-        run->backend->ops->copy_rows(run->backend, &to, part.first, &x, 0, part.count);
+        backend_copy_rows(run->backend, &to, part.first, &x, 0, part.count);
     }
     arena_release(run->arena, scope);
     return run_failed(run) ? (struct tensor){0} : out;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "parallel/rows.h"
+#include "backend/memory.h"
 #include "parallel/strategy.h"
 
 static bool takes_part(const struct strategy_choice *choice) {
@@ -22,7 +23,7 @@ static bool takes_part(const struct strategy_choice *choice) {
 void rows_pack(struct run *run, struct tensor rows, struct tensor x, int64_t first, int64_t count) {
     int64_t width = x.shape[2] * x.shape[3];
     struct tensor out = tensor_reshape(rows, SHAPE(x.shape[0], count, width)), in = tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], width));
-    if (count > 0) run->backend->ops->copy_rows(run->backend, &out, 0, &in, first, count);
+    if (count > 0) backend_copy_rows(run->backend, &out, 0, &in, first, count);
 }
 
 /* Memory for some rows of x's width. */

@@ -9,6 +9,7 @@
 #include <assert.h>
 
 #include "parallel/strategy.h"
+#include "backend/memory.h"
 
 /* How elements of a type are added. */
 static tessera_status sum_type(enum dtype dtype, enum comm_type *out, tessera_error *error) {
@@ -64,7 +65,7 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
         struct span share = cut_share(channels, members, i);
         struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1)),
                       part = tensor_reshape(parts[i], SHAPE(positions, share.count, 1));
-        run->backend->ops->copy_rows(run->backend, &to, share.first, &part, 0, share.count);
+        backend_copy_rows(run->backend, &to, share.first, &part, 0, share.count);
     }
     arena_release(run->arena, scope);
     return run_failed(run) ? (struct tensor){0} : out;

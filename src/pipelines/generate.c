@@ -258,7 +258,9 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
 /* Pictures first .. first + count of those that are made, into x. */
 static tessera_status denoise_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
     double start = generation_clock(g), operations = g->runs[ROLE_DENOISER]->operations;
+    uint64_t copied = g->runs[ROLE_DENOISER]->backend->counts.copied;
     TRY(generation_denoise(g, g->request->first_image + first, count, x, error));
+    g->image->bytes_copied += g->runs[ROLE_DENOISER]->backend->counts.copied - copied;
     g->image->seconds_denoise += generation_clock(g) - start;
     g->image->operations_denoise += g->runs[ROLE_DENOISER]->operations - operations;
     if (first + count == g->image->count) end_stage(g, g->pipeline->denoiser);

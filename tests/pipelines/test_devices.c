@@ -49,6 +49,8 @@ static void test_model(const char *folder, uint64_t states) {
         CHECK(image.count == PICTURES && memcmp(image.pixels, on_cpu.pixels, pixels) == 0, "%s, places %d: other pictures", folder, places);
         CHECK(image.bytes_moved == (apart ? states : 0), "%s, places %d: %llu bytes moved, %llu are right", folder, places,
               (unsigned long long)image.bytes_moved, (unsigned long long)(apart ? states : 0));
+        CHECK(image.bytes_copied > 0 && image.bytes_copied == on_cpu.bytes_copied, "%s, places %d: %llu bytes copied, on the CPU %llu", folder,
+              places, (unsigned long long)image.bytes_copied, (unsigned long long)on_cpu.bytes_copied);
         tessera_image_free(&image);
     }
     tessera_image_free(&on_cpu);
