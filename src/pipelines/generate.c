@@ -438,10 +438,9 @@ tessera_status pipeline_generate(struct pipeline *p, const tessera_request *requ
     return run_stages(&g, generate, error);
 }
 
-tessera_status pipeline_encode(struct pipeline *p, const tessera_request *request, tessera_states *states, tessera_error *error) {
-    const struct generation_control control = {0};
-    tessera_image none = TESSERA_IMAGE;
-    struct generation g = {.pipeline = p, .request = request, .control = &control, .image = &none, .states_out = states};
+tessera_status pipeline_encode(struct pipeline *p, const tessera_request *request, const struct generation_control *control,
+                               tessera_states *states, tessera_image *costs, tessera_error *error) {
+    struct generation g = {.pipeline = p, .request = request, .control = control, .image = costs, .states_out = states};
     return run_stages(&g, encode_alone, error);
 }
 

@@ -19,6 +19,8 @@ struct job_request {
     tessera_request request; /* its texts and pictures are `owned` */
     void *owned[8];
     tessera_image image;
+    tessera_states states; /* of its prompts, where requests after it have the same */
+    int done_with;         /* the request whose states nobody needs after this one; -1: none */
 };
 
 struct tessera_job {
@@ -69,7 +71,7 @@ static tessera_status copy_requests(tessera_job *job, const tessera_request *req
         if (has_pictures && (request.width < 1 || request.height < 1))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: a picture that is given has at least one pixel", request.width,
                              request.height);
-        to->request = request;
+        *to = (struct job_request){.request = request, .states = TESSERA_STATES, .done_with = -1};
         if (!copy_texts_and_pictures(to)) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
     }
     return TESSERA_OK;
@@ -111,6 +113,7 @@ void tessera_job_free(tessera_job *job) {
     for (int i = 0; job->requests != NULL && i < job->count; i++) {
         for (size_t k = 0; k < sizeof job->requests[i].owned / sizeof job->requests[i].owned[0]; k++) free(job->requests[i].owned[k]);
         tessera_image_free(&job->requests[i].image);
+        tessera_states_free(&job->requests[i].states);
     }
     free(job->requests);
     free(job);
@@ -122,9 +125,48 @@ void tessera_job_limit_memory(tessera_job *job, uint64_t bytes) {
 
 /* ---- running ---- */
 
+static bool same_words(const char *a, const char *b) {
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Do the prompts of two requests become the same states? */
+static bool same_text(const tessera_request *a, const tessera_request *b) {
+    return b->states == NULL && same_words(a->prompt, b->prompt) && same_words(a->negative_prompt, b->negative_prompt) &&
+           a->clip_skip == b->clip_skip && a->long_prompt == b->long_prompt && a->max_sequence_length == b->max_sequence_length &&
+           a->guidance_scale == b->guidance_scale && a->true_cfg_scale == b->true_cfg_scale;
+}
+
+/* Encodes the text of request `first` if others after it have the same, and gives them the states. */
+static tessera_status share_text(tessera_job *job, int first, tessera_image *costs, tessera_error *error) {
+    struct job_request *own = &job->requests[first];
+    bool keeps_picture = own->request.init_image != NULL && own->request.strength == 0.0f; /* reads no text */
+    int last = first;
+    if (own->request.states != NULL || keeps_picture) return TESSERA_OK;
+    for (int i = first + 1; i < job->count; i++)
+        if (same_text(&own->request, &job->requests[i].request)) last = i;
+    if (last == first) return TESSERA_OK;
+    TRY(pipeline_encode(job->model->pipeline, &own->request, &job->control, &own->states, costs, error));
+    for (int i = last; i > first; i--)
+        if (same_text(&own->request, &job->requests[i].request)) job->requests[i].request.states = &own->states;
+    own->request.states = &own->states;
+    job->requests[last].done_with = first;
+    return TESSERA_OK;
+}
+
+static tessera_status run_request(tessera_job *job, int number, tessera_error *error) {
+    struct job_request *r = &job->requests[number];
+    tessera_image costs = TESSERA_IMAGE;
+    TRY(share_text(job, number, &costs, error));
+    TRY(pipeline_generate(job->model->pipeline, &r->request, &job->control, &r->image, error));
+    r->image.seconds_load += costs.seconds_load;
+    r->image.seconds_text += costs.seconds_text;
+    r->image.operations_text += costs.operations_text;
+    if (r->done_with >= 0) tessera_states_free(&job->requests[r->done_with].states);
+    return TESSERA_OK;
+}
+
 static tessera_status run_requests(tessera_job *job, tessera_error *error) {
-    for (int i = 0; i < job->count; i++)
-        TRY(pipeline_generate(job->model->pipeline, &job->requests[i].request, &job->control, &job->requests[i].image, error));
+    for (int i = 0; i < job->count; i++) TRY(run_request(job, i, error));
     return TESSERA_OK;
 }
 

@@ -172,7 +172,8 @@ struct generation_control {
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error);
 /* The work of tessera_encode, tessera_decode and tessera_part_fingerprint. */
-tessera_status pipeline_encode(struct pipeline *pipeline, const tessera_request *request, tessera_states *states, tessera_error *error);
+tessera_status pipeline_encode(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
+                               tessera_states *states, tessera_image *costs, tessera_error *error);
 tessera_status pipeline_decode(struct pipeline *pipeline, const tessera_request *request, const float *latents, size_t values,
                                tessera_image *image, tessera_error *error);
 tessera_status pipeline_fingerprint(const struct pipeline *pipeline, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES],

@@ -21,10 +21,12 @@ struct call {
 
 static tessera_status carry_out(const struct call *c, tessera_error *error) {
     struct pipeline *p = c->model->pipeline;
+    const struct generation_control control = {0};
+    tessera_image costs = TESSERA_IMAGE;
     TRY(model_enter(c->model, c->name, error));
     tessera_status status = team_job_begin(&p->team, error);
     if (status == TESSERA_OK)
-        status = c->states != NULL ? pipeline_encode(p, c->request, c->states, error)
+        status = c->states != NULL ? pipeline_encode(p, c->request, &control, c->states, &costs, error)
                                    : pipeline_decode(p, c->request, c->latents, c->values, c->image, error);
     status = team_job_end(&p->team, status, error);
     model_leave(c->model);

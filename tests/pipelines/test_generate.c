@@ -114,6 +114,33 @@ static void test_delivered_pictures_are_the_same(tessera_model *model, bool from
     tessera_image_free(&all);
 }
 
+/* Requests of one text read it once, wherever they stand in a job, and become the pictures that each makes alone. */
+static void test_job_reads_each_text_once(tessera_model *model) {
+    enum { REQUESTS = 4 };
+    static const char *const prompts[REQUESTS] = {"red apple", "a crab", "red apple", "red apple"};
+    tessera_error error = {0};
+    tessera_request requests[REQUESTS];
+    for (int i = 0; i < REQUESTS; i++) {
+        requests[i] = (tessera_request)TESSERA_REQUEST;
+        tessera_request_defaults(model, false, &requests[i]);
+        requests[i].prompt = prompts[i], requests[i].seed = (uint64_t)i;
+        requests[i].num_inference_steps = 2, requests[i].width = requests[i].height = 64;
+    }
+    requests[3].clip_skip = 1; /* the same words, read in another way */
+    tessera_job *job = tessera_job_new(model, requests, REQUESTS, &error);
+    CHECK(job != NULL && tessera_job_run(job, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; i < REQUESTS; i++) {
+        tessera_image alone = TESSERA_IMAGE;
+        const tessera_image *image = tessera_job_image(job, i);
+        CHECK(tessera_generate(model, &requests[i], &alone, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(image != NULL && memcmp(image->pixels, alone.pixels, 64 * 64 * 3) == 0, "picture %d differs in a job", i);
+        bool reads = image != NULL && image->operations_text > 0;
+        CHECK(reads == (i != 2), "request %d of the job %s its text", i, reads ? "reads" : "does not read");
+        tessera_image_free(&alone);
+    }
+    tessera_job_free(job);
+}
+
 /* Noise that is given leads to the picture of the seed that draws it. */
 static void test_given_latents(tessera_model *model) {
     enum { CHANNELS = 8, SIDE = 8, COUNT = CHANNELS * SIDE * SIDE };
@@ -148,6 +175,7 @@ int main(void) {
     test_delivered_pictures_are_the_same(model, false);
     test_delivered_pictures_are_the_same(model, true);
     test_given_latents(model);
+    test_job_reads_each_text_once(model);
     tessera_model_free(model);
     return CHECK_REPORT();
 }

@@ -79,7 +79,8 @@ static void check_stages_apart(const char *model, tessera_dtype dtype, const tes
     struct pipeline *p = open_model(model, "none", dtype);
     if (p == NULL) return;
     tessera_request r = request_of(p, false);
-    CHECK(pipeline_encode(p, &r, &states, &error) == TESSERA_OK, "%s: %s", model, error.message);
+    tessera_image costs = TESSERA_IMAGE;
+    CHECK(pipeline_encode(p, &r, &control, &states, &costs, &error) == TESSERA_OK, "%s: %s", model, error.message);
     CHECK(!p->slots[pipeline_slot_index(p, p->denoiser)].is_open, "%s: encoding opens the denoiser", model);
     pipeline_free(p);
     p = open_model(model, "none", dtype);
@@ -124,7 +125,8 @@ static void test_states_that_do_not_fit(void) {
     if (p == NULL) return;
     tessera_request r = request_of(p, false);
     r.guidance_scale = 1.0f;
-    CHECK(pipeline_encode(p, &r, &states, &error) == TESSERA_OK, "%s", error.message);
+    tessera_image costs = TESSERA_IMAGE;
+    CHECK(pipeline_encode(p, &r, &control, &states, &costs, &error) == TESSERA_OK, "%s", error.message);
     r.states = &states;
     CHECK(pipeline_generate(p, &r, &control, &image, &error) == TESSERA_OK, "%s", error.message);
     tessera_image_free(&image);
