@@ -89,11 +89,19 @@ typedef struct tessera_setting {
  *     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0); */
 const tessera_setting *tessera_world_settings(void);
 
+/* Whether a launcher (mpirun, srun) started this process. */
+bool tessera_world_is_launched(void);
 tessera_world *tessera_world_open(tessera_error *error); /* NULL and `error` on failure */
 int tessera_world_rank(const tessera_world *world);
 int tessera_world_size(const tessera_world *world);
 /* Fails on all ranks alike, naming ranks and values, if `text` is not the same on all; `what` says what it is. */
 tessera_status tessera_world_check_same(tessera_world *world, const char *what, const char *text, tessera_error *error);
+/* On all ranks: each says how it went so far, `status` with the text in `error`. If any of them failed, all return that failure; else rank
+ * 0's `bytes` at `data` are on all ranks. So a rank that has failed leaves together with the others, and none waits for it. `bytes` 0: they
+ * agree on nothing else. */
+tessera_status tessera_world_share(tessera_world *world, tessera_status status, void *data, size_t bytes, tessera_error *error);
+/* On all ranks: the `bytes` at `mine` of each one, in the order of ranks: all [size * bytes]. */
+tessera_status tessera_world_gather(tessera_world *world, const void *mine, size_t bytes, void *all, tessera_error *error);
 /* Ends the world: tells all ranks that this one is of no use any more and why; whatever they wait for ends with that error. A call that
  * failed needs no such thing: it fails on all ranks. */
 void tessera_world_abort(tessera_world *world, const tessera_error *error);

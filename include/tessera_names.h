@@ -95,9 +95,14 @@
 #define run_tensor tessera_run_tensor
 #define run_unmap tessera_run_unmap
 #define run_upload tessera_run_upload
+#define safetensors_at tessera_safetensors_at
 #define safetensors_close tessera_safetensors_close
+#define safetensors_count tessera_safetensors_count
+#define safetensors_metadata tessera_safetensors_metadata
 #define safetensors_open tessera_safetensors_open
+#define safetensors_path tessera_safetensors_path
 #define safetensors_tensor tessera_safetensors_tensor
+#define safetensors_write_noted tessera_safetensors_write_noted
 #define tensor_bytes tessera_tensor_bytes
 #define tensor_count tessera_tensor_count
 #define tensor_of tessera_tensor_of

@@ -100,6 +100,18 @@ uint64_t tessera_plans_warmup_bytes(const tessera_plans *plans, int plan, int ra
 /* Draws the mesh and who talks to whom, as SVG, to `stream` (a FILE *). At most 64 ranks. */
 tessera_status tessera_plans_draw(const tessera_plans *plans, int plan, void *stream, tessera_error *error);
 
+/* Chooses how the ranks of options->mesh->world share a model and a request: measures how fast they compute and what connects them, plans,
+ * and fills the degrees of *mesh, of which all else stays. On all ranks of the world, and each gets the same mesh.
+ *   allow_displaced    also meshes that are not exact
+ *   rank_weights       [ranks] or NULL: gets how fast each rank is; where they are unequal, mesh->rank_weights points to it, so that it must
+ *                      live as long as the mesh is used. Weights that options->mesh has count instead of measured ones.
+ *   reason             [capacity] or NULL: gets three lines that say why
+ * Speeds are kept in a file for the next time ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors are
+ * those of tessera_plans_open; a failure on one rank is one on all of them. */
+tessera_status tessera_mesh_choose(const char *model, const tessera_model_options *options, const tessera_plan_request *request,
+                                   bool allow_displaced, tessera_mesh *mesh, double *rank_weights, char *reason, size_t capacity,
+                                   tessera_error *error);
+
 #ifdef __cplusplus
 }
 #endif

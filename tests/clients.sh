@@ -1,13 +1,22 @@
 #!/bin/sh
-# What is written as a client of the public headers stays one: a file of this list includes tessera.h, tessera_plan.h, its own room and
-# src/base (error texts, files) alone.
+# `tessera generate` and `tessera plan` are clients of the public headers: their files, and those of the command's own room that they
+# include, directly or not, include public headers, src/base (error texts, files, options) and each other alone.
 #   tests/clients.sh SOURCE_FOLDER
 set -eu
-clients="cli/plan.c cli/quantity.c cli/quantity.h cli/command.h cli/options.c cli/options.h"
+cd "$1"
+includes() { sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$@"; }
+files=$(ls cli/generate.c cli/generate_*.c cli/plan.c)
+while :; do
+    headers=$(includes $files | grep '^cli/' | sort -u)
+    sources=$(for header in $headers; do [ ! -f "${header%.h}.c" ] || echo "${header%.h}.c"; done)
+    more=$(printf '%s\n' $files $headers $sources | sort -u)
+    [ "$more" != "$(printf '%s\n' $files | sort -u)" ] || break
+    files=$more
+done
 failed=0
-for file in $clients; do
-    foreign=$(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$1/$file" | grep -v -e '^cli/' -e '^base/' -e '^tessera\(_plan\)\?\.h$' || true)
+for file in $files; do
+    foreign=$(includes "$file" | grep -v -e '^cli/' -e '^base/' -e '^tessera[a-z_]*\.h$' || true)
     [ -z "$foreign" ] || { echo "$file: includes $foreign" >&2; failed=$((failed + 1)); }
 done
-echo "$failed failed"
-[ "$failed" -eq 0 ]
+echo "$(echo $files | wc -w) files, $failed failed"
+[ "$failed" -eq 0 ] && [ "$(echo $files | wc -w)" -gt 20 ]

@@ -9,9 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "comm/collectives.h"
-#include "comm/mesh.h"
-#include "pipelines/world.h"
+#include "cli/mesh_options.h"
 
 static struct {
     bool bound;
@@ -27,14 +25,15 @@ static void bind_threads(const cpu_set_t *processors) {
 }
 
 static int stage_of(const tessera_mesh *mesh, int rank) {
-    int inner = mesh_degree(mesh->patch) * mesh_degree(mesh->ring) * mesh_degree(mesh->ulysses) * mesh_degree(mesh->tensor);
-    return rank / inner % mesh_degree(mesh->pipefusion);
+    int inner = mesh_options_degree(mesh->patch) * mesh_options_degree(mesh->ring) * mesh_options_degree(mesh->ulysses) *
+                mesh_options_degree(mesh->tensor);
+    return rank / inner % mesh_options_degree(mesh->pipefusion);
 }
 
 /* The number of a rank's processor among those of its machine; -1: they have one each. */
-static int processor_of(const struct comm *comm, const char (*kernels)[KERNEL_ID_BYTES], const tessera_mesh *mesh, int processors) {
-    int me = comm_rank(comm), stage = stage_of(mesh, me), here = 0, before = 0;
-    for (int i = 0; i < comm_size(comm); i++) {
+static int processor_of(const tessera_world *world, const char (*kernels)[KERNEL_ID_BYTES], const tessera_mesh *mesh, int processors) {
+    int me = tessera_world_rank(world), stage = stage_of(mesh, me), here = 0, before = 0;
+    for (int i = 0; i < tessera_world_size(world); i++) {
         if (strcmp(kernels[i], kernels[me]) != 0 || (kernels[i][0] == 0 && i != me)) continue;
         here++;
         if (i < me && stage_of(mesh, i) == stage) before++;
@@ -59,17 +58,15 @@ static bool is_free(int *processors) {
 }
 
 tessera_status binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads, tessera_error *error) {
-    struct comm *comm = world->comm;
-    char mine[KERNEL_ID_BYTES] = "", kernels[comm_size(comm)][KERNEL_ID_BYTES];
-    size_t bytes[comm_size(comm)];
-    int processors;
+    static const tessera_mesh none = TESSERA_MESH;
+    int processors, ranks = tessera_world_size(world);
+    char mine[KERNEL_ID_BYTES] = "", kernels[ranks][KERNEL_ID_BYTES];
     binding_release();
-    if (comm_size(comm) == 1) return TESSERA_OK;
-    for (int i = 0; i < comm_size(comm); i++) bytes[i] = sizeof mine;
+    if (ranks == 1) return TESSERA_OK;
     kernel_id(mine);
-    TRY(comm_all_gather(comm, mine, kernels, bytes, error));
+    TRY(tessera_world_gather(world, mine, sizeof mine, kernels, error));
     if (threads > 1 || !is_free(&processors)) return TESSERA_OK;
-    int number = processor_of(comm, (const char(*)[KERNEL_ID_BYTES])kernels, mesh, processors);
+    int number = processor_of(world, (const char(*)[KERNEL_ID_BYTES])kernels, mesh != NULL ? mesh : &none, processors);
     if (number < 0) return TESSERA_OK;
     cpu_set_t one = one_of(&state.before, number);
     bind_threads(&one);

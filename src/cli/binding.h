@@ -11,7 +11,7 @@
 
 #include "tessera.h"
 
-/* On all ranks. Binds all threads of this process, which was free to run anywhere when it started; again for another mesh. Does nothing
+/* On all ranks. `mesh` NULL: no axes yet. Binds all threads of this process, which was free to run anywhere when it started; again for another mesh. Does nothing
  * where every rank of the machine can have a processor, where the launcher has bound the ranks already, or for ranks of several threads. */
 tessera_status binding_choose(tessera_world *world, const tessera_mesh *mesh, int threads, tessera_error *error);
 /* Lets them run anywhere again, as before the first binding_choose. */

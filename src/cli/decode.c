@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/command.h"
-#include "cli/download.h"
+#include "cli/find_model.h"
 #include "cli/output.h"
 #include "cli/stage_files.h"
 #include "image/png.h"
@@ -68,7 +68,7 @@ static tessera_status check(struct decoding *d) {
 static tessera_status open_model(struct decoding *d) {
     const struct option_value *v = d->values;
     const char *given = v[DECODE_MODEL].text != NULL ? v[DECODE_MODEL].text : TESSERA_EMBEDDED_MODEL;
-    TRY(download_model(given, v[DECODE_VARIANT].text, command_common(&decode_command, v, COMMON_QUIET), &d->folder, &d->error));
+    TRY(find_model(given, v[DECODE_VARIANT].text, command_common(&decode_command, v, COMMON_QUIET), &d->folder, &d->error));
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     options.threads = v[DECODE_THREADS].integer;
     options.config = v[DECODE_CONFIG].text;
@@ -82,7 +82,7 @@ static tessera_status open_model(struct decoding *d) {
 
 static tessera_status decode(struct decoding *d) {
     const char *output = d->values[DECODE_OUTPUT].text;
-    static const struct png_text_entry software = {"Software", "Tessera " TESSERA_VERSION};
+    static const tessera_text software = {"Software", "Tessera " TESSERA_VERSION};
     TRY(check(d));
     TRY(latents_open(d->path, &d->latents, &d->error));
     TRY(open_model(d));

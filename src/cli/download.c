@@ -1,41 +1,24 @@
 /* `tessera download`: brings a model of the Hugging Face hub into the cache and prints its folder.
  *
  * Each file has its bar (bar.h). Ctrl-C stops at the next byte and keeps what has arrived. */
-#include "cli/download.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
 #include "cli/bar.h"
 #include "cli/command.h"
+#include "cli/find_model.h"
 #include "cli/progress.h"
-
-/* A hub_progress; `user` is the struct bar, which counts each file's bytes. */
-static bool report(void *user, const char *file, uint64_t done, uint64_t total) {
-    struct bar *bar = user;
-    if (progress_signal() != 0) return false;
-    if (file[0] == 0 || total == 0) return true;
-    if (strncmp(bar->what, file, sizeof bar->what - 1) != 0 || (double)done < bar->first) bar_next(bar, file, (double)done);
-    bar_show(bar, (double)done, (double)total);
-    return true;
-}
+#include "hub/hub.h"
 
 /* Resolves with progress. */
 static tessera_status resolve(const char *name, struct hub_options *options, bool quiet, char **folder, tessera_error *error) {
     struct bar bar = bar_start("", BAR_BYTES, quiet);
-    options->progress = report;
+    options->progress = find_model_report;
     options->user = &bar;
     tessera_status status = hub_resolve(name, options, folder, error);
     bar_clear(&bar);
     return status;
-}
-
-tessera_status download_model(const char *model, const char *variant, bool quiet, char **folder, tessera_error *error) {
-    struct hub_options options = {.variant = variant};
-    if (hub_is_name(model)) return resolve(model, &options, quiet, folder, error);
-    *folder = strdup(model);
-    return *folder != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
 }
 
 /* ---- the command ---- */

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "cli/command.h"
-#include "cli/download.h"
+#include "cli/find_model.h"
 #include "cli/lora_options.h"
 #include "cli/notice.h"
 #include "cli/progress.h"
@@ -100,7 +100,7 @@ static tessera_status check(struct encoding *e) {
 static tessera_status open_model(struct encoding *e) {
     const struct option_value *v = e->values;
     const char *given = v[ENCODE_MODEL].text != NULL ? v[ENCODE_MODEL].text : TESSERA_EMBEDDED_MODEL;
-    TRY(download_model(given, v[ENCODE_VARIANT].text, e->quiet, &e->folder, &e->error));
+    TRY(find_model(given, v[ENCODE_VARIANT].text, e->quiet, &e->folder, &e->error));
     TRY(lora_options_read(&v[ENCODE_LORA], &e->loras, &e->error));
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     options.threads = v[ENCODE_THREADS].integer;

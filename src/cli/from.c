@@ -9,10 +9,8 @@
 #include <string.h>
 #include "base/error.h"
 #include "base/text.h"
-#include "checkpoint/published.h"
 #include "cli/mesh_options.h"
 #include "cli/parameters.h"
-#include "comm/comm.h"
 
 /* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer` holds numbers. */
 static const char *spelling(const cJSON *item, char *buffer, size_t capacity) {
@@ -63,10 +61,12 @@ static tessera_status read_recorded(const struct option *option, const cJSON *it
     return TESSERA_OK;
 }
 
+#define EMBEDDED_FOLDER "models/" TESSERA_EMBEDDED_MODEL
+
 /* The embedded model, wherever it lay on the machine that made the picture: it is found here anew. */
 static bool is_embedded(const char *model) {
-    size_t length = strlen(model), own = strlen(EMBEDDED_MODEL);
-    return length >= own && strcmp(model + length - own, EMBEDDED_MODEL) == 0;
+    size_t length = strlen(model), own = strlen(EMBEDDED_FOLDER);
+    return length >= own && strcmp(model + length - own, EMBEDDED_FOLDER) == 0;
 }
 
 /* What a record says must be opened may be anything that a stranger wrote: a path on this machine, or a name that sends the user's token to
@@ -100,7 +100,7 @@ static tessera_status restore_option(struct record_source *source, int i, struct
         return TESSERA_OK;
     }
     if (!reported_later(i) && !same_value(option, value, &recorded)) {
-        if (comm_launched_rank() == 0) { /* of many ranks one talks */
+        if (source->talks) {
             fprintf(stderr, "tessera: not bit for bit: --%s is not what the record has (", option->name);
             text_print(stderr, text != NULL ? text : "nothing");
             fputs(")\n", stderr);
@@ -132,16 +132,13 @@ static tessera_status restore_options(struct record_source *source, struct optio
     return TESSERA_OK;
 }
 
-tessera_status record_source_open(const char *path, struct option_value *values, int ranks, struct record_source *source,
+tessera_status record_source_open(const char *path, struct option_value *values, int ranks, bool talks, struct record_source *source,
                                   tessera_error *error) {
-    *source = (struct record_source){.path = path};
-    TRY(png_file_read(path, RECORD_KEY, &source->picture, error));
-    const char *text = source->picture.record;
-    for (int i = 0; text == NULL && i < source->picture.text_count; i++) {
-        const struct png_text_entry *entry = &source->picture.text[i];
-        if (entry->key != NULL && entry->value != NULL && strcmp(entry->key, PARAMETERS_KEY) == 0)
-            return parameters_read(path, (char *)entry->value, values, comm_launched_rank() == 0, error);
-    }
+    *source = (struct record_source){.path = path, .picture = TESSERA_PICTURE, .talks = talks};
+    TRY(tessera_picture_read(path, &source->picture, error));
+    const char *text = tessera_picture_text(&source->picture, RECORD_KEY);
+    const char *parameters = tessera_picture_text(&source->picture, PARAMETERS_KEY);
+    if (text == NULL && parameters != NULL) return parameters_read(path, (char *)parameters, values, talks, error);
     if (text == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s has no record: it was not made by tessera, or its text chunks were stripped",
                          path);
@@ -220,21 +217,22 @@ static tessera_status compare_records(const char *path, const cJSON *was, const 
 
 tessera_status record_check_same(const char *path, const cJSON *record, const char *prompt, uint64_t seed, bool compares_size,
                                  tessera_error *error) {
-    struct png_picture picture;
-    TRY(png_file_read(path, RECORD_KEY, &picture, error));
-    cJSON *was = picture.record != NULL ? cJSON_Parse(picture.record) : NULL;
+    tessera_picture picture = TESSERA_PICTURE;
+    TRY(tessera_picture_read(path, &picture, error));
+    const char *text = tessera_picture_text(&picture, RECORD_KEY);
+    cJSON *was = text != NULL ? cJSON_Parse(text) : NULL;
     tessera_status status = was != NULL
                                 ? compare_records(path, was, record, prompt, seed, compares_size, error)
                                 : error_set(error, TESSERA_ERROR_ARGUMENT,
                                             "%s is there already and has no record of how it was made: choose another folder", path);
     cJSON_Delete(was);
-    png_picture_free(&picture);
+    tessera_picture_free(&picture);
     return status;
 }
 
 void record_source_compare(const struct record_source *source, const uint8_t *pixels, int width, int height) {
     if (source->differences > 0) return;
-    const struct png_picture *was = &source->picture;
+    const tessera_picture *was = &source->picture;
     bool same = was->width == width && was->height == height && memcmp(was->pixels, pixels, (size_t)width * (size_t)height * 3) == 0;
     if (same)
         fprintf(stderr, "bit for bit the same as %s\n", source->path);
@@ -243,7 +241,7 @@ void record_source_compare(const struct record_source *source, const uint8_t *pi
 }
 
 void record_source_close(struct record_source *source) {
-    png_picture_free(&source->picture);
+    tessera_picture_free(&source->picture);
     json_free(source->json);
     *source = (struct record_source){0};
 }

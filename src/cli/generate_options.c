@@ -1,6 +1,7 @@
 /* The options of `tessera generate`: names, types, ranges, help, and what of them a picture's record holds. */
 #include "cli/generate.h"
-#include "image/png.h"
+
+#include "tessera_files.h"
 
 static const struct option_synonym dtype_synonyms[] = {
     {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"}, {0}};
@@ -95,7 +96,7 @@ const struct option generate_options[] = {
                         .placeholder = "PIXELS",
                         .help = "default: the model's",
                         .low = 1,
-                        .high = IMAGE_MAX_SIDE,
+                        .high = TESSERA_MAX_SIDE,
                         .record = "width"},
     [GENERATE_HEIGHT] = {.name = "height",
                          .aliases = {"H"},
@@ -105,7 +106,7 @@ const struct option generate_options[] = {
                          .placeholder = "PIXELS",
                          .help = "default: the model's",
                          .low = 1,
-                         .high = IMAGE_MAX_SIDE,
+                         .high = TESSERA_MAX_SIDE,
                          .record = "height"},
     [GENERATE_SIZE] = {.name = "size",
                        .section = SECTION_PICTURE,
@@ -437,8 +438,9 @@ const struct option generate_options[] = {
                           .section = SECTION_MACHINE,
                           .type = OPTION_CHOICE,
                           .placeholder = TESSERA_OFFLOADS,
-                          .help = "what of the model is in memory at a time (docs/small-devices.md): all, or one stage; the picture stays the "
-                                  "same (default auto: what fits)"},
+                          .help =
+                              "what of the model is in memory at a time (docs/small-devices.md): all, or one stage; the picture stays the "
+                              "same (default auto: what fits)"},
     [GENERATE_DTYPE] = {.name = "dtype",
                         .aliases = {"torch-dtype", "precision"},
                         .synonyms = dtype_synonyms,

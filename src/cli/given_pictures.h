@@ -2,11 +2,10 @@
 #ifndef TESSERA_CLI_GIVEN_PICTURES_H
 #define TESSERA_CLI_GIVEN_PICTURES_H
 
-#include "image/image.h"
 #include "cli/record.h"
 
 struct given_pictures {
-    struct image init, control; /* without pixels where none is given */
+    tessera_picture init, control; /* without pixels where none is given */
 };
 
 /* Reads those that `values` of generate.h name, and their fingerprints. IO, FORMAT: a file cannot be read. Free with given_pictures_free
@@ -20,6 +19,6 @@ tessera_status given_pictures_scale(const struct option_value *values, int unit,
 void given_pictures_free(struct given_pictures *pictures);
 
 /* The one whose size is the default size; NULL: none is given. */
-const struct image *given_pictures_sized(const struct given_pictures *pictures);
+const tessera_picture *given_pictures_sized(const struct given_pictures *pictures);
 
 #endif

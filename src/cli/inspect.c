@@ -261,18 +261,18 @@ static bool is_png(const char *path) {
 }
 
 static tessera_status inspect_picture(const char *path, cJSON *root, tessera_error *error) {
-    struct png_picture picture;
-    TRY(png_file_read(path, RECORD_KEY, &picture, error));
+    tessera_picture picture = TESSERA_PICTURE;
+    TRY(tessera_picture_read(path, &picture, error));
     cJSON_AddStringToObject(root, "picture", path);
     cJSON_AddNumberToObject(root, "width", picture.width);
     cJSON_AddNumberToObject(root, "height", picture.height);
-    cJSON *record = picture.record != NULL ? cJSON_Parse(picture.record) : NULL;
+    const char *text = tessera_picture_text(&picture, RECORD_KEY);
+    cJSON *record = text != NULL ? cJSON_Parse(text) : NULL;
     if (record != NULL) cJSON_AddItemToObject(root, "record", record);
     cJSON *texts = cJSON_AddObjectToObject(root, "text");
-    for (int i = 0; i < picture.text_count; i++)
-        if (picture.text[i].key != NULL && strcmp(picture.text[i].key, RECORD_KEY) != 0)
-            cJSON_AddStringToObject(texts, picture.text[i].key, picture.text[i].value);
-    png_picture_free(&picture);
+    for (int i = 0; i < picture.num_texts; i++)
+        if (strcmp(picture.texts[i].key, RECORD_KEY) != 0) cJSON_AddStringToObject(texts, picture.texts[i].key, picture.texts[i].value);
+    tessera_picture_free(&picture);
     return TESSERA_OK;
 }
 

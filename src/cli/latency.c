@@ -376,7 +376,7 @@ static tessera_status measure_size(struct latency *l, int side) {
                                     .guidance_scale = v[LATENCY_GUIDANCE_SCALE].given ? v[LATENCY_GUIDANCE_SCALE].number : -1,
                                     .no_binning = v[LATENCY_NO_BINNING].flag}};
     TRY(plan_model_open(l->model, &options, &s.request, &s.model, &l->error));
-    tessera_status status = binding_choose(l->world, &(tessera_mesh)TESSERA_MESH, auto_options.threads, &l->error); /* as in a run */
+    tessera_status status = binding_choose(l->world, NULL, auto_options.threads, &l->error); /* as in a run */
     if (status == TESSERA_OK) status = plan_measure_machine(l->world->comm, &s.model, &auto_options, &s.machine, &l->error);
     binding_release();
     if (status == TESSERA_OK) status = measure_meshes(l, &s);

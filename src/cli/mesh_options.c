@@ -6,7 +6,6 @@
 #include <string.h>
 #include "base/error.h"
 #include "cli/generate.h"
-#include "comm/mesh.h"
 
 /* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go to one axis. */
 static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) {
@@ -15,7 +14,7 @@ static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) 
     int *axis = strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
     const int claimed[] = {mesh->data, mesh->cfg, mesh->pipefusion, mesh->ring, mesh->ulysses, mesh->tensor};
     int left = tessera_world_size(mesh->world);
-    for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= mesh_degree(claimed[i]);
+    for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= mesh_options_degree(claimed[i]);
     if (mesh->cfg == 1 && left > 0 && left % 2 == 0 && !v[GENERATE_NO_SPLIT_BATCH].flag) {
         mesh->cfg = 2;
         left /= 2;
@@ -100,13 +99,13 @@ static void describe(struct mesh_options *options) {
 tessera_status mesh_options_read(const struct option_value *v, tessera_world *world, struct mesh_options *out, tessera_error *error) {
     *out = (struct mesh_options){.mesh = {.struct_size = sizeof(tessera_mesh),
                                           .world = world,
-                                          .data = mesh_degree(v[GENERATE_DATA_DEGREE].integer),
+                                          .data = mesh_options_degree(v[GENERATE_DATA_DEGREE].integer),
                                           .cfg = v[GENERATE_CFG_PARALLEL].flag ? 2 : 1,
-                                          .pipefusion = mesh_degree(v[GENERATE_PIPEFUSION_DEGREE].integer),
+                                          .pipefusion = mesh_options_degree(v[GENERATE_PIPEFUSION_DEGREE].integer),
                                           .num_pipeline_patch = v[GENERATE_NUM_PIPELINE_PATCH].integer,
-                                          .ring = mesh_degree(v[GENERATE_RING_DEGREE].integer),
-                                          .ulysses = mesh_degree(v[GENERATE_ULYSSES_DEGREE].integer),
-                                          .tensor = mesh_degree(v[GENERATE_TENSOR_DEGREE].integer),
+                                          .ring = mesh_options_degree(v[GENERATE_RING_DEGREE].integer),
+                                          .ulysses = mesh_options_degree(v[GENERATE_ULYSSES_DEGREE].integer),
+                                          .tensor = mesh_options_degree(v[GENERATE_TENSOR_DEGREE].integer),
                                           .parallel_vae = v[GENERATE_PARALLEL_VAE].flag}};
     TRY(read_stages(&v[GENERATE_STAGE_BLOCKS], out->mesh.pipefusion, &out->stage_blocks, error));
     out->mesh.stage_blocks = out->stage_blocks;

@@ -14,6 +14,11 @@ struct mesh_options {
     int ranks;                  /* how many they are */
 };
 
+/* A degree as options and tessera_mesh have it, where 0 means 1. */
+static inline int mesh_options_degree(int degree) {
+    return degree > 0 ? degree : 1;
+}
+
 /* `values` of generate.h. ARGUMENT: a list of stages that is not one. Free with mesh_options_free either way. */
 tessera_status mesh_options_read(const struct option_value *values, tessera_world *world, struct mesh_options *out, tessera_error *error);
 /* Another mesh in place of the one that was read. */

@@ -13,7 +13,6 @@
 #include <unistd.h>
 #include "base/error.h"
 #include "base/file.h"
-#include "comm/comm.h"
 
 #define SLUG_BYTES 48
 
@@ -70,7 +69,7 @@ tessera_status output_free_copy(const char *path, int *copy, tessera_error *erro
 static tessera_status check_stream(tessera_error *error) {
     struct termios terminal;
     if (isatty(STDOUT_FILENO) != 1) return TESSERA_OK;
-    if (!comm_is_launched())
+    if (!tessera_world_is_launched())
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--output -: standard output is a terminal: send it to a file or another program");
     if (tcgetattr(STDOUT_FILENO, &terminal) != 0) return error_set_errno(error, "--output -: standard output");
     terminal.c_oflag &= ~(tcflag_t)OPOST;

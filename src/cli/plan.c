@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/plan_options.h"
 #include "cli/quantity.h"
-#include "tessera_plan.h"
 
 enum { MAX_RANKS = 65536, DEFAULT_TOP = 10 };
 
@@ -159,15 +159,15 @@ static tessera_status read_size(struct option_value *values, tessera_error *erro
 static tessera_plans *open_plans(struct option_value *values, const tessera_plan_machine *machine, tessera_error *error) {
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     if (values[PLAN_DTYPE].given && strcmp(values[PLAN_DTYPE].text, "f32") == 0) options.dtype = TESSERA_F32;
-    tessera_plan_request request = TESSERA_PLAN_REQUEST;
-    request.width = values[PLAN_WIDTH].integer;
-    request.height = values[PLAN_HEIGHT].integer;
-    request.steps = values[PLAN_STEPS].integer;
-    request.num_images = values[PLAN_NUM_IMAGES].integer;
-    request.no_resolution_binning = values[PLAN_NO_BINNING].flag;
-    request.has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag;
-    if (values[PLAN_MAX_SEQUENCE_LENGTH].given) request.max_sequence_length = values[PLAN_MAX_SEQUENCE_LENGTH].integer;
-    if (values[PLAN_GUIDANCE_SCALE].given) request.guidance_scale = values[PLAN_GUIDANCE_SCALE].number;
+    const struct plan_options pictures = {.width = &values[PLAN_WIDTH],
+                                          .height = &values[PLAN_HEIGHT],
+                                          .steps = &values[PLAN_STEPS],
+                                          .max_sequence_length = &values[PLAN_MAX_SEQUENCE_LENGTH],
+                                          .guidance_scale = &values[PLAN_GUIDANCE_SCALE],
+                                          .has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag,
+                                          .no_binning = values[PLAN_NO_BINNING].flag,
+                                          .num_images = values[PLAN_NUM_IMAGES].integer};
+    tessera_plan_request request = plan_options_request(&pictures);
     const char *model = values[PLAN_MODEL].given ? values[PLAN_MODEL].text : TESSERA_EMBEDDED_MODEL;
     return tessera_plans_open(model, &options, &request, machine, values[PLAN_ALLOW_DISPLACED].flag, error);
 }

@@ -11,8 +11,6 @@
 #include "base/file.h"
 #include "cli/generate.h"
 #include "cli/output.h"
-#include "comm/collectives.h"
-#include "pipelines/world.h"
 
 #define PROMPTS_FILE_BYTES ((size_t)16 << 20)
 
@@ -47,24 +45,20 @@ static tessera_status read_input(char **text, size_t *length, tessera_error *err
     return TESSERA_OK;
 }
 
-/* Only rank 0 has standard input under mpirun: it gives all others what it read. */
-static tessera_status share_input(tessera_world *world, char **text, tessera_error *error) {
-    size_t length = 0;
-    if (tessera_world_rank(world) == 0) TRY(read_input(text, &length, error));
-    TRY(comm_broadcast(world->comm, 0, &length, sizeof length, error));
-    if (*text == NULL) *text = calloc(length + 1, 1);
-    if (*text == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the prompts");
-    return length > 0 ? comm_broadcast(world->comm, 0, *text, length, error) : TESSERA_OK;
+static bool is_input(const char *path) {
+    return path != NULL && strcmp(path, "-") == 0;
 }
 
-static tessera_status read_lines(struct option_value *values, tessera_world *world, char **text, tessera_error *error) {
+tessera_status prompts_read_input(const struct option_value *values, struct prompt_files *files, size_t *length, tessera_error *error) {
+    *length = 0;
+    return is_input(values[GENERATE_PROMPTS_FILE].text) ? read_input(&files->lines, length, error) : TESSERA_OK;
+}
+
+static tessera_status read_lines(struct option_value *values, char **text, tessera_error *error) {
     const char *path = values[GENERATE_PROMPTS_FILE].text;
     size_t length;
     if (path == NULL) return TESSERA_OK;
-    if (strcmp(path, "-") == 0)
-        TRY(share_input(world, text, error));
-    else
-        TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
+    if (!is_input(path)) TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
     char *rest = *text, *line;
     while ((line = strsep(&rest, "\n")) != NULL) {
         line[strcspn(line, "\r")] = 0;
@@ -150,10 +144,10 @@ static void drop_marks(struct option_value *values) {
     if (negative->text != NULL) negative->text = without_mark(negative->text);
 }
 
-tessera_status prompts_read(struct option_value *values, tessera_world *world, struct prompt_files *files, tessera_error *error) {
+tessera_status prompts_read(struct option_value *values, struct prompt_files *files, tessera_error *error) {
     drop_marks(values);
     if (values[GENERATE_CAPTION_FILE].given) return read_captions(values, &files->captions, error);
-    TRY(read_lines(values, world, &files->lines, error));
+    TRY(read_lines(values, &files->lines, error));
     return read_table(values, &files->table, error);
 }
 

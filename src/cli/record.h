@@ -11,17 +11,16 @@
 #define TESSERA_CLI_RECORD_H
 
 #include "base/json.h"
-#include "checkpoint/fingerprint.h"
 #include "cli/generate.h"
-#include "image/png.h"
+#include "tessera_files.h"
 
 #define RECORD_KEY "tessera"
 
 /* What the command line does not say. */
 struct record_facts {
-    char model_fingerprint[FINGERPRINT_BYTES];
-    char init_image_fingerprint[FINGERPRINT_BYTES], control_image_fingerprint[FINGERPRINT_BYTES]; /* "": no such picture */
-    char lora_fingerprint[FINGERPRINT_BYTES];                                                     /* "": no LoRA files */
+    char model_fingerprint[TESSERA_FINGERPRINT_BYTES];
+    char init_image_fingerprint[TESSERA_FINGERPRINT_BYTES], control_image_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* "": no such picture */
+    char lora_fingerprint[TESSERA_FINGERPRINT_BYTES];                                                             /* "": no LoRA files */
     const char *kernel_path;
     const char *mesh; /* of the ranks that make a picture */
     int ranks;
@@ -41,16 +40,17 @@ struct cJSON *record_seed(uint64_t seed);
 /* A picture to be made again. */
 struct record_source {
     const char *path;
-    struct png_picture picture;
+    tessera_picture picture;
+    bool talks; /* this rank speaks */
     struct json *json;
     int index;       /* the picture's place among num_images */
     int differences; /* reported so far */
 };
 
 /* Reads the PNG at `path` and fills every option of `values` that was not given from its record, of those that shape the mesh only if as
- * many ranks made it as the `ranks` that run now; given ones that differ are reported on stderr and counted. FORMAT if the picture has no
+ * many ranks made it as the `ranks` that run now; given ones that differ are counted, and reported on stderr by the rank that `talks`. FORMAT if the picture has no
  * record or a broken one. Free with record_source_close; `values` borrows from it. */
-tessera_status record_source_open(const char *path, struct option_value *values, int ranks, struct record_source *source,
+tessera_status record_source_open(const char *path, struct option_value *values, int ranks, bool talks, struct record_source *source,
                                   tessera_error *error);
 /* Reports on stderr what else will differ: version, model, kernel path, element type, threads, mesh, starting picture, LoRA files. */
 void record_source_report(struct record_source *source, const struct option_value *values, const struct record_facts *facts);

@@ -43,7 +43,7 @@ tessera_status request_options_read(const struct option_value *v, const struct g
                                     tessera_request *r, tessera_error *error) {
     *r = (tessera_request)TESSERA_REQUEST;
     tessera_request_defaults(model, given->init.pixels != NULL, r);
-    const struct image *sized = given_pictures_sized(given);
+    const tessera_picture *sized = given_pictures_sized(given);
     r->init_image = given->init.pixels;
     r->control_image = given->control.pixels;
     if (sized != NULL) r->width = sized->width, r->height = sized->height;

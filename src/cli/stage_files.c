@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "tensor/safetensors.h"
+#include "tessera_model.h"
 
 /* Keys of __metadata__. */
 #define KIND_KEY "tessera"

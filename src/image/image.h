@@ -3,9 +3,9 @@
 #ifndef TESSERA_IMAGE_IMAGE_H
 #define TESSERA_IMAGE_IMAGE_H
 
-#include "tessera.h"
+#include "tessera_files.h"
 
-#define IMAGE_MAX_SIDE 16384
+#define IMAGE_MAX_SIDE TESSERA_MAX_SIDE
 #define IMAGE_FREE_PIXELS ((int64_t)1 << 25) /* 32 megapixels: what any file may claim */
 #define IMAGE_PIXELS_PER_BYTE 100            /* a photograph has less than 10 */
 

@@ -56,7 +56,7 @@ static uint8_t **row_pointers(uint8_t *pixels, int height, size_t row_bytes) {
 
 /* ---- writing ---- */
 
-static bool write_all(struct session *s, int width, int height, const struct png_text_entry *text, int text_count) {
+static bool write_all(struct session *s, int width, int height, const tessera_text *text, int text_count) {
     if (setjmp(png_jmpbuf(s->png))) return false;
     png_init_io(s->png, s->stream);
     png_set_IHDR(s->png, s->info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
@@ -71,8 +71,8 @@ static bool write_all(struct session *s, int width, int height, const struct png
     return true;
 }
 
-static tessera_status write_stream(FILE *stream, const char *path, const uint8_t *pixels, int width, int height,
-                                   const struct png_text_entry *text, int text_count, tessera_error *error) {
+static tessera_status write_stream(FILE *stream, const char *path, const uint8_t *pixels, int width, int height, const tessera_text *text,
+                                   int text_count, tessera_error *error) {
     struct session s = {.stream = stream, .rows = row_pointers((uint8_t *)pixels, height, (size_t)width * 3)};
     s.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
     s.info = s.png != NULL ? png_create_info_struct(s.png) : NULL;
@@ -88,7 +88,7 @@ static tessera_status write_stream(FILE *stream, const char *path, const uint8_t
 }
 
 /* A device, pipe or socket: there is nothing to rename. */
-static tessera_status write_special(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
+static tessera_status write_special(const char *path, const uint8_t *pixels, int width, int height, const tessera_text *text,
                                     int text_count, tessera_error *error) {
     FILE *stream = fopen(path, "wb");
     if (stream == NULL) return error_set_errno(error, "%s cannot be opened for writing", path);
@@ -97,8 +97,8 @@ static tessera_status write_special(const char *path, const uint8_t *pixels, int
     return status;
 }
 
-tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const struct png_text_entry *text,
-                              int text_count, tessera_error *error) {
+tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const tessera_text *text, int text_count,
+                              tessera_error *error) {
     struct stat facts;
     if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode))
         return write_special(path, pixels, width, height, text, text_count, error);
@@ -112,8 +112,8 @@ tessera_status png_file_write(const char *path, const uint8_t *pixels, int width
     return file_output_commit(&output, error);
 }
 
-tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *pixels, int width, int height,
-                                const struct png_text_entry *text, int text_count, tessera_error *error) {
+tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *pixels, int width, int height, const tessera_text *text,
+                                int text_count, tessera_error *error) {
     TRY(write_stream(stream, name, pixels, width, height, text, text_count, error));
     if (fflush(stream) != 0) return error_set_errno(error, "%s: the picture cannot be written", name);
     return TESSERA_OK;
@@ -172,8 +172,8 @@ static void keep_text(const struct session *s, const char *key, struct png_pictu
     if (record != NULL) out->record = strdup(record->text);
     out->text = calloc((size_t)count + 1, sizeof *out->text);
     for (int i = 0; i < count && out->text != NULL; i++) {
-        struct png_text_entry *entry = &out->text[out->text_count];
-        *entry = (struct png_text_entry){strdup(text[i].key), strdup(text[i].text != NULL ? text[i].text : "")};
+        tessera_text *entry = &out->text[out->text_count];
+        *entry = (tessera_text){strdup(text[i].key), strdup(text[i].text != NULL ? text[i].text : "")};
         out->text_count++;
     }
 }
@@ -263,7 +263,10 @@ tessera_status png_file_read(const char *path, const char *key, struct png_pictu
         status = error_set(error, TESSERA_ERROR_FORMAT, "%s is not a PNG file", path);
     else
         status = read_file(&file, &image, &orientation, key, out, error);
-    if (status == TESSERA_OK) out->width = image.width, out->height = image.height, out->pixels = image.pixels;
+    if (status == TESSERA_OK) {
+        status = exif_turn_upright(&image, orientation, error);
+        out->width = image.width, out->height = image.height, out->pixels = image.pixels, out->note = image.note;
+    }
     if (status != TESSERA_OK) png_picture_free(out);
     free(data);
     return status;

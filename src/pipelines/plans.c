@@ -8,9 +8,11 @@
 #include "base/file.h"
 #include "checkpoint/published.h"
 #include "pipelines/options.h"
+#include "pipelines/plan_auto.h"
 #include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
 #include "pipelines/sized.h"
+#include "pipelines/world.h"
 
 enum { MAX_RANKS = 65536 };
 
@@ -138,6 +140,40 @@ tessera_plans *tessera_plans_open(const char *model, const tessera_model_options
     if (status == TESSERA_OK) return plans;
     tessera_plans_free(plans);
     return NULL;
+}
+
+static tessera_status choose(const char *model, const struct model_options *options, const tessera_plan_request *request,
+                             const struct plan_auto_options *how, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
+                             tessera_error *error) {
+    struct plan_request wanted;
+    if (model == NULL || model[0] == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_mesh_choose: no model is named");
+    TRY(read_request(request, &wanted, error));
+    return plan_auto(model, &options->own, &wanted, how, mesh, reason, error);
+}
+
+/* A job of all ranks: where one cannot read the model, none chooses. */
+tessera_status tessera_mesh_choose(const char *model, const tessera_model_options *given, const tessera_plan_request *request,
+                                   bool allow_displaced, tessera_mesh *mesh, double *rank_weights, char *reason, size_t capacity,
+                                   tessera_error *error) {
+    tessera_error own = {0};
+    struct model_options options;
+    char why[PLAN_REASON_LENGTH] = "";
+    if (error == NULL) error = &own;
+    tessera_status readable = model_options_read(given, &options, error);
+    const struct plan_auto_options how = {.allow_displaced = allow_displaced, .threads = options.own.threads, .weights = rank_weights};
+    struct comm *world = options.mesh.world != NULL ? options.mesh.world->comm : NULL;
+    tessera_mesh chosen = TESSERA_MESH;
+    tessera_status status = comm_job_begin(world, error);
+    if (status == TESSERA_OK) status = readable;
+    if (status == TESSERA_OK && mesh == NULL) status = error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_mesh_choose: mesh is NULL");
+    if (status == TESSERA_OK) status = mesh_read(mesh, &chosen, error);
+    if (status == TESSERA_OK) status = choose(model, &options, request, &how, &chosen, why, error);
+    status = comm_job_end(world, status, error);
+    model_options_free(&options);
+    if (status != TESSERA_OK) return status;
+    sized_write(mesh, &chosen, sizeof chosen, sizeof chosen.struct_size);
+    if (reason != NULL && capacity > 0) snprintf(reason, capacity, "%s", why);
+    return TESSERA_OK;
 }
 
 void tessera_plans_free(tessera_plans *plans) {

@@ -8,15 +8,10 @@
 
 #include "tensor/tensor.h"
 
-struct safetensors_entry {
-    const char *name;
-    struct tensor tensor; /* a view into the map; of a type that the engine does not know, DTYPE_UNKNOWN [bytes] */
-};
-
 /* The file's name of a tensor's type, for messages and lists; NULL if there is no such tensor. */
 const char *safetensors_type_name(const struct safetensors *file, const char *name);
 
-/* safetensors_open, safetensors_close and safetensors_tensor are in tessera_model.h. Their FORMAT errors name the file and the field, or what
+/* What a program reads and writes files with is in tessera_model.h: safetensors_open, safetensors_write_noted and others. Their FORMAT errors name the file and the field, or what
  * the file is instead. safetensors_open also opens the files of PyTorch, without running anything in them (torch_file.h), and GGUF files (gguf.h). Here is
  * the same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
@@ -30,27 +25,14 @@ tessera_status safetensors_check(const struct safetensors *file, tessera_error *
 /* Lets the system take back the pages of `tensor`, a view of this file; a tensor of another place is left alone. */
 void safetensors_forget(const struct safetensors *file, const struct tensor *tensor);
 
-const char *safetensors_path(const struct safetensors *file);
-int safetensors_count(const struct safetensors *file);
-/* In the order of the data. */
-const struct safetensors_entry *safetensors_at(const struct safetensors *file, int index);
 /* NULL if absent. Logarithmic or constant time. */
 const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
-/* Value of __metadata__[key], or NULL. */
-const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
 /* Writes tensors (borrowed) to a new file, atomically; a path that ends in ".gguf" becomes a GGUF file. UNSUPPORTED where a tensor has a type
  * that the engine does not know or that GGUF files do not have. */
 tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
 
-/* The same with texts in __metadata__: `notes` in their order, ended by an empty one. */
-struct safetensors_note {
-    const char *key, *value;
-};
-tessera_status safetensors_write_noted(const char *path, const struct safetensors_entry *entries, int count,
-                                       const struct safetensors_note *notes, tessera_error *error);
-
-/* The same piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
+/* Writes piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
  * same order in pieces of any size. `format` becomes __metadata__.format of a safetensors file ("pt" is what transformers asks for); NULL: none. */
 struct safetensors_writer;
 tessera_status safetensors_writer_open(const char *path, const struct safetensors_entry *entries, int count, const char *format,

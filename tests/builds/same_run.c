@@ -9,18 +9,19 @@
 #include "cli/record.h"
 
 struct side {
-    struct png_picture picture;
+    tessera_picture picture;
     struct json *record;
 };
 
 static tessera_status open_side(const char *path, struct side *side, tessera_error *error) {
-    TRY(png_file_read(path, RECORD_KEY, &side->picture, error));
-    const char *text = side->picture.record;
+    side->picture = (tessera_picture)TESSERA_PICTURE;
+    TRY(tessera_picture_read(path, &side->picture, error));
+    const char *text = tessera_picture_text(&side->picture, RECORD_KEY);
     if (text == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: no record", path);
     return json_parse(path, text, strlen(text), &side->record, error);
 }
 
-static bool same_pixels(const struct png_picture *a, const struct png_picture *b) {
+static bool same_pixels(const tessera_picture *a, const tessera_picture *b) {
     return a->width == b->width && a->height == b->height &&
            memcmp(a->pixels, b->pixels, (size_t)a->width * (size_t)a->height * 3) == 0;
 }
@@ -50,7 +51,7 @@ int main(int argc, char **argv) {
     bool pixels = same_pixels(&sides[0].picture, &sides[1].picture), records = same_record(sides[0].record, sides[1].record);
     if (!pixels) fprintf(stderr, "pixels differ\n");
     for (int i = 0; i < 2; i++) {
-        png_picture_free(&sides[i].picture);
+        tessera_picture_free(&sides[i].picture);
         json_free(sides[i].record);
     }
     return pixels && records ? 0 : 1;

@@ -48,7 +48,7 @@ run 1 generate --prompt a --prompts-file "$work/none.txt"; says "none.txt"
 run 1 generate --prompt a --init-image "$work/none.png"; says "none.png"
 echo "not a picture" >"$work/bad.png"
 run 1 generate --prompt a --init-image "$work/bad.png"; says "bad.png is no picture"
-run 1 generate --from "$work/bad.png"; says "not a PNG"
+run 1 generate --from "$work/bad.png"; says "is no picture"
 run 1 generate --from tests/emoji-pictures/00.png; says "no record"
 run 1 generate --prompt a $quick -o /dev/full; says "/dev/full"
 check "/dev/full is still a device" test -c /dev/full

@@ -26,6 +26,16 @@ run 2 0 --from "$work/cfg.png" --use-cfg-parallel false --ulysses-degree 2 -o "$
 says_once "use-cfg-parallel is not what the record has"; says_once "the mesh is ulysses 2, was cfg 2"
 run 2 0 --from "$work/one.png" --ring-degree 2 -o "$work/other.png"; says "the mesh is ring 2, was 1"
 
+# what one rank cannot do ends the run on all, with its words: a picture that only rank 1 wants; pictures that rank 0 finds there already
+timeout 300 "$launcher" --oversubscribe -n 1 "$program" generate $quick -o "$work/x.png" : \
+    -n 1 "$program" generate $quick --init-image no/such.png -o "$work/x.png" >"$work/out" 2>"$work/err" </dev/null
+check "rank 1's missing picture: status 1" test $? -eq 1
+says "no/such.png"; check "nothing is written" test ! -e "$work/x.png"
+printf '{"images": [{"filename": "a.jpg", "split": "test", "sentences": [{"raw": "a lion"}]}]}' >"$work/captions.json"
+mkdir "$work/captions" && cp "$work/cfg.png" "$work/captions/a.png"
+run 2 1 --caption-file "$work/captions.json" --use-cfg-parallel --steps 2 --threads 1 -o "$work/captions/"
+says "a.png is there already, made with another prompt"
+
 # groups of ranks make pictures of their own, and the record is that of one group
 run 4 0 $quick --num-images 2 --data_parallel_degree 2 --ulysses_degree 2 --output_root "$work/many" --test_times 2
 says_once "^latency: .* of 2 runs of 2 pictures"

@@ -16,7 +16,7 @@ libraries=$(dirname "$(dirname "$pc")")
 PKG_CONFIG_PATH=$(dirname "$pc") LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 version=$(sed -n 's/.*define TESSERA_VERSION "\(.*\)"/\1/p' include/tessera.h)
-functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_plan.h include/tessera_stages.h | tr -d '(' | sort -u)
+functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_files.h include/tessera_plan.h include/tessera_stages.h | tr -d '(' | sort -u)
 
 for header in include/*.h; do
     installed "$header"
@@ -46,8 +46,8 @@ done
 for file in bash-completion/completions/tessera zsh/site-functions/_tessera fish/vendor_completions.d/tessera.fish; do
     check "share/$file completes options" grep -q guidance-scale "$prefix/share/$file"
 done
-echo '#include <tessera.h>' >"$work/header.cc"
-check "a C++ compiler takes the header" \
+printf '#include <tessera_%s.h>\n' files plan stages >"$work/header.cc"
+check "a C++ compiler takes the headers" \
     sh -c "c++ -std=c++11 -pedantic -Werror \$(pkg-config --cflags tessera) -fsyntax-only '$work/header.cc'"
 
 # The example, in fewer than 80 lines, outside the source tree.
@@ -56,33 +56,35 @@ check "generate.c has fewer than 80 lines" test "$(wc -l <examples/generate.c)" 
 cd "$work" || exit 1
 models=$(pkg-config --variable=models tessera)
 check "the example compiles" make generate CFLAGS="-Werror $CFLAGS"
-check "the example draws" ./generate "$models/emoji" "a lion on a blue background" lion.ppm 2 4
+check "the example draws" ./generate "$models/emoji" "a lion on a blue background" example.png 2 4
 check "the program draws" "$prefix/bin/tessera" generate --prompt "a lion on a blue background" --seed 2 --steps 4 --no-preview -o lion.png
-check "example and program draw the same" "$build/tests/same_picture" lion.png lion.ppm
+check "example and program draw the same" "$build/tests/same_picture" lion.png example.png
+check "the example draws on two ranks" timeout 300 "${MPIEXEC:-mpirun}" -n 2 --oversubscribe ./generate emoji "a lion" two.png 2 2
+check "it writes one picture" "$prefix/bin/tessera" inspect two.png
 
 # Its static twin: nothing of libtessera is left to load.
 others=$(pkg-config --static --libs tessera | sed 's/-ltessera//')
 check "it compiles with libtessera.a" \
     sh -c "${CC:-cc} -std=c11 $CFLAGS generate.c \$(pkg-config --cflags tessera) '$libraries/libtessera.a' $others -o static"
 check "it loads no libtessera.so" sh -c "! ldd static | grep libtessera"
-check "it draws" ./static "$models/emoji" "a lion on a blue background" static.ppm 2 4
-check "it draws the same" cmp lion.ppm static.ppm
+check "it draws" ./static "$models/emoji" "a lion on a blue background" static.png 2 4
+check "it draws the same" cmp example.png static.png
 
 # Errors and Ctrl-C: a message, status 1, no file.
-./generate no/such/model a none.ppm 2>err
+./generate no/such/model a none.png 2>err
 check "a model that is not there: status 1" test $? -eq 1
 says "no/such/model: no such folder"
-./generate "$models/emoji" a none.ppm 1 0 2>err
+./generate "$models/emoji" a none.png 1 0 2>err
 check "no steps: status 1" test $? -eq 1
 says "steps: 0"
-./generate "$models/emoji" a none.ppm 1 10000 2>err &
+./generate "$models/emoji" a none.png 1 10000 2>err &
 process=$!
 wait_until grep -q denoise err
 kill -INT $process
 wait $process
 check "Ctrl-C: status 1" test $? -eq 1
 says "stopped on request"
-check "no picture was written" test ! -e none.ppm
+check "no picture was written" test ! -e none.png
 
 # The guide's programs: each block of C is one, with the model's folder as its argument.
 awk '/^```c$/ { inside = 1; count++; next } /^```/ { inside = 0 } inside { print > ("guide-" count ".c") }' "$root/docs/library.md"

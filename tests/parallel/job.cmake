@@ -9,3 +9,12 @@ foreach(jobs 40 300)
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(parallel/job-${jobs} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
+
+# Ranks that agree on how their own work went.
+add_executable(test_share parallel/test_share.c)
+target_include_directories(test_share PRIVATE .)
+target_link_libraries(test_share room_pipelines)
+foreach(ranks 2 3)
+  add_test(NAME parallel/share-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe $<TARGET_FILE:test_share>)
+  set_tests_properties(parallel/share-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
+endforeach()
