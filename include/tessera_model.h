@@ -162,9 +162,16 @@ enum activation {
 };
 enum norm_kind { NORM_LAYER, NORM_RMS };
 
+/* What a linear adds to its product where a change of its weight (LoRA) stays beside it: up (down x), of low rank, or up x. */
+struct linear_side {
+    struct tensor down; /* [r, K]; empty: `up` is [O, K] */
+    struct tensor up;   /* [O, r] */
+    const struct linear_side *next;
+};
 struct linear {
-    struct tensor weight, bias;
-}; /* [O, K]; [O] F32 or empty */
+    struct tensor weight, bias;     /* [O, K]; [O] F32 or empty */
+    const struct linear_side *side; /* set where it is loaded; NULL: nothing beside */
+};
 struct conv {
     struct tensor weight, bias; /* [O, kh, kw, I]; [O] F32 or empty */
     int64_t first_input;        /* where the inputs at hand begin among all */

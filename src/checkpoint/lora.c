@@ -344,12 +344,13 @@ static tessera_status misfit(const struct lora_file *file, const struct lora_mod
                      file_name(file), parts, name, tensor_shape_text(ndim, shape, want, sizeof want));
 }
 
-/* A weight, or the piece of one, that is being changed. */
+/* A weight, or the piece of one, that is being changed; or whose low-rank product is being read. */
 struct target {
     const char *name;
     const struct load_piece *piece;
     const float *original; /* the whole weight before any change; NULL: no module asks for it */
     struct tensor *weight;
+    float *up; /* the product's rows, in the place of the weight's; NULL: the weight is changed */
 };
 
 /* Merges those rows of the piece that lie in a band of the weight; their place in the module is `shift` rows further down. */
@@ -359,6 +360,11 @@ static tessera_status merge_band(const struct lora_module *module, const struct 
     if (band.first > first) first = band.first;
     if (band.first + band.count < end) end = band.first + band.count;
     if (first >= end) return TESSERA_OK;
+    if (to->up != NULL) {
+        float *rows = to->up + (first - to->piece->rows.first) * lora_module_low_rank(module);
+        lora_module_read_up(module, (struct span){first + shift, end - first}, rows);
+        return TESSERA_OK;
+    }
     int64_t columns = tensor_count(to->weight) / to->piece->rows.count, skipped = (first - to->piece->rows.first) * columns;
     float *values = (float *)to->weight->data + skipped;
     struct span rows = {first + shift, end - first};
@@ -403,7 +409,7 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
         if (original == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a copy of \"%.250s\"", name);
         memcpy(original, weight->data, tensor_bytes(weight));
     }
-    const struct target target = {name, &piece, original, weight};
+    const struct target target = {.name = name, .piece = &piece, .original = original, .weight = weight};
     for (int i = 0; i < use->set->count * count && status == TESSERA_OK; i++) {
         const struct lora_file *file = &use->set->files[i / count];
         const struct alias *alias = &aliases[i % count];
@@ -415,6 +421,42 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
     }
     free(original);
     return status;
+}
+
+/* The module that changes the weight, number `index` of them in the order in which they are merged; NULL behind the last. */
+static const struct lora_module *module_at(const struct use *use, const char *name, int index, const struct lora_file **file,
+                                           struct layout_change *change) {
+    struct alias aliases[ALIASES];
+    int count = find_aliases(use, name, aliases);
+    for (int i = 0; i < use->set->count * count; i++) {
+        *file = &use->set->files[i / count];
+        *change = aliases[i % count].change;
+        const struct lora_module *module = find_module(*file, aliases[i % count].module, use->component);
+        if (module != NULL && index-- == 0) return module;
+    }
+    return NULL;
+}
+
+static int64_t rank_of(void *user, const char *name, int index) {
+    const struct lora_file *file;
+    struct layout_change change;
+    const struct lora_module *module;
+    for (int i = 0; index == 0 && (module = module_at(user, name, i, &file, &change)) != NULL; i++)
+        if (lora_module_low_rank(module) == 0) return -1;
+    module = module_at(user, name, index, &file, &change);
+    return module != NULL ? lora_module_low_rank(module) : 0;
+}
+
+static tessera_status read_product(void *user, const char *name, int index, struct load_piece piece, float *down, int64_t stride, float *up,
+                                   tessera_error *error) {
+    const struct lora_file *file;
+    struct layout_change change;
+    const struct lora_module *module = module_at(user, name, index, &file, &change);
+    struct tensor shape = tensor_of(NULL, DTYPE_F32, 2, piece.shape);
+    const struct target target = {.name = name, .piece = &piece, .weight = &shape, .up = up};
+    if (up != NULL) TRY(merge(file, module, &change, &target, error));
+    if (down != NULL) lora_module_read_down(module, piece.inputs, down, stride);
+    return TESSERA_OK;
 }
 
 /* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */
@@ -444,7 +486,7 @@ tessera_status lora_hooks_for(struct lora_set *set, const char *component, const
     *use = (struct use){.set = set, .component = bit};
     set->asked |= bit;
     if (bit == LORA_DENOISER && folder != NULL) TRY(open_layout(folder, &use->layout, error));
-    *out = (struct load_hooks){.user = use, .changes = changes, .change = change_weight, .needs_whole = needs_whole};
+    *out = (struct load_hooks){.user = use, .changes = changes, .change = change_weight, .needs_whole = needs_whole, .rank = rank_of, .product = read_product};
     return TESSERA_OK;
 }
 

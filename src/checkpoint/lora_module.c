@@ -152,6 +152,27 @@ static struct lora_product product_of(const struct lora_module *m, int which, in
     return product;
 }
 
+int64_t lora_module_low_rank(const struct lora_module *m) {
+    bool plain = m->kind == LORA_KIND_LORA && !has(m, LORA_MID) && !has(m, LORA_DORA_SCALE);
+    return plain ? part_of(m, LORA_DOWN)->shape[0] : 0;
+}
+
+void lora_module_read_down(const struct lora_module *m, struct span inputs, float *out, int64_t stride) {
+    const struct tensor *down = part_of(m, LORA_DOWN);
+    for (int64_t r = 0; r < down->shape[0]; r++) {
+        const char *from = (const char *)down->data + (size_t)(r * down->shape[1] + inputs.first) * dtype_size(down->dtype);
+        dtype_convert(out + r * stride, DTYPE_F32, from, down->dtype, (size_t)inputs.count);
+    }
+}
+
+void lora_module_read_up(const struct lora_module *m, struct span rows, float *out) {
+    const struct tensor *up = part_of(m, LORA_UP);
+    int64_t rank = up->shape[1];
+    dtype_convert(out, DTYPE_F32, (const char *)up->data + (size_t)(rows.first * rank) * dtype_size(up->dtype), up->dtype,
+                  (size_t)(rows.count * rank));
+    for (int64_t i = 0; i < rows.count * rank; i++) out[i] *= m->factor;
+}
+
 static tessera_status add_loha(const struct lora_module *m, int ndim, const int64_t *shape, struct span rows, struct span inputs,
                                float *values, tessera_error *error) {
     struct lora_product first = product_of(m, 1, ndim, shape), second = product_of(m, 2, ndim, shape);

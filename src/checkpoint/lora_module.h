@@ -48,6 +48,12 @@ int64_t lora_module_rows(const struct lora_module *module);
 /* Has its change the form of a weight of `shape`, but with lora_module_rows rows? */
 bool lora_module_fits(const struct lora_module *module, int ndim, const int64_t *shape);
 
+/* The rank of a change that is factor B A of two matrices and no more; 0: it is something else. */
+int64_t lora_module_low_rank(const struct lora_module *module);
+/* Of such a one: these inputs of A as F32 [rank, inputs.count] in rows `stride` apart; these rows of factor B as F32 [rows.count, rank]. */
+void lora_module_read_down(const struct lora_module *module, struct span inputs, float *out, int64_t stride);
+void lora_module_read_up(const struct lora_module *module, struct span rows, float *out);
+
 /* Adds some rows (of its own) and some inputs of the change to `values`, [rows.count, inputs.count, taps]; `shape` is the whole weight's,
  * which the module must fit. MEMORY. A piece gets the bits that it has in the whole. */
 tessera_status lora_module_add(const struct lora_module *module, int ndim, const int64_t *shape, struct span rows, struct span inputs,

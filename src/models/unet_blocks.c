@@ -59,7 +59,7 @@ static struct unet_layer load_layer(struct loader *loader, const struct unet_set
 static struct linear load_projection(struct loader *loader, const struct unet_settings *s, int64_t channels, int index, const char *name) {
     if (s->linear_projection) return load_linear_outputs(loader, channels, channels, 1, true, "attentions.%d.%s", index, name);
     struct conv conv = load_conv_outputs(loader, channels, channels, 1, 1, "attentions.%d.%s", index, name);
-    return (struct linear){nn_reshape(conv.weight, SHAPE(conv.weight.shape[0], channels)), conv.bias};
+    return (struct linear){.weight = nn_reshape(conv.weight, SHAPE(conv.weight.shape[0], channels)), .bias = conv.bias};
 }
 
 static struct unet_transformer load_transformer(struct loader *loader, const struct unet_settings *s, const struct unet_block_shape *shape,

@@ -18,6 +18,25 @@ static struct tensor run_like(struct run *run, const struct tensor *x) {
     return run_tensor(run, x->dtype, x->ndim, x->shape);
 }
 
+/* out += x w^T; `part` is room for the product. */
+static void add_product(struct run *run, struct tensor *out, struct tensor *part, const struct tensor *x, const struct tensor *w) {
+    if (run_failed(run)) return;
+    run->operations += 2.0 * (double)tensor_count(x) * (double)w->shape[0];
+    run_checked(run, small_weights_linear(run, part, x, w, NULL, ACTIVATION_NONE), *part);
+    if (!run_failed(run)) run->backend->ops->add(run->backend, out, out, part);
+}
+
+/* What stands beside the weight: a change W' = W + B A is y += B (A x). */
+static void add_sides(struct run *run, const struct linear_side *side, struct tensor *out, struct tensor x) {
+    for (; side != NULL && !run_failed(run); side = side->next) {
+        size_t scope = run_enter(run);
+        struct tensor inner = side->down.data != NULL ? nn_linear(run, &(struct linear){.weight = side->down}, x, ACTIVATION_NONE) : x;
+        struct tensor part = run_like(run, out);
+        add_product(run, out, &part, &inner, &side->up);
+        if (!run_failed(run)) arena_release(run->arena, scope);
+    }
+}
+
 struct tensor nn_linear(struct run *run, const struct linear *layer, struct tensor x, enum activation act) {
     if (run_failed(run) || x.data == NULL) return (struct tensor){0};
     assert(layer->weight.data != NULL && x.shape[x.ndim - 1] == layer->weight.shape[1]);
@@ -26,7 +45,11 @@ struct tensor nn_linear(struct run *run, const struct linear *layer, struct tens
     struct tensor out = run_like(run, &shape);
     if (run_failed(run)) return out;
     run->operations += 2.0 * (double)tensor_count(&x) * (double)layer->weight.shape[0];
-    return run_checked(run, small_weights_linear(run, &out, &x, &layer->weight, or_null(&layer->bias), act), out);
+    enum activation at_once = layer->side == NULL ? act : ACTIVATION_NONE;
+    run_checked(run, small_weights_linear(run, &out, &x, &layer->weight, or_null(&layer->bias), at_once), out);
+    add_sides(run, layer->side, &out, x);
+    if (at_once != act && !run_failed(run)) run->backend->ops->activate(run->backend, &out, &out, act);
+    return run_checked(run, TESSERA_OK, out);
 }
 
 struct tensor nn_linear_sum(struct run *run, const struct linear *layer, struct tensor x) {

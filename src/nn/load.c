@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "backend/memory.h"
-#include "nn/load_stored.h"
+#include "nn/load_side.h"
 
 enum { MAX_DEGREES_NAMED = 16 };
 
@@ -87,6 +87,7 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
     snprintf(part, sizeof part, "%s.weight", full);
     struct tensor whole = stored_find(loader, part, SHAPE(out, in));
     struct linear layer = {.weight = counted(loader, stored_whole(loader, part, whole, stored_matrix_dtype(loader, part, &whole)))};
+    layer.side = load_side(loader, part, &whole, (struct span){0, out}, (struct span[2]){{0, in}, {0}});
     if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -150,10 +151,9 @@ static void refuse_cut(struct loader *loader, const char *name, const struct ten
 }
 
 /* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in]. */
-static struct tensor share_matrix(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
+static struct tensor share_matrix(struct loader *loader, const char *name, struct tensor whole, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
-    int64_t width = columns[0].count + columns[1].count;
-    struct tensor whole = stored_find(loader, name, SHAPE(out, in));
+    int64_t width = columns[0].count + columns[1].count, in = whole.shape[1];
     if (whole.ndim == 0) return whole;
     enum dtype dtype = stored_matrix_dtype(loader, name, &whole);
     if (width != in && !cuts_between_blocks(ranges, loader->share.count, dtype_block(dtype))) {
@@ -172,6 +172,15 @@ static struct tensor share_matrix(struct loader *loader, const char *name, int64
     return load_failed(loader) ? (struct tensor){0} : part;
 }
 
+/* A layer of those rows and columns, without a bias. */
+static struct linear share_linear(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
+                                  const struct span columns[2], const struct unit_range ranges[2]) {
+    struct tensor whole = stored_find(loader, name, SHAPE(out, in));
+    struct linear layer = {.weight = counted(loader, share_matrix(loader, name, whole, rows, columns, ranges))};
+    layer.side = load_side(loader, name, &whole, rows, columns);
+    return layer;
+}
+
 /* This rank's share of one of `parts` equal parts of a linear's outputs, each `units` groups of `width`. */
 static struct linear share_outputs(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
                                    const char *name) {
@@ -179,8 +188,7 @@ static struct linear share_outputs(struct loader *loader, int64_t in, int part, 
     mine.first += part * units * width;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct tensor weight = share_matrix(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
-    struct linear layer = {.weight = counted(loader, weight)};
+    struct linear layer = share_linear(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
     if (bias) layer.bias = share_vector(loader, name, "bias", parts * units * width, mine);
     return layer;
 }
@@ -197,7 +205,7 @@ static struct linear share_inputs(struct loader *loader, const struct unit_range
     columns[1].first += first;
     char part[NAME_CAPACITY + 16];
     snprintf(part, sizeof part, "%s.weight", name);
-    struct linear layer = {.weight = counted(loader, share_matrix(loader, part, out, in, (struct span){0, out}, columns, ranges))};
+    struct linear layer = share_linear(loader, part, out, in, (struct span){0, out}, columns, ranges);
     if (bias && columns[0].first == 0) layer.bias = parameter(loader, DTYPE_F32, name, "bias", SHAPE(out));
     return layer;
 }

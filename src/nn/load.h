@@ -29,6 +29,13 @@ struct load_hooks {
     tessera_status (*change)(void *user, const char *name, struct load_piece piece, struct tensor *weight, tessera_error *);
     /* Does `change` of this weight depend on all of it? Then it gets the whole, of which the piece is kept. NULL: never. */
     bool (*needs_whole)(void *user, const char *name);
+    /* Matrices of small types are not changed: what `change` would add stands beside them (struct linear_side). `rank` says of which low rank
+     * product number `index` of the change is; 0 behind the last; -1 for index 0 if the change is no sum of such products, and then what
+     * `change` adds is kept as it is. `product` writes F32 down [rank, piece.inputs.count] in rows `stride` apart, and up [piece.rows.count,
+     * rank]; either may be NULL. Both NULL: every weight is changed. */
+    int64_t (*rank)(void *user, const char *name, int index);
+    tessera_status (*product)(void *user, const char *name, int index, struct load_piece piece, float *down, int64_t stride, float *up,
+                              tessera_error *);
 };
 
 /* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor parallelism; count 0 is as 1), and of

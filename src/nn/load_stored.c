@@ -97,11 +97,6 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
     return t;
 }
 
-/* Does a hook change the weight `name`? */
-static bool is_hooked(const struct loader *loader, const char *name) {
-    return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
-}
-
 /* Float8 files may keep a number by which a whole weight is to be multiplied: "X.scale_weight" of "X.weight". Is there one? Its name is then
  * in `out`. */
 static bool has_scale(const struct loader *loader, const char *name, char out[NAME_CAPACITY + 32]) {
@@ -130,14 +125,29 @@ static void apply_scale(struct loader *loader, const char *name, const struct te
     for (int64_t i = 0, count = tensor_count(part); i < count; i++) values[i] *= scale;
 }
 
-/* Are the weight's values other ones than the file's? */
-static bool is_changed(const struct loader *loader, const char *name) {
+static bool hook_changes(const struct loader *loader, const char *name) {
+    return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
+}
+
+bool stored_has_side(const struct loader *loader, const char *name, const struct tensor *t) {
     char scale_name[NAME_CAPACITY + 32];
-    return is_hooked(loader, name) || has_scale(loader, name, scale_name);
+    return t->ndim == 2 && dtype_is_small(t->dtype) && !has_scale(loader, name, scale_name) && hook_changes(loader, name) &&
+           loader->hooks->rank != NULL;
+}
+
+/* Does a hook change the weight itself? */
+static bool is_hooked(const struct loader *loader, const char *name, const struct tensor *t) {
+    return hook_changes(loader, name) && !stored_has_side(loader, name, t);
+}
+
+/* Are the weight's values other ones than the file's? */
+static bool is_changed(const struct loader *loader, const char *name, const struct tensor *t) {
+    char scale_name[NAME_CAPACITY + 32];
+    return is_hooked(loader, name, t) || has_scale(loader, name, scale_name);
 }
 
 enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
-    return dtype_is_small(t->dtype) && !is_changed(loader, name) ? t->dtype : loader->dtype;
+    return dtype_is_small(t->dtype) && !is_changed(loader, name, t) ? t->dtype : loader->dtype;
 }
 
 /* ---- pieces ---- */
@@ -211,8 +221,7 @@ static void copy_piece(struct loader *loader, struct tensor t, struct load_piece
 /* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as its scale and the hook change it: what is changed is a copy in F32 of the
  * piece alone, unless the change depends on the whole weight. */
 static void put_changed(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
-                        int64_t stride) {
-    bool hooked = is_hooked(loader, name);
+                        int64_t stride, bool hooked) {
     bool whole = hooked && loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
     struct load_piece given = whole ? whole_of(&t) : piece;
     struct tensor part = cut_to(t, given, DTYPE_F32);
@@ -233,10 +242,23 @@ void stored_put(struct loader *loader, const char *name, struct tensor t, struct
     size_t mark = arena_mark(loader->arena);
     if (!load_failed(loader)) t = brought(loader, name, t);
     if (load_failed(loader)) return;
-    if (is_changed(loader, name))
-        put_changed(loader, name, t, piece, dtype, to, stride);
+    if (is_changed(loader, name, &t))
+        put_changed(loader, name, t, piece, dtype, to, stride, is_hooked(loader, name, &t));
     else
         copy_piece(loader, t, piece, dtype, to, stride);
+    arena_release(loader->arena, mark);
+}
+
+void stored_put_change(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, float *to, int64_t stride) {
+    size_t mark = arena_mark(loader->arena);
+    float *before = stored_take(loader, (size_t)(piece.rows.count * piece.inputs.count) * sizeof *before);
+    if (!load_failed(loader)) t = brought(loader, name, t);
+    if (load_failed(loader)) return;
+    put_changed(loader, name, t, piece, DTYPE_F32, to, stride, true);
+    copy_piece(loader, t, piece, DTYPE_F32, before, piece.inputs.count);
+    if (load_failed(loader)) return;
+    for (int64_t row = 0; row < piece.rows.count; row++)
+        for (int64_t i = 0; i < piece.inputs.count; i++) to[row * stride + i] -= before[row * piece.inputs.count + i];
     arena_release(loader->arena, mark);
 }
 
@@ -244,7 +266,7 @@ struct tensor stored_piece(struct loader *loader, const char *name, struct tenso
     if (t.ndim == 0) return t;
     if (!stored_reads(loader)) return cut_to(t, piece, dtype);
     bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
-    if (rows_as_stored && !is_changed(loader, name)) {
+    if (rows_as_stored && !is_changed(loader, name, &t)) {
         t = brought(loader, name, t);
         return load_failed(loader) ? (struct tensor){0} : aligned(loader, rows_of(t, piece.rows));
     }

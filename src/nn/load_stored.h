@@ -20,6 +20,8 @@ void *stored_take(struct loader *loader, size_t bytes);
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape);
 /* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
 enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t);
+/* Does what a hook adds to this matrix of stored_find stand beside it? */
+bool stored_has_side(const struct loader *loader, const char *name, const struct tensor *t);
 
 /* The following take a tensor of stored_find. The piece of it as `dtype`: lent where it lies in the file as it is wanted, otherwise in the
  * arena. */
@@ -27,6 +29,8 @@ struct tensor stored_piece(struct loader *loader, const char *name, struct tenso
 /* Writes the piece as `dtype` to `to`, rows `stride` elements apart, as its scale and the hook change it. */
 void stored_put(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
                 int64_t stride);
+/* What the hook adds to the piece: F32, rows `stride` elements apart. */
+void stored_put_change(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, float *to, int64_t stride);
 /* All of it as `dtype`. */
 struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype);
 /* All of it as it is stored. */

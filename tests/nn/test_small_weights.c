@@ -45,7 +45,7 @@ static void test_products(struct run *run, const struct safetensors *file, enum 
     for (int i = 0; i < OUT; i++) ((float *)bias.data)[i] = (float)(i % 5);
     for (int i = 0; i < ROWS * IN; i++) numbers[i] = (float)(i % 23) / 16.0f - 0.5f;
     dtype_convert(x.data, x.dtype, numbers, DTYPE_F32, ROWS * IN);
-    struct linear layers[] = {{small, bias}, {wide, bias}};
+    struct linear layers[] = {{.weight = small, .bias = bias}, {.weight = wide, .bias = bias}};
     struct tensor a = nn_linear(run, &layers[0], x, ACTIVATION_SILU), b = nn_linear(run, &layers[1], x, ACTIVATION_SILU);
     check_equal(dtype_name(dtype), &a, &b);
     const int32_t ids[] = {0, OUT - 1, 17};
