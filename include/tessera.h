@@ -300,6 +300,10 @@ typedef struct tessera_request {
      * num_latents: how many numbers they are. */
     const float *latents;
     size_t num_latents;
+    /* [num_loras], merged after the model's own for this request alone. The model's weights carry one set at a time: a request with another set
+     * than the one before it has the components that either changes loaded anew. */
+    const tessera_lora *loras;
+    int num_loras;
 } tessera_request;
 #define TESSERA_REQUEST                                                                                                                    \
     { .struct_size = sizeof(tessera_request) }

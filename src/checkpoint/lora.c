@@ -496,6 +496,18 @@ void lora_hooks_found(struct lora_set *set, const char *component, const struct 
     for (int i = 0; i < weights_count(weights); i++) find_weight(find_use(set, bit), weights_at(weights, i)->name);
 }
 
+bool lora_reaches(const char *component) {
+    return lora_component(component) != 0;
+}
+
+bool lora_set_changes(const struct lora_set *set, const char *component) {
+    unsigned bit = lora_component(component);
+    for (int i = 0; i < set->count; i++)
+        for (int m = 0; m < set->files[i].num_modules; m++)
+            if ((set->files[i].modules[m].found & bit) != 0) return true;
+    return false;
+}
+
 /* ---- what was not found ---- */
 
 /* How many modules of the file no component of the model has; *first is the first one's key, *any whether one was found. Modules of text

@@ -38,6 +38,11 @@ tessera_status lora_hooks_for(struct lora_set *set, const char *component, const
  * queries of SD3). Opening the component with the hooks notes its weights too. */
 void lora_hooks_found(struct lora_set *set, const char *component, const struct weights *weights);
 
+/* Can a LoRA change this component at all? */
+bool lora_reaches(const char *component);
+/* Has a file modules that lora_hooks_found noted for the component? */
+bool lora_set_changes(const struct lora_set *set, const char *component);
+
 /* After all components: FORMAT if there are modules for them in a file and they have none of these, or the denoiser has none of its own;
  * names the file and the first key. */
 tessera_status lora_set_check(const struct lora_set *set, tessera_error *error);

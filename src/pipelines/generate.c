@@ -416,7 +416,8 @@ static tessera_status open_runs(struct generation *g, tessera_error *error) {
 static tessera_status run_stages(struct generation *g, tessera_status (*stages)(struct generation *, tessera_error *), tessera_error *error) {
     struct pipeline *p = g->pipeline;
     double loaded = p->seconds_load;
-    tessera_status status = open_runs(g, error);
+    tessera_status status = adapters_use(p, g->request, error);
+    if (status == TESSERA_OK) status = open_runs(g, error);
     if (status == TESSERA_OK) status = stages(g, error);
     if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
     for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++) pipeline_done_with(p, p->slots[i].name);

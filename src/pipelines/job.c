@@ -10,14 +10,16 @@
 #include <string.h>
 
 #include "pipelines/model.h"
+#include "pipelines/options.h"
 #include "pipelines/request.h"
 #include "pipelines/sized.h"
 
 enum { JOB_NEW, JOB_RUNS, JOB_ENDED };
 
 struct job_request {
-    tessera_request request; /* its texts and pictures are `owned` */
+    tessera_request request; /* its texts and pictures are `owned`, its loras `loras` */
     void *owned[8];
+    tessera_lora *loras; /* paths owned */
     tessera_image image;
     tessera_states states; /* of its prompts, where requests after it have the same */
     int done_with;         /* the request whose states nobody needs after this one; -1: none */
@@ -59,6 +61,19 @@ static bool copy_texts_and_pictures(struct job_request *to) {
            own(&to->owned[7], (const void **)&r->latents, r->num_latents * sizeof *r->latents);
 }
 
+static tessera_status copy_loras(struct job_request *to, tessera_error *error) {
+    int count = to->request.num_loras;
+    to->request.num_loras = 0; /* of those whose paths are the job's */
+    TRY(loras_read(to->request.loras, count, &to->loras, error));
+    to->request.loras = to->loras;
+    for (; to->request.num_loras < count; to->request.num_loras++) {
+        const char **path = &to->loras[to->request.num_loras].path;
+        *path = strdup(*path);
+        if (*path == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
+    }
+    return TESSERA_OK;
+}
+
 static tessera_status copy_requests(tessera_job *job, const tessera_request *requests, tessera_error *error) {
     job->requests = calloc((size_t)job->count, sizeof *job->requests);
     if (job->requests == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job of %d requests", job->count);
@@ -73,6 +88,7 @@ static tessera_status copy_requests(tessera_job *job, const tessera_request *req
                              request.height);
         *to = (struct job_request){.request = request, .states = TESSERA_STATES, .done_with = -1};
         if (!copy_texts_and_pictures(to)) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a job's request");
+        TRY(copy_loras(to, error));
     }
     return TESSERA_OK;
 }
@@ -112,6 +128,9 @@ void tessera_job_free(tessera_job *job) {
     if (job == NULL) return;
     for (int i = 0; job->requests != NULL && i < job->count; i++) {
         for (size_t k = 0; k < sizeof job->requests[i].owned / sizeof job->requests[i].owned[0]; k++) free(job->requests[i].owned[k]);
+        for (int k = 0; job->requests[i].loras != NULL && k < job->requests[i].request.num_loras; k++)
+            free((char *)job->requests[i].loras[k].path);
+        free(job->requests[i].loras);
         tessera_image_free(&job->requests[i].image);
         tessera_states_free(&job->requests[i].states);
     }
@@ -129,11 +148,19 @@ static bool same_words(const char *a, const char *b) {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
+/* Text encoders have LoRA weights too. */
+static bool same_loras(const tessera_request *a, const tessera_request *b) {
+    if (a->num_loras != b->num_loras) return false;
+    for (int i = 0; i < a->num_loras; i++)
+        if (strcmp(a->loras[i].path, b->loras[i].path) != 0 || a->loras[i].scale != b->loras[i].scale) return false;
+    return true;
+}
+
 /* Do the prompts of two requests become the same states? */
 static bool same_text(const tessera_request *a, const tessera_request *b) {
     return b->states == NULL && same_words(a->prompt, b->prompt) && same_words(a->negative_prompt, b->negative_prompt) &&
            a->clip_skip == b->clip_skip && a->long_prompt == b->long_prompt && a->max_sequence_length == b->max_sequence_length &&
-           a->guidance_scale == b->guidance_scale && a->true_cfg_scale == b->true_cfg_scale;
+           a->guidance_scale == b->guidance_scale && a->true_cfg_scale == b->true_cfg_scale && same_loras(a, b);
 }
 
 /* Encodes the text of request `first` if others after it have the same, and gives them the states. */

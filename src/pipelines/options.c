@@ -18,23 +18,29 @@ tessera_status mesh_read(const tessera_mesh *given, tessera_mesh *out, tessera_e
     return team_check_mesh(out, error);
 }
 
-static tessera_status read_loras(struct model_options *options, tessera_error *error) {
-    const tessera_model_options *own = &options->own;
-    int count = own->num_loras;
-    if (count < 0 || count > MAX_LORAS || (count > 0 && own->loras == NULL))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "loras: %d of them (at most %d), but loras is %s", count, MAX_LORAS,
-                         own->loras == NULL ? "NULL" : "given");
-    options->loras = calloc((size_t)count + 1, sizeof *options->loras);
-    if (options->loras == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the options");
+static tessera_status fill_loras(const tessera_lora *given, int count, tessera_lora *out, tessera_error *error) {
     for (int i = 0; i < count; i++) {
-        tessera_lora *lora = &options->loras[i];
-        *lora = (tessera_lora)TESSERA_LORA;
-        TRY(sized_read(lora, sizeof *lora, sized_at(own->loras, i), END_OF(tessera_lora, scale), "loras", error));
-        if (lora->path == NULL || !isfinite(lora->scale))
+        out[i] = (tessera_lora)TESSERA_LORA;
+        TRY(sized_read(&out[i], sizeof out[i], sized_at(given, i), END_OF(tessera_lora, scale), "loras", error));
+        if (out[i].path == NULL || !isfinite(out[i].scale))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "loras[%d]: needs a path and a finite scale", i);
     }
-    options->own.loras = options->loras;
     return TESSERA_OK;
+}
+
+tessera_status loras_read(const tessera_lora *given, int count, tessera_lora **out, tessera_error *error) {
+    *out = NULL;
+    if (count < 0 || count > MAX_LORAS || (count > 0 && given == NULL))
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "loras: %d of them (at most %d), but loras is %s", count, MAX_LORAS,
+                         given == NULL ? "NULL" : "given");
+    tessera_lora *read = calloc((size_t)count + 1, sizeof *read);
+    if (read == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the options");
+    tessera_status status = fill_loras(given, count, read, error);
+    if (status == TESSERA_OK)
+        *out = read;
+    else
+        free(read);
+    return status;
 }
 
 static tessera_status check_denoisers(const tessera_model_options *options, tessera_error *error) {
@@ -61,7 +67,9 @@ tessera_status model_options_read(const tessera_model_options *given, struct mod
     if (own->threads < 0 || own->threads > MAX_THREADS)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "threads: %d: must lie between 0 (all) and %d", own->threads, MAX_THREADS);
     TRY(check_denoisers(own, error));
-    return read_loras(out, error);
+    TRY(loras_read(own->loras, own->num_loras, &out->loras, error));
+    out->own.loras = out->loras;
+    return TESSERA_OK;
 }
 
 void model_options_free(struct model_options *options) {

@@ -14,6 +14,8 @@ struct model_options {
 /* Reads and checks the program's options; NULL gives the defaults. ARGUMENT errors name the field. Free with model_options_free either way:
  * on failure, too, mesh.world is the program's as far as its mesh can be read. */
 tessera_status model_options_read(const tessera_model_options *given, struct model_options *out, tessera_error *error);
+/* The program's list as this library knows it, which the caller frees; paths are borrowed. ARGUMENT errors name the field. */
+tessera_status loras_read(const tessera_lora *given, int count, tessera_lora **out, tessera_error *error);
 void model_options_free(struct model_options *options);
 
 /* The program's mesh (NULL: one rank) as this library knows it. ARGUMENT errors name the field. */

@@ -109,7 +109,7 @@ tessera_status pipeline_describe(struct pipeline *p, const char *name, struct co
     return source_describe(p, slot, (struct load_share){0}, out, error);
 }
 
-static void close_slot(struct pipeline_slot *slot) {
+void pipeline_close_slot(struct pipeline_slot *slot) {
     if (slot->is_open) component_close(&slot->component);
     slot->is_open = false;
 }
@@ -120,7 +120,7 @@ static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, 
     slot->is_open = true;
     tessera_status status = component_load(&slot->component, error);
     if (status != TESSERA_OK) {
-        close_slot(slot);
+        pipeline_close_slot(slot);
         return status;
     }
     p->seconds_load += clock_seconds() - start;
@@ -144,7 +144,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
 
 void pipeline_done_with(struct pipeline *p, const char *name) {
     int index = pipeline_slot_index(p, name);
-    if (index >= 0 && p->offload != OFFLOAD_NONE) close_slot(&p->slots[index]);
+    if (index >= 0 && p->offload != OFFLOAD_NONE) pipeline_close_slot(&p->slots[index]);
 }
 
 tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
@@ -341,7 +341,7 @@ tessera_status pipeline_open(const char *model, const tessera_model_options *opt
 void pipeline_free(struct pipeline *p) {
     if (p == NULL) return;
     for (int i = 0; i < p->num_slots; i++) {
-        close_slot(&p->slots[i]);
+        pipeline_close_slot(&p->slots[i]);
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }
@@ -349,7 +349,7 @@ void pipeline_free(struct pipeline *p) {
     stages_free(&p->stages);
     team_close(&p->team);
     json_free(p->index);
-    lora_set_close(p->loras);
+    adapters_free(p);
     notices_free(&p->notices);
     single_file_close(p->file);
     free(p->folder);

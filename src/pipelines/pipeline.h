@@ -15,6 +15,7 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
+#include "pipelines/adapters.h"
 #include "pipelines/offload.h"
 #include "pipelines/stages.h"
 #include "pipelines/team.h"
@@ -95,7 +96,8 @@ struct pipeline {
     char *variant;            /* of the weight files that are preferred; NULL: none */
     char *folder;             /* of model_index.json and, unless it is a single file, of all parts */
     struct single_file *file; /* or NULL */
-    struct lora_set *loras;
+    struct lora_set *loras; /* that components are opened with */
+    struct adapters adapters;
     char lora_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* "" without LoRA */
     struct notices notices; /* about the model: what was left out or concluded */
     struct json *index;     /* model_index.json */
@@ -137,6 +139,7 @@ tessera_status pipeline_component(struct pipeline *pipeline, const char *name, s
 /* All ranks of a picture come here before its first step: waiting for the slowest to open its denoiser is part of opening. Each job meets,
  * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
 tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
+void pipeline_close_slot(struct pipeline_slot *slot);
 /* Says that a stage is done with a component: it is closed unless nothing is offloaded. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */

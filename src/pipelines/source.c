@@ -80,7 +80,7 @@ tessera_status source_open(struct pipeline *p, const char *model, const tessera_
     TRY(find_folder(p, options->config, error));
     TRY(json_open_in(p->folder, "model_index.json", &p->index, error));
     TRY(fingerprint_adapters(p, options, error));
-    return lora_set_open(options->loras, options->num_loras, &p->loras, error);
+    return adapters_open(p, options->loras, options->num_loras, error);
 }
 
 tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
@@ -91,8 +91,7 @@ tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, 
 
 /* ---- components ---- */
 
-/* The weights of a slot; *out stays NULL where they are the folder's own. */
-static tessera_status open_weights(const struct pipeline *p, const struct pipeline_slot *slot, struct weights **out, tessera_error *error) {
+tessera_status source_weights(const struct pipeline *p, const struct pipeline_slot *slot, struct weights **out, tessera_error *error) {
     *out = NULL;
     if (slot->file != NULL) return single_file_component(slot->file, slot->name, slot->folder, out, error);
     if (p->file != NULL && !slot->replaced) return single_file_weights(p->file, slot->name, out, error);
@@ -128,7 +127,7 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
     snprintf(slot->name, sizeof slot->name, "%s", name);
     TRY(given != NULL ? replace(p, slot, given, error) : pipeline_part_folder(p, name, &slot->folder, error));
     if (!weigh) return TESSERA_OK;
-    TRY(open_weights(p, slot, &weights, error));
+    TRY(source_weights(p, slot, &weights, error));
     slot->bytes = weights_loaded_bytes(weights, p->dtype);
     tessera_status status = lora_hooks_for(p->loras, name, slot->folder, &hooks, error);
     if (status == TESSERA_OK) lora_hooks_found(p->loras, name, weights);
@@ -228,7 +227,7 @@ tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, 
         source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
-    tessera_status status = open_weights(p, slot, &source.weights, error);
+    tessera_status status = source_weights(p, slot, &source.weights, error);
     if (status != TESSERA_OK) {
         json_free(source.config);
         return status;
