@@ -46,6 +46,7 @@ struct flow {
     float *const *x;
     int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
     bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
+    struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
     int stage, stages;
@@ -378,8 +379,8 @@ static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *err
     size_t scope = run_enter(d->run);
     struct strategy_moment moment = {.steps = f->steps, .step = u.step, .part = u.part, .row = u.row == BOTH_ROWS ? 0 : u.row};
     moment.rows = batch_of(f);
-    parallel_begin(&d->team->denoiser, &moment);
-    TRY(parallel_splits_pictures(&d->team->denoiser) ? run_split(f, u, error) : run_stage(f, u, error));
+    parallel_begin(&f->chain, &moment);
+    TRY(parallel_splits_pictures(&f->chain) ? run_split(f, u, error) : run_stage(f, u, error));
     if (f->stage == f->stages - 1 && u.row != 0) TRY(take_step(f, u, error));
     arena_release(d->run->arena, scope);
     return TESSERA_OK;
@@ -427,7 +428,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     while (step_cache_kind_name(kind) != NULL && strcmp(step_cache_kind_name(kind), d->step_cache) != 0) kind++;
     if (kind == STEP_CACHE_KINDS)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "step cache \"%s\": it must be fbcache or teacache", d->step_cache);
-    if (parallel_splits_pictures(&team->denoiser))
+    if (parallel_splits_pictures(&f->chain))
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with naive patches, which are pictures of their own",
                          d->step_cache);
     f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
@@ -444,7 +445,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
 static tessera_status check_parts(const struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     int64_t rows = d->rows / d->denoiser->patch_size, columns = d->columns / d->denoiser->patch_size;
-    int sharers = comm_size(d->team->denoiser.rows);
+    int sharers = comm_size(f->chain.rows);
     if (f->parts == 1) return TESSERA_OK;
     if (rows < f->parts)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
@@ -458,6 +459,9 @@ static tessera_status check_parts(const struct flow *f, tessera_error *error) {
 
 static tessera_status open_flow(struct flow *f, tessera_error *error) {
     struct denoising *d = f->d;
+    TRY(team_compose(d->team, &f->chain, error));
+    f->chain.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
+    d->run->parallel = team_needs_chain(d->team) ? &f->chain : NULL;
     TRY(check_parts(f, error));
     size_t count = (size_t)f->count, views = f->parts > 1 ? (size_t)f->parts : 0;
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
@@ -474,6 +478,7 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
 static void close_flow(struct flow *f) {
     struct denoising *d = f->d;
     relay_close(&f->relay);
+    parallel_free(&f->chain);
     for (int i = 0; f->states != NULL && i < f->pictures; i++) scheduler_state_free(&f->states[i]);
     for (int i = 0; f->caches != NULL && i < f->pictures; i++) {
         d->blocks_skipped += f->caches[i].blocks_skipped;
@@ -502,13 +507,11 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     f.arriving = unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};
-    d->run->parallel = team_denoiser(d->team);
-    d->team->denoiser.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     tessera_status status = open_flow(&f, &local);
     if (status == TESSERA_OK) status = run_units(&f, &local);
-    if (status == TESSERA_OK) status = parallel_reset(&d->team->denoiser, &local);
+    if (status == TESSERA_OK) status = parallel_reset(&f.chain, &local);
     if (status != TESSERA_OK) team_job_fail(d->team, &local); /* before buffers go: nothing more comes into them */
-    parallel_reset(&d->team->denoiser, NULL);
+    parallel_reset(&f.chain, NULL);
     close_flow(&f);
     d->run->parallel = before;
     return status == TESSERA_OK ? TESSERA_OK : error_set(error, status, "%s", local.message);

@@ -16,14 +16,20 @@ static int warmup_of(const tessera_mesh *mesh, int usual) {
     return mesh->warmup_steps == 0 ? usual : mesh->warmup_steps < 0 ? 0 : mesh->warmup_steps;
 }
 
-/* The denoiser's chain of strategies, as team->choice says. */
-static tessera_status compose_denoiser(struct team *team, tessera_error *error) {
+tessera_status team_compose(const struct team *team, struct parallel *out, tessera_error *error) {
     static struct comm *const alone[MESH_GROUPS];
-    parallel_free(&team->denoiser);
+    TRY(parallel_compose(&team->choice, team->mesh != NULL ? team->mesh->group : alone, out, error));
+    out->shares = team->shares.rows;
+    out->head_shares = team->shares.heads;
+    return TESSERA_OK;
+}
+
+/* Sets the mesh's degrees; can there be such a chain? */
+static tessera_status check_chain(struct team *team, tessera_error *error) {
+    struct parallel chain;
     if (team->mesh != NULL) memcpy(team->choice.degrees, team->mesh->degrees, sizeof team->choice.degrees);
-    TRY(parallel_compose(&team->choice, team->mesh != NULL ? team->mesh->group : alone, &team->denoiser, error));
-    team->denoiser.shares = team->shares.rows;
-    team->denoiser.head_shares = team->shares.heads;
+    TRY(team_compose(team, &chain, error));
+    parallel_free(&chain);
     return TESSERA_OK;
 }
 
@@ -38,7 +44,7 @@ static void compose_autoencoder(struct team *team) {
 tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error) {
     *team = (struct team){.mesh = mesh, .choice.parts = parts};
     if (mesh != NULL) compose_autoencoder(team);
-    return compose_denoiser(team, error);
+    return check_chain(team, error);
 }
 
 /* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
@@ -116,11 +122,10 @@ tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_er
     TRY(mesh_open(mesh->world->comm, degrees, &team->mesh, error));
     TRY(shares_open(degrees, mesh->rank_weights, &team->shares, error));
     compose_autoencoder(team);
-    return compose_denoiser(team, error);
+    return check_chain(team, error);
 }
 
 void team_close(struct team *team) {
-    parallel_free(&team->denoiser);
     parallel_free(&team->autoencoder);
     if (team->mesh != NULL) mesh_free(team->mesh);
     shares_free(&team->shares);
@@ -153,8 +158,8 @@ int team_threads(const struct team *team, int given) {
     return mine / ranks > 0 ? mine / ranks : 1;
 }
 
-struct parallel *team_denoiser(struct team *team) {
-    return team->mesh != NULL || team->choice.parts > 1 ? &team->denoiser : NULL;
+bool team_needs_chain(const struct team *team) {
+    return team->mesh != NULL || team->choice.parts > 1;
 }
 
 struct parallel *team_autoencoder(struct team *team) {
@@ -178,7 +183,7 @@ tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool 
                          team_degree(team, MESH_PATCH));
     team->choice.parts = parts;
     team->whole_steps = warmup_of(mesh, PIPELINE_WARMUP);
-    return compose_denoiser(team, error);
+    return check_chain(team, error);
 }
 
 tessera_status team_check_reproducible(const struct team *team, tessera_error *error) {

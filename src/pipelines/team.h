@@ -20,7 +20,7 @@ struct team {
     struct strategy_choice choice; /* of what the denoiser's chain is composed; parts: those in which a picture goes through the stages */
     int whole_steps;               /* the first steps, in which it goes as a whole all the same */
     struct shares shares;          /* of unequal ranks */
-    struct parallel denoiser, autoencoder;
+    struct parallel autoencoder;
 };
 
 /* What can be told wrong of the options alone: ARGUMENT errors. */
@@ -28,8 +28,8 @@ tessera_status team_check_mesh(const tessera_mesh *mesh, tessera_error *error);
 /* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
 void team_close(struct team *team);
-/* The same over a mesh that stays the caller's (NULL: this rank alone), without options: a picture in `parts` parts. Its chains end with
- * parallel_free. */
+/* The same over a mesh that stays the caller's (NULL: this rank alone), without options: a picture in `parts` parts. The autoencoder's chain
+ * ends with parallel_free. */
 tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error);
 
 int team_degree(const struct team *team, enum mesh_axis axis);
@@ -46,8 +46,12 @@ int team_threads(const struct team *team, int given);
 /* *value becomes the greatest of all of the world's ranks' values. */
 tessera_status team_greatest(struct team *team, int *value, tessera_error *error);
 
-/* What a run over the denoiser or the autoencoder shares with other ranks; NULL: nothing. */
-struct parallel *team_denoiser(struct team *team);
+/* The denoiser's chain of strategies, with what they keep of a picture (keys, values, rows of others): it belongs to the job that asks, which
+ * ends it with parallel_free. */
+tessera_status team_compose(const struct team *team, struct parallel *out, tessera_error *error);
+/* Do runs over the denoiser go through that chain? */
+bool team_needs_chain(const struct team *team);
+/* What a run over the autoencoder shares with other ranks; NULL: nothing. */
 struct parallel *team_autoencoder(struct team *team);
 /* This rank's share of the denoiser's weights, where it has the blocks `blocks` of the pipeline. */
 struct load_share team_share(const struct team *team, struct span blocks);

@@ -65,7 +65,7 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
     run.parallel = NULL;
     run.operations = 0;
     tessera_status status = denoise_pictures(&d, 1, (float *[]){x.data}, error);
-    parallel_free(&alone.denoiser);
+    parallel_free(&alone.autoencoder);
     *operations = run.operations;
     return status;
 }
@@ -168,8 +168,8 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
     struct component whole = {0};
     tessera_error error = {0};
     if (team_of_mesh(&p.team, (struct mesh *)(uintptr_t)c->mesh, parts, &error) != TESSERA_OK) case_error(c, &error);
-    p.team.denoiser.shares = c->shares.rows;
-    p.team.denoiser.head_shares = c->shares.heads;
+    p.team.shares.rows = c->shares.rows;
+    p.team.shares.heads = c->shares.heads;
     p.team.whole_steps = warmup;
     if (loop_read(c, &p.loop, &error) != TESSERA_OK)
         case_error(c, &error);
@@ -182,7 +182,6 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
             case_error(c, &error);
     }
     c->run.parallel = NULL;
-    parallel_free(&p.team.denoiser);
     parallel_free(&p.team.autoencoder);
     component_close(&p.mine);
     component_close(&whole);

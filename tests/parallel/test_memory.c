@@ -96,7 +96,6 @@ static void close_rank(struct rank *r) {
     component_close(&r->described);
     component_close(&r->mine);
     stages_free(&r->stages);
-    parallel_free(&r->team.denoiser);
     parallel_free(&r->team.autoencoder);
     arena_free(r->run.arena);
     if (r->run.backend != NULL) backend_free(r->run.backend);
