@@ -17,7 +17,7 @@ ASAN_LEAVES = 'checkpoint/test_load_drop|parallel/(hybrids-4|generate-4|pipeline
 PACKAGES = cmake gcc procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev
 # For the test of reproducible arithmetic on aarch64, which is skipped without them.
 CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-FUZZ_PACKAGES = clang libclang-rt-14-dev libomp-dev
+CLANG_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
 .PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda cross install packages clean
 
@@ -55,14 +55,15 @@ asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSan
 	@cmake --build build-asan -j $(JOBS)
 	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -LE soak -E $(ASAN_LEAVES)
 
-tsan: packages  ## run the tests of comm/, where the communication thread lives, under ThreadSanitizer
+tsan: packages  ## run tests with threads (of comm/, of programs with several models, of two ranks) under ThreadSanitizer
+	@tools/install-packages.sh $(CLANG_PACKAGES)
 	@tools/forget-moved-build.sh build-tsan
-	@cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub
-	cd build-tsan && $(CTEST) -R '^comm/|test_hub$$'
+	@CC=clang cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub tessera test_threads
+	cd build-tsan && $(QUIET_THREADS) $(CTEST) -R '^comm/|test_hub$$|^tsan/'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
-	@tools/install-packages.sh $(FUZZ_PACKAGES)
+	@tools/install-packages.sh $(CLANG_PACKAGES)
 	@tools/forget-moved-build.sh build-fuzz
 	@CC=clang cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-fuzz -j $(JOBS) --target fuzz

@@ -1,0 +1,13 @@
+# What ThreadSanitizer looks at beside the tests of comm/ and hub/: a program with several threads and models, and a picture that two ranks
+# make. GCC's OpenMP runtime does not tell it where threads meet; LLVM's does, through Archer, so this build takes clang (make tsan).
+file(GLOB llvm_folders /usr/lib/llvm-*/lib)
+find_library(ARCHER_LIBRARY archer PATHS ${llvm_folders} REQUIRED)
+set(tsan_environment ${mpi_environment} OMP_TOOL_LIBRARIES=${ARCHER_LIBRARY} OMP_NUM_THREADS=2)
+add_executable(test_threads library/test_threads.c)
+target_include_directories(test_threads PRIVATE .)
+target_link_libraries(test_threads room_pipelines Threads::Threads)
+add_test(NAME tsan/threads COMMAND test_threads WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+add_test(NAME tsan/picture COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:tessera> generate --model models/emoji
+         --steps 2 --ring-degree 2 --prompt "a lion" --threads 2 -o ${CMAKE_BINARY_DIR}/tsan.png
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(tsan/threads tsan/picture PROPERTIES TIMEOUT 900 ENVIRONMENT "${tsan_environment}")
