@@ -76,7 +76,7 @@ static tessera_status use_set(struct pipeline *p, const tessera_request *request
     struct lora_set *set = NULL;
     char text[600];
     TRY(lora_set_open(loras, count, &set, error));
-    lora_set_use_threads(set, p->backend->threads);
+    lora_set_use_threads(set, p->backends[ROLE_DENOISER]->threads);
     tessera_status status = check_set(p, set, error);
     if (status == TESSERA_OK) {
         status = change_set(p, set, error);

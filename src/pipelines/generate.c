@@ -161,7 +161,7 @@ static tessera_status open_scheduler(struct generation *g, tessera_error *error)
     tessera_status status = config == NULL ? pipeline_part_folder(p, "scheduler", &path, error) : TESSERA_OK;
     if (status == TESSERA_OK)
         status = scheduler_open_with(path, config, g->request->scheduler, g->request->scheduler_config, &g->scheduler, error);
-    if (status == TESSERA_OK) g->scheduler->functions = elementary_of(p->backend->reproducible);
+    if (status == TESSERA_OK) g->scheduler->functions = elementary_of(g->runs[ROLE_DENOISER]->backend->reproducible);
     json_free(config);
     free(path);
     return status;
@@ -358,7 +358,7 @@ static tessera_status generate(struct generation *g, tessera_error *error) {
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
     random_seed(&g->generator, g->request->seed);
-    g->generator.functions = elementary_of(g->pipeline->backend->reproducible);
+    g->generator.functions = elementary_of(g->runs[ROLE_DENOISER]->backend->reproducible);
     if (g->keeps_init) {
         TRY(encode_pictures(g, error));
         return generation_keep_init(g, error);

@@ -22,7 +22,7 @@ struct given_picture {
 /* One sample: moments [rows, columns, 2 channels], noise [channels, rows, columns] -> latents [rows, columns, channels]. */
 static void sample_latents(const struct generation *g, const struct autoencoder *vae, const float *moments, const float *noise,
                            float *latents) {
-    const struct elementary *functions = elementary_of(g->run.backend->reproducible);
+    const struct elementary *functions = elementary_of(g->runs[ROLE_AUTOENCODER]->backend->reproducible);
     for (int64_t i = 0; i < g->positions; i++)
         for (int64_t c = 0; c < g->channels; c++) {
             const float *m = moments + i * 2 * g->channels + c;

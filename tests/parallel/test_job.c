@@ -169,7 +169,7 @@ static void run_jobs(tessera_world *world, struct strategy *strategies, int coun
     }
     size_t late = resident_kib();
     if (tessera_world_rank(world) == 0) printf("  %d jobs: %zu KiB resident at half, %zu KiB at the end\n", jobs, early, late);
-#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__ /* whose own memory grows with what they have seen */
+#ifndef TESSERA_SANITIZED /* whose own memory grows with what they have seen */
     CHECK(late < early + early / 20 + 4096, "memory grows from %zu to %zu KiB", early, late);
 #endif
 }
