@@ -84,7 +84,7 @@ static void check_view(void) {
           error.message);
     weights_close(view);
     CHECK(weights_view_new("file.safetensors", &view, &error) == TESSERA_OK, "%s", error.message);
-    for (int i = 0; i < 2; i++) weights_view_add(view, "twice", &tensor, NULL, &error);
+    for (int i = 0; i < 2; i++) weights_view_add(view, "twice", &recipe.source, NULL, &error);
     CHECK(weights_view_finish(view, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "twice") != NULL, "%s", error.message);
     weights_close(view);
 }
