@@ -18,6 +18,7 @@ from case_writer import Writer, gen
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 FLOW = dict(use_flow_sigmas=True, prediction_type="flow_prediction")
+DRAWING = (D.DDPMScheduler, D.EulerAncestralDiscreteScheduler, D.LCMScheduler)
 SHAPE = (1, 4, 4, 4)
 CASES = {
     "euler_beta": (D.EulerDiscreteScheduler, dict(SD, use_beta_sigmas=True), 10, {}),
@@ -47,6 +48,16 @@ CASES = {
     "flow_euler_terminal": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, shift_terminal=0.1), 10, {}),
     "flow_euler_linear": (D.FlowMatchEulerDiscreteScheduler, dict(use_dynamic_shifting=True, time_shift_type="linear"), 10, {"mu": 1.7}),
     "ddim_sample": (D.DDIMScheduler, dict(SD, prediction_type="sample", clip_sample=True, clip_sample_range=0.5, set_alpha_to_one=True), 10, {}),
+    # what the classes assume where a configuration says next to nothing
+    "ddim_bare": (D.DDIMScheduler, {}, 10, {}),
+    "ddpm_bare": (D.DDPMScheduler, {}, 10, {}),
+    "pndm_bare": (D.PNDMScheduler, dict(skip_prk_steps=True), 10, {}),
+    "euler_bare": (D.EulerDiscreteScheduler, {}, 10, {}),
+    "euler_ancestral_bare": (D.EulerAncestralDiscreteScheduler, {}, 10, {}),
+    "dpmpp_2m_bare": (D.DPMSolverMultistepScheduler, {}, 10, {}),
+    "unipc_bare": (D.UniPCMultistepScheduler, {}, 10, {}),
+    "lcm_bare": (D.LCMScheduler, {}, 10, {}),
+    "flow_euler_bare": (D.FlowMatchEulerDiscreteScheduler, {}, 10, {}),
     "ddim_eta": (D.DDIMScheduler, dict(SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1), 10, {"eta": 0.7}),
 }
 
@@ -57,7 +68,7 @@ def write(w, name, scheduler_class, config, steps, extra):
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=extra["mu"])
     else:
         scheduler.set_timesteps(steps)
-    draws = config.get("algorithm_type", "").startswith("sde") or scheduler_class is D.LCMScheduler
+    draws = config.get("algorithm_type", "").startswith("sde") or scheduler_class in DRAWING
     g = gen(sum(map(ord, name)))
     sample = torch.randn(SHAPE, generator=g)
     outputs = torch.randn((len(scheduler.timesteps),) + SHAPE, generator=g)
@@ -78,7 +89,8 @@ def write(w, name, scheduler_class, config, steps, extra):
     tensors |= {"out.samples": torch.stack(samples), "mid.model_inputs": torch.stack(inputs)}
     folder = w.case(f"scheduler_{name}_{steps}", "scheduler", tensors, atol=1e-4, rtol=1e-4, steps=steps, **{k: v for k, v in extra.items() if k == "mu"})
     with open(os.path.join(folder, "scheduler_config.json"), "w") as f:
-        json.dump({**json.loads(scheduler.to_json_string()), **{k: v for k, v in extra.items() if k == "eta"}}, f, indent=2, sort_keys=True)
+        whole = dict(config, _class_name=scheduler_class.__name__) if name.endswith("_bare") else json.loads(scheduler.to_json_string())
+        json.dump({**whole, **{k: v for k, v in extra.items() if k == "eta"}}, f, indent=2, sort_keys=True)
 
 
 root = os.path.dirname(os.path.abspath(__file__))

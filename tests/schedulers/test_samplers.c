@@ -63,6 +63,15 @@ static const char *const case_names[] = {
     "lcm_timestep_scaling_10",
     "flow_euler_terminal_10",
     "flow_euler_linear_10",
+    "ddim_bare_10",
+    "ddpm_bare_10",
+    "pndm_bare_10",
+    "euler_bare_10",
+    "euler_ancestral_bare_10",
+    "dpmpp_2m_bare_10",
+    "unipc_bare_10",
+    "lcm_bare_10",
+    "flow_euler_bare_10",
 };
 
 /* The largest difference in units of the case's tolerance; infinite where something is no number. */
