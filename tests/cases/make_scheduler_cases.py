@@ -44,7 +44,7 @@ CASES = {
     "dpmpp_3m_sigma_min": (D.DPMSolverMultistepScheduler, dict(SD, solver_order=3, lower_order_final=False, final_sigmas_type="sigma_min"), 10, {}),
     "unipc_flow": (D.UniPCMultistepScheduler, dict(FLOW, flow_shift=2.0), 10, {}),
     "pndm_v": (D.PNDMScheduler, dict(SD, skip_prk_steps=True, prediction_type="v_prediction"), 10, {}),
-    "lcm_timestep_scaling": (D.LCMScheduler, dict(SD, timestep_scaling=1.5, original_inference_steps=50), 10, {}),
+    "lcm_timestep_scaling": (D.LCMScheduler, dict(SD, timestep_scaling=0.01, original_inference_steps=50), 10, {}),
     "flow_euler_terminal": (D.FlowMatchEulerDiscreteScheduler, dict(shift=3.0, shift_terminal=0.1), 10, {}),
     "flow_euler_linear": (D.FlowMatchEulerDiscreteScheduler, dict(use_dynamic_shifting=True, time_shift_type="linear"), 10, {"mu": 1.7}),
     "ddim_sample": (D.DDIMScheduler, dict(SD, prediction_type="sample", clip_sample=True, clip_sample_range=0.5, set_alpha_to_one=True), 10, {}),
