@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -319,15 +320,29 @@ tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error)
     return jobs->failure.status;
 }
 
+/* A rank that has left the world answers no more. What it sent before may still be on its way, for as long as a silent rank is given. Within a
+ * job its leaving ends the job at once (outcomes.c). */
+static void check_peer(struct engine *engine, int peer, double *left_at) {
+    char text[64];
+    if (!engine->finished[peer]) return;
+    if (*left_at == 0) *left_at = clock_seconds();
+    if (clock_seconds() - *left_at <= engine->options.silence_seconds) return;
+    snprintf(text, sizeof text, "rank %d has left the world, and answers no more", peer);
+    want_abort(engine, TESSERA_ERROR_IO, text);
+}
+
 tessera_status engine_wait(struct jobs *jobs, struct comm_request *request, tessera_error *error) {
     struct engine *engine = jobs->engine;
     int stalled = 0;
     pthread_mutex_lock(&engine->lock);
     if (request != NULL && !request->complete) {
-        double start = clock_seconds();
+        double start = clock_seconds(), left_at = 0;
         engine->waiters++;
         pthread_cond_signal(&engine->wake);
-        while (!request->complete && engine->phase != ENGINE_FAILED) engine_wait_for_thread(engine, &stalled, "a message");
+        while (!request->complete && engine->phase != ENGINE_FAILED) {
+            engine_wait_for_thread(engine, &stalled, "a message");
+            check_peer(engine, request->peer, &left_at);
+        }
         engine->waiters--;
         engine->stats[request->label].seconds_waited += clock_seconds() - start;
     }

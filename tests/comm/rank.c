@@ -3,6 +3,7 @@
  *   comm_rank work SECONDS       messages of all sizes among all ranks until rank 0's time is over
  *   comm_rank sleep SECONDS      rank 1 computes for so long, the others wait for it
  *   comm_rank abort RANK         that rank fails by itself
+ *   comm_rank leave RANK         that rank has done its work when the others still wait for it
  *   comm_rank options RANK       that rank was started with other options than the rest
  *   comm_rank idle SECONDS       processor time of the communication thread with nothing under way, and while a message is awaited
  *   comm_rank speed              latency and bandwidth of messages and of all_reduce, and how much of a message a computation hides
@@ -44,6 +45,10 @@ static tessera_status fail_alone(struct comm *world, int rank, tessera_error *er
         return error->status;
     }
     return comm_barrier(world, error);
+}
+
+static tessera_status leave(struct comm *world, int rank, tessera_error *error) {
+    return comm_rank(world) == rank ? TESSERA_OK : comm_barrier(world, error);
 }
 
 static tessera_status differ(struct comm *world, int rank, tessera_error *error) {
@@ -142,6 +147,7 @@ static tessera_status run(struct comm *world, const char *mode, const char *valu
     if (strcmp(mode, "work") == 0) return work(world, atof(value), error);
     if (strcmp(mode, "sleep") == 0) return sleep_long(world, atof(value), error);
     if (strcmp(mode, "abort") == 0) return fail_alone(world, atoi(value), error);
+    if (strcmp(mode, "leave") == 0) return leave(world, atoi(value), error);
     if (strcmp(mode, "options") == 0) return differ(world, atoi(value), error);
     if (strcmp(mode, "idle") == 0) return idle(world, atof(value), error);
     if (strcmp(mode, "speed") == 0) return speed(world, error);

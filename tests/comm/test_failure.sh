@@ -86,6 +86,12 @@ check "all end when one fails" end_within 10 0 1 2 3
 for rank in 0 2 3; do check "rank $rank says what rank 1 said" says "rank $rank failed: rank 1 on [^ ]*: models/x: out of memory"; done
 finish
 
+start leave 1
+check "all end when one leaves before the others are done" end_within 10 0 1 2 3
+check "and say which" says "rank [023] failed: rank [023] on [^ ]*: rank 1 has left the world"
+finish
+check "with a failing status" [ "$status" -ne 0 ]
+
 start options 3
 check "all end when options differ" end_within 10 0 1 2 3
 for rank in 0 1 2 3; do
