@@ -220,6 +220,28 @@ static void test_hosts(void) {
     plan_model_free(&model);
 }
 
+/* Each exchange waits for the link's latency once, and ranks of one host share its link. Nothing hides behind computing that takes no time. */
+static void test_links(void) {
+    struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
+    struct plan_machine apart = machine_of(4, 1), paired = machine_of(4, 2);
+    struct plan_mesh all = mesh_of(MESH_ULYSSES, 4), next = mesh_of(MESH_RING, 4), both = mesh_of(MESH_ULYSSES, 2);
+    both.degrees[MESH_RING] = 2;
+    apart.operations = paired.operations = 1e18;
+    apart.inside = paired.inside = apart.between;
+    struct plan by_all = plan_evaluate(&model, &apart, &all), by_next = plan_evaluate(&model, &apart, &next);
+    CHECK(by_all.latency_seconds > 1e-3 && by_next.latency_seconds > 1e-3, "%g s and %g s of latency", by_all.latency_seconds,
+          by_next.latency_seconds);
+    double more = plan_evaluate(&model, &paired, &all).bandwidth_seconds / by_all.bandwidth_seconds;
+    CHECK(fabs(more - 4.0 / 3) < 0.01, "2 ranks on each of 2 links, 2 of 3 others away: %g times as long as on 4 links", more);
+    double crossing = plan_evaluate(&model, &paired, &both).bandwidth_seconds / plan_evaluate(&model, &apart, &both).bandwidth_seconds;
+    CHECK(crossing > 1.2, "two rings over one link: %g times as long as over two", crossing);
+    struct plan_machine quick = apart;
+    quick.between.latency = 0;
+    CHECK(plan_evaluate(&model, &quick, &all).latency_seconds == 0 && plan_evaluate(&model, &quick, &next).latency_seconds == 0,
+          "latency where there is none");
+    plan_model_free(&model);
+}
+
 /* The slowest rank holds equal parts up. */
 static void test_unequal(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
@@ -317,6 +339,7 @@ int main(void) {
     test_monotonous();
     test_tie();
     test_hosts();
+    test_links();
     test_crowd();
     test_neighbours();
     test_unequal();
