@@ -32,6 +32,10 @@ int main(void) {
     expect("turned \xe2\x80\xae"
            "txt",
            "turned ?txt");            /* U+202E */
+    expect("line \xe2\x80\xa8"
+           "and paragraph \xe2\x80\xa9"
+           "ends",
+           "line ?and paragraph ?ends"); /* U+2028, U+2029 */
     expect("\xff\xc3", "??");         /* no UTF-8 */
     expect("\xc0\x9b[31m", "??[31m"); /* ESC in two bytes, as it must not be written */
     expect("\xed\xa0\x80", "???");    /* half of a pair */

@@ -81,6 +81,15 @@ check "the others end when a rank is cut off" end_within 10 0 1 2
 for rank in 0 1 2; do check "rank $rank names the one cut off" says "rank $rank failed: rank 3 on [^ ]*: no sign of life"; done
 finish
 
+# A machine that was asleep: nobody hears anybody for a while, and nobody is to blame.
+start sleep 9
+for rank in 0 1 2 3; do kill -STOP "$(pid_of "$rank")"; done
+sleep 8
+for rank in 0 1 2 3; do kill -CONT "$(pid_of "$rank")"; done
+check "ranks that were all stopped go on" end_within 15 0 1 2 3
+finish
+check "and end well" [ "$status" -eq 0 ]
+
 start abort 1
 check "all end when one fails" end_within 10 0 1 2 3
 for rank in 0 2 3; do check "rank $rank says what rank 1 said" says "rank $rank failed: rank 1 on [^ ]*: models/x: out of memory"; done

@@ -1,8 +1,10 @@
 /* Which files are chosen, and what a hostile or unusual list of them does. */
+#include "hub/hub_cache.h"
 #include "hub/hub_files.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "check.h"
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
@@ -138,7 +140,28 @@ static void test_lists(void) {
     hub_listing_free(&listing);
 }
 
+/* A reference in the cache that holds no commit is none. */
+static void test_references(void) {
+    char root[] = "/tmp/test_hub_files_XXXXXX", path[256], commit[HUB_COMMIT_BYTES] = "";
+    static const char good[] = "0123456789abcdef0123456789abcdef01234567";
+    struct hub_cache cache;
+    tessera_error error = {0};
+    CHECK(mkdtemp(root) != NULL && hub_cache_open(root, "models--a--b", &cache, &error) == TESSERA_OK, "%s", error.message);
+    snprintf(path, sizeof path, "%s/refs", cache.repository);
+    CHECK(mkdir(cache.repository, 0777) == 0 && mkdir(path, 0777) == 0, "no folder for references");
+    snprintf(path, sizeof path, "%s/refs/main", cache.repository);
+    const char *const contents[] = {good, "../../../../somewhere", "", "0123"};
+    for (int i = 0; i < 4; i++) {
+        FILE *file = fopen(path, "w");
+        CHECK(file != NULL && fprintf(file, "%s\n", contents[i]) > 0 && fclose(file) == 0, "%s", path);
+        bool known = hub_cache_commit(&cache, "main", commit);
+        CHECK(known == (i == 0) && strcmp(commit, good) == 0, "\"%s\": %s", contents[i], commit);
+    }
+    hub_cache_close(&cache);
+}
+
 int main(void) {
+    test_references();
     test_choice();
     test_kinds();
     test_lists();

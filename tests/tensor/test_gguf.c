@@ -117,6 +117,8 @@ static void test_hostile(void) {
     check_refused("arrays of arrays", b, "nested");
     b = start(3, 0, 1), put_text(&b, "general.alignment"), put(&b, 4, 4), put(&b, 4, 0), put_data(&b, 1, 32);
     check_refused("an alignment of 0", b, "general.alignment");
+    b = start(3, 0, 1), put_text(&b, "general.alignment"), put(&b, 4, 4), put(&b, 4, 1 << 21), put_data(&b, 1, 32);
+    check_refused("an alignment of 2 MiB", b, "general.alignment");
     check_refused("elements", with_tensor((uint64_t)1 << 40, (uint64_t)1 << 40, 0, 0), "more elements");
     check_refused("rows of blocks", with_tensor(31, 1, 2, 0), "whole blocks");
     check_refused("an offset", with_tensor(3, 2, 0, 4), "alignment");
