@@ -68,6 +68,12 @@ run 2 0 --from "$work/cache.png" --json -o "$work/again.png"; says "^bit for bit
 check "--json has the blocks" grep -q '"blocks":.96,' "$work/out"
 run 1 0 $quick -o "$work/plain.png"; never_says "step cache"
 
+# strength 0 keeps the picture on any number of ranks
+for ranks in 1 2; do
+    run $ranks 0 --prompt lion --init-image tests/reports/03-init-size/64x64.png --strength 0 --steps 2 --threads 1 -o "$work/kept-$ranks.png"
+done
+check "strength 0 keeps the picture" test "$(tail -c 1000 "$work/kept-1.png" | cksum)" = "$(tail -c 1000 "$work/kept-2.png" | cksum)"
+
 # a product that is not the number of ranks
 run 2 1 $quick --ulysses_degree 3 -o "$work/x.png"; says_once "error:"
 

@@ -40,6 +40,12 @@ check "a short prompt is the same with --long-prompt" test "$(tail -c 1000 "$wor
 run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 1 --threads 1 --width 72 --height 64 -o "$work/flux.png"
 says "size 72x64: this model draws 64x64"; size "$work/flux.png" 64x64
 check "the record has the size that was drawn" grep -qa '"width":64,"height":64' "$work/flux.png"
+run 0 generate --model tests/cases/pipeline_hunyuandit/model --prompt a --steps 1 --threads 1 --width 1000 --height 800 -o "$work/hunyuan.png"
+says "1024x768"; size "$work/hunyuan.png" 1024x768
+check "the record has the bin" grep -qa '"width":1024,"height":768' "$work/hunyuan.png"
+run 0 generate --model tests/cases/pipeline_hunyuandit/model --prompt a --steps 1 --threads 1 --width 96 --height 64 --no-resolution-binning \
+    -o "$work/hunyuan-small.png"
+size "$work/hunyuan-small.png" 96x64
 
 # NaN in a weight of each component: no picture, and the component's name
 for component in unet vae text_encoder; do
@@ -53,6 +59,18 @@ for component in unet vae text_encoder; do
     check "no picture of a broken $component" test ! -e "$work/black.png"
 done
 run 1 generate --model "$work/unet" --prompt "a lion" --steps 3 --threads 1 -o "$work/black.png"; says "unet, step 1 of"
+# NaN in the embedding of one token of 791, 64 bytes each: it spoils those prompts that have the token; the last one ends each prompt
+for token in 600 790; do
+    rm -rf "$work/token"; cp -r $sd "$work/token"
+    weights=$work/token/text_encoder/model.safetensors
+    header=$(od -An -t u4 -N 4 "$weights" | tr -d ' ')
+    first=$(head -c "$header" "$weights" | grep -ao 'embeddings.token_embedding.weight":{[^}]*' | sed 's/.*\[\([0-9]*\),[0-9]*\]$/\1/')
+    head -c 64 /dev/zero | tr '\000' '\377' | dd of="$weights" bs=65536 seek=$((8 + header + first + 64 * token)) oflag=seek_bytes conv=notrunc 2>/dev/null
+    run $((token == 790)) generate --model "$work/token" --prompt "a lion" --steps 1 --threads 1 -o "$work/token-$token.png"
+done
+says "text_encoder.*NaN or infinity"
+check "a broken weight that nobody reads changes nothing" \
+    test "$(tail -c 1000 "$work/short.png" | cksum)" = "$(tail -c 1000 "$work/token-600.png" | cksum)"
 run 1 generate --model "$work/vae" --prompt "a lion" --steps 3 --threads 1 --init-image $reports/03-init-size/64x64.png -o "$work/black.png"; says "vae"
 
 # what the scheduler's configuration says can be said on the command line: the same picture as from a folder that says it
