@@ -21,6 +21,9 @@ PROMPTS = [
     "ＦＵＬＬ width", "Ünïcödé ẞ ß İ ı", "e\u0301 ≠ \u037e", "한국어 हिन्दी العربية", "▁under a▁b", "<0x41> UD1 ctl1",
     "a" * 100 + " " + "b" * 101]
 MAX_LENGTH = 77
+# Where Unicode's categories decide: C1's next line, connectors, dashes, other brackets, symbols.
+SIGNS = ["next\u0085line \u2028 and \u2029 ends", "a\u203fb x\u2040y _z_ \uff3f", "p\u2010q \u301c \u00ab r \u00bb \u2e28s\u2e29 \u00a1t \u00bfu",
+         "5\u20ac +1 \u00b12 <3> \u00a7 4\u00b0 \u2190 \u00d7", "\u1680ogham\u2003em\u202fnarrow\u205fmath"]
 
 
 def special(content, normalized=False):
@@ -127,9 +130,15 @@ def mt5(w):
         w.case("tokenizer_mt5", T5Tokenizer, [spiece], prompts, tokenizer_config=config)
 
 
+def signs(w):
+    for family, loader, names in (("clip", CLIPTokenizer, ("vocab.json", "merges.txt")), ("bert", BertTokenizer, ("vocab.txt",))):
+        files = [os.path.join(w.root, "tokenizer_" + family, "tokenizer", f) for f in names]
+        w.case(f"tokenizer_{family}_signs", loader, files, SIGNS, tokenizer_config=w.read("tokenizer_" + family, "tokenizer_config.json"))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir")
     writer = Writer(parser.parse_args().out_dir)
-    for family in (clip, bert, t5, mt5):
+    for family in (clip, bert, t5, mt5, signs):
         family(writer)

@@ -19,6 +19,9 @@ static void test_crop(void) {
     for (int i = 0; i < 4 * 4 * 3; i++) x[i] = (float)(i / 3 % 4);
     bins_resize_and_crop(x, 4, 4, out, 4, 3);
     for (int i = 0; i < 4 * 3 * 3; i++) CHECK(out[i] == (float)(i / 3 % 3), "%d: %g", i, (double)out[i]);
+    bins_resize_and_crop(x, 2, 2, out, 2, 4); /* twice as large, of [2, 2] the numbers 0, 1, 2, 3: rows and columns 0, 1/4, 3/4, 1 */
+    const float want[] = {0.5f, 0.75f, 1.25f, 1.5f, 1.5f, 1.75f, 2.25f, 2.5f};
+    for (int i = 0; i < 2 * 4 * 3; i++) CHECK(out[i] == want[i / 3], "%d: %g", i, (double)out[i]);
     for (int i = 0; i < 4 * 4 * 3; i++) x[i] = (float)(i / 12);
     bins_resize_and_crop(x, 4, 4, out, 3, 4);
     for (int i = 0; i < 3 * 4 * 3; i++) CHECK(out[i] == (float)(i / 12), "%d: %g", i, (double)out[i]);

@@ -1,4 +1,5 @@
 /* The public API on the embedded model: requests that make no sense, cancelling, and that a picture depends on its request alone. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,9 @@ static void test_pictures_depend_on_request_alone(tessera_model *model) {
     size_t size = (size_t)one.width * (size_t)one.height * 3;
     CHECK(memcmp(two.pixels + size, one.pixels, size) == 0, "picture 1 differs when it is made alone");
     CHECK(memcmp(two.pixels, one.pixels, size) != 0, "pictures 0 and 1 are the same");
+    size_t wrong = 0;
+    for (size_t i = 0; i < size; i++) wrong += one.pixels[i] != (uint8_t)lrintf(one.pixels_f32[i] * 255.0f);
+    CHECK(wrong == 0, "%zu bytes are not the nearest to the numbers that they come from", wrong);
     tessera_image_free(&two);
     tessera_image_free(&one);
 }

@@ -122,7 +122,8 @@ static void test_variants(void) {
                                         "t5_json",           "t5_extra_ids",
                                         "t5_json_extra_ids", "t5_json_always",
                                         "t5_json_first",     "t5_json_never",
-                                        "t5_json_named",     "mt5"};
+                                        "t5_json_named",     "mt5",
+                                        "clip_signs",        "bert_signs"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char folder[128], path[160], tokenizer[160];
         snprintf(folder, sizeof folder, "tests/cases/tokenizer_%s", names[i]);
@@ -198,7 +199,45 @@ static void test_ties(void) {
     tokenizer_free(tokenizer);
 }
 
+/* Of added tokens that begin alike, the longest counts, whichever came first. */
+static void test_added_tokens(void) {
+    tessera_error error = {0};
+    static const char *const orders[][3] = {{"<a", "<ab", "<abc"}, {"<abc", "<ab", "<a"}};
+    for (int i = 0; i < 2; i++) {
+        struct added_tokens added = {0};
+        size_t start = 0;
+        for (int k = 0; k < 3; k++) CHECK(added_tokens_add(&added, orders[i][k], k, false, &error) == TESSERA_OK, "%s", error.message);
+        int found = added_tokens_search(&added, false, "x <abd", 6, &start);
+        CHECK(found == 1 && start == 2, "token %d at %zu", found, start);
+        added_tokens_clear(&added);
+    }
+}
+
+/* A character without a piece costs ten less than the least likely piece, wherever that stands in the list: "a" is cheaper as its own piece. */
+static void test_unknown(void) {
+    static const char text[] =
+        "{\"model\": {\"type\": \"Unigram\", \"unk_id\": 2, \"vocab\": [[\"<pad>\", 0], [\"</s>\", 0], [\"<unk>\", 0], "
+        "[\"\xE2\x96\x81\", -2], [\"a\", -50], [\"b\", -1]]}}";
+    const struct special_tokens specials = {.eos = {"</s>", false}, .unk = {"<unk>", false}, .pad = {"<pad>", false}};
+    struct t5_sentencepiece t5 = {0};
+    struct text_ids ids = {0};
+    struct json *json = NULL;
+    tessera_error error = {0};
+    tessera_status status = json_parse("tokenizer.json", text, strlen(text), &json, &error);
+    if (status == TESSERA_OK) status = t5_sentencepiece_read_json(&t5, json, false, &error);
+    if (status == TESSERA_OK) status = t5_sentencepiece_finish(&t5, "tokenizer.json", &specials, &error);
+    if (status == TESSERA_OK) status = t5_sentencepiece_encode(&t5, "a b", 3, &ids, &error);
+    const int32_t want[] = {3, 4, 3, 5};
+    CHECK(status == TESSERA_OK && ids.count == 4 && memcmp(ids.data, want, sizeof want) == 0, "%zu ids: %s", ids.count, error.message);
+    free(ids.data);
+    t5_sentencepiece_clear(&t5);
+    json_free(json);
+}
+
 int main(void) {
+    test_added_tokens();
+    test_unknown();
+    CHECK(text_is_space(0x85) && text_is_space(0x2028) && text_is_space(0x3000) && !text_is_space(0x200B), "Unicode's White_Space");
     const char *clip = "tests/cases/tokenizer_clip/case.json", *t5 = "tests/cases/tokenizer_t5/case.json";
     check_case(clip, "tests/cases/tokenizer_clip/tokenizer");
     check_case(clip, "tests/cases/pipeline_sd3/model/tokenizer");
