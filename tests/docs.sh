@@ -42,4 +42,18 @@ done
 for file in docs/*.md; do
     grep -q "($file)" README.md || report FAIL "README.md does not link to $file"
 done
+
+# Each option that a guide names is in a command's table, or in this list of others: of mpirun, srun, pkg-config, our test and bench programs, and of
+# scripts whose options docs/commands.md and README.md list as missing here.
+others="allow-run-as-root bind-to enable-recovery hostfile map-by mca mpi oversubscribe cflags libs static busy delay emulation only patch
+    pipefusion ranks-per-host ring tensor ulysses weights without-delay block norm dataset device-map distilled-transformer-2-path
+    distilled-transformer-path input-images master-addr master-port max-memory model-path nnodes node-rank nproc-per-node num num-frames pipeline
+    prompt-2 rdzv-endpoint ref-batch sample-batch sample-dir table ulysses-parallel-degree world-size"
+options_in() { grep -oh -e '--[a-zA-Z][a-zA-Z0-9_-]*' "$@" | tr '_' '-' | sort -u; }
+for command in $("$program" help | sed -n '/^commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p'); do "$program" help-all "$command"; done >"$work/help" 2>/dev/null
+"$program" completion bash >>"$work/help"
+{ options_in "$work/help"; for name in $others; do echo "--$name"; done; } >"$work/known"
+for option in $(options_in README.md docs/*.md | grep -vxF -f "$work/known"); do
+    report FAIL "the guides name $option, which no command has: $(grep -l -e "$(echo "$option" | sed 's/-/[-_]/g')" README.md docs/*.md | xargs)"
+done
 exit $failed
