@@ -28,6 +28,11 @@ in_time() { # COMMAND...: whether it comes true before the deadline
 }
 ended() { ! kill -0 "$job" 2>/dev/null; }
 runs() { ps -o stat= -p "$(ranks | paste -s -d ,)" 2>/dev/null | grep -qv '^[ZT]'; } # a rank that has neither ended nor been stopped
+finished() { # the launcher, or all ranks ten seconds ago
+    ended && return
+    runs && quiet=$(milliseconds)
+    [ $(($(milliseconds) - quiet)) -gt 10000 ]
+}
 launcher_broke() { grep -q "Process received signal" "$work/err" || ! { ended || runs; }; }
 deserted() { ! pgrep -s "$job" >/dev/null; }
 began() { ranks >/dev/null || ended; }
@@ -45,15 +50,15 @@ try() {
     [ $((trial % 3)) -eq 0 ] && recovery=--enable-recovery
     mkdir "$folder"
     TMPDIR=$folder setsid "$launcher" -n "$count" --oversubscribe --mca btl_vader_backing_directory "$folder" $recovery "$program" generate \
-        --prompt lion --steps 2 --threads 1 -o "$folder/lion.png" >"$work/out" 2>"$work/err" </dev/null &
+        --prompt lion --steps 100 --threads 1 -o "$folder/lion.png" >"$work/out" 2>"$work/err" </dev/null &
     job=$! deadline=$(($(milliseconds) + 60000))
     in_time began
     sleep "$(printf '0.%03d' "$delay")"
     victim=$(ranks | sort -R | head -n 1)
     [ -n "$victim" ] && kill -s "$signal" "$victim" 2>/dev/null && hits=$((hits + 1))
-    start=$(milliseconds)
+    start=$(milliseconds) quiet=$(milliseconds)
     deadline=$((start + $(patience)))
-    in_time ended
+    in_time finished
     if launcher_broke; then
         launcher_faults=$((launcher_faults + 1))
         pkill -KILL -s "$job"
@@ -76,4 +81,5 @@ longest=0 hits=0 launcher_faults=0
 for trial in $(seq "$trials"); do try; done
 echo "$trials trials, in $hits of them a rank got a signal; the longest took $longest ms; the launcher itself broke in $launcher_faults"
 check "most trials hit a rank" test $((2 * hits)) -gt "$trials"
+check "most trials leave the launcher in order" test $((4 * launcher_faults)) -le $((trials + 4))
 exit $failed
