@@ -55,6 +55,7 @@ static int run_generate(const char *path, struct option_value *values) {
     int code = finish(&s, generate(&s));
     cJSON_Delete(s.record);
     cJSON_Delete(s.pictures);
+    latent_preview_close(&s.latent_preview);
     tessera_model_free(s.model);
     tessera_world_free(s.world);
     given_pictures_free(&s.given);

@@ -710,7 +710,7 @@ const struct option generate_options[] = {
                           .section = SECTION_OUTPUT,
                           .type = OPTION_CHOICE,
                           .placeholder = "auto|kitty|iterm|sixel|blocks|none",
-                          .help = "show pictures on the terminal"},
+                          .help = "show pictures on the terminal, while they are denoised, too (default: auto, when they are done)"},
     [GENERATE_NO_PREVIEW] =
         {.name = "no-preview", .section = SECTION_OUTPUT, .rare = true, .type = OPTION_FLAG, .help = "the same as --preview none"},
 };

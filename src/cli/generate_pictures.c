@@ -128,6 +128,7 @@ static tessera_status deliver(void *user, int image, const tessera_image *pictur
     struct session *s = delivery->s;
     const struct task one = task_of(delivery->task, image - delivery->task->index);
     progress_clear(&s->progress);
+    latent_preview_clear(&s->latent_preview);
     if (!s->writes) return TESSERA_OK;
     tessera_status status = session_write_picture(s, picture, &one);
     if (status != TESSERA_OK) *error = s->error;
@@ -138,6 +139,7 @@ static tessera_status run_job(struct session *s, const tessera_request *requests
     tessera_job *job = tessera_job_new(s->model, requests, count, &s->error);
     tessera_status status = job != NULL ? tessera_job_run(job, &s->error) : s->error.status;
     progress_clear(&s->progress);
+    latent_preview_clear(&s->latent_preview);
     for (int i = 0; i < count && status == TESSERA_OK; i++) session_add_costs(s, tessera_job_image(job, i));
     tessera_job_free(job);
     return status;

@@ -123,8 +123,8 @@ static void show_sixel(struct picture p) {
     fputs("\033\\\n", stdout);
 }
 
-/* Upper half block: foreground is the upper pixel, background the lower. */
-static void show_blocks(struct picture p) {
+/* Upper half block: foreground is the upper pixel, background the lower. The number of lines. */
+static int show_blocks(struct picture p) {
     for (int y = 0; y < p.height; y += 2) {
         for (int x = 0; x < p.width; x++) {
             const uint8_t *upper = p.pixels + ((size_t)y * (size_t)p.width + (size_t)x) * 3;
@@ -133,6 +133,20 @@ static void show_blocks(struct picture p) {
         }
         fputs("\033[0m\n", stdout);
     }
+    return (p.height + 1) / 2;
+}
+
+static int blocks_columns(void) {
+    struct winsize window = {0};
+    int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : BLOCKS_MAX_COLUMNS;
+    return columns < BLOCKS_MAX_COLUMNS ? columns : BLOCKS_MAX_COLUMNS;
+}
+
+int preview_blocks(const uint8_t *pixels, int width, int height) {
+    struct picture small = shrink(pixels, width, height, blocks_columns(), BLOCKS_MAX_COLUMNS);
+    int lines = small.pixels != NULL ? show_blocks(small) : 0;
+    free(small.pixels);
+    return lines;
 }
 
 static bool environment_has(const char *name, const char *part) {
@@ -152,24 +166,28 @@ static const char *choose_kind(void) {
     return environment_has("TERM", "dumb") ? "none" : "blocks";
 }
 
+const char *preview_kind(const char *kind) {
+    return strcmp(kind, "auto") == 0 ? choose_kind() : kind;
+}
+
 void preview_show(const char *kind, const char *path, const uint8_t *pixels, int width, int height) {
     if (isatty(STDOUT_FILENO) != 1) return;
-    if (strcmp(kind, "auto") == 0) kind = choose_kind();
+    kind = preview_kind(kind);
     if (strcmp(kind, "none") == 0) return;
-    struct winsize window = {0};
-    int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : BLOCKS_MAX_COLUMNS;
     if (strcmp(kind, "iterm") == 0) {
         show_iterm(path);
         return;
     }
-    bool blocks = strcmp(kind, "blocks") == 0;
-    int max_width = blocks                 ? (columns < BLOCKS_MAX_COLUMNS ? columns : BLOCKS_MAX_COLUMNS)
-                    : window.ws_xpixel > 0 ? window.ws_xpixel
-                                           : columns * 8;
-    struct picture small = shrink(pixels, width, height, max_width, blocks ? BLOCKS_MAX_COLUMNS : max_width);
+    if (strcmp(kind, "blocks") == 0) {
+        preview_blocks(pixels, width, height);
+        return;
+    }
+    struct winsize window = {0};
+    int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : BLOCKS_MAX_COLUMNS;
+    int side = window.ws_xpixel > 0 ? window.ws_xpixel : columns * 8;
+    struct picture small = shrink(pixels, width, height, side, side);
     if (small.pixels == NULL) return;
     if (strcmp(kind, "kitty") == 0) show_kitty(small);
     if (strcmp(kind, "sixel") == 0) show_sixel(small);
-    if (blocks) show_blocks(small);
     free(small.pixels);
 }

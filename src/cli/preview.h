@@ -9,4 +9,9 @@
  * the same picture (iTerm2 wants the file). A picture that cannot be shown is no error. */
 void preview_show(const char *kind, const char *path, const uint8_t *pixels, int width, int height);
 
+/* What "auto" means in this terminal; every other kind as it is. */
+const char *preview_kind(const char *kind);
+/* Two pixels in each character cell, made smaller to fit the terminal; how many lines that takes, 0 if memory is out. */
+int preview_blocks(const uint8_t *pixels, int width, int height);
+
 #endif

@@ -12,6 +12,7 @@
 #include "cli/benchmark.h"
 #include "cli/generate.h"
 #include "cli/given_pictures.h"
+#include "cli/latent_preview.h"
 #include "cli/mesh_options.h"
 #include "cli/notice.h"
 #include "cli/progress.h"
@@ -44,6 +45,7 @@ struct session {
     struct record_facts facts;
     struct cJSON *record, *pictures;
     struct progress progress;
+    struct latent_preview latent_preview;
     struct notices notices;
     char *scheduler_config; /* of the request */
     struct benchmark benchmark;

@@ -232,6 +232,10 @@ if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; t
         script -qec "'$program' generate --prompt a $quick --preview ${kind%%:*} -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
         check "preview ${kind%%:*}" grep -qa "${kind#*:}" "$work/out"
     done
+    script -qec "'$program' generate --prompt lion --steps 12 --threads 1 --overwrite --preview blocks -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
+    check "a preview while denoising, of half as many lines as latents" grep -qa "$(printf '\033')\[8A" "$work/out"
+    script -qec "'$program' generate --prompt lion --steps 12 --threads 1 --overwrite --preview none -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
+    check "no preview where none is wanted" sh -c "! grep -qa '38;2;' '$work/out'"
 else
     echo "skip  previews: no pseudo-terminal here"
 fi

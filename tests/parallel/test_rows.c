@@ -91,7 +91,7 @@ static void test_layers(struct run *run, struct parallel *parallel, int64_t rows
 /* Parts begin at multiples of the unit, on each level at half the rows of the one before; impossible cuts say what is possible. */
 static void test_cuts(void) {
     tessera_error error = {0};
-    const double shares[] = {0, 0.34, 0.36, 1}; /* of the ranks before; bounds are rounded to the nearest unit, and no part is empty */
+    const double shares[] = {0, 0.34, 0.34, 1}; /* of the ranks before; bounds are rounded to the nearest unit, and no part is empty */
     for (int i = 0; i <= 3; i++) {
         const int64_t bounds[] = {0, 3, 4, 10};
         CHECK(cut_bound(10, 3, i, shares) == bounds[i], "bound %d is %lld", i, (long long)cut_bound(10, 3, i, shares));
