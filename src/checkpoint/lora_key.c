@@ -171,7 +171,8 @@ static bool parse_xlabs(const char *module, struct lora_key *out) {
 static tessera_status refuse(const char *file, const char *key, tessera_error *error) {
     for (size_t i = 0; i < COUNT(refused); i++) {
         if (strstr(key, refused[i].text) == NULL) continue;
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: key \"%.300s\" is of %s; LoRA, LoCon, DoRA, LoHa and LoKr are supported",
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: key \"%.300s\" is of %s; LoRA, LoCon, DoRA, LoHa and LoKr are supported: merge this one into its model "
+                         "with the program that made it, and load that model",
                          file, key, refused[i].kind);
     }
     return TESSERA_OK;

@@ -6,6 +6,9 @@
 #include <strings.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/family.h"
 #include "cli/generate.h"
 #include "cli/quantity.h"
 
@@ -174,13 +177,33 @@ static tessera_status apply_mode(struct option_value *values, tessera_error *err
                      mode->text, "generation, benchmark");
 }
 
+/* Whether T5 is the model's third encoder, as in Stable Diffusion 3, and not the second, as in Flux: by its file or folder, or by its name on the
+ * hub. */
+static bool has_three_encoders(const char *model) {
+    const struct family *family = NULL;
+    struct safetensors *file = NULL;
+    struct json *index = NULL;
+    const char *class_name = "";
+    if (model == NULL) return false;
+    if (!file_exists(model)) return strcasestr(model, "stable-diffusion-3") != NULL || strcasestr(model, "sd3") != NULL;
+    if (file_is_folder(model) && json_open_in(model, "model_index.json", &index, NULL) == TESSERA_OK)
+        json_string(index, "_class_name", "", &class_name, NULL);
+    else if (!file_is_folder(model) && safetensors_open(model, &file, NULL) == TESSERA_OK && family_detect(file, &family, NULL) == TESSERA_OK)
+        class_name = family->pipelines;
+    bool three = strncmp(class_name, "StableDiffusion3", 16) == 0;
+    safetensors_close(file);
+    json_free(index);
+    return three;
+}
+
 /* sd-cli's --clip_l, --clip_g and --t5xxl. */
 static tessera_status apply_encoders(struct option_value *values, tessera_error *error) {
     const char *l = values[GENERATE_CLIP_L].text, *g = values[GENERATE_CLIP_G].text, *t5 = values[GENERATE_T5XXL].text;
     if (l != NULL) TRY(give(values, GENERATE_TEXT_ENCODER, l, error));
     if (g != NULL) TRY(give(values, GENERATE_TEXT_ENCODER_2, g, error));
     if (t5 == NULL) return TESSERA_OK;
-    return give(values, g != NULL || values[GENERATE_TEXT_ENCODER_2].given ? GENERATE_TEXT_ENCODER_3 : GENERATE_TEXT_ENCODER_2, t5, error);
+    bool third = g != NULL || values[GENERATE_TEXT_ENCODER_2].given || has_three_encoders(values[GENERATE_MODEL].text);
+    return give(values, third ? GENERATE_TEXT_ENCODER_3 : GENERATE_TEXT_ENCODER_2, t5, error);
 }
 
 tessera_status habits_apply(struct option_value *values, tessera_error *error) {

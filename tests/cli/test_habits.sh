@@ -67,6 +67,13 @@ same_picture diffusers.png ours.png; says "--enable_attention_slicing has no eff
 run 0 -m $sd -p a --size 64x64 $quick --sampler "DPM++ 2M Karras" -v -o karras.png; says "tessera: model .*StableDiffusionPipeline; kernels "
 run 0 inspect karras.png; prints "Sampler: DPM++ 2M, Schedule type: karras"; prints '^  schedule  *"karras"'
 
+# T5 is the second encoder of Flux and the third of Stable Diffusion 3, whatever else is given
+sd3=$TESSERA_DATA_DIR/tests/cases/pipeline_sd3/model
+run 0 -m $sd3 -p a --size 64x64 $quick -o sd3.png; run 0 -m $sd3 -p a --size 64x64 $quick --t5xxl $sd3/text_encoder_3 -o sd3-t5.png
+check "--t5xxl alone is the third encoder of SD3" test "$(tail -c 1000 sd3.png | cksum)" = "$(tail -c 1000 sd3-t5.png | cksum)"
+run 0 -m $flux -p a --size 64x64 $quick -o flux.png; run 0 -m $flux -p a --size 64x64 $quick --t5xxl $flux/text_encoder_2 -o flux-t5.png
+check "and the second of Flux" test "$(tail -c 500 flux.png | cksum)" = "$(tail -c 500 flux-t5.png | cksum)"
+
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
 for command in generate plan inspect convert make-model download coco evaluate latency completion; do
