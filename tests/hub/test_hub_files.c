@@ -146,7 +146,7 @@ static void test_references(void) {
     static const char good[] = "0123456789abcdef0123456789abcdef01234567";
     struct hub_cache cache;
     tessera_error error = {0};
-    CHECK(mkdtemp(root) != NULL && hub_cache_open(root, "models--a--b", &cache, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(mkdtemp(root) != NULL && hub_cache_open(root, "a/b", &cache, &error) == TESSERA_OK, "%s", error.message);
     snprintf(path, sizeof path, "%s/refs", cache.repository);
     CHECK(mkdir(cache.repository, 0777) == 0 && mkdir(path, 0777) == 0, "no folder for references");
     snprintf(path, sizeof path, "%s/refs/main", cache.repository);
