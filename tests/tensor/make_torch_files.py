@@ -67,6 +67,8 @@ def pickle_of(code):
 
 rewrite("compressed.pt", lambda name, data: data, zipfile.ZIP_DEFLATED)
 rewrite("short_storage.pt", lambda name, data: data[:-4] if "/data/" in name else data)
+# the last row of a storage of 24 numbers begins one number later: offset 18 becomes 19
+rewrite("one_beyond.pt", lambda name, data: data.replace(b"K\x12K\x06\x85", b"K\x13K\x06\x85") if name.endswith("data.pkl") else data)
 rewrite("big_endian.pt", lambda name, data: b"big" if name.endswith("byteorder") else data)
 rewrite("inst.pt", pickle_of(b"(S'touch /tmp/tessera-was-here'\nios\nsystem\n."))
 rewrite("newobj.pt", pickle_of(b"\x80\x02ccollections\nOrderedDict\n)\x81."))

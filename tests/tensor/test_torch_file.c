@@ -125,6 +125,7 @@ int main(void) {
     expect_refusal("compressed.pt", TESSERA_ERROR_UNSUPPORTED, "compressed");
     expect_refusal("big_endian.pt", TESSERA_ERROR_UNSUPPORTED, "big-endian");
     expect_refusal("short_storage.pt", TESSERA_ERROR_FORMAT, "beyond its storage");
+    expect_refusal("one_beyond.pt", TESSERA_ERROR_FORMAT, "beyond its storage");
     expect_refusal("no_stop.pt", TESSERA_ERROR_FORMAT, "has no end");
     expect_refusal("memo.pt", TESSERA_ERROR_FORMAT, "memo");
     expect_refusal("self.pt", TESSERA_ERROR_FORMAT, "no tensors"); /* a dictionary in itself */
