@@ -223,3 +223,13 @@ void file_output_discard(struct file_output *output) {
     free(output->path);
     *output = (struct file_output){0};
 }
+
+tessera_status file_rename_new(const char *from, const char *to, bool *taken, tessera_error *error) {
+    int code = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+    if (code != 0 && (errno == EINVAL || errno == ENOSYS)) { /* a file system that knows no such renaming, such as NFS */
+        code = link(from, to);
+        if (code == 0) unlink(from);
+    }
+    *taken = code != 0 && errno == EEXIST;
+    return code == 0 || *taken ? TESSERA_OK : error_set_errno(error, "%s: cannot name it so", to);
+}

@@ -48,4 +48,8 @@ tessera_status file_output_open(const char *path, struct file_output *output, te
 tessera_status file_output_commit(struct file_output *output, tessera_error *error);
 void file_output_discard(struct file_output *output);
 
+/* Gives the file `from` the name `to`, unless there is a file of that name already: then *taken is true, and nothing has changed. Of several
+ * processes that try at once one succeeds. IO for anything else. */
+tessera_status file_rename_new(const char *from, const char *to, bool *taken, tessera_error *error);
+
 #endif

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "cli/output.h"
 #include "cli/parameters.h"
 #include "cli/preview.h"
@@ -98,11 +101,36 @@ static void show_picture(struct session *s, const char *path, const tessera_imag
     if (session_makes_one(s)) record_source_compare(&s->source, image->pixels, image->width, image->height);
 }
 
+static tessera_status write_result(struct session *s, const char *path, const tessera_image *image, const struct task *task) {
+    return s->request.latents_only ? latents_write(path, s->model, &s->request, image, &s->error) : write_picture(s, path, image, task);
+}
+
+/* The same, under the next free name if another process has taken *path since session_make_pictures looked. */
+static tessera_status write_new_result(struct session *s, char **path, const tessera_image *image, const struct task *task) {
+    char *fresh = NULL;
+    bool taken = true;
+    if (asprintf(&fresh, "%s.%ld.new", *path, (long)getpid()) < 0)
+        return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
+    tessera_status status = write_result(s, fresh, image, task);
+    while (status == TESSERA_OK && taken) {
+        status = file_rename_new(fresh, *path, &taken, &s->error);
+        if (status != TESSERA_OK || !taken) break;
+        s->copies[task->number]++;
+        free(*path);
+        *path = session_file(s, task);
+        if (*path == NULL) status = s->error.status;
+    }
+    if (status != TESSERA_OK) unlink(fresh);
+    free(fresh);
+    return status;
+}
+
 tessera_status session_write_picture(struct session *s, const tessera_image *image, const struct task *task) {
     char *path = session_file(s, task);
     if (path == NULL) return s->error.status;
-    tessera_status status =
-        s->request.latents_only ? latents_write(path, s->model, &s->request, image, &s->error) : write_picture(s, path, image, task);
+    struct stat about;
+    bool is_new = s->copies != NULL && !(stat(path, &about) == 0 && !S_ISREG(about.st_mode)); /* a device keeps its name */
+    tessera_status status = is_new ? write_new_result(s, &path, image, task) : write_result(s, path, image, task);
     if (status == TESSERA_OK) status = note_picture(s, path, task);
     if (status == TESSERA_OK) s->written++;
     if (status == TESSERA_OK && s->rank == 0) {
