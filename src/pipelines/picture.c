@@ -26,7 +26,7 @@ static void sample_latents(const struct generation *g, const struct autoencoder 
     for (int64_t i = 0; i < g->positions; i++)
         for (int64_t c = 0; c < g->channels; c++) {
             const float *m = moments + i * 2 * g->channels + c;
-            float z = m[0] + functions->expf(0.5f * fminf(fmaxf(m[g->channels], -30.0f), 20.0f)) * noise[c * g->positions + i];
+            float z = m[0] + functions->expf(0.5f * m[g->channels]) * noise[c * g->positions + i];
             latents[i * g->channels + c] = (z - vae->shift_factor) * vae->scaling_factor;
         }
 }
