@@ -56,6 +56,10 @@ run 2 --prompts-file long.txt; says "prompt 1 has 17000 bytes: at most 16384"
 head -c 5000000 /dev/zero | tr '\0' x >long.txt
 run 2 -p a --negative-prompt x --prompts-file long.txt; says "at most 16384"
 
+# a name is cut between characters, not in one
+letters=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa # 47 of the 48 bytes that a prompt has in a name
+run 0 -p "${letters}é" $quick -q; there "tessera-$letters-3.png"
+
 # processes that start at once and were given one name: each gets a file of its own
 mkdir race
 for i in 1 2 3 4; do "$program" generate -p a --steps 1 --threads 1 -q --no-preview -o race/x.png >/dev/null 2>"err.$i" & done

@@ -148,6 +148,9 @@ static void test_refused(void) {
     static const char bomb_bmp[] =
         "BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x3f\0\0\0\x3f\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     static const char wide[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\0\0\1\x8\2\0\0\0";
+    /* two million pixels in a row, which libpng's own limit would call broken */
+    static const char longest[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x1e\x84\x80\0\0\0\1\x8\2\0\0\0\xbb\xa1\x49\x1e\0\0\0\xaIDAT0123456789";
+    check_refused("longest.png", longest, sizeof longest - 1, TESSERA_ERROR_FORMAT, "more than 16384 on a side");
     check_refused("photo.avif",
                   "\0\0\0\x20"
                   "ftypavif\0\0\0\0",
