@@ -100,10 +100,12 @@ for size in 60000 100000 140000; do
     nothing_in "$work/here"
 done
 
-# so are threads that the system does not give
-(ulimit -v 4000000; exec "$program" generate --prompt a --steps 1 --threads 1000 -o "$work/here/x.png") >"$work/out" 2>"$work/err"
-check "threads beyond the limit end in an error" test "$?" -eq 1
-says "threads: the system allows this process [0-9]*, not 1000 (.*; ulimit -u is .*); use fewer"
-nothing_in "$work/here"
+# so are threads that the system does not give (the sanitizers take more addresses than that for themselves)
+if (ulimit -v 4000000; exec "$program" -V) >/dev/null 2>&1; then
+    (ulimit -v 4000000; exec "$program" generate --prompt a --steps 1 --threads 1000 -o "$work/here/x.png") >"$work/out" 2>"$work/err"
+    check "threads beyond the limit end in an error" test "$?" -eq 1
+    says "threads: the system allows this process [0-9]*, not 1000 (.*; ulimit -u is .*); use fewer"
+    nothing_in "$work/here"
+fi
 
 exit $failed
