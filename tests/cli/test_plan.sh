@@ -96,6 +96,14 @@ check "a broken one is written anew" grep -q 'channels' "$work/cache/tessera/spe
 # wrong use
 run 2 --ranks 4 --model
 says '--model'
+# a small b behind k, M or G is a bit: 1000 kb/s are 1 Mbit/s, 1000 kB/s eight of them
+for bandwidth in 1Mbit 1000kb/s 1Mbps 8Mbit 1000kB/s 1MB/s; do
+    "$program" plan $emoji --speed 100G --hosts 2x1 --bandwidth $bandwidth --json 2>/dev/null | cksum >"$work/plan-$(echo $bandwidth | tr / -)"
+done
+for same in "1Mbit 1000kb-s" "1Mbit 1Mbps" "8Mbit 1000kB-s" "8Mbit 1MB-s"; do
+    check "$same" cmp "$work/plan-${same% *}" "$work/plan-${same#* }"
+done
+check "bits are not bytes" sh -c "! cmp -s '$work/plan-1Mbit' '$work/plan-8Mbit'"
 run 2 $emoji --ranks 4 --bandwidth 1gb/s
 says 'such as 1Gbit'
 for same in 1Gb/s 1Gbps 1Gbit/s 125MB/s '1 Gbit'; do
