@@ -7,7 +7,7 @@
  * Each backend fills in a struct backend_ops. Arguments are checked by asserts (models check shapes when weights are loaded).
  * Conventions, the same for every operator:
  *   - x and out hold activations: all F32 or all BF16 (`out` may differ from `x` only in `cast`);
- *   - weights of linear and conv2d have the activations' type (nn/small_weights.h multiplies with others); biases, norm weights, modulations, masks and
+ *   - weights of linear and conv2d have the activations' type, or one that `supports` says; biases, norm weights, modulations, masks and
  *     statistics are F32 always, and every sum, norm and softmax is computed in float32;
  *   - `out` never overlaps an input unless the comment says that it may;
  *   - shapes in brackets; B batch, S tokens, H rows, W columns, C channels, N heads, D head width.
@@ -24,7 +24,13 @@ struct conv2d_geometry {
     int stride, pad_top, pad_bottom, pad_left, pad_right;
 };
 
+/* Operators that a backend may have with weights of other types than the activations'. */
+enum backend_product { PRODUCT_LINEAR, PRODUCT_CONV2D };
+
 struct backend_ops {
+    /* Has it this product of activations of type `x` with weights of type `w`? Every backend has it where both are the same; where it has not,
+     * nn/small_weights.h makes it of the other operators. */
+    bool (*supports)(const struct backend *, enum backend_product, enum dtype x, enum dtype w);
     /* out[..., O] = act(x[..., K] w[O, K]^T + bias[O]); bias may be NULL. */
     tessera_status (*linear)(struct backend *, struct tensor *out, const struct tensor *x, const struct tensor *w,
                              const struct tensor *bias, enum activation act, tessera_error *);
@@ -55,6 +61,10 @@ struct backend_ops {
     void (*activate)(struct backend *, struct tensor *out, const struct tensor *x, enum activation act);
     /* out = a + b, same shape; out may be a or b. */
     void (*add)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b);
+    /* out = a - b, same shape; out may be a or b. */
+    void (*subtract)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b);
+    /* out F64 [2] = sum |a - b|, sum |b| over all elements: differences in float32, added up in float64 in the order of the elements. */
+    void (*distance)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b);
     /* out = act(a) * b, same shape; out may be a or b. */
     void (*multiply)(struct backend *, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act);
     /* out[B, S, C] = residual + gate[B, C] * x; out may be residual. */

@@ -379,7 +379,8 @@ struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *
 
 /* ---- Tiles ---- */
 
-/* A decoded tile [1, rows, columns, 3] and the host's view of it. */
+/* A decoded tile [1, rows, columns, 3] and the host's view of it: tiles are blended where pixels are wanted, and a row of tiles at a time is
+ * all that waits. */
 struct tile {
     struct tensor picture;
     float *pixels;

@@ -271,7 +271,8 @@ static void fill_rotation(const struct flux_transformer *m, float *out, const fl
     memcpy(out + still + rows, axes[1] + x * columns, (size_t)columns * sizeof *out);
 }
 
-/* Of this rank's tokens: text, then picture. */
+/* Of this rank's tokens: text, then picture. The host writes the tables and nothing waits for it: they go to the device, and are small beside
+ * what a block reads. */
 static struct rotation rotation_of(const struct flux_transformer *m, struct run *run, const struct denoiser_state *state) {
     int64_t h = state->rows, w = state->columns, text = state->text.shape[1];
     struct span mine = cut_mine(state->cut, h * w);

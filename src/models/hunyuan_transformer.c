@@ -360,7 +360,7 @@ static void fill_axis(const struct elementary *f, float *turn, double start, dou
     }
 }
 
-/* Of this rank's patches. Half a head turns by the column, half by the row. */
+/* Of this rank's patches. Half a head turns by the column, half by the row. As in Flux, the host writes the tables and nothing waits. */
 static struct rotation rotation_of(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_state *state) {
     int64_t h = state->rows, w = state->columns, half = m->head_dim / 2;
     struct span mine = cut_mine(state->cut, h * w);

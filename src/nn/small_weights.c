@@ -4,7 +4,7 @@
  *     w [O, K], small     -- cast -->  tile [n, K]  -- linear -->  part [M, n]  -- copy_rows -->  out [M, c .. c + n]
  *
  * It is made of the backend's other operators alone, so every backend has it, and no more than a tile of the weights is there in a wide
- * type. Where the types are the same the operator is called as it is. */
+ * type. Where the backend supports the types the operator is called as it is. */
 #include "nn/small_weights.h"
 #include "backend/memory.h"
 
@@ -65,14 +65,16 @@ static tessera_status multiply_tiles(struct run *run, const struct product *p, s
 
 tessera_status small_weights_linear(struct run *run, struct tensor *out, const struct tensor *x, const struct tensor *w,
                                     const struct tensor *bias, enum activation act) {
-    if (w->dtype == x->dtype) return run->backend->ops->linear(run->backend, out, x, w, bias, act, &run->error);
+    if (run->backend->ops->supports(run->backend, PRODUCT_LINEAR, x->dtype, w->dtype))
+        return run->backend->ops->linear(run->backend, out, x, w, bias, act, &run->error);
     return multiply_tiles(run, &(struct product){.x = x, .bias = bias, .act = act}, out, w);
 }
 
 tessera_status small_weights_conv2d(struct run *run, struct tensor *out, const struct tensor *x, const struct tensor *w,
                                     const struct tensor *bias, const struct tensor *residual, struct conv2d_geometry geometry) {
     const struct backend_ops *ops = run->backend->ops;
-    if (w->dtype == x->dtype) return ops->conv2d(run->backend, out, x, w, bias, residual, geometry, &run->error);
+    if (ops->supports(run->backend, PRODUCT_CONV2D, x->dtype, w->dtype))
+        return ops->conv2d(run->backend, out, x, w, bias, residual, geometry, &run->error);
     TRY(multiply_tiles(run, &(struct product){.x = x, .bias = bias, .is_conv = true, .geometry = geometry}, out, w));
     if (residual != NULL) ops->add(run->backend, out, out, residual);
     return TESSERA_OK;

@@ -5,8 +5,8 @@
  *
  *     residual := h_in;  blocks;  residual := h_out - residual
  *
- * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the host's work, on views of what lies on
- * the backend. */
+ * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the backend's operators; of them two numbers
+ * come to the host, which decides. */
 #include "pipelines/step_cache.h"
 
 #include <assert.h>
@@ -15,8 +15,6 @@
 #include <string.h>
 
 #include "backend/memory.h"
-
-enum { PIECE = 1024 /* elements at a time */ };
 
 struct step_cache_part {
     struct tensor before;    /* first block: h_1 - h_0 of the last computed step; tea: m of the step before. Stage 0 only */
@@ -97,28 +95,6 @@ static void keep(struct run *run, struct step_cache_part *part, struct tensor *k
         error_set(&run->error, TESSERA_ERROR_MEMORY, "step cache: no memory for %zu bytes; leave the cache out", tensor_bytes(from));
 }
 
-/* Elements from place `at`, at most PIECE of them, of the host's view, as float32; returns how many. */
-static size_t read_piece(float *out, const struct tensor *t, const void *view, int64_t at) {
-    int64_t left = tensor_count(t) - at, count = left < PIECE ? left : PIECE;
-    dtype_convert(out, DTYPE_F32, (const char *)view + (size_t)at * dtype_size(t->dtype), t->dtype, (size_t)count);
-    return (size_t)count;
-}
-
-/* out = a - b; out may be a or b. */
-static void subtract(struct run *run, struct tensor *out, const struct tensor *a, const struct tensor *b) {
-    float x[PIECE], y[PIECE];
-    void *of_a = run_map(run, a, MAP_READ), *of_b = run_map(run, b, MAP_READ), *difference = run_map(run, out, MAP_WRITE);
-    for (int64_t at = 0; at < tensor_count(out) && !run_failed(run); at += PIECE) {
-        size_t count = read_piece(x, a, of_a, at);
-        read_piece(y, b, of_b, at);
-        for (size_t i = 0; i < count; i++) x[i] -= y[i];
-        dtype_convert((char *)difference + (size_t)at * dtype_size(out->dtype), out->dtype, x, DTYPE_F32, count);
-    }
-    run_unmap(run, a, of_a, MAP_READ);
-    run_unmap(run, b, of_b, MAP_READ);
-    run_unmap(run, out, difference, MAP_WRITE);
-}
-
 /* ---- decisions ---- */
 
 /* What ranks add up; `missing` counts those that have nothing to compare with. */
@@ -128,19 +104,13 @@ struct sums {
 
 static struct sums sums_of(struct run *run, const struct tensor *now, const struct tensor *before) {
     struct sums sums = {0};
-    float x[PIECE], y[PIECE];
     if (before->data == NULL || !same_shape(now, before)) return (struct sums){.missing = 1};
-    void *of_now = run_map(run, now, MAP_READ), *of_before = run_map(run, before, MAP_READ);
-    for (int64_t at = 0; at < tensor_count(now) && !run_failed(run); at += PIECE) {
-        size_t count = read_piece(x, now, of_now, at);
-        read_piece(y, before, of_before, at);
-        for (size_t i = 0; i < count; i++) {
-            sums.change += fabsf(x[i] - y[i]);
-            sums.before += fabsf(y[i]);
-        }
-    }
-    run_unmap(run, now, of_now, MAP_READ);
-    run_unmap(run, before, of_before, MAP_READ);
+    struct tensor both = run_tensor(run, DTYPE_F64, SHAPE(2));
+    if (run_failed(run)) return sums;
+    run->backend->ops->distance(run->backend, &both, now, before);
+    double *values = run_map(run, &both, MAP_READ); /* the decision is the host's: it waits for two numbers */
+    if (values != NULL) sums.change = values[0], sums.before = values[1];
+    run_unmap(run, &both, values, MAP_READ);
     return sums;
 }
 
@@ -171,7 +141,7 @@ static bool decide_first_block(struct step_cache *cache, const struct denoiser *
     *state = denoiser_block(denoiser, run, 0, *state);
     struct tensor added = run_tensor(run, entered.dtype, entered.ndim, entered.shape);
     if (run_failed(run)) return false;
-    subtract(run, &added, &state->picture, &entered);
+    run->backend->ops->subtract(run->backend, &added, &state->picture, &entered);
     cache->compared = relative_change(cache, run, &added, &part->before);
     bool skip = cache->compared < cache->threshold;
     if (!skip) keep(run, part, &part->before, &added);
@@ -214,7 +184,7 @@ static struct denoiser_state compute(const struct denoiser *denoiser, struct run
     if (first == end) return state;
     keep(run, part, &part->residual, &state.picture);
     state = denoiser_blocks(denoiser, run, first, end, scope, state);
-    if (!run_failed(run)) subtract(run, &part->residual, &state.picture, &part->residual);
+    if (!run_failed(run)) run->backend->ops->subtract(run->backend, &part->residual, &state.picture, &part->residual);
     return state;
 }
 

@@ -262,6 +262,22 @@ static void test_group_norm(struct bench *t, int64_t h, int64_t w, int64_t c, in
     bench_end(t);
 }
 
+/* a - b, and how far a is from b. */
+static void test_differences(struct bench *t, const struct tensor *a, const struct tensor *b) {
+    int64_t count = tensor_count(a);
+    double *difference = expect(t, count), sums[2] = {0}, got[2] = {-1, -1};
+    struct tensor out = make(t, t->dtype, a->ndim, a->shape), both = tensor_of(got, DTYPE_F64, SHAPE(2));
+    for (int64_t i = 0; i < count; i++) {
+        difference[i] = (double)get(a, i) - get(b, i);
+        sums[0] += fabs(difference[i]);
+        sums[1] += fabs((double)get(b, i));
+    }
+    t->backend->ops->subtract(t->backend, &out, a, b);
+    compare(t, "subtract", &out, difference);
+    t->backend->ops->distance(t->backend, &both, a, b);
+    for (int i = 0; i < 2; i++) CHECK(fabs(got[i] - sums[i]) <= 1e-5 * (1 + sums[i]), "distance: sum %d is %g, not %g", i, got[i], sums[i]);
+}
+
 static void test_elementwise(struct bench *t, int64_t s, int64_t c, enum activation act) {
     const struct backend_ops *ops = t->backend->ops;
     struct tensor a = make_random(t, t->dtype, 4, SHAPE(2, s, c)), b = make_random(t, t->dtype, 4, SHAPE(2, s, c)),
@@ -288,6 +304,7 @@ static void test_elementwise(struct bench *t, int64_t s, int64_t c, enum activat
     compare(t, "gated_add", &out, gated);
     ops->cast(t->backend, &other, &a);
     compare(t, "cast", &other, same);
+    test_differences(t, &a, &b);
     ops->multiply(t->backend, &b, &a, &b, act);
     compare(t, "multiply in place", &b, product);
     bench_end(t);

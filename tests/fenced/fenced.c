@@ -18,6 +18,8 @@ enum operator{
     GROUP_NORM,
     ACTIVATE,
     ADD,
+    SUBTRACT,
+    DISTANCE,
     MULTIPLY,
     GATED_ADD,
     ROTARY,
@@ -32,9 +34,10 @@ enum operator{
     OPERATORS
 };
 
-static const char *const names[OPERATORS] = {
-    "linear",    "conv2d", "attention", "merge_attention", "norm", "group_stats", "group_norm", "activate", "add",  "multiply",
-    "gated_add", "rotary", "embed",     "upsample",        "cast", "copy_rows",   "upload",     "copy",     "zero", "release"};
+static const char *const names[OPERATORS] = {"linear",     "conv2d",   "attention", "merge_attention", "norm",     "group_stats",
+                                             "group_norm", "activate", "add",       "subtract",        "distance", "multiply",
+                                             "gated_add",  "rotary",   "embed",     "upsample",        "cast",     "copy_rows",
+                                             "upload",     "copy",     "zero",      "release"};
 
 enum { MOST_TENSORS = 8, DEFAULT_ARENA_GIB = 64 };
 
@@ -170,6 +173,12 @@ static tessera_status compute(struct fenced *f, struct call *c, tessera_error *e
         break;
     case ADD:
         ops->add(cpu, &t[0], &t[1], &t[2]);
+        break;
+    case SUBTRACT:
+        ops->subtract(cpu, &t[0], &t[1], &t[2]);
+        break;
+    case DISTANCE:
+        ops->distance(cpu, &t[0], &t[1], &t[2]);
         break;
     case MULTIPLY:
         ops->multiply(cpu, &t[0], &t[1], &t[2], c->act);
@@ -333,6 +342,19 @@ static void fenced_gated_add(struct backend *b, struct tensor *out, const struct
     ask(b, CALL(GATED_ADD, out, residual, x, gate), NULL);
 }
 
+static void fenced_subtract(struct backend *b, struct tensor *out, const struct tensor *x, const struct tensor *y) {
+    ask(b, CALL(SUBTRACT, out, x, y), NULL);
+}
+
+static void fenced_distance(struct backend *b, struct tensor *out, const struct tensor *x, const struct tensor *y) {
+    ask(b, CALL(DISTANCE, out, x, y), NULL);
+}
+
+static bool fenced_supports(const struct backend *b, enum backend_product product, enum dtype x, enum dtype w) {
+    const struct backend *cpu = ((const struct fenced *)b)->cpu;
+    return cpu->ops->supports(cpu, product, x, w);
+}
+
 static void fenced_rotary(struct backend *b, struct tensor *out, const struct tensor *x, const struct tensor *cos,
                           const struct tensor *sin) {
     ask(b, CALL(ROTARY, out, x, cos, sin), NULL);
@@ -433,7 +455,10 @@ static const struct backend_ops fenced_ops = {
     .group_stats = fenced_group_stats,
     .group_norm = fenced_group_norm,
     .activate = fenced_activate,
+    .supports = fenced_supports,
     .add = fenced_add,
+    .subtract = fenced_subtract,
+    .distance = fenced_distance,
     .multiply = fenced_multiply,
     .gated_add = fenced_gated_add,
     .rotary = fenced_rotary,
@@ -450,7 +475,7 @@ static const struct backend_ops fenced_ops = {
     .zero = fenced_zero,
     .synchronize = fenced_synchronize,
 };
-static_assert(sizeof(struct backend_ops) == 24 * sizeof(void *), "an entry of the table that the fenced backend does not know");
+static_assert(sizeof(struct backend_ops) == 27 * sizeof(void *), "an entry of the table that the fenced backend does not know");
 
 struct backend *fenced_backend_open(int threads, bool deferred, tessera_error *error) {
     struct fenced *f = calloc(1, sizeof *f);

@@ -99,6 +99,10 @@ static void fill_reproducible(struct backend_ops *ops, enum cpu_variant variant)
     reproducible_fill_plain(ops);
 }
 
+static bool supports(const struct backend *backend, enum backend_product product, enum dtype x, enum dtype w) {
+    return x == w;
+}
+
 static void cpu_free(struct backend *backend) {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
     onednn_close(cpu->onednn);
@@ -131,6 +135,7 @@ struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, 
     }
     fill_kernels(&cpu->plain, variant);
     backend_fill_host_memory(&cpu->plain);
+    cpu->plain.supports = supports;
     cpu->base.reproducible = kernels == CPU_KERNELS_REPRODUCIBLE;
     if (cpu->base.reproducible) fill_reproducible(&cpu->plain, variant);
     cpu->ops = cpu->plain;

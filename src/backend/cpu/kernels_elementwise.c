@@ -31,6 +31,37 @@ static void add(struct backend *backend, struct tensor *out, const struct tensor
     }
 }
 
+static void subtract(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b) {
+    int64_t count = tensor_count(out);
+    assert(tensor_count(a) == count && tensor_count(b) == count && a->dtype == out->dtype && b->dtype == out->dtype && is_activation(out));
+#pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
+    for (int64_t at = 0; at < count; at += ROW_CHUNK) {
+        float row[ROW_CHUNK], other[ROW_CHUNK];
+        int64_t n = min64(ROW_CHUNK, count - at);
+        row_load(row, a->data, a->dtype, at, n);
+        row_load(other, b->data, b->dtype, at, n);
+        for (int64_t i = 0; i < n; i++) row[i] -= other[i];
+        row_store(out->data, out->dtype, at, row, n);
+    }
+}
+
+static void distance(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b) {
+    int64_t count = tensor_count(a);
+    double *sums = out->data;
+    assert(tensor_count(b) == count && a->dtype == b->dtype && is_activation(a) && out->dtype == DTYPE_F64 && tensor_count(out) == 2);
+    sums[0] = sums[1] = 0;
+    for (int64_t at = 0; at < count; at += ROW_CHUNK) {
+        float row[ROW_CHUNK], other[ROW_CHUNK];
+        int64_t n = min64(ROW_CHUNK, count - at);
+        row_load(row, a->data, a->dtype, at, n);
+        row_load(other, b->data, b->dtype, at, n);
+        for (int64_t i = 0; i < n; i++) {
+            sums[0] += fabsf(row[i] - other[i]);
+            sums[1] += fabsf(other[i]);
+        }
+    }
+}
+
 static void multiply(struct backend *backend, struct tensor *out, const struct tensor *a, const struct tensor *b, enum activation act) {
     int64_t count = tensor_count(out);
     assert(tensor_count(a) == count && tensor_count(b) == count && a->dtype == out->dtype && b->dtype == out->dtype && is_activation(out));
@@ -156,6 +187,8 @@ static void copy_rows(struct backend *backend, struct tensor *out, int64_t to, c
 void KERNEL(kernels_fill_elementwise)(struct backend_ops *ops) {
     ops->activate = activate;
     ops->add = add;
+    ops->subtract = subtract;
+    ops->distance = distance;
     ops->multiply = multiply;
     ops->gated_add = gated_add;
     ops->rotary = rotary;
