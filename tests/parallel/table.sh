@@ -31,7 +31,7 @@ for family in sd3 flux pixart hunyuandit; do pipelines="$pipelines tests/cases/p
 ended() {
     grep -q "$1" "$2" || echo "crash of $3 on $4 ranks" >>"$work/crashes"
 }
-: >"$work/meshes"; : >"$work/pictures"; : >"$work/pipelines"; : >"$work/crashes"
+: >"$work/meshes"; : >"$work/patches"; : >"$work/pictures"; : >"$work/pipelines"; : >"$work/crashes"
 # Pictures by the program $1 on $2 ranks, of the models that follow; its lines go to the file $3.
 pictures() {
     picture_program=$1 picture_ranks=$2 lines=$3
@@ -42,6 +42,18 @@ pictures() {
     awk -v ranks="$picture_ranks" '/^[0-9]+ passed, [0-9]+ failed/ && $3 > 0 { failed += $3 }
         END { if (failed) print failed " checks of pictures on " ranks " ranks" }' "$work/out" >>"$work/crashes"
 }
+# Cases of patches, each on the ranks that it has.
+patches() {
+    patch_ranks=$1
+    shift
+    timeout 1800 mpirun -n "$patch_ranks" "$programs/conformance" --dtype f32 "$@" >"$work/out" 2>/dev/null </dev/null
+    ended '^[0-9]* passed' "$work/out" conformance "$patch_ranks"
+    sed "s/^/$patch_ranks /" "$work/out" >>"$work/patches"
+}
+published=tests/cases/distrifusion/distrifusion
+patches 2 tests/cases/displaced/*_p2_* ${published}_patch2_* ${published}_sd15_patch2_* ${published}_naive2_*
+patches 3 tests/cases/displaced/*_p3_* tests/cases/pcpp/*_p3_*
+patches 4 tests/cases/displaced/*_p4_* tests/cases/pcpp/*_p4_* ${published}_cfg2_* ${published}_patch4_*
 for ranks in "$@"; do
     # shellcheck disable=SC2086
     timeout 1800 mpirun -n "$ranks" "$programs/conformance" --dtype f32 $cases >"$work/out" 2>/dev/null </dev/null
@@ -134,6 +146,50 @@ END {
     if (failures) print "\nFailed:\n"
     for (i = 1; i <= failures; i++) print "- " why[i]
 }' "$work/meshes" >>"$work/table"
+
+cat >>"$work/table" <<END
+
+## Patches that see other patches late, or not at all
+
+\`conformance\` on as many ranks as a case has patches, in float32, all steps of a loop against the reference of the strategy. A cell: cases that
+passed, of those that ran; the largest error in shares of the case's tolerance. Displaced patches of U-Nets are DistriFusion's, with its group
+norms; PCPP on two ranks is displaced patches.
+
+END
+awk '
+function family(name) {
+    if (name ~ /^distrifusion_sd15/) return "Stable Diffusion 1.x, 2.x"
+    if (name ~ /^distrifusion/) return "Stable Diffusion XL"
+    if (name ~ /_sd3_/) return "Stable Diffusion 3, 3.5"
+    if (name ~ /_flux_/) return "Flux.1"
+    if (name ~ /_pixart_/) return "PixArt-alpha, -Sigma"
+    return "HunyuanDiT"
+}
+function strategy(name) { return name ~ /^pcpp/ ? "PCPP" : name ~ /naive/ ? "naive patches" : "displaced patches" }
+{ key = family($2) SUBSEP strategy($2) ", " $1 " ranks" }
+match($0, /error +[0-9.e+-]+/) {
+    error = substr($0, RSTART + 5, RLENGTH - 5) + 0
+    runs[key]++
+    if (error > worst[key]) worst[key] = error
+    if ($0 ~ /FAIL/) failed[++failures] = $0; else passed[key]++
+}
+END {
+    columns = split("displaced patches, 2 ranks|displaced patches, 3 ranks|displaced patches, 4 ranks|PCPP, 3 ranks|PCPP, 4 ranks|naive patches, 2 ranks|naive patches, 4 ranks", column, "|")
+    rows = split("Stable Diffusion 1.x, 2.x|Stable Diffusion XL|Stable Diffusion 3, 3.5|Flux.1|PixArt-alpha, -Sigma|HunyuanDiT", row, "|")
+    line = "| family |"; rule = "|---|"
+    for (c = 1; c <= columns; c++) { line = line " " column[c] " |"; rule = rule "---|" }
+    print line; print rule
+    for (r = 1; r <= rows; r++) {
+        line = "| " row[r] " |"
+        for (c = 1; c <= columns; c++) {
+            key = row[r] SUBSEP column[c]
+            line = line " " (runs[key] > 0 ? sprintf("%d of %d, %.2g", passed[key], runs[key], worst[key]) : "-") " |"
+        }
+        print line
+    }
+    if (failures) print "\nFailed:\n"
+    for (i = 1; i <= failures; i++) print "- " failed[i]
+}' "$work/patches" >>"$work/table"
 
 cat >>"$work/table" <<END
 
