@@ -54,6 +54,43 @@ static void test_plans(void) {
     tessera_plans_free(plans);
 }
 
+/* A plan is for the latents that a picture of this size is made of, in resolution bins and without. */
+static void check_size(const char *name, int width, int height, bool bins) {
+    tessera_error error;
+    tessera_plan_request planned = TESSERA_PLAN_REQUEST;
+    tessera_plan_model plan = TESSERA_PLAN_MODEL;
+    tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
+    machine.operations = 1e11;
+    planned.width = width, planned.height = height, planned.no_resolution_binning = !bins;
+    tessera_plans *plans = tessera_plans_open(name, NULL, &planned, &machine, false, &error);
+    CHECK(plans != NULL && tessera_plans_model(plans, &plan), "%s: %s", name, error.message);
+    tessera_model *model = tessera_model_open(name, NULL, &error);
+    tessera_request request = TESSERA_REQUEST;
+    tessera_image image = TESSERA_IMAGE;
+    CHECK(model != NULL && tessera_request_defaults(model, false, &request), "%s: %s", name, error.message);
+    request.prompt = "a lion", request.use_resolution_binning = request.use_resolution_binning && bins;
+    if (width > 0) request.width = width, request.height = height;
+    request.num_inference_steps = 1, request.latents_only = true;
+    CHECK(tessera_generate(model, &request, &image, &error) == TESSERA_OK, "%s: %s", name, error.message);
+    CHECK(image.latent_height == plan.latent_rows && image.latent_width == plan.latent_columns,
+          "%s, %dx%d%s: latents %dx%d, planned %lldx%lld", name, width, height, bins ? "" : " as it is", image.latent_width,
+          image.latent_height, (long long)plan.latent_columns, (long long)plan.latent_rows);
+    tessera_image_free(&image);
+    tessera_model_free(model);
+    tessera_plans_free(plans);
+}
+
+static void test_sizes(void) {
+    static const char *const models[] = {"tests/cases/pipeline_pixart_sigma_bins/model", "tests/cases/pipeline_hunyuandit/model",
+                                         TESSERA_EMBEDDED_MODEL};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (int bins = 0; bins < 2; bins++) {
+            check_size(models[i], 0, 0, bins);
+            check_size(models[i], 192, 128, bins);
+            check_size(models[i], 320, 224, bins);
+        }
+}
+
 static void test_refused(void) {
     tessera_error error;
     tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
@@ -71,6 +108,7 @@ static void test_refused(void) {
 int main(void) {
     test_library();
     test_plans();
+    test_sizes();
     test_refused();
     return CHECK_REPORT();
 }
