@@ -7,7 +7,7 @@
 
 #include "backend/memory.h"
 
-#include "nn/small_weights.h"
+#include "nn/layers.h"
 
 /* Rows first .. first + count of picture b of x, as [1, count, W, C]. */
 static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t count) {
@@ -140,14 +140,6 @@ static struct tensor strip_input(struct run *run, struct passage *p, int64_t r0,
     return rows_of(strip, 0, first - 2 * half, end - first);
 }
 
-static void convolve(struct run *run, struct tensor *out, const struct tensor *x, const struct conv *conv, const struct tensor *residual,
-                     struct conv2d_geometry g) {
-    if (run_failed(run)) return;
-    const int64_t *w = conv->weight.shape;
-    run->operations += 2.0 * (double)tensor_count(out) * (double)(w[1] * w[2] * w[3]);
-    run_checked(run, small_weights_conv2d(run, out, x, &conv->weight, &conv->bias, residual, g), *out);
-}
-
 static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1) {
     const struct autoencoder_stage *stage = p->stage;
     size_t scope = run_enter(run);
@@ -157,11 +149,11 @@ static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1
     if (stage->residual != NULL) residual = rows_of(*stage->residual, p->b, r0, r1 - r0);
     if (stage->shortcut != NULL) {
         struct tensor projected = run_tensor(run, out.dtype, out.ndim, out.shape);
-        convolve(run, &projected, &residual, stage->shortcut, NULL, (struct conv2d_geometry){.stride = 1});
+        nn_conv_into(run, &projected, stage->shortcut, &residual, NULL, (struct conv2d_geometry){.stride = 1});
         residual = projected;
     }
     /* In place, rows of x that this strip writes over are normalised copies by now, and the row the next one needs is carried. */
-    convolve(run, &out, &input, stage->conv, stage->residual != NULL ? &residual : NULL, g);
+    nn_conv_into(run, &out, stage->conv, &input, stage->residual != NULL ? &residual : NULL, g);
     arena_release(run->arena, scope);
 }
 

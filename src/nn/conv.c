@@ -5,6 +5,15 @@
 #include "backend/memory.h"
 #include "nn/small_weights.h"
 
+void nn_conv_into(struct run *run, struct tensor *out, const struct conv *layer, const struct tensor *x, const struct tensor *residual,
+                  struct conv2d_geometry geometry) {
+    if (run_failed(run)) return;
+    const int64_t *w = layer->weight.shape;
+    const struct tensor *bias = layer->bias.data != NULL ? &layer->bias : NULL;
+    run->operations += 2.0 * (double)tensor_count(out) * (double)(w[1] * w[2] * w[3]);
+    run_checked(run, small_weights_conv2d(run, out, x, &layer->weight, bias, residual, geometry), *out);
+}
+
 static struct tensor convolve(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
                               struct conv2d_geometry g) {
     if (run_failed(run)) return (struct tensor){0};
@@ -13,10 +22,8 @@ static struct tensor convolve(struct run *run, const struct conv *layer, struct 
     int64_t rows = (x.shape[1] + g.pad_top + g.pad_bottom - w[1]) / g.stride + 1;
     int64_t columns = (x.shape[2] + g.pad_left + g.pad_right - w[2]) / g.stride + 1;
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, columns, w[0]));
-    if (run_failed(run)) return out;
-    run->operations += 2.0 * (double)tensor_count(&out) * (double)(w[1] * w[2] * w[3]);
-    const struct tensor *bias = layer->bias.data != NULL ? &layer->bias : NULL;
-    return run_checked(run, small_weights_conv2d(run, &out, &x, &layer->weight, bias, residual, g), out);
+    nn_conv_into(run, &out, layer, &x, residual, g);
+    return run_failed(run) ? (struct tensor){0} : out;
 }
 
 /* Rows of the neighbours above and below x, in one tensor. */

@@ -15,6 +15,9 @@
 struct tensor nn_conv(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
 /* Of a picture x that every rank holds whole, the convolution's rows first .. first + rows: nothing is exchanged. */
 struct tensor nn_conv_of_whole(struct run *run, const struct conv *layer, struct tensor x, int64_t first, int64_t rows);
+/* The convolution of x as it is into `out`, whose rows and columns fit: nothing is exchanged. residual may be NULL. */
+void nn_conv_into(struct run *run, struct tensor *out, const struct conv *layer, const struct tensor *x, const struct tensor *residual,
+                  struct conv2d_geometry geometry);
 struct tensor nn_conv_strided(struct run *run, const struct conv *layer, struct tensor x, struct conv2d_geometry geometry);
 /* nn_conv for a layer of load_conv_inputs: the sum of all ranks' convolutions, each with its own `residual`, on each of them. */
 struct tensor nn_conv_sum(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual);
