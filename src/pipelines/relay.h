@@ -44,6 +44,7 @@ struct relay {
 /* Zeros are closed. The stages of `pipe` (NULL: this rank alone); kinds: of units. MEMORY. */
 tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct denoiser *denoiser, const struct stages *stages,
                           struct run *run, int kinds, tessera_error *error);
+/* Before its job ends, whose messages it waits for. */
 void relay_close(struct relay *relay);
 
 /* The unit's state as it enters this stage's blocks, in the run's memory, until the unit after the next one is taken; *skipped: the stage before

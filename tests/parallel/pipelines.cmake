@@ -50,7 +50,7 @@ add_dependencies(run_hybrids test_pipeline_pictures)
 add_test(NAME parallel/pipelines-command COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/parallel/test_pipelines.sh $<TARGET_FILE:tessera>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(parallel/pipelines-command PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
-# Tensors from stage to stage.
+# Bytes and states from stage to stage.
 add_executable(test_parcel parallel/test_parcel.c)
 target_include_directories(test_parcel PRIVATE .)
 target_link_libraries(test_parcel room_parallel)
@@ -60,6 +60,11 @@ foreach(ranks 2 3 8)
 endforeach()
 add_test(NAME parallel/parcel-delay COMMAND ${MPIEXEC_EXECUTABLE} -n 3 $<TARGET_FILE:test_parcel>)
 set_tests_properties(parallel/parcel-delay PROPERTIES ENVIRONMENT "${mpi_environment};TESSERA_COMM_DELAY_MS=30" TIMEOUT 900)
+add_executable(test_relay parallel/test_relay.c)
+target_include_directories(test_relay PRIVATE .)
+target_link_libraries(test_relay room_pipelines)
+add_test(NAME parallel/relay COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_relay>)
+set_tests_properties(parallel/relay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 add_executable(near_latents parallel/near_latents.c)  # for scripts
 target_include_directories(near_latents PRIVATE .)
 target_link_libraries(near_latents room_tensor)
