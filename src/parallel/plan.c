@@ -21,7 +21,7 @@ void plan_model_free(struct plan_model *model) {
 
 const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh) {
     if (mesh->degrees[MESH_PATCH] == 1) return NULL;
-    return mesh->patch != NULL ? mesh->patch : strategy_of_patches(NULL);
+    return mesh->patch > 0 ? strategy_at(mesh->patch) : strategy_of_patches(NULL);
 }
 
 /* Does a rank's attention see every part of the picture? */
@@ -151,8 +151,9 @@ static void consider_displaced(struct list *list, struct plan_mesh mesh) {
     int parts = mesh.degrees[MESH_PATCH];
     mesh.warmup_steps = DISPLACED_WARMUP;
     for (int i = 0; strategy_at(i) != NULL; i++) {
-        mesh.patch = strategy_at(i);
-        if (mesh.patch->parts_seen == NULL || (mesh.patch->parts_seen(parts) == parts && mesh.patch != strategy_of_patches(NULL))) continue;
+        const struct strategy *s = strategy_at(i);
+        mesh.patch = i;
+        if (s->parts_seen == NULL || (s->parts_seen(parts) == parts && s != strategy_of_patches(NULL))) continue;
         mesh.split_text = false;
         consider(list, &mesh);
         mesh.split_text = true;

@@ -84,7 +84,7 @@ struct plan_mesh {
     int patches; /* of PipeFusion: 1: the whole picture goes through the stages, exactly */
     int warmup_steps;
     bool split_text;              /* of displaced patches: each rank has a part of the text, not all of it */
-    const struct strategy *patch; /* what a patch degree means; NULL: displaced patches */
+    int patch;                    /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
 };
 /* The strategy of its patch degree; NULL where that is 1. */
 const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh);

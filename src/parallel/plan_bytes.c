@@ -36,7 +36,7 @@ int64_t plan_bound(const struct plan_model *m, int parts, int part, int level) {
 
 /* What a mesh says of its strategies. */
 static struct strategy_choice choice_of(const struct plan_mesh *mesh) {
-    struct strategy_choice choice = {.parts = mesh->patches, .patch = mesh->patch, .split_text = mesh->split_text};
+    struct strategy_choice choice = {.parts = mesh->patches, .patch = plan_mesh_patch(mesh), .split_text = mesh->split_text};
     memcpy(choice.degrees, mesh->degrees, sizeof choice.degrees);
     return choice;
 }

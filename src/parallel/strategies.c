@@ -30,7 +30,7 @@ const struct strategy *strategy_of_patches(const char *name) {
     return NULL;
 }
 
-static int place_of(const struct strategy *strategy) {
+int strategy_place(const struct strategy *strategy) {
     int place = 0;
     while (strategies[place] != strategy) place++;
     return place;
@@ -41,7 +41,7 @@ static int place_of(const struct strategy *strategy) {
 static void insert(struct parallel *p, struct strategy_link link) {
     int at = p->num_links;
     assert(p->num_links < PARALLEL_MAX_LINKS);
-    for (; at > 0 && place_of(p->links[at - 1].strategy) > place_of(link.strategy); at--) p->links[at] = p->links[at - 1];
+    for (; at > 0 && strategy_place(p->links[at - 1].strategy) > strategy_place(link.strategy); at--) p->links[at] = p->links[at - 1];
     p->links[at] = link;
     p->num_links++;
 }

@@ -112,6 +112,8 @@ extern const struct strategy cfg_strategy, naive_patches_strategy, displaced_pat
 
 /* The strategy at a place of the table, outermost first; NULL behind the last. */
 const struct strategy *strategy_at(int place);
+/* Where in the table it is, the same in every process. */
+int strategy_place(const struct strategy *strategy);
 /* The one on the patch axis with this name, NULL: the usual one; NULL if there is none. */
 const struct strategy *strategy_of_patches(const char *name);
 

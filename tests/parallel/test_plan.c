@@ -54,7 +54,7 @@ static void test_busiest_layer(void) {
 /* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
 static void test_options(void) {
     struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4), split = patch, pcpp = patch;
-    pcpp.patch = &pcpp_strategy;
+    pcpp.patch = strategy_place(&pcpp_strategy);
     split.split_text = true;
     both.degrees[MESH_CFG] = 2;
     pipeline.patches = 8;
@@ -297,7 +297,7 @@ static void test_neighbours(void) {
     struct plan_machine machine = machine_of(4, 1);
     struct plan_mesh all = mesh_of(MESH_PATCH, 4), neighbours = all, naive = all;
     tessera_error error = {0};
-    neighbours.patch = &pcpp_strategy, naive.patch = &naive_patches_strategy;
+    neighbours.patch = strategy_place(&pcpp_strategy), naive.patch = strategy_place(&naive_patches_strategy);
     struct plan a = plan_evaluate(&model, &machine, &all), b = plan_evaluate(&model, &machine, &neighbours);
     CHECK(b.compute_seconds < a.compute_seconds && b.step_seconds < a.step_seconds, "a step of neighbours takes %g s, of all %g s",
           b.step_seconds, a.step_seconds);

@@ -70,7 +70,7 @@ static void test_pcpp_bytes(void) {
                                .blocks = &block};
     for (int ranks = 2; ranks <= 8; ranks *= 2)
         for (int rank = 0; rank < ranks; rank++) {
-            struct plan_mesh mesh = {.degrees = {1, 1, 1, ranks, 1, 1, 1}, .patches = 1, .patch = &pcpp_strategy};
+            struct plan_mesh mesh = {.degrees = {1, 1, 1, ranks, 1, 1, 1}, .patches = 1, .patch = strategy_place(&pcpp_strategy)};
             uint64_t tokens = ROWS / ranks * COLUMNS, neighbours = rank == 0 || rank == ranks - 1 ? 1 : 2;
             uint64_t block_bytes = LAYERS * 2 * BATCH * tokens * HEADS * WIDTH * 2,
                      gather = (uint64_t)(ranks - 1) * BATCH * tokens * CHANNELS * 2;
