@@ -130,7 +130,7 @@ struct list {
 };
 
 static void consider(struct list *list, const struct plan_mesh *mesh) {
-    bool divides_sums = mesh->degrees[MESH_RING] > 1 || mesh->degrees[MESH_TENSOR] > 1 || !plan_mesh_is_exact(mesh);
+    bool divides_sums = mesh->degrees[MESH_TENSOR] > 1 || !plan_mesh_is_exact(mesh);
     if (list->failed || (!plan_mesh_is_exact(mesh) && !list->allow_displaced)) return;
     if (list->model->keeps_sums && divides_sums) return;
     if (plan_check(list->model, mesh, NULL) != TESSERA_OK) return;

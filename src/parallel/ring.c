@@ -7,7 +7,7 @@
  *     2 (R - 1)  B S / n  C          k and v of the group, a U-th of the heads each
  *
  * A block is [2, B, tokens, heads, D], keys first, as it is sent and as it is read. A text that every rank has whole is not in it, but joins
- * the keys of the first round. */
+ * the keys of the first round. Reproducible kernels gather all keys first, and then attend once. */
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
 
@@ -71,7 +71,57 @@ static struct tensor first_round(struct run *run, const struct attention_call *c
     return call->text_whole ? attention_join(run, call, rows) : half;
 }
 
+/* Tokens of a stream on some members of the ring. */
+static int64_t stream_tokens(const struct run *run, const struct attention_call *call, int stream, struct span members) {
+    members.first *= call->members.count, members.count *= call->members.count;
+    return stream == STREAM_PICTURE ? attention_picture_tokens(call, members) : attention_text_tokens(run, call, members);
+}
+
+/* One stream's keys or values: mine to all members, theirs to their places in `all`. */
+static void gather_stream(struct run *run, const struct strategy_link *link, struct transfer *t, const struct attention_call *call,
+                          int stream, struct token_rows mine, struct token_rows all) {
+    int rounds = comm_size(link->group), me = comm_rank(link->group);
+    struct token_rows rows[rounds];
+    for (int i = 0; i < rounds; i++) {
+        rows[i] = (struct token_rows){all.x, all.first + stream_tokens(run, call, stream, (struct span){0, i}), 0};
+        rows[i].count = stream_tokens(run, call, stream, (struct span){i, 1});
+    }
+    token_rows_copy(run, rows[me], mine);
+    for (int step = 1; step < rounds; step++) {
+        int to = (me + step) % rounds, from = (me - step + rounds) % rounds;
+        transfer_receive(run, t, from, rows[from]);
+        transfer_send(run, t, to, rows[me]);
+    }
+}
+
+/* Reproducible attention keeps one order of keys, so it waits until all of them are here: as many bytes are sent, but each rank holds all. */
+static void attend_gathered(struct run *run, const struct strategy_link *link, struct attention_call *call) {
+    struct span everyone = {0, comm_size(link->group)};
+    struct attention_call all = *call;
+    bool gathers[STREAMS] = {true, cuts_text(call)};
+    for (int s = 0; s < STREAMS; s++)
+        if (gathers[s]) all.k[s].count = all.v[s].count = stream_tokens(run, call, s, everyone);
+    int64_t tokens = all.k[STREAM_PICTURE].count + all.k[STREAM_TEXT].count;
+    attention_lay_out(&all, run_tensor(run, call->dtype, SHAPE(call->batch, tokens, call->heads, call->width)), all.k);
+    attention_lay_out(&all, run_tensor(run, call->dtype, SHAPE(call->batch, tokens, call->heads, call->width)), all.v);
+    struct transfer t = {.group = link->group};
+    for (int s = 0; s < STREAMS && !run_failed(run); s++) {
+        if (!gathers[s]) token_rows_copy(run, all.k[s], call->k[s]);
+        if (!gathers[s]) token_rows_copy(run, all.v[s], call->v[s]);
+        if (gathers[s]) gather_stream(run, link, &t, call, s, call->k[s], all.k[s]);
+        if (gathers[s]) gather_stream(run, link, &t, call, s, call->v[s], all.v[s]);
+    }
+    transfer_wait(run, &t);
+    struct tensor q = attention_join(run, call, call->q);
+    if (!run_failed(run))
+        attention_set_out(call, attention_to_block(run, q, all.k[STREAM_PICTURE].x, all.v[STREAM_PICTURE].x, call->scale, NULL));
+}
+
 static void attend(struct run *run, const struct strategy_link *link, struct attention_call *call) {
+    if (run->backend->reproducible) {
+        attend_gathered(run, link, call);
+        return;
+    }
     int rounds = comm_size(link->group), me = comm_rank(link->group);
     attention_bring(run, link, call);
     struct tensor q = attention_join(run, call, call->q), buffers[2];

@@ -431,6 +431,10 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     if (parallel_splits_pictures(&f->chain))
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with naive patches, which are pictures of their own",
                          d->step_cache);
+    if (d->run->backend->reproducible && team_size(team) > 1)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "step cache %s: reproducible kernels have one only where a rank makes a picture alone, as it adds sums over ranks",
+                         d->step_cache);
     f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
     if (f->caches == NULL) return out_of_memory(error);
     struct comm *groups[STEP_CACHE_GROUPS] = {0};

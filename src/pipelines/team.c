@@ -190,15 +190,13 @@ tessera_status team_check_reproducible(const struct team *team, tessera_error *e
     const struct {
         const char *what;
         int degree;
-    } splits[] = {{"ring", team_degree(team, MESH_RING)},
-                  {"tensor", team_degree(team, MESH_TENSOR)},
+    } splits[] = {{"tensor", team_degree(team, MESH_TENSOR)},
                   {"patch", team_degree(team, MESH_PATCH)},
-                  {"num-pipeline-patch", team->choice.parts},
-                  {"parallel autoencoder over ranks", team->parallel_vae ? team_size(team) : 1}};
+                  {"num-pipeline-patch", team->choice.parts}};
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
         if (splits[i].degree <= 1) continue;
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "reproducible kernels: %s %d would divide sums, and with them change bits; use data, cfg, ulysses, or pipefusion with "
+                         "reproducible kernels: %s %d would divide sums, and with them change bits; use data, cfg, ulysses, ring, or pipefusion with "
                          "num-pipeline-patch 1",
                          splits[i].what, splits[i].degree);
     }

@@ -58,8 +58,8 @@ struct load_share team_share(const struct team *team, struct span blocks);
 /* How a picture goes through the pipeline; transformers can take it in parts. UNSUPPORTED where others are asked to. */
 tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error);
 
-/* ARGUMENT where several ranks or parts would share a sum, whose order reproducible kernels keep: ring, tensor, patches, several parts of a
- * pipeline, and a parallel autoencoder, whose attention is a ring. After team_set_parts. */
+/* ARGUMENT where several ranks or parts would share a sum, whose order reproducible kernels keep: tensor, patches, several parts of a pipeline.
+ * After team_set_parts. */
 tessera_status team_check_reproducible(const struct team *team, tessera_error *error);
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */
