@@ -270,7 +270,7 @@ void position_sincos_2d(float *table, int64_t rows, int64_t columns, int64_t cha
 /* ---- loading ---- */
 
 /* From names in a file to layers: names, shapes and types are checked once, before anything is computed. A matrix whose stored type is the
- * computing type stays where it is, in the mapped file; biases and norm weights become F32. Errors stick, as in runs. Names are printf
+ * computing type, or no wider, stays where it is, in the mapped file; biases and norm weights become F32. Errors stick, as in runs. Names are printf
  * formats, relative to the prefix.
  *
  * Heads and hidden channels may be shared out, so that not all of a layer is at hand. A pair of layers says where: load_linear_outputs

@@ -247,7 +247,8 @@ static void reorder_kernel(char *to, const char *from, const int64_t *shape, siz
 
 /* The type of re-ordered kernels: blocks follow another order, so only numbers that stand alone can stay small. */
 static enum dtype kernel_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
-    return dtype_block(t->dtype) > 1 ? loader->dtype : stored_matrix_dtype(loader, name, t);
+    bool saves = dtype_is_small(t->dtype) && dtype_block(t->dtype) == 1;
+    return saves ? stored_matrix_dtype(loader, name, t) : loader->dtype;
 }
 
 /* Outputs and inputs of the kernels `file`; 1x1 kernels lie in the file in the order that is wanted. */

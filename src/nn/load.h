@@ -1,6 +1,6 @@
 /* Loading layers from a component's weights: names, shapes and types are checked here, once, before anything is computed.
  *
- * A matrix whose stored type is the computing type, or a small type, stays where it is, in the mapped file; others are converted into the
+ * A matrix stays as it is stored, in the mapped file, where its type is no wider than the computing type; others are converted into the
  * loader's arena. Biases and norm weights become F32. Convolution weights [O, I, kh, kw] are re-ordered to [O, kh, kw, I]. What models call (load_linear,
  * ...) is declared in tessera_model.h; here is what stands behind it. Of a layer whose units are shared out a rank keeps its share, from
  * units * index / count up to units * (index + 1) / count. Of what such layers sum, the first rank's has the bias. */

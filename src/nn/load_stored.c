@@ -147,7 +147,8 @@ static bool is_changed(const struct loader *loader, const char *name, const stru
 }
 
 enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
-    return dtype_is_small(t->dtype) && !is_changed(loader, name, t) ? t->dtype : loader->dtype;
+    bool narrow = dtype_is_small(t->dtype) || (dtype_is_weight(t->dtype) && dtype_size(t->dtype) <= dtype_size(loader->dtype));
+    return narrow && !is_changed(loader, name, t) ? t->dtype : loader->dtype;
 }
 
 /* ---- pieces ---- */

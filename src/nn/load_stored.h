@@ -18,7 +18,8 @@ void *stored_take(struct loader *loader, size_t bytes);
 
 /* The tensor `name`, its shape and type checked; without data where a recipe makes it (weights.h), too. */
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape);
-/* The type of a matrix: the computing type, or a small type as it is stored. What a hook changes has the computing type. */
+/* The type of a matrix: as it is stored, but the computing type where that is narrower (memory is what a converted copy then saves), or where
+ * a hook changes the matrix. */
 enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t);
 /* Does what a hook adds to this matrix of stored_find stand beside it? */
 bool stored_has_side(const struct loader *loader, const char *name, const struct tensor *t);

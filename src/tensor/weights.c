@@ -391,8 +391,9 @@ size_t weights_loaded_bytes(const struct weights *weights, enum dtype dtype) {
     size_t bytes = 0;
     for (int i = 0; i < weights->count; i++) {
         const struct tensor *tensor = &weights->entries[i]->tensor;
-        bool wide = (dtype_is_weight(tensor->dtype) && !dtype_is_small(tensor->dtype)) || tensor->dtype == DTYPE_F64;
-        bytes += wide ? (size_t)tensor_count(tensor) * dtype_size(dtype) : dtype_is_small(tensor->dtype) ? tensor_bytes(tensor) : 0;
+        bool kept = dtype_is_weight(tensor->dtype) && (dtype_is_small(tensor->dtype) || dtype_size(tensor->dtype) <= dtype_size(dtype));
+        bool converted = !kept && (dtype_is_weight(tensor->dtype) || tensor->dtype == DTYPE_F64);
+        bytes += kept ? tensor_bytes(tensor) : converted ? (size_t)tensor_count(tensor) * dtype_size(dtype) : 0;
     }
     return bytes;
 }

@@ -1,5 +1,6 @@
 /* What a component holds in memory, by the system's count: nothing when it is opened, one part's weights when one is loaded, nothing when they
- * are dropped; of weights that are lent from the file, converted, misaligned in it, or rearranged when they are loaded. A denoiser and a text encoder compute the same bits
+ * are dropped; of weights that are lent from the file, converted, misaligned in it, or rearranged when they are loaded. A type that is no wider
+ * than the computing type stays as it is stored: in float32, bfloat16 weights take half of what their copies would. A denoiser and a text encoder compute the same bits
  * with a window of one or two parts as with all weights in memory, and hold no more than the window. */
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "checkpoint/convert.h"
 #include "checkpoint/random_component.h"
 #include "models/registry.h"
 
@@ -74,6 +76,21 @@ static bool misalign(const char *folder, const struct kind *kind) {
     return good;
 }
 
+/* All matrices in F32. */
+static bool widen(const char *folder, const struct kind *kind) {
+    char name[64];
+    tessera_error error = {0};
+    const struct convert_types types = {.given = true, .dtype = DTYPE_F32};
+    struct convert_report report = {.types = &types};
+    snprintf(name, sizeof name, "%s.safetensors", kind->stem);
+    char *path = file_join(folder, name), *wide = file_join(folder, "wide.safetensors");
+    bool good = convert_tensors(path, wide, &report, &error) == TESSERA_OK && rename(wide, path) == 0;
+    CHECK(good, "%s", error.message);
+    free(path);
+    free(wide);
+    return good;
+}
+
 static void write_same(const struct tensor *source, void *to) {
     memcpy(to, source->data, tensor_bytes(source));
 }
@@ -100,14 +117,27 @@ static struct weights *open_view(const char *folder, const struct kind *kind, te
     return view;
 }
 
+/* What block 0's weights take in the narrower of their own type and `dtype`. */
+static size_t least_bytes(const struct component *c, const struct kind *kind, enum dtype dtype) {
+    size_t bytes = 0;
+    for (int i = 0; i < weights_count(c->weights); i++) {
+        const struct safetensors_entry *entry = weights_at(c->weights, i);
+        size_t stored = dtype_size(entry->tensor.dtype), computed = dtype_size(dtype);
+        if (strstr(entry->name, kind->first_block) == entry->name)
+            bytes += (size_t)tensor_count(&entry->tensor) * (stored < computed ? stored : computed);
+    }
+    return bytes;
+}
+
 /* Reads a byte of each page of block `index`'s weights that are lent from the file. */
-static void touch(const struct component *c, int index, const struct kind *kind) {
+static void touch(const struct component *c, int index, const struct kind *kind, enum dtype dtype) {
     char prefix[64];
     volatile unsigned sum = 0;
     snprintf(prefix, sizeof prefix, "%.*s%d.", (int)strlen(kind->first_block) - 2, kind->first_block, index);
     for (int i = 0; i < weights_count(c->weights); i++) {
         const struct safetensors_entry *entry = weights_at(c->weights, i);
         bool lent = entry->tensor.data != NULL && (uintptr_t)entry->tensor.data % dtype_alignment(entry->tensor.dtype) == 0;
+        lent = lent && dtype_size(entry->tensor.dtype) <= dtype_size(dtype); /* what is wider is converted */
         if (!lent || strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
         for (size_t at = 0; at < tensor_bytes(&entry->tensor); at += 1024) sum += ((const uint8_t *)entry->tensor.data)[at];
     }
@@ -128,14 +158,15 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
     size_t start = resident();
     CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status != TESSERA_OK) return;
-    size_t block = c.parts[1].bytes;
+    size_t block = c.parts[1].bytes, least = least_bytes(&c, kind, dtype);
+    CHECK(block < least + least / 20, "a block takes %zu bytes; its weights as stored or computed %zu", block, least);
     CHECK(block > 8 * MIB && c.weight_bytes > BLOCKS * block / 2, "%zu bytes a block", block);
     check_grown("opened", start, 0, block);
     for (int round = 0; round < 2; round++) {
         size_t before = resident();
         for (int i = 0; i < BLOCKS; i++) {
             CHECK(component_load_block(&c, i, &error) == TESSERA_OK, "%s", error.message);
-            if (dtype == DTYPE_BF16) touch(&c, i, kind);
+            touch(&c, i, kind, dtype);
         }
         size_t all = c.parts[1].bytes + c.parts[2].bytes + c.parts[3].bytes;
         check_grown("loaded", before, all, block);
@@ -269,7 +300,7 @@ static void remove_model(const char *folder, const struct kind *kind) {
 }
 
 /* How the weights come to the component. */
-enum form { AS_STORED, MADE, MISALIGNED, FORMS };
+enum form { AS_STORED, MADE, MISALIGNED, WIDE, FORMS };
 
 static void test_form(const char *folder, const struct kind *kind, enum form form, enum dtype dtype) {
     tessera_error error = {0};
@@ -279,7 +310,7 @@ static void test_form(const char *folder, const struct kind *kind, enum form for
         CHECK(views[i] != NULL && error.status == TESSERA_OK, "%s", error.message);
     }
     if (error.status != TESSERA_OK) return;
-    printf("%s, %s, %s\n", kind->name, dtype_name(dtype), (const char *[]){"as stored", "block 0 made", "misaligned"}[form]);
+    printf("%s, %s, %s\n", kind->name, dtype_name(dtype), (const char *[]){"as stored", "block 0 made", "misaligned", "stored wide"}[form]);
     test_type(folder, kind, dtype, views[0]);
     test_windows(folder, dtype, views[1]);
 }
@@ -290,8 +321,9 @@ static void test_kind(const char *folder, const struct kind *kind) {
     CHECK(made, "%s", error.message);
     for (int form = 0; made && form < FORMS; form++) {
         if (form == MISALIGNED) CHECK(misalign(folder, kind), "cannot misalign the weights");
-        test_form(folder, kind, (enum form)form, DTYPE_BF16); /* as the file has them */
-        test_form(folder, kind, (enum form)form, DTYPE_F32);  /* converted */
+        if (form == WIDE) CHECK(widen(folder, kind), "cannot widen the weights");
+        test_form(folder, kind, (enum form)form, DTYPE_BF16); /* converted where they are stored wide */
+        test_form(folder, kind, (enum form)form, DTYPE_F32);  /* lent: they are no wider than what is computed */
     }
     remove_model(folder, kind);
 }

@@ -31,7 +31,12 @@ static void test_good(struct loader *loader) {
     CHECK(lent.weight.data == stored.data, "a matrix of the right type is not copied");
     CHECK(lent.bias.dtype == DTYPE_F32 && ((float *)lent.bias.data)[3] == values[3], "biases become F32");
     struct linear converted = load_linear(loader, 6, 4, false, "half");
-    CHECK(converted.weight.dtype == DTYPE_F32 && memcmp(converted.weight.data, values, sizeof values) == 0, "BF16 becomes F32");
+    weights_get(loader->weights, "half.weight", &stored, &loader->error);
+    CHECK(converted.weight.dtype == DTYPE_BF16 && converted.weight.data == stored.data, "BF16 stays as it is where F32 is computed");
+    loader->dtype = DTYPE_BF16;
+    converted = load_linear(loader, 6, 4, false, "l");
+    loader->dtype = DTYPE_F32;
+    CHECK(converted.weight.dtype == DTYPE_BF16 && memcmp(converted.weight.data, stored.data, tensor_bytes(&stored)) == 0, "F32 becomes BF16");
     CHECK(converted.bias.data == NULL && load_has(loader, "half.weight") && !load_has(loader, "half.bias"), "no bias");
     struct tensor table = load_table(loader, 4, 6, "half.weight");
     CHECK(table.dtype == DTYPE_BF16, "tables stay as stored");

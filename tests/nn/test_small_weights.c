@@ -1,5 +1,6 @@
 /* Weights of small types: lent as they are stored, cut between blocks, and multiplied as their float32 values are; a type that is not known
  * hurts only who asks for the tensor. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,6 +63,31 @@ static void test_products(struct run *run, const struct safetensors *file, enum 
     free(blocks);
 }
 
+/* Every float16, cast by the backend as dtype_convert has it; and a product with such weights. */
+static void test_halves(struct run *run) {
+    enum { ALL = 1 << 16 };
+    size_t scope = run_enter(run);
+    struct tensor halves = run_tensor(run, DTYPE_F16, SHAPE(256, 256)), want = run_tensor(run, run->dtype, SHAPE(256, 256));
+    for (int i = 0; i < ALL; i++) ((uint16_t *)halves.data)[i] = (uint16_t)i;
+    struct tensor got = nn_cast(run, halves, run->dtype);
+    dtype_convert(want.data, want.dtype, halves.data, DTYPE_F16, ALL);
+    for (int i = 0; i < ALL; i++) {
+        float x, y;
+        size_t at = (size_t)i * dtype_size(run->dtype);
+        dtype_convert(&x, DTYPE_F32, (char *)got.data + at, got.dtype, 1);
+        dtype_convert(&y, DTYPE_F32, (char *)want.data + at, want.dtype, 1);
+        bool same = memcmp((char *)got.data + at, (char *)want.data + at, dtype_size(run->dtype)) == 0;
+        CHECK(same || (isnan(x) && isnan(y)), "half %04x becomes %g, not %g", (unsigned)i, (double)x, (double)y);
+    }
+    for (int i = 0; i < ALL; i++) ((uint16_t *)halves.data)[i] = f32_to_f16((float)(i % 251) / 128.0f - 1.0f);
+    dtype_convert(want.data, want.dtype, halves.data, DTYPE_F16, ALL);
+    struct linear narrow = {.weight = halves}, wide = {.weight = want};
+    struct tensor x = nn_reshape(nn_slice_rows(run, nn_reshape(got, SHAPE(1, 256, 256)), 60, 8), SHAPE(8, 256));
+    struct tensor a = nn_linear(run, &narrow, x, ACTIVATION_NONE), b = nn_linear(run, &wide, x, ACTIVATION_NONE);
+    check_equal("a product with F16", &a, &b);
+    arena_release(run->arena, scope);
+}
+
 static void test_runs(const struct safetensors *file) {
     for (int kind = 0; kind < 2; kind++) {
         tessera_error error = {0};
@@ -69,6 +95,7 @@ static void test_runs(const struct safetensors *file) {
                           .arena = arena_new((size_t)1 << 28, &error),
                           .dtype = kind == 0 ? DTYPE_F32 : DTYPE_BF16};
         for (int i = 0; i < TYPES; i++) test_products(&run, file, types[i]);
+        test_halves(&run);
         arena_free(run.arena);
         backend_free(run.backend);
     }

@@ -155,10 +155,17 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
     }
 }
 
+static void cast_half(struct tensor *out, const struct tensor *x, int64_t at, int64_t n) {
+    float row[ROW_CHUNK];
+    row_load(row, x->data, x->dtype, at, n);
+    row_store(out->data, out->dtype, at, row, n);
+}
+
 static void cast(struct backend *backend, struct tensor *out, const struct tensor *x) {
     int64_t count = tensor_count(x);
     assert(tensor_count(out) == count);
-    bool widens = is_activation(x) && out->dtype == DTYPE_F32, narrows = x->dtype == DTYPE_F32 && is_activation(out);
+    bool half = x->dtype == DTYPE_F16 && is_activation(out);
+    bool widens = (is_activation(x) || half) && out->dtype == DTYPE_F32, narrows = x->dtype == DTYPE_F32 && is_activation(out);
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
     for (int64_t at = 0; at < count; at += ROW_CHUNK) {
         int64_t n = min64(ROW_CHUNK, count - at);
@@ -166,6 +173,8 @@ static void cast(struct backend *backend, struct tensor *out, const struct tenso
             row_load((float *)out->data + at, x->data, x->dtype, at, n);
         else if (narrows)
             row_store(out->data, out->dtype, at, (const float *)x->data + at, n);
+        else if (half)
+            cast_half(out, x, at, n);
         else
             dtype_convert((char *)out->data + dtype_bytes(out->dtype, at), out->dtype, (const char *)x->data + dtype_bytes(x->dtype, at),
                           x->dtype, (size_t)n);
