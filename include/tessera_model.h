@@ -77,7 +77,9 @@ enum dtype {
     DTYPE_Q4_K,
     DTYPE_Q5_K,
     DTYPE_Q6_K,
-    DTYPE_I8_ROW, /* bitsandbytes' int8 and nf4, as blocks: tensor/dequantize.h */
+    DTYPE_I8_SCALED, /* weights whose scales lie apart in files, as blocks: tensor/dequantize.h */
+    DTYPE_F8_E4M3_SCALED,
+    DTYPE_F8_E5M2_SCALED,
     DTYPE_NF4,
     DTYPE_UNKNOWN,
     DTYPE_COUNT

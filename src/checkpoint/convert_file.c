@@ -16,7 +16,7 @@
 #include "checkpoint/family.h"
 #include "checkpoint/layout_apply.h"
 #include "checkpoint/required.h"
-#include "tensor/weights.h"
+#include "tensor/scaled_weights.h"
 
 #define MAX_COMPONENTS 8
 
@@ -72,6 +72,17 @@ static tessera_status add_item(struct collection *c, const struct layout *layout
     return TESSERA_OK;
 }
 
+/* No program reads scales under the names of the original layout. */
+static tessera_status refuse_scaled(const struct weights *weights, const char *name, tessera_error *error) {
+    struct scaled_weight scaled;
+    bool found;
+    TRY(scaled_weight_find(weights, name, &found, &scaled, error));
+    if (!found) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                     "%s: tensor \"%s\" has scales in tensors of its own: convert the model as it was before it was quantised",
+                     weights_folder(weights), name);
+}
+
 /* What the model asks for of the component's weights. */
 static tessera_status add_weights(struct collection *c, const struct weights *weights, struct required *required,
                                   const struct layout *layout, const char *prefix, tessera_error *error) {
@@ -79,6 +90,7 @@ static tessera_status add_weights(struct collection *c, const struct weights *we
         const struct safetensors_entry *entry = weights_at(weights, i);
         struct required_tensor *wanted = required_find(required, entry->name);
         if (wanted == NULL || wanted->seen) continue;
+        TRY(refuse_scaled(weights, entry->name, error));
         wanted->seen = true;
         TRY(add_item(c, layout, prefix, wanted->name, &entry->tensor, error));
     }
@@ -99,7 +111,7 @@ static tessera_status choose_part(const struct family *family, const char *compo
     *out = NULL;
     for (int i = 0; i < family->part_count && *out == NULL; i++) {
         const struct family_part *part = &family->parts[i];
-        if (strcmp(part->component, component) != 0) continue;
+        if (strcmp(part->component, component) != 0 || part->kind == LAYOUT_SDCPP) continue;
         if (first == NULL) first = part;
         if (open_clip && part->kind == LAYOUT_OPENCLIP) *out = part;
     }

@@ -20,6 +20,24 @@ static int compare_width(const void *a, const void *b) {
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->entry.name, y->entry.name);
 }
 
+/* Some weights mean something only together with scales that lie beside them: their types cannot change alone. */
+static tessera_status check_scales(const char *path, const struct safetensors_entry *entries, int count, const struct convert_report *report,
+                                   tessera_error *error) {
+    static const char *const endings[] = {".scale_weight", ".weight_scale", ".SCB", ".quant_map"};
+    for (int i = 0; i < count && report->types != NULL; i++) {
+        size_t length = strlen(entries[i].name);
+        for (size_t e = 0; e < sizeof endings / sizeof *endings; e++) {
+            size_t ending = strlen(endings[e]);
+            if (length < ending || strcmp(entries[i].name + length - ending, endings[e]) != 0) continue;
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                             "%s: tensor \"%s\" scales another one: weights with scales keep their types; convert the model's file without "
+                             "scales instead",
+                             path, entries[i].name);
+        }
+    }
+    return TESSERA_OK;
+}
+
 static tessera_status write_one(const struct weights *weights, const struct written *one, struct safetensors_writer *writer,
                                 tessera_error *error) {
     const char *name = one->entry.name;
@@ -47,6 +65,7 @@ static tessera_status write_all(const struct weights *weights, const struct writ
 
 tessera_status convert_entries(const char *path, const struct weights *weights, const struct safetensors_entry *entries, int count,
                                const struct convert_report *report, tessera_error *error) {
+    TRY(check_scales(path, entries, count, report, error));
     struct written *list = calloc((size_t)count + 1, sizeof *list);
     struct safetensors_entry *header = calloc((size_t)count + 1, sizeof *header);
     struct safetensors_writer *writer = NULL;
@@ -71,29 +90,6 @@ tessera_status convert_entries(const char *path, const struct weights *weights, 
     return status;
 }
 
-/* Some weights mean something only together with scales that lie beside them: their types cannot change alone. */
-static tessera_status check_scales(const char *input, const struct safetensors_entry *entries, int count, const struct convert_report *report,
-                                   tessera_error *error) {
-    static const char *const endings[] = {".scale_weight", ".SCB", ".quant_map"};
-    for (int i = 0; i < count && report->types != NULL; i++) {
-        size_t length = strlen(entries[i].name);
-        for (size_t e = 0; e < sizeof endings / sizeof *endings; e++) {
-            size_t ending = strlen(endings[e]);
-            if (length < ending || strcmp(entries[i].name + length - ending, endings[e]) != 0) continue;
-            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" scales another one: weights with scales keep their types; convert "
-                             "the model's file without scales instead", input, entries[i].name);
-        }
-    }
-    return TESSERA_OK;
-}
-
-static tessera_status write_checked(const char *input, const char *output, const struct safetensors_entry *entries, int count,
-                                    struct convert_report *report, tessera_error *error) {
-    TRY(check_scales(input, entries, count, report, error));
-    report->tensors = count;
-    return convert_entries(output, NULL, entries, count, report, error);
-}
-
 /* The list of a folder's tensors, or of a file's. */
 static tessera_status list_tensors(const struct weights *weights, const struct safetensors *file, struct safetensors_entry **out, int *count,
                                    tessera_error *error) {
@@ -112,7 +108,8 @@ tessera_status convert_tensors(const char *input, const char *output, struct con
     *report = (struct convert_report){.stop = report->stop, .types = report->types};
     tessera_status status = file_is_folder(input) ? weights_open(input, &weights, error) : safetensors_open(input, &file, error);
     if (status == TESSERA_OK) status = list_tensors(weights, file, &entries, &count, error);
-    if (status == TESSERA_OK) status = write_checked(input, output, entries, count, report, error);
+    if (status == TESSERA_OK) status = convert_entries(output, weights, entries, count, report, error);
+    report->tensors = count;
     free(entries);
     weights_close(weights);
     safetensors_close(file);

@@ -27,6 +27,7 @@ static const struct family_part sd_parts[] = {
     {"unet", "", LAYOUT_UNET, UNET_PROBE},
     {"vae", "first_stage_model.", LAYOUT_VAE, VAE_PROBE},
     {"vae", "vae.", LAYOUT_VAE, VAE_PROBE},
+    {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SDCPP, "text_model.encoder.layers.0.self_attn.in_proj.weight"}, /* SD2 */
     {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, CLIP_PROBE},
     {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, "embeddings.token_embedding.weight"}, /* old files */
     {"text_encoder", "cond_stage_model.model.", LAYOUT_OPENCLIP, "token_embedding.weight"},
@@ -39,6 +40,8 @@ static const struct family_part sdxl_parts[] = {
     {"vae", "vae.", LAYOUT_VAE, VAE_PROBE},
     {"text_encoder", "conditioner.embedders.0.transformer.", LAYOUT_SAME, CLIP_PROBE},
     {"text_encoder_2", "conditioner.embedders.1.model.", LAYOUT_OPENCLIP, "token_embedding.weight"},
+    {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, CLIP_PROBE}, /* stable-diffusion.cpp, names converted */
+    {"text_encoder_2", "cond_stage_model.1.transformer.", LAYOUT_SDCPP, CLIP_PROBE},
 };
 static const struct family_part sd3_parts[] = {
     {"transformer", DENOISER, LAYOUT_SD3, SD3_PROBE},
@@ -107,6 +110,7 @@ static tessera_status unknown_file(const struct safetensors *file, tessera_error
         {"transformer_blocks.", "a component in diffusers' layout: give the model folder that it belongs to"},
         {"decoder.conv_in.", "an autoencoder alone: give it with --vae beside a model"},
         {"text_model.", "a text encoder alone: give it with --text-encoder beside a model"},
+        {"enc.blk.", "a text encoder alone: give it with --text-encoder-2 or --text-encoder-3 beside a model"},
         {"SelfAttention.", "a text encoder alone: give it with --text-encoder-2 or --text-encoder-3 beside a model"},
     };
     for (int i = 0; i < COUNT(others); i++)
@@ -151,7 +155,9 @@ static const char *published_sd(const struct safetensors *file) {
 }
 
 static const char *published_sd3(const struct safetensors *file) {
-    int64_t width = extent(file, "context_embedder.weight", 0), positions = extent(file, "pos_embed", 1);
+    const struct safetensors_entry *table = find_denoiser(file, "pos_embed");
+    int64_t width = extent(file, "context_embedder.weight", 0);
+    int64_t positions = table != NULL && width > 0 ? tensor_count(&table->tensor) / width : 0; /* GGUF files may leave out the 1 before it */
     if (width == 38 * 64) return "sd35-large";
     if (width != 24 * 64) return NULL;
     return positions == 192 * 192 ? "sd3-medium" : positions == 384 * 384 ? "sd35-medium" : NULL;

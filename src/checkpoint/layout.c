@@ -108,7 +108,7 @@ static bool sort_rows(struct layout *layout) {
 static const struct layout_table *table_of(enum layout_kind kind) {
     const struct layout_table *const tables[LAYOUT_KIND_COUNT] = {
         [LAYOUT_SAME] = &layout_table_same,         [LAYOUT_UNET] = &layout_table_unet, [LAYOUT_VAE] = &layout_table_vae,
-        [LAYOUT_OPENCLIP] = &layout_table_openclip, [LAYOUT_SD3] = &layout_table_sd3,   [LAYOUT_FLUX] = &layout_table_flux,
+        [LAYOUT_OPENCLIP] = &layout_table_openclip, [LAYOUT_SDCPP] = &layout_table_sdcpp, [LAYOUT_T5] = &layout_table_t5, [LAYOUT_SD3] = &layout_table_sd3,   [LAYOUT_FLUX] = &layout_table_flux,
     };
     assert(kind < LAYOUT_KIND_COUNT);
     return tables[kind];

@@ -15,6 +15,8 @@ enum layout_kind {
     LAYOUT_UNET,     /* SD1.x, SD2.x, SDXL */
     LAYOUT_VAE,      /* the autoencoder of all families */
     LAYOUT_OPENCLIP, /* the text encoder of SD2.x, the second one of SDXL */
+    LAYOUT_SDCPP,    /* the same as stable-diffusion.cpp names it */
+    LAYOUT_T5,       /* llama.cpp's names */
     LAYOUT_SD3,
     LAYOUT_FLUX,
     LAYOUT_KIND_COUNT

@@ -40,6 +40,7 @@ static struct weights_recipe recipe_of(enum layout_how how, const struct tensor 
 
 static tessera_status take_band(const struct layout_change *change, const char *name, struct tensor *tensor, tessera_error *error) {
     if (tensor->ndim < 1 || tensor->shape[0] % change->parts != 0) return cannot(name, tensor, "cut into its parts", error);
+    if (tensor_count(tensor) / change->parts % dtype_block(tensor->dtype) != 0) return cannot(name, tensor, "cut between its blocks", error);
     int64_t rows = tensor->shape[0] / change->parts;
     size_t bytes = tensor_bytes(tensor) / (size_t)change->parts;
     tensor->data = (uint8_t *)tensor->data + bytes * (size_t)change->first;
@@ -55,7 +56,8 @@ tessera_status layout_apply(const struct layout_change *change, const char *name
     if (change->how == LAYOUT_LINEAR && from->ndim == 4 && from->shape[2] == 1 && from->shape[3] == 1) to->ndim = 2;
     if (recipe->write == NULL) return TESSERA_OK;
 
-    if (change->how == LAYOUT_SWAP_HALVES && (from->ndim < 1 || from->shape[0] % 2 != 0)) return cannot(name, from, "halved", error);
+    bool even = from->ndim > 0 && from->shape[0] % 2 == 0 && tensor_count(from) / 2 % dtype_block(from->dtype) == 0;
+    if (change->how == LAYOUT_SWAP_HALVES && !even) return cannot(name, from, "halved", error);
     if (change->how == LAYOUT_TRANSPOSE && (from->ndim != 2 || dtype_block(from->dtype) > 1))
         return cannot(name, from, "transposed", error);
     to->data = NULL;

@@ -30,8 +30,8 @@ struct layout_table {
     tessera_status (*read_size)(const struct json *config, struct layout_size *size, tessera_error *error); /* NULL: no counts */
 };
 
-extern const struct layout_table layout_table_same, layout_table_unet, layout_table_vae, layout_table_openclip, layout_table_sd3,
-    layout_table_flux;
+extern const struct layout_table layout_table_same, layout_table_unet, layout_table_vae, layout_table_openclip, layout_table_sdcpp,
+    layout_table_t5, layout_table_sd3, layout_table_flux;
 
 /* One number on both sides, from 0: blocks of a transformer. */
 bool layout_each_block(const struct layout_size *size, int k, int original[], int diffusers[]);

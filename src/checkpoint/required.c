@@ -87,15 +87,17 @@ struct required_tensor *required_find(const struct required *required, const cha
     return found;
 }
 
-/* Dimensions without the [1, 1] of a 1x1 convolution. */
-static int plain_dims(int ndim, const int64_t *shape) {
-    return ndim == 4 && shape[2] == 1 && shape[3] == 1 ? 2 : ndim;
+/* The dimensions without the [1, 1] of a 1x1 convolution, and without those of 1 at the beginning, which GGUF files leave out. */
+static struct tensor plain_shape(int ndim, const int64_t *shape) {
+    if (ndim == 4 && shape[2] == 1 && shape[3] == 1) ndim = 2;
+    while (ndim > 1 && shape[0] == 1) ndim--, shape++;
+    return tensor_of(NULL, DTYPE_F32, ndim, shape);
 }
 
 bool required_fits(const struct required_tensor *required, const struct tensor *stored) {
-    int ndim = plain_dims(required->ndim, required->shape);
-    if (ndim != plain_dims(stored->ndim, stored->shape)) return false;
-    for (int i = 0; i < ndim; i++)
-        if (required->shape[i] != stored->shape[i]) return false;
+    struct tensor want = plain_shape(required->ndim, required->shape), have = plain_shape(stored->ndim, stored->shape);
+    if (want.ndim != have.ndim) return false;
+    for (int i = 0; i < want.ndim; i++)
+        if (want.shape[i] != have.shape[i]) return false;
     return true;
 }

@@ -25,7 +25,8 @@ void required_free(struct required *required);
 /* The tensor that is stored as `name`, which may be the name of another version of diffusers or transformers (without "text_model.",
  * attention of the autoencoder before 2023, T5's second name for its embedding); NULL if the model does not ask for it. */
 struct required_tensor *required_find(const struct required *required, const char *name);
-/* Whether a stored tensor has the shape asked for; a 1x1 convolution passes for a linear layer and the other way round. */
+/* Whether a stored tensor has the shape asked for; a 1x1 convolution passes for a linear layer and the other way round, and dimensions of 1 at the
+ * beginning do not count. */
 bool required_fits(const struct required_tensor *required, const struct tensor *stored);
 
 #endif

@@ -34,22 +34,6 @@ struct building {
     struct weights *view;
 };
 
-/* Scales of float8 weights have names that no layout translates yet: without them the weights would be wrong. */
-static tessera_status refuse_scales(const char *path, const struct safetensors *tensors, tessera_error *error) {
-    static const char ending[] = ".scale_weight";
-    for (int i = 0; i < safetensors_count(tensors); i++) {
-        const char *name = safetensors_at(tensors, i)->name;
-        size_t length = strlen(name);
-        if (length >= sizeof ending && strcmp(name + length - (sizeof ending - 1), ending) == 0)
-            return error_set(
-                error, TESSERA_ERROR_UNSUPPORTED,
-                "%s: \"%s\": float8 weights with scales are read from folders in diffusers' layout, not from single files: take "
-                "the file in bfloat16, or in float8 without scales",
-                path, name);
-    }
-    return TESSERA_OK;
-}
-
 tessera_status single_file_open(const char *path, const char *config, struct single_file **out, tessera_error *error) {
     *out = NULL;
     const char *published = NULL;
@@ -60,7 +44,6 @@ tessera_status single_file_open(const char *path, const char *config, struct sin
         goto fail;
     }
     if ((status = safetensors_open(path, &file->tensors, error)) != TESSERA_OK) goto fail;
-    if ((status = refuse_scales(path, file->tensors, error)) != TESSERA_OK) goto fail;
     if ((status = family_detect(file->tensors, &file->family, error)) != TESSERA_OK) goto fail;
     file->own_config = config != NULL;
     if (config != NULL) {
@@ -308,8 +291,39 @@ static tessera_status add_tensor(struct building *b, const struct safetensors_en
         if (layout_apply(&matches[i].change, entry->name, &entry->tensor, &tensor, &recipe, &local) != TESSERA_OK)
             return error_set(error, local.status, "%s: %s", safetensors_path(b->file), local.message);
         if (!required_fits(wanted, &tensor)) return wrong_shape(b, entry->name, wanted, &tensor, error);
+        tensor = tensor_reshape(tensor, wanted->ndim, wanted->shape);
         TRY(weights_view_add(b->view, wanted->name, &tensor, recipe.write != NULL ? &recipe : NULL, error));
         wanted->seen = true;
+    }
+    return TESSERA_OK;
+}
+
+/* "X.scale_weight" or "X.weight_scale" of "X.weight" (tensor/scaled_weights.h)? Then "X.weight" is in `weight`. */
+static bool is_scale(const char *name, char weight[256]) {
+    static const char *const endings[] = {".scale_weight", ".weight_scale"};
+    size_t length = strlen(name);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t ending = strlen(endings[i]);
+        if (length <= ending || strcmp(name + length - ending, endings[i]) != 0) continue;
+        return snprintf(weight, 256, "%.*s.weight", (int)(length - ending), name) < 256;
+    }
+    return false;
+}
+
+/* The scale of a whole weight is that of each tensor made of it, whatever the change. */
+static tessera_status add_scale(struct building *b, const struct safetensors_entry *entry, const char *weight, tessera_error *error) {
+    struct layout_match matches[LAYOUT_MAX_MATCHES];
+    int count = layout_to_diffusers(b->layout, weight + strlen(b->part->prefix), matches);
+    for (int i = 0; i < count; i++) {
+        struct required_tensor *wanted = required_find(&b->required, matches[i].name);
+        char name[256];
+        if (wanted == NULL) continue;
+        size_t length = strlen(wanted->name), ending = strlen("weight");
+        if (tensor_count(&entry->tensor) != 1 || length < ending || strcmp(wanted->name + length - ending, "weight") != 0)
+            return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" must be one number, the scale of the whole weight",
+                             safetensors_path(b->file), entry->name);
+        snprintf(name, sizeof name, "%.*sscale_weight", (int)(length - ending), wanted->name);
+        TRY(weights_view_add(b->view, name, &entry->tensor, NULL, error));
     }
     return TESSERA_OK;
 }
@@ -352,7 +366,9 @@ static tessera_status fill_view(struct building *b, tessera_error *error) {
     size_t length = strlen(b->part->prefix);
     for (int i = 0; i < safetensors_count(b->file); i++) {
         const struct safetensors_entry *entry = safetensors_at(b->file, i);
-        if (strncmp(entry->name, b->part->prefix, length) == 0) TRY(add_tensor(b, entry, error));
+        char weight[256];
+        if (strncmp(entry->name, b->part->prefix, length) != 0) continue;
+        TRY(is_scale(entry->name, weight) ? add_scale(b, entry, weight, error) : add_tensor(b, entry, error));
     }
     TRY(add_projection(b, error));
     TRY(check_complete(b, error));
@@ -422,6 +438,7 @@ static const struct family_part lone_parts[] = {
     {"", "", LAYOUT_SAME, "text_model.embeddings.token_embedding.weight"},
     {"", "", LAYOUT_SAME, "embeddings.token_embedding.weight"},
     {"", "", LAYOUT_OPENCLIP, "transformer.resblocks.0.attn.in_proj_weight"},
+    {"", "", LAYOUT_T5, "enc.blk.0.attn_q.weight"},
     {"", "", LAYOUT_SAME, "encoder.block.0.layer.0.SelfAttention.q.weight"},
 };
 

@@ -156,6 +156,7 @@ static struct tensor share_matrix(struct loader *loader, const char *name, struc
     int64_t width = columns[0].count + columns[1].count, in = whole.shape[1];
     if (whole.ndim == 0) return whole;
     enum dtype dtype = stored_matrix_dtype(loader, name, &whole);
+    if ((width != in || rows.count != whole.shape[0]) && in % dtype_block(dtype) != 0) dtype = loader->dtype; /* blocks cross its rows */
     if (width != in && !cuts_between_blocks(ranges, loader->share.count, dtype_block(dtype))) {
         refuse_cut(loader, name, &whole, ranges);
         return (struct tensor){0};

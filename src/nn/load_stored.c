@@ -5,8 +5,9 @@
  * hook and kept. */
 #include "nn/load_stored.h"
 
-#include <stdio.h>
 #include <string.h>
+
+#include "tensor/scaled_weights.h"
 
 const char *stored_where(const struct loader *loader) {
     return loader->weights != NULL ? weights_folder(loader->weights) : "model";
@@ -48,6 +49,18 @@ static tessera_status check_type(struct loader *loader, const char *name, const 
                      stored_where(loader), name, weights_type_name(loader->weights, name));
 }
 
+/* Does the weight `name` have scales in tensors of their own? */
+static bool find_scaled(struct loader *loader, const char *name, struct scaled_weight *out) {
+    bool found = false;
+    if (loader->weights == NULL || stored_records(loader) || load_failed(loader)) return false;
+    return scaled_weight_find(loader->weights, name, &found, out, &loader->error) == TESSERA_OK && found;
+}
+
+static bool is_scaled(struct loader *loader, const char *name) {
+    struct scaled_weight scaled;
+    return find_scaled(loader, name, &scaled);
+}
+
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
     if (load_failed(loader)) return empty;
@@ -55,7 +68,11 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
         loader->hooks->record(loader->hooks->user, name, ndim, shape);
         return tensor_of(NULL, loader->dtype, ndim, shape);
     }
+    struct scaled_weight scaled;
     if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
+    if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
+    if (find_scaled(loader, name, &scaled)) t = scaled.tensor;
+    if (load_failed(loader)) return empty;
     if (check_type(loader, name, &t) != TESSERA_OK) return empty;
     /* Older files keep the matrices of attention as 1x1 convolutions. */
     if (ndim == 2 && t.ndim == 4 && t.shape[2] == 1 && t.shape[3] == 1) t.ndim = 2;
@@ -68,7 +85,6 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
         return empty;
     }
     plan_room(loader, &t);
-    if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
     if (!stored_reads(loader)) t.data = NULL;
     return t;
 }
@@ -97,42 +113,12 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
     return t;
 }
 
-/* Float8 files may keep a number by which a whole weight is to be multiplied: "X.scale_weight" of "X.weight". Is there one? Its name is then
- * in `out`. */
-static bool has_scale(const struct loader *loader, const char *name, char out[NAME_CAPACITY + 32]) {
-    size_t stem = strlen(name) - (strlen(name) < strlen("weight") ? 0 : strlen("weight"));
-    if (loader->weights == NULL || stored_records(loader) || strcmp(name + stem, "weight") != 0) return false;
-    snprintf(out, NAME_CAPACITY + 32, "%.*sscale_weight", (int)stem, name);
-    return weights_has(loader->weights, out);
-}
-
-/* Multiplies `part`, F32, by the weight's scale, if it has one. */
-static void apply_scale(struct loader *loader, const char *name, const struct tensor *part) {
-    char scale_name[NAME_CAPACITY + 32];
-    struct tensor stored;
-    if (!has_scale(loader, name, scale_name) || load_failed(loader)) return;
-    if (weights_get(loader->weights, scale_name, &stored, &loader->error) != TESSERA_OK) return;
-    if (tensor_count(&stored) != 1 || !dtype_is_weight(stored.dtype) || dtype_block(stored.dtype) != 1) {
-        error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%s\" must be one number, the scale of the whole weight",
-                  stored_where(loader), scale_name);
-        return;
-    }
-    float scale;
-    unsigned char bytes[sizeof scale];
-    memcpy(bytes, stored.data, dtype_bytes(stored.dtype, 1)); /* it may be misaligned */
-    dtype_convert(&scale, DTYPE_F32, bytes, stored.dtype, 1);
-    float *values = part->data;
-    for (int64_t i = 0, count = tensor_count(part); i < count; i++) values[i] *= scale;
-}
-
 static bool hook_changes(const struct loader *loader, const char *name) {
     return loader->hooks != NULL && loader->hooks->changes != NULL && loader->hooks->changes(loader->hooks->user, name);
 }
 
 bool stored_has_side(const struct loader *loader, const char *name, const struct tensor *t) {
-    char scale_name[NAME_CAPACITY + 32];
-    return t->ndim == 2 && dtype_is_small(t->dtype) && !has_scale(loader, name, scale_name) && hook_changes(loader, name) &&
-           loader->hooks->rank != NULL;
+    return t->ndim == 2 && dtype_is_small(t->dtype) && hook_changes(loader, name) && loader->hooks->rank != NULL;
 }
 
 /* Does a hook change the weight itself? */
@@ -140,15 +126,9 @@ static bool is_hooked(const struct loader *loader, const char *name, const struc
     return hook_changes(loader, name) && !stored_has_side(loader, name, t);
 }
 
-/* Are the weight's values other ones than the file's? */
-static bool is_changed(const struct loader *loader, const char *name, const struct tensor *t) {
-    char scale_name[NAME_CAPACITY + 32];
-    return is_hooked(loader, name, t) || has_scale(loader, name, scale_name);
-}
-
 enum dtype stored_matrix_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
     bool narrow = dtype_is_small(t->dtype) || (dtype_is_weight(t->dtype) && dtype_size(t->dtype) <= dtype_size(loader->dtype));
-    return narrow && !is_changed(loader, name, t) ? t->dtype : loader->dtype;
+    return narrow && !is_hooked(loader, name, t) ? t->dtype : loader->dtype;
 }
 
 /* ---- pieces ---- */
@@ -200,63 +180,90 @@ static void copy_numbers(void *to, enum dtype dtype, const void *row, enum dtype
         dtype_convert(to, dtype, numbers, from, (size_t)count);
 }
 
-/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. Bytes that are
- * misaligned pass through a copy, pieces of rows that cut blocks through F32. */
-static void copy_piece(struct loader *loader, struct tensor t, struct load_piece piece, enum dtype dtype, void *to, int64_t stride) {
+/* Is it all of `t`? */
+static bool is_whole(const struct tensor *t, struct load_piece piece) {
+    return piece.rows.count == t->shape[0] && piece.inputs.count == inputs_of(t);
+}
+
+/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. What `scaled` describes
+ * (NULL: nothing) or lies misaligned passes through a copy of a row, a piece of a row that cuts blocks through F32; where blocks cross rows,
+ * a piece is cut out of the whole in F32. */
+static void copy_piece(struct loader *loader, struct tensor t, const struct scaled_weight *scaled, struct load_piece piece, enum dtype dtype,
+                       void *to, int64_t stride) {
     int64_t step = inputs_of(&t) * taps_of(&t), first = piece.inputs.first * taps_of(&t), width = piece.inputs.count * taps_of(&t);
-    int64_t rows = piece.rows.count, block = dtype_block(t.dtype);
+    int64_t rows = piece.rows.count, at = piece.rows.first * step, block = dtype_block(t.dtype);
+    size_t mark = arena_mark(loader->arena);
+    if (step % block != 0 && !(is_whole(&t, piece) && stride == width)) {
+        struct tensor wide = cut_to(t, whole_of(&t), DTYPE_F32);
+        wide.data = stored_take(loader, tensor_bytes(&wide));
+        if (load_failed(loader)) return;
+        copy_piece(loader, t, scaled, whole_of(&t), DTYPE_F32, wide.data, step);
+        copy_piece(loader, wide, NULL, piece, dtype, to, stride);
+        arena_release(loader->arena, mark);
+        return;
+    }
     if (width == step && width == stride) step = stride = width *= rows, rows = 1;
-    size_t mark = arena_mark(loader->arena), row_bytes = dtype_bytes(t.dtype, step);
-    const char *from = rows_of(t, piece.rows).data;
-    void *row = is_aligned(&t) ? NULL : stored_take(loader, row_bytes);
+    void *row = scaled == NULL && is_aligned(&t) ? NULL : stored_take(loader, dtype_bytes(t.dtype, step));
     float *scratch = first % block != 0 || width % block != 0 ? stored_take(loader, (size_t)step * sizeof(float)) : NULL;
     if (load_failed(loader)) return;
-    for (int64_t r = 0; r < rows; r++, from += row_bytes) {
-        const void *numbers = row != NULL ? memcpy(row, from, row_bytes) : from;
+    for (int64_t r = 0; r < rows; r++, at += step) {
+        const char *numbers = scaled == NULL ? (const char *)t.data + dtype_bytes(t.dtype, at) : row;
+        if (scaled != NULL) scaled_weight_read(scaled, at, step, row);
+        if (scaled == NULL && row != NULL) numbers = memcpy(row, numbers, dtype_bytes(t.dtype, step));
         copy_numbers((char *)to + dtype_bytes(dtype, r * stride), dtype, numbers, t.dtype, first, width, step, scratch);
     }
     arena_release(loader->arena, mark);
-    weights_forget(loader->weights, &t); /* what was copied need not stay in memory twice */
+    weights_forget(loader->weights, scaled != NULL ? &scaled->stored : &t); /* what was copied need not stay in memory twice */
 }
 
-/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as its scale and the hook change it: what is changed is a copy in F32 of the
- * piece alone, unless the change depends on the whole weight. */
-static void put_changed(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
-                        int64_t stride, bool hooked) {
-    bool whole = hooked && loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
+/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: that gets a copy in F32 of the piece alone,
+ * unless the change depends on the whole weight. */
+static void put_changed(struct loader *loader, const char *name, struct tensor t, const struct scaled_weight *scaled, struct load_piece piece,
+                        enum dtype dtype, void *to, int64_t stride) {
+    bool whole = loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
     struct load_piece given = whole ? whole_of(&t) : piece;
     struct tensor part = cut_to(t, given, DTYPE_F32);
     int64_t width = given.inputs.count * taps_of(&t);
     bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
     part.data = in_place ? to : stored_take(loader, tensor_bytes(&part));
     if (load_failed(loader)) return;
-    copy_piece(loader, t, given, DTYPE_F32, part.data, width);
-    apply_scale(loader, name, &part);
+    copy_piece(loader, t, scaled, given, DTYPE_F32, part.data, width);
     if (load_failed(loader)) return;
-    if (hooked && loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
-    if (!in_place) copy_piece(loader, part, whole ? piece : whole_of(&part), dtype, to, stride);
+    if (loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
+    if (!in_place) copy_piece(loader, part, NULL, whole ? piece : whole_of(&part), dtype, to, stride);
+}
+
+/* Brings the numbers of `t`, or, where it has scales of its own, its codes; then *scaled describes it and is returned, else NULL. */
+static const struct scaled_weight *bring(struct loader *loader, const char *name, struct tensor *t, struct scaled_weight *scaled) {
+    bool found = find_scaled(loader, name, scaled);
+    if (load_failed(loader)) return NULL;
+    struct tensor *what = found ? &scaled->stored : t;
+    *what = brought(loader, name, *what);
+    return found ? scaled : NULL;
 }
 
 /* The same of any weight. */
 void stored_put(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
                 int64_t stride) {
     size_t mark = arena_mark(loader->arena);
-    if (!load_failed(loader)) t = brought(loader, name, t);
+    struct scaled_weight scaled;
+    const struct scaled_weight *from = bring(loader, name, &t, &scaled);
     if (load_failed(loader)) return;
-    if (is_changed(loader, name, &t))
-        put_changed(loader, name, t, piece, dtype, to, stride, is_hooked(loader, name, &t));
+    if (is_hooked(loader, name, &t))
+        put_changed(loader, name, t, from, piece, dtype, to, stride);
     else
-        copy_piece(loader, t, piece, dtype, to, stride);
+        copy_piece(loader, t, from, piece, dtype, to, stride);
     arena_release(loader->arena, mark);
 }
 
 void stored_put_change(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, float *to, int64_t stride) {
     size_t mark = arena_mark(loader->arena);
     float *before = stored_take(loader, (size_t)(piece.rows.count * piece.inputs.count) * sizeof *before);
-    if (!load_failed(loader)) t = brought(loader, name, t);
+    struct scaled_weight scaled;
+    const struct scaled_weight *from = bring(loader, name, &t, &scaled);
     if (load_failed(loader)) return;
-    put_changed(loader, name, t, piece, DTYPE_F32, to, stride, true);
-    copy_piece(loader, t, piece, DTYPE_F32, before, piece.inputs.count);
+    put_changed(loader, name, t, from, piece, DTYPE_F32, to, stride);
+    copy_piece(loader, t, from, piece, DTYPE_F32, before, piece.inputs.count);
     if (load_failed(loader)) return;
     for (int64_t row = 0; row < piece.rows.count; row++)
         for (int64_t i = 0; i < piece.inputs.count; i++) to[row * stride + i] -= before[row * piece.inputs.count + i];
@@ -267,7 +274,7 @@ struct tensor stored_piece(struct loader *loader, const char *name, struct tenso
     if (t.ndim == 0) return t;
     if (!stored_reads(loader)) return cut_to(t, piece, dtype);
     bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
-    if (rows_as_stored && !is_changed(loader, name, &t)) {
+    if (rows_as_stored && !is_hooked(loader, name, &t) && !is_scaled(loader, name)) {
         t = brought(loader, name, t);
         return load_failed(loader) ? (struct tensor){0} : aligned(loader, rows_of(t, piece.rows));
     }
@@ -282,5 +289,8 @@ struct tensor stored_whole(struct loader *loader, const char *name, struct tenso
 }
 
 struct tensor stored_table(struct loader *loader, const char *name, struct tensor t) {
+    bool crossing = t.ndim > 0 && t.shape[t.ndim - 1] % dtype_block(t.dtype) != 0; /* rows are looked up one by one */
+    if (crossing) return stored_whole(loader, name, t, loader->dtype);
+    if (is_scaled(loader, name)) return stored_whole(loader, name, t, stored_matrix_dtype(loader, name, &t));
     return stored_reads(loader) ? aligned(loader, brought(loader, name, t)) : t;
 }

@@ -27,14 +27,14 @@ bool stored_has_side(const struct loader *loader, const char *name, const struct
 /* The following take a tensor of stored_find. The piece of it as `dtype`: lent where it lies in the file as it is wanted, otherwise in the
  * arena. */
 struct tensor stored_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype);
-/* Writes the piece as `dtype` to `to`, rows `stride` elements apart, as its scale and the hook change it. */
+/* Writes the piece as `dtype` to `to`, rows `stride` elements apart, as the hook changes it. */
 void stored_put(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype, void *to,
                 int64_t stride);
 /* What the hook adds to the piece: F32, rows `stride` elements apart. */
 void stored_put_change(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, float *to, int64_t stride);
 /* All of it as `dtype`. */
 struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype);
-/* All of it as it is stored. */
+/* All of it as it is stored; in the computing type where blocks cross its rows. */
 struct tensor stored_table(struct loader *loader, const char *name, struct tensor t);
 
 #endif

@@ -10,10 +10,13 @@
 
 enum { TILE_NUMBERS = 4 << 20, TILE_CHANNELS_MIN = 64 };
 
-/* How many of `channels` outputs with `depth` weights each make a tile. */
-static int64_t tile_of(int64_t channels, int64_t depth) {
-    int64_t most = TILE_NUMBERS / (depth > 0 ? depth : 1);
+/* How many of `channels` outputs with `depth` weights each make a tile. Where blocks cross rows a tile ends between two of them: a block's
+ * length is a power of two, and so is the least number of rows that holds whole blocks. */
+static int64_t tile_of(int64_t channels, int64_t depth, int64_t block) {
+    int64_t most = TILE_NUMBERS / (depth > 0 ? depth : 1), rows = 1;
     if (most < TILE_CHANNELS_MIN) most = TILE_CHANNELS_MIN;
+    while (rows * depth % block != 0) rows *= 2;
+    most = (most + rows - 1) / rows * rows;
     return most < channels ? most : channels;
 }
 
@@ -51,7 +54,7 @@ static tessera_status multiply_tile(struct run *run, const struct product *p, st
 }
 
 static tessera_status multiply_tiles(struct run *run, const struct product *p, struct tensor *out, const struct tensor *w) {
-    int64_t channels = w->shape[0], depth = channels > 0 ? tensor_count(w) / channels : 0, step = tile_of(channels, depth);
+    int64_t channels = w->shape[0], depth = channels > 0 ? tensor_count(w) / channels : 0, step = tile_of(channels, depth, dtype_block(w->dtype));
     size_t scope = run_enter(run);
     for (int64_t first = 0; first < channels; first += step) {
         struct tensor some = *w;

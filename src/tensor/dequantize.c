@@ -7,7 +7,8 @@
  * Q5_0, Q5_1 as Q4_0 and Q4_1 with a word of 32 fifth bits before the bytes; Q5_0 subtracts 16
  * Q2_K .. Q6_K  256 numbers in 16 or 8 groups; each group's scale (and offset) is a small integer times the block's d (and m)
  *
- * I8_ROW     | s, float32 | 64 x int8 |                            x = q s / 127
+ * I8_SCALED  | s, float32 | 64 x int8 |                            x = q s / 127
+ * F8_E4M3_SCALED, F8_E5M2_SCALED  | s, float32 | 64 x float8 |       x = q s
  * NF4        | s, float32 | 32 bytes: q of 2 i high, of 2 i + 1 low |   x = nf4_values[q] s
  *
  * Products and differences are rounded one by one, in the order of ggml's reference code, so that the numbers are the same to the bit.
@@ -188,12 +189,21 @@ static float float_at(const uint8_t *from) {
 }
 
 /* bitsandbytes multiplies by the scale first, then by 1 / 127. */
-static void read_i8_row(float *to, const uint8_t *b) {
+static void read_i8_scaled(float *to, const uint8_t *b) {
     float scale = float_at(b);
     for (int i = 0; i < SCALED_BLOCK; i++) {
         float scaled = (float)(int8_t)b[4 + i] * scale;
-        to[i] = scaled * 7.874015718698502e-3f;
+        to[i] = scaled * INT8_STEP;
     }
+}
+
+static void read_f8_scaled(float *to, const uint8_t *b, bool e4m3) {
+    float scale = float_at(b);
+    if (e4m3)
+        read_e4m3(to, b + 4, SCALED_BLOCK);
+    else
+        read_e5m2(to, b + 4, SCALED_BLOCK);
+    for (int i = 0; i < SCALED_BLOCK; i++) to[i] *= scale;
 }
 
 static void read_nf4(float *to, const uint8_t *b) {
@@ -236,8 +246,14 @@ static void read_block(float *to, const uint8_t *b, enum dtype dtype) {
     case DTYPE_Q6_K:
         read_q6_k(to, b);
         break;
-    case DTYPE_I8_ROW:
-        read_i8_row(to, b);
+    case DTYPE_I8_SCALED:
+        read_i8_scaled(to, b);
+        break;
+    case DTYPE_F8_E4M3_SCALED:
+        read_f8_scaled(to, b, true);
+        break;
+    case DTYPE_F8_E5M2_SCALED:
+        read_f8_scaled(to, b, false);
         break;
     case DTYPE_NF4:
         read_nf4(to, b);

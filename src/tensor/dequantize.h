@@ -3,7 +3,8 @@
  * float8 has one number in each byte. The others are the block formats of GGUF files (ggml's "Q" types): a block holds 32 or 256
  * numbers that share scales, and lies in memory as one piece. Blocks follow one another through a tensor, row after row.
  *
- * I8_ROW and NF4 hold what bitsandbytes' files keep apart (tensor/bitsandbytes.h): a block of 64 numbers begins with its float32 scale. */
+ * NF4 and the types that end in _SCALED hold what files keep apart (tensor/scaled_weights.h): a block of 64 numbers begins with its float32
+ * scale. */
 #ifndef TESSERA_TENSOR_DEQUANTIZE_H
 #define TESSERA_TENSOR_DEQUANTIZE_H
 
@@ -14,5 +15,6 @@ void dequantize(float *to, const void *from, enum dtype dtype, size_t count);
 
 /* nf4's 16 values for a scale of 1 (Dettmers et al. 2023, QLoRA, appendix E), in float32 as bitsandbytes has them. */
 extern const float nf4_values[16];
+#define INT8_STEP 7.874015718698502e-3f /* 1 / 127 of I8_SCALED, as bitsandbytes writes it */
 
 #endif

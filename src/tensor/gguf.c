@@ -198,15 +198,14 @@ static bool take_tensor(struct reader *r, struct safetensors_entry *out, uint64_
     return true;
 }
 
-/* Some converters write a tensor of many dimensions as a matrix and keep its shape beside it. */
+/* Some converters write a tensor as a matrix with rows of 256 numbers and keep its shape beside it: its blocks may then cross its rows. */
 static void restore_shape(const struct reader *r, struct safetensors_entry *entry) {
     for (int i = 0; i < r->num_shapes; i++) {
         const struct shape *s = &r->shapes[i];
-        int64_t count = 1, block = dtype_block(entry->tensor.dtype);
+        int64_t count = 1;
         if (!has_name(s->tensor, entry->name)) continue;
         for (int d = 0; d < s->ndim; d++) count = count > tensor_count(&entry->tensor) ? count : count * s->extents[d];
-        bool whole = block == 1 || (s->ndim > 0 && s->extents[s->ndim - 1] % block == 0);
-        if (count == tensor_count(&entry->tensor) && whole) entry->tensor = tensor_reshape(entry->tensor, s->ndim, s->extents);
+        if (count == tensor_count(&entry->tensor)) entry->tensor = tensor_reshape(entry->tensor, s->ndim, s->extents);
     }
 }
 

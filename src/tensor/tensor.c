@@ -47,7 +47,9 @@ static const struct {
     [DTYPE_Q4_K] = {"Q4_K", KIND_SMALL, 256, 4 + 12 + 128},
     [DTYPE_Q5_K] = {"Q5_K", KIND_SMALL, 256, 4 + 12 + 32 + 128},
     [DTYPE_Q6_K] = {"Q6_K", KIND_SMALL, 256, 128 + 64 + 16 + 2},
-    [DTYPE_I8_ROW] = {"I8_ROW", KIND_SMALL, 64, 4 + 64},
+    [DTYPE_I8_SCALED] = {"I8_SCALED", KIND_SMALL, 64, 4 + 64},
+    [DTYPE_F8_E4M3_SCALED] = {"F8_E4M3_SCALED", KIND_SMALL, 64, 4 + 64},
+    [DTYPE_F8_E5M2_SCALED] = {"F8_E5M2_SCALED", KIND_SMALL, 64, 4 + 64},
     [DTYPE_NF4] = {"NF4", KIND_SMALL, 64, 4 + 32},
     [DTYPE_UNKNOWN] = {"unknown", KIND_OTHER, 1, 1}, /* bytes */
 };

@@ -212,6 +212,126 @@ static void test_described(struct loader loader) {
     CHECK(loader.error.status == TESSERA_ERROR_FORMAT, "shapes are checked");
 }
 
+/* ---- weights with scales ---- */
+
+/* Opens one file as weights. */
+static struct weights *open_file(const char *path, tessera_error *error) {
+    struct safetensors *file = NULL;
+    struct weights *weights = NULL;
+    if (safetensors_open(path, &file, error) != TESSERA_OK || weights_view_new(path, &weights, error) != TESSERA_OK) return NULL;
+    for (int i = 0; i < safetensors_count(file); i++)
+        weights_view_add(weights, safetensors_at(file, i)->name, &safetensors_at(file, i)->tensor, NULL, error);
+    weights_view_keep(weights, file, error);
+    weights_view_finish(weights, error);
+    return weights;
+}
+
+/* Is `got` rows [first, ..) and columns [column, ..) of the reference's numbers? */
+static void check_numbers(struct loader *loader, const char *name, const struct tensor *got, int64_t first, int64_t column) {
+    char values_name[64];
+    struct tensor want = {0};
+    snprintf(values_name, sizeof values_name, "%s.values", name);
+    CHECK(!load_failed(loader) && weights_get(loader->weights, values_name, &want, &loader->error) == TESSERA_OK && got->data != NULL, "%s: %s",
+          name, loader->error.message);
+    if (got->data == NULL || want.data == NULL) return;
+    int64_t count = tensor_count(got), rows = got->shape[0], width = got->shape[1], wrong = 0;
+    float *numbers = malloc((size_t)count * sizeof *numbers);
+    dtype_convert(numbers, DTYPE_F32, got->data, got->dtype, (size_t)count);
+    for (int64_t r = 0; r < rows; r++)
+        wrong += memcmp(numbers + r * width, (float *)want.data + (first + r) * want.shape[1] + column, (size_t)width * sizeof(float)) != 0;
+    CHECK(wrong == 0, "%s: %d of %d rows differ", name, (int)wrong, (int)rows);
+    free(numbers);
+}
+
+static void test_scales(struct loader loader) {
+    static const struct {
+        const char *name;
+        int64_t out, in;
+        enum dtype dtype;
+    } cases[] = {{"int8", 6, 128, DTYPE_I8_SCALED},     {"int8_odd", 4, 96, DTYPE_F32}, {"nf4", 260, 64, DTYPE_NF4},
+                 {"nf4_plain", 3, 64, DTYPE_NF4},       {"nf4_flat", 6, 96, DTYPE_NF4}, {"nf4_odd", 3, 33, DTYPE_F32},
+                 {"nf4_wide", 4, 192, DTYPE_NF4},       {"e4m3", 4, 64, DTYPE_F8_E4M3_SCALED},
+                 {"e5m2", 4, 64, DTYPE_F8_E5M2_SCALED}, {"e4m3_odd", 3, 5, DTYPE_F32}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct linear layer = load_linear(&loader, cases[i].in, cases[i].out, false, "%s", cases[i].name);
+        CHECK(layer.weight.dtype == cases[i].dtype, "%s is held as %s", cases[i].name, dtype_name(layer.weight.dtype));
+        check_numbers(&loader, cases[i].name, &layer.weight, 0, 0);
+        loader.share = (struct load_share){1, 2, {0, 0}};
+        layer = load_linear_outputs(&loader, cases[i].in, cases[i].out, 1, false, "%s", cases[i].name);
+        check_numbers(&loader, cases[i].name, &layer.weight, cases[i].out / 2, 0);
+        loader.share = (struct load_share){0};
+    }
+    loader.share = (struct load_share){1, 2, {0, 0}};
+    struct linear layer = load_linear_inputs(&loader, 2, 64, 6, false, "int8");
+    CHECK(layer.weight.dtype == DTYPE_I8_SCALED, "half of the inputs stays small");
+    check_numbers(&loader, "int8", &layer.weight, 0, 64);
+    layer = load_linear_inputs(&loader, 2, 48, 6, false, "nf4_flat");
+    check_numbers(&loader, "nf4_flat", &layer.weight, 0, 48);
+    loader.share = (struct load_share){0};
+    const struct load_hooks hooks = {.changes = changes_all, .change = leave};
+    loader.hooks = &hooks;
+    layer = load_linear(&loader, 96, 6, false, "nf4_flat");
+    CHECK(layer.weight.dtype == DTYPE_F32, "what a hook changes is wide");
+    check_numbers(&loader, "nf4_flat", &layer.weight, 0, 0);
+    loader.hooks = NULL;
+    struct tensor table = load_table(&loader, 260, 64, "nf4.weight");
+    check_numbers(&loader, "nf4", &table, 0, 0);
+    loader.mode = LOAD_DESCRIBE;
+    layer = load_linear(&loader, 64, 260, false, "nf4");
+    CHECK(!load_failed(&loader) && layer.weight.data == NULL && layer.weight.dtype == DTYPE_NF4, "described");
+}
+
+/* Blocks that cross rows: a product in several tiles. */
+static void test_crossing(void) {
+    enum { HIGH = 4608, WIDE = 1000 };
+    tessera_error error = {0};
+    struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_PLAIN, &error), .arena = arena_new((size_t)1 << 28, &error), .dtype = DTYPE_F32};
+    struct tensor small = run_tensor(&run, DTYPE_Q8_0, SHAPE(HIGH, WIDE)), wide = run_tensor(&run, DTYPE_F32, SHAPE(HIGH, WIDE));
+    struct tensor x = run_tensor(&run, DTYPE_F32, SHAPE(2, WIDE));
+    for (int64_t i = 0; i < (int64_t)HIGH * WIDE; i++) ((float *)wide.data)[i] = (float)(i % 251) / 64 - 2;
+    for (int64_t i = 0; i < 2 * WIDE; i++) ((float *)x.data)[i] = (float)(i % 17) / 8 - 1;
+    dtype_convert(small.data, DTYPE_Q8_0, wide.data, DTYPE_F32, (size_t)HIGH * WIDE);
+    dtype_convert(wide.data, DTYPE_F32, small.data, DTYPE_Q8_0, (size_t)HIGH * WIDE);
+    struct linear layers[] = {{.weight = small}, {.weight = wide}};
+    struct tensor a = nn_linear(&run, &layers[0], x, ACTIVATION_NONE), b = nn_linear(&run, &layers[1], x, ACTIVATION_NONE);
+    check_equal("blocks that cross rows", &a, &b);
+    arena_free(run.arena);
+    backend_free(run.backend);
+}
+
+/* Kernels that were flattened, so that blocks cross them: all of them, and the outputs and inputs of a rank. */
+static void test_flattened(struct loader *loader) {
+    enum { OUTPUTS = 4, INPUTS = 8, TAPS = 9, COUNT = OUTPUTS * INPUTS * TAPS };
+    float numbers[COUNT];
+    uint8_t blocks[COUNT / 32 * 34];
+    for (int i = 0; i < COUNT; i++) numbers[i] = (float)(i % 37) / 16 - 1;
+    dtype_convert(blocks, DTYPE_Q8_0, numbers, DTYPE_F32, COUNT);
+    dtype_convert(numbers, DTYPE_F32, blocks, DTYPE_Q8_0, COUNT);
+    struct weights *weights = NULL;
+    const struct tensor kernel = tensor_of(blocks, DTYPE_Q8_0, SHAPE(OUTPUTS, INPUTS, 3, 3)), bias = tensor_of(numbers, DTYPE_F32, SHAPE(OUTPUTS));
+    CHECK(weights_view_new("view", &weights, &loader->error) == TESSERA_OK, "%s", loader->error.message);
+    weights_view_add(weights, "c.weight", &kernel, NULL, &loader->error);
+    weights_view_add(weights, "c.bias", &bias, NULL, &loader->error);
+    weights_view_finish(weights, &loader->error);
+    loader->weights = weights;
+    for (int part = 0; part < 3; part++) { /* all, a half of the outputs, a half of the inputs */
+        loader->share = part == 0 ? (struct load_share){0} : (struct load_share){1, 2, {0, 0}};
+        struct conv c = part == 0   ? load_conv(loader, INPUTS, OUTPUTS, 3, "c")
+                        : part == 1 ? load_conv_outputs(loader, INPUTS, OUTPUTS, 1, 3, "c")
+                                    : load_conv_inputs(loader, INPUTS, 1, OUTPUTS, 3, "c");
+        int first_out = part == 1 ? OUTPUTS / 2 : 0, first_in = part == 2 ? INPUTS / 2 : 0, wrong = 0;
+        CHECK(!load_failed(loader) && c.weight.dtype == DTYPE_F32, "%s", loader->error.message);
+        for (int64_t o = 0; c.weight.data != NULL && o < c.weight.shape[0]; o++)
+            for (int64_t tap = 0; tap < TAPS; tap++)
+                for (int64_t i = 0; i < c.weight.shape[3]; i++)
+                    wrong += ((float *)c.weight.data)[(o * TAPS + tap) * c.weight.shape[3] + i] !=
+                             numbers[((o + first_out) * INPUTS + i + first_in) * TAPS + tap];
+        CHECK(wrong == 0, "part %d: %d numbers", part, wrong);
+    }
+    loader->share = (struct load_share){0};
+    weights_close(weights);
+}
+
 int main(void) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     struct safetensors *file = NULL;
@@ -232,8 +352,14 @@ int main(void) {
         test_described(loader);
         test_unknown(&loader);
     }
-    arena_free(loader.arena);
     weights_close(weights);
+    loader = (struct loader){.weights = open_file("tests/tensor/scaled_weights.safetensors", &error), .arena = loader.arena, .dtype = DTYPE_F32};
+    CHECK(loader.weights != NULL && error.status == TESSERA_OK, "%s", error.message);
+    if (loader.weights != NULL) test_scales(loader);
+    weights_close((struct weights *)loader.weights);
+    test_crossing();
+    test_flattened(&loader);
+    arena_free(loader.arena);
     safetensors_close(file);
     unlink(path);
     rmdir(folder);

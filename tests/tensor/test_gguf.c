@@ -52,7 +52,7 @@ static void test_good(void) {
     struct safetensors *file;
     put_text(&b, "general.alignment"), put(&b, 4, 4), put(&b, 4, 64);
     put_text(&b, "words"), put(&b, 4, 9), put(&b, 4, 8), put(&b, 8, 2), put_text(&b, "a"), put_text(&b, "bc");
-    put_text(&b, "comfy.gguf.orig_shape.k"), put(&b, 4, 9), put(&b, 4, 5), put(&b, 8, 3), put(&b, 4, 2), put(&b, 4, 1), put(&b, 4, 32);
+    put_text(&b, "comfy.gguf.orig_shape.k"), put(&b, 4, 9), put(&b, 4, 5), put(&b, 8, 3), put(&b, 4, 4), put(&b, 4, 1), put(&b, 4, 16);
     put_text(&b, "ratio"), put(&b, 4, 6), put(&b, 4, 0);
     put_tensor(&b, "w", 3, 2, 0, 0);
     put_tensor(&b, "k", 64, 1, 8, 64);
@@ -63,8 +63,8 @@ static void test_good(void) {
     struct tensor w = safetensors_tensor(file, "w"), k = safetensors_tensor(file, "k"), odd = safetensors_tensor(file, "odd");
     CHECK(w.dtype == DTYPE_F32 && w.ndim == 2 && w.shape[0] == 2 && w.shape[1] == 3, "extents, slowest first");
     CHECK(((uint8_t *)w.data)[5] == 5, "the first tensor's bytes");
-    CHECK(k.dtype == DTYPE_Q8_0 && k.ndim == 3 && k.shape[0] == 2 && k.shape[2] == 32 && ((uint8_t *)k.data)[1] == 65,
-          "its shape comes back");
+    CHECK(k.dtype == DTYPE_Q8_0 && k.ndim == 3 && k.shape[0] == 4 && k.shape[2] == 16 && ((uint8_t *)k.data)[1] == 65,
+          "its shape comes back, whose rows are half a block");
     CHECK(odd.dtype == DTYPE_UNKNOWN && tensor_bytes(&odd) == 0, "a type that is not known hurts nobody");
     CHECK(safetensors_metadata(file, "format") == NULL && strcmp(safetensors_type_name(file, "k"), "Q8_0") == 0, "by name");
     safetensors_close(file);
