@@ -19,11 +19,11 @@ enum { REGISTERS = 8, FEW_STEPS = 4, MORE_STEPS = 6, MAX_BLOCKS = 8 };
 
 static const struct plan_mesh meshes[] = {
     /* data, cfg, pipefusion, patch, ring, ulysses, tensor */
-    {{1, 2, 1, 1, 1, 1, 1}, 1, 1, false, NULL}, {{1, 1, 1, 1, 2, 1, 1}, 1, 1, false, NULL}, {{1, 1, 1, 1, 1, 2, 1}, 1, 1, false, NULL},
-    {{1, 1, 1, 1, 1, 1, 2}, 1, 1, false, NULL}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, false, NULL}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, true, NULL},
-    {{1, 1, 2, 1, 1, 1, 1}, 1, 1, false, NULL}, {{1, 1, 2, 1, 1, 1, 1}, 4, 1, false, NULL}, {{1, 1, 1, 1, 2, 2, 1}, 1, 1, false, NULL},
-    {{1, 2, 1, 1, 1, 2, 1}, 1, 1, false, NULL}, {{1, 1, 1, 1, 1, 2, 2}, 1, 1, false, NULL}, {{1, 1, 2, 1, 2, 1, 1}, 4, 1, false, NULL},
-    {{1, 2, 2, 1, 1, 1, 1}, 4, 1, false, NULL},
+    {{1, 2, 1, 1, 1, 1, 1}, 1, 1, false, 0}, {{1, 1, 1, 1, 2, 1, 1}, 1, 1, false, 0}, {{1, 1, 1, 1, 1, 2, 1}, 1, 1, false, 0},
+    {{1, 1, 1, 1, 1, 1, 2}, 1, 1, false, 0}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, false, 0}, {{1, 1, 1, 2, 1, 1, 1}, 1, 1, true, 0},
+    {{1, 1, 2, 1, 1, 1, 1}, 1, 1, false, 0}, {{1, 1, 2, 1, 1, 1, 1}, 4, 1, false, 0}, {{1, 1, 1, 1, 2, 2, 1}, 1, 1, false, 0},
+    {{1, 2, 1, 1, 1, 2, 1}, 1, 1, false, 0}, {{1, 1, 1, 1, 1, 2, 2}, 1, 1, false, 0}, {{1, 1, 2, 1, 2, 1, 1}, 4, 1, false, 0},
+    {{1, 2, 2, 1, 1, 1, 1}, 4, 1, false, 0},
 };
 
 /* The model as a plan has it; its blocks' meetings lie in `infos`. */

@@ -285,7 +285,7 @@ static void test_scales(struct loader loader) {
 static void test_crossing(void) {
     enum { HIGH = 4608, WIDE = 1000 };
     tessera_error error = {0};
-    struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_PLAIN, &error), .arena = arena_new((size_t)1 << 28, &error), .dtype = DTYPE_F32};
+    struct run run = {.backend = cpu_backend_open(2, CPU_KERNELS_OWN, &error), .arena = arena_new((size_t)1 << 28, &error), .dtype = DTYPE_F32};
     struct tensor small = run_tensor(&run, DTYPE_Q8_0, SHAPE(HIGH, WIDE)), wide = run_tensor(&run, DTYPE_F32, SHAPE(HIGH, WIDE));
     struct tensor x = run_tensor(&run, DTYPE_F32, SHAPE(2, WIDE));
     for (int64_t i = 0; i < (int64_t)HIGH * WIDE; i++) ((float *)wide.data)[i] = (float)(i % 251) / 64 - 2;
