@@ -51,6 +51,7 @@ static bool describe(const struct case_io *c, struct component *component, struc
                                .patch_size = d->patch_size,
                                .heads = d->num_heads,
                                .width = 32,
+                               .cond_width = 32,
                                .text_tokens = text.shape[1] + REGISTERS,
                                .text_stream = d->text_stream,
                                .predictions = 2,
