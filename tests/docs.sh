@@ -45,7 +45,7 @@ done
 
 # Each option that a guide names is in a command's table, or in this list of others: of mpirun, srun, pkg-config, our test and bench programs, and of
 # scripts whose options docs/commands.md and README.md list as missing here.
-others="allow-run-as-root bind-to enable-recovery hostfile map-by mca mpi oversubscribe cflags libs static busy delay emulation only patch
+others="allow-run-as-root bind-to enable-recovery hostfile map-by mca mpi oversubscribe cflags libs static busy delay emulation only patch quick
     pipefusion ranks-per-host ring tensor ulysses weights without-delay block norm dataset device-map distilled-transformer-2-path
     distilled-transformer-path input-images master-addr master-port max-memory model-path nnodes node-rank nproc-per-node num num-frames pipeline
     prompt-2 rdzv-endpoint ref-batch sample-batch sample-dir table ulysses-parallel-degree world-size"
