@@ -73,14 +73,12 @@ static tessera_status choose_size(struct generation *g, tessera_error *error) {
 }
 
 tessera_status pipeline_size_unit(struct pipeline *p, int *out, tessera_error *error) {
-    struct component denoiser = {0}, vae = {0};
-    tessera_status status = pipeline_describe(p, p->denoiser, &denoiser, error);
-    if (status == TESSERA_OK) status = pipeline_describe(p, "vae", &vae, error);
-    if (status == TESSERA_OK && (denoiser.denoiser == NULL || vae.autoencoder == NULL)) status = check_kinds(p, NULL, NULL, error);
-    if (status == TESSERA_OK) *out = (int)(vae.autoencoder->scale * denoiser.denoiser->patch_size);
-    component_close(&denoiser);
-    component_close(&vae);
-    return status;
+    const struct component *denoiser, *vae;
+    TRY(pipeline_describe(p, p->denoiser, &denoiser, error));
+    TRY(pipeline_describe(p, p->autoencoder, &vae, error));
+    TRY(check_kinds(p, denoiser->denoiser, vae->autoencoder, error));
+    *out = (int)(vae->autoencoder->scale * denoiser->denoiser->patch_size);
+    return TESSERA_OK;
 }
 
 static tessera_status check_size(const struct generation *g, const struct denoiser *d, int64_t unit, tessera_error *error) {
@@ -135,13 +133,10 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
 /* Neither component's weights are touched: a rank that does not decode never opens the autoencoder, and where components do not stay open
  * the denoiser is opened once, after the text. */
 static tessera_status size_latents(struct generation *g, tessera_error *error) {
-    struct component denoiser = {0}, vae = {0};
-    tessera_status status = pipeline_describe(g->pipeline, g->pipeline->denoiser, &denoiser, error);
-    if (status == TESSERA_OK) status = pipeline_describe(g->pipeline, g->pipeline->autoencoder, &vae, error);
-    if (status == TESSERA_OK) status = fit_latents(g, denoiser.denoiser, vae.autoencoder, error);
-    component_close(&denoiser);
-    component_close(&vae);
-    return status;
+    const struct component *denoiser, *vae;
+    TRY(pipeline_describe(g->pipeline, g->pipeline->denoiser, &denoiser, error));
+    TRY(pipeline_describe(g->pipeline, g->pipeline->autoencoder, &vae, error));
+    return fit_latents(g, denoiser->denoiser, vae->autoencoder, error);
 }
 
 /* diffusers' get_timesteps in its own double arithmetic: strength is rounded to six decimals, so that 0.6f is Python's 0.6 again

@@ -103,10 +103,20 @@ static tessera_status need_slot(struct pipeline *p, const char *name, struct pip
     return TESSERA_OK;
 }
 
-tessera_status pipeline_describe(struct pipeline *p, const char *name, struct component *out, tessera_error *error) {
+tessera_status pipeline_describe(struct pipeline *p, const char *name, const struct component **out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
-    return source_describe(p, slot, (struct load_share){0}, out, error);
+    if (!slot->is_described) TRY(source_describe(p, slot, (struct load_share){0}, &slot->described, error));
+    slot->is_described = true;
+    *out = &slot->described;
+    return TESSERA_OK;
+}
+
+void pipeline_forget(struct pipeline *p) {
+    for (int i = 0; i < p->num_slots; i++) {
+        if (p->slots[i].is_described) component_close(&p->slots[i].described);
+        p->slots[i].is_described = false;
+    }
 }
 
 void pipeline_close_slot(struct pipeline_slot *slot) {
@@ -147,11 +157,17 @@ void pipeline_done_with(struct pipeline *p, const char *name) {
     if (index >= 0 && p->offload != OFFLOAD_NONE) pipeline_close_slot(&p->slots[index]);
 }
 
-tessera_status pipeline_tokenizer(const struct pipeline *p, const char *name, struct tokenizer **out, tessera_error *error) {
+tessera_status pipeline_tokenizer(struct pipeline *p, const char *name, const struct tokenizer **out, tessera_error *error) {
+    struct pipeline_tokenizer *slot = p->tokenizers;
+    for (; slot->tokenizer != NULL && strcmp(slot->name, name) != 0; slot++) assert(slot + 1 < p->tokenizers + PIPELINE_MAX_TOKENIZERS);
+    *out = slot->tokenizer;
+    if (*out != NULL) return TESSERA_OK;
     char *folder = NULL;
     TRY(pipeline_part_folder(p, name, &folder, error));
-    tessera_status status = tokenizer_open(folder, out, error);
+    tessera_status status = tokenizer_open(folder, &slot->tokenizer, error);
     free(folder);
+    slot->name = name;
+    *out = slot->tokenizer;
     return status;
 }
 
@@ -244,16 +260,16 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
 /* Which blocks this rank runs, and how pictures go through the stages. */
 static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, tessera_error *error) {
     int stages = team_degree(&p->team, MESH_PIPEFUSION);
-    struct component denoiser = {0};
+    const struct component *described;
     if (stages == 1 && mesh->num_pipeline_patch <= 1) return TESSERA_OK;
-    TRY(pipeline_describe(p, p->denoiser, &denoiser, error));
-    tessera_status status = denoiser.denoiser == NULL ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json",
+    TRY(pipeline_describe(p, p->denoiser, &described, error));
+    const struct denoiser *denoiser = described->denoiser;
+    tessera_status status = denoiser == NULL ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json",
                                                                   p->folder, p->denoiser)
-                                                      : team_set_parts(&p->team, mesh, denoiser.denoiser->row_unit == 0, error);
+                                                      : team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error);
     if (status == TESSERA_OK)
-        status = stages_open(denoiser.denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks,
+        status = stages_open(denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks,
                              p->team.shares.stages, &p->stages, error);
-    component_close(&denoiser);
     return status;
 }
 
@@ -340,11 +356,13 @@ tessera_status pipeline_open(const char *model, const tessera_model_options *opt
 
 void pipeline_free(struct pipeline *p) {
     if (p == NULL) return;
+    pipeline_forget(p);
     for (int i = 0; i < p->num_slots; i++) {
         pipeline_close_slot(&p->slots[i]);
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }
+    for (int i = 0; i < PIPELINE_MAX_TOKENIZERS; i++) tokenizer_free(p->tokenizers[i].tokenizer);
     close_backends(p);
     stages_free(&p->stages);
     team_close(&p->team);

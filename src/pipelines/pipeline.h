@@ -23,7 +23,7 @@
 #include "tessera_stages.h"
 #include "tokenizers/tokenizer.h"
 
-#define PIPELINE_MAX_COMPONENTS 8
+enum { PIPELINE_MAX_COMPONENTS = 8, PIPELINE_MAX_TOKENIZERS = 4 };
 /* Feature maps of convolutional models larger than this are worked on in strips of rows. */
 #define PIPELINE_STRIP_BYTES ((size_t)64 << 20)
 
@@ -83,8 +83,15 @@ struct pipeline_slot {
     char *file;    /* a safetensors file of its own, or NULL */
     bool replaced; /* not the model's own */
     size_t bytes;  /* of the weights once they are loaded, on all ranks together; 0 where the pipeline is only described */
-    bool is_open;
+    bool is_open, is_described;
     struct component component;
+    struct component described; /* without weights */
+};
+
+/* One that prompts were read with. */
+struct pipeline_tokenizer {
+    const char *name; /* the subfolder, a constant */
+    struct tokenizer *tokenizer;
 };
 
 /* Components of one role live on one device. */
@@ -111,6 +118,7 @@ struct pipeline {
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
+    struct pipeline_tokenizer tokenizers[PIPELINE_MAX_TOKENIZERS]; /* those at the end are empty */
     const char *denoiser, *autoencoder;            /* names of their slots: "unet" or "transformer", "vae" */
     const struct denoiser_class *const *denoisers; /* of the options; borrowed */
     int num_denoisers;
@@ -132,8 +140,10 @@ bool pipeline_has(const struct pipeline *pipeline, const char *name);
 int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
 /* The component's slot; FORMAT if it has none. */
 tessera_status pipeline_need_slot(const struct pipeline *pipeline, const char *name, const struct pipeline_slot **out, tessera_error *error);
-/* The component as its config.json describes it, without weights; the caller closes it. */
-tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, struct component *out, tessera_error *error);
+/* The component as its config.json describes it, without weights; it stays the pipeline's, until pipeline_forget. */
+tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, const struct component **out, tessera_error *error);
+/* Descriptions are read again: each call of a program notices files that have changed, and reads them once. */
+void pipeline_forget(struct pipeline *pipeline);
 /* The component, opened if it is not. */
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);
 /* All ranks of a picture come here before its first step: waiting for the slowest to open its denoiser is part of opening. Each job meets,
@@ -144,7 +154,8 @@ void pipeline_close_slot(struct pipeline_slot *slot);
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
 tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
-tessera_status pipeline_tokenizer(const struct pipeline *pipeline, const char *name, struct tokenizer **out, tessera_error *error);
+/* A tokenizer by its subfolder, a constant; it is opened once and stays the pipeline's. */
+tessera_status pipeline_tokenizer(struct pipeline *pipeline, const char *name, const struct tokenizer **out, tessera_error *error);
 
 /* Every family's name, as model_index.json has it; ends with NULL. */
 const char *const *pipeline_class_names(void);

@@ -235,7 +235,7 @@ static tessera_status check_states(const struct pipeline *p, const struct compon
 static tessera_status read_here(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
                                 struct prompt_reading *out, tessera_error *error) {
     struct component *component;
-    struct tokenizer *tokenizer = NULL;
+    const struct tokenizer *tokenizer;
     TRY(pipeline_component(p, reader->encoder, &component, error));
     if (component->text_encoder == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: not a text encoder", json_path(component->config));
@@ -243,7 +243,6 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
     TRY(pipeline_tokenizer(p, reader->tokenizer, &tokenizer, error));
     struct reading reading = {.p = p, .reader = reader, .prompts = prompts, .tokenizer = tokenizer};
     tessera_status status = read_with(&reading, component->text_encoder, run, out, error);
-    tokenizer_free(tokenizer);
     pipeline_done_with(p, reader->encoder);
     return status;
 }

@@ -77,9 +77,11 @@ void tessera_model_free(tessera_model *model) {
 
 tessera_status model_enter(tessera_model *model, const char *call, tessera_error *error) {
     int idle = HANDLE_IDLE;
-    if (atomic_compare_exchange_strong(&model->state, &idle, HANDLE_AT_WORK)) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "%s: this model is in the middle of another call: one handle serves one call at a time; open another", call);
+    if (!atomic_compare_exchange_strong(&model->state, &idle, HANDLE_AT_WORK))
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "%s: this model is in the middle of another call: one handle serves one call at a time; open another", call);
+    pipeline_forget(model->pipeline);
+    return TESSERA_OK;
 }
 
 void model_leave(tessera_model *model) {
