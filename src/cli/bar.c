@@ -91,7 +91,8 @@ void bar_show(struct bar *bar, double done, double total) {
     if (!bar->terminal && done >= total && !bar->ended) {
         fprintf(stderr, "%s: ", bar->what);
         print_amount(bar, done, total);
-        fprintf(stderr, " in %.2f s\n", now - bar->start);
+        if (bar->first == 0) fprintf(stderr, " in %.2f s", now - bar->start); /* else a part of it is not this bar's */
+        fputc('\n', stderr);
         bar->ended = true;
     }
 }

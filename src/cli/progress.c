@@ -56,7 +56,7 @@ bool progress_report(void *user, tessera_phase phase, int done, int total) {
     if (stop_signal != 0) return false;
     if (p->phase != (int)phase || done == 0) {
         p->phase = (int)phase;
-        bar_next(&p->bar, phase_name(p->phase), 0);
+        bar_next(&p->bar, phase_name(p->phase), done); /* of several pictures, some may be done */
     }
     bar_show(&p->bar, done, total);
     return true;
