@@ -60,6 +60,7 @@ static struct denoiser_state made(struct stage *s, int unit) {
         *fields[f] = run_tensor(&s->run, fields[f]->dtype, fields[f]->ndim, fields[f]->shape);
         bool constant = f < STATE_SKIPS && (constants >> f & 1);
         fill_bytes(fields[f]->data, tensor_bytes(fields[f]), (uint32_t)(10 * f + (constant ? 0 : 1 + unit)));
+        for (size_t i = 0; i < tensor_bytes(fields[f]); i++) ((uint8_t *)fields[f]->data)[i] &= 0x3F; /* finite, as states must be */
     }
     return state;
 }
