@@ -36,7 +36,7 @@ tessera_status quality_make(const char *model_folder, const struct quality_way *
     *out = (struct quality_pictures){0};
     tessera_mesh mesh = way->mesh;
     mesh.struct_size = sizeof mesh;
-    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .mesh = &mesh};
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32, .mesh = &mesh, .transformer = way->transformer};
     tessera_model *model = tessera_model_open(model_folder, &options, error);
     if (model == NULL) return error->status;
     tessera_status status = TESSERA_OK;

@@ -17,6 +17,7 @@ struct quality_way {
     const char *step_cache;
     float step_cache_threshold;
     int steps; /* 0: 20 */
+    const char *transformer; /* a file in the place of the model's own; NULL: none */
 };
 
 struct quality_pictures {

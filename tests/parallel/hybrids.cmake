@@ -48,6 +48,13 @@ foreach(ranks 1 2 3 4 5 6 7 8)
                      COMMAND ${CMAKE_COMMAND} -E env ${mpi_environment} ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_parallel_generate> ${hybrid_models})
 endforeach()
 add_dependencies(run_hybrids test_parallel_generate)
+
+# Small weights in every strategy.
+add_executable(test_small_meshes parallel/test_small_meshes.c)
+target_include_directories(test_small_meshes PRIVATE .)
+target_link_libraries(test_small_meshes room_pipelines)
+add_test(NAME parallel/small_meshes COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_small_meshes> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(parallel/small_meshes PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 # The table of docs/parallel-table.md, from runs of its own.
 add_custom_command(TARGET run_hybrids POST_BUILD WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
                    COMMAND sh tests/parallel/table.sh ${CMAKE_BINARY_DIR}/tests docs/parallel-table.md)
