@@ -173,7 +173,8 @@ static bool take_extents(struct reader *r, struct tensor *t) {
     t->ndim = (int)ndim;
     for (int i = t->ndim - 1; i >= 0; i--) {
         if (!take_number(r, 8, &extent)) return false;
-        if (__builtin_mul_overflow(count, extent, &count) || count > INT64_MAX / 8)
+        uint64_t factor = extent > 0 ? extent : 1; /* so that the product overflows in no order, even if one is 0 */
+        if (__builtin_mul_overflow(count, factor, &count) || count > INT64_MAX / 8)
             return fail(r, "has more elements than can be addressed");
         t->shape[i] = (int64_t)extent;
     }

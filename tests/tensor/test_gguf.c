@@ -120,6 +120,9 @@ static void test_hostile(void) {
     b = start(3, 0, 1), put_text(&b, "general.alignment"), put(&b, 4, 4), put(&b, 4, 1 << 21), put_data(&b, 1, 32);
     check_refused("an alignment of 2 MiB", b, "general.alignment");
     check_refused("elements", with_tensor((uint64_t)1 << 40, (uint64_t)1 << 40, 0, 0), "more elements");
+    b = start(3, 1, 0), put_text(&b, "w"), put(&b, 4, 3), put(&b, 8, 0), put(&b, 8, (uint64_t)1 << 40), put(&b, 8, (uint64_t)1 << 40);
+    put(&b, 4, 0), put(&b, 8, 0), put_data(&b, 32, 64);
+    check_refused("elements, none of them there", b, "more elements");
     check_refused("rows of blocks", with_tensor(31, 1, 2, 0), "whole blocks");
     check_refused("an offset", with_tensor(3, 2, 0, 4), "alignment");
     check_refused("beyond the end", with_tensor(3, 2, 0, 64), "beyond the file");
