@@ -37,8 +37,10 @@ extern "C" {
 #define TESSERA_EMBEDDED_MODEL "emoji" /* the name of the model that comes with the engine, for tessera_model_open */
 
 /* How much of a model is in memory at a time, separated by |: all that was opened stays ("none"); text encoders, denoiser and autoencoder
- * come and go with their stage ("stages"); or the first that fits the memory there is ("auto"). All give the same picture. */
-#define TESSERA_OFFLOADS "none|stages|auto"
+ * come and go with their stage ("stages"), and of each only some blocks are there, the next of which are read while one computes
+ * ("blocks"); or the first that fits the memory there is ("auto"). All give the same picture. With "none" weights are mapped: a file that is
+ * cut while a model is at work kills the process with SIGBUS. Otherwise they are read, and that is an error of the call. */
+#define TESSERA_OFFLOADS "none|stages|blocks|auto"
 
 /* Published models whose configs come with the library: enough for tessera_plan.h. */
 #define TESSERA_PUBLISHED_MODELS                                                                                                           \
@@ -183,6 +185,7 @@ typedef struct tessera_model_options {
     tessera_kernels kernels;             /* of the CPU; the environment variable TESSERA_ISA names the instruction set */
     /* Where a kind of component lives, if not on `device`. */
     const struct tessera_device *text_device, *denoiser_device, *autoencoder_device;
+    uint64_t max_memory; /* bytes that this rank's process may hold (VmHWM); 0: those of the machine and the control group */
 } tessera_model_options;
 #define TESSERA_MODEL_OPTIONS                                                                                                              \
     { .struct_size = sizeof(tessera_model_options) }
@@ -247,6 +250,8 @@ typedef struct tessera_image {
     int64_t blocks, blocks_skipped; /* of the denoiser in all steps of all pictures (by this rank); left out of them by a step cache */
     uint64_t bytes_moved; /* of tensors, from one device to another, where components live on several */
     uint64_t bytes_copied; /* of tensors within a device's memory, in all steps of all pictures (by this rank) */
+    uint64_t disk_bytes; /* of weights read by this rank, */
+    double seconds_disk; /* and how long it waited for them; where the model is offloaded */
 } tessera_image;
 #define TESSERA_IMAGE                                                                                                                      \
     { .struct_size = sizeof(tessera_image) }

@@ -50,6 +50,10 @@ size_t memory_peak_resident(void) {
     return read_status("VmHWM: %llu kB");
 }
 
+size_t memory_resident(void) {
+    return read_status("VmRSS: %llu kB");
+}
+
 size_t memory_addresses(void) {
     return read_status("VmSize: %llu kB");
 }

@@ -7,6 +7,7 @@
 double clock_seconds(void);        /* monotonic */
 double clock_thread_seconds(void); /* that this thread has run */
 size_t memory_peak_resident(void); /* VmHWM of this process in bytes, mapped file pages included; 0 where unknown */
+size_t memory_resident(void);      /* VmRSS, the same now */
 size_t memory_addresses(void);     /* VmSize: addresses that this process has mapped, bytes; 0 where unknown */
 size_t memory_total(void);         /* of the machine or the control group, bytes */
 enum { KERNEL_ID_BYTES = 40 };

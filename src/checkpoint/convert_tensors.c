@@ -46,7 +46,7 @@ static tessera_status write_one(const struct weights *weights, const struct writ
     if (tensor.data == NULL) {
         tensor.data = made = malloc(tensor_bytes(&tensor) + 1);
         if (made == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
-        weights_read(weights, name, made);
+        weights_read(weights, name, NULL, made);
     }
     tessera_status status = convert_write(writer, name, &tensor, one->dtype, error);
     if (made == NULL) convert_forget(&tensor);

@@ -9,6 +9,7 @@
 #include "cli/lora_options.h"
 #include "cli/notice.h"
 #include "cli/progress.h"
+#include "cli/memory_options.h"
 #include "cli/stage_files.h"
 
 enum encode_option {
@@ -29,6 +30,7 @@ enum encode_option {
     ENCODE_LORA,
     ENCODE_DTYPE,
     ENCODE_THREADS,
+    ENCODE_MAX_MEMORY,
     ENCODE_OFFLOAD,
     ENCODE_OPTION_COUNT
 };
@@ -72,6 +74,7 @@ static const struct option encode_options[ENCODE_OPTION_COUNT] = {
     [ENCODE_DTYPE] = {.name = "dtype", .type = OPTION_CHOICE, .placeholder = "f32|bf16", .help = "what products are computed in (default bf16)"},
     [ENCODE_THREADS] = {.name = "threads", .letter = 't', .type = OPTION_INTEGER, .placeholder = "N", .help = "0: as many as the machine grants", .low = 0, .high = 1024},
     [ENCODE_OFFLOAD] = {.name = "offload", .type = OPTION_CHOICE, .placeholder = TESSERA_OFFLOADS, .help = "as of generate (docs/small-devices.md)"},
+    [ENCODE_MAX_MEMORY] = {.name = "max-memory", .type = OPTION_TEXT, .placeholder = "BYTES", .help = "what the process may hold in memory, such as 2GiB"},
 };
 
 struct encoding {
@@ -112,6 +115,7 @@ static tessera_status open_model(struct encoding *e) {
     options.loras = e->loras;
     options.num_loras = v[ENCODE_LORA].count;
     options.offload = v[ENCODE_OFFLOAD].text;
+    TRY(memory_options_read(v[ENCODE_MAX_MEMORY].text, 1, &options.max_memory, &e->error));
     options.dtype = v[ENCODE_DTYPE].text != NULL && strcmp(v[ENCODE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     e->model = tessera_model_open(e->folder, &options, &e->error);
     return e->model != NULL ? TESSERA_OK : e->error.status;

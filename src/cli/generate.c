@@ -70,6 +70,7 @@ static int run_generate(const char *path, struct option_value *values) {
     mesh_options_free(&s.mesh);
     free(s.copies);
     free(s.peaks);
+    free(s.limits);
     benchmark_free(&s.benchmark);
     return code;
 }

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/error.h"
+#include "cli/memory_options.h"
 #include "cli/habits.h"
 #include "cli/like.h"
 #include "cli/output.h"
@@ -97,6 +98,9 @@ static tessera_status check_command_line(struct session *s) {
     if (s->rank == 0 && !s->quiet && prompt_tags_weigh(&values[GENERATE_PROMPT]))
         fprintf(stderr, "tessera: a weight in a prompt, as in (red:1.3), is read as text: words have no weights here\n");
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
+    s->limits = calloc((size_t)tessera_world_size(s->world), sizeof *s->limits);
+    if (s->limits == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
+    TRY(memory_options_read(values[GENERATE_MAX_MEMORY].text, tessera_world_size(s->world), s->limits, &s->error));
     TRY(request_options_read_sizes(values, &unused, &s->error));
     TRY(check_stream(s));
     status = output_check(values[GENERATE_OUTPUT].text, &s->error);

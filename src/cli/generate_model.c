@@ -151,6 +151,7 @@ static tessera_model_options options_of(const struct session *s) {
     options.text_encoder_2 = v[GENERATE_TEXT_ENCODER_2].text;
     options.text_encoder_3 = v[GENERATE_TEXT_ENCODER_3].text;
     options.offload = v[GENERATE_OFFLOAD].text;
+    options.max_memory = s->limits[s->rank];
     options.loras = s->loras;
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;

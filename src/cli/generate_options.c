@@ -438,9 +438,13 @@ const struct option generate_options[] = {
                           .section = SECTION_MACHINE,
                           .type = OPTION_CHOICE,
                           .placeholder = TESSERA_OFFLOADS,
-                          .help =
-                              "what of the model is in memory at a time (docs/small-devices.md): all, or one stage; the picture stays the "
-                              "same (default auto: what fits)"},
+                          .help = "what of the model is in memory at a time (docs/small-devices.md): all, one stage, or some blocks of it; "
+                                  "the picture stays the same (default auto: what fits)"},
+    [GENERATE_MAX_MEMORY] = {.name = "max-memory",
+                             .section = SECTION_MACHINE,
+                             .type = OPTION_TEXT,
+                             .placeholder = "BYTES",
+                             .help = "what a process may hold in memory: 6GiB, or of each rank 0:6GiB,1:10GiB"},
     [GENERATE_DTYPE] = {.name = "dtype",
                         .aliases = {"torch-dtype", "precision"},
                         .synonyms = dtype_synonyms,

@@ -14,9 +14,20 @@ void session_add_costs(struct session *s, const tessera_image *image) {
     s->blocks_skipped += image->blocks_skipped;
     s->bytes_copied += image->bytes_copied;
     s->bytes_moved += image->bytes_moved;
+    s->disk_bytes += image->disk_bytes;
+    s->seconds_disk += image->seconds_disk;
 }
 
 /* ---- reports ---- */
+
+/* A limit is a promise: where it was not kept, that is said. */
+static void tell_overruns(const struct session *s) {
+    for (int i = 0; i < tessera_world_size(s->world); i++)
+        if (s->limits[i] > 0 && s->peaks[i] > s->limits[i])
+            fprintf(stderr, "tessera: rank %d held up to %llu MiB, more than the %llu MiB of --max-memory\n", i,
+                    (unsigned long long)s->peaks[i] >> 20, (unsigned long long)s->limits[i] >> 20);
+}
+
 static void print_summary(const struct session *s) {
     fprintf(stderr, "%d picture%s: open %.2f s, text %.2f s, ", s->written, s->written == 1 ? "" : "s", s->seconds_open + s->seconds[0],
             s->seconds[1]);
@@ -26,6 +37,8 @@ static void print_summary(const struct session *s) {
     for (int i = 0; i < tessera_world_size(s->world); i++)
         fprintf(stderr, "%s%llu", i > 0 ? "/" : "", (unsigned long long)s->peaks[i] >> 20);
     fprintf(stderr, " MiB; %s, %d threads\n", s->facts.kernel_path, s->values[GENERATE_THREADS].integer);
+    if (s->disk_bytes > 0)
+        fprintf(stderr, "weights: read %.2f GB from the disk, waited %.2f s for it\n", (double)s->disk_bytes / 1e9, s->seconds_disk);
     if (s->request.step_cache != NULL)
         fprintf(stderr, "step cache: left out %lld of %lld blocks\n", (long long)s->blocks_skipped, (long long)s->blocks);
 }
@@ -50,6 +63,8 @@ static tessera_status print_json(struct session *s) {
     for (int i = 0; i < tessera_world_size(s->world); i++) cJSON_AddItemToArray(peaks, cJSON_CreateNumber((double)s->peaks[i]));
     cJSON_AddNumberToObject(root, "bytes_copied", (double)s->bytes_copied);
     cJSON_AddNumberToObject(root, "bytes_moved", (double)s->bytes_moved);
+    cJSON_AddNumberToObject(root, "disk_bytes", (double)s->disk_bytes);
+    cJSON_AddNumberToObject(root, "seconds_disk", s->seconds_disk);
     if (s->request.step_cache != NULL) {
         cJSON_AddNumberToObject(root, "blocks", (double)s->blocks);
         cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);
@@ -64,6 +79,7 @@ static tessera_status print_json(struct session *s) {
 }
 
 tessera_status session_report(struct session *s) {
+    tell_overruns(s);
     fflush(stdout);
     if (s->values[GENERATE_JSON].flag) return print_json(s);
     if (!s->quiet) print_summary(s);

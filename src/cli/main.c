@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include "base/error.h"
+#include "cli/bus_error.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "comm/comm.h"
@@ -138,6 +139,7 @@ static int dispatch(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return print_help(stderr), EXIT_USAGE;
+    bus_error_catch();
     signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of writing, which takes the temporary file away */
     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0);
     int code = dispatch(argc, argv);

@@ -53,6 +53,9 @@ struct session {
     double seconds_open, seconds[5], operations[3];
     int64_t blocks, blocks_skipped;
     uint64_t bytes_copied, bytes_moved; /* by this rank */
+    uint64_t *limits;                   /* [ranks] of --max-memory; 0: none */
+    uint64_t disk_bytes;                /* of weights that this rank read */
+    double seconds_disk;                /* that it waited for them */
     int written;
     tessera_error error;
 };

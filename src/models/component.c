@@ -41,8 +41,7 @@ static void run_part(struct component *c, int part, struct loader *loader) {
         c->autoencoder->class->load_part(c->autoencoder, (enum autoencoder_part)part, loader);
 }
 
-/* Is a part of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
-static bool is_mine(const struct component *c, int part) {
+bool component_has_part(const struct component *c, int part) {
     if (part == COMPONENT_EMBED) return load_share_has(&c->share, 0);
     return load_share_has(&c->share, part == c->num_blocks ? part - 1 : part);
 }
@@ -51,12 +50,18 @@ tessera_status component_describe_parts(struct component *c, tessera_error *erro
     c->parts = calloc((size_t)c->num_blocks + 2, sizeof *c->parts);
     if (c->parts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d blocks", c->num_blocks);
     for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
+        struct component_part *p = &c->parts[part + 1];
         struct loader loader = component_loader(c, LOAD_DESCRIBE, c->arena);
+        loader.notes_spans = c->weights != NULL;
         run_part(c, part, &loader);
+        p->spans = loader.spans;
+        p->num_spans = loader.num_spans;
         if (load_failed(&loader)) return error_set(error, loader.error.status, "%s", loader.error.message);
-        c->parts[part + 1].bytes = loader.bytes;
-        c->parts[part + 1].arena_bytes = load_arena_bytes(&loader);
-        if (is_mine(c, part)) c->weight_bytes += loader.bytes;
+        p->bytes = loader.bytes;
+        p->arena_bytes = load_arena_bytes(&loader);
+        p->converted = loader.converted;
+        for (int i = 0; i < p->num_spans; i++) p->stored += p->spans[i].bytes;
+        if (component_has_part(c, part)) c->weight_bytes += loader.bytes;
     }
     return TESSERA_OK;
 }
@@ -77,6 +82,7 @@ tessera_status component_load_block(struct component *c, int part, tessera_error
     p->arena = arena_new(p->arena_bytes, error);
     if (p->arena == NULL) return error->status;
     struct loader loader = component_loader(c, LOAD_READ, p->arena);
+    loader.copies = p->copies;
     if (c->backend != NULL && !c->backend->shares_host) {
         loader.backend = c->backend;
         loader.memory = p->memory = c->backend->ops->arena(c->backend, p->arena_bytes, &loader.error);
@@ -92,7 +98,7 @@ tessera_status component_load_block(struct component *c, int part, tessera_error
 
 tessera_status component_load(struct component *c, tessera_error *error) {
     for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++)
-        if (is_mine(c, part)) TRY(component_load_block(c, part, error));
+        if (component_has_part(c, part)) TRY(component_load_block(c, part, error));
     return TESSERA_OK;
 }
 
@@ -106,6 +112,7 @@ void component_close(struct component *c) {
     for (int i = 0; c->parts != NULL && i < c->num_blocks + 2; i++) {
         arena_free(c->parts[i].memory);
         arena_free(c->parts[i].arena);
+        free(c->parts[i].spans);
     }
     free(c->parts);
     arena_free(c->arena);

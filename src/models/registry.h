@@ -18,6 +18,10 @@ struct component_part {
     struct arena *memory; /* all of it on the component's backend; NULL where that shares the host's memory */
     size_t bytes;         /* of its weights, when they are loaded */
     size_t arena_bytes;   /* that the arena needs at most */
+    struct load_span *spans; /* [num_spans] of the mapped file that it is made from; owned */
+    int num_spans;
+    size_t stored, converted;       /* bytes of the spans; of the layers that do not borrow from them */
+    const struct load_copies *copies; /* of the spans, from which the next component_load_block makes the layers; NULL: from the map */
 };
 
 /* An opened component: config.json, weights, layers. It owns all of it. */
@@ -62,6 +66,8 @@ tessera_status component_describe(const struct component_source *source, enum dt
 tessera_status component_load_block(struct component *component, int part, tessera_error *error);
 /* Gives the memory of one part's weights back to the system, mapped pages included; its layers are described only. */
 void component_drop_block(struct component *component, int part);
+/* Is the part of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
+bool component_has_part(const struct component *component, int part);
 /* All parts of this rank's share, one by one. */
 tessera_status component_load(struct component *component, tessera_error *error);
 /* From now on `watch` is told before and after each part is computed with (part.h), by every job that uses the component; NULL: nobody is.

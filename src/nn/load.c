@@ -162,9 +162,10 @@ static struct tensor share_matrix(struct loader *loader, const char *name, struc
         return (struct tensor){0};
     }
     struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
-    if (!stored_reads(loader)) return tensor_of(NULL, dtype, SHAPE(rows.count, width));
     if (columns[1].count == 0) return stored_piece(loader, name, whole, left, dtype);
     struct tensor part = tensor_of(NULL, dtype, SHAPE(rows.count, width));
+    loader->converted += tensor_bytes(&part);
+    if (!stored_reads(loader)) return part;
     part.data = stored_take(loader, tensor_bytes(&part));
     stored_put(loader, name, whole, left, dtype, part.data, width);
     if (load_failed(loader)) return (struct tensor){0};
@@ -267,6 +268,7 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
         return weight;
     }
     reorder_kernel(weight.data, part.data, part.shape, dtype_size(weight.dtype));
+    stored_forget(loader, &part);
     arena_release(loader->arena, mark);
     return weight;
 }
@@ -284,7 +286,9 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
         layer.weight = counted(loader, reordered(loader, weight_name, file, outputs, inputs));
     } else if (file.ndim > 0) {
         enum dtype dtype = kernel_dtype(loader, weight_name, &file);
-        layer.weight = counted(loader, tensor_of(NULL, dtype, SHAPE(outputs.count, kernel, kernel, inputs.count)));
+        struct tensor weight = tensor_of(NULL, dtype, SHAPE(outputs.count, kernel, kernel, inputs.count));
+        if (kernel > 1 || dtype != file.dtype) loader->converted += tensor_bytes(&weight);
+        layer.weight = counted(loader, weight);
     }
     return layer;
 }

@@ -52,8 +52,31 @@ enum load_mode { LOAD_READ, LOAD_DESCRIBE, LOAD_FORGET };
 /* Is block `index` among the blocks that it runs? */
 bool load_share_has(const struct load_share *share, int index);
 
+/* Bytes of the mapped file that a part's layers are made from. */
+struct load_span {
+    const void *data;
+    size_t bytes;
+};
+
+/* A buffer that such bytes have been copied into: layers are made from it, and the map is not touched. */
+struct load_copies {
+    char *memory;
+    size_t bytes;
+    struct load_copy {
+        const void *from;
+        size_t bytes, at; /* from memory + at on */
+        bool is_lent;     /* set by LOAD_READ: a layer borrows them */
+    } *list;              /* [count], by `from` */
+    int count;
+};
+
 struct loader {
     enum load_mode mode;
+    struct load_span *spans; /* LOAD_DESCRIBE notes them where `notes_spans`: [num_spans], the caller's to free */
+    int num_spans;
+    bool notes_spans;
+    const struct load_copies *copies; /* of LOAD_READ; or NULL */
+    size_t converted; /* bytes of those that the layers do not borrow */
     struct load_share share;
     const struct weights *weights;
     const struct load_hooks *hooks; /* or NULL */

@@ -5,6 +5,7 @@
  * hook and kept. */
 #include "nn/load_stored.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "tensor/scaled_weights.h"
@@ -61,6 +62,51 @@ static bool is_scaled(struct loader *loader, const char *name) {
     return find_scaled(loader, name, &scaled);
 }
 
+/* Notes the mapped bytes that a tensor comes from. */
+static void note_span(struct loader *loader, const char *name) {
+    if (!loader->notes_spans || loader->mode != LOAD_DESCRIBE) return;
+    enum { GROWTH = 16 };
+    if (loader->num_spans % GROWTH == 0) {
+        struct load_span *spans = realloc(loader->spans, (size_t)(loader->num_spans + GROWTH) * sizeof *spans);
+        if (spans == NULL) {
+            error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for a list of tensors", stored_where(loader));
+            return;
+        }
+        loader->spans = spans;
+    }
+    struct tensor source = weights_source(loader->weights, name);
+    loader->spans[loader->num_spans++] = (struct load_span){source.data, tensor_bytes(&source)};
+}
+
+static int compare_copy(const void *key, const void *element) {
+    const struct load_copy *copy = element;
+    uintptr_t data = (uintptr_t)key, from = (uintptr_t)copy->from;
+    return data < from ? -1 : data - from >= copy->bytes && data != from;
+}
+
+/* `data`, of the map, where it lies now. */
+static void *moved(const struct loader *loader, void *data) {
+    const struct load_copies *copies = loader->copies;
+    if (copies == NULL || data == NULL) return data;
+    const struct load_copy *copy = bsearch(data, copies->list, (size_t)copies->count, sizeof *copy, compare_copy);
+    return copy != NULL ? copies->memory + copy->at + ((const char *)data - (const char *)copy->from) : data;
+}
+
+/* Notes whether a layer borrows the bytes of `t`, if they lie in the loader's buffer. */
+static void note_lent(const struct loader *loader, const struct tensor *t, bool is_lent) {
+    const struct load_copies *copies = loader->copies;
+    for (int i = 0; copies != NULL && i < copies->count; i++) {
+        struct load_copy *copy = &copies->list[i];
+        uintptr_t begin = (uintptr_t)copies->memory + copy->at, data = (uintptr_t)t->data;
+        if (data >= begin && data - begin < copy->bytes) copy->is_lent = is_lent;
+    }
+}
+
+void stored_forget(const struct loader *loader, const struct tensor *t) {
+    weights_forget(loader->weights, t);
+    note_lent(loader, t, false);
+}
+
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
     if (load_failed(loader)) return empty;
@@ -85,6 +131,8 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
         return empty;
     }
     plan_room(loader, &t);
+    note_span(loader, name);
+    t.data = moved(loader, t.data);
     if (!stored_reads(loader)) t.data = NULL;
     return t;
 }
@@ -98,13 +146,19 @@ static struct tensor brought(struct loader *loader, const char *name, struct ten
     if (t.data != NULL || t.ndim == 0) return t;
     t.data = stored_take(loader, tensor_bytes(&t));
     if (t.data == NULL) return (struct tensor){0};
-    weights_read(loader->weights, name, t.data);
+    struct tensor source = weights_source(loader->weights, name);
+    source.data = moved(loader, source.data);
+    weights_read(loader->weights, name, &source, t.data);
     return t;
 }
 
 /* `t` itself where it is aligned, otherwise a copy in the arena. */
 static struct tensor aligned(struct loader *loader, struct tensor t) {
-    if (t.data == NULL || is_aligned(&t)) return t;
+    if (t.data == NULL) return t;
+    if (is_aligned(&t)) {
+        note_lent(loader, &t, true);
+        return t;
+    }
     void *copy = stored_take(loader, tensor_bytes(&t));
     if (copy == NULL) return (struct tensor){0};
     memcpy(copy, t.data, tensor_bytes(&t));
@@ -272,9 +326,13 @@ void stored_put_change(struct loader *loader, const char *name, struct tensor t,
 
 struct tensor stored_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
     if (t.ndim == 0) return t;
-    if (!stored_reads(loader)) return cut_to(t, piece, dtype);
-    bool rows_as_stored = t.dtype == dtype && piece.inputs.count == inputs_of(&t);
-    if (rows_as_stored && !is_hooked(loader, name, &t) && !is_scaled(loader, name)) {
+    bool lent = t.dtype == dtype && piece.inputs.count == inputs_of(&t) && !is_hooked(loader, name, &t) && !is_scaled(loader, name);
+    if (!stored_reads(loader)) {
+        struct tensor described = cut_to(t, piece, dtype);
+        if (!lent) loader->converted += tensor_bytes(&described);
+        return described;
+    }
+    if (lent) {
         t = brought(loader, name, t);
         return load_failed(loader) ? (struct tensor){0} : aligned(loader, rows_of(t, piece.rows));
     }

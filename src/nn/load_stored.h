@@ -16,6 +16,9 @@ bool stored_reads(const struct loader *loader);
 /* Bytes of the loader's arena. */
 void *stored_take(struct loader *loader, size_t bytes);
 
+/* A tensor that the file lent goes back to it: the layer has a copy. */
+void stored_forget(const struct loader *loader, const struct tensor *t);
+
 /* The tensor `name`, its shape and type checked; without data where a recipe makes it (weights.h), too. */
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape);
 /* The type of a matrix: as it is stored, but the computing type where that is narrower (memory is what a converted copy then saves), or where

@@ -65,7 +65,7 @@ static tessera_status check_set(struct pipeline *p, struct lora_set *set, tesser
 static tessera_status change_set(struct pipeline *p, struct lora_set *set, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
-        if (lora_set_changes(p->loras, slot->name) || lora_set_changes(set, slot->name)) pipeline_close_slot(slot);
+        if (lora_set_changes(p->loras, slot->name) || lora_set_changes(set, slot->name)) pipeline_close_slot(p, slot);
         if (slot->is_open) TRY(lora_hooks_for(set, slot->name, slot->folder, &slot->component.hooks, error));
     }
     return TESSERA_OK;
@@ -81,7 +81,7 @@ static tessera_status use_set(struct pipeline *p, const tessera_request *request
     if (status == TESSERA_OK) {
         status = change_set(p, set, error);
         for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++)
-            pipeline_close_slot(&p->slots[i]); /* none may ask a set that is gone */
+            pipeline_close_slot(p, &p->slots[i]); /* none may ask a set that is gone */
     }
     if (status != TESSERA_OK) {
         lora_set_close(set);

@@ -337,7 +337,10 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
 /* What is asked for makes sense, and how large it is. */
 static tessera_status begin(struct generation *g, tessera_error *error) {
     TRY(request_check(g->request, error));
-    return size_latents(g, error);
+    TRY(size_latents(g, error));
+    TRY(offload_choose(g->pipeline, g->request, g->width, g->height, error));
+    for (int i = 0; i < g->pipeline->num_slots; i++) pipeline_done_with(g->pipeline, g->pipeline->slots[i].name); /* of a request before */
+    return TESSERA_OK;
 }
 
 /* The given pictures' latents; the autoencoder comes again when all is denoised. */
@@ -411,12 +414,15 @@ static tessera_status open_runs(struct generation *g, tessera_error *error) {
 static tessera_status run_stages(struct generation *g, tessera_status (*stages)(struct generation *, tessera_error *), tessera_error *error) {
     struct pipeline *p = g->pipeline;
     double loaded = p->seconds_load;
+    p->disk = (struct stream_counts){0};
     tessera_status status = adapters_use(p, g->request, error);
     if (status == TESSERA_OK) status = open_runs(g, error);
     if (status == TESSERA_OK) status = stages(g, error);
     if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
     for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++) pipeline_done_with(p, p->slots[i].name);
     g->image->seconds_load = p->seconds_load - loaded;
+    g->image->disk_bytes = p->disk.bytes_read;
+    g->image->seconds_disk = p->disk.seconds_waited;
     for (int role = 0; role < PIPELINE_ROLES; role++) arena_free(g->own[role].arena);
     scheduler_free(g->scheduler);
     free(g->noise);

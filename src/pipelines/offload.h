@@ -2,22 +2,34 @@
  *
  *     none     what a request opens stays open for the next one
  *     stages   text encoders, denoiser and autoencoder: each is open while its stage works, and no two are open together
- *     blocks   the same, and of each component only a window of blocks is loaded
- *     auto     the first of these that fits the memory there is
+ *     blocks   the same, and of each component only a window of blocks is loaded, and more of them where there is memory
+ *     auto     the first of these that fits the memory there is, for each request
  *
- * Every way gives the same picture to the bit. All ranks of a model take the same way. Private to this room. */
+ * Without "none" weights are streamed from the disk (models/stream.h). Every way gives the same picture to the bit. All ranks of a model
+ * take the same way, but each keeps as many blocks as its own memory holds. Private to this room. */
 #ifndef TESSERA_PIPELINES_OFFLOAD_H
 #define TESSERA_PIPELINES_OFFLOAD_H
 
-#include "base/error.h"
+#include "models/registry.h"
 
 struct pipeline;
 
-enum offload { OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS };
+enum offload { OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO };
 
-/* ARGUMENT if `name` is none of TESSERA_OFFLOADS. NULL is "auto". */
-tessera_status offload_check(const char *name, tessera_error *error);
-/* Sets p->offload from a name that offload_check took, by the slots' bytes and p->memory. Collective over the model's ranks. */
-tessera_status offload_choose(struct pipeline *p, const char *name, tessera_error *error);
+/* What a request's stages need beside weights, in bytes. */
+struct offload_needs {
+    size_t text, denoise, decode;
+};
+
+/* From a name of TESSERA_OFFLOADS; NULL is "auto". ARGUMENT if it is none of them. */
+tessera_status offload_read(const char *name, enum offload *out, tessera_error *error);
+/* What can be said before any request. Without a limit a model stays whole as long as it takes less than half of the machine's memory:
+ * pictures and other programs need the rest. Collective over the model's ranks. */
+tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error);
+/* Sets p->offload and p->needs for pictures of this size (the one worked at), from what was asked for, the slots' bytes and the memory.
+ * Collective over the picture's ranks. */
+tessera_status offload_choose(struct pipeline *p, const tessera_request *request, int width, int height, tessera_error *error);
+/* How much memory a component that is about to be opened may take for its weights. */
+size_t offload_budget(const struct pipeline *p, const struct component *component);
 
 #endif

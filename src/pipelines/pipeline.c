@@ -119,18 +119,31 @@ void pipeline_forget(struct pipeline *p) {
     }
 }
 
-void pipeline_close_slot(struct pipeline_slot *slot) {
+void pipeline_close_slot(struct pipeline *p, struct pipeline_slot *slot) {
+    if (slot->stream != NULL) {
+        struct stream_counts counts = component_stream_counts(slot->stream);
+        p->disk.bytes_read += counts.bytes_read;
+        p->disk.seconds_waited += counts.seconds_waited;
+    }
+    component_stream_close(slot->stream);
+    slot->stream = NULL;
     if (slot->is_open) component_close(&slot->component);
     slot->is_open = false;
+}
+
+/* Its weights: all of them, or those that come as they are needed. */
+static tessera_status load_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+    if (p->offload == OFFLOAD_NONE) return component_load(&slot->component, error);
+    return component_stream_open(&slot->component, offload_budget(p, &slot->component), &slot->stream, error);
 }
 
 static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     double start = clock_seconds();
     TRY(source_component(p, slot, error));
     slot->is_open = true;
-    tessera_status status = component_load(&slot->component, error);
+    tessera_status status = load_slot(p, slot, error);
     if (status != TESSERA_OK) {
-        pipeline_close_slot(slot);
+        pipeline_close_slot(p, slot);
         return status;
     }
     p->seconds_load += clock_seconds() - start;
@@ -154,7 +167,7 @@ tessera_status pipeline_component(struct pipeline *p, const char *name, struct c
 
 void pipeline_done_with(struct pipeline *p, const char *name) {
     int index = pipeline_slot_index(p, name);
-    if (index >= 0 && p->offload != OFFLOAD_NONE) pipeline_close_slot(&p->slots[index]);
+    if (index >= 0 && p->offload != OFFLOAD_NONE) pipeline_close_slot(p, &p->slots[index]);
 }
 
 tessera_status pipeline_tokenizer(struct pipeline *p, const char *name, const struct tokenizer **out, tessera_error *error) {
@@ -304,10 +317,12 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(source_list(p, options, true, error));
     TRY(team_open(&p->team, mesh, error));
     TRY(open_stages(p, mesh, error));
-    TRY(offload_choose(p, options->offload, error));
+    TRY(offload_open(p, options, error));
     TRY(find_defaults(p, error));
     if (options->kernels == TESSERA_KERNELS_REPRODUCIBLE) TRY(team_check_reproducible(&p->team, error));
-    return open_backends(p, options, error);
+    TRY(open_backends(p, options, error));
+    p->base_memory = memory_resident();
+    return TESSERA_OK;
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
@@ -358,7 +373,7 @@ void pipeline_free(struct pipeline *p) {
     if (p == NULL) return;
     pipeline_forget(p);
     for (int i = 0; i < p->num_slots; i++) {
-        pipeline_close_slot(&p->slots[i]);
+        pipeline_close_slot(p, &p->slots[i]);
         free(p->slots[i].folder);
         free(p->slots[i].file);
     }

@@ -15,6 +15,7 @@
 #include "checkpoint/lora.h"
 #include "checkpoint/single_file.h"
 #include "models/registry.h"
+#include "models/stream.h"
 #include "pipelines/adapters.h"
 #include "pipelines/offload.h"
 #include "pipelines/stages.h"
@@ -86,6 +87,7 @@ struct pipeline_slot {
     bool is_open, is_described;
     struct component component;
     struct component described; /* without weights */
+    struct component_stream *stream; /* where the model is offloaded: what loads its parts; else NULL */
 };
 
 /* One that prompts were read with. */
@@ -114,7 +116,11 @@ struct pipeline {
     enum dtype dtype;
     bool vae_tiling;
     bool keeps_sums; /* it is described for reproducible kernels */
-    enum offload offload;
+    enum offload offload_asked, offload; /* what the options say; what the request at work has */
+    bool stays_whole;                    /* whatever the request: nothing is offloaded */
+    struct offload_needs needs;          /* of the request at work, where it may be */
+    size_t memory_limit, base_memory;    /* bytes: of the options (0: none); resident when the model was opened */
+    struct stream_counts disk;           /* of streams that are closed */
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
     int num_slots;
@@ -149,7 +155,7 @@ tessera_status pipeline_component(struct pipeline *pipeline, const char *name, s
 /* All ranks of a picture come here before its first step: waiting for the slowest to open its denoiser is part of opening. Each job meets,
  * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
 tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
-void pipeline_close_slot(struct pipeline_slot *slot);
+void pipeline_close_slot(struct pipeline *pipeline, struct pipeline_slot *slot);
 /* Says that a stage is done with a component: it is closed unless nothing is offloaded. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */

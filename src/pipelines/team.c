@@ -211,14 +211,14 @@ tessera_status team_meet(struct team *team, tessera_error *error) {
     return team->mesh != NULL ? comm_barrier(team->mesh->group[MESH_PICTURE], error) : TESSERA_OK;
 }
 
-tessera_status team_greatest(struct team *team, int *value, tessera_error *error) {
+tessera_status team_greatest(struct team *team, enum mesh_group group, int *value, tessera_error *error) {
     if (team->mesh == NULL) return TESSERA_OK;
-    struct comm *world = team->mesh->group[MESH_WORLD];
-    int all[comm_size(world)];
-    size_t bytes[comm_size(world)];
-    for (int i = 0; i < comm_size(world); i++) bytes[i] = sizeof *value;
-    TRY(comm_all_gather(world, value, all, bytes, error));
-    for (int i = 0; i < comm_size(world); i++)
+    struct comm *comm = team->mesh->group[group];
+    int all[comm_size(comm)];
+    size_t bytes[comm_size(comm)];
+    for (int i = 0; i < comm_size(comm); i++) bytes[i] = sizeof *value;
+    TRY(comm_all_gather(comm, value, all, bytes, error));
+    for (int i = 0; i < comm_size(comm); i++)
         if (all[i] > *value) *value = all[i];
     return TESSERA_OK;
 }

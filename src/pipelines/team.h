@@ -43,8 +43,8 @@ int team_local_ranks(const struct team *team);
  * own. */
 int team_threads(const struct team *team, int given);
 
-/* *value becomes the greatest of all of the world's ranks' values. */
-tessera_status team_greatest(struct team *team, int *value, tessera_error *error);
+/* *value becomes the greatest of all values of a group's ranks. */
+tessera_status team_greatest(struct team *team, enum mesh_group group, int *value, tessera_error *error);
 
 /* The denoiser's chain of strategies, with what they keep of a picture (keys, values, rows of others): it belongs to the job that asks, which
  * ends it with parallel_free. */

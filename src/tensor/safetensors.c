@@ -344,6 +344,14 @@ void safetensors_forget(const struct safetensors *file, const struct tensor *ten
     file_map_forget(&file->map, tensor->data, tensor_bytes(tensor));
 }
 
+bool safetensors_locate(const struct safetensors *file, const void *data, int *descriptor, uint64_t *offset) {
+    uintptr_t base = (uintptr_t)file->map.data, at = (uintptr_t)data;
+    if (file->map.data == NULL || at < base || at - base >= file->map.length) return false;
+    *descriptor = file->map.descriptor;
+    *offset = at - base;
+    return true;
+}
+
 const char *safetensors_path(const struct safetensors *file) {
     return file->path;
 }

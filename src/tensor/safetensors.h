@@ -25,6 +25,9 @@ tessera_status safetensors_check(const struct safetensors *file, tessera_error *
 /* Lets the system take back the pages of `tensor`, a view of this file; a tensor of another place is left alone. */
 void safetensors_forget(const struct safetensors *file, const struct tensor *tensor);
 
+/* The descriptor of the mapped file, and where in it `data` lies; false of bytes of another place. */
+bool safetensors_locate(const struct safetensors *file, const void *data, int *descriptor, uint64_t *offset);
+
 /* NULL if absent. Logarithmic or constant time. */
 const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
 

@@ -330,17 +330,35 @@ tessera_status weights_get(const struct weights *weights, const char *name, stru
     return TESSERA_OK;
 }
 
-void weights_read(const struct weights *weights, const char *name, void *to) {
+struct tensor weights_source(const struct weights *weights, const char *name) {
     const struct safetensors_entry *entry = find(weights, name);
     assert(entry != NULL);
-    if (entry->tensor.data != NULL) {
-        memcpy(to, entry->tensor.data, tensor_bytes(&entry->tensor));
-        weights_forget(weights, &entry->tensor);
-        return;
-    }
-    const struct weights_recipe *recipe = &((const struct view_entry *)entry)->recipe; /* only a view's tensors have no data */
-    recipe->write(&recipe->source, to);
-    weights_forget(weights, &recipe->source);
+    return entry->tensor.data != NULL ? entry->tensor : ((const struct view_entry *)entry)->recipe.source; /* only a view's have recipes */
+}
+
+void weights_read(const struct weights *weights, const char *name, const struct tensor *source, void *to) {
+    const struct safetensors_entry *entry = find(weights, name);
+    assert(entry != NULL);
+    struct tensor own = weights_source(weights, name);
+    if (source == NULL) source = &own;
+    if (entry->tensor.data != NULL)
+        memcpy(to, source->data, tensor_bytes(source));
+    else
+        ((const struct view_entry *)entry)->recipe.write(source, to);
+    weights_forget(weights, source);
+}
+
+bool weights_locate(const struct weights *weights, const void *data, struct weights_place *out) {
+    for (int i = 0; i < weights->shard_count; i++)
+        if (safetensors_locate(weights->shards[i], data, &out->descriptor, &out->offset)) {
+            out->path = safetensors_path(weights->shards[i]);
+            return true;
+        }
+    return false;
+}
+
+int weights_files(const struct weights *weights) {
+    return weights->shard_count;
 }
 
 void weights_forget(const struct weights *weights, const struct tensor *tensor) {

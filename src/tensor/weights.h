@@ -45,8 +45,19 @@ tessera_status weights_view_finish(struct weights *weights, tessera_error *error
 /* A view into the map, which may be misaligned; without data where a recipe makes it. A missing tensor is a FORMAT error that names folder
  * and tensor. */
 tessera_status weights_get(const struct weights *weights, const char *name, struct tensor *out, tessera_error *error);
-/* Writes all bytes of a tensor that is there to `to`, which may be misaligned only where no recipe makes it. */
-void weights_read(const struct weights *weights, const char *name, void *to);
+/* The mapped bytes that a tensor which is there comes from: itself, or its recipe's source. */
+struct tensor weights_source(const struct weights *weights, const char *name);
+/* Writes all bytes of a tensor that is there to `to`, which may be misaligned only where no recipe makes it. `source`: that of
+ * weights_source, whose bytes may lie elsewhere by now; NULL: where they are mapped. */
+void weights_read(const struct weights *weights, const char *name, const struct tensor *source, void *to);
+/* Where mapped bytes lie in their file, whose descriptor and path are the weights'; false of any other bytes. */
+struct weights_place {
+    const char *path;
+    int descriptor;
+    uint64_t offset;
+};
+bool weights_locate(const struct weights *weights, const void *data, struct weights_place *out);
+int weights_files(const struct weights *weights);
 /* Lets the system take back the mapped pages of `tensor`, a view of one of the files or any other. `weights` may be NULL. */
 void weights_forget(const struct weights *weights, const struct tensor *tensor);
 /* The name of a tensor's stored type, for messages. */

@@ -11,7 +11,7 @@
 #include "check.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/random_component.h"
-#include "models/registry.h"
+#include "models/stream.h"
 
 enum { BLOCKS = 3, TOKENS = 5, SIDE = 8, CHANNELS = 16, TEXT_WIDTH = 64 };
 #define MIB ((size_t)1 << 20)
@@ -272,6 +272,70 @@ static void check_failure(struct component *c, struct run *run) {
     CHECK(open == 1, "%d parts are open; the one that failed counts as one", open);
 }
 
+/* ---- streams ---- */
+
+/* Streamed with this budget it computes the same, twice, and takes no more memory; afterwards it has none. */
+static void check_stream(struct component *c, struct run *run, size_t budget, const struct tensor *whole) {
+    tessera_error error = {0};
+    struct component_stream *stream = NULL;
+    size_t before = resident(), twentieth = c->parts[1].bytes / 20;
+    int kept = 0, parts = 0;
+    CHECK(component_stream_open(c, budget, &stream, &error) == TESSERA_OK, "%s", error.message);
+    for (int round = 0; stream != NULL && round < 2; round++) {
+        struct tensor got = compute(c, run);
+        CHECK(got.data != NULL && memcmp(got.data, whole->data, tensor_bytes(whole)) == 0, "%zu bytes: %s", budget, run->error.message);
+        size_t now = resident();
+        CHECK(now <= before + budget + twentieth, "%.1f MiB of %.1f", ((double)now - (double)before) / (double)MIB, (double)budget / (double)MIB);
+    }
+    if (stream != NULL) {
+        struct stream_counts counts = component_stream_counts(stream);
+        size_t stored = 0;
+        for (int i = 0; i < c->num_blocks + 2; i++) stored += c->parts[i].stored;
+        component_stream_kept(stream, &kept, &parts);
+        CHECK(parts == BLOCKS + 2 && (kept == parts || budget < component_stream_whole(c)), "%d of %d are kept", kept, parts);
+        CHECK(counts.bytes_read >= stored && (kept < parts || counts.bytes_read < 2 * stored), "%llu bytes read", (unsigned long long)counts.bytes_read);
+    }
+    component_stream_close(stream);
+    CHECK(resident() <= before + twentieth, "%.1f MiB are left", ((double)resident() - (double)before) / (double)MIB);
+}
+
+static void check_streams(struct component *c, struct run *run) {
+    tessera_error error = {0};
+    struct component_stream *stream = NULL;
+    size_t least = component_stream_least(c);
+    CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
+    struct tensor whole = compute(c, run);
+    drop_all(c);
+    const size_t budgets[] = {least, 2 * least, 3 * least, component_stream_whole(c)};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets && whole.data != NULL; i++) check_stream(c, run, budgets[i], &whole);
+    CHECK(component_stream_open(c, c->parts[1].bytes / 2, &stream, &error) == TESSERA_ERROR_MEMORY && strstr(error.message, "more") != NULL, "%s",
+          error.message);
+    component_stream_close(stream);
+}
+
+/* A file that is cut while it is streamed is an error that names it. */
+static void test_cut_file(const char *folder, const struct kind *kind) {
+    struct component c;
+    tessera_error error = {0};
+    struct component_stream *stream = NULL;
+    struct component_source source = {.folder = folder};
+    char name[64];
+    snprintf(name, sizeof name, "%s.safetensors", kind->stem);
+    char *path = file_join(folder, name);
+    CHECK(component_open(&source, DTYPE_BF16, &c, &error) == TESSERA_OK, "%s", error.message);
+    struct backend *backend = cpu_backend_open(1, CPU_KERNELS_BEST, &error);
+    struct run run = {.backend = backend, .arena = arena_new(256 * MIB, &error), .dtype = DTYPE_BF16};
+    CHECK(component_stream_open(&c, 2 * component_stream_least(&c), &stream, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(truncate(path, 4 * MIB + 1) == 0, "cannot cut %s", path);
+    struct tensor got = compute(&c, &run);
+    CHECK(got.data == NULL && run.error.status == TESSERA_ERROR_IO && strstr(run.error.message, path) != NULL, "%s", run.error.message);
+    component_stream_close(stream);
+    arena_free(run.arena);
+    backend_free(backend);
+    component_close(&c);
+    free(path);
+}
+
 static void test_windows(const char *folder, enum dtype dtype, struct weights *weights) {
     struct component c;
     tessera_error error = {0};
@@ -282,6 +346,7 @@ static void test_windows(const char *folder, enum dtype dtype, struct weights *w
     struct run run = {.backend = backend, .arena = arena_new(256 * MIB, &error), .dtype = dtype};
     CHECK(backend != NULL && run.arena != NULL, "%s", error.message);
     check_windows(&c, &run);
+    check_streams(&c, &run);
     check_failure(&c, &run);
     arena_free(run.arena);
     backend_free(backend);
@@ -325,6 +390,7 @@ static void test_kind(const char *folder, const struct kind *kind) {
         test_form(folder, kind, (enum form)form, DTYPE_BF16); /* converted where they are stored wide */
         test_form(folder, kind, (enum form)form, DTYPE_F32);  /* lent: they are no wider than what is computed */
     }
+    if (made) test_cut_file(folder, kind);
     remove_model(folder, kind);
 }
 

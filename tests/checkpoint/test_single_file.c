@@ -20,7 +20,7 @@ static bool same_tensor(const struct weights *view, const char *name, const stru
     if (weights_get(view, name, &got, &error) != TESSERA_OK || got.dtype != want->dtype || tensor_bytes(&got) != tensor_bytes(want))
         return false;
     void *bytes = malloc(tensor_bytes(want) + 1);
-    if (bytes != NULL) weights_read(view, name, bytes);
+    if (bytes != NULL) weights_read(view, name, NULL, bytes);
     bool same = bytes != NULL && memcmp(bytes, want->data, tensor_bytes(want)) == 0;
     free(bytes);
     return same;

@@ -74,6 +74,17 @@ for ranks in 1 2; do
 done
 check "strength 0 keeps the picture" test "$(tail -c 200 "$work/kept-1.png" | cksum)" = "$(tail -c 200 "$work/kept-2.png" | cksum)"
 
+# offloaded in blocks, every strategy makes the picture that it makes from memory
+for way in "--use-cfg-parallel" "--ring-degree 2" "--ulysses-degree 2 --use-parallel-vae" "--tensor-parallel-degree 2" \
+    "--pipefusion-parallel-degree 2" "--parallelism patch --no-split-batch" "--ulysses-degree 2 --use-fbcache"; do
+    run 2 0 $quick $way -o "$work/whole.png"
+    run 2 0 $quick $way --offload blocks -o "$work/blocks.png"; says "from the disk"
+    check "the same picture in blocks: $way" test "$(tail -c 2000 "$work/whole.png" | cksum)" = "$(tail -c 2000 "$work/blocks.png" | cksum)"
+done
+
+run 2 0 $quick --ring-degree 2 --max-memory 0:2GiB,1:3GiB -o "$work/limited.png"
+run 2 1 $quick --ring-degree 2 --max-memory 0:2GiB,1:1MiB -o "$work/limited.png"; says "more"
+
 # a product that is not the number of ranks
 run 2 1 $quick --ulysses_degree 3 -o "$work/x.png"; says_once "error:"
 

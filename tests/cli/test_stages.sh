@@ -13,6 +13,9 @@ for model in $sd tests/cases/pipeline_flux/model; do
     # shellcheck disable=SC2086
     run 0 generate --model $model --prompt "a lion" $draw --offload stages -o "$work/offloaded.png"
     check "--offload stages gives the same picture" test "$(ending "$work/whole.png")" = "$(ending "$work/offloaded.png")"
+    # shellcheck disable=SC2086
+    run 0 generate --model $model --prompt "a lion" $draw --offload blocks -o "$work/blocks.png"; says "GB from the disk, waited"
+    check "--offload blocks gives the same picture" test "$(ending "$work/whole.png")" = "$(ending "$work/blocks.png")"
     run 0 encode --model $model --prompt "a lion" --threads 1 -o "$work/states.safetensors"
     # shellcheck disable=SC2086
     run 0 generate --model $model --prompt-embeds "$work/states.safetensors" $draw --output-type latent -o "$work/latents.safetensors"
@@ -42,4 +45,22 @@ run 2 decode --model $sd "$work/latents.safetensors" -o "$work/whole.png"; says 
 run 2 generate --model $sd --prompt a --offload some; says "none|stages"
 run 0 encode --model $sd --prompt "a lion" --guidance-scale 1 -o "$work/one.safetensors"
 run 1 generate --model $sd --prompt-embeds "$work/one.safetensors" --steps 1 -o "$work/no.png"; says "negative prompt"
+
+# limits
+run 2 generate --model $sd --prompt a --max-memory 1:2GiB; says "there is no rank 1"
+run 2 generate --model $sd --prompt a --max-memory "0:"; says "max-memory"
+run 1 generate --model $sd --prompt a --steps 1 --max-memory 1MiB -o "$work/no.png"; says "its largest part takes"
+run 0 generate --model $sd --prompt a --steps 1 --max-memory 0:4GiB -o "$work/limited.png"
+
+# a file that is cut while the model works: mapped or read, an error that names it
+for way in none blocks; do
+    rm -rf "$work/cut"; cp -r $sd "$work/cut"
+    "$program" generate --model "$work/cut" --prompt a --steps 900 --num-images 50 --dtype f32 --offload $way -o "$work/cut.png" >"$work/out" 2>"$work/err" &
+    pid=$!
+    wait_until grep -q "text: 1 of 1" "$work/err"
+    truncate -s 4096 "$work/cut/unet/diffusion_pytorch_model.safetensors"
+    wait $pid
+    check "a cut file ends the command ($way)" test $? -eq 1
+    says "unet/diffusion_pytorch_model.safetensors:.* was cut"
+done
 exit $failed
