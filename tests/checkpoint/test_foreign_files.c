@@ -66,7 +66,7 @@ static void compare(const struct weights *view, const char *folder) {
         if (wanted == NULL) continue;
         CHECK(weights_get(view, wanted->name, &t, &error) == TESSERA_OK, "%s", error.message);
         void *bytes = malloc(tensor_bytes(&t) + 1);
-        weights_read(view, wanted->name, bytes);
+        weights_read(view, wanted->name, NULL, bytes);
         CHECK(t.dtype == entry->tensor.dtype && t.ndim == wanted->ndim && tensor_bytes(&t) == tensor_bytes(&entry->tensor) &&
                   memcmp(bytes, entry->tensor.data, tensor_bytes(&t)) == 0,
               "%s differs", wanted->name);
@@ -220,7 +220,7 @@ static void check_scaled_view(const struct weights *view, const struct weights *
         dtype_convert(eighths, DTYPE_F8_E4M3, entry->tensor.data, entry->tensor.dtype, (size_t)count);
         dtype_convert(plain, DTYPE_F32, eighths, DTYPE_F8_E4M3, (size_t)count);
         uint8_t *codes = malloc(tensor_bytes(&w.stored));
-        weights_read(view, entry->name, codes);
+        weights_read(view, entry->name, NULL, codes);
         w.stored.data = codes;
         scaled_weight_read(&w, 0, count, bytes);
         dtype_convert(numbers, DTYPE_F32, bytes, w.tensor.dtype, (size_t)count);
