@@ -159,25 +159,6 @@ static tessera_model_options options_of(const struct session *s) {
     return options;
 }
 
-static void follow_step(void *user, const tessera_step *step) {
-    struct session *s = user;
-    progress_clear(&s->progress);
-    latent_preview_show(&s->latent_preview, step);
-}
-
-/* --preview KIND shows pictures on their way, too. All ranks take part in its fit, so that it is the option that decides there. */
-static void open_latent_preview(struct session *s) {
-    const struct option_value *v = s->values;
-    const char *kind = v[GENERATE_PREVIEW].text;
-    tessera_error why = {0};
-    if (kind == NULL || v[GENERATE_JSON].flag || v[GENERATE_NO_PREVIEW].flag || strcmp(preview_kind(kind), "none") == 0) return;
-    if (tessera_world_size(s->world) == 1 && isatty(STDOUT_FILENO) != 1) return;
-    s->request.step = follow_step;
-    s->request.step_user = s;
-    if (latent_preview_open(&s->latent_preview, s->model, &why) != TESSERA_OK && s->rank == 0)
-        fprintf(stderr, "tessera: no preview while denoising: %s\n", why.message);
-}
-
 /* What all pictures have in common, and how a person follows them. */
 static tessera_status set_request(struct session *s) {
     const struct option_value *v = s->values;
@@ -193,7 +174,6 @@ static tessera_status set_request(struct session *s) {
     s->notices.progress = &s->progress;
     s->request.notice = notice_print;
     s->request.notice_user = &s->notices;
-    open_latent_preview(s);
     return TESSERA_OK;
 }
 
@@ -217,6 +197,25 @@ static tessera_status describe(struct session *s) {
     return TESSERA_OK;
 }
 
+static void follow_step(void *user, const tessera_step *step) {
+    struct session *s = user;
+    progress_clear(&s->progress);
+    if (s->rank == 0) latent_preview_show(&s->latent_preview, step);
+}
+
+/* --preview KIND shows pictures on their way, too. All ranks take part in its fit, so that it is the option that decides there. */
+static void open_latent_preview(struct session *s) {
+    const struct option_value *v = s->values;
+    const char *kind = v[GENERATE_PREVIEW].text;
+    tessera_error why = {0};
+    if (kind == NULL || v[GENERATE_JSON].flag || v[GENERATE_NO_PREVIEW].flag || strcmp(preview_kind(kind), "none") == 0) return;
+    if (tessera_world_size(s->world) == 1 && isatty(STDOUT_FILENO) != 1) return;
+    s->request.step = follow_step;
+    s->request.step_user = s;
+    if (latent_preview_open(&s->latent_preview, s->model, &why) != TESSERA_OK && s->rank == 0)
+        fprintf(stderr, "tessera: no preview while denoising: %s\n", why.message);
+}
+
 tessera_status session_open_model(struct session *s) {
     TRY(check_same_options(s));
     double start = clock_seconds();
@@ -232,5 +231,7 @@ tessera_status session_open_model(struct session *s) {
         fprintf(stderr, "tessera: note: %s\n", tessera_model_notice(s->model, i));
     s->seconds_open = clock_seconds() - start;
     status = describe(s);
-    return tessera_world_share(s->world, status, NULL, 0, &s->error);
+    TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
+    open_latent_preview(s);
+    return TESSERA_OK;
 }

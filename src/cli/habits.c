@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "checkpoint/family.h"
 #include "cli/generate.h"
 #include "cli/quantity.h"
 
@@ -177,21 +176,14 @@ static tessera_status apply_mode(struct option_value *values, tessera_error *err
                      mode->text, "generation, benchmark");
 }
 
-/* Whether T5 is the model's third encoder, as in Stable Diffusion 3, and not the second, as in Flux: by its file or folder, or by its name on the
- * hub. */
+/* Whether T5 is the model's third encoder, as in Stable Diffusion 3, and not the second, as in Flux: by its folder, or by its name. */
 static bool has_three_encoders(const char *model) {
-    const struct family *family = NULL;
-    struct safetensors *file = NULL;
     struct json *index = NULL;
     const char *class_name = "";
     if (model == NULL) return false;
-    if (!file_exists(model)) return strcasestr(model, "stable-diffusion-3") != NULL || strcasestr(model, "sd3") != NULL;
-    if (file_is_folder(model) && json_open_in(model, "model_index.json", &index, NULL) == TESSERA_OK)
-        json_string(index, "_class_name", "", &class_name, NULL);
-    else if (!file_is_folder(model) && safetensors_open(model, &file, NULL) == TESSERA_OK && family_detect(file, &family, NULL) == TESSERA_OK)
-        class_name = family->pipelines;
+    if (!file_is_folder(model)) return strcasestr(model, "stable-diffusion-3") != NULL || strcasestr(model, "sd3") != NULL;
+    if (json_open_in(model, "model_index.json", &index, NULL) == TESSERA_OK) json_string(index, "_class_name", "", &class_name, NULL);
     bool three = strncmp(class_name, "StableDiffusion3", 16) == 0;
-    safetensors_close(file);
     json_free(index);
     return three;
 }
