@@ -164,7 +164,7 @@ enum activation {
 };
 enum norm_kind { NORM_LAYER, NORM_RMS };
 
-/* What a linear adds to its product where a change of its weight (LoRA) stays beside it: up (down x), of low rank, or up x. */
+/* What a linear adds to its product where a change of its weight (LoRA) stays beside it: up (down x), two narrow matrices, or up x. */
 struct linear_side {
     struct tensor down; /* [r, K]; empty: `up` is [O, K] */
     struct tensor up;   /* [O, r] */
