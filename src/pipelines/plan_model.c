@@ -23,7 +23,7 @@ static tessera_status describe(const struct pipeline *p, const char *name, struc
                                tessera_error *error) {
     const struct pipeline_slot *slot;
     TRY(pipeline_need_slot(p, name, &slot, error));
-    return source_describe(p, slot, share, out, error);
+    return source_weigh(p, slot, share, out, error);
 }
 
 /* Bytes of the weights that layers hold with this share. */
@@ -37,13 +37,14 @@ static tessera_status count_bytes(const struct pipeline *p, struct load_share sh
 
 /* ---- the denoiser ---- */
 
-static bool copy_block(const struct denoiser *d, int index, int element_bytes, struct plan_block *out) {
+static bool copy_block(const struct component *c, int index, struct plan_block *out) {
+    const struct denoiser *d = c->denoiser;
     struct denoiser_block_info info;
     d->class->describe(d, index, &info);
     *out = (struct plan_block){.picture_operations = info.operations_per_picture_token,
                                .text_operations = info.operations_per_text_token,
                                .pair_operations = info.operations_per_token_pair,
-                               .weight_bytes = (double)info.parameters * element_bytes,
+                               .weight_bytes = (double)c->parts[index + 1].bytes,
                                .work = stages_work(d, index),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
                                .out = info.out,
@@ -64,7 +65,8 @@ static double end_operations(const struct plan_model *m, int64_t in_channels) {
     return m->row_unit > 0 ? 18.0 * both : 2.0 * patch * both;
 }
 
-static tessera_status copy_denoiser(const struct denoiser *d, int64_t channels, struct plan_model *m, tessera_error *error) {
+static tessera_status copy_denoiser(const struct component *c, int64_t channels, struct plan_model *m, tessera_error *error) {
+    const struct denoiser *d = c->denoiser;
     if (d->num_blocks > PLAN_MAX_BLOCKS)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: %d blocks; a plan has at most %d", d->class->name, d->num_blocks,
                          PLAN_MAX_BLOCKS);
@@ -77,7 +79,7 @@ static tessera_status copy_denoiser(const struct denoiser *d, int64_t channels, 
     m->blocks = calloc((size_t)d->num_blocks, sizeof *m->blocks);
     if (m->blocks == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     for (int i = 0; i < d->num_blocks; i++)
-        if (!copy_block(d, i, m->element_bytes, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+        if (!copy_block(c, i, &m->blocks[i])) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     m->width = d->form.width, m->cond_width = d->form.cond_width;
     m->constants = (d->text_stream ? 0 : 1) + d->form.text_mask;
     for (int i = 0; i < m->num_blocks; i++) {
@@ -99,9 +101,7 @@ static tessera_status count_cut(const struct pipeline *p, double whole, struct p
     double kept = floor((double)m->heads / 2) / (double)m->heads;
     m->shared_cut_bytes = (whole - (double)half.weight_bytes) / (1.0 - kept);
     for (int i = 0; i < m->num_blocks; i++) {
-        struct denoiser_block_info info;
-        half.denoiser->class->describe(half.denoiser, i, &info);
-        double gone = m->blocks[i].weight_bytes - (double)info.parameters * m->element_bytes;
+        double gone = m->blocks[i].weight_bytes - (double)half.parts[i + 1].bytes;
         m->blocks[i].cut_bytes = fmin(gone / (1.0 - kept), m->blocks[i].weight_bytes);
         m->shared_cut_bytes -= m->blocks[i].cut_bytes;
     }
@@ -130,7 +130,7 @@ static tessera_status add_denoiser(const struct pipeline *p, struct plan_model *
     struct component whole = {0};
     TRY(describe(p, p->denoiser, (struct load_share){0}, &whole, error));
     double bytes = (double)whole.weight_bytes;
-    tessera_status status = whole.denoiser != NULL ? copy_denoiser(whole.denoiser, pipeline_latent_channels(p, whole.denoiser), m, error)
+    tessera_status status = whole.denoiser != NULL ? copy_denoiser(&whole, pipeline_latent_channels(p, whole.denoiser), m, error)
                                                    : error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
     component_close(&whole);
     if (status == TESSERA_OK) status = count_cut(p, bytes, m, error);
@@ -161,12 +161,23 @@ static int64_t text_tokens(const struct pipeline *p, int max_sequence_length) {
     return tokens;
 }
 
+/* Numbers in the weights of a component, whatever their types. */
+static tessera_status count_parameters(const struct pipeline *p, const struct pipeline_slot *slot, double *count, tessera_error *error) {
+    struct component part = {0};
+    TRY(source_describe(p, slot, (struct load_share){0}, &part, error));
+    *count = (double)part.weight_bytes / (double)dtype_size(p->dtype);
+    component_close(&part);
+    return TESSERA_OK;
+}
+
 static tessera_status add_encoders(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct component encoder = {0};
         if (strncmp(p->slots[i].name, "text_encoder", 12) != 0) continue;
+        double parameters;
+        TRY(count_parameters(p, &p->slots[i], &parameters, error));
         TRY(describe(p, p->slots[i].name, (struct load_share){0}, &encoder, error));
-        double bytes = (double)encoder.weight_bytes, operations = 2.0 * bytes / m->element_bytes * (double)m->text_tokens * m->predictions;
+        double bytes = (double)encoder.weight_bytes, operations = 2.0 * parameters * (double)m->text_tokens * m->predictions;
         component_close(&encoder);
         m->encoder_bytes = fmax(m->encoder_bytes, bytes);
         m->text_operations += operations;

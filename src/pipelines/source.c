@@ -248,3 +248,15 @@ tessera_status source_describe(const struct pipeline *p, const struct pipeline_s
     TRY(source_config(p, slot, &source.config, error));
     return component_describe(&source, p->dtype, out, error);
 }
+
+tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+                            tessera_error *error) {
+    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
+    bool held = p->file != NULL || slot->file != NULL || weights_are_in(slot->folder);
+    if (!held) return source_describe(p, slot, share, out, error);
+    TRY(source_config(p, slot, &source.config, error));
+    tessera_status status = source_weights(p, slot, &source.weights, error);
+    if (status == TESSERA_OK) return component_open(&source, p->dtype, out, error);
+    json_free(source.config);
+    return status;
+}
