@@ -84,18 +84,17 @@ typedef float quad __attribute__((vector_size(16), aligned(4)));
 /* to[k][j] = from[j][k] for j < LANE_COLUMNS, k < depth, in blocks of 4 x 4; to has LANE_COLUMNS columns, from `stride`; depth is a multiple
  * of 4. */
 static inline void lanes_transpose(float *restrict to, const float *restrict from, int64_t stride, int64_t depth) {
-    typedef int picks __attribute__((vector_size(16)));
     for (int64_t j = 0; j < LANE_COLUMNS; j += 4, from += 4 * stride)
         for (int64_t k = 0; k < depth; k += 4) {
             quad a = *(const quad *)(from + k), b = *(const quad *)(from + stride + k);
             quad c = *(const quad *)(from + 2 * stride + k), d = *(const quad *)(from + 3 * stride + k);
-            quad ab = __builtin_shuffle(a, b, (picks){0, 4, 1, 5}), cd = __builtin_shuffle(c, d, (picks){0, 4, 1, 5});
-            quad ab2 = __builtin_shuffle(a, b, (picks){2, 6, 3, 7}), cd2 = __builtin_shuffle(c, d, (picks){2, 6, 3, 7});
+            quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            quad ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
             float *out = to + k * LANE_COLUMNS + j;
-            *(quad *)out = __builtin_shuffle(ab, cd, (picks){0, 1, 4, 5});
-            *(quad *)(out + LANE_COLUMNS) = __builtin_shuffle(ab, cd, (picks){2, 3, 6, 7});
-            *(quad *)(out + 2 * LANE_COLUMNS) = __builtin_shuffle(ab2, cd2, (picks){0, 1, 4, 5});
-            *(quad *)(out + 3 * LANE_COLUMNS) = __builtin_shuffle(ab2, cd2, (picks){2, 3, 6, 7});
+            *(quad *)out = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            *(quad *)(out + LANE_COLUMNS) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            *(quad *)(out + 2 * LANE_COLUMNS) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            *(quad *)(out + 3 * LANE_COLUMNS) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
         }
 }
 
