@@ -86,8 +86,8 @@ struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool b
     char part[NAME_CAPACITY + 16];
     snprintf(part, sizeof part, "%s.weight", full);
     struct tensor whole = stored_find(loader, part, SHAPE(out, in));
-    struct linear layer = {.weight = counted(loader, stored_whole(loader, part, whole, stored_matrix_dtype(loader, part, &whole)))};
-    layer.side = load_side(loader, part, &whole, (struct span){0, out}, (struct span[2]){{0, in}, {0}});
+    struct linear layer = {.side = load_side(loader, part, &whole, (struct span){0, out}, (struct span[2]){{0, in}, {0}})};
+    layer.weight = counted(loader, stored_whole(loader, part, whole, stored_matrix_dtype(loader, part, &whole)));
     if (bias) layer.bias = parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -178,8 +178,8 @@ static struct tensor share_matrix(struct loader *loader, const char *name, struc
 static struct linear share_linear(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
     struct tensor whole = stored_find(loader, name, SHAPE(out, in));
-    struct linear layer = {.weight = counted(loader, share_matrix(loader, name, whole, rows, columns, ranges))};
-    layer.side = load_side(loader, name, &whole, rows, columns);
+    struct linear layer = {.side = load_side(loader, name, &whole, rows, columns)};
+    layer.weight = counted(loader, share_matrix(loader, name, whole, rows, columns, ranges));
     return layer;
 }
 
