@@ -24,7 +24,9 @@ static struct tensor keep(struct loader *loader, const float *numbers, struct te
 /* Room for a tensor of the computing type; counted, and without data where layers get none. */
 static struct tensor room(struct loader *loader, int64_t rows, int64_t columns) {
     struct tensor t = load_made(loader, loader->dtype, SHAPE(rows, columns));
-    if (t.ndim > 0) loader->bytes += tensor_bytes(&t);
+    if (t.ndim == 0) return t;
+    loader->bytes += tensor_bytes(&t);
+    loader->converted += tensor_bytes(&t);
     return t;
 }
 
