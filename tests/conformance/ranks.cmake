@@ -66,7 +66,8 @@ endforeach()
 set(fenced_2 ${PROJECT_SOURCE_DIR}/tests/cases/displaced/displaced_sd3_p2_w1_split ${distrifusion}_patch2_corrected ${distrifusion}_naive2_alternate
     ${PROJECT_SOURCE_DIR}/tests/cases/step_cache/fbcache_pixart)
 set(fenced_4 ${PROJECT_SOURCE_DIR}/tests/cases/sd3 ${PROJECT_SOURCE_DIR}/tests/cases/vae_sd ${pipefusion}/pipefusion_p3_w1
-    ${PROJECT_SOURCE_DIR}/tests/cases/pcpp/pcpp_sd3_p4_w1 ${PROJECT_SOURCE_DIR}/tests/cases/pcpp/pcpp_pixart_p4_w1)
+    ${PROJECT_SOURCE_DIR}/tests/cases/pcpp/pcpp_sd3_p4_w1 ${PROJECT_SOURCE_DIR}/tests/cases/pcpp/pcpp_pixart_p4_w1
+    ${PROJECT_SOURCE_DIR}/tests/cases/pcpp/pcpp_sd15_p4_w2)
 foreach(ranks 2 4)
   add_test(NAME conformance-fenced-${ranks} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
            COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:conformance> --backend fenced ${fenced_${ranks}})
