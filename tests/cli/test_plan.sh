@@ -104,6 +104,52 @@ for same in "1Mbit 1000kb-s" "1Mbit 1Mbps" "8Mbit 1000kB-s" "8Mbit 1MB-s"; do
     check "$same" cmp "$work/plan-${same% *}" "$work/plan-${same#* }"
 done
 check "bits are not bytes" sh -c "! cmp -s '$work/plan-1Mbit' '$work/plan-8Mbit'"
+# exactly so many of the plainest unit, and the defaults that the help names
+while read -r option value plain; do
+    [ "$value" != default ] && set -- "--$option" "$value" || set --
+    "$program" plan --model models/emoji --speed 100G --hosts 4x2 --json --top 1 "$@" >"$work/plan" 2>/dev/null
+    "$program" plan --model models/emoji --speed 100G --hosts 4x2 --json --top 1 "--$option" "$plain" >"$work/plain" 2>/dev/null
+    check "$option: $value is $plain" cmp "$work/plan" "$work/plain"
+done <<END
+bandwidth default 125000000B/s
+bandwidth 1000000000bit 125000000B/s
+bandwidth 1000kbit 125000B/s
+bandwidth 1Mbit 125000B/s
+bandwidth 1Gbit 125000000B/s
+bandwidth 0.001Tbit 125000000B/s
+bandwidth 1000kB/s 1000000B/s
+bandwidth 1MB/s 1000000B/s
+bandwidth 1GB/s 1000000000B/s
+bandwidth 0.001TB/s 1000000000B/s
+bandwidth 1024KiB/s 1048576B/s
+bandwidth 1MiB/s 1048576B/s
+bandwidth 1GiB/s 1073741824B/s
+host-bandwidth default 2000000000B/s
+latency default 0.0001s
+latency 1ms 0.001s
+latency 1000us 0.001s
+latency 1000µs 0.001s
+latency 1000μs 0.001s
+latency 1000000ns 0.001s
+host-latency default 0.00002s
+memory 1000kB 1000000B
+memory 1MB 1000000B
+memory 0.001GB 1000000B
+memory 0.000001TB 1000000B
+memory 1024K 1048576B
+memory 1M 1048576B
+memory 0.0009765625G 1048576B
+memory 0.00000095367431640625T 1048576B
+memory 1024KiB 1048576B
+memory 1MiB 1048576B
+memory 0.0009765625GiB 1048576B
+memory 0.00000095367431640625TiB 1048576B
+speed 100000000k 100000000000
+speed 100000M 100000000000
+speed 100G 100000000000
+speed 0.1T 100000000000
+speed 0.0001P 100000000000
+END
 run 2 $emoji --ranks 4 --bandwidth 1gb/s
 says 'such as 1Gbit'
 for same in 1Gb/s 1Gbps 1Gbit/s 125MB/s '1 Gbit'; do

@@ -242,6 +242,60 @@ static void test_links(void) {
     plan_model_free(&model);
 }
 
+/* Seconds and bytes worked out by hand, of 64 tokens and two predictions: docs/planner.md's formulas with every constant. */
+static void test_arithmetic(void) {
+    struct meeting meetings[] = {{.kind = MEETING_ATTENTION, .count = 1, .of = MEETING_PICTURE, .text_asks = true, .units = 4, .width = 16},
+                                 {.kind = MEETING_SUM, .count = 2, .of = MEETING_PICTURE, .units = 1, .width = 64}};
+    struct plan_block block = {.picture_operations = 1e6, .pair_operations = 1e3, .weight_bytes = 4e6, .cut_bytes = 2e6, .work = 1,
+                               .num_meetings = 2, .meetings = meetings};
+    struct plan_model model = {.rows = 16, .columns = 16, .channels = 4, .out_channels = 4, .patch_size = 2, .heads = 4, .max_tensor = 4,
+                               .width = 64, .predictions = 2, .element_bytes = 2, .steps = 10, .pictures = 1, .num_blocks = 1,
+                               .blocks = &block, .first_bytes = 2e5, .last_bytes = 1e5, .shared_bytes = 1e6, .shared_cut_bytes = 4e5,
+                               .end_operations = 1e5, .text_operations = 3e9, .longest_text_operations = 2e9, .decode_operations = 5e9};
+    struct plan_machine machine = {.per_host = 1, .between = {1e-3, 1e8}, .inside = {1e-5, 1e9}, .operations = 1e10,
+                                   .attention_share = 0.5, .elements = 1e9, .streaming = 1e10};
+    const struct {
+        enum mesh_axis axis;
+        int ranks;
+        double compute, step, picture, memory;
+    } wanted[] = {
+        /* attention, products, elements, weights, ends: 1.6384 + 12.8 + 0.196608 + 0.4 + 1.28 ms */
+        {MESH_DATA, 1, 0.016315008, 0.016315008, 0.96315008, 5300000 + 294912},
+        /* 0.8192 + 6.4 + 0.196608 + 0.3 + 1.28 ms, and 4 messages of 8192 bytes */
+        {MESH_TENSOR, 2, 0.008995808, 0.013323488, 0.83323488, 4100000 + 253952},
+        /* 0.8192 + 6.4 + 0.098304 + 0.4 + 0.64 ms, and one of 4096 bytes */
+        {MESH_CFG, 2, 0.008357504, 0.009398464, 0.79398464, 5300000 + 163840},
+        /* as much, one of 16384 bytes behind 0.4096 ms of attention, and one of 2048 */
+        {MESH_RING, 2, 0.008357504, 0.010132224, 0.80132224, 5300000 + 163840},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        struct plan_mesh mesh = mesh_of(wanted[i].axis, wanted[i].ranks);
+        machine.ranks = wanted[i].ranks;
+        struct plan plan = plan_evaluate(&model, &machine, &mesh);
+        const char *name = mesh_axis_name(wanted[i].axis);
+        CHECK(fabs(plan.compute_seconds - wanted[i].compute) < 1e-12, "%s: %.12g s of computing", name, plan.compute_seconds);
+        CHECK(fabs(plan.step_seconds - wanted[i].step) < 1e-12, "%s: %.12g s a step", name, plan.step_seconds);
+        CHECK(fabs(plan.picture_seconds - wanted[i].picture) < 1e-12, "%s: %.12g s a picture", name, plan.picture_seconds);
+        CHECK(fabs(plan.memory.most - wanted[i].memory) < 1e-3, "%s: %.12g bytes", name, plan.memory.most);
+    }
+}
+
+/* Several pictures keep stages at work, and no more of them than there are stages: two of a guided model over four. */
+static void test_pictures_under_way(void) {
+    static const double shares[] = {1, 1, 2, 2, 2};
+    struct plan_mesh mesh = mesh_of(MESH_PIPEFUSION, 4);
+    struct plan_machine machine = machine_of(4, 1);
+    machine.between.latency = 10; /* so that a picture's way round takes longer than what a stage does */
+    double one = 0;
+    for (int pictures = 1; pictures <= 4; pictures++) {
+        struct plan_model model = open_model(embedded, TESSERA_BF16, pictures);
+        double step = plan_evaluate(&model, &machine, &mesh).step_seconds;
+        if (pictures == 1) one = step;
+        CHECK(fabs(step * shares[pictures] - one) < 1e-9 * one, "%d pictures: %g s a step, one: %g s", pictures, step, one);
+        plan_model_free(&model);
+    }
+}
+
 /* The slowest rank holds equal parts up. */
 static void test_unequal(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
@@ -346,6 +400,8 @@ int main(void) {
     test_monotonous();
     test_tie();
     test_hosts();
+    test_arithmetic();
+    test_pictures_under_way();
     test_links();
     test_crowd();
     test_neighbours();

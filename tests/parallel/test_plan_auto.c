@@ -63,6 +63,22 @@ static void check_model(tessera_world *world, const char *name) {
           error.message);
 }
 
+/* Rank 0's speed is the unit of the others', and what plans compute with. */
+static void check_measured(tessera_world *world, const char *name) {
+    tessera_model_options options = {.struct_size = sizeof(tessera_model_options), .dtype = TESSERA_F32};
+    struct plan_request request = {.width = 128, .height = 128, .guidance_scale = -1, .max_sequence_length = 32};
+    struct plan_auto_options auto_options = {.threads = 1};
+    struct plan_model model;
+    struct plan_measured measured;
+    tessera_error error = {0};
+    CHECK(plan_model_open(name, &options, &request, &model, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(plan_measure_machine(world->comm, &model, &auto_options, &measured, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(measured.machine.ranks == tessera_world_size(world), "%d ranks", measured.machine.ranks);
+    CHECK(measured.machine.speeds != NULL && measured.machine.speeds[0] == 1.0, "rank 0 is not the unit");
+    plan_measured_free(&measured);
+    plan_model_free(&model);
+}
+
 int main(int argc, char **argv) {
     tessera_error error = {0};
     tessera_world *world = tessera_world_open(&error);
@@ -71,6 +87,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     for (int i = 1; i < argc; i++) check_model(world, argv[i]);
+    check_measured(world, argv[1]);
     CHECK(tessera_world_finish(world, &error) == TESSERA_OK, "%s", error.message);
     tessera_world_free(world);
     return CHECK_REPORT();
