@@ -124,6 +124,35 @@ static void check_size(const struct denoiser *d, struct run *run, const struct d
     free(room);
 }
 
+/* What the second of two steps compares with `threshold`; *skip: what it decides. */
+static double second_step(const struct denoiser *d, struct run *run, const struct denoiser_inputs *given, enum step_cache_kind kind,
+                          double threshold, bool *skip) {
+    float *room = malloc(2 * tensor_bytes(&given->latents) + 2 * sizeof *room);
+    struct step_cache cache = opened(kind, threshold, d, 0);
+    for (int i = 0; i < 2; i++) {
+        size_t scope = run_enter(run);
+        struct denoiser_inputs in = inputs_at(given, i == 0 ? 900.0f : 899.0f, room);
+        step_cache_forward(&cache, d, run, &in, false);
+        CHECK(!run_failed(run), "%s", run->error.message);
+        run_leave_all(run, scope, NULL, 0);
+    }
+    double compared = cache.compared;
+    *skip = cache.blocks_skipped > 0;
+    step_cache_close(&cache);
+    free(room);
+    return compared;
+}
+
+/* A change of exactly the threshold computes, one just below it does not. */
+static void check_threshold(const struct denoiser *d, struct run *run, const struct denoiser_inputs *given, enum step_cache_kind kind) {
+    bool skips[3];
+    double change = second_step(d, run, given, kind, LARGE, &skips[0]);
+    CHECK(change > 0.0 && second_step(d, run, given, kind, change, &skips[1]) == change, "%g is compared", change);
+    CHECK(second_step(d, run, given, kind, nextafter(change, LARGE), &skips[2]) == change, "another change than %g is compared", change);
+    CHECK(skips[0] && !skips[1] && skips[2], "%s of %g: skipped %d, %d, %d", step_cache_kind_name((int)kind), change, skips[0], skips[1],
+          skips[2]);
+}
+
 static void look(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in) {
     const struct denoiser *d = t->component.denoiser;
     check_stages(c, d, &t->run, in, STEP_CACHE_FIRST_BLOCK, 0.1);
@@ -131,6 +160,23 @@ static void look(const struct case_io *c, struct component_test *t, const struct
     check_parts(c, d, &t->run, in, STEP_CACHE_FIRST_BLOCK);
     check_parts(c, d, &t->run, in, STEP_CACHE_TEA);
     check_size(d, &t->run, in);
+    check_threshold(d, &t->run, in, STEP_CACHE_FIRST_BLOCK);
+    check_threshold(d, &t->run, in, STEP_CACHE_TEA);
+}
+
+/* The thresholds that are documented, where none is given: Flux has a polynomial. */
+static void test_defaults(const char *model, double first_block, double tea) {
+    const double wanted[STEP_CACHE_KINDS] = {first_block, tea};
+    struct component_test t;
+    if (component_test_open(&t, model, DTYPE_F32)) {
+        for (int kind = 0; kind < STEP_CACHE_KINDS; kind++) {
+            struct step_cache cache = opened((enum step_cache_kind)kind, 0.0, t.component.denoiser, 0);
+            CHECK(cache.threshold == wanted[kind], "%s, %s: %g instead of %g", model, step_cache_kind_name(kind), cache.threshold,
+                  wanted[kind]);
+            step_cache_close(&cache);
+        }
+    }
+    component_test_close(&t);
 }
 
 static void test_refused(void) {
@@ -143,11 +189,6 @@ static void test_refused(void) {
         for (int i = 0; i < 3; i++) {
             CHECK(step_cache_open(&cache, STEP_CACHE_TEA, wrong[i], d, 0, no_groups, &error) == TESSERA_ERROR_ARGUMENT, "%g", wrong[i]);
             CHECK(strstr(error.message, "threshold") != NULL, "%s", error.message);
-            step_cache_close(&cache);
-        }
-        for (int kind = 0; kind < STEP_CACHE_KINDS; kind++) {
-            cache = opened((enum step_cache_kind)kind, 0.0, d, 0);
-            CHECK(cache.threshold == step_cache_default_threshold((enum step_cache_kind)kind, d), "%g", cache.threshold);
             step_cache_close(&cache);
         }
     }
@@ -165,6 +206,8 @@ int main(void) {
     with_denoiser_case(CASES "fbcache_flux", DTYPE_F32, look);
     with_denoiser_case(CASES "fbcache_pixart", DTYPE_F32, look);
     with_denoiser_case(CASES "fbcache_hunyuandit", DTYPE_F32, look);
+    test_defaults("tests/cases/pipefusion/model", 0.08, 0.1);
+    test_defaults("tests/cases/pipeline_flux/model/transformer", 0.08, 0.25);
     test_refused();
     return CHECK_REPORT();
 }
