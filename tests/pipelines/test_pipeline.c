@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "pipelines/denoise.h"
 
 #define MODEL "models/emoji"
 
@@ -130,11 +131,32 @@ static void test_slots_from_the_index(void) {
     rmdir(folder);
 }
 
+/* As many pictures as keep every stage at work, and no more: one is back at the first stage when each of its rows has gone through all. */
+static void test_pictures_at_once(void) {
+    static const struct {
+        int stages, cfg, parts, pictures;
+        bool guided, has_cache;
+        int wanted;
+    } cases[] = {
+        {1, 1, 1, 9, true, false, 1}, {2, 1, 1, 9, true, false, 2}, {3, 1, 1, 9, true, false, 2}, {4, 1, 1, 9, true, false, 3},
+        {5, 1, 1, 9, true, false, 3}, {4, 1, 1, 9, false, false, 4}, {4, 2, 1, 9, true, false, 4}, {4, 1, 1, 9, true, true, 4},
+        {4, 1, 2, 9, true, false, 1}, {4, 1, 1, 2, true, false, 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct mesh mesh = {.degrees = {1, 1, 1, 1, 1, 1, 1}};
+        struct team team = {.mesh = &mesh, .choice.parts = cases[i].parts};
+        mesh.degrees[MESH_PIPEFUSION] = cases[i].stages, mesh.degrees[MESH_CFG] = cases[i].cfg;
+        int pictures = denoise_at_once(&team, cases[i].guided, cases[i].has_cache, cases[i].pictures);
+        CHECK(pictures == cases[i].wanted, "case %zu, %d stages: %d pictures", i, cases[i].stages, pictures);
+    }
+}
+
 int main(void) {
     test_states_that_an_encoder_lacks();
     test_slots_from_the_index();
 
     test_components_close_after_their_phase();
     test_folders_that_lie();
+    test_pictures_at_once();
     return CHECK_REPORT();
 }
