@@ -54,6 +54,9 @@ run 1 generate --caption-file dataset_coco.json --sample-images-folder made --st
 run 1 generate --caption-file dataset_coco.json --sample-images-folder made --steps 1 --seed 6; says "made with another seed"
 run 0 generate --caption-file dataset_coco.json --caption-split val --split 1 2 --steps 1 -o part/
 check "a part of the split" [ "$(ls part)" = 0001.png ]
+run 0 generate --caption-file dataset_coco.json --split 0 2 --steps 1 -o more/
+run 0 generate --caption-file dataset_coco.json --split 1 2 --steps 1 -o fewer/
+check "of three captions two and one" [ "$(ls more fewer | tr -s '\n' ' ')" = "fewer: COCO_3.png more: COCO_1.png COCO_2.png " ]
 run 2 generate --caption-file dataset_coco.json --steps 1 -o one.png; says "is no folder"
 run 2 generate --caption-file dataset_coco.json --steps 1 --num-images 2; says "num-images"
 run 2 generate --caption-file dataset_coco.json --split 2 2 --steps 1; says "split"

@@ -54,7 +54,11 @@ done
 head -c 17000 /dev/zero | tr '\0' x >long.txt
 run 2 --prompts-file long.txt; says "prompt 1 has 17000 bytes: at most 16384"
 head -c 5000000 /dev/zero | tr '\0' x >long.txt
-run 2 -p a --negative-prompt x --prompts-file long.txt; says "at most 16384"
+run 2 -p a --prompts-file long.txt; says "at most 16384"
+longest=$(head -c 16384 /dev/zero | tr '\0' x)
+run 0 -p "$longest" --negative-prompt "$longest" $quick -q -o longest.png
+run 2 -p "${longest}x"; says "prompt 1 has 16385 bytes: at most 16384"
+run 2 -p a --negative-prompt "${longest}x"; says "negative-prompt has 16385 bytes: at most 16384"
 
 # a name is cut between characters, not in one
 letters=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa # 47 of the 48 bytes that a prompt has in a name

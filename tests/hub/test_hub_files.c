@@ -150,8 +150,9 @@ static void test_references(void) {
     snprintf(path, sizeof path, "%s/refs", cache.repository);
     CHECK(mkdir(cache.repository, 0777) == 0 && mkdir(path, 0777) == 0, "no folder for references");
     snprintf(path, sizeof path, "%s/refs/main", cache.repository);
-    const char *const contents[] = {good, "../../../../somewhere", "", "0123"};
-    for (int i = 0; i < 4; i++) {
+    const char *const contents[] = {good, "../../../../somewhere", "", "0123", "0123456789abcdef0123456789abcdef0123456",
+                                    "0123456789abcdef0123456789abcdef012345678"};
+    for (int i = 0; i < 6; i++) {
         FILE *file = fopen(path, "w");
         CHECK(file != NULL && fprintf(file, "%s\n", contents[i]) > 0 && fclose(file) == 0, "%s", path);
         bool known = hub_cache_commit(&cache, "main", commit);

@@ -24,6 +24,10 @@ int main(void) {
     passes(good);
     r = good, r.num_inference_steps = 100000, r.clip_skip = 1000, r.width = r.height = 65536, passes(r);
     r = good, r.num_images = 10000, r.first_image = 9999, r.made_images = 1, passes(r);
+    char longest[TESSERA_PROMPT_BYTES + 2] = "";
+    memset(longest, 'x', TESSERA_PROMPT_BYTES);
+    r = good, r.prompt = longest, passes(r);
+    longest[TESSERA_PROMPT_BYTES] = 'x', refused(r, "prompt: longer than 16384 bytes");
     r = good, r.prompt = NULL, refused(r, "prompt");
     r = good, r.num_inference_steps = 0, refused(r, "steps: 0");
     r = good, r.num_inference_steps = 100001, refused(r, "steps");
