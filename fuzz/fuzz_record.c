@@ -8,16 +8,17 @@
 #include "cli/command.h"
 #include "cli/parameters.h"
 #include "cli/record.h"
+#include "tessera_files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A picture of one pixel with this text; its path in `path`, its file in the descriptor that is returned. */
 static int write_picture(const char *key, const char *value, char *path, size_t capacity) {
     const uint8_t pixel[3] = {1, 2, 3};
-    const struct png_text_entry text = {key, value};
+    const tessera_text text = {key, value};
     int descriptor = memfd_create("picture", 0);
     FILE *stream = fdopen(dup(descriptor), "wb");
-    if (stream == NULL || png_stream_write(stream, "picture", pixel, 1, 1, &text, 1, NULL) != TESSERA_OK || fclose(stream) != 0) abort();
+    if (stream == NULL || tessera_png_write("picture", stream, pixel, 1, 1, &text, 1, NULL) != TESSERA_OK || fclose(stream) != 0) abort();
     snprintf(path, capacity, "/proc/self/fd/%d", descriptor);
     return descriptor;
 }
@@ -41,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (text == NULL) return 0;
     if (options_parse(options, count, 0, NULL, values, NULL, &wish, &error) != TESSERA_OK) abort();
     int descriptor = write_picture(data[0] % 2 == 0 ? RECORD_KEY : PARAMETERS_KEY, text, path, sizeof path);
-    if (record_source_open(path, values, 1, &source, &error) != TESSERA_OK && error.message[0] == 0) abort();
+    if (record_source_open(path, values, 1, false, &source, &error) != TESSERA_OK && error.message[0] == 0) abort();
     check_ranges(values);
     options_free(values, count);
     record_source_close(&source);
