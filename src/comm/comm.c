@@ -330,11 +330,15 @@ static int number_of(const struct comm *comm, int member) {
 }
 
 struct comm_request *comm_send_start(struct comm *comm, int to, const void *data, size_t bytes) {
-    return engine_post(comm->jobs, comm->group, true, number_of(comm, to), (void *)(uintptr_t)data, bytes);
+    return engine_post(comm->jobs, comm->group, true, number_of(comm, to), (void *)(uintptr_t)data, bytes, (struct comm_explanation){0});
 }
 
 struct comm_request *comm_receive_start(struct comm *comm, int from, void *data, size_t bytes) {
-    return engine_post(comm->jobs, comm->group, false, number_of(comm, from), data, bytes);
+    return comm_receive_explained(comm, from, data, bytes, (struct comm_explanation){0});
+}
+
+struct comm_request *comm_receive_explained(struct comm *comm, int from, void *data, size_t bytes, struct comm_explanation explanation) {
+    return engine_post(comm->jobs, comm->group, false, number_of(comm, from), data, bytes, explanation);
 }
 
 tessera_status comm_wait(struct comm *comm, struct comm_request *request, tessera_error *error) {

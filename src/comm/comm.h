@@ -112,6 +112,16 @@ tessera_status comm_check_same(struct comm *comm, const char *what, const char *
 struct comm_request *comm_send_start(struct comm *comm, int to, const void *data, size_t bytes);
 struct comm_request *comm_receive_start(struct comm *comm, int from, void *data, size_t bytes);
 
+/* Says what is wrong with a message of another length than the one that was awaited, by the first bytes that came of it: the error that its
+ * job then ends with. OK: they do not tell. The communication thread calls it, once at most and before the request ends; it may neither wait
+ * nor call the group. */
+struct comm_explanation {
+    tessera_status (*explain)(const void *user, const void *data, size_t bytes, tessera_error *error);
+    const void *user;
+};
+/* comm_receive_start with an explanation. */
+struct comm_request *comm_receive_explained(struct comm *comm, int from, void *data, size_t bytes, struct comm_explanation explanation);
+
 /* Waits until the message is sent (its buffer may change) or received, and gives the request back. Every request is waited for once. */
 tessera_status comm_wait(struct comm *comm, struct comm_request *request, tessera_error *error);
 /* True if comm_wait would not block. */

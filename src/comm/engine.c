@@ -277,7 +277,8 @@ static void count(struct engine *engine, const struct comm_request *request) {
     }
 }
 
-struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes) {
+struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes,
+                                 struct comm_explanation explanation) {
     struct engine *engine = jobs->engine;
     pthread_mutex_lock(&engine->lock);
     struct comm_request *request = pool_take(engine);
@@ -293,7 +294,8 @@ struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int
                                          .group = group,
                                          .member = member,
                                          .data = data,
-                                         .bytes = bytes};
+                                         .bytes = bytes,
+                                         .explanation = explanation};
         assert(request->peer != engine->rank);
         count(engine, request);
         bool goes = jobs_take(jobs, request);

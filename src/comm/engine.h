@@ -35,7 +35,8 @@ void engine_contexts(struct engine *engine, uint64_t used[ENGINE_CONTEXTS / 64])
 void engine_context_set(struct engine *engine, int context, bool used);
 
 /* To or from a member, by its number among the jobs' members, of one of their groups. NULL when memory is out; the job has then failed. */
-struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes);
+struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes,
+                                 struct comm_explanation explanation);
 /* Gives the failure of the job, or of the engine, if there is one. */
 tessera_status engine_wait(struct jobs *jobs, struct comm_request *request, tessera_error *error);
 bool engine_test(struct engine *engine, const struct comm_request *request);

@@ -16,11 +16,12 @@ struct comm_request {
     struct comm_request *job_next, *job_before; /* in the jobs' list of those that no wait has given back */
     uint8_t *data;
     size_t bytes;
+    struct comm_explanation explanation; /* of another length than `bytes` */
     /* of the communication thread */
-    double ready_at;     /* an injected delay ends then */
-    size_t posted, done; /* bytes given to MPI, bytes that it has finished */
-    bool all_posted;
-    int in_flight; /* chunks */
+    double ready_at;            /* an injected delay ends then */
+    size_t posted, done;        /* bytes given to MPI, bytes that it has finished */
+    bool all_posted, has_begun; /* has_begun: its first chunk has come */
+    int in_flight;              /* chunks */
 };
 
 enum engine_phase { ENGINE_STARTING, ENGINE_RUNNING, ENGINE_FINISHING, ENGINE_FINISHED, ENGINE_FAILED };

@@ -94,7 +94,7 @@ static bool post_chunk(struct progress *p, struct comm_request *r) {
         fail_mpi(p, code, r->peer);
         return false;
     }
-    p->slots[p->count++] = (struct slot){.request = r, .bytes = bytes, .number = p->chunks++};
+    p->slots[p->count++] = (struct slot){.request = r, .offset = r->posted, .bytes = bytes, .number = p->chunks++};
     r->posted += bytes;
     r->in_flight++;
     r->all_posted = is_last;
@@ -131,6 +131,18 @@ static bool post_chunks(struct progress *p, double now) {
     return any;
 }
 
+/* Ends the job of a message of another length, of which this chunk is `bytes` long, or longer. The caller holds the lock. */
+static void refuse_length(struct progress *p, const struct slot *slot, size_t bytes, const char *what) {
+    const struct comm_request *r = slot->request;
+    const struct comm_explanation *e = &r->explanation;
+    tessera_error error = {0};
+    bool tells = e->explain != NULL && !r->jobs->failed && (slot->offset == 0 || r->has_begun);
+    if (tells && e->explain(e->user, r->data, slot->offset + bytes, &error) != TESSERA_OK)
+        fail_job(p, r, error.status, error.message);
+    else
+        fail_job(p, r, TESSERA_ERROR_INTERNAL, what);
+}
+
 /* One chunk has ended; true if its message is complete. The caller holds the lock. */
 static bool end_chunk(struct progress *p, const struct slot *slot, const MPI_Status *status) {
     struct comm_request *r = slot->request;
@@ -140,7 +152,8 @@ static bool end_chunk(struct progress *p, const struct slot *slot, const MPI_Sta
         if (!cancelled) MPI_Get_count(status, MPI_BYTE, &received);
         if (!cancelled) r->jobs->received[r->group * r->jobs->size + r->member]++;
         if (!cancelled && (size_t)received != slot->bytes)
-            fail_job(p, r, TESSERA_ERROR_INTERNAL, "a message has another length than the one that was awaited: were all ranks given the same?");
+            refuse_length(p, slot, (size_t)received, "a message has another length than the one that was awaited: were all ranks given the same?");
+        r->has_begun |= slot->offset == 0 && !cancelled;
         r->jobs->receiving--;
     }
     r->in_flight--;
@@ -153,7 +166,7 @@ static void check_chunk(struct progress *p, const struct slot *slot, int code) {
     int class = MPI_SUCCESS;
     if (code != MPI_SUCCESS) MPI_Error_class(code, &class);
     if (class == MPI_ERR_TRUNCATE)
-        fail_job(p, slot->request, TESSERA_ERROR_INTERNAL, "a message is longer than the one that was awaited: were all ranks given the same?");
+        refuse_length(p, slot, slot->bytes, "a message is longer than the one that was awaited: were all ranks given the same?");
     else if (class != MPI_SUCCESS)
         fail_mpi(p, code, slot->request->peer);
 }

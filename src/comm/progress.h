@@ -7,8 +7,8 @@
 
 struct slot { /* a chunk that MPI has */
     struct comm_request *request;
-    size_t bytes;
-    uint64_t number; /* in the order in which MPI got them */
+    size_t offset, bytes; /* in the message */
+    uint64_t number;      /* in the order in which MPI got them */
     bool cancelled;
 };
 

@@ -228,9 +228,13 @@ static tessera_status wrong(const char *field, const char *part, uint64_t got, u
                      (unsigned long long)got, (unsigned long long)want);
 }
 
+bool denoiser_state_begins(const uint8_t *bytes, size_t size) {
+    return size >= STATE_HEAD_BYTES && memcmp(bytes, "TDST", 4) == 0;
+}
+
 static tessera_status check_head(const uint8_t *head, size_t size, const struct denoiser_state *expected, uint64_t job,
                                  tessera_error *error) {
-    if (size < STATE_HEAD_BYTES || memcmp(head, "TDST", 4) != 0)
+    if (!denoiser_state_begins(head, size))
         return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field magic: %zu bytes that are no such message", size);
     const struct {
         const char *name;
@@ -304,27 +308,45 @@ static tessera_status take_body(const uint8_t *body, int field, struct state_sto
                      field_name(field, text, sizeof text));
 }
 
-/* All records, and the length that follows from them. */
-static tessera_status check_records(const uint8_t *bytes, size_t size, const struct denoiser_state *expected, struct state_message *message,
+/* The records of which all bytes are there. */
+static tessera_status check_records(const uint8_t *bytes, size_t size, const struct denoiser_state *expected, unsigned constants,
                                     tessera_error *error) {
-    const uint8_t *record = bytes + STATE_HEAD_BYTES;
-    message->by_digest = 0;
+    size_t at = STATE_HEAD_BYTES;
     for (int f = 0; f < num_fields(expected); f++) {
         if (!travels(expected, f)) continue;
-        size_t before = (size_t)(record - bytes);
-        if (size - before < STATE_RECORD_BYTES) return wrong("length", "the message", size, before + STATE_RECORD_BYTES, error);
-        TRY(check_record(record, f, const_field_of(expected, f), is_bit(message->constants, f), error));
-        if (get(record + 12, 4) == BY_DIGEST) message->by_digest |= 1u << f;
+        if (size - at < STATE_RECORD_BYTES) return TESSERA_OK;
+        TRY(check_record(bytes + at, f, const_field_of(expected, f), is_bit(constants, f), error));
+        at += STATE_RECORD_BYTES;
+    }
+    return TESSERA_OK;
+}
+
+tessera_status denoiser_state_check(const uint8_t *bytes, size_t size, const struct denoiser_state *expected,
+                                    const struct state_message *message, tessera_error *error) {
+    TRY(check_head(bytes, size, expected, message->job, error));
+    return check_records(bytes, size, expected, message->constants, error);
+}
+
+/* The length that follows from the records, and which of them come by digest. */
+static tessera_status check_length(const uint8_t *bytes, size_t size, const struct denoiser_state *expected, unsigned *by_digest,
+                                   tessera_error *error) {
+    size_t bodies = STATE_HEAD_BYTES + (size_t)count_tensors(expected) * STATE_RECORD_BYTES;
+    const uint8_t *record = bytes + STATE_HEAD_BYTES;
+    if (size < bodies) return wrong("length", "the message", size, bodies, error);
+    *by_digest = 0;
+    for (int f = 0; f < num_fields(expected); f++) {
+        if (!travels(expected, f)) continue;
+        if (get(record + 12, 4) == BY_DIGEST) *by_digest |= 1u << f;
         record += STATE_RECORD_BYTES;
     }
-    size_t whole = denoiser_state_bytes(expected, message->by_digest);
+    size_t whole = denoiser_state_bytes(expected, *by_digest);
     return size == whole ? TESSERA_OK : wrong("length", "the message", size, whole, error);
 }
 
 tessera_status denoiser_state_unpack(const uint8_t *bytes, size_t size, const struct denoiser_state *expected, struct state_store *store,
                                      struct denoiser_state *out, struct state_message *message, tessera_error *error) {
-    TRY(check_head(bytes, size, expected, message->job, error));
-    TRY(check_records(bytes, size, expected, message, error));
+    TRY(denoiser_state_check(bytes, size, expected, message, error));
+    TRY(check_length(bytes, size, expected, &message->by_digest, error));
     message->skipped = (get(bytes + 6, 2) & FLAG_SKIPPED) != 0;
     struct denoiser_state state = *expected;
     const uint8_t *body = bytes + STATE_HEAD_BYTES + (size_t)count_tensors(expected) * STATE_RECORD_BYTES;

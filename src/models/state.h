@@ -66,6 +66,12 @@ size_t denoiser_state_bytes(const struct denoiser_state *state, unsigned by_dige
  * (NULL: the host's). Of constants that travel whole the digests come into the message. Errors: the backend's. */
 tessera_status denoiser_state_pack(const struct denoiser_state *state, struct state_message *message, struct backend *backend, uint8_t *out,
                                    tessera_error *error);
+/* Do these first bytes of something begin such a message? */
+bool denoiser_state_begins(const uint8_t *bytes, size_t size);
+/* Compares the head and those records that lie within the first `size` bytes of a message with the state as it must be; message->job and
+ * message->constants as in unpacking. Allocates nothing. FORMAT, naming the first field that differs; OK where none does. */
+tessera_status denoiser_state_check(const uint8_t *bytes, size_t size, const struct denoiser_state *expected,
+                                    const struct state_message *message, tessera_error *error);
 /* Reads a message of `size` bytes, in which the state's tensors then lie (bytes must be aligned to 64), or in the store, which also takes
  * new constants in. `expected`: the state as it must be; message->job and message->constants as they must be, the rest is set. Errors:
  * FORMAT, naming the field, also where a number is not finite; MEMORY. */

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/stats.h"
 
@@ -20,6 +21,7 @@ struct sending {
 struct parcel_line {
     struct comm *comm;
     const char *label;
+    struct comm_explanation explanation;
     int peer;
     struct sending *sendings, *room; /* room: not sent yet, or NULL */
     void *buffers[2];
@@ -41,6 +43,10 @@ struct parcel_line *parcel_line_open(struct comm *comm, int peer, const char *la
     struct parcel_line *line = calloc(1, sizeof *line);
     if (line != NULL) *line = (struct parcel_line){.comm = comm, .label = label, .peer = peer};
     return line;
+}
+
+void parcel_line_explain(struct parcel_line *line, struct comm_explanation explanation) {
+    line->explanation = explanation;
 }
 
 /* Gives back what has gone; all of it if `wait`. */
@@ -104,7 +110,8 @@ tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_err
     }
     comm_label(line->comm, line->label);
     line->expected = bytes;
-    line->arrival = comm_receive_start(line->comm, line->peer, *buffer, bytes);
+    memset(*buffer, 0, bytes < ALIGNMENT ? bytes : ALIGNMENT); /* what explains it takes nothing of an earlier one for its beginning */
+    line->arrival = comm_receive_explained(line->comm, line->peer, *buffer, bytes, line->explanation);
     return TESSERA_OK;
 }
 

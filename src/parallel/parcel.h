@@ -15,6 +15,8 @@ struct parcel_line;
 
 /* One direction between this member of a group and `peer`, counted under `label` (which stays). NULL if memory is out. */
 struct parcel_line *parcel_line_open(struct comm *comm, int peer, const char *label);
+/* What says of a message of another length what is wrong with it (comm.h). */
+void parcel_line_explain(struct parcel_line *line, struct comm_explanation explanation);
 /* Waits for what is under way; NULL is fine. After a failure of communication it returns at once. */
 void parcel_line_close(struct parcel_line *line);
 

@@ -5,10 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A message that must come, constants by digest. */
+struct awaited {
+    size_t bytes;
+    struct denoiser_state state;
+};
+
 /* A way for states from one stage to another. */
 struct relay_line {
     struct parcel_line *parcels;
-    size_t lengths[]; /* of each kind, once one has come, with constants by digest */
+    bool early;                   /* the next message is expected already */
+    struct denoiser_state state;  /* as it must be in the message that is expected; the communication thread reads these two */
+    struct state_message message; /* its job and constants */
+    struct awaited kinds[];       /* of each kind, once one has come; bytes 0: none yet */
 };
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -23,12 +32,23 @@ static void close_line(struct relay_line *line) {
     free(line);
 }
 
+/* What a message of another length differs in from the one that is expected, as far as its head and records have come. */
+static tessera_status explain(const void *user, const void *data, size_t bytes, tessera_error *error) {
+    const struct relay_line *line = user;
+    if (!denoiser_state_begins(data, bytes)) return TESSERA_OK;
+    return denoiser_state_check(data, bytes, &line->state, &line->message, error);
+}
+
 static bool open_line(struct relay *r, int peer, const char *label, struct relay_line **out) {
-    struct relay_line *line = calloc(1, sizeof *line + (size_t)r->kinds * sizeof *line->lengths);
+    struct relay_line *line = calloc(1, sizeof *line + (size_t)r->kinds * sizeof *line->kinds);
     if (line != NULL) line->parcels = parcel_line_open(r->pipe, peer, label);
-    if (line != NULL && line->parcels != NULL) *out = line;
-    if (*out == NULL) free(line);
-    return *out != NULL;
+    if (line == NULL || line->parcels == NULL) {
+        free(line);
+        return false;
+    }
+    parcel_line_explain(line->parcels, (struct comm_explanation){explain, line});
+    *out = line;
+    return true;
 }
 
 static bool open_lines(struct relay *r) {
@@ -99,7 +119,9 @@ static tessera_status receive(struct relay *r, struct relay_line *line, const st
                               tessera_error *error) {
     const void *bytes = NULL;
     size_t size = denoiser_state_bytes(expected, message->by_digest);
-    line->lengths[unit->kind] = denoiser_state_bytes(expected, message->constants);
+    line->kinds[unit->kind] = (struct awaited){denoiser_state_bytes(expected, message->constants), *expected};
+    if (!line->early) line->state = *expected, line->message = *message;
+    line->early = false;
     TRY(parcel_receive(line->parcels, size, &bytes, error));
     return denoiser_state_unpack(bytes, size, expected, &r->store, out, message, error);
 }
@@ -119,8 +141,10 @@ static tessera_status take_skips(struct relay *r, const struct relay_unit *unit,
 }
 
 static tessera_status expect(struct relay_line *line, const struct relay_unit *unit, tessera_error *error) {
-    size_t bytes = line != NULL ? line->lengths[unit->kind] : 0;
-    return bytes > 0 ? parcel_expect(line->parcels, bytes, error) : TESSERA_OK;
+    if (line == NULL || line->kinds[unit->kind].bytes == 0) return TESSERA_OK;
+    line->state = line->kinds[unit->kind].state; /* the message's job and constants are those of the one before */
+    line->early = true;
+    return parcel_expect(line->parcels, line->kinds[unit->kind].bytes, error);
 }
 
 /* Lets the next unit's messages come while this one is computed. A step cache may leave its skips out. */

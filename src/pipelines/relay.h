@@ -48,7 +48,8 @@ tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct d
 void relay_close(struct relay *relay);
 
 /* The unit's state as it enters this stage's blocks, in the run's memory, until the unit after the next one is taken; *skipped: the stage before
- * left its blocks out. `next` (NULL: none) may arrive from now on. FORMAT where another state came than this stage's blocks take. */
+ * left its blocks out. `next` (NULL: none) may arrive from now on. FORMAT, naming the field, where another state came than this
+ * stage's blocks take, also where its message is longer or shorter. */
 tessera_status relay_take(struct relay *relay, const struct relay_unit *unit, const struct relay_unit *next, struct denoiser_state *state,
                           bool *skipped, tessera_error *error);
 /* The state that this stage's blocks left. */

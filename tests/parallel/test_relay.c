@@ -1,5 +1,6 @@
 /* A stage's states over MPI: they come as they were sent, with constants once and by digest after that, in as many bytes as models/state.h
- * says; and a stage whose model expects something else ends the job on all ranks, with an error that names the field.
+ * says; and a stage whose model expects something else, of the same length or not, ends the job on all ranks, with an error that names the
+ * field.
  *
  *     mpirun -n 2 test_relay */
 #include "pipelines/relay.h"
@@ -106,18 +107,21 @@ static void test_units(struct comm *world, bool reads) {
     close_stage(&s);
 }
 
-/* Ranks of pictures that are turned over: messages of the same length. */
-static void test_mismatch(struct comm *world) {
+/* The second stage's model is of a picture of rows x columns: after `units` that fit, all ranks learn which field does not. */
+static void test_mismatch(struct comm *world, int64_t rows, int64_t columns, int units, const char *field) {
     struct stage s = {0};
     tessera_error error = {0};
-    bool turned = comm_rank(world) == 1;
-    open_stage(world, &s, turned ? COLUMNS : ROWS, turned ? ROWS : COLUMNS, true);
+    bool other = comm_rank(world) == 1;
+    tessera_status status = TESSERA_OK;
+    open_stage(world, &s, ROWS, COLUMNS, true);
     CHECK_OK(comm_job_begin(world, &error), error);
-    tessera_status status = pass(&s, 0, &error);
+    for (int i = 0; i < units && status == TESSERA_OK; i++) status = pass(&s, i, &error);
+    if (other == (units == 0)) s.in.latents = tensor_of(NULL, DTYPE_F32, SHAPE(1, rows, columns, 4));
+    if (status == TESSERA_OK) status = pass(&s, units, &error);
     if (status != TESSERA_OK) comm_job_fail(world, &error);
     relay_close(&s.relay);
     status = comm_job_end(world, status, &error);
-    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, "field rows") != NULL, "rank %d: %s", comm_rank(world), error.message);
+    CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, field) != NULL, "rank %d: %s", comm_rank(world), error.message);
     close_stage(&s);
 }
 
@@ -131,7 +135,11 @@ int main(void) {
     if (comm_size(world) == 2) {
         test_units(world, false);
         test_units(world, true);
-        test_mismatch(world);
+        test_mismatch(world, COLUMNS, ROWS, 0, "field rows: the value is 4, but this model expects 6");        /* as long */
+        test_mismatch(world, ROWS, COLUMNS + 1, 0, "field columns: the value is 6, but this model expects 7"); /* longer */
+        test_mismatch(world, ROWS - 1, COLUMNS, 0, "field rows: the value is 4, but this model expects 3");    /* shorter */
+        test_mismatch(world, 200, 300, 0, "field rows: the value is 4, but this model expects 200");           /* several chunks */
+        test_mismatch(world, ROWS, COLUMNS - 1, 2, "field columns: the value is 5, but this model expects 6"); /* expected early */
         test_units(world, true); /* the world runs the next job */
     }
     return ranks_report(world);
