@@ -147,19 +147,12 @@ static int first_step_of(int steps, float strength, bool whole) {
     return (int)fmax(steps - (whole ? floor(kept) : kept), 0.0);
 }
 
-/* The model's scheduler, or the one that marks in its single file ask for. */
 static tessera_status open_scheduler(struct generation *g, tessera_error *error) {
-    const struct pipeline *p = g->pipeline;
-    struct json *config = NULL;
-    char *path = NULL;
-    if (p->file != NULL) TRY(single_file_scheduler(p->file, &config, error));
-    tessera_status status = config == NULL ? pipeline_part_folder(p, "scheduler", &path, error) : TESSERA_OK;
-    if (status == TESSERA_OK)
-        status = scheduler_open_with(path, config, g->request->scheduler, g->request->scheduler_config, &g->scheduler, error);
-    if (status == TESSERA_OK) g->scheduler->functions = elementary_of(g->runs[ROLE_DENOISER]->backend->reproducible);
-    json_free(config);
-    free(path);
-    return status;
+    const struct json *config;
+    TRY(pipeline_scheduler_config(g->pipeline, &config, error));
+    TRY(scheduler_open_with(config, g->request->scheduler, g->request->scheduler_config, &g->scheduler, error));
+    g->scheduler->functions = elementary_of(g->runs[ROLE_DENOISER]->backend->reproducible);
+    return TESSERA_OK;
 }
 
 static tessera_status set_timesteps(struct generation *g, tessera_error *error) {

@@ -112,7 +112,22 @@ tessera_status pipeline_describe(struct pipeline *p, const char *name, const str
     return TESSERA_OK;
 }
 
+tessera_status pipeline_scheduler_config(struct pipeline *p, const struct json **out, tessera_error *error) {
+    char *path = NULL;
+    if (p->file != NULL && p->scheduler == NULL) TRY(single_file_scheduler(p->file, &p->scheduler, error));
+    if (p->scheduler == NULL) {
+        TRY(pipeline_part_folder(p, "scheduler", &path, error));
+        tessera_status status = scheduler_read_config(path, &p->scheduler, error);
+        free(path);
+        TRY(status);
+    }
+    *out = p->scheduler;
+    return TESSERA_OK;
+}
+
 void pipeline_forget(struct pipeline *p) {
+    json_free(p->scheduler);
+    p->scheduler = NULL;
     for (int i = 0; i < p->num_slots; i++) {
         if (p->slots[i].is_described) component_close(&p->slots[i].described);
         p->slots[i].is_described = false;

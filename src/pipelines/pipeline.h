@@ -110,6 +110,7 @@ struct pipeline {
     char lora_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* "" without LoRA */
     struct notices notices; /* about the model: what was left out or concluded */
     struct json *index;     /* model_index.json */
+    struct json *scheduler; /* its configuration, once it was asked for; until pipeline_forget */
     struct team team;
     struct stages stages; /* of the denoiser; zeros: one */
     struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
@@ -148,7 +149,10 @@ int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
 tessera_status pipeline_need_slot(const struct pipeline *pipeline, const char *name, const struct pipeline_slot **out, tessera_error *error);
 /* The component as its config.json describes it, without weights; it stays the pipeline's, until pipeline_forget. */
 tessera_status pipeline_describe(struct pipeline *pipeline, const char *name, const struct component **out, tessera_error *error);
-/* Descriptions are read again: each call of a program notices files that have changed, and reads them once. */
+/* The scheduler's configuration as the model has it, or as the marks in its single file change it; it stays the pipeline's, until
+ * pipeline_forget. */
+tessera_status pipeline_scheduler_config(struct pipeline *pipeline, const struct json **out, tessera_error *error);
+/* Descriptions and the scheduler's configuration are read again: each call of a program notices files that have changed, and reads them once. */
 void pipeline_forget(struct pipeline *pipeline);
 /* The component, opened if it is not. */
 tessera_status pipeline_component(struct pipeline *pipeline, const char *name, struct component **out, tessera_error *error);

@@ -63,7 +63,7 @@ static void blank_infinities(char *text, size_t length) {
 }
 
 /* The file itself, or scheduler_config.json in a folder. */
-static tessera_status open_config(const char *path, struct json **out, tessera_error *error) {
+tessera_status scheduler_read_config(const char *path, struct json **out, tessera_error *error) {
     char *file = file_is_folder(path) ? file_join(path, "scheduler_config.json") : strdup(path), *text = NULL;
     size_t length = 0;
     if (file == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", path);
@@ -162,9 +162,11 @@ static tessera_status check_fields(const struct scheduler_class *class, const ch
     return status;
 }
 
-static tessera_status open_merged(const struct json *config, const char *class_name, const char *overrides, struct scheduler **out,
-                                  tessera_error *error) {
+tessera_status scheduler_open_with(const struct json *config, const char *class_name, const char *overrides, struct scheduler **out,
+                                   tessera_error *error) {
     struct json *merged = NULL;
+    if (overrides == NULL) return scheduler_open_config(config, class_name, out, error);
+    *out = NULL;
     TRY(merge_config(config, overrides, &merged, error));
     tessera_status status = scheduler_open_config(merged, class_name, out, error);
     json_free(merged);
@@ -175,22 +177,10 @@ static tessera_status open_merged(const struct json *config, const char *class_n
     return status;
 }
 
-tessera_status scheduler_open_with(const char *path, const struct json *config, const char *class_name, const char *overrides,
-                                   struct scheduler **out, tessera_error *error) {
-    struct json *own = NULL;
-    *out = NULL;
-    if (config == NULL) TRY(open_config(path, &own, error));
-    if (config == NULL) config = own;
-    tessera_status status =
-        overrides == NULL ? scheduler_open_config(config, class_name, out, error) : open_merged(config, class_name, overrides, out, error);
-    json_free(own);
-    return status;
-}
-
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error) {
     *out = NULL;
     struct json *config = NULL;
-    TRY(open_config(path, &config, error));
+    TRY(scheduler_read_config(path, &config, error));
     tessera_status status = scheduler_open_config(config, class_name, out, error);
     json_free(config);
     return status;

@@ -52,12 +52,14 @@ struct scheduler_class {
 
 /* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name if not NULL. */
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
-/* The same from a configuration, which the caller keeps. */
+/* The configuration alone, for any number of schedulers; the caller frees it. */
+tessera_status scheduler_read_config(const char *path, struct json **out, tessera_error *error);
+/* From a configuration, which the caller keeps. */
 tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error);
-/* From `config` if it is not NULL, else as scheduler_open from `path`. `overrides`, a JSON object or NULL, has fields that go before those of the
- * configuration: ARGUMENT where it is no object, UNSUPPORTED where the class has no such field. */
-tessera_status scheduler_open_with(const char *path, const struct json *config, const char *class_name, const char *overrides,
-                                   struct scheduler **out, tessera_error *error);
+/* The same with `overrides`, a JSON object or NULL, whose fields go before those of the configuration: ARGUMENT where it is no object,
+ * UNSUPPORTED where the class has no such field. */
+tessera_status scheduler_open_with(const struct json *config, const char *class_name, const char *overrides, struct scheduler **out,
+                                   tessera_error *error);
 void scheduler_free(struct scheduler *scheduler);
 /* mu is used only where needs_mu. */
 tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_steps, float mu, tessera_error *error);

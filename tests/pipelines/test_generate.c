@@ -9,6 +9,12 @@
 
 #define MODEL "models/emoji"
 
+static void shell(const char *format, const char *folder) {
+    char command[512];
+    snprintf(command, sizeof command, format, folder);
+    CHECK(system(command) == 0, "%s", command);
+}
+
 static void expect_error(tessera_model *model, tessera_request request, tessera_status status, const char *word) {
     tessera_error error = {0};
     tessera_image image = TESSERA_IMAGE;
@@ -145,6 +151,42 @@ static void test_job_reads_each_text_once(tessera_model *model) {
     tessera_job_free(job);
 }
 
+/* Takes the scheduler's file away, at the folder in `user`, once the first request has reached its steps. */
+static bool take_scheduler(void *user, tessera_phase phase, int done, int total) {
+    (void)total;
+    if (phase == TESSERA_PHASE_DENOISE && done == 1) shell("rm -f %s/scheduler/scheduler_config.json", (const char *)user);
+    return true;
+}
+
+/* A job opens the scheduler's file for its first request alone; the next call notices that it is gone. */
+static void test_job_opens_scheduler_once(void) {
+    char folder[] = "build-test-XXXXXX";
+    if (mkdtemp(folder) == NULL) return;
+    shell("cp -r " MODEL "/. %s", folder);
+    tessera_error error = {0};
+    tessera_request requests[2];
+    tessera_model *model = tessera_model_open(folder, NULL, &error);
+    CHECK(model != NULL, "%s", error.message);
+    for (int i = 0; i < 2 && model != NULL; i++) {
+        requests[i] = (tessera_request)TESSERA_REQUEST;
+        tessera_request_defaults(model, false, &requests[i]);
+        requests[i].prompt = "red apple", requests[i].num_inference_steps = 2 + i, requests[i].width = requests[i].height = 64;
+        requests[i].progress = take_scheduler, requests[i].progress_user = folder;
+    }
+    tessera_image wanted = TESSERA_IMAGE;
+    requests[1].progress = NULL;
+    CHECK(tessera_generate(model, &requests[1], &wanted, &error) == TESSERA_OK, "%s", error.message);
+    tessera_job *job = tessera_job_new(model, requests, 2, &error);
+    CHECK(tessera_job_run(job, &error) == TESSERA_OK, "%s", error.message);
+    const tessera_image *image = tessera_job_image(job, 1);
+    CHECK(image != NULL && memcmp(image->pixels, wanted.pixels, 64 * 64 * 3) == 0, "the second picture differs in a job");
+    if (model != NULL) expect_error(model, requests[1], TESSERA_ERROR_IO, "scheduler_config.json");
+    tessera_job_free(job);
+    tessera_image_free(&wanted);
+    tessera_model_free(model);
+    shell("rm -r %s", folder);
+}
+
 /* Noise that is given leads to the picture of the seed that draws it. */
 static void test_given_latents(tessera_model *model) {
     enum { CHANNELS = 8, SIDE = 8, COUNT = CHANNELS * SIDE * SIDE };
@@ -180,6 +222,7 @@ int main(void) {
     test_delivered_pictures_are_the_same(model, true);
     test_given_latents(model);
     test_job_reads_each_text_once(model);
+    test_job_opens_scheduler_once();
     tessera_model_free(model);
     return CHECK_REPORT();
 }
