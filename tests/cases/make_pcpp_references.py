@@ -10,7 +10,7 @@ Transformers: as make_displaced_references.py, except for what is seen: in a ste
 
 for picture and text queries both; rows of other ranks are left out of the softmax. Steps with index <= `warmup_steps` see everything.
 
-U-Nets: as unet_patches.py defines it, in the loop of distrifusion_sd15_single. With every rank in reach it must reproduce what the published
+U-Nets: as patched_unet.py defines it, in the loop of distrifusion_sd15_single. With every rank in reach it must reproduce what the published
 DistriFusion code computed.
 
 Source: PCPP (Zhang, Luo and Lu 2024, arXiv 2412.02962), with all of a neighbour's patch; from U-Nets we carry it over to transformers.
@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from case_writer import Writer
 from denoising_loops import FAMILIES, load
 from make_displaced_references import WHOLE, DisplacedAttention, displaced, largest_difference, rank_parts
-from unet_patches import UNetPatches
+from patched_unet import UNetPatches
 
 CASES = [("sd3", 3, 1, 7), ("sd3", 4, 0, 7), ("sd3", 4, 1, 7), ("flux", 4, 1, 7), ("pixart", 4, 1, 7), ("hunyuandit", 4, 1, 7)]
 UNET_ROW_UNIT = 4  # latent rows: the tiny U-Nets halve their pictures twice
