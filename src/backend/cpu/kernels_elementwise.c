@@ -155,9 +155,22 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
     }
 }
 
+/* A float16 as float32, as dtype_convert has it: its bits a float32's, times what the exponents' biases differ by; infinities and NaN apart. */
+static inline float float_of_half(uint16_t half) {
+    uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, sign = (uint32_t)(half & 0x8000u) << 16;
+    float x = float_of(magnitude) * 0x1p112f;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return float_of(bits | sign | ((half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u));
+}
+
+static void widen_half(float *restrict to, const uint16_t *restrict half, int64_t count) {
+    for (int64_t i = 0; i < count; i++) to[i] = float_of_half(half[i]);
+}
+
 static void cast_half(struct tensor *out, const struct tensor *x, int64_t at, int64_t n) {
     float row[ROW_CHUNK];
-    row_load(row, x->data, x->dtype, at, n);
+    widen_half(row, (const uint16_t *)x->data + at, n);
     row_store(out->data, out->dtype, at, row, n);
 }
 
@@ -165,11 +178,13 @@ static void cast(struct backend *backend, struct tensor *out, const struct tenso
     int64_t count = tensor_count(x);
     assert(tensor_count(out) == count);
     bool half = x->dtype == DTYPE_F16 && is_activation(out);
-    bool widens = (is_activation(x) || half) && out->dtype == DTYPE_F32, narrows = x->dtype == DTYPE_F32 && is_activation(out);
+    bool widens = is_activation(x) && out->dtype == DTYPE_F32, narrows = x->dtype == DTYPE_F32 && is_activation(out);
 #pragma omp parallel for schedule(static) num_threads(backend->threads) if (count > 8192)
     for (int64_t at = 0; at < count; at += ROW_CHUNK) {
         int64_t n = min64(ROW_CHUNK, count - at);
-        if (widens)
+        if (half && out->dtype == DTYPE_F32)
+            widen_half((float *)out->data + at, (const uint16_t *)x->data + at, n);
+        else if (widens)
             row_load((float *)out->data + at, x->data, x->dtype, at, n);
         else if (narrows)
             row_store(out->data, out->dtype, at, (const float *)x->data + at, n);

@@ -29,21 +29,7 @@ static inline float float_of(uint32_t bits) {
     return x;
 }
 
-/* A float16 as float32, as dtype_convert has it: its bits a float32's, times what the exponents' biases differ by; infinities and NaN apart. */
-static inline float float_of_half(uint16_t half) {
-    uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, sign = (uint32_t)(half & 0x8000u) << 16;
-    float x = float_of(magnitude) * 0x1p112f;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return float_of(bits | sign | ((half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u));
-}
-
-/* Out of line: rows of activations, of which most are short, are never float16. */
-__attribute__((noinline, unused)) static void row_load_half(float *restrict to, const uint16_t *restrict half, int64_t count) {
-    for (int64_t i = 0; i < count; i++) to[i] = float_of_half(half[i]);
-}
-
-/* Elements [at, at + count) of a F32, BF16 or F16 array as float32. */
+/* Elements [at, at + count) of a F32 or BF16 array, which activations are, as float32. */
 static inline void row_load(float *restrict to, const void *from, enum dtype dtype, int64_t at, int64_t count) {
     const uint16_t *restrict half = (const uint16_t *)from + at;
     switch (dtype) {
@@ -53,11 +39,8 @@ static inline void row_load(float *restrict to, const void *from, enum dtype dty
     case DTYPE_BF16:
         for (int64_t i = 0; i < count; i++) to[i] = float_of((uint32_t)half[i] << 16);
         break;
-    case DTYPE_F16:
-        row_load_half(to, half, count);
-        break;
     default:
-        assert(!"rows are F32, BF16 or F16");
+        assert(!"rows are F32 or BF16");
     }
 }
 
