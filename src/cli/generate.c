@@ -19,14 +19,21 @@ static bool talks(const struct session *s) {
     return s->rank == 0 || (s->rank == 1 && strncmp(message, "rank 0 ", 7) == 0 && strstr(message, "no sign of life") != NULL);
 }
 
-static int finish(struct session *s, tessera_status status) {
-    progress_clear(&s->progress);
-    if (status != TESSERA_OK) tessera_world_finish(s->world, NULL); /* ranks that wait for this one learn that it is gone */
+static int say(struct session *s, tessera_status status) {
+    if (status == TESSERA_OK) return EXIT_DONE;
     if (status == TESSERA_ERROR_CANCELLED)
         return command_stopped(talks(s), "%d picture%s written before that", s->written, s->written == 1 ? "" : "s");
-    if (status == TESSERA_OK) return EXIT_DONE;
     if (talks(s)) return command_fail(&s->error, s->usage);
     return s->usage ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* A failure is said before the world ends: mpirun kills all ranks, and loses what they say, as soon as one has exited with it. Ranks that
+ * wait for this one learn from the world's end that it is gone. */
+static int finish(struct session *s, tessera_status status) {
+    progress_clear(&s->progress);
+    int code = say(s, status);
+    if (status != TESSERA_OK) tessera_world_finish(s->world, NULL);
+    return code;
 }
 
 static tessera_status open_world(struct session *s) {

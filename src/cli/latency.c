@@ -472,13 +472,20 @@ static tessera_status measure(struct latency *l) {
     return print_json(l);
 }
 
-static int finish(struct latency *l, tessera_status status) {
+static int say(const struct latency *l, tessera_status status) {
     if (status == TESSERA_OK) return EXIT_DONE;
-    tessera_world_finish(l->world, NULL); /* the others learn that this rank is gone, if they do not know of the failure already */
     if (status == TESSERA_ERROR_CANCELLED)
         return command_stopped(l->rank == 0, "%d mesh%s measured before that", l->measured, l->measured == 1 ? "" : "es");
     if (l->rank > 0) return l->usage ? EXIT_USAGE : EXIT_FAILED;
     return command_fail(&l->error, l->usage);
+}
+
+/* A failure is said before the world ends, as in generate.c. The others learn from the end that this rank is gone, if they do not know of
+ * the failure already. */
+static int finish(struct latency *l, tessera_status status) {
+    int code = say(l, status);
+    if (status != TESSERA_OK) tessera_world_finish(l->world, NULL);
+    return code;
 }
 
 static int run_latency(const char *path, struct option_value *values) {
