@@ -59,6 +59,14 @@ static const char *const case_names[] = {
     "dpmpp_3m_sde_25",
     "dpmpp_3m_sigma_min_10",
     "unipc_flow_10",
+    "unipc_3m_10",
+    "unipc_3m_flow_25",
+    "unipc_3m_bh1_10",
+    "unipc_bh1_10",
+    "unipc_3m_uncorrected_10",
+    "unipc_3m_noise_10",
+    "unipc_noise_v_10",
+    "unipc_noise_sample_10",
     "pndm_v_10",
     "lcm_timestep_scaling_10",
     "flow_euler_terminal_10",
@@ -194,10 +202,16 @@ static void check_refusals(void) {
     check_refused("DPMSolverMultistepScheduler", "lambda_min_clipped", "-5.1", unsupported);
     check_refused("DPMSolverMultistepScheduler", "flow_shift", "-1", format);
     check_refused("EulerDiscreteScheduler", "use_flow_sigmas", "true", unsupported);
-    check_refused("UniPCMultistepScheduler", "solver_type", "\"bh1\"", unsupported);
+    check_refused("UniPCMultistepScheduler", "solver_type", "\"bh3\"", unsupported);
+    check_refused("UniPCMultistepScheduler", "solver_order", "4", unsupported);
     check_refused("UniPCMultistepScheduler", "predict_x0", "false", unsupported);
-    check_refused("UniPCMultistepScheduler", "disable_corrector", "[0]", unsupported);
+    check_refused("UniPCMultistepScheduler", "predict_x0",
+                  "false, \"prediction_type\": \"flow_prediction\", \"use_flow_sigmas\": true, \"final_sigmas_type\": \"sigma_min\"",
+                  unsupported);
+    check_refused("UniPCMultistepScheduler", "disable_corrector", "[-1]", format);
     check_refused("UniPCMultistepScheduler", "lower_order_final", "false", unsupported);
+    check_refused("UniPCMultistepScheduler", "lower_order_final",
+                  "false, \"solver_order\": 3, \"use_karras_sigmas\": true, \"final_sigmas_type\": \"sigma_min\"", unsupported);
 }
 
 /* Every class at every spacing and any number of steps gives numbers, and refuses more steps than training had. */
@@ -214,7 +228,8 @@ static void check_extremes(void) {
             int steps = step_counts[i / 3];
             float x[3] = {1.0f, -0.5f, 0.25f};
             snprintf(text, sizeof text,
-                     "{\"_class_name\": \"%s\", \"timestep_spacing\": \"%s\", \"skip_prk_steps\": true, \"original_inference_steps\": 70}",
+                     "{\"_class_name\": \"%s\", \"timestep_spacing\": \"%s\", \"skip_prk_steps\": true, \"original_inference_steps\": 70, "
+                     "\"solver_type\": \"bh1\"}",
                      *name, spacings[i % 3]);
             tessera_status status = open_text(text, &s, &error);
             if (status == TESSERA_OK) status = scheduler_set_timesteps(s, steps, 0.0f, &error);
