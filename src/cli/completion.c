@@ -20,6 +20,10 @@ static bool is_proposed(const struct option *option) {
     return option->ignored == NULL && option->refused == NULL;
 }
 
+static bool is_number(const struct option *option) {
+    return option->type == OPTION_INTEGER || option->type == OPTION_SEED || option->type == OPTION_NUMBER;
+}
+
 /* Text in single quotes of a shell, or of a zsh specification, in which ':' and brackets mean something. */
 static void put_quoted(const char *text, bool zsh) {
     for (; *text != 0; text++) {
@@ -60,7 +64,14 @@ static void print_bash_command(const struct command *command) {
             fputs(") return ;;\n", stdout);
         }
     }
-    fputs("        esac\n        options='", stdout);
+    fputs("        esac\n", stdout);
+    for (int i = 0; i < count; i++) {
+        if (!options[i].positional || options[i].type != OPTION_CHOICE) continue;
+        fputs("        [[ $word == -* ]] || COMPREPLY=($(compgen -W '", stdout);
+        put_choices(options[i].placeholder);
+        fputs("' -- \"$word\"))\n", stdout);
+    }
+    fputs("        options='", stdout);
     for (int i = 0; i < count; i++)
         if (is_proposed(&options[i])) printf("--%s ", options[i].name);
     fputs("--help --help-all --version'\n        ;;\n", stdout);
@@ -69,6 +80,7 @@ static void print_bash_command(const struct command *command) {
 static void print_bash(void) {
     fputs("# bash completion of tessera, written by `tessera completion bash`\n_tessera() {\n"
           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} options=\n"
+          "    [[ $word != = ]] || word=\n    [[ $before != = ]] || before=${COMP_WORDS[COMP_CWORD-2]}\n" /* bash splits --name=value */
           "    COMPREPLY=()\n    if [ \"$COMP_CWORD\" -eq 1 ] && [[ $word != -* ]]; then\n        COMPREPLY=($(compgen -W '",
           stdout);
     put_command_names();
@@ -86,20 +98,43 @@ static void print_bash(void) {
 
 /* ---- zsh ---- */
 
-static void print_zsh_option(const struct option *option) {
-    fputs("            '", stdout);
-    if (option->type == OPTION_TEXTS) putchar('*');
-    printf("--%s%s[", option->name, option->type != OPTION_FLAG ? "=" : "");
-    put_quoted(option->help, true);
-    putchar(']');
+/* The values of an option, ":what:action"; of a number nothing is proposed. */
+static void print_zsh_values(const struct option *option) {
     if (option->type == OPTION_CHOICE) {
         fputs(":value:(", stdout);
         put_choices(option->placeholder);
         putchar(')');
+    } else if (is_number(option)) {
+        fputs(":number:", stdout);
     } else if (option->type != OPTION_FLAG) {
         fputs(":value:_files", stdout);
     }
     fputs("' \\\n", stdout);
+}
+
+/* "--name=" and "-n+" take their value in the same word or the next. */
+static void print_zsh_spelling(const struct option *option, bool letter) {
+    bool value = option->type != OPTION_FLAG;
+    fputs("            ", stdout);
+    if (option->letter != 0 && option->type != OPTION_TEXTS)
+        printf("'(-%c --%s)", option->letter, option->name);
+    else
+        printf("'%s", option->type == OPTION_TEXTS ? "*" : "");
+    if (letter)
+        printf("-%c%s[", option->letter, value ? "+" : "");
+    else
+        printf("--%s%s[", option->name, value ? "=" : "");
+    put_quoted(option->help, true);
+    putchar(']');
+    print_zsh_values(option);
+}
+
+static void print_zsh_option(const struct option *option) {
+    print_zsh_spelling(option, false);
+    if (option->letter != 0) print_zsh_spelling(option, true);
+    if (!option->positional || option->type != OPTION_CHOICE) return;
+    fputs("            '1", stdout);
+    print_zsh_values(option);
 }
 
 static void print_zsh(void) {
@@ -111,9 +146,11 @@ static void print_zsh(void) {
         put_quoted(command_at(i)->summary, true);
         fputs("'\n", stdout);
     }
-    fputs("        'help:the options of a command'\n        'version:the version'\n    )\n    local command=$words[2]\n"
+    fputs("        'help:the options of a command' 'help-all:the same with rare ones' 'version:the version'\n    )\n"
+          "    local command=$words[2]\n"
           "    if (( CURRENT == 2 )) && [[ $command != -* ]]; then\n        _describe command commands\n        return\n    fi\n"
-          "    [[ $command != -* && $command != *' '* ]] || command=generate\n    case $command in\n",
+          "    if [[ $command != -* && $command != *' '* ]]; then\n        shift words\n        (( CURRENT-- ))\n"
+          "    else\n        command=generate\n    fi\n    case $command in\n",
           stdout);
     for (int i = 0; command_at(i) != NULL; i++) {
         struct option options[COMMAND_MAX_OPTIONS];
@@ -123,34 +160,69 @@ static void print_zsh(void) {
             if (is_proposed(&options[k])) print_zsh_option(&options[k]);
         fputs("            '--help[help]' '--help-all[help with rare options]' '*:file:_files'\n        ;;\n", stdout);
     }
-    fputs("    help | help-all) _describe command commands ;;\n    esac\n}\n_tessera \"$@\"\n", stdout);
+    fputs("    help | help-all) _describe command commands ;;\n    esac\n}\n"
+          /* read by compinit as a function's body, or by a person's `.` */
+          "if [[ $funcstack[1] == _tessera ]]; then _tessera \"$@\"; else compdef _tessera tessera; fi\n",
+          stdout);
 }
 
 /* ---- fish ---- */
 
+/* In single quotes, where only these two signs mean something. */
+static void put_fish_quoted(const char *text) {
+    putchar('\'');
+    for (; *text != 0; text++) {
+        if (*text == '\'' || *text == '\\') putchar('\\');
+        putchar(*text);
+    }
+    putchar('\'');
+}
+
 static void print_fish_option(const char *command, const struct option *option) {
-    printf("complete -c tessera -n '__fish_seen_subcommand_from %s' -l %s", command, option->name);
+    printf("complete -c tessera -n '__tessera_is %s' -l %s", command, option->name);
     if (option->letter != 0) printf(" -s %c", option->letter);
-    if (option->type != OPTION_FLAG) fputs(option->type == OPTION_CHOICE ? " -x -a '" : " -r", stdout);
+    if (option->type != OPTION_FLAG) fputs(option->type == OPTION_CHOICE || is_number(option) ? " -x" : " -r", stdout);
     if (option->type == OPTION_CHOICE) {
+        fputs(" -a '", stdout);
         put_choices(option->placeholder);
         putchar('\'');
     }
-    fputs(" -d '", stdout);
-    for (const char *c = option->help; *c != 0; c++) fputs(*c == '\'' ? "\\'" : (char[]){*c, 0}, stdout);
+    fputs(" -d ", stdout);
+    put_fish_quoted(option->help);
+    putchar('\n');
+    if (!option->positional || option->type != OPTION_CHOICE) return;
+    printf("complete -c tessera -n '__tessera_is %s' -f -a '", command);
+    put_choices(option->placeholder);
     fputs("'\n", stdout);
 }
 
 static void print_fish(void) {
-    fputs("# fish completion of tessera, written by `tessera completion fish`\n", stdout);
+    fputs("# fish completion of tessera, written by `tessera completion fish`\n"
+          "function __tessera_is # whether the command is this one; a picture is made where none is named\n"
+          "    set -l words (commandline -opc)\n    set -l command $words[2]\n"
+          "    if not set -q words[2]; or string match -qr '^-| ' -- $command\n        set command generate\n    end\n"
+          "    test \"$command\" = $argv[1]\nend\n"
+          "function __tessera_needs_command\n    test (count (commandline -opc)) -eq 1\nend\n",
+          stdout);
     for (int i = 0; command_at(i) != NULL; i++) {
         const struct command *command = command_at(i);
         struct option options[COMMAND_MAX_OPTIONS];
         int count = command_options(command, options);
-        printf("complete -c tessera -n __fish_use_subcommand -a %s -d '%s'\n", command->name, command->summary);
+        printf("complete -c tessera -n __tessera_needs_command -f -a %s -d ", command->name);
+        put_fish_quoted(command->summary);
+        putchar('\n');
         for (int k = 0; k < count; k++)
             if (is_proposed(&options[k])) print_fish_option(command->name, &options[k]);
+        printf("complete -c tessera -n '__tessera_is %s' -l help -d help\n", command->name);
+        printf("complete -c tessera -n '__tessera_is %s' -l help-all -d 'help with rare options'\n", command->name);
     }
+    fputs("complete -c tessera -n __tessera_needs_command -f -a help -d 'the options of a command'\n"
+          "complete -c tessera -n __tessera_needs_command -f -a help-all -d 'the same with rare ones'\n"
+          "complete -c tessera -n __tessera_needs_command -f -a version -d 'the version'\n"
+          "complete -c tessera -n '__tessera_is help; or __tessera_is help-all' -f -a '",
+          stdout);
+    put_command_names();
+    fputs("'\n", stdout);
 }
 
 static int run_completion(const char *path, struct option_value *values) {
