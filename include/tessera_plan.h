@@ -112,6 +112,73 @@ tessera_status tessera_mesh_choose(const char *model, const tessera_model_option
                                    bool allow_displaced, tessera_mesh *mesh, double *rank_weights, char *reason, size_t capacity,
                                    tessera_error *error);
 
+/* ---- device maps ----
+ *
+ * Which rank holds which text encoder, which blocks of the denoiser, and the autoencoder: for models that no rank can hold alone.
+ *
+ *     tessera_map *map = tessera_map_open("flux-dev", &options, &request, "auto", 2, memory, &error);
+ *     tessera_map_entry entry = TESSERA_MAP_ENTRY;
+ *     for (int i = 0; tessera_map_get(map, i, &entry); i++) printf("%s: rank %d\n", entry.component, entry.rank); */
+
+/* accelerate's words, separated by |: as even as the ranks' memory allows ("auto" and "balanced"); the same, but rank 0 gets only what does
+ * not fit on the others; ranks filled one after another. */
+#define TESSERA_DEVICE_MAPS "auto|balanced|balanced_low_0|sequential"
+
+typedef struct tessera_map tessera_map;
+
+/* model, options (offload and files count) and request as in tessera_plans_open.
+ *   map       one of TESSERA_DEVICE_MAPS, or FILE.json in accelerate's form: {"text_encoder": 0, "transformer": 1, "vae": 0}, "" for all others
+ *   memory    [ranks] bytes that each process may hold, 0: no limit; NULL: none has
+ * Room for computing a picture of the request's size is set aside. Where options->offload leaves the choice, the map is for the first of
+ * "none", "stages" and "blocks" with which it fits. Also a map that does not fit is returned (tessera_map_check). NULL and `error` on failure:
+ * FORMAT names file and field. On several ranks, each opens the same. */
+tessera_map *tessera_map_open(const char *model, const tessera_model_options *options, const tessera_plan_request *request, const char *map,
+                              int ranks, const uint64_t *memory, tessera_error *error);
+void tessera_map_free(tessera_map *map); /* NULL is allowed */
+/* MEMORY if a rank needs more than it may hold: which, by how much, and what would fit. */
+tessera_status tessera_map_check(const tessera_map *map, tessera_error *error);
+/* "none", "stages" or "blocks": what tessera_model_options.offload has to be for the map to fit. */
+const char *tessera_map_offload(const tessera_map *map);
+
+/* A component on a rank, or neighbouring blocks of the denoiser. Texts live as long as the map. */
+typedef struct tessera_map_entry {
+    size_t struct_size;
+    const char *component;       /* "text_encoder_2" */
+    const char *first, *last;    /* modules of the first and the last block, "transformer_blocks.3"; "" of a component that is placed whole */
+    int first_block, last_block; /* counted from 0 over all blocks; -1 of a component that is placed whole */
+    int rank;
+    double bytes; /* of its weights */
+} tessera_map_entry;
+#define TESSERA_MAP_ENTRY {.struct_size = sizeof(tessera_map_entry)}
+/* Entry `index`, from 0; false behind the last. */
+bool tessera_map_get(const tessera_map *map, int index, tessera_map_entry *out);
+
+typedef struct tessera_map_rank {
+    size_t struct_size;
+    double weight_bytes; /* that it holds */
+    double need_bytes;   /* the most that its process will hold, as tessera_map_offload says */
+    double limit_bytes;  /* that it may; 0: no limit */
+} tessera_map_rank;
+#define TESSERA_MAP_RANK {.struct_size = sizeof(tessera_map_rank)}
+/* False if there is no such rank. */
+bool tessera_map_get_rank(const tessera_map *map, int rank, tessera_map_rank *out);
+
+/* Predicted as plans are; without the disk's time. */
+typedef struct tessera_map_times {
+    size_t struct_size;
+    double picture_seconds, step_seconds, text_seconds, decode_seconds;
+    int slowest_rank;          /* whose blocks take longest */
+    double slowest_seconds;    /* of a step, for them */
+    double message_seconds;    /* of a step, for what ranks send each other */
+    double disk_bytes;         /* that the rank that reads most reads in a step: blocks that do not stay in its memory */
+    int disk_rank;
+} tessera_map_times;
+#define TESSERA_MAP_TIMES {.struct_size = sizeof(tessera_map_times)}
+/* machine->ranks and memory do not count. */
+tessera_status tessera_map_time(const tessera_map *map, const tessera_plan_machine *machine, tessera_map_times *out, tessera_error *error);
+/* The map in accelerate's form, which tessera_map_open reads as a file. The caller frees; NULL if memory is out. */
+char *tessera_map_json(const tessera_map *map);
+
 #ifdef __cplusplus
 }
 #endif

@@ -117,6 +117,8 @@ struct plan {
 tessera_status plan_check(const struct plan_model *model, const struct plan_mesh *mesh, tessera_error *error);
 /* Seconds and memory. The mesh must pass plan_check and have machine->ranks. */
 struct plan plan_evaluate(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh);
+/* The same with given stages: the first block of each, and the end: first[stages + 1]. */
+struct plan plan_evaluate_stages(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first);
 
 /* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
  * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, then one whose attention sees

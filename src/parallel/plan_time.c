@@ -484,9 +484,13 @@ static void time_steps(struct pass whole, const struct pass *part, struct plan *
 }
 
 struct plan plan_evaluate(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh) {
-    struct plan plan = {.mesh = *mesh};
     int first[PLAN_MAX_BLOCKS + 1];
     plan_stages(m, mesh->degrees[MESH_PIPEFUSION], first);
+    return plan_evaluate_stages(m, machine, mesh, first);
+}
+
+struct plan plan_evaluate_stages(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first) {
+    struct plan plan = {.mesh = *mesh};
     struct pass whole = pass_of(m, machine, mesh, first, 1.0), part = pass_of(m, machine, mesh, first, 1.0 / mesh->patches);
     time_steps(whole, &part, &plan);
     bool shares_text = machine->ranks > mesh->degrees[MESH_DATA]; /* an encoder on each rank of a picture */

@@ -32,8 +32,25 @@ static size_t text_needs(const struct plan_model *m, const struct pipeline *p) {
     return (size_t)m->predictions * (size_t)m->text_tokens * (size_t)channels * TEXT_ARRAYS;
 }
 
-static tessera_status find_needs(struct pipeline *p, const tessera_request *request, int width, int height, tessera_error *error) {
+tessera_status offload_needs_of(const struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
+                                struct offload_needs *out, tessera_error *error) {
     struct plan_model model;
+    TRY(plan_model_of(p, request, &model, error));
+    struct plan_mesh mesh = {.patches = 1};
+    struct plan_machine machine = {.ranks = 1, .per_host = 1, .operations = 1, .between = {0, 1}, .inside = {0, 1}};
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        mesh.degrees[axis] = axis == MESH_PIPEFUSION && degrees[axis] > model.num_blocks ? model.num_blocks : degrees[axis]; /* of a device map */
+        machine.ranks *= mesh.degrees[axis];
+    }
+    struct plan plan = plan_evaluate(&model, &machine, &mesh);
+    out->text = text_needs(&model, p);
+    out->denoise = (size_t)(plan.memory.activations + plan.memory.stores);
+    out->decode = (size_t)model.decoder_memory;
+    plan_model_free(&model);
+    return TESSERA_OK;
+}
+
+static tessera_status find_needs(struct pipeline *p, const tessera_request *request, int width, int height, tessera_error *error) {
     struct plan_request asked = {.width = width,
                                  .height = height,
                                  .steps = request->num_inference_steps,
@@ -41,19 +58,9 @@ static tessera_status find_needs(struct pipeline *p, const tessera_request *requ
                                  .guidance_scale = request->guidance_scale,
                                  .has_negative_prompt = request->negative_prompt != NULL && request->true_cfg_scale > 1.0f,
                                  .no_binning = true};
-    TRY(plan_model_of(p, &asked, &model, error));
-    struct plan_mesh mesh = {.patches = 1};
-    struct plan_machine machine = {.ranks = 1, .per_host = 1, .operations = 1, .between = {0, 1}, .inside = {0, 1}};
-    for (int axis = 0; axis < MESH_AXES; axis++) {
-        mesh.degrees[axis] = team_degree(&p->team, (enum mesh_axis)axis);
-        machine.ranks *= mesh.degrees[axis];
-    }
-    struct plan plan = plan_evaluate(&model, &machine, &mesh);
-    p->needs.text = text_needs(&model, p);
-    p->needs.denoise = (size_t)(plan.memory.activations + plan.memory.stores);
-    p->needs.decode = (size_t)model.decoder_memory;
-    plan_model_free(&model);
-    return TESSERA_OK;
+    int degrees[MESH_AXES];
+    for (int axis = 0; axis < MESH_AXES; axis++) degrees[axis] = team_degree(&p->team, (enum mesh_axis)axis);
+    return offload_needs_of(p, &asked, degrees, &p->needs, error);
 }
 
 /* ---- what fits ---- */

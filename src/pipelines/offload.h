@@ -10,9 +10,11 @@
 #ifndef TESSERA_PIPELINES_OFFLOAD_H
 #define TESSERA_PIPELINES_OFFLOAD_H
 
+#include "comm/mesh.h"
 #include "models/registry.h"
 
 struct pipeline;
+struct plan_request;
 
 enum offload { OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO };
 
@@ -23,6 +25,9 @@ struct offload_needs {
 
 /* From a name of TESSERA_OFFLOADS; NULL is "auto". ARGUMENT if it is none of them. */
 tessera_status offload_read(const char *name, enum offload *out, tessera_error *error);
+/* What the stages of such a request need on each rank of a mesh. */
+tessera_status offload_needs_of(const struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
+                                struct offload_needs *out, tessera_error *error);
 /* What can be said before any request. Without a limit a model stays whole as long as it takes less than half of the machine's memory:
  * pictures and other programs need the rest. Collective over the model's ranks. */
 tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error);

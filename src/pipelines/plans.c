@@ -11,6 +11,7 @@
 #include "pipelines/plan_auto.h"
 #include "pipelines/plan_measure.h"
 #include "pipelines/plan_model.h"
+#include "pipelines/plans.h"
 #include "pipelines/sized.h"
 #include "pipelines/world.h"
 
@@ -29,7 +30,7 @@ struct tessera_plans {
     bool allow_displaced;
 };
 
-static tessera_status read_machine(const tessera_plan_machine *given, struct plan_machine *out, int *threads, tessera_error *error) {
+tessera_status plans_read_machine(const tessera_plan_machine *given, struct plan_machine *out, int *threads, tessera_error *error) {
     tessera_plan_machine m = TESSERA_PLAN_MACHINE;
     if (given != NULL) TRY(sized_read(&m, sizeof m, given, offsetof(tessera_plan_machine, threads) + sizeof m.threads, "machine", error));
     if (m.ranks < 1 || m.ranks > MAX_RANKS || m.per_host < 1)
@@ -50,7 +51,7 @@ static tessera_status read_machine(const tessera_plan_machine *given, struct pla
     return TESSERA_OK;
 }
 
-static tessera_status read_request(const tessera_plan_request *given, struct plan_request *out, tessera_error *error) {
+tessera_status plans_read_request(const tessera_plan_request *given, struct plan_request *out, tessera_error *error) {
     tessera_plan_request r = TESSERA_PLAN_REQUEST;
     if (given != NULL)
         TRY(sized_read(&r, sizeof r, given, offsetof(tessera_plan_request, no_resolution_binning) + sizeof r.no_resolution_binning, "request",
@@ -73,17 +74,22 @@ static bool is_published(const char *name) {
     return false;
 }
 
+tessera_status plans_find_model(const char *model, char **folder, tessera_error *error) {
+    *folder = NULL;
+    return !file_exists(model) && is_published(model) ? published_folder(model, folder, error) : TESSERA_OK;
+}
+
 static tessera_status open_model(const char *model, const tessera_model_options *options, const struct plan_request *request,
                                  struct plan_model *out, tessera_error *error) {
     char *folder = NULL;
-    if (!file_exists(model) && is_published(model)) TRY(published_folder(model, &folder, error));
+    TRY(plans_find_model(model, &folder, error));
     tessera_status status = plan_model_open(folder != NULL ? folder : model, options, request, out, error);
     free(folder);
     return status;
 }
 
 /* The rates of this machine, where none was given. */
-static tessera_status measure(const struct plan_model *model, int threads, struct plan_machine *machine, tessera_error *error) {
+tessera_status plans_measure(const struct plan_model *model, int threads, struct plan_machine *machine, tessera_error *error) {
     struct plan_speed speed;
     int64_t tokens = model->rows / model->patch_size * (model->columns / model->patch_size) / machine->ranks;
     if (machine->operations > 0) return TESSERA_OK;
@@ -111,10 +117,10 @@ static tessera_status fill(tessera_plans *plans, const char *model, const tesser
     struct plan_request wanted;
     int threads = 0;
     plans->allow_displaced = allow_displaced;
-    TRY(read_machine(machine, &plans->machine, &threads, error));
-    TRY(read_request(request, &wanted, error));
+    TRY(plans_read_machine(machine, &plans->machine, &threads, error));
+    TRY(plans_read_request(request, &wanted, error));
     TRY(open_model(model, options, &wanted, &plans->model, error));
-    TRY(measure(&plans->model, threads, &plans->machine, error));
+    TRY(plans_measure(&plans->model, threads, &plans->machine, error));
     TRY(plan_rank(&plans->model, &plans->machine, allow_displaced, &plans->list, &plans->count, error));
     return name_plans(plans, error);
 }
@@ -147,7 +153,7 @@ static tessera_status choose(const char *model, const struct model_options *opti
                              tessera_error *error) {
     struct plan_request wanted;
     if (model == NULL || model[0] == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_mesh_choose: no model is named");
-    TRY(read_request(request, &wanted, error));
+    TRY(plans_read_request(request, &wanted, error));
     return plan_auto(model, &options->own, &wanted, how, mesh, reason, error);
 }
 

@@ -249,6 +249,13 @@ tessera_status source_describe(const struct pipeline *p, const struct pipeline_s
     return component_describe(&source, p->dtype, out, error);
 }
 
+tessera_status source_describe_with(const struct pipeline *p, const struct pipeline_slot *slot, const struct load_hooks *hooks,
+                                    struct component *out, tessera_error *error) {
+    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .hooks = hooks};
+    TRY(source_config(p, slot, &source.config, error));
+    return component_open(&source, p->dtype, out, error);
+}
+
 tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
                             tessera_error *error) {
     struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};

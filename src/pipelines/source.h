@@ -17,7 +17,10 @@ tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, 
  * (zeros: all). The caller closes it. */
 tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
                                tessera_error *error);
-/* The same, with the types that the weights have in the model's files, if it has any: a plan may be of a model that is described only. Nothing
+/* Another description, whose tensors `hooks` are told of (load_hooks.record). */
+tessera_status source_describe_with(const struct pipeline *p, const struct pipeline_slot *slot, const struct load_hooks *hooks,
+                                    struct component *out, tessera_error *error);
+/* The same as source_describe, with the types that the weights have in the model's files, if it has any: a plan may be of a model that is described only. Nothing
  * of them is read into memory. */
 tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
                             tessera_error *error);

@@ -26,3 +26,8 @@ foreach(ranks 1 2 4)
   set_tests_properties(parallel/plan-auto-${ranks} PROPERTIES TIMEOUT 900
                        ENVIRONMENT "${mpi_environment};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache-${ranks}")
 endforeach()
+# Which rank holds what.
+add_executable(test_placement parallel/test_placement.c)
+target_include_directories(test_placement PRIVATE .)
+target_link_libraries(test_placement room_parallel)
+add_test(NAME parallel/placement COMMAND test_placement)

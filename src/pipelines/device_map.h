@@ -1,0 +1,59 @@
+/* Device maps: the parts of a pipeline on the ranks of a world, each with a limit of its memory. By words (parallel/placement.h) or by a file
+ * (map_file.h). Weights are not needed: configs tell what a model holds; where its files are there, their types count. Private to this room;
+ * include/tessera_plan.h has the public face. */
+#ifndef TESSERA_PIPELINES_DEVICE_MAP_H
+#define TESSERA_PIPELINES_DEVICE_MAP_H
+
+#include "parallel/placement.h"
+#include "pipelines/map_modules.h"
+#include "pipelines/plan_model.h"
+#include "tessera_plan.h"
+
+enum { DEVICE_MAP_MAX_RANKS = 1024 };
+
+struct tessera_map {
+    struct pipeline *pipeline; /* described; owned, as is all that follows */
+    struct map_modules modules;
+    struct placement_model model;
+    double *block_bytes;    /* [num_blocks] */
+    double embed, finish;   /* of the first and the last of them, what stands before and behind */
+    double parameters;      /* numbers in all weights */
+    struct placement placement;
+    bool is_file;
+    enum placement_way way;   /* unless it is a file */
+    enum placement_keep keep; /* with which it fits; else the one that needs least of those that may be */
+    bool may_keep[PLACEMENT_KEEPS];
+    int ranks;
+    double *rooms; /* [ranks] bytes; INFINITY: no limit */
+    double base;   /* that a process takes for itself */
+    struct plan_model plan; /* for seconds */
+    struct device_map_entry *entries; /* [num_entries] */
+    int num_entries;
+};
+
+enum { DEVICE_MAP_NAME = 192 };
+
+/* A component, or neighbouring blocks, on one rank. */
+struct device_map_entry {
+    const char *component;
+    char first[DEVICE_MAP_NAME], last[DEVICE_MAP_NAME]; /* modules, without their component's name; "" of one placed whole */
+    int first_block, last_block, rank;                  /* -1, -1 of one placed whole */
+    double bytes;
+};
+
+/* memory: [ranks] bytes, 0 without limit; or NULL. `offload` as in tessera_model_options. */
+tessera_status device_map_fill(struct tessera_map *map, const struct plan_request *request, const char *words, const uint64_t *memory,
+                               const char *offload, tessera_error *error);
+void device_map_free(struct tessera_map *map); /* NULL is allowed */
+
+/* What rank r needs at most, beside what it may take: above 0 it does not fit. */
+double device_map_need(const struct tessera_map *map, int rank);
+/* MEMORY if a rank needs more than it may take, by how much, and what would fit. */
+tessera_status device_map_check(const struct tessera_map *map, tessera_error *error);
+
+/* The rank of a component that is placed whole; -1: it is the denoiser, or there is none of this name. */
+int device_map_rank(const struct tessera_map *map, const char *component);
+/* Does the map place this pipeline's parts? ARGUMENT if it was made for another model, or for other ranks. */
+tessera_status device_map_suits(const struct tessera_map *map, const struct pipeline *pipeline, int num_blocks, int ranks, tessera_error *error);
+
+#endif
