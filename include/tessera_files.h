@@ -59,6 +59,11 @@ tessera_status tessera_model_find(const char *model, const char *variant, tesser
 /* Whether `model` has the shape OWNER/NAME or OWNER/NAME@REVISION, and no file or folder of that name is here. */
 bool tessera_model_is_on_hub(const char *model);
 
+/* diffusers' class of the pipeline that a model makes, "FluxPipeline": of a folder by its model_index.json, of a single file by the names of
+ * its tensors. `path` as tessera_model_find gives it. IO, FORMAT, UNSUPPORTED: it is no model. */
+#define TESSERA_CLASS_BYTES 128
+tessera_status tessera_path_pipeline_class(const char *path, char out[TESSERA_CLASS_BYTES], tessera_error *error);
+
 /* Enough to tell two things apart by mistake, not for security: of the files of a model's folder, or of one file, large ones in samples;
  * and of bytes. IO. */
 tessera_status tessera_path_fingerprint(const char *path, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error);

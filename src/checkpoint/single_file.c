@@ -451,6 +451,16 @@ static const struct family_part *find_lone_part(const struct safetensors *file, 
     return NULL;
 }
 
+tessera_status single_file_pipeline(const char *path, char *out, size_t size, tessera_error *error) {
+    struct safetensors *file;
+    const struct family *family;
+    TRY(safetensors_open(path, &file, error));
+    tessera_status status = family_detect(file, &family, error);
+    if (status == TESSERA_OK) snprintf(out, size, "%.*s", (int)strcspn(family->pipelines, ","), family->pipelines);
+    safetensors_close(file);
+    return status;
+}
+
 tessera_status single_file_component(const char *path, const char *component, const char *folder, struct weights **out,
                                      tessera_error *error) {
     *out = NULL;

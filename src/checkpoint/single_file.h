@@ -14,6 +14,9 @@ struct single_file;
 /* `config`: a model folder of which only the configs, tokenizers and scheduler are used; NULL: the published one that the shapes prove. */
 tessera_status single_file_open(const char *path, const char *config, struct single_file **out, tessera_error *error);
 void single_file_close(struct single_file *file);
+/* diffusers' class of a file's pipeline by the names of its tensors, which need not prove a published model: `out` [size]. Errors of
+ * single_file_open. */
+tessera_status single_file_pipeline(const char *path, char *out, size_t size, tessera_error *error);
 
 const char *single_file_path(const struct single_file *file);
 /* The model folder whose model_index.json and configs serve; lives as long as `file`. */

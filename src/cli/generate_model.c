@@ -124,6 +124,7 @@ static tessera_status choose_mesh(struct session *s, const tessera_model_options
 /* All of the model that can be wrong on one rank alone: its folder, its LoRA files, which model it is. */
 static tessera_status find_files(struct session *s) {
     TRY(choose_model(s));
+    TRY(habits_apply_model(s->values, s->model_folder, &s->error));
     TRY(lora_options_read(&s->values[GENERATE_LORA], &s->loras, &s->error));
     TRY(prepare_weights(s));
     TRY(tessera_path_fingerprint(s->model_folder, s->facts.model_fingerprint, &s->error));

@@ -412,7 +412,7 @@ const struct option generate_options[] = {
                         .rare = true,
                         .type = OPTION_TEXT,
                         .placeholder = "FILE",
-                        .help = "sd-cli's word for the T5 encoder: --text-encoder-3 with --clip-g, else --text-encoder-2"},
+                        .help = "sd-cli's word for the T5 encoder: --text-encoder-3 of SD3, --text-encoder-2 of Flux"},
     [GENERATE_LORA] = {.name = "lora",
                        .aliases = {"lora-weights"},
                        .section = SECTION_DRAW,

@@ -6,10 +6,13 @@
 #include <strings.h>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "cli/generate.h"
 #include "cli/quantity.h"
+#include "tessera_files.h"
+
+static bool begins(const char *text, const char *beginning) {
+    return strncmp(text, beginning, strlen(beginning)) == 0;
+}
 
 /* Spellings as plain_name leaves them. */
 static const struct {
@@ -176,26 +179,30 @@ static tessera_status apply_mode(struct option_value *values, tessera_error *err
                      mode->text, "generation, benchmark");
 }
 
-/* Whether T5 is the model's third encoder, as in Stable Diffusion 3, and not the second, as in Flux: by its folder, or by its name. */
-static bool has_three_encoders(const char *model) {
-    struct json *index = NULL;
-    const char *class_name = "";
-    if (model == NULL) return false;
-    if (!file_is_folder(model)) return strcasestr(model, "stable-diffusion-3") != NULL || strcasestr(model, "sd3") != NULL;
-    if (json_open_in(model, "model_index.json", &index, NULL) == TESSERA_OK) json_string(index, "_class_name", "", &class_name, NULL);
-    bool three = strncmp(class_name, "StableDiffusion3", 16) == 0;
-    json_free(index);
-    return three;
+/* One encoder's file by sd-cli's word for it. */
+static tessera_status give_encoder(struct option_value *values, int word, int option, tessera_error *error) {
+    const char *file = values[word].text;
+    if (file == NULL) return TESSERA_OK;
+    if (values[option].given && strcmp(values[option].text, file) != 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s and --%s: both are this model's same encoder; give one of them",
+                         generate_options[word].name, generate_options[option].name);
+    return give(values, option, file, error);
 }
 
-/* sd-cli's --clip_l, --clip_g and --t5xxl. */
-static tessera_status apply_encoders(struct option_value *values, tessera_error *error) {
-    const char *l = values[GENERATE_CLIP_L].text, *g = values[GENERATE_CLIP_G].text, *t5 = values[GENERATE_T5XXL].text;
-    if (l != NULL) TRY(give(values, GENERATE_TEXT_ENCODER, l, error));
-    if (g != NULL) TRY(give(values, GENERATE_TEXT_ENCODER_2, g, error));
-    if (t5 == NULL) return TESSERA_OK;
-    bool third = g != NULL || values[GENERATE_TEXT_ENCODER_2].given || has_three_encoders(values[GENERATE_MODEL].text);
-    return give(values, third ? GENERATE_TEXT_ENCODER_3 : GENERATE_TEXT_ENCODER_2, t5, error);
+tessera_status habits_apply_model(struct option_value *values, const char *model, tessera_error *error) {
+    static const struct {
+        const char *class_name;
+        int option;
+    } families[] = {{"StableDiffusion3", GENERATE_TEXT_ENCODER_3},
+                    {"Flux", GENERATE_TEXT_ENCODER_2},
+                    {"HunyuanDiT", GENERATE_TEXT_ENCODER_2},
+                    {"PixArt", GENERATE_TEXT_ENCODER}};
+    char class_name[TESSERA_CLASS_BYTES];
+    if (!values[GENERATE_T5XXL].given) return TESSERA_OK;
+    TRY(tessera_path_pipeline_class(model, class_name, error));
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (begins(class_name, families[i].class_name)) return give_encoder(values, GENERATE_T5XXL, families[i].option, error);
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--t5xxl: %s is a %s, which has no T5 encoder; leave the option out", model, class_name);
 }
 
 tessera_status habits_apply(struct option_value *values, tessera_error *error) {
@@ -204,15 +211,12 @@ tessera_status habits_apply(struct option_value *values, tessera_error *error) {
     struct option_value *threads = &values[GENERATE_THREADS], *clip_skip = &values[GENERATE_CLIP_SKIP];
     if (threads->integer < 0) threads->integer = 0;
     if (clip_skip->integer < 0) clip_skip->integer = 0, clip_skip->given = false; /* sd-cli: unspecified */
-    TRY(apply_encoders(values, error));
+    TRY(give_encoder(values, GENERATE_CLIP_L, GENERATE_TEXT_ENCODER, error));
+    TRY(give_encoder(values, GENERATE_CLIP_G, GENERATE_TEXT_ENCODER_2, error));
     return apply_sampler(values, error);
 }
 
 /* ---- what depends on the family ---- */
-
-static bool begins(const char *text, const char *beginning) {
-    return strncmp(text, beginning, strlen(beginning)) == 0;
-}
 
 static void take_number(struct option_value *values, int from, int to) {
     if (!values[from].given || values[to].given) return;

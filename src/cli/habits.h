@@ -10,6 +10,10 @@
 /* Translates what stands in `values`; ARGUMENT where a word has no counterpart, with what to type instead. */
 tessera_status habits_apply(struct option_value *values, tessera_error *error);
 
+/* --t5xxl, which is another encoder in each family. `model` is the model's folder or file: errors of tessera_path_pipeline_class, ARGUMENT
+ * where the family has no T5 or two options give the same encoder. */
+tessera_status habits_apply_model(struct option_value *values, const char *model, tessera_error *error);
+
 /* --cfg-scale and --guidance, and sampler names that mean another class for models of flow matching; `pipeline_class` as in
  * model_index.json. Notices go to stderr if `talks`. */
 void habits_apply_family(struct option_value *values, const char *pipeline_class, bool talks);

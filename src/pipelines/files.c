@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "checkpoint/fingerprint.h"
 #include "checkpoint/published.h"
+#include "checkpoint/single_file.h"
 #include "hub/hub.h"
 #include "image/png.h"
 #include "image/resample.h"
@@ -113,6 +115,19 @@ tessera_status tessera_model_find(const char *model, const char *variant, tesser
     if (!file_exists(model) && strcmp(model, TESSERA_EMBEDDED_MODEL) == 0) return data_find(EMBEDDED_MODEL, path, error);
     *path = strdup(model);
     return *path != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+}
+
+tessera_status tessera_path_pipeline_class(const char *path, char out[TESSERA_CLASS_BYTES], tessera_error *error) {
+    struct json *index = NULL;
+    const char *name = "";
+    if (path == NULL || out == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_path_pipeline_class: path or out is NULL");
+    out[0] = 0;
+    if (!file_is_folder(path)) return single_file_pipeline(path, out, TESSERA_CLASS_BYTES, error);
+    TRY(json_open_in(path, "model_index.json", &index, error));
+    tessera_status status = json_string(index, "_class_name", "", &name, error);
+    if (status == TESSERA_OK) snprintf(out, TESSERA_CLASS_BYTES, "%s", name);
+    json_free(index);
+    return status;
 }
 
 tessera_status tessera_path_fingerprint(const char *path, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error) {

@@ -73,6 +73,9 @@ draw sd3-folder --model "$work/sd3"; same sd3 sd3-folder
 cp -r $sd3 "$work/sd3-gone"; rm -r "$work/sd3-gone/text_encoder_3"
 draw sd3-gone --model "$work/sd3-gone"; says "holds no T5"; same sd3 sd3-gone
 draw sd3-t5 --model "$work/sd3.safetensors" --config $sd3 --text-encoder-3 $sd3/text_encoder_3; other sd3 sd3-t5
+# the file's tensors say which encoder is T5, not its name
+ln "$work/sd3.safetensors" "$work/third.safetensors"
+draw sd3-word --model "$work/third.safetensors" --config $sd3 --t5xxl $sd3/text_encoder_3; same sd3-t5 sd3-word
 
 # the networks of metrics as they are published
 metrics=tests/metrics/case

@@ -73,6 +73,8 @@ run 0 -m $sd3 -p a --size 64x64 $quick -o sd3.png; run 0 -m $sd3 -p a --size 64x
 check "--t5xxl alone is the third encoder of SD3" test "$(tail -c 1000 sd3.png | cksum)" = "$(tail -c 1000 sd3-t5.png | cksum)"
 run 0 -m $flux -p a --size 64x64 $quick -o flux-plain.png; run 0 -m $flux -p a --size 64x64 $quick --t5xxl $flux/text_encoder_2 -o flux-t5.png
 check "and the second of Flux" test "$(tail -c 500 flux-plain.png | cksum)" = "$(tail -c 500 flux-t5.png | cksum)"
+run 1 -m $sd -p a --t5xxl $sd3/text_encoder_3; says "has no T5 encoder; leave the option out"
+run 1 -m $flux -p a --t5xxl $flux/text_encoder_2 --text-encoder-2 $flux/text_encoder; says "give one of them"
 
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
