@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/comm_state.h"
 #include "comm/mesh.h"
 #include "comm/ranks.h"
 
@@ -157,6 +158,34 @@ static void run_nested(struct comm *world) {
     }
 }
 
+static int under_way(struct comm *world) {
+    struct jobs *jobs = world->jobs;
+    pthread_mutex_lock(&jobs->engine->lock);
+    int count = jobs->under_way;
+    pthread_mutex_unlock(&jobs->engine->lock);
+    return count;
+}
+
+/* Once comm_job_fail has returned, nothing of the job touches the caller's memory: here a single receive, which nobody answers. */
+static void run_lone_receive(struct comm *world, struct room *room) {
+    int me = comm_rank(world);
+    for (int i = 0; i < 20; i++) {
+        tessera_error error = {0};
+        tessera_status status = comm_job_begin(world, &error);
+        if (me == 0) {
+            comm_receive_start(world, 1, room->b, NUMBERS * sizeof(float));
+            CHECK(under_way(world) == 1, "%d requests are under way", under_way(world));
+            status = error_set(&error, TESSERA_ERROR_FORMAT, "a bad file");
+            comm_job_fail(world, &error);
+            CHECK(under_way(world) == 0, "failure %d returns while %d requests are under way", i, under_way(world));
+        } else if (status == TESSERA_OK) {
+            status = comm_barrier(world, &error);
+        }
+        status = comm_job_end(world, status, &error);
+        CHECK(status == TESSERA_ERROR_FORMAT, "status %d: %s", status, error.message);
+    }
+}
+
 /* A wait for a rank that has ended its world ends, too. */
 static void run_finished(struct comm *world) {
     tessera_error error = {0};
@@ -186,6 +215,7 @@ int main(void) {
         run_jobs(world, mesh, &room);
         run_two_failures(world);
         run_nested(world);
+        run_lone_receive(world, &room);
         run_finished(world);
     }
     mesh_free(mesh);
