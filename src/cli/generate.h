@@ -119,7 +119,7 @@ enum generate_option {
 extern const struct option generate_options[GENERATE_OPTION_COUNT];
 
 /* Options of other programs that are not there, behind those; values[GENERATE_OPTION_COUNT + i]. */
-enum { FOREIGN_OPTION_COUNT = 94 };
+enum { FOREIGN_OPTION_COUNT = 107 };
 extern const struct option foreign_options[FOREIGN_OPTION_COUNT];
 
 #endif

@@ -97,6 +97,8 @@ static tessera_status check_command_line(struct session *s) {
     TRY(prompts_check(values, &s->error));
     if (s->rank == 0 && !s->quiet && prompt_tags_weigh(&values[GENERATE_PROMPT]))
         fprintf(stderr, "tessera: a weight in a prompt, as in (red:1.3), is read as text: words have no weights here\n");
+    if (s->rank == 0 && !s->quiet && prompt_tags_embed(&values[GENERATE_PROMPT]))
+        fprintf(stderr, "tessera: embedding:NAME in a prompt is read as text: textual inversion is not there\n");
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
     s->limits = calloc((size_t)tessera_world_size(s->world), sizeof *s->limits);
     if (s->limits == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");

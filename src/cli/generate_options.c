@@ -4,7 +4,13 @@
 #include "tessera_files.h"
 
 static const struct option_synonym dtype_synonyms[] = {
-    {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"}, {0}};
+    {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"},
+    {"full", "f32"}, {"autocast", "bf16"}, {0}}; /* A1111's --precision */
+
+/* A1111's spellings: a menu's words begin with a capital letter. */
+static const struct option_synonym schedule_synonyms[] = {
+    {"automatic", "trained"}, {"normal", "trained"}, {"discrete", "trained"}, {"karras", "karras"}, {"exponential", "exponential"},
+    {"beta", "beta"}, {"simple", "simple"}, {0}};
 
 const struct option generate_options[] = {
     [GENERATE_LIKE] = {.name = "like",
@@ -257,6 +263,7 @@ const struct option generate_options[] = {
                            .section = SECTION_PICTURE,
                            .type = OPTION_CHOICE,
                            .placeholder = "trained|karras|exponential|beta|lu|simple",
+                           .synonyms = schedule_synonyms,
                            .help = "how the sampler's steps are laid out; default: as the model's configuration says",
                            .record = "schedule"},
     [GENERATE_TIMESTEP_SPACING] = {.name = "timestep-spacing",

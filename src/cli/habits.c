@@ -174,7 +174,7 @@ static tessera_status apply_mode(struct option_value *values, tessera_error *err
     for (size_t i = 0; i < sizeof stay / sizeof *stay; i++)
         if (strcmp(mode->text, stay[i]) == 0) return TESSERA_OK;
     if (strcmp(mode->text, "convert") == 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--mode convert is a command of its own here: tessera convert INPUT OUTPUT");
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--mode convert is a command of its own here: tessera convert INPUT OUTPUT --type TYPE");
     return error_set(error, TESSERA_ERROR_ARGUMENT, "--mode %s: pictures are what is made here: img_gen, or leave it out (known too: %s)",
                      mode->text, "generation, benchmark");
 }

@@ -78,16 +78,26 @@ static int print_version(void) {
     return printf("tessera %s\n", TESSERA_VERSION) < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
-static const struct command *find_command(const char *name) {
+/* Words that name no command and begin a command line: a prompt without quotes? */
+static void print_prompt_hint(int argc, char **argv) {
+    fprintf(stderr, "tessera: error: unknown command '%s' ('tessera help' lists them); to draw it: tessera --prompt \"", argv[0]);
+    for (int i = 0; i < argc && (i == 0 || argv[i][0] != '-'); i++) fprintf(stderr, "%s%s", i > 0 ? " " : "", argv[i]);
+    fputs("\"\n", stderr);
+}
+
+/* The command that argv[0] names; otherwise NULL, and what to type instead. */
+static const struct command *find_command(int argc, char **argv) {
+    const char *name = argv[0];
     int count = 0;
     for (; command_at(count) != NULL; count++)
         if (strcmp(command_at(count)->name, name) == 0) return command_at(count);
     const char *nearest = options_nearest(name, name_at, &count, count + (int)(sizeof words / sizeof *words));
     if (nearest != NULL)
         fprintf(stderr, "tessera: error: unknown command '%s'; did you mean '%s'? ('tessera help' lists them)\n", name, nearest);
+    else if (strcmp(name, "txt2img") == 0 || strcmp(name, "img2img") == 0)
+        fprintf(stderr, "tessera: error: unknown command '%s': tessera generate makes pictures, from pictures with --init-image\n", name);
     else
-        fprintf(stderr, "tessera: error: unknown command '%s' ('tessera help' lists them); to draw it: tessera --prompt \"%s\"\n", name,
-                name);
+        print_prompt_hint(argc, argv);
     return NULL;
 }
 
@@ -116,7 +126,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
 
 static int run_help(int argc, char **argv, bool all) {
     if (argc == 0 || argv[0][0] == '-') return print_help(stdout), EXIT_DONE;
-    const struct command *command = find_command(argv[0]);
+    const struct command *command = find_command(1, argv);
     if (command == NULL) return EXIT_USAGE;
     print_command_help(stdout, command, all);
     return EXIT_DONE;
@@ -133,7 +143,7 @@ static int dispatch(int argc, char **argv) {
     if (is_one_of(word, "--version", "-V", "version")) return print_version();
     /* Options alone, as scripts of other programs are called, or a prompt: words with blanks between. */
     if (word[0] == '-' || strchr(word, ' ') != NULL) return run_command(&generate_command, argc - 1, argv + 1);
-    const struct command *command = find_command(word);
+    const struct command *command = find_command(argc - 1, argv + 1);
     return command != NULL ? run_command(command, argc - 2, argv + 2) : EXIT_USAGE;
 }
 

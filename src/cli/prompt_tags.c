@@ -108,6 +108,12 @@ bool prompt_tags_weigh(const struct option_value *prompts) {
     return false;
 }
 
+bool prompt_tags_embed(const struct option_value *prompts) {
+    for (int i = 0; i < prompts->count; i++)
+        if (strstr(prompts->texts[i], "embedding:") != NULL) return true;
+    return false;
+}
+
 void prompt_tags_free(struct prompt_tags *tags) {
     for (int i = 0; i < tags->count; i++) free(tags->texts[i]);
     free(tags->texts);

@@ -15,6 +15,8 @@ struct prompt_tags {
 tessera_status prompt_tags_take(struct option_value *values, struct prompt_tags *out, tessera_error *error);
 /* Whether a prompt weighs its words, "(red:1.3)": here that is text as any other. */
 bool prompt_tags_weigh(const struct option_value *prompts);
+/* Whether a prompt names a textual inversion as ComfyUI does, "embedding:NAME": that is text, too. */
+bool prompt_tags_embed(const struct option_value *prompts);
 void prompt_tags_free(struct prompt_tags *tags);
 
 #endif

@@ -81,10 +81,15 @@ tessera_status pipeline_size_unit(struct pipeline *p, int *out, tessera_error *e
     return TESSERA_OK;
 }
 
+static long long nearest_multiple(int side, int64_t unit) {
+    int64_t below = side > 0 ? (side + unit / 2) / unit * unit : unit;
+    return below > 0 ? below : unit;
+}
+
 static tessera_status check_size(const struct generation *g, const struct denoiser *d, int64_t unit, tessera_error *error) {
     if (g->width < 1 || g->height < 1 || g->width % unit != 0 || g->height % unit != 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: width and height must be multiples of %lld for this model", g->width,
-                         g->height, (long long)unit);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: width and height must be multiples of %lld for this model; try %lldx%lld", g->width,
+                         g->height, (long long)unit, nearest_multiple(g->width, unit), nearest_multiple(g->height, unit));
     if (g->request->init_image != NULL && (g->width != g->request->width || g->height != g->request->height))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: this model works at %dx%d: give a starting picture of that size",
                          g->request->width, g->request->height, g->width, g->height);
@@ -160,8 +165,10 @@ static tessera_status set_timesteps(struct generation *g, tessera_error *error) 
     const struct pipeline_class *class = g->pipeline->class;
     TRY(open_scheduler(g, error));
     if (g->scheduler->flow_matching != class->flow_matching)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: scheduler %s, as it is configured, is not for this model, which was %strained by flow matching",
-                         g->pipeline->folder, g->scheduler->class->name, class->flow_matching ? "" : "not ");
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: scheduler %s, as it is configured, is not for this model, which was %strained by flow matching: take %s",
+                         g->pipeline->folder, g->scheduler->class->name, class->flow_matching ? "" : "not ",
+                         class->flow_matching ? "the model's own or FlowMatchEulerDiscreteScheduler (euler)" : "another");
     g->scheduler->sigmas_from_steps = class->sigmas_from_steps;
     int64_t patch = g->patch_size;
     float mu = g->scheduler->needs_mu ? scheduler_mu(g->scheduler, (g->rows / patch) * (g->columns / patch)) : 0.0f;

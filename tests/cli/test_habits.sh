@@ -76,6 +76,19 @@ check "and the second of Flux" test "$(tail -c 500 flux-plain.png | cksum)" = "$
 run 1 -m $sd -p a --t5xxl $sd3/text_encoder_3; says "has no T5 encoder; leave the option out"
 run 1 -m $flux -p a --t5xxl $flux/text_encoder_2 --text-encoder-2 $flux/text_encoder; says "give one of them"
 
+# what is nearly right, or has no counterpart: one line says what to type
+run 2 a lion on a hill --steps 2; says 'tessera --prompt "a lion on a hill"$'
+run 2 txt2img -p a; says "tessera generate makes pictures"
+run 2 inspct picture.png; says "did you mean 'inspect'"
+run 1 -m $sd3 -p a --size 100x41; says "try 96x48"
+run 1 -m $sd3 -p a --size 64x64 --scheduler dpm++2m; says "FlowMatchEulerDiscreteScheduler (euler)"
+run 2 -p a --lora_scale 0.5; says "\-\-lora FILE:0.8"
+run 2 -p a --prompt_2 b; says "all text encoders read --prompt"
+run 2 -M convert -m a.ckpt; says "tessera convert INPUT OUTPUT --type TYPE"
+run 0 -m $sd -p "embedding:bad cat" --size 64x64 $quick --precision full --schedule-type Karras --sampler "DPM++ 2M" --enable_model_cpu_offload -o words.png
+says "textual inversion is not there"; says "\-\-offload stages is the option"
+run 0 inspect words.png; prints '"karras"'; prints '"f32"'
+
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
 for command in generate plan inspect convert make-model download coco evaluate latency completion; do

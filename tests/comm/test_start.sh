@@ -44,6 +44,11 @@ fault() {
     failed=1
 }
 
+launcher_fault() { # WHAT
+    echo "      trial $trial ($count ranks${recovery:+, $recovery}; SIG$signal after $delay ms): the launcher $1"
+    launcher_faults=$((launcher_faults + 1))
+}
+
 try() {
     count=$((2 + $(random 3))) delay=$(random 600) recovery= signal=KILL folder=$work/t$trial
     [ $((trial % 2)) -eq 0 ] && signal=STOP
@@ -61,7 +66,7 @@ try() {
     deadline=$((start + $(patience)))
     in_time finished
     if launcher_broke; then
-        launcher_faults=$((launcher_faults + 1))
+        launcher_fault "$(grep -q 'Process received signal' "$work/err" && echo crashed || echo 'hangs although the ranks have ended')"
         pkill -KILL -s "$job"
         rm -rf "$folder"
         return
@@ -78,7 +83,7 @@ try() {
     if [ -n "$(ls "$folder" | grep -v '^ompi\.\|^vader_segment')" ]; then
         fault "files are left: $(ls "$folder" | xargs)"
     elif ! rmdir "$folder" 2>/dev/null; then
-        launcher_faults=$((launcher_faults + 1)) # what it keeps of a run is its own to remove
+        launcher_fault "left files: $(ls "$folder" | xargs)" # its own to remove
         rm -rf "$folder"
     fi
 }
