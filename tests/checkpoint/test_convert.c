@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -217,7 +218,11 @@ static void check_type_rules(const char *folder) {
         const struct tensor *t;
         enum dtype want;
     } cases[] = {{"a.w", &matrix, DTYPE_F32},  {"b.w", &matrix, DTYPE_Q8_0}, {"b.v", &matrix, DTYPE_Q4_0}, {"b.v", &vector, DTYPE_BF16},
-                 {"b.v", &odd, DTYPE_BF16},    {"b.w", &vector, DTYPE_Q8_0}, {"b.w", &ids, DTYPE_I64},     {"x.pos_embed", &matrix, DTYPE_BF16}};
+                 {"b.v", &odd, DTYPE_BF16},    {"b.w", &vector, DTYPE_Q8_0}, {"b.w", &ids, DTYPE_I64},     {"x.pos_embed", &matrix, DTYPE_BF16},
+                 {"enc.blk.0.attn_rel_b.weight", &matrix, DTYPE_BF16},
+                 {"block.0.relative_attention_bias.weight", &matrix, DTYPE_BF16},
+                 {"text_model.embeddings.position_embedding.weight", &matrix, DTYPE_BF16},
+                 {"positional_embedding", &matrix, DTYPE_BF16}};
     tessera_error error = {0};
     enum dtype got;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -242,6 +247,30 @@ static void check_type_rules(const char *folder) {
           error.message);
 }
 
+/* A tensor of more numbers than are converted at once, and one with a number beyond every type: that stays what it is. */
+static void check_pieces(const char *folder) {
+    enum { ROWS = 5000, COLUMNS = 128, COUNT = ROWS * COLUMNS };
+    float *numbers = malloc(COUNT * sizeof *numbers), *want = malloc(COUNT * sizeof *want);
+    const struct safetensors_entry entry = {"m", tensor_of(numbers, DTYPE_F32, SHAPE(ROWS, COLUMNS))};
+    const struct convert_types halves = {true, DTYPE_F16, NULL, 0};
+    const struct convert_report report = {.types = &halves};
+    struct safetensors *file = NULL;
+    tessera_error error = {0};
+    char path[512];
+    for (int i = 0; i < COUNT; i++) want[i] = numbers[i] = (float)(i % 2039) / 2.0f + (float)(i / 262144);
+    want[COUNT - 3] = numbers[COUNT - 3] = INFINITY;
+    join(path, folder, "pieces.safetensors");
+    CHECK(convert_entries(path, NULL, &entry, 1, &report, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(safetensors_open(path, &file, &error) == TESSERA_OK, "%s", error.message);
+    struct tensor t = file != NULL ? safetensors_tensor(file, "m") : (struct tensor){0};
+    CHECK(t.data != NULL && t.dtype == DTYPE_F16, "%s", error.message);
+    if (t.data != NULL) dtype_convert(numbers, DTYPE_F32, t.data, DTYPE_F16, COUNT);
+    CHECK(t.data != NULL && memcmp(numbers, want, COUNT * sizeof *want) == 0, "each number in its place");
+    if (file != NULL) safetensors_close(file);
+    free(numbers);
+    free(want);
+}
+
 int main(void) {
     char folder[] = "/tmp/test_convert_XXXXXX";
     CHECK(mkdtemp(folder) != NULL, "no temporary folder");
@@ -255,6 +284,7 @@ int main(void) {
     check_planted(folder);
     check_types(folder);
     check_type_rules(folder);
+    check_pieces(folder);
     nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return CHECK_REPORT();
 }

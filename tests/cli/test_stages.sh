@@ -46,6 +46,46 @@ run 2 generate --model $sd --prompt a --offload some; says "none|stages"
 run 0 encode --model $sd --prompt "a lion" --guidance-scale 1 -o "$work/one.safetensors"
 run 1 generate --model $sd --prompt-embeds "$work/one.safetensors" --steps 1 -o "$work/no.png"; says "negative prompt"
 
+# pictures whose size is chosen among bins, but for those that start from a picture
+bins=tests/cases/pipeline_hunyuandit/model
+for start in "" "--init-image $work/whole.png --strength 0.5 --width 64 --height 64"; do
+    rm -f "$work"/bins*
+    # shellcheck disable=SC2086
+    run 0 generate --model $bins --prompt a --steps 1 --width 900 --height 1000 $start -o "$work/bins.png"
+    # shellcheck disable=SC2086
+    run 0 generate --model $bins --prompt a --steps 1 --width 900 --height 1000 $start --output-type latent -o "$work/bins.safetensors"
+    run 0 decode --model $bins "$work/bins.safetensors" -o "$work/bins-apart.png"
+    check "both ways give the same size and picture" test "$(ending "$work/bins.png")" = "$(ending "$work/bins-apart.png")"
+done
+
+# files that were made up: OUT FIND REPLACE changes the header of a file
+forge() { python3 - "$@" <<'END'
+import struct, sys
+source, to, find, replace = sys.argv[1:]
+data = open(source, "rb").read()
+size, = struct.unpack("<Q", data[:8])
+header = data[8:8 + size].rstrip(b" ")
+assert find.encode() in header, header[:300]
+header = header.replace(find.encode(), replace.encode(), 1)
+header += b" " * (-len(header) % 8)
+open(to, "wb").write(struct.pack("<Q", len(header)) + header + data[8 + size:])
+END
+}
+rm -f "$work/latents.safetensors"
+# shellcheck disable=SC2086
+run 0 generate --model $sd --prompt a $draw --output-type latent -o "$work/latents.safetensors"
+forge "$work/latents.safetensors" "$work/forged.safetensors" '"shape":[1, 4, 8, 8]' '"shape":[2, 4, 4, 8]'
+run 1 decode --model $sd "$work/forged.safetensors" -o "$work/no.png"; says "F32 \[1, channels, rows, columns\]"
+for width in 70000 -64 64x 0; do
+    forge "$work/latents.safetensors" "$work/forged.safetensors" '"width":"64"' "\"width\":\"$width\""
+    run 1 decode --model $sd "$work/forged.safetensors" -o "$work/no.png"; says "and width and height in __metadata__"
+done
+forge "$work/latents.safetensors" "$work/forged.safetensors" '"F32"' '"I32"'
+run 1 decode --model $sd "$work/forged.safetensors" -o "$work/no.png"; says "F32 \[1, channels, rows, columns\]"
+shape=$(head -c 2000 "$work/moved.safetensors" | grep -ao '"shape":\[[0-9]*, [0-9]*, [0-9]*\]' | head -n 1)
+forge "$work/moved.safetensors" "$work/forged.safetensors" "$shape" "\"shape\":[1, $(echo "$shape" | cut -d '[' -f 2)"
+run 1 generate --model $sd --prompt-embeds "$work/forged.safetensors" --steps 1 -o "$work/no.png"; says "up to 3 extents"
+
 # limits
 run 2 generate --model $sd --prompt a --max-memory 1:2GiB; says "there is no rank 1"
 run 2 generate --model $sd --prompt a --max-memory "0:"; says "max-memory"

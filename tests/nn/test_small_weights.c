@@ -35,6 +35,18 @@ static void check_equal(const char *what, const struct tensor *a, const struct t
           "%s: another product than of the values in a wide type", what);
 }
 
+/* The composite rounds a product before the residual is added. */
+static void check_near(const char *what, const struct tensor *a, const struct tensor *b) {
+    double step = a->dtype == DTYPE_F32 ? 1e-6 : 1.0 / 64, worst = 0;
+    for (int64_t i = 0; i < tensor_count(a); i++) {
+        float x, y;
+        dtype_convert(&x, DTYPE_F32, (char *)a->data + (size_t)i * dtype_size(a->dtype), a->dtype, 1);
+        dtype_convert(&y, DTYPE_F32, (char *)b->data + (size_t)i * dtype_size(b->dtype), b->dtype, 1);
+        worst = fmax(worst, fabs((double)x - (double)y) / (8 + fabs((double)y)));
+    }
+    CHECK(worst <= step, "%s: a convolution with a residual differs by %g", what, worst);
+}
+
 /* Linear, convolution with a residual, and look-up, with small weights and with the same values in the run's type. */
 static void test_products(struct run *run, const struct safetensors *file, enum dtype dtype) {
     char *blocks = make_blocks(file, dtype, (int64_t)OUT * IN);
@@ -54,11 +66,16 @@ static void test_products(struct run *run, const struct safetensors *file, enum 
     check_equal(dtype_name(dtype), &a, &b);
     struct conv convs[] = {{nn_reshape(small, SHAPE(OUT, 1, 1, IN)), bias, 0}, {nn_reshape(wide, SHAPE(OUT, 1, 1, IN)), bias, 0}};
     struct tensor map = nn_reshape(x, SHAPE(1, 1, ROWS, IN)), residual = run_tensor(run, run->dtype, SHAPE(1, 1, ROWS, OUT));
-    memset(residual.data, 0, tensor_bytes(&residual));
+    float *added = malloc(OUT * ROWS * sizeof *added);
+    for (int i = 0; i < OUT * ROWS; i++) added[i] = (float)(i % 7 - 3) * 4.0f;
+    dtype_convert(residual.data, residual.dtype, added, DTYPE_F32, OUT * ROWS);
     a = nn_conv(run, &convs[0], map, &residual), b = nn_conv(run, &convs[1], map, &residual);
+    check_near(dtype_name(dtype), &a, &b);
+    a = nn_conv(run, &convs[0], map, NULL), b = nn_conv(run, &convs[1], map, NULL);
     check_equal(dtype_name(dtype), &a, &b);
     CHECK(!run_failed(run), "%s", run->error.message);
     arena_release(run->arena, scope);
+    free(added);
     free(numbers);
     free(blocks);
 }

@@ -90,6 +90,23 @@ static void check_refused(const char *what, struct bytes b, const char *names) {
     free(exact);
 }
 
+static void check_read(const char *what, struct bytes b) {
+    tessera_error error = {0};
+    struct safetensors *file;
+    CHECK(gguf_parse("f.gguf", b.data, b.length, &file, &error) == TESSERA_OK, "%s: %s", what, error.message);
+    safetensors_close(file);
+}
+
+/* A value that is an array of one array, and so on; the innermost holds two bytes. */
+static struct bytes with_arrays(int count) {
+    struct bytes b = start(3, 0, 1);
+    put_text(&b, "k"), put(&b, 4, 9);
+    for (int i = 0; i + 1 < count; i++) put(&b, 4, 9), put(&b, 8, 1);
+    put(&b, 4, 0), put(&b, 8, 2), put(&b, 2, 0);
+    put_data(&b, 1, 32);
+    return b;
+}
+
 static void test_hostile(void) {
     struct bytes b = with_tensor(3, 2, 0, 0);
     tessera_error error = {0};
@@ -131,6 +148,29 @@ static void test_hostile(void) {
     check_refused("two of a name", b, "twice");
     b = start(3, 1, 0), put_text(&b, "w"), put(&b, 4, 6), put_data(&b, 32, 64);
     check_refused("dimensions", b, "too many dimensions");
+    check_refused("bytes that no number holds", with_tensor((uint64_t)1 << 40, (uint64_t)1 << 21, 0, 0), "more elements");
+    b = start(3, 0, 1), put_text(&b, "comfy.gguf.orig_shape.w"), put(&b, 4, 9), put(&b, 4, 5), put(&b, 8, 1), put(&b, 4, UINT32_MAX);
+    check_refused("a negative extent", b, "negative");
+    check_refused("one array too many", with_arrays(5), "nested");
+}
+
+/* At the bounds of what is allowed. */
+static void test_bounds(void) {
+    check_read("arrays in arrays", with_arrays(4));
+    check_read("version 2", start(2, 0, 0));
+    struct bytes b = start(3, 0, 1);
+    put_text(&b, "k"), put(&b, 4, 0), put(&b, 1, 7);
+    check_read("no tensors, and no padding before them", b);
+    /* a shape that is not of as many numbers is not this tensor's */
+    tessera_error error = {0};
+    struct safetensors *file;
+    b = start(3, 1, 1), put_text(&b, "comfy.gguf.orig_shape.w"), put(&b, 4, 9), put(&b, 4, 5), put(&b, 8, 2), put(&b, 4, 5), put(&b, 4, 1);
+    put_tensor(&b, "w", 3, 2, 0, 0), put_data(&b, 32, 64);
+    CHECK(gguf_parse("f.gguf", b.data, b.length, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file == NULL) return;
+    struct tensor w = safetensors_tensor(file, "w");
+    CHECK(w.ndim == 2 && w.shape[0] == 2 && w.shape[1] == 3, "its own shape stays");
+    safetensors_close(file);
 }
 
 /* Quantised tensors, and beside each the reference's values in float32. */
@@ -158,6 +198,7 @@ static void test_reference(const char *path) {
 int main(void) {
     test_good();
     test_hostile();
+    test_bounds();
     test_reference("tests/tensor/small.gguf");
     return CHECK_REPORT();
 }
