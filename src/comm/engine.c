@@ -18,6 +18,7 @@
 
 enum {
     POOL_BLOCK = 64,
+    START_TURNS = 2, /* seconds */
     FAREWELL_MICROSECONDS = 300000 /* after a failure, before this process may end: the launcher then kills the others, who have to print */
 };
 
@@ -136,9 +137,11 @@ static void give_up(struct engine *engine, const char *what) {
     pthread_cond_broadcast(&engine->done);
 }
 
-/* How many seconds without a round of the thread are too many. */
+/* How many seconds without a round of the thread are too many. Ranks that wait for others to start give up in turns: the launcher ends the
+ * rest when the first has gone. Open MPI 4.1's mpirun often crashed or hung (PMIx_server_finalize) where all went at once. */
 static double patience(const struct engine *engine) {
-    if (engine->phase == ENGINE_STARTING) return engine->options.start_seconds;
+    int turn = comm_launched_rank();
+    if (engine->phase == ENGINE_STARTING) return engine->options.start_seconds + (turn < START_TURNS ? turn : START_TURNS);
     return engine->phase == ENGINE_FINISHING ? engine->options.finish_seconds : engine->options.silence_seconds + 2;
 }
 

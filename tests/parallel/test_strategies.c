@@ -81,7 +81,13 @@ static void test_pcpp_bytes(void) {
         }
 }
 
+static void test_pcpp_parts(void) {
+    for (int parts = 1; parts <= 8; parts++)
+        CHECK(pcpp_strategy.parts_seen(parts) == (parts < 3 ? parts : 3), "%d of %d parts are seen", pcpp_strategy.parts_seen(parts), parts);
+}
+
 int main(void) {
+    test_pcpp_parts();
     test_names();
     test_chains();
     test_pcpp_bytes();
