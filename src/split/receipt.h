@@ -1,0 +1,75 @@
+/* What a worker signs, and what convicts it.
+ *
+ * A reply's signature (Ed25519) is over these bytes; numbers little-endian, `text` a u32 length and that many bytes:
+ *
+ *     "tessera-reply-1\0", text specification, part digest [32], job nonce [32], u32 step, u32 row, hash of the input [32], of the output [32]
+ *
+ * On demand a worker also signs the hashes of the state after each block (part.h). The same fields again, then the hashes:
+ *
+ *     "tessera-blocks-1\0", ... as above ..., u32 hashes, each [32]
+ *
+ * Block k's signed hashes before and after it (the input's before the first one), the state before it, and its weights are all that a judge
+ * needs: the block is computed again with reproducible kernels. A receipt is a file of these:
+ *
+ *     {"receipt": "tessera-receipt-1", "specification": "tessera-split-1 reproducible f32", "part_digest": "<hex>",
+ *      "first": 1, "last": 11, "has_last_block": false, "job": "<hex>", "step": 3, "row": 0, "input_hash": "<hex>", "output_hash": "<hex>",
+ *      "public_key": "<base64>", "signature": "<base64>", "block_hashes": ["<hex>", ...], "blocks_signature": "<base64>",
+ *      "block": 4, "state": "<base64 of the message to that block alone>"}
+ *
+ * "block" counts in the whole model; num_blocks stands for what follows the last one. Publishing a receipt reveals that hidden state. */
+#ifndef TESSERA_SPLIT_RECEIPT_H
+#define TESSERA_SPLIT_RECEIPT_H
+
+#include "split/part.h"
+
+/* The fields of a signed reply. */
+struct receipt_reply {
+    char specification[SPLIT_SPECIFICATION_CHARS];
+    uint8_t part_digest[IDENTITY_HASH_BYTES], job[SPLIT_NONCE_BYTES];
+    uint32_t step, row; /* row: of guidance, 0 where both rows travel together */
+    uint8_t input_hash[IDENTITY_HASH_BYTES], output_hash[IDENTITY_HASH_BYTES];
+};
+
+tessera_status receipt_sign(const struct receipt_reply *reply, const struct identity *worker, uint8_t signature[IDENTITY_SIGNATURE_BYTES],
+                            tessera_error *error);
+bool receipt_verify(const struct receipt_reply *reply, const struct identity_public *worker,
+                    const uint8_t signature[IDENTITY_SIGNATURE_BYTES]);
+/* The same with the hashes after each block. */
+tessera_status receipt_sign_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[IDENTITY_HASH_BYTES], int count,
+                                   const struct identity *worker, uint8_t signature[IDENTITY_SIGNATURE_BYTES], tessera_error *error);
+bool receipt_verify_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[IDENTITY_HASH_BYTES], int count,
+                           const struct identity_public *worker, const uint8_t signature[IDENTITY_SIGNATURE_BYTES]);
+
+enum { RECEIPT_MOST_HASHES = 1024, RECEIPT_MOST_BYTES = 1 << 30 };
+struct receipt {
+    struct receipt_reply reply;
+    struct split_range range; /* of the part */
+    struct identity_public worker;
+    uint8_t signature[IDENTITY_SIGNATURE_BYTES], blocks_signature[IDENTITY_SIGNATURE_BYTES];
+    uint8_t (*hashes)[IDENTITY_HASH_BYTES]; /* [count]: end - first, and one more with range.finish; owned */
+    int count;
+    int block;      /* that differs; range.end for the finish */
+    uint8_t *state; /* [state_bytes] the message to that block alone, job 0, constants whole, aligned to 64; owned */
+    size_t state_bytes;
+};
+
+/* Every field checked, the signatures too: a receipt that is read holds what its worker signed. FORMAT naming file and field. receipt_free
+ * either way. */
+tessera_status receipt_open(const char *path, struct receipt *out, tessera_error *error);
+tessera_status receipt_parse(const char *name, const char *text, size_t length, struct receipt *out, tessera_error *error);
+tessera_status receipt_write(const struct receipt *receipt, const char *path, tessera_error *error);
+void receipt_free(struct receipt *receipt); /* zeros are fine */
+/* The message to one block alone, as a receipt holds it, of a state that enters it: into receipt->state. MEMORY. */
+tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
+                                 tessera_error *error);
+
+enum receipt_verdict {
+    RECEIPT_CLEARED,     /* the block gives what the worker signed: it is innocent of this */
+    RECEIPT_CONVICTED,   /* the block gives something else */
+    RECEIPT_CONTRADICTED /* convicted without computing: its hashes after each block do not end in the output that it signed */
+};
+/* Judges with the weights of `part`, which must be reproducible, of the receipt's specification, and of its digest. ARGUMENT where the part is
+ * another one or its arithmetic is; FORMAT where the receipt proves nothing: its state is not the one whose hash the worker signed. */
+tessera_status receipt_judge(const struct receipt *receipt, struct split_part *part, enum receipt_verdict *verdict, tessera_error *error);
+
+#endif
