@@ -11,7 +11,6 @@
 #include "base/error.h"
 
 enum {
-    IDENTITY_HASH_BYTES = 32,      /* SHA-256 */
     IDENTITY_SIGNATURE_BYTES = 64, /* Ed25519 */
     IDENTITY_PUBLIC_BYTES = 44,    /* SubjectPublicKeyInfo of an Ed25519 key: 12 bytes that are always the same, and the key (RFC 8410) */
     IDENTITY_PIN_CHARS = 45        /* 44 and a 0 */
@@ -50,9 +49,8 @@ void identity_pin(const struct identity_public *key, char out[IDENTITY_PIN_CHARS
 /* Is it the pin of a key? ("sha256//" may stand before it.) A pin that is no pin matches nothing. */
 bool identity_pin_matches(const struct identity_public *key, const char *pin);
 
-/* ---- SHA-256 and the texts of bytes ---- */
+/* ---- texts of bytes ---- */
 
-void identity_hash(const void *data, size_t bytes, uint8_t out[IDENTITY_HASH_BYTES]);
 /* `count` random bytes of the system's generator. */
 tessera_status identity_random(void *out, size_t count, tessera_error *error);
 /* Lower-case hexadecimal digits and a 0: 2 * bytes + 1 characters. */

@@ -4,7 +4,7 @@
  *      "parts": [{"file": "sd3-1-of-2.safetensors", "first": 1, "last": 11, "has_last_block": false, "bytes": 123, "digest": "<64 hex>"}, ...],
  *      "public_key": "<base64 of SubjectPublicKeyInfo>", "signature": "<base64>"}
  *
- * The signature (Ed25519) is over these bytes, not over the JSON; numbers little-endian, `text` a u32 length and that many bytes:
+ * The signature (Ed25519) is over the SHA-256 of these bytes (canonical.h), not over the JSON:
  *
  *     "tessera-manifest-1\0", text specification, model, class, configuration, u32 blocks, u32 parts, and for each part:
  *         text file, u32 first, last, has_last_block, u64 bytes, digest
@@ -13,6 +13,7 @@
 #ifndef TESSERA_SPLIT_MANIFEST_H
 #define TESSERA_SPLIT_MANIFEST_H
 
+#include "split/identity.h"
 #include "split/part_file.h"
 
 enum { MANIFEST_MOST_PARTS = 1024, MANIFEST_MOST_BYTES = 4 << 20 };
@@ -21,7 +22,7 @@ struct manifest_part {
     char *file; /* owned; a plain name beside the manifest */
     struct split_range range;
     uint64_t bytes;
-    uint8_t digest[IDENTITY_HASH_BYTES];
+    uint8_t digest[CANONICAL_HASH_BYTES];
 };
 struct manifest {
     char *model, *class_name, *configuration; /* owned */
@@ -41,6 +42,6 @@ tessera_status manifest_write(struct manifest *manifest, const struct identity *
 void manifest_free(struct manifest *manifest); /* zeros are fine */
 
 /* The entry of a part with this content; NULL where there is none. Class, configuration and range are part of the digest. */
-const struct manifest_part *manifest_find(const struct manifest *manifest, const uint8_t digest[IDENTITY_HASH_BYTES]);
+const struct manifest_part *manifest_find(const struct manifest *manifest, const uint8_t digest[CANONICAL_HASH_BYTES]);
 
 #endif

@@ -53,10 +53,10 @@ struct split_request {
 struct split_answer {
     uint8_t *bytes; /* the message, aligned to 64; owned */
     size_t size;
-    uint8_t input_hash[IDENTITY_HASH_BYTES], output_hash[IDENTITY_HASH_BYTES]; /* split_state_hash */
+    uint8_t input_hash[CANONICAL_HASH_BYTES], output_hash[CANONICAL_HASH_BYTES]; /* split_state_hash */
     /* block_hashes: [num_hashes], owned: of the state after each block, as if the part ended there, and with `finish` of the prediction; the
      * last is output_hash. */
-    uint8_t (*hashes)[IDENTITY_HASH_BYTES];
+    uint8_t (*hashes)[CANONICAL_HASH_BYTES];
     int num_hashes;
 };
 /* Errors: FORMAT naming the field where the request is wrong, also where a number is not finite, or the result is not; MEMORY. Whatever comes,

@@ -8,7 +8,7 @@
  *     tensors        under the names and in the types that they have in the model
  *
  * Its digest names the content: it changes with any weight, name, type, shape, with the configuration and with the range, but not with the
- * file's layout. SHA-256 of, numbers little-endian, `text` being a u32 length and that many bytes:
+ * file's layout. SHA-256 of, in canonical.h's bytes:
  *
  *     "tessera-part-1\0"
  *     text class, SHA-256 of the configuration's text, u32 first, u32 last, u32 has_last_block
@@ -26,7 +26,7 @@
 struct part_header {
     char *class_name, *configuration; /* owned */
     struct split_range range;
-    uint8_t digest[IDENTITY_HASH_BYTES];
+    uint8_t digest[CANONICAL_HASH_BYTES];
 };
 void part_header_free(struct part_header *header); /* zeros are fine */
 

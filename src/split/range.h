@@ -13,7 +13,7 @@
 #define TESSERA_SPLIT_RANGE_H
 
 #include "models/state.h"
-#include "split/identity.h"
+#include "split/canonical.h"
 
 struct split_range {
     int first, end; /* blocks first .. end - 1 */
@@ -76,6 +76,6 @@ void split_answer_merge(const struct denoiser *denoiser, const struct split_rang
  *     for each tensor:  u32 field, dtype, ndim, u64 shape[ndim], SHA-256 of its bytes
  *
  * Tensors lie in the host's memory. */
-void split_state_hash(const struct denoiser_state *state, uint8_t out[IDENTITY_HASH_BYTES]);
+void split_state_hash(const struct denoiser_state *state, uint8_t out[CANONICAL_HASH_BYTES]);
 
 #endif

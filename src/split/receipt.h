@@ -1,6 +1,6 @@
 /* What a worker signs, and what convicts it.
  *
- * A reply's signature (Ed25519) is over these bytes; numbers little-endian, `text` a u32 length and that many bytes:
+ * A reply's signature (Ed25519) is over the SHA-256 of these bytes (canonical.h):
  *
  *     "tessera-reply-1\0", text specification, part digest [32], job nonce [32], u32 step, u32 row, hash of the input [32], of the output [32]
  *
@@ -25,9 +25,9 @@
 /* The fields of a signed reply. */
 struct receipt_reply {
     char specification[SPLIT_SPECIFICATION_CHARS];
-    uint8_t part_digest[IDENTITY_HASH_BYTES], job[SPLIT_NONCE_BYTES];
+    uint8_t part_digest[CANONICAL_HASH_BYTES], job[SPLIT_NONCE_BYTES];
     uint32_t step, row; /* row: of guidance, 0 where both rows travel together */
-    uint8_t input_hash[IDENTITY_HASH_BYTES], output_hash[IDENTITY_HASH_BYTES];
+    uint8_t input_hash[CANONICAL_HASH_BYTES], output_hash[CANONICAL_HASH_BYTES];
 };
 
 tessera_status receipt_sign(const struct receipt_reply *reply, const struct identity *worker, uint8_t signature[IDENTITY_SIGNATURE_BYTES],
@@ -35,9 +35,9 @@ tessera_status receipt_sign(const struct receipt_reply *reply, const struct iden
 bool receipt_verify(const struct receipt_reply *reply, const struct identity_public *worker,
                     const uint8_t signature[IDENTITY_SIGNATURE_BYTES]);
 /* The same with the hashes after each block. */
-tessera_status receipt_sign_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[IDENTITY_HASH_BYTES], int count,
+tessera_status receipt_sign_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], int count,
                                    const struct identity *worker, uint8_t signature[IDENTITY_SIGNATURE_BYTES], tessera_error *error);
-bool receipt_verify_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[IDENTITY_HASH_BYTES], int count,
+bool receipt_verify_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], int count,
                            const struct identity_public *worker, const uint8_t signature[IDENTITY_SIGNATURE_BYTES]);
 
 enum { RECEIPT_MOST_HASHES = 1024, RECEIPT_MOST_BYTES = 1 << 30 };
@@ -46,7 +46,7 @@ struct receipt {
     struct split_range range; /* of the part */
     struct identity_public worker;
     uint8_t signature[IDENTITY_SIGNATURE_BYTES], blocks_signature[IDENTITY_SIGNATURE_BYTES];
-    uint8_t (*hashes)[IDENTITY_HASH_BYTES]; /* [count]: end - first, and one more with range.finish; owned */
+    uint8_t (*hashes)[CANONICAL_HASH_BYTES]; /* [count]: end - first, and one more with range.finish; owned */
     int count;
     int block;      /* that differs; range.end for the finish */
     uint8_t *state; /* [state_bytes] the message to that block alone, job 0, constants whole, aligned to 64; owned */
