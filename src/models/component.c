@@ -42,8 +42,22 @@ static void run_part(struct component *c, int part, struct loader *loader) {
 }
 
 bool component_has_part(const struct component *c, int part) {
-    if (part == COMPONENT_EMBED) return load_share_has(&c->share, 0);
-    return load_share_has(&c->share, part == c->num_blocks ? part - 1 : part);
+    if (part == COMPONENT_EMBED) return !c->share.no_embed && load_share_has(&c->share, 0);
+    if (part == c->num_blocks) return !c->share.no_finish && load_share_has(&c->share, part - 1);
+    return load_share_has(&c->share, part);
+}
+
+static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
+    (void)user, (void)name, (void)ndim, (void)shape;
+}
+
+const struct load_hooks component_asks_nothing = {.record = ask_nothing};
+
+tessera_status component_ask(struct component *c, int part, const struct load_hooks *hooks, tessera_error *error) {
+    struct loader loader = component_loader(c, LOAD_DESCRIBE, c->arena);
+    loader.hooks = hooks;
+    run_part(c, part, &loader);
+    return load_failed(&loader) ? error_set(error, loader.error.status, "%s", loader.error.message) : TESSERA_OK;
 }
 
 tessera_status component_describe_parts(struct component *c, tessera_error *error) {
@@ -52,7 +66,9 @@ tessera_status component_describe_parts(struct component *c, tessera_error *erro
     for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
         struct component_part *p = &c->parts[part + 1];
         struct loader loader = component_loader(c, LOAD_DESCRIBE, c->arena);
-        loader.notes_spans = c->weights != NULL;
+        bool unknown = c->share_only && !component_has_part(c, part);
+        if (unknown) loader.hooks = &component_asks_nothing;
+        loader.notes_spans = c->weights != NULL && !unknown;
         run_part(c, part, &loader);
         p->spans = loader.spans;
         p->num_spans = loader.num_spans;

@@ -116,6 +116,7 @@ static tessera_status open_layers(const struct component_source *source, struct 
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;
     struct loader loader = component_loader(out, LOAD_DESCRIBE, out->arena);
+    if (out->share_only) loader.hooks = &component_asks_nothing;
     if (denoiser != NULL && (out->denoiser = denoiser->open(out->config, &loader)) != NULL) out->num_blocks = out->denoiser->num_blocks;
     if (text_encoder != NULL && (out->text_encoder = text_encoder->open(out->config, &loader)) != NULL)
         out->num_blocks = out->text_encoder->num_blocks;
@@ -125,8 +126,12 @@ static tessera_status open_layers(const struct component_source *source, struct 
 }
 
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
-    *out = (struct component){
-        .config = source->config, .weights = source->weights, .share = source->share, .dtype = dtype, .backend = source->backend};
+    *out = (struct component){.config = source->config,
+                              .weights = source->weights,
+                              .share = source->share,
+                              .share_only = source->share_only,
+                              .dtype = dtype,
+                              .backend = source->backend};
     if (source->hooks != NULL) out->hooks = *source->hooks;
     tessera_error local = {0};
     tessera_status status = out->config != NULL ? TESSERA_OK : json_open_in(source->folder, "config.json", &out->config, &local);
@@ -136,13 +141,8 @@ tessera_status component_open(const struct component_source *source, enum dtype 
     return error_set(error, status, "%s", local.message);
 }
 
-static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
-    (void)user, (void)name, (void)ndim, (void)shape;
-}
-
 tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
-    const struct load_hooks hooks = {.record = ask_nothing};
     struct component_source describing = *source;
-    describing.hooks = &hooks;
+    describing.hooks = &component_asks_nothing;
     return component_open(&describing, dtype, out, error);
 }

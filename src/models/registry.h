@@ -38,6 +38,7 @@ struct component {
     struct component_part *parts; /* [num_blocks + 2]: embed, blocks, finish */
     struct load_hooks hooks;
     struct load_share share;
+    bool share_only; /* as in component_source */
     enum dtype dtype;
 };
 
@@ -51,6 +52,7 @@ struct component_source {
     int num_denoisers;
     struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
+    bool share_only;         /* the weights hold this share's parts alone: the others are described by the configuration */
 };
 
 /* What a class name stands for; `denoisers` as in component_source. */
@@ -62,6 +64,8 @@ enum component_kind component_kind_of(const char *class_name, const struct denoi
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
 /* The same without weights: layers that say what they would ask of their file. Hooks of the source are not used. */
 tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
+/* Tells hooks->record of the tensors that the layers of a part ask for, once each. Of a component that is only described. */
+tessera_status component_ask(struct component *component, int part, const struct load_hooks *hooks, tessera_error *error);
 /* Brings the weights of one part into memory; nothing happens if they are there. On failure the part is as if dropped. */
 tessera_status component_load_block(struct component *component, int part, tessera_error *error);
 /* Gives the memory of one part's weights back to the system, mapped pages included; its layers are described only. */

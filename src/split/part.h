@@ -36,8 +36,12 @@ const char *split_part_specification(const struct split_part *part);
 
 /* An empty store for the constants of one job (models/state.h): they are kept until state_store_close, which comes before the part's end. */
 struct state_store split_part_store(struct split_part *part);
-/* Which constants (bits of enum state_field) a request names by digests that the store has not: they must be sent whole. 0 where none is
- * missing. FORMAT where the request is none for this part: checked as in split_part_compute, before anything is allocated. */
+/* The length of the request that begins with these bytes, once SPLIT_HEAD_BYTES of it are there (a shorter message: all of it); who receives
+ * it allocates that much, and no more. FORMAT naming the field where it is none for this part, or passes the limits. Allocates nothing. */
+tessera_status split_part_request_bytes(struct split_part *part, const uint8_t *bytes, size_t size, uint64_t job, size_t *whole,
+                                        tessera_error *error);
+/* Which constants (bits of enum state_field) a request, which is all there, names by digests that the store has not: they must be sent whole. 0
+ * where none is missing. Errors as above. */
 tessera_status split_part_missing(struct split_part *part, const uint8_t *bytes, size_t size, uint64_t job, const struct state_store *store,
                                   unsigned *missing, tessera_error *error);
 
@@ -47,7 +51,8 @@ struct split_request {
     uint64_t job;              /* that its head must name: split_job_number of the nonce */
     struct state_store *store; /* of the job */
     bool block_hashes;         /* also the hash of the state after each block */
-    /* NULL: the whole part; else these blocks of it alone, and `bytes` is the message to them (one block of a dispute). */
+    /* NULL: the whole part; else these blocks of it alone, and `bytes` is the state as it stands within the part before them
+     * (split_state_form): one block of a dispute. */
     const struct split_range *only;
 };
 struct split_answer {

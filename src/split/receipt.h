@@ -14,7 +14,7 @@
  *     {"receipt": "tessera-receipt-1", "specification": "tessera-split-1 reproducible f32", "part_digest": "<hex>",
  *      "first": 1, "last": 11, "has_last_block": false, "job": "<hex>", "step": 3, "row": 0, "input_hash": "<hex>", "output_hash": "<hex>",
  *      "public_key": "<base64>", "signature": "<base64>", "block_hashes": ["<hex>", ...], "blocks_signature": "<base64>",
- *      "block": 4, "state": "<base64 of the message to that block alone>"}
+ *      "block": 4, "state": "<base64 of the state before that block, as a message>"}
  *
  * "block" counts in the whole model; num_blocks stands for what follows the last one. Publishing a receipt reveals that hidden state. */
 #ifndef TESSERA_SPLIT_RECEIPT_H
@@ -49,7 +49,7 @@ struct receipt {
     uint8_t (*hashes)[CANONICAL_HASH_BYTES]; /* [count]: end - first, and one more with range.finish; owned */
     int count;
     int block;      /* that differs; range.end for the finish */
-    uint8_t *state; /* [state_bytes] the message to that block alone, job 0, constants whole, aligned to 64; owned */
+    uint8_t *state; /* [state_bytes] the state within the part before that block, as a message: job 0, constants whole, aligned to 64; owned */
     size_t state_bytes;
 };
 
@@ -59,7 +59,7 @@ tessera_status receipt_open(const char *path, struct receipt *out, tessera_error
 tessera_status receipt_parse(const char *name, const char *text, size_t length, struct receipt *out, tessera_error *error);
 tessera_status receipt_write(const struct receipt *receipt, const char *path, tessera_error *error);
 void receipt_free(struct receipt *receipt); /* zeros are fine */
-/* The message to one block alone, as a receipt holds it, of a state that enters it: into receipt->state. MEMORY. */
+/* Packs the state before receipt->block, as it stands within the part, into receipt->state. MEMORY. */
 tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
                                  tessera_error *error);
 
