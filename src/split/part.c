@@ -246,6 +246,7 @@ static void compute_block(struct work *w, int index, size_t scope) {
     if (index < w->range.end) {
         w->state = denoiser_block(d, run, index, w->state);
         denoiser_keep_state(run, scope, &w->state);
+        split_state_trim(d, index + 1, &w->state);
     } else {
         w->state = split_finished_state(&w->state, denoiser_finish(d, run, w->state));
     }

@@ -175,6 +175,12 @@ struct denoiser_state split_request_state(const struct denoiser *denoiser, const
     return out;
 }
 
+void split_state_trim(const struct denoiser *denoiser, int block, struct denoiser_state *state) {
+    struct denoiser_block_info before = {.carries = EVERY_PART};
+    if (block > 0) denoiser->class->describe(denoiser, block - 1, &before);
+    if ((before.carries & DENOISER_CARRIES_TEXT) == 0) state->text = state->text_mask = (struct tensor){0};
+}
+
 struct denoiser_state split_answer_state(const struct denoiser *denoiser, const struct denoiser_state *state) {
     struct denoiser_state out = *state;
     out.text_mask = out.cond = (struct tensor){0};
@@ -205,7 +211,7 @@ void split_answer_merge(const struct denoiser *denoiser, const struct split_rang
     }
     state->picture = answer->picture;
     if (denoiser->text_stream) state->text = answer->text;
-    if (state->text.ndim == 0) state->text_mask = (struct tensor){0};
+    split_state_trim(denoiser, range->end, state);
     state->num_skips -= skips_at(denoiser, range, range->first, maps);
     for (int i = 0; i < answer->num_skips; i++) state->skips[state->num_skips++] = answer->skips[i];
     for (int i = state->num_skips; i < DENOISER_MAX_SKIPS; i++) state->skips[i] = (struct tensor){0};

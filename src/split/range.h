@@ -55,6 +55,8 @@ struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct 
 
 /* The fields of `state` (which enters the range) that are sent to the part; the same memory. */
 struct denoiser_state split_request_state(const struct denoiser *denoiser, const struct split_range *range, const struct denoiser_state *state);
+/* Empties what no block from `block` on looks at: the text behind the last block that reads it. */
+void split_state_trim(const struct denoiser *denoiser, int block, struct denoiser_state *state);
 /* The fields of a part's state that its answer holds; the same memory. */
 struct denoiser_state split_answer_state(const struct denoiser *denoiser, const struct denoiser_state *state);
 /* The prediction in place of the last block's state: the rest is gone. */
