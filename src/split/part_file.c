@@ -287,8 +287,7 @@ tessera_status part_file_open(const char *path, enum dtype dtype, struct part_fi
 
 /* ---- from a model ---- */
 
-/* The folder of the denoiser: this one, or one in it. The caller frees it; NULL where memory is out. */
-static char *denoiser_folder(const char *folder) {
+char *part_file_denoiser_folder(const char *folder) {
     static const char *const names[] = {"transformer", "unet"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *inside = file_join(folder, names[i]);
@@ -316,7 +315,7 @@ tessera_status part_file_of_model(const char *folder, const struct split_range *
                                   tessera_error *error) {
     struct names names = {0};
     *out = (struct part_file){0};
-    char *inside = denoiser_folder(folder);
+    char *inside = part_file_denoiser_folder(folder);
     tessera_status status = inside != NULL ? open_model(inside, range, dtype, out, &names, error) : out_of_memory(error);
     names_free(&names);
     free(inside);
