@@ -122,10 +122,10 @@ static uint64_t number(const uint8_t *from, int bytes) {
 static tessera_status expected_state(struct split_part *part, int block, const uint8_t *bytes, size_t size, struct split_shape *shape,
                                      struct denoiser_state *out, tessera_error *error) {
     const struct denoiser *d = split_part_denoiser(part);
+    struct run form_run = {.backend = part->backend, .dtype = part->run.dtype}; /* its own: requests are checked while another is computed */
     TRY(split_shape_read(d, bytes, size, &part->limits, shape, error));
-    part->run.error = (tessera_error){0};
-    *out = split_state_form(d, &part->run, &part->file.header.range, block, shape);
-    return run_status(&part->run, error);
+    *out = split_state_form(d, &form_run, &part->file.header.range, block, shape);
+    return run_status(&form_run, error);
 }
 
 /* The state's tensors in the order of their records. Returns how many. */

@@ -37,7 +37,8 @@ const char *split_part_specification(const struct split_part *part);
 /* An empty store for the constants of one job (models/state.h): they are kept until state_store_close, which comes before the part's end. */
 struct state_store split_part_store(struct split_part *part);
 /* The length of the request that begins with these bytes, once SPLIT_HEAD_BYTES of it are there (a shorter message: all of it); who receives
- * it allocates that much, and no more. FORMAT naming the field where it is none for this part, or passes the limits. Allocates nothing. */
+ * it allocates that much, and no more. FORMAT naming the field where it is none for this part, or passes the limits. Allocates nothing, and may be
+ * called while the part computes. */
 tessera_status split_part_request_bytes(struct split_part *part, const uint8_t *bytes, size_t size, uint64_t job, size_t *whole,
                                         tessera_error *error);
 /* Which constants (bits of enum state_field) a request, which is all there, names by digests that the store has not: they must be sent whole. 0

@@ -265,6 +265,10 @@ static tessera_status open_file(const char *path, struct safetensors *file, enum
     struct weights *weights;
     tessera_status status = read_header(file, &out->header, error);
     if (status == TESSERA_OK) status = read_names(path, &out->header, names, error);
+    if (status == TESSERA_ERROR_ARGUMENT) { /* the file's range, not a caller's */
+        const tessera_error told = *error;
+        status = error_set(error, TESSERA_ERROR_FORMAT, "%s: __metadata__: %s", path, told.message);
+    }
     if (status == TESSERA_OK) status = check_tensors(file, names, error);
     if (status != TESSERA_OK) {
         safetensors_close(file);
