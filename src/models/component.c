@@ -42,8 +42,8 @@ static void run_part(struct component *c, int part, struct loader *loader) {
 }
 
 bool component_has_part(const struct component *c, int part) {
-    if (part == COMPONENT_EMBED) return !c->share.no_embed && load_share_has(&c->share, 0);
-    if (part == c->num_blocks) return !c->share.no_finish && load_share_has(&c->share, part - 1);
+    if (part == COMPONENT_EMBED) return !c->no_embed && load_share_has(&c->share, 0);
+    if (part == c->num_blocks) return !c->no_finish && load_share_has(&c->share, part - 1);
     return load_share_has(&c->share, part);
 }
 

@@ -130,6 +130,8 @@ tessera_status component_open(const struct component_source *source, enum dtype 
                               .weights = source->weights,
                               .share = source->share,
                               .share_only = source->share_only,
+                              .no_embed = source->no_embed,
+                              .no_finish = source->no_finish,
                               .dtype = dtype,
                               .backend = source->backend};
     if (source->hooks != NULL) out->hooks = *source->hooks;

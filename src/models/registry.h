@@ -38,7 +38,7 @@ struct component {
     struct component_part *parts; /* [num_blocks + 2]: embed, blocks, finish */
     struct load_hooks hooks;
     struct load_share share;
-    bool share_only; /* as in component_source */
+    bool share_only, no_embed, no_finish; /* as in component_source */
     enum dtype dtype;
 };
 
@@ -53,6 +53,7 @@ struct component_source {
     struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
     bool share_only;         /* the weights hold this share's parts alone: the others are described by the configuration */
+    bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not the share's */
 };
 
 /* What a class name stands for; `denoisers` as in component_source. */

@@ -43,7 +43,6 @@ struct load_hooks {
 struct load_share {
     int index, count;
     struct span blocks;
-    bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's */
 };
 
 /* What the functions that load do: make layers; make layers that have shapes and types but no data; or make such layers and let go of the

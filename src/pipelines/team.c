@@ -167,7 +167,7 @@ struct parallel *team_autoencoder(struct team *team) {
 }
 
 struct load_share team_share(const struct team *team, struct span blocks) {
-    return (struct load_share){.index = team_coordinate(team, MESH_TENSOR), .count = team_degree(team, MESH_TENSOR), .blocks = blocks};
+    return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR), blocks};
 }
 
 tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error) {

@@ -152,12 +152,6 @@ static tessera_status compute_digest(struct part_file *file, const struct names 
 
 /* ---- opening ---- */
 
-/* The parts of the range alone. */
-static struct load_share share_of(const struct split_range *range) {
-    return (struct load_share){
-        .blocks = {range->first, range->end - range->first}, .no_embed = true, .no_finish = !range->finish};
-}
-
 /* A denoiser of this configuration, whose class is told. */
 static tessera_status check_class(const struct component *c, struct part_header *header, const char *path, tessera_error *error) {
     if (c->denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: configuration: of no denoiser (a transformer or a U-Net)", path);
@@ -187,7 +181,13 @@ static tessera_status read_names(const char *path, struct part_header *header, s
 /* Weights that become the component's, of the header's range and configuration; then the digest. */
 static tessera_status open_component(const char *path, struct weights *weights, bool share_only, enum dtype dtype, struct names *names,
                                      struct part_file *file, tessera_error *error) {
-    struct component_source source = {.folder = path, .weights = weights, .share = share_of(&file->header.range), .share_only = share_only};
+    const struct split_range *range = &file->header.range;
+    struct component_source source = {.folder = path,
+                                      .weights = weights,
+                                      .share.blocks = {range->first, range->end - range->first},
+                                      .share_only = share_only,
+                                      .no_embed = true,
+                                      .no_finish = !range->finish};
     tessera_status status = json_parse(path, file->header.configuration, strlen(file->header.configuration), &source.config, error);
     if (status != TESSERA_OK) {
         weights_close(weights);
