@@ -207,6 +207,9 @@ struct tensor nn_norm_modulated(struct run *run, const struct norm *layer, struc
 struct tensor nn_modulate(struct run *run, struct tensor x, struct tensor scale, struct tensor shift);
 /* Softmax(scale q k^T + bias, masked) v among the rows given, as for cross attention to text: [B, Sq, N, D]. */
 struct tensor nn_attention(struct run *run, struct attention_args args);
+/* out(act(in x)), or, with gates, out((in x) * act(gates x)): x [B, S, C]. The hidden channels of some rows at a time where memory is short. */
+struct tensor nn_feed_forward(struct run *run, const struct linear *in, const struct linear *gates, const struct linear *out,
+                              enum activation act, struct tensor x);
 struct tensor nn_activate(struct run *run, struct tensor x, enum activation act);
 struct tensor nn_add(struct run *run, struct tensor a, struct tensor b);
 /* act(a) * b */
@@ -405,6 +408,17 @@ struct tensor dit_rotate(struct run *run, const struct rotation *r, int64_t head
 /* Attention of queries [B, Sq, C] to keys and values [B, Sk, C], C = heads * head_dim, as nn_joint_attention: [B, Sq, C]. */
 struct tensor dit_attend(struct run *run, int64_t head_dim, struct tensor q, struct tensor k, struct tensor v, const struct cut *cut,
                          struct text_span text);
+/* Whom queries ask: all tokens of the picture (and its text, as nn_joint_attention), or, where `text` is not NULL, that alone, which every
+ * rank has whole, with a mask F32 [B, T] or NULL. */
+struct dit_asked {
+    const struct cut *cut;
+    struct text_span span;
+    const struct tensor *text, *mask;
+};
+/* Attention with its linears, `out` too where there is one: queries of x [B, S, C], keys and values of x, or of the text, which is not
+ * rotated. Where memory is short some queries at a time. */
+struct tensor dit_attention(struct run *run, int64_t head_dim, const struct attention *a, const struct rotation *r, struct tensor x,
+                            const struct dit_asked *asked);
 /* Two streams, each with its own weights, in one attention; x[0]'s tokens come first, and r is of both. Each becomes its attention's
  * output, through `out`; the second is left empty if its weights give keys and values only. */
 void dit_joint_attention(struct run *run, int64_t head_dim, const struct attention *const weights[2], const struct rotation *r,

@@ -21,6 +21,7 @@
 #include "base/elementary.h"
 #include "models/denoiser.h"
 #include "models/dit_parts.h"
+#include "nn/by_rows.h"
 
 enum { MAX_LAYERS = 256, PATCH = 2, MLP_RATIO = 4, AXES = 3 };
 #define ROTARY_THETA 10000.0
@@ -324,10 +325,21 @@ static void double_block(const struct flux_transformer *m, struct run *run, cons
 /* Attention of the rows of x, text then picture, before its output projection. */
 static struct tensor self_attention(const struct flux_transformer *m, struct run *run, const struct attention *a, const struct rotation *r,
                                     struct tensor x, const struct denoiser_state *state) {
-    size_t scope = run_enter(run);
-    struct tensor q = dit_project(run, &a->q, &a->norm_q, r, m->head_dim, x), k = dit_project(run, &a->k, &a->norm_k, r, m->head_dim, x);
-    struct tensor v = nn_linear(run, &a->v, x, ACTIVATION_NONE);
-    return run_leave(run, scope, dit_attend(run, m->head_dim, q, k, v, state->cut, text_of(state)));
+    return dit_attention(run, m->head_dim, a, r, x, &(struct dit_asked){.cut = state->cut, .span = text_of(state)});
+}
+
+/* What a row of a single block becomes, from its norm. */
+struct single_rows {
+    const struct stream *weights;
+    struct tensor x, attention, gate;
+};
+
+static struct tensor finish_rows(struct run *run, const void *user, struct tensor y, int64_t first) {
+    const struct single_rows *s = user;
+    int64_t count = y.shape[1];
+    struct tensor hidden = nn_linear(run, &s->weights->ff.in, y, ACTIVATION_GELU_TANH);
+    hidden = nn_concat_channels(run, nn_some_rows(run, s->attention, first, count), hidden);
+    return nn_gated_add(run, nn_some_rows(run, s->x, first, count), nn_linear_sum(run, &s->weights->ff.out, hidden), s->gate);
 }
 
 static void single_block(const struct flux_transformer *m, struct run *run, const struct flux_block *b, const struct rotation *r,
@@ -337,9 +349,8 @@ static void single_block(const struct flux_transformer *m, struct run *run, cons
     struct modulation mod = dit_modulation(run, &s->modulation, dit_activated_cond(run, state->cond), 3);
     struct tensor x = nn_concat_rows(run, state->text, state->picture);
     struct tensor y = nn_norm_modulated(run, &dit_plain_norm, x, mod.scale, mod.shift);
-    struct tensor attention = self_attention(m, run, &s->attention, r, y, state);
-    y = nn_concat_channels(run, attention, nn_linear(run, &s->ff.in, y, ACTIVATION_GELU_TANH));
-    x = nn_gated_add(run, x, nn_linear_sum(run, &s->ff.out, y), mod.gate);
+    struct single_rows rows = {.weights = s, .x = x, .gate = mod.gate, .attention = self_attention(m, run, &s->attention, r, y, state)};
+    x = nn_by_rows(run, y, m->inner_dim, 2 * MLP_RATIO + 4, finish_rows, &rows);
     state->text = nn_slice_rows(run, x, 0, text_tokens);
     state->picture = nn_slice_rows(run, x, text_tokens, picture_tokens);
 }

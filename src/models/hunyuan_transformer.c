@@ -23,6 +23,7 @@
 #include "base/elementary.h"
 #include "models/denoiser.h"
 #include "models/dit_parts.h"
+#include "nn/by_rows.h"
 #include "nn/patch.h"
 
 enum {
@@ -395,17 +396,11 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
 /* Queries of x [B, S, C]; keys and values of all ranks' x, or of the text, which each rank has whole, where `text` is not NULL. */
 static struct tensor attend(const struct hunyuan_transformer *m, struct run *run, const struct attention *a, const struct rotation *r,
                             struct tensor x, const struct cut *cut, const struct tensor *text) {
-    int64_t d = m->head_dim;
-    struct tensor from = text != NULL ? *text : x;
-    size_t scope = run_enter(run);
-    struct tensor q = dit_project(run, &a->q, &a->norm_q, r, d, x);
-    struct tensor k = dit_project(run, &a->k, &a->norm_k, text != NULL ? NULL : r, d, from);
-    struct tensor y = dit_attend(run, d, q, k, nn_linear(run, &a->v, from, ACTIVATION_NONE), cut, (struct text_span){0});
-    return run_leave(run, scope, nn_linear_sum(run, &a->out, y));
+    return dit_attention(run, m->head_dim, a, r, x, &(struct dit_asked){.cut = cut, .text = text});
 }
 
 static struct tensor feed_forward(struct run *run, const struct mlp *ff, struct tensor x) {
-    return nn_linear_sum(run, &ff->out, nn_linear(run, &ff->in, x, ACTIVATION_GELU_TANH));
+    return nn_feed_forward(run, &ff->in, NULL, &ff->out, ACTIVATION_GELU_TANH, x);
 }
 
 /* norm1(x) + linear(silu(cond)): a modulation whose scale is 0. */
@@ -429,15 +424,28 @@ static struct tensor slice_channels(struct run *run, struct tensor x, struct spa
     return nn_reshape(nn_slice_rows(run, part, channels.first, channels.count), SHAPE(x.shape[0], x.shape[1], channels.count));
 }
 
-/* The picture with the topmost skip mixed in. The norm is over all channels, on each rank; the linear over this rank's. */
+struct mixing {
+    const struct hunyuan_transformer *m;
+    const struct hunyuan_block *b;
+    struct tensor skip;
+};
+
+/* The norm is over all channels, on each rank; the linear over this rank's. */
+static struct tensor mix_rows(struct run *run, const void *user, struct tensor x, int64_t first) {
+    const struct mixing *mix = user;
+    struct tensor both = nn_concat_channels(run, x, nn_some_rows(run, mix->skip, first, x.shape[1]));
+    both = nn_norm(run, &mix->b->skip_norm, both);
+    return nn_linear_sum(run, &mix->b->skip, slice_channels(run, both, mix->m->my_skips));
+}
+
+/* The picture with the topmost skip mixed in. */
 static struct tensor mix_skip(const struct hunyuan_transformer *m, struct run *run, const struct hunyuan_block *b,
                               struct denoiser_state *state) {
     assert(state->num_skips > 0);
-    struct tensor skip = state->skips[--state->num_skips];
+    struct mixing mix = {m, b, state->skips[--state->num_skips]};
     state->skips[state->num_skips] = (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor both = nn_norm(run, &b->skip_norm, nn_concat_channels(run, state->picture, skip));
-    return run_leave(run, scope, nn_linear_sum(run, &b->skip, slice_channels(run, both, m->my_skips)));
+    return run_leave(run, scope, nn_by_rows(run, state->picture, m->inner_dim, 7, mix_rows, &mix));
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
@@ -448,8 +456,9 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     struct rotation r = rotation_of(m, run, &state);
     if (pushes(base, index)) push(&state, state.picture);
     struct tensor x = pops(base, index) ? mix_skip(m, run, b, &state) : state.picture;
-    x = nn_add(run, x, attend(m, run, &b->self, &r, shifted_norm(run, b, x, state.cond), state.cut, NULL));
-    x = nn_add(run, x, attend(m, run, &b->cross, &r, nn_norm(run, &b->norm2, x), NULL, &state.text));
+    size_t inside = run_enter(run);
+    x = run_leave(run, inside, nn_add(run, x, attend(m, run, &b->self, &r, shifted_norm(run, b, x, state.cond), state.cut, NULL)));
+    x = run_leave(run, inside, nn_add(run, x, attend(m, run, &b->cross, &r, nn_norm(run, &b->norm2, x), NULL, &state.text)));
     state.picture = nn_add(run, x, feed_forward(run, &b->ff, nn_norm(run, &b->norm3, x)));
     if (index == base->num_blocks - 1) state.text = (struct tensor){0};
     state.picture = run_leave(run, scope, state.picture);

@@ -288,30 +288,6 @@ static struct tensor modulation(struct run *run, struct tensor cond, int part, c
     return m;
 }
 
-/* Queries of x, keys and values of all ranks' x. */
-static struct tensor attend_self(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
-                                 const struct cut *cut) {
-    struct tensor q = nn_linear(run, &a->q, x, ACTIVATION_NONE), k = nn_linear(run, &a->k, x, ACTIVATION_NONE);
-    struct tensor v = nn_linear(run, &a->v, x, ACTIVATION_NONE);
-    return nn_linear_sum(run, &a->out, dit_attend(run, m->head_dim, q, k, v, cut, (struct text_span){0}));
-}
-
-/* This rank's heads of linear(x): [B, S, N, D]. */
-static struct tensor heads_of(const struct pixart_transformer *m, struct run *run, const struct linear *layer, struct tensor x) {
-    struct tensor y = nn_linear(run, layer, x, ACTIVATION_NONE);
-    return nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] / m->head_dim, m->head_dim));
-}
-
-/* Queries of x, keys and values of the text, which each rank has whole. */
-static struct tensor attend_text(const struct pixart_transformer *m, struct run *run, const struct attention *a, struct tensor x,
-                                 const struct denoiser_state *state) {
-    const struct tensor *mask = state->text_mask.data != NULL ? &state->text_mask : NULL;
-    struct tensor q = heads_of(m, run, &a->q, x), k = heads_of(m, run, &a->k, state->text), v = heads_of(m, run, &a->v, state->text);
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .mask = mask, .scale = 1.0f / sqrtf((float)m->head_dim)};
-    struct tensor y = nn_attention(run, args);
-    return nn_linear_sum(run, &a->out, nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] * y.shape[3])));
-}
-
 /* Modulations 0 .. 2 are the attention's shift, scale and gate, 3 .. 5 the feed-forward's. */
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
@@ -321,11 +297,14 @@ static struct denoiser_state block(const struct denoiser *base, struct run *run,
     size_t scope = run_enter(run);
     struct tensor mod[NUM_MODULATIONS], x = state.picture;
     for (int i = 0; i < NUM_MODULATIONS; i++) mod[i] = modulation(run, state.cond, i, &b->scale_shift_table, i);
+    const struct dit_asked picture = {.cut = state.cut},
+                           text = {.text = &state.text, .mask = state.text_mask.data != NULL ? &state.text_mask : NULL};
+    size_t inside = run_enter(run);
     struct tensor y = nn_norm_modulated(run, &plain_norm, x, mod[1], mod[0]);
-    x = nn_gated_add(run, x, attend_self(m, run, &b->self, y, state.cut), mod[2]);
-    x = nn_add(run, x, attend_text(m, run, &b->cross, x, &state));
-    y = nn_linear(run, &b->ff.in, nn_norm_modulated(run, &plain_norm, x, mod[4], mod[3]), ACTIVATION_GELU_TANH);
-    y = nn_linear_sum(run, &b->ff.out, y);
+    x = run_leave(run, inside, nn_gated_add(run, x, dit_attention(run, m->head_dim, &b->self, NULL, y, &picture), mod[2]));
+    x = run_leave(run, inside, nn_add(run, x, dit_attention(run, m->head_dim, &b->cross, NULL, x, &text)));
+    y = nn_norm_modulated(run, &plain_norm, x, mod[4], mod[3]);
+    y = nn_feed_forward(run, &b->ff.in, NULL, &b->ff.out, ACTIVATION_GELU_TANH, y);
     state.picture = run_leave(run, scope, nn_gated_add(run, x, y, mod[5]));
     if (index == base->num_blocks - 1) state.text = state.text_mask = (struct tensor){0};
     return state;

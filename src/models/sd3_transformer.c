@@ -224,11 +224,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
 /* SD3.5's second attention: the picture with itself. */
 static struct tensor picture_attention(const struct sd3_transformer *m, struct run *run, const struct attention *a, struct tensor x,
                                        const struct cut *cut) {
-    size_t scope = run_enter(run);
-    struct tensor q = dit_project(run, &a->q, &a->norm_q, NULL, m->head_dim, x);
-    struct tensor k = dit_project(run, &a->k, &a->norm_k, NULL, m->head_dim, x);
-    struct tensor y = dit_attend(run, m->head_dim, q, k, nn_linear(run, &a->v, x, ACTIVATION_NONE), cut, (struct text_span){0});
-    return run_leave(run, scope, nn_linear_sum(run, &a->out, y));
+    return dit_attention(run, m->head_dim, a, NULL, x, &(struct dit_asked){.cut = cut});
 }
 
 static struct denoiser_state block(const struct denoiser *base, struct run *run, int index, struct denoiser_state state) {

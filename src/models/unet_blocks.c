@@ -26,10 +26,10 @@ static struct unet_resnet load_resnet(struct loader *loader, const struct unet_s
     return r;
 }
 
-static struct unet_attention load_attention(struct loader *loader, const struct unet_block_shape *shape, int64_t from, const char *name,
+static struct attention load_attention(struct loader *loader, const struct unet_block_shape *shape, int64_t from, const char *name,
                                             int which) {
     int64_t channels = shape->out, heads = shape->heads, width = channels / heads;
-    return (struct unet_attention){
+    return (struct attention){
         .q = load_linear_outputs(loader, channels, heads, width, false, "%s.attn%d.to_q", name, which),
         .k = load_linear_outputs(loader, from, heads, width, false, "%s.attn%d.to_k", name, which),
         .v = load_linear_outputs(loader, from, heads, width, false, "%s.attn%d.to_v", name, which),
@@ -125,31 +125,19 @@ struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, i
 /* ---- transformers ---- */
 
 /* x + attention from norm(x) to `text`, or to norm(x) of the whole picture where text is NULL. */
-static struct tensor attend(struct run *run, const struct unet_attention *a, const struct norm *norm, int64_t heads, struct tensor x,
+static struct tensor attend(struct run *run, const struct attention *a, const struct norm *norm, int64_t heads, struct tensor x,
                             const struct tensor *text, const struct cut *cut) {
     size_t scope = run_enter(run);
-    struct tensor y = nn_norm(run, norm, x), from = text != NULL ? *text : y;
-    struct tensor q = nn_linear(run, &a->q, y, ACTIVATION_NONE), k = nn_linear(run, &a->k, from, ACTIVATION_NONE),
-                  v = nn_linear(run, &a->v, from, ACTIVATION_NONE);
-    if (run_failed(run)) return (struct tensor){0};
-    int64_t batch = x.shape[0], width = q.shape[2] / heads;
-    q = tensor_reshape(q, SHAPE(batch, x.shape[1], heads, width));
-    k = tensor_reshape(k, SHAPE(batch, from.shape[1], heads, width));
-    v = tensor_reshape(v, SHAPE(batch, from.shape[1], heads, width));
-    struct attention_args args = {.q = &q, .k = &k, .v = &v, .scale = 1.0f / sqrtf((float)width)};
-    struct tensor out = text != NULL ? nn_attention(run, args) : nn_joint_attention(run, args, cut, (struct text_span){0});
-    out = nn_reshape(out, SHAPE(batch, x.shape[1], heads * width));
-    return run_leave(run, scope, nn_add(run, x, nn_linear_sum(run, &a->out, out)));
+    const struct dit_asked asked = {.cut = cut, .text = text};
+    return run_leave(run, scope, nn_add(run, x, dit_attention(run, a->q.weight.shape[0] / heads, a, NULL, nn_norm(run, norm, x), &asked)));
 }
 
 /* x + out(values * gelu(gates)) of norm(x) */
 static struct tensor feed_forward(struct run *run, const struct unet_layer *layer, struct tensor x) {
     size_t scope = run_enter(run);
     struct tensor y = nn_norm(run, &layer->norm3, x);
-    struct tensor values = nn_linear(run, &layer->ff_values, y, ACTIVATION_NONE),
-                  gates = nn_linear(run, &layer->ff_gates, y, ACTIVATION_NONE);
-    y = nn_multiply(run, gates, values, ACTIVATION_GELU);
-    return run_leave(run, scope, nn_add(run, x, nn_linear_sum(run, &layer->ff_out, y)));
+    y = nn_feed_forward(run, &layer->ff_values, &layer->ff_gates, &layer->ff_out, ACTIVATION_GELU, y);
+    return run_leave(run, scope, nn_add(run, x, y));
 }
 
 struct tensor unet_transformer_open(struct run *run, const struct unet_block *block, struct tensor x) {

@@ -52,13 +52,9 @@ struct unet_resnet {
     struct linear time;
 };
 
-struct unet_attention {
-    struct linear q, k, v, out;
-};
-
 struct unet_layer {
     struct norm norm1, norm2, norm3;
-    struct unet_attention self, cross;
+    struct attention self, cross;
     struct linear ff_values, ff_gates, ff_out;
 };
 

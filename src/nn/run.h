@@ -14,6 +14,7 @@ struct run {
     enum dtype dtype;          /* of activations: F32 or BF16 */
     double operations;         /* multiplications and additions of products, convolutions and attention so far */
     size_t strip_bytes;        /* feature maps of convolutional models larger than this are worked on in strips of rows */
+    size_t chunk_bytes;        /* what is local to a token is worked on by so many rows that they take no more (by_rows.h); 0: all at once */
     struct parallel *parallel; /* the other ranks; NULL: this run is alone */
     tessera_error error;
 };

@@ -51,7 +51,9 @@ struct plan_model {
     double end_operations;                           /* of embedding and last projection, for each token */
     double text_operations, longest_text_operations; /* once a picture: of all text encoders, of the largest */
     double decode_operations;
+    double text_memory;                                  /* activations of the text encoder that needs most, and all states */
     double encoder_bytes, decoder_bytes, decoder_memory; /* weights of the largest text encoder and the autoencoder; its activations */
+    double decoder_memory_narrow;                        /* its activations where strips are narrow */
 };
 void plan_model_free(struct plan_model *model); /* what it owns */
 
@@ -101,6 +103,7 @@ const char *plan_limit_name(enum plan_limit limit);
 
 struct plan_memory { /* bytes of the rank that needs most */
     double weights, activations, stores, text_phase, decode_phase, most;
+    double activations_by_rows; /* in place of activations where blocks work on some rows at a time (nn/by_rows.h), beside those rows */
 };
 
 struct plan {

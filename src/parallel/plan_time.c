@@ -17,6 +17,8 @@
 #define LIVE_ARRAYS 11.0
 #define LIVE_MAPS 9.0
 #define HIDDEN_ARRAYS 5.0
+#define ARRAYS_BY_ROWS 8.0
+#define MAPS_BY_ROWS 7.0
 /* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
 #define PASSES 12.0
 
@@ -421,25 +423,37 @@ static double stage_stores(const struct pass *p, int stage) {
     return copies * bytes * p->tensor / degrees[MESH_ULYSSES];
 }
 
-/* Widest feature map of a model that is cut by rows, in bytes on a rank; tokens of the model's width of others. */
-static double live_bytes(const struct pass *p) {
+/* How many skips wait for their users at once. */
+static double most_skips(const struct plan_model *m) {
+    int height = 0, most = 0;
+    for (int i = 0; i < m->num_blocks; i++) {
+        height += m->blocks[i].pushes - m->blocks[i].pops;
+        if (height > most) most = height;
+    }
+    return most;
+}
+
+/* Widest feature map of a model that is cut by rows, in bytes on a rank (skips are in their number); tokens of the model's width of others. */
+static double live_bytes(const struct pass *p, bool by_rows) {
     const struct plan_model *m = p->m;
-    double widest = 0, element = p->batch * m->element_bytes;
+    double widest = 0, element = p->batch * m->element_bytes, live = by_rows ? ARRAYS_BY_ROWS : LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor;
     if (m->row_unit == 0)
-        return (p->positions + (m->text_stream ? p->text : 0)) * (double)m->width * element * (LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor);
+        return ((p->positions + (m->text_stream ? p->text : 0)) * live + p->positions * most_skips(m)) * (double)m->width * element;
     for (int i = 0; i < m->num_blocks; i++)
         for (int j = 0; j < m->blocks[i].num_meetings; j++) {
             const struct meeting *a = &m->blocks[i].meetings[j];
             if (a->kind != MEETING_NORM) continue;
             widest = fmax(widest, level_positions(p, a->level) * (double)(a->units * a->width) * element);
         }
-    return widest * LIVE_MAPS;
+    return widest * (by_rows ? MAPS_BY_ROWS : LIVE_MAPS);
 }
 
 static struct plan_memory memory_of(const struct pass *p) {
     const struct plan_model *m = p->m;
     struct plan_memory memory = {.text_phase = m->encoder_bytes, .decode_phase = m->decoder_bytes + m->decoder_memory};
-    memory.activations = live_bytes(p) + 8.0 * (double)(m->rows * m->columns * m->channels) * sizeof(float);
+    double latents = 8.0 * (double)(m->rows * m->columns * m->channels) * sizeof(float);
+    memory.activations = live_bytes(p, false) + latents;
+    memory.activations_by_rows = live_bytes(p, true) + latents;
     for (int s = 0; s < p->mesh->degrees[MESH_PIPEFUSION]; s++) {
         double weights = stage_weights(p, s), stores = stage_stores(p, s);
         if (weights + stores < memory.weights + memory.stores) continue;

@@ -335,10 +335,11 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
 }
 
 /* What is asked for makes sense, and how large it is. */
-static tessera_status begin(struct generation *g, tessera_error *error) {
+static tessera_status begin(struct generation *g, unsigned roles, tessera_error *error) {
     TRY(request_check(g->request, error));
     TRY(size_latents(g, error));
-    TRY(offload_choose(g->pipeline, g->request, g->width, g->height, error));
+    TRY(offload_choose(g->pipeline, g->request, roles, g->width, g->height, error));
+    for (int role = 0; role < PIPELINE_ROLES; role++) offload_set_run(g->pipeline, g->runs[role]);
     for (int i = 0; i < g->pipeline->num_slots; i++) pipeline_done_with(g->pipeline, g->pipeline->slots[i].name); /* of a request before */
     return TESSERA_OK;
 }
@@ -350,8 +351,14 @@ static tessera_status encode_pictures(struct generation *g, tessera_error *error
     return TESSERA_OK;
 }
 
+/* Of a request for pictures. */
+static unsigned roles_of(const tessera_request *r) {
+    bool has_pixels = !r->latents_only || r->init_image != NULL || r->control_image != NULL;
+    return 1u << ROLE_DENOISER | (r->states == NULL ? 1u << ROLE_TEXT : 0) | (has_pixels ? 1u << ROLE_AUTOENCODER : 0);
+}
+
 static tessera_status generate(struct generation *g, tessera_error *error) {
-    TRY(begin(g, error));
+    TRY(begin(g, roles_of(g->request), error));
     TRY(check_control(g, error));
     TRY(allocate_image(g, error));
     TRY(set_timesteps(g, error));
@@ -368,7 +375,7 @@ static tessera_status generate(struct generation *g, tessera_error *error) {
 }
 
 static tessera_status encode_alone(struct generation *g, tessera_error *error) {
-    TRY(begin(g, error));
+    TRY(begin(g, 1u << ROLE_TEXT, error));
     TRY(encode_text(g, error));
     return generation_give_states(g, g->states_out, error);
 }
@@ -379,7 +386,7 @@ static tessera_status decode_given(struct generation *g, float *const *x, tesser
 }
 
 static tessera_status decode_alone(struct generation *g, tessera_error *error) {
-    TRY(begin(g, error));
+    TRY(begin(g, 1u << ROLE_AUTOENCODER, error));
     TRY(allocate_image(g, error));
     size_t wanted = (size_t)g->count * (size_t)g->image->count;
     if (g->given_values != wanted)

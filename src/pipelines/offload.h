@@ -5,6 +5,9 @@
  *     blocks   the same, and of each component only a window of blocks is loaded, and more of them where there is memory
  *     auto     the first of these that fits the memory there is, for each request
  *
+ * Where a way fits only if attention and feed-forward networks work on some rows at a time (nn/by_rows.h) and autoencoders in narrower
+ * strips, they do.
+ *
  * Without "none" weights are streamed from the disk (models/stream.h). Every way gives the same picture to the bit. All ranks of a model
  * take the same way, but each keeps as many blocks as its own memory holds. Private to this room. */
 #ifndef TESSERA_PIPELINES_OFFLOAD_H
@@ -15,12 +18,16 @@
 
 struct pipeline;
 struct plan_request;
+struct pipeline_slot;
 
 enum offload { OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO };
 
 /* What a request's stages need beside weights, in bytes. */
 struct offload_needs {
     size_t text, denoise, decode;
+    size_t denoise_by_rows, decode_by_rows; /* where blocks work on some rows at a time, and autoencoders in narrow strips */
+    size_t pictures;                        /* what is held from the first stage to the last: what is delivered */
+    unsigned roles;                         /* bits of the pipeline_roles that take part */
 };
 
 /* From a name of TESSERA_OFFLOADS; NULL is "auto". ARGUMENT if it is none of them. */
@@ -31,10 +38,13 @@ tessera_status offload_needs_of(const struct pipeline *p, const struct plan_requ
 /* What can be said before any request. Without a limit a model stays whole as long as it takes less than half of the machine's memory:
  * pictures and other programs need the rest. Collective over the model's ranks. */
 tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error);
-/* Sets p->offload and p->needs for pictures of this size (the one worked at), from what was asked for, the slots' bytes and the memory.
- * Collective over the picture's ranks. */
-tessera_status offload_choose(struct pipeline *p, const tessera_request *request, int width, int height, tessera_error *error);
+/* Sets p->offload, p->by_rows and p->needs for the stages of these `roles` and pictures of this size (the one worked at), from what was asked
+ * for, the weights and the memory. MEMORY where no way that may be taken fits the limit that was given, with how much is missing. Collective
+ * over the picture's ranks. */
+tessera_status offload_choose(struct pipeline *p, const tessera_request *request, unsigned roles, int width, int height, tessera_error *error);
+/* Makes a run of this pipeline's work on as much at a time as the choice allows. */
+void offload_set_run(const struct pipeline *p, struct run *run);
 /* How much memory a component that is about to be opened may take for its weights. */
-size_t offload_budget(const struct pipeline *p, const struct component *component);
+size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot);
 
 #endif

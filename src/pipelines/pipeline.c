@@ -149,12 +149,12 @@ void pipeline_close_slot(struct pipeline *p, struct pipeline_slot *slot) {
 /* Its weights: all of them, or those that come as they are needed. */
 static tessera_status load_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     if (p->offload == OFFLOAD_NONE) return component_load(&slot->component, error);
-    return component_stream_open(&slot->component, offload_budget(p, &slot->component), &slot->stream, error);
+    return component_stream_open(&slot->component, offload_budget(p, slot), &slot->stream, error);
 }
 
 static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     double start = clock_seconds();
-    TRY(source_component(p, slot, error));
+    TRY(source_component(p, slot, &slot->component, error));
     slot->is_open = true;
     tessera_status status = load_slot(p, slot, error);
     if (status != TESSERA_OK) {

@@ -27,6 +27,7 @@
 enum { PIPELINE_MAX_COMPONENTS = 8, PIPELINE_MAX_TOKENIZERS = 4 };
 /* Feature maps of convolutional models larger than this are worked on in strips of rows. */
 #define PIPELINE_STRIP_BYTES ((size_t)64 << 20)
+#define PIPELINE_NARROW_STRIP_BYTES ((size_t)8 << 20) /* where memory is short */
 
 /* What a picture is made from: the negative prompt first where the picture is guided, then the prompt. */
 struct prompts {
@@ -84,6 +85,7 @@ struct pipeline_slot {
     char *file;    /* a safetensors file of its own, or NULL */
     bool replaced; /* not the model's own */
     size_t bytes;  /* of the weights once they are loaded, on all ranks together; 0 where the pipeline is only described */
+    size_t whole, window; /* memory for this rank's share, and for its widest part alone; 0: not looked at yet */
     bool is_open, is_described;
     struct component component;
     struct component described; /* without weights */
@@ -120,6 +122,7 @@ struct pipeline {
     enum offload offload_asked, offload; /* what the options say; what the request at work has */
     bool stays_whole;                    /* whatever the request: nothing is offloaded */
     struct offload_needs needs;          /* of the request at work, where it may be */
+    bool by_rows;                        /* the request at work has less at a time than it would without a limit */
     size_t memory_limit, base_memory;    /* bytes: of the options (0: none); resident when the model was opened */
     struct stream_counts disk;           /* of streams that are closed */
     double seconds_load; /* that components took to open, so far */

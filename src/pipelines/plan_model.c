@@ -12,9 +12,9 @@
 #include "pipelines/source.h"
 #include "pipelines/stages.h"
 
-enum { CLIP_TOKENS = 77 };
-/* Strips in which the autoencoder works through large maps; its widest map counts one and a half times (models/autoencoder_kl.h). */
-#define DECODER_STRIPS (3.0 * (double)(64 << 20))
+enum { CLIP_TOKENS = 77, TEXT_ARRAYS = 12, TEXT_HIDDEN_ARRAYS = 3 };
+/* The strips in which the autoencoder works through large maps; its widest map counts one and a half times (models/autoencoder_kl.h). */
+#define DECODER_STRIPS 3.0
 #define DECODER_MAPS 1.5
 
 /* ---- components ---- */
@@ -170,6 +170,21 @@ static tessera_status count_parameters(const struct pipeline *p, const struct pi
     return TESSERA_OK;
 }
 
+/* What an encoder holds of its tokens: arrays of its own width and of its feed-forward's, for T5 the bias of each pair of tokens, twice while
+ * it is made, and the states that it gives, in float32. */
+static tessera_status encoder_memory(const struct json *config, const struct plan_model *m, double *out, tessera_error *error) {
+    int64_t width = m->width, hidden = 4 * width, heads = 0; /* num_heads is T5's name alone */
+    TRY(json_int(config, "hidden_size", width, 1, 1 << 20, &width, error));
+    TRY(json_int(config, "d_model", width, 1, 1 << 20, &width, error));
+    TRY(json_int(config, "intermediate_size", 4 * width, 1, 1 << 20, &hidden, error));
+    TRY(json_int(config, "d_ff", hidden, 1, 1 << 20, &hidden, error));
+    TRY(json_int(config, "num_heads", 0, 0, 1 << 12, &heads, error));
+    double tokens = (double)m->text_tokens, rows = tokens * m->predictions, bias = 2 * (double)heads * tokens * tokens * sizeof(float);
+    *out = rows * (TEXT_ARRAYS * (double)width + TEXT_HIDDEN_ARRAYS * (double)hidden) * m->element_bytes + bias;
+    *out += 3 * rows * (double)width * sizeof(float);
+    return TESSERA_OK;
+}
+
 static tessera_status add_encoders(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct component encoder = {0};
@@ -178,7 +193,11 @@ static tessera_status add_encoders(const struct pipeline *p, struct plan_model *
         TRY(count_parameters(p, &p->slots[i], &parameters, error));
         TRY(describe(p, p->slots[i].name, (struct load_share){0}, &encoder, error));
         double bytes = (double)encoder.weight_bytes, operations = 2.0 * parameters * (double)m->text_tokens * m->predictions;
+        double memory = 0;
+        tessera_status status = encoder_memory(encoder.config, m, &memory, error);
         component_close(&encoder);
+        TRY(status);
+        m->text_memory = fmax(m->text_memory, memory);
         m->encoder_bytes = fmax(m->encoder_bytes, bytes);
         m->text_operations += operations;
         m->longest_text_operations = fmax(m->longest_text_operations, operations);
@@ -216,7 +235,8 @@ static tessera_status add_decoder(const struct pipeline *p, double width, double
     m->rows = (int64_t)height / scale, m->columns = (int64_t)width / scale;
     m->decode_operations = decode_operations(channels, levels, resnets, (double)(m->rows * m->columns));
     double maps = DECODER_MAPS * width * height * (double)channels[levels > 1 ? 1 : 0] * m->element_bytes;
-    m->decoder_memory = maps + fmin(2 * maps, DECODER_STRIPS);
+    m->decoder_memory = maps + fmin(2 * maps, DECODER_STRIPS * (double)PIPELINE_STRIP_BYTES);
+    m->decoder_memory_narrow = maps + fmin(2 * maps, DECODER_STRIPS * (double)PIPELINE_NARROW_STRIP_BYTES);
     return TESSERA_OK;
 }
 

@@ -219,7 +219,7 @@ static enum pipeline_role role_of(const struct pipeline *p, const struct pipelin
     return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
 }
 
-tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+tessera_status source_component(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
@@ -232,7 +232,7 @@ tessera_status source_component(struct pipeline *p, struct pipeline_slot *slot, 
         json_free(source.config);
         return status;
     }
-    return component_open(&source, p->dtype, &slot->component, error);
+    return component_open(&source, p->dtype, out, error);
 }
 
 tessera_status source_config(const struct pipeline *p, const struct pipeline_slot *slot, struct json **out, tessera_error *error) {

@@ -2,6 +2,8 @@
 #ifndef TESSERA_TESTS_MODELS_DENOISER_TEST_H
 #define TESSERA_TESTS_MODELS_DENOISER_TEST_H
 
+#include <math.h>
+
 #include "component_test.h"
 #include "denoiser_case.h"
 
@@ -60,6 +62,38 @@ static inline void check_part_by_part(struct component_test *t, const struct den
     arena_release(t->run.arena, scope);
 }
 
+/* A pass in an arena of its own: its result, and the arena's peak. The caller frees .data. */
+static inline struct tensor forward_apart(struct component_test *t, const struct denoiser_inputs *in, size_t chunk_bytes, size_t *peak) {
+    tessera_error error = {0};
+    struct run run = t->run;
+    run.chunk_bytes = chunk_bytes;
+    run.arena = run.backend->ops->arena(run.backend, 0, &error);
+    struct tensor out = denoiser_forward(t->component.denoiser, &run, in);
+    CHECK(out.data != NULL, "%s", run.error.message);
+    void *copy = malloc(tensor_bytes(&out));
+    if (out.data != NULL) memcpy(copy, out.data, tensor_bytes(&out));
+    out.data = copy;
+    *peak = arena_peak(run.arena);
+    arena_free(run.arena);
+    return out;
+}
+
+/* A pass that works on some rows at a time holds less, and its numbers are the same: to the bit in F32, where each row of a product is a sum
+ * of its own. */
+static inline void check_by_rows(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
+    size_t peak, least;
+    struct tensor all = forward_apart(t, in, 0, &peak), some = forward_apart(t, in, 1, &least);
+    float worst = 0;
+    for (int64_t i = 0; i < tensor_count(&whole); i++) worst = fmaxf(worst, fabsf(((float *)some.data)[i] - ((float *)whole.data)[i]));
+    CHECK(memcmp(all.data, whole.data, tensor_bytes(&whole)) == 0, "the same pass twice");
+    CHECK(t->run.dtype != DTYPE_F32 || worst == 0, "by rows: off by %g", worst);
+    CHECK(least < peak || (in->text_2.data != NULL && least == peak), "by rows: %zu bytes, %zu without", least, peak); /* its text may need most */
+    printf("by rows: %zu of %zu bytes, off by %g\n", least, peak, worst);
+    if (t->run.dtype != DTYPE_F32) check_close(c, "sample, by rows", t->run.dtype, some, whole);
+    free(all.data);
+    free(some.data);
+}
+
 static inline void test_denoiser_case(const char *folder, enum dtype dtype, denoiser_check_cuts *check_cuts) {
     struct case_io c;
     struct component_test t;
@@ -76,6 +110,7 @@ static inline void test_denoiser_case(const char *folder, enum dtype dtype, deno
         check_close(&c, "sample", dtype, whole, want);
         check_cuts(&c, &t, &inputs.in, whole);
         check_part_by_part(&t, &inputs.in, whole);
+        check_by_rows(&c, &t, &inputs.in, whole);
         free(want.data);
         denoiser_case_free(&inputs);
     }
