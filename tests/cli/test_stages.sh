@@ -89,7 +89,7 @@ run 1 generate --model $sd --prompt-embeds "$work/forged.safetensors" --steps 1 
 # limits
 run 2 generate --model $sd --prompt a --max-memory 1:2GiB; says "there is no rank 1"
 run 2 generate --model $sd --prompt a --max-memory "0:"; says "max-memory"
-run 1 generate --model $sd --prompt a --steps 1 --max-memory 1MiB -o "$work/no.png"; says "its largest part takes"
+run 1 generate --model $sd --prompt a --steps 1 --max-memory 1MiB -o "$work/no.png"; says "MiB more than the limit of 1 MiB"
 run 0 generate --model $sd --prompt a --steps 1 --max-memory 0:4GiB -o "$work/limited.png"
 
 # a file that is cut while the model works: mapped or read, an error that names it
