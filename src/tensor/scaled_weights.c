@@ -16,11 +16,13 @@ static tessera_status wrong(const struct weights *weights, const char *name, con
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": %s", weights_folder(weights), name, what);
 }
 
-/* The tensor "<name without `cut` letters><suffix>", if it is there. */
+/* The tensor "<name without `cut` letters><suffix>", if it is there. Every weight asks several times, so nothing is printed here. */
 static bool find_beside(const struct weights *weights, const char *name, size_t cut, const char *suffix, struct tensor *out) {
     char full[NAME_CAPACITY];
-    size_t length = strlen(name);
-    if (length < cut || snprintf(full, sizeof full, "%.*s%s", (int)(length - cut), name, suffix) >= (int)sizeof full) return false;
+    size_t length = strlen(name), added = strlen(suffix) + 1;
+    if (length < cut || length - cut + added > sizeof full) return false;
+    memcpy(full, name, length - cut);
+    memcpy(full + length - cut, suffix, added);
     return weights_has(weights, full) && weights_get(weights, full, out, NULL) == TESSERA_OK && out->data != NULL;
 }
 
