@@ -288,13 +288,21 @@ static int64_t tile_of(int64_t depth, int64_t count) {
 }
 
 /* out[rows, columns] of a row of tiles goes to where it belongs among `stride` columns. */
-static void store_tile(uint16_t *to, int64_t stride, const float *from, int64_t rows, int64_t columns, int threads) {
-#pragma omp parallel for num_threads(threads)
+static void store_tile(struct cpu_backend *cpu, uint16_t *to, int64_t stride, const float *from, int64_t rows, int64_t columns) {
+    if (columns == stride) {
+        convert(cpu, to, DTYPE_BF16, from, DTYPE_F32, rows * columns);
+        return;
+    }
+#pragma omp parallel for num_threads(cpu->base.threads)
     for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * stride, DTYPE_BF16, from + r * columns, DTYPE_F32, (size_t)columns);
 }
 
-static void load_tile(float *to, const uint16_t *from, int64_t stride, int64_t rows, int64_t columns, int threads) {
-#pragma omp parallel for num_threads(threads)
+static void load_tile(struct cpu_backend *cpu, float *to, const uint16_t *from, int64_t stride, int64_t rows, int64_t columns) {
+    if (columns == stride) {
+        convert(cpu, to, DTYPE_F32, from, DTYPE_BF16, rows * columns);
+        return;
+    }
+#pragma omp parallel for num_threads(cpu->base.threads)
     for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * columns, DTYPE_F32, from + r * stride, DTYPE_BF16, (size_t)columns);
 }
 
@@ -316,7 +324,7 @@ static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
             tile.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
             if (r == 0 || wide < columns) convert(cpu, parts[1], DTYPE_F32, w + c * depth, DTYPE_BF16, tile.key.w[0] * depth);
             if (!call_run(cpu->onednn, &tile)) return false;
-            store_tile((uint16_t *)call->out + r * columns + c, columns, parts[2], tile.key.x[0], tile.key.w[0], cpu->base.threads);
+            store_tile(cpu, (uint16_t *)call->out + r * columns + c, columns, parts[2], tile.key.x[0], tile.key.w[0]);
         }
     }
     return true;
@@ -346,9 +354,9 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
         slice.key.w[0] = slice.key.out[3] = count;
         slice.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
         convert(cpu, parts[1], DTYPE_F32, (const uint16_t *)call->w + c * depth, DTYPE_BF16, count * depth);
-        if (key->has_residual) load_tile(parts[2], (const uint16_t *)call->out + c, channels, pixels, count, cpu->base.threads);
+        if (key->has_residual) load_tile(cpu, parts[2], (const uint16_t *)call->out + c, channels, pixels, count);
         good = call_run(cpu->onednn, &slice);
-        if (good) store_tile((uint16_t *)call->out + c, channels, parts[2], pixels, count, cpu->base.threads);
+        if (good) store_tile(cpu, (uint16_t *)call->out + c, channels, parts[2], pixels, count);
     }
     if (cpu->onednn->converted.bytes > CONVERTED_KEPT) buffer_clear(&cpu->onednn->converted);
     return good;
