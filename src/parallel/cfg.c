@@ -10,4 +10,10 @@ static void part_bytes(struct plan_pass *p, int64_t latents) {
     if (plan_pass_is_last_stage(p)) plan_pass_add(p, MESH_CFG, (p->degrees[MESH_CFG] - 1) * latents * p->m->channels, (int)sizeof(float));
 }
 
-const struct strategy cfg_strategy = {.name = "cfg", .group = MESH_CFG, .takes_part = takes_part, .part_bytes = part_bytes};
+static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
+    double latents = (double)(e->m->rows * e->m->columns * e->m->channels) * e->share * sizeof(float);
+    plan_wait_add(&cost->wait, 1, plan_wait_to_all(e, plan_axis_group(e->mesh, MESH_CFG), latents));
+}
+
+const struct strategy cfg_strategy = {
+    .name = "cfg", .group = MESH_CFG, .takes_part = takes_part, .part_bytes = part_bytes, .end_wait = end_wait};

@@ -280,7 +280,7 @@ void displaced_patches_group_stats(struct run *run, const struct strategy_link *
     run_unmap(run, stats, values, MAP_READ | MAP_WRITE);
 }
 
-/* ---- bytes ---- */
+/* ---- for plans ---- */
 
 /* Pieces of its messages begin at multiples of 8; moments are float64. */
 void displaced_patches_rows_bytes(struct plan_pass *p, const struct meeting *meeting) {
@@ -303,6 +303,22 @@ void displaced_patches_part_bytes(struct plan_pass *p, int64_t latents) {
     plan_pass_add_gather(p, MESH_PATCH);
 }
 
+/* After warm-up all of it is hidden; before, keys and values as far as attention to the own ones takes as long. */
+void displaced_patches_meeting_wait(const struct plan_estimate *e, const struct meeting *meeting, double attention,
+                                    struct plan_cost *cost) {
+    struct plan_group group = plan_rows_group(e->mesh);
+    struct plan_wait *sum = e->hides ? &cost->hidden : &cost->wait;
+    double n = group.degree, others = plan_estimate_parts_seen(e) - 1;
+    if (meeting->kind == MEETING_HALO || meeting->kind == MEETING_NORM) plan_wait_add(sum, meeting->count, plan_wait_of_rows(e, meeting));
+    if (meeting->kind != MEETING_ATTENTION) return;
+    struct plan_wait blocks = plan_wait_to_all(e, group, plan_estimate_token(e, meeting) * 2 * others * plan_estimate_keys(e, meeting));
+    plan_wait_add(sum, meeting->count * (e->hides ? 1.0 : plan_wait_not_behind(blocks, attention * (n - 1) / n)), blocks);
+}
+
+void displaced_patches_end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
+    plan_wait_add(&cost->wait, 1, plan_wait_of_prediction(e));
+}
+
 static int parts_seen(int parts) {
     return parts;
 }
@@ -322,4 +338,6 @@ const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .cuts_whole_rows = true,
                                                     .parts_seen = parts_seen,
                                                     .meeting_bytes = meeting_bytes,
-                                                    .part_bytes = displaced_patches_part_bytes};
+                                                    .part_bytes = displaced_patches_part_bytes,
+                                                    .meeting_wait = displaced_patches_meeting_wait,
+                                                    .end_wait = displaced_patches_end_wait};

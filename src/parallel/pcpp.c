@@ -145,4 +145,6 @@ const struct strategy pcpp_strategy = {.name = "pcpp",
                                        .cuts_whole_rows = true,
                                        .parts_seen = parts_seen,
                                        .meeting_bytes = meeting_bytes,
-                                       .part_bytes = displaced_patches_part_bytes};
+                                       .part_bytes = displaced_patches_part_bytes,
+                                       .meeting_wait = displaced_patches_meeting_wait,
+                                       .end_wait = displaced_patches_end_wait};

@@ -128,27 +128,21 @@ int plan_skips(const struct plan_model *m, const int *first, int stages, int sta
 
 /* ---- a step ---- */
 
-/* The strategies of a mesh. */
-struct chain {
-    const struct strategy *strategies[PARALLEL_MAX_LINKS];
-    int count;
-};
-
-static struct chain chain_of(const struct plan_mesh *mesh) {
+struct plan_chain plan_chain_of(const struct plan_mesh *mesh) {
     struct strategy_choice choice = choice_of(mesh);
-    struct chain chain = {.count = 0};
+    struct plan_chain chain = {.count = 0};
     for (int i = 0; strategy_at(i) != NULL; i++)
         if (strategy_at(i)->takes_part(&choice)) chain.strategies[chain.count++] = strategy_at(i);
     return chain;
 }
 
-static void add_meeting(struct plan_pass *p, const struct chain *chain, const struct meeting *meeting) {
+static void add_meeting(struct plan_pass *p, const struct plan_chain *chain, const struct meeting *meeting) {
     for (int i = 0; i < chain->count; i++)
         if (chain->strategies[i]->meeting_bytes != NULL) chain->strategies[i]->meeting_bytes(p, meeting);
 }
 
 /* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. */
-static void add_part(struct plan_pass *p, const struct chain *chain, int part, int patches) {
+static void add_part(struct plan_pass *p, const struct plan_chain *chain, int part, int patches) {
     const struct plan_model *m = p->m;
     int64_t size = m->patch_size, rows = m->rows / size, columns = m->columns / size;
     int64_t first = rows * part / patches, end = rows * (part + 1) / patches, latents = (end - first) * size * m->columns;
@@ -162,7 +156,7 @@ static void add_part(struct plan_pass *p, const struct chain *chain, int part, i
 
 static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh *mesh, int rank, int patches, bool warms_up) {
     struct plan_pass p = {.m = m, .parts = plan_parts(mesh), .batch = m->predictions / mesh->degrees[MESH_CFG], .warms_up = warms_up};
-    struct chain chain = chain_of(mesh);
+    struct plan_chain chain = plan_chain_of(mesh);
     memcpy(p.degrees, mesh->degrees, sizeof p.degrees);
     for (int a = 0; a < MESH_AXES; a++) p.at[a] = plan_coordinate(mesh, rank, (enum mesh_axis)a);
     p.me = p.at[MESH_PATCH] + p.at[MESH_RING] * p.degrees[MESH_ULYSSES] + p.at[MESH_ULYSSES];

@@ -4,7 +4,7 @@
  *     hidden      a ring's blocks, and displaced patches' in synchronous steps, while a block is computed with; all of theirs after warm-up
  *     a pipeline  a part's way through all stages, or the busiest stage's parts, whichever takes longer
  *
- * The rank with the largest part counts; of a host's link, what all of its ranks send over it together. */
+ * The rank with the largest part counts. What is waited for at each exchange is the strategies' to say (plan_wait.h). */
 #include <math.h>
 #include <string.h>
 
@@ -22,88 +22,7 @@
 /* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
 #define PASSES 12.0
 
-/* ---- links ---- */
-
-/* What a rank waits for. */
-struct wait {
-    double latency, bandwidth;
-};
-
-static void add_wait(struct wait *sum, double count, struct wait more) {
-    sum->latency += count * more.latency;
-    sum->bandwidth += count * more.bandwidth;
-}
-
-/* Ranks that are `stride` apart, `degree` of them. */
-struct group {
-    int stride, degree;
-};
-
-static struct group axis_group(const struct plan_mesh *mesh, enum mesh_axis axis) {
-    return (struct group){plan_stride(mesh, axis), mesh->degrees[axis]};
-}
-
-static struct group rows_group(const struct plan_mesh *mesh) {
-    return (struct group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_parts(mesh)};
-}
-
-/* Of a group's members, those among so many neighbouring ranks. */
-static int members_among(int ranks, struct group g) {
-    int members = g.stride < ranks ? ranks / g.stride : 1;
-    return members < g.degree ? members : g.degree;
-}
-
-static int members_on_host(const struct plan_machine *machine, struct group g) {
-    return members_among(machine->per_host, g);
-}
-
-static int ranks_on_host(const struct plan_machine *machine) {
-    return machine->per_host < machine->ranks ? machine->per_host : machine->ranks;
-}
-
-/* Every member sends `bytes`, in equal parts, to all others at once. */
-static struct wait to_all(const struct plan_machine *machine, struct group g, double bytes) {
-    struct wait wait = {0, 0};
-    if (g.degree < 2) return wait;
-    int here = members_on_host(machine, g), away = g.degree - here;
-    double each = bytes / (g.degree - 1), inside = each * (here - 1) / machine->inside.bandwidth;
-    double across = each * away * ranks_on_host(machine) / machine->between.bandwidth;
-    wait.latency = away > 0 ? machine->between.latency : machine->inside.latency;
-    wait.bandwidth = fmax(here > 1 ? inside : 0, away > 0 ? across : 0);
-    return wait;
-}
-
-/* Every member sends `bytes` to the next one. */
-static struct wait to_next(const struct plan_machine *machine, struct group g, double bytes) {
-    struct wait wait = {0, 0};
-    if (g.degree < 2) return wait;
-    int here = members_on_host(machine, g);
-    bool crosses = here < g.degree;
-    double crossing = (double)ranks_on_host(machine) / here; /* of a host's ranks: the last of each group */
-    wait.latency = crosses ? machine->between.latency : machine->inside.latency;
-    wait.bandwidth = crosses ? crossing * bytes / machine->between.bandwidth : bytes / machine->inside.bandwidth;
-    return wait;
-}
-
 /* ---- a block on one rank ---- */
-
-/* A pass of `share` of the picture (PipeFusion's part; 1: all of it) through blocks. */
-struct pass {
-    const struct plan_model *m;
-    const struct plan_machine *machine;
-    const struct plan_mesh *mesh;
-    double rate, batch, share;
-    bool has_text, hides; /* hides: a strategy of the patch axis after warm-up */
-    double positions;     /* of the largest part */
-    double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
-    bool cuts_text;
-    const int *first; /* block of each stage, and the end */
-};
-
-struct cost {
-    double compute;
-    struct wait wait, hidden;
-};
 
 static double rounded_up(double a, double b) {
     return ceil(a / b);
@@ -153,15 +72,15 @@ static double slowest_share(const struct plan_machine *machine, const struct pla
     return (machine->speeds != NULL ? slowest : 1.0) / fmax(machine->crowding, 1.0);
 }
 
-static struct pass pass_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
-                           double share) {
-    struct pass p = {.m = m,
-                     .machine = machine,
-                     .mesh = mesh,
-                     .rate = machine->operations * slowest_share(machine, mesh),
-                     .share = share,
-                     .has_text = true,
-                     .first = first};
+static struct plan_estimate estimate_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh,
+                                        const int *first, double share) {
+    struct plan_estimate p = {.m = m,
+                              .machine = machine,
+                              .mesh = mesh,
+                              .rate = machine->operations * slowest_share(machine, mesh),
+                              .share = share,
+                              .has_text = true,
+                              .first = first};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
     p.cuts_text = plan_cuts_text(m, mesh);
@@ -170,131 +89,54 @@ static struct pass pass_of(const struct plan_model *m, const struct plan_machine
     return p;
 }
 
-/* Parts of the picture that a rank's attention sees. */
-static double parts_seen(const struct pass *p) {
-    int parts = plan_parts(p->mesh);
-    return p->hides ? plan_mesh_patch(p->mesh)->parts_seen(parts) : parts;
-}
-
-static double attention_seconds(const struct pass *p, const struct plan_block *block) {
+static double attention_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     const struct plan_model *m = p->m;
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
-    double keys = all_positions(m) * parts_seen(p) / plan_parts(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0), queries = p->positions;
+    double keys = all_positions(m) * plan_estimate_parts_seen(p) / plan_parts(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0);
+    double queries = p->positions;
     if (m->text_stream && p->has_text) queries += p->cuts_text ? p->text : p->text / ulysses;
     double uneven = rounded_up(heads, ulysses) * ulysses / heads,
            share = p->machine->attention_share > 0 ? p->machine->attention_share : 1.0;
     return p->batch * queries * keys * block->pair_operations * p->tensor * uneven / (p->rate * share);
 }
 
-static double product_seconds(const struct pass *p, const struct plan_block *block) {
+static double product_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double text = p->has_text ? p->text * block->text_operations : 0;
     return p->batch * (p->positions * block->picture_operations + text) * p->tensor / p->rate;
 }
 
-/* Positions of the largest part on a level. */
-static double level_positions(const struct pass *p, int level) {
-    return p->positions / (double)((int64_t)1 << (2 * level));
-}
-
-/* The share of a wait that is longer than what is computed meanwhile. */
-static double not_behind(struct wait wait, double computing) {
-    double whole = wait.latency + wait.bandwidth;
-    return whole > computing ? (whole - computing) / whole : 0;
-}
-
-static void add_attention(const struct pass *p, const struct meeting *a, double seconds, struct cost *cost) {
-    const int *degrees = p->mesh->degrees;
-    const struct plan_machine *machine = p->machine;
-    double u = degrees[MESH_ULYSSES], r = degrees[MESH_RING], n = plan_parts(p->mesh);
-    bool streams = (a->of & MEETING_TEXT) && p->has_text, cut = streams && p->cuts_text;
-    double unit = p->batch * (double)a->width * (double)a->units * p->m->element_bytes * (a->is_share ? p->tensor : 1.0);
-    double keys = level_positions(p, a->level) + (cut ? p->text : 0), queries = a->text_asks || !cut ? keys : keys - p->text;
-    if (plan_mesh_patch(p->mesh) != NULL) {
-        struct wait blocks = to_all(machine, rows_group(p->mesh), unit * 2 * (parts_seen(p) - 1) * keys);
-        double seen = p->hides ? 1.0 : not_behind(blocks, seconds * (n - 1) / n);
-        add_wait(p->hides ? &cost->hidden : &cost->wait, a->count * seen, blocks);
-        return;
-    }
-    struct group heads = axis_group(p->mesh, MESH_ULYSSES);
-    add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * (queries + 2 * keys)));
-    add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * queries));
-    if (streams && !p->cuts_text && a->text_asks) add_wait(&cost->wait, a->count, to_all(machine, heads, unit * (u - 1) / u * p->text));
-    if (r < 2) return;
-    struct wait shift = to_next(machine, axis_group(p->mesh, MESH_RING), unit * 2 * keys);
-    double seen = p->mesh->patches > 1 ? 1.0 : not_behind(shift, seconds / r); /* in parts: gathered before they are computed with */
-    add_wait(&cost->wait, a->count * (r - 1) * seen, shift);
-}
-
-static double meeting_bytes(const struct pass *p, const struct meeting *meeting) {
-    double rows = meeting->of & MEETING_ONCE ? 1.0 : 0.0;
-    if (meeting->of & MEETING_PICTURE) rows += level_positions(p, meeting->level);
-    if ((meeting->of & MEETING_TEXT) && p->has_text) rows += p->text;
-    return rows * p->batch * (double)(meeting->units * meeting->width) * p->m->element_bytes;
-}
-
-static void add_meeting(const struct pass *p, const struct meeting *meeting, double attention, struct cost *cost) {
-    const struct plan_machine *machine = p->machine;
-    struct group tensor = axis_group(p->mesh, MESH_TENSOR), rows = rows_group(p->mesh);
-    double t = tensor.degree, columns = (double)p->m->columns / (double)((int64_t)1 << meeting->level);
-    struct wait *rows_wait = p->hides ? &cost->hidden : &cost->wait;
-    switch (meeting->kind) {
-    case MEETING_ATTENTION:
-        add_attention(p, meeting, attention, cost);
-        break;
-    case MEETING_SUM: /* a reduction, then a gathering */
-        add_wait(&cost->wait, 2.0 * meeting->count, to_all(machine, tensor, (t - 1) / t * meeting_bytes(p, meeting)));
-        break;
-    case MEETING_JOIN:
-        add_wait(&cost->wait, meeting->count, to_all(machine, tensor, (t - 1) / t * meeting_bytes(p, meeting)));
-        break;
-    case MEETING_HALO:
-        add_wait(rows_wait, meeting->count,
-                 to_next(machine, rows, p->batch * columns * (double)(meeting->units * meeting->width) * p->m->element_bytes));
-        break;
-    case MEETING_NORM:
-        add_wait(rows_wait, meeting->count, to_all(machine, rows, 4.0 * (rows.degree - 1) * (1 + 2 * p->batch * (double)meeting->units)));
-        break;
-    }
-}
-
 /* What is done element by element, wherever a layer's outputs are added to the stream: the others scale with it. */
-static double element_seconds(const struct pass *p, const struct plan_block *block) {
+static double element_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double elements = 0;
     for (int i = 0; i < block->num_meetings && p->machine->elements > 0; i++)
         if (block->meetings[i].kind == MEETING_SUM)
-            elements += block->meetings[i].count * meeting_bytes(p, &block->meetings[i]) / p->m->element_bytes;
+            elements += block->meetings[i].count * plan_estimate_bytes(p, &block->meetings[i]) / p->m->element_bytes;
     return p->machine->elements > 0 ? PASSES * elements / (p->machine->elements * p->rate / p->machine->operations) : 0;
 }
 
 /* All weights of a block are read in each pass. */
-static double weight_seconds(const struct pass *p, const struct plan_block *block) {
+static double weight_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double bytes = block->weight_bytes - block->cut_bytes * (1.0 - p->tensor);
     return p->machine->streaming > 0 ? bytes / (p->machine->streaming * p->rate / p->machine->operations) : 0;
 }
 
-static void add_block(const struct pass *p, const struct plan_block *block, struct cost *cost) {
+static void add_block(const struct plan_estimate *p, const struct plan_block *block, struct plan_cost *cost) {
     double attention = attention_seconds(p, block);
     int layers = 0;
     cost->compute += attention + product_seconds(p, block) + element_seconds(p, block) + weight_seconds(p, block);
     for (int i = 0; i < block->num_meetings; i++) layers += block->meetings[i].kind == MEETING_ATTENTION ? block->meetings[i].count : 0;
-    for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
+    for (int i = 0; i < block->num_meetings; i++) plan_estimate_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
 }
 
 /* Embedding, last projection, and what happens to the prediction. */
-static void add_ends(const struct pass *p, struct cost *cost) {
-    const struct plan_model *m = p->m;
-    double token = (double)(m->patch_size * m->patch_size);
-    cost->compute += p->batch * p->positions * m->end_operations / p->rate;
-    struct group rows = rows_group(p->mesh);
-    add_wait(&cost->wait, 1,
-             to_all(p->machine, rows, (rows.degree - 1) * p->batch * p->positions * token * (double)m->out_channels * m->element_bytes));
-    double latents = (double)(m->rows * m->columns * m->channels) * p->share * sizeof(float);
-    add_wait(&cost->wait, 1, to_all(p->machine, axis_group(p->mesh, MESH_CFG), latents));
+static void add_ends(const struct plan_estimate *p, struct plan_cost *cost) {
+    cost->compute += p->batch * p->positions * p->m->end_operations / p->rate;
+    plan_estimate_end(p, cost);
 }
 
 /* ---- a step ---- */
 
-static double seconds_of(const struct cost *cost) {
+static double seconds_of(const struct plan_cost *cost) {
     double busy = cost->compute + cost->wait.latency + cost->wait.bandwidth;
     return fmax(busy, cost->hidden.bandwidth);
 }
@@ -307,19 +149,19 @@ void plan_stages(const struct plan_model *m, int stages, int *first) {
 }
 
 /* What a stage does of a pass. */
-static struct cost stage_cost(const struct pass *p, int stage) {
-    struct cost cost = {0};
+static struct plan_cost stage_cost(const struct plan_estimate *p, int stage) {
+    struct plan_cost cost = {0};
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++) add_block(p, &p->m->blocks[i], &cost);
     if (stage == p->mesh->degrees[MESH_PIPEFUSION] - 1) add_ends(p, &cost);
     return cost;
 }
 
-static double map_bytes(const struct pass *p, struct denoiser_map map) {
-    return level_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
+static double map_bytes(const struct plan_estimate *p, struct denoiser_map map) {
+    return plan_estimate_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
 }
 
 /* From a stage to the next one, a part's tokens, and to others its skips; from the last one to the first the latents. */
-static struct wait stage_message(const struct pass *p, int stage) {
+static struct plan_wait stage_message(const struct plan_estimate *p, int stage) {
     const struct plan_model *m = p->m;
     struct denoiser_map skips[PLAN_MAX_SKIPS];
     int stages = p->mesh->degrees[MESH_PIPEFUSION], parcels;
@@ -328,69 +170,69 @@ static struct wait stage_message(const struct pass *p, int stage) {
         bytes = map_bytes(p, m->blocks[p->first[stage + 1] - 1].out);
         for (int i = plan_skips(m, p->first, stages, stage, skips, &parcels); i-- > 0;) bytes += map_bytes(p, skips[i]);
     }
-    return to_next(p->machine, axis_group(p->mesh, MESH_PIPEFUSION), bytes);
+    return plan_wait_to_next(p, plan_axis_group(p->mesh, MESH_PIPEFUSION), bytes);
 }
 
-static void add_cost(struct cost *sum, double count, struct cost more) {
+static void add_cost(struct plan_cost *sum, double count, struct plan_cost more) {
     sum->compute += count * more.compute;
-    add_wait(&sum->wait, count, more.wait);
-    add_wait(&sum->hidden, count, more.hidden);
+    plan_wait_add(&sum->wait, count, more.wait);
+    plan_wait_add(&sum->hidden, count, more.hidden);
 }
 
 /* What a stage takes of its time alone where ranks crowd their processors: while a picture goes through their stages, most of them are
  * idle. */
-static double crowded_share(const struct pass *p, double rows) {
+static double crowded_share(const struct plan_estimate *p, double rows) {
     int crowd = p->machine->crowd > 0 ? p->machine->crowd : p->machine->per_host;
-    double here = members_among(crowd, axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
+    double here = plan_group_among(crowd, plan_axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
     return fmax(1.0 / crowding, rows / (here + rows - 1.0));
 }
 
 /* The whole picture, one stage after the other; the rows of guidance follow each other closely. */
-static struct cost whole_step(const struct pass *p) {
+static struct plan_cost whole_step(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION];
-    struct cost sum = {0}, busiest = {0};
-    struct pass row = *p;
+    struct plan_cost sum = {0}, busiest = {0};
+    struct plan_estimate row = *p;
     double rows = stages > 1 ? p->batch : 1.0;
     row.batch /= rows;
     double share = crowded_share(p, rows);
     for (int s = 0; s < stages; s++) {
-        struct cost stage = stage_cost(&row, s);
+        struct plan_cost stage = stage_cost(&row, s);
         stage.compute *= share;
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
         add_cost(&sum, 1, stage);
-        if (stages > 1) add_wait(&sum.wait, 1, stage_message(&row, s));
+        if (stages > 1) plan_wait_add(&sum.wait, 1, stage_message(&row, s));
     }
     add_cost(&sum, rows - 1, busiest);
     return sum;
 }
 
 /* The same where several pictures are under way, so that no stage waits: for one of them. */
-static struct cost whole_step_of_many(const struct pass *p) {
+static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION], pictures = (int)rounded_up(p->m->pictures, p->mesh->degrees[MESH_DATA]);
-    struct cost one = whole_step(p), busiest = {0};
+    struct plan_cost one = whole_step(p), busiest = {0};
     int enough = (int)rounded_up(stages, p->batch), at_once = pictures < enough ? pictures : enough;
     for (int s = 0; s < stages; s++) {
-        struct cost stage = stage_cost(p, s);
+        struct plan_cost stage = stage_cost(p, s);
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
     }
-    struct cost shared = {0};
+    struct plan_cost shared = {0};
     add_cost(&shared, 1.0 / at_once, one);
     return seconds_of(&shared) > seconds_of(&busiest) ? shared : busiest;
 }
 
 /* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage
  * has its first part. */
-static struct cost patched_step(const struct pass *part, double *fill) {
+static struct plan_cost patched_step(const struct plan_estimate *part, double *fill) {
     int stages = part->mesh->degrees[MESH_PIPEFUSION], patches = part->mesh->patches;
-    struct pass with_text = *part, without = *part;
-    struct cost busiest = {0}, round = {0};
+    struct plan_estimate with_text = *part, without = *part;
+    struct plan_cost busiest = {0}, round = {0};
     without.has_text = false;
     for (int s = 0; s < stages; s++) {
-        struct cost first = stage_cost(&with_text, s), rest = stage_cost(&without, s), all = first;
+        struct plan_cost first = stage_cost(&with_text, s), rest = stage_cost(&without, s), all = first;
         add_cost(&all, patches - 1, rest);
         if (seconds_of(&all) > seconds_of(&busiest)) busiest = all;
         add_cost(&round, 1, rest);
-        if (stages > 1) add_wait(&round.wait, 1, stage_message(&without, s));
+        if (stages > 1) plan_wait_add(&round.wait, 1, stage_message(&without, s));
     }
     *fill = seconds_of(&round) * (stages - 1) / stages;
     return seconds_of(&round) > seconds_of(&busiest) ? round : busiest;
@@ -398,7 +240,7 @@ static struct cost patched_step(const struct pass *part, double *fill) {
 
 /* ---- memory ---- */
 
-static double stage_weights(const struct pass *p, int stage) {
+static double stage_weights(const struct plan_estimate *p, int stage) {
     const struct plan_model *m = p->m;
     double bytes = m->shared_bytes - m->shared_cut_bytes * (1.0 - p->tensor);
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++)
@@ -408,7 +250,7 @@ static double stage_weights(const struct pass *p, int stage) {
 }
 
 /* Keys and values that are kept between steps: of the whole picture, twice where others' arrive meanwhile. */
-static double stage_stores(const struct pass *p, int stage) {
+static double stage_stores(const struct plan_estimate *p, int stage) {
     const int *degrees = p->mesh->degrees;
     double copies = plan_mesh_patch(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++) {
@@ -434,7 +276,7 @@ static double most_skips(const struct plan_model *m) {
 }
 
 /* Widest feature map of a model that is cut by rows, in bytes on a rank (skips are in their number); tokens of the model's width of others. */
-static double live_bytes(const struct pass *p, bool by_rows) {
+static double live_bytes(const struct plan_estimate *p, bool by_rows) {
     const struct plan_model *m = p->m;
     double widest = 0, element = p->batch * m->element_bytes, live = by_rows ? ARRAYS_BY_ROWS : LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor;
     if (m->row_unit == 0)
@@ -443,12 +285,12 @@ static double live_bytes(const struct pass *p, bool by_rows) {
         for (int j = 0; j < m->blocks[i].num_meetings; j++) {
             const struct meeting *a = &m->blocks[i].meetings[j];
             if (a->kind != MEETING_NORM) continue;
-            widest = fmax(widest, level_positions(p, a->level) * (double)(a->units * a->width) * element);
+            widest = fmax(widest, plan_estimate_positions(p, a->level) * (double)(a->units * a->width) * element);
         }
     return widest * (by_rows ? MAPS_BY_ROWS : LIVE_MAPS);
 }
 
-static struct plan_memory memory_of(const struct pass *p) {
+static struct plan_memory memory_of(const struct plan_estimate *p) {
     const struct plan_model *m = p->m;
     struct plan_memory memory = {.text_phase = m->encoder_bytes, .decode_phase = m->decoder_bytes + m->decoder_memory};
     double latents = 8.0 * (double)(m->rows * m->columns * m->channels) * sizeof(float);
@@ -479,9 +321,9 @@ static enum plan_limit limit_of(const struct plan *plan) {
 }
 
 /* Seconds of a step after warm-up, and of what comes before. */
-static void time_steps(struct pass whole, const struct pass *part, struct plan *plan) {
+static void time_steps(struct plan_estimate whole, const struct plan_estimate *part, struct plan *plan) {
     const struct plan_mesh *mesh = whole.mesh;
-    struct cost first = mesh->patches > 1 ? whole_step(&whole) : whole_step_of_many(&whole), later = first;
+    struct plan_cost first = mesh->patches > 1 ? whole_step(&whole) : whole_step_of_many(&whole), later = first;
     double fill = 0;
     if (mesh->patches > 1) later = patched_step(part, &fill);
     if (plan_mesh_patch(mesh) != NULL) {
@@ -505,7 +347,7 @@ struct plan plan_evaluate(const struct plan_model *m, const struct plan_machine 
 
 struct plan plan_evaluate_stages(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first) {
     struct plan plan = {.mesh = *mesh};
-    struct pass whole = pass_of(m, machine, mesh, first, 1.0), part = pass_of(m, machine, mesh, first, 1.0 / mesh->patches);
+    struct plan_estimate whole = estimate_of(m, machine, mesh, first, 1.0), part = estimate_of(m, machine, mesh, first, 1.0 / mesh->patches);
     time_steps(whole, &part, &plan);
     bool shares_text = machine->ranks > mesh->degrees[MESH_DATA]; /* an encoder on each rank of a picture */
     plan.text_seconds = (shares_text ? m->longest_text_operations : m->text_operations) / whole.rate;

@@ -181,10 +181,21 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_RING, a->count * 2 * tokens * mine * p->batch * a->width, p->m->element_bytes);
 }
 
+/* Rounds that a block's arrival takes longer than attention to the one at hand; in parts all are gathered before they are computed with. */
+static void meeting_wait(const struct plan_estimate *e, const struct meeting *a, double attention, struct plan_cost *cost) {
+    if (a->kind != MEETING_ATTENTION) return;
+    struct plan_group group = plan_axis_group(e->mesh, MESH_RING);
+    double r = group.degree;
+    struct plan_wait shift = plan_wait_to_next(e, group, plan_estimate_token(e, a) * 2 * plan_estimate_keys(e, a));
+    double seen = e->mesh->patches > 1 ? 1.0 : plan_wait_not_behind(shift, attention / r);
+    plan_wait_add(&cost->wait, a->count * (r - 1) * seen, shift);
+}
+
 const struct strategy ring_strategy = {.name = "ring",
                                        .group = MESH_RING,
                                        .takes_part = takes_part,
                                        .attend = attend,
                                        .place = place,
                                        .collect = collect,
-                                       .meeting_bytes = meeting_bytes};
+                                       .meeting_bytes = meeting_bytes,
+                                       .meeting_wait = meeting_wait};

@@ -174,10 +174,22 @@ static void part_bytes(struct plan_pass *p, int64_t latents) {
     if (plan_pass_is_last_stage(p)) plan_pass_add_gather(p, axis_of(p));
 }
 
+static void meeting_wait(const struct plan_estimate *e, const struct meeting *meeting, double attention, struct plan_cost *cost) {
+    (void)attention;
+    if (meeting->kind == MEETING_HALO || meeting->kind == MEETING_NORM)
+        plan_wait_add(&cost->wait, meeting->count, plan_wait_of_rows(e, meeting));
+}
+
+static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
+    plan_wait_add(&cost->wait, 1, plan_wait_of_prediction(e));
+}
+
 const struct strategy rows_strategy = {.name = "rows",
                                        .group = MESH_ROWS,
                                        .takes_part = takes_part,
                                        .halo = halo,
                                        .group_stats = group_stats,
                                        .meeting_bytes = meeting_bytes,
-                                       .part_bytes = part_bytes};
+                                       .part_bytes = part_bytes,
+                                       .meeting_wait = meeting_wait,
+                                       .end_wait = end_wait};

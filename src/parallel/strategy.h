@@ -9,6 +9,7 @@
  *     exchange_text             all of the text on every rank where a link says so (`keeps_text_whole`)
  *     exchange_cut_tokens       the first link with `cut`, of the rows that `part` says
  *     plan_step_bytes           the sum of what all links send (`meeting_bytes`, `part_bytes`)
+ *     plan_evaluate             the sum of what is waited for meanwhile (`meeting_wait`, `end_wait`)
  *
  * A hook that is NULL leaves its question to the next link; behind the last one it is answered as by one rank alone.
  *
@@ -21,6 +22,7 @@
 
 #include "parallel/exchange.h"
 #include "parallel/plan_pass.h"
+#include "parallel/plan_wait.h"
 
 /* ---- attention ---- */
 
@@ -103,6 +105,9 @@ struct strategy {
     /* What the rank of `pass` sends: for one meeting of a block; where it is done with a part of the picture, of so many latents. */
     void (*meeting_bytes)(struct plan_pass *pass, const struct meeting *meeting);
     void (*part_bytes)(struct plan_pass *pass, int64_t latents);
+    /* How long that takes, added to *cost: in one meeting of a block, beside attention of so many seconds a layer; at the end of a step. */
+    void (*meeting_wait)(const struct plan_estimate *estimate, const struct meeting *meeting, double attention, struct plan_cost *cost);
+    void (*end_wait)(const struct plan_estimate *estimate, struct plan_cost *cost);
 };
 
 /* ---- the table (strategies.c) ---- */
@@ -114,6 +119,12 @@ extern const struct strategy cfg_strategy, naive_patches_strategy, displaced_pat
 const struct strategy *strategy_at(int place);
 /* Where in the table it is, the same in every process. */
 int strategy_place(const struct strategy *strategy);
+/* Those that a plan's mesh has, outermost first. */
+struct plan_chain {
+    const struct strategy *strategies[PARALLEL_MAX_LINKS];
+    int count;
+};
+struct plan_chain plan_chain_of(const struct plan_mesh *mesh);
 /* The one on the patch axis with this name, NULL: the usual one; NULL if there is none. */
 const struct strategy *strategy_of_patches(const char *name);
 

@@ -71,7 +71,7 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     return run_failed(run) ? (struct tensor){0} : out;
 }
 
-/* ---- bytes ---- */
+/* ---- for plans ---- */
 
 static bool takes_part(const struct strategy_choice *choice) {
     return choice->degrees[MESH_TENSOR] > 1;
@@ -91,4 +91,17 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     }
 }
 
-const struct strategy tensor_strategy = {.name = "tensor", .group = MESH_TENSOR, .takes_part = takes_part, .meeting_bytes = meeting_bytes};
+/* A sum is a reduction, then a gathering. */
+static void meeting_wait(const struct plan_estimate *e, const struct meeting *meeting, double attention, struct plan_cost *cost) {
+    (void)attention;
+    if (meeting->kind != MEETING_SUM && meeting->kind != MEETING_JOIN) return;
+    struct plan_group group = plan_axis_group(e->mesh, MESH_TENSOR);
+    double t = group.degree, times = meeting->kind == MEETING_SUM ? 2.0 : 1.0;
+    plan_wait_add(&cost->wait, times * meeting->count, plan_wait_to_all(e, group, (t - 1) / t * plan_estimate_bytes(e, meeting)));
+}
+
+const struct strategy tensor_strategy = {.name = "tensor",
+                                         .group = MESH_TENSOR,
+                                         .takes_part = takes_part,
+                                         .meeting_bytes = meeting_bytes,
+                                         .meeting_wait = meeting_wait};

@@ -137,7 +137,7 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
         if (call->q[s].count > 0 && !run_failed(run)) return_tokens(run, link, &group, s, call->out[s]);
 }
 
-/* ---- bytes ---- */
+/* ---- for plans ---- */
 
 /* e B D times: (N - N_me) (q_me + 2 k_me) of the way there, N_me (the group's q - q_me) of the way back, N_me (U - 1) T of a whole text that
  * asks. */
@@ -151,5 +151,22 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_ULYSSES, a->count * sum * p->batch * a->width, p->m->element_bytes);
 }
 
-const struct strategy ulysses_strategy = {
-    .name = "ulysses", .group = MESH_ULYSSES, .takes_part = takes_part, .attend = attend, .meeting_bytes = meeting_bytes};
+/* Queries, keys and values there, outputs back; a whole text's, too. */
+static void meeting_wait(const struct plan_estimate *e, const struct meeting *a, double attention, struct plan_cost *cost) {
+    (void)attention;
+    if (a->kind != MEETING_ATTENTION) return;
+    struct plan_group group = plan_axis_group(e->mesh, MESH_ULYSSES);
+    double u = group.degree, sent = plan_estimate_token(e, a) * (u - 1) / u, keys = plan_estimate_keys(e, a);
+    bool has_text = plan_estimate_has_text(e, a), cut = has_text && e->cuts_text;
+    double queries = a->text_asks || !cut ? keys : keys - e->text;
+    plan_wait_add(&cost->wait, a->count, plan_wait_to_all(e, group, sent * (queries + 2 * keys)));
+    plan_wait_add(&cost->wait, a->count, plan_wait_to_all(e, group, sent * queries));
+    if (has_text && !cut && a->text_asks) plan_wait_add(&cost->wait, a->count, plan_wait_to_all(e, group, sent * e->text));
+}
+
+const struct strategy ulysses_strategy = {.name = "ulysses",
+                                          .group = MESH_ULYSSES,
+                                          .takes_part = takes_part,
+                                          .attend = attend,
+                                          .meeting_bytes = meeting_bytes,
+                                          .meeting_wait = meeting_wait};
