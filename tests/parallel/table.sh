@@ -86,6 +86,25 @@ picture_table() {
     }' "$lines" >>"$work/table"
 }
 
+# Of awk: a line for each family, with passed[], runs[] and worst[] [family, column] in its cells.
+# shellcheck disable=SC2016
+print_cells='
+function print_cells(column, columns,    row, rows, line, rule, key, c, r) {
+    rows = split("Stable Diffusion 1.x, 2.x|Stable Diffusion XL|Stable Diffusion 3, 3.5|Flux.1|PixArt-alpha, -Sigma|HunyuanDiT", row, "|")
+    line = "| family |"; rule = "|---|"
+    for (c = 1; c <= columns; c++) { line = line " " column[c] " |"; rule = rule "---|" }
+    print line; print rule
+    for (r = 1; r <= rows; r++) {
+        line = "| " row[r] " |"
+        for (c = 1; c <= columns; c++) {
+            key = row[r] SUBSEP column[c]
+            line = line " " (runs[key] > 0 ? sprintf("%d of %d, %.2g", passed[key], runs[key], worst[key]) : "-") " |"
+        }
+        print line
+    }
+}
+'
+
 cat >"$work/table" <<END
 # Families x strategies, as run
 
@@ -101,7 +120,7 @@ equal share (text that is replicated by rule counted apart). Pipelines: all step
 against PipeFusion's reference; stages by blocks. The pictures below have U-Nets in stages, too.
 
 END
-awk '
+awk "$print_cells"'
 function family(name) {
     if (name ~ /^unet_sd(15|21)|^distrifusion_sd15/) return "Stable Diffusion 1.x, 2.x"
     if (name ~ /^unet_sdxl|^distrifusion_single/) return "Stable Diffusion XL"
@@ -130,18 +149,7 @@ $3 == "cfg" && $13 != "SKIP:" && $11 == "error" {
 }
 END {
     columns = split("CFG,Ulysses,ring,USP,tensor,tensor x sequence,CFG x the rest,PipeFusion,PipeFusion x the rest", column, ",")
-    rows = split("Stable Diffusion 1.x, 2.x|Stable Diffusion XL|Stable Diffusion 3, 3.5|Flux.1|PixArt-alpha, -Sigma|HunyuanDiT", row, "|")
-    line = "| family |"; rule = "|---|"
-    for (c = 1; c <= columns; c++) { line = line " " column[c] " |"; rule = rule "---|" }
-    print line; print rule
-    for (r = 1; r <= rows; r++) {
-        line = "| " row[r] " |"
-        for (c = 1; c <= columns; c++) {
-            key = row[r] SUBSEP column[c]
-            line = line " " (runs[key] > 0 ? sprintf("%d of %d, %.2g", passed[key], runs[key], worst[key]) : "-") " |"
-        }
-        print line
-    }
+    print_cells(column, columns)
     print "\n\"-\": no case here has two predictions a step (the pictures below have, but for Flux.1), or these numbers of ranks allow none."
     if (failures) print "\nFailed:\n"
     for (i = 1; i <= failures; i++) print "- " why[i]
@@ -156,7 +164,7 @@ passed, of those that ran; the largest error in shares of the case's tolerance. 
 norms; PCPP on two ranks is displaced patches.
 
 END
-awk '
+awk "$print_cells"'
 function family(name) {
     if (name ~ /^distrifusion_sd15/) return "Stable Diffusion 1.x, 2.x"
     if (name ~ /^distrifusion/) return "Stable Diffusion XL"
@@ -175,18 +183,7 @@ match($0, /error +[0-9.e+-]+/) {
 }
 END {
     columns = split("displaced patches, 2 ranks|displaced patches, 3 ranks|displaced patches, 4 ranks|PCPP, 3 ranks|PCPP, 4 ranks|naive patches, 2 ranks|naive patches, 4 ranks", column, "|")
-    rows = split("Stable Diffusion 1.x, 2.x|Stable Diffusion XL|Stable Diffusion 3, 3.5|Flux.1|PixArt-alpha, -Sigma|HunyuanDiT", row, "|")
-    line = "| family |"; rule = "|---|"
-    for (c = 1; c <= columns; c++) { line = line " " column[c] " |"; rule = rule "---|" }
-    print line; print rule
-    for (r = 1; r <= rows; r++) {
-        line = "| " row[r] " |"
-        for (c = 1; c <= columns; c++) {
-            key = row[r] SUBSEP column[c]
-            line = line " " (runs[key] > 0 ? sprintf("%d of %d, %.2g", passed[key], runs[key], worst[key]) : "-") " |"
-        }
-        print line
-    }
+    print_cells(column, columns)
     if (failures) print "\nFailed:\n"
     for (i = 1; i <= failures; i++) print "- " failed[i]
 }' "$work/patches" >>"$work/table"
