@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "check.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/random_component.h"
 #include "models/stream.h"
+#include "resident.h"
 
 enum { BLOCKS = 3, TOKENS = 5, SIDE = 8, CHANNELS = 16, TEXT_WIDTH = 64 };
 #define MIB ((size_t)1 << 20)
@@ -31,14 +31,6 @@ static const struct kind text_encoder = {
     "text_encoder", "model", "encoder.block.0.",
     "{\"architectures\": [\"T5EncoderModel\"], \"d_model\": 512, \"d_kv\": 64, \"d_ff\": 5120,\n"
     " \"feed_forward_proj\": \"gated-gelu\", \"num_heads\": 8, \"num_layers\": 3, \"vocab_size\": 100}\n"};
-
-static size_t resident(void) {
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (file != NULL && fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
-    if (file != NULL) fclose(file);
-    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
-}
 
 static bool make_model(const char *folder, const struct kind *kind, tessera_error *error) {
     struct tensor_list list = {0};
@@ -145,7 +137,7 @@ static void touch(const struct component *c, int index, const struct kind *kind,
 
 /* Grown from `before` by `bytes`, up to a twentieth of a block's? */
 static void check_grown(const char *what, size_t before, size_t bytes, size_t block) {
-    size_t now = resident();
+    size_t now = resident_bytes();
     double grown = (double)now - (double)before;
     CHECK(grown > (double)bytes - 0.05 * (double)block && grown < (double)bytes + 0.05 * (double)block, "%s: %.1f MiB more, not %.1f", what,
           grown / (double)MIB, (double)bytes / (double)MIB);
@@ -155,7 +147,7 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
     struct component c;
     tessera_error error = {0};
     struct component_source source = {.folder = folder, .weights = weights};
-    size_t start = resident();
+    size_t start = resident_bytes();
     CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status != TESSERA_OK) return;
     size_t block = c.parts[1].bytes, least = least_bytes(&c, kind, dtype);
@@ -163,7 +155,7 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
     CHECK(block > 8 * MIB && c.weight_bytes > BLOCKS * block / 2, "%zu bytes a block", block);
     check_grown("opened", start, 0, block);
     for (int round = 0; round < 2; round++) {
-        size_t before = resident();
+        size_t before = resident_bytes();
         for (int i = 0; i < BLOCKS; i++) {
             CHECK(component_load_block(&c, i, &error) == TESSERA_OK, "%s", error.message);
             touch(&c, i, kind, dtype);
@@ -238,7 +230,7 @@ static void check_windows(struct component *c, struct run *run) {
     CHECK(whole.data != NULL, "%s", run->error.message);
     drop_all(c);
     for (int size = 1; size <= 2 && whole.data != NULL; size++) {
-        struct window w = {.c = c, .size = size, .block = c->parts[1].bytes, .before = resident()};
+        struct window w = {.c = c, .size = size, .block = c->parts[1].bytes, .before = resident_bytes()};
         component_watch(c, &(struct part_watch){&w, bring, look});
         got = compute(c, run);
         component_watch(c, NULL);
@@ -278,13 +270,13 @@ static void check_failure(struct component *c, struct run *run) {
 static void check_stream(struct component *c, struct run *run, size_t budget, const struct tensor *whole) {
     tessera_error error = {0};
     struct component_stream *stream = NULL;
-    size_t before = resident(), twentieth = c->parts[1].bytes / 20;
+    size_t before = resident_bytes(), twentieth = c->parts[1].bytes / 20;
     int kept = 0, parts = 0;
     CHECK(component_stream_open(c, budget, &stream, &error) == TESSERA_OK, "%s", error.message);
     for (int round = 0; stream != NULL && round < 2; round++) {
         struct tensor got = compute(c, run);
         CHECK(got.data != NULL && memcmp(got.data, whole->data, tensor_bytes(whole)) == 0, "%zu bytes: %s", budget, run->error.message);
-        size_t now = resident();
+        size_t now = resident_bytes();
         CHECK(now <= before + budget + twentieth, "%.1f MiB of %.1f", ((double)now - (double)before) / (double)MIB, (double)budget / (double)MIB);
     }
     if (stream != NULL) {
@@ -296,7 +288,7 @@ static void check_stream(struct component *c, struct run *run, size_t budget, co
         CHECK(counts.bytes_read >= stored && (kept < parts || counts.bytes_read < 2 * stored), "%llu bytes read", (unsigned long long)counts.bytes_read);
     }
     component_stream_close(stream);
-    CHECK(resident() <= before + twentieth, "%.1f MiB are left", ((double)resident() - (double)before) / (double)MIB);
+    CHECK(resident_bytes() <= before + twentieth, "%.1f MiB are left", ((double)resident_bytes() - (double)before) / (double)MIB);
 }
 
 static void check_streams(struct component *c, struct run *run) {

@@ -10,6 +10,7 @@
 #include "comm/comm_state.h"
 #include "comm/mesh.h"
 #include "comm/ranks.h"
+#include "resident.h"
 
 enum { JOBS = 300, EXCHANGES = 6, NUMBERS = 150000, NOBODY = -1 };
 
@@ -88,14 +89,6 @@ static struct plan plan_of(int number, int size, uint32_t *state) {
     plan.status = number % 4 == 1 ? TESSERA_ERROR_CANCELLED : TESSERA_ERROR_MEMORY;
     plan.leaves_messages = number % 6 == 3;
     return plan;
-}
-
-static size_t resident_bytes(void) {
-    FILE *file = fopen("/proc/self/statm", "r");
-    size_t all = 0, pages = 0;
-    if (file == NULL || fscanf(file, "%zu %zu", &all, &pages) != 2) pages = 0;
-    if (file != NULL) fclose(file);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 static void run_jobs(struct comm *world, struct mesh *mesh, struct room *room) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "resident.h"
 #include "tessera.h"
 
 enum { STEPS = 3, RANKS = 4 };
@@ -146,14 +147,6 @@ static void open_badly(tessera_world *world, const struct strategy *s, const cha
     tessera_model_free(opened);
 }
 
-static size_t resident_kib(void) {
-    FILE *file = fopen("/proc/self/statm", "r");
-    size_t all = 0, pages = 0;
-    if (file == NULL || fscanf(file, "%zu %zu", &all, &pages) != 2) pages = 0;
-    if (file != NULL) fclose(file);
-    return pages * (size_t)sysconf(_SC_PAGESIZE) >> 10;
-}
-
 static void run_jobs(tessera_world *world, struct strategy *strategies, int count, int jobs, char **models) {
     uint32_t state = 7;
     size_t early = 0;
@@ -165,9 +158,9 @@ static void run_jobs(tessera_world *world, struct strategy *strategies, int coun
         else
             run_job(world, s, i, fate);
         malloc_trim(0);
-        if (i == jobs / 2) early = resident_kib();
+        if (i == jobs / 2) early = resident_bytes() >> 10;
     }
-    size_t late = resident_kib();
+    size_t late = resident_bytes() >> 10;
     if (tessera_world_rank(world) == 0) printf("  %d jobs: %zu KiB resident at half, %zu KiB at the end\n", jobs, early, late);
 #ifndef TESSERA_SANITIZED /* whose own memory grows with what they have seen */
     CHECK(late < early + early / 20 + 4096, "memory grows from %zu to %zu KiB", early, late);
