@@ -118,7 +118,9 @@ tessera_status tessera_mesh_choose(const char *model, const tessera_model_option
  *
  *     tessera_map *map = tessera_map_open("flux-dev", &options, &request, "auto", 2, memory, &error);
  *     tessera_map_entry entry = TESSERA_MAP_ENTRY;
- *     for (int i = 0; tessera_map_get(map, i, &entry); i++) printf("%s: rank %d\n", entry.component, entry.rank); */
+ *     for (int i = 0; tessera_map_get(map, i, &entry); i++) printf("%s: rank %d\n", entry.component, entry.rank);
+ *
+ * A mesh that names a map (tessera_mesh.map) shares the model so. In float32 the picture is that of one rank to the bit. */
 
 /* accelerate's words, separated by |: as even as the ranks' memory allows ("auto" and "balanced"); the same, but rank 0 gets only what does
  * not fit on the others; ranks filled one after another. */

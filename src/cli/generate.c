@@ -64,6 +64,7 @@ static int run_generate(const char *path, struct option_value *values) {
     cJSON_Delete(s.pictures);
     latent_preview_close(&s.latent_preview);
     tessera_model_free(s.model);
+    tessera_map_free(s.map);
     tessera_world_free(s.world);
     given_pictures_free(&s.given);
     record_source_close(&s.source);
@@ -95,6 +96,7 @@ const struct command generate_command = {
                 "  tessera generate --model sd3-medium --prompt \"a cat\" \"a dog\" --num-images 4 -o pictures/\n"
                 "  tessera generate --prompt \"a red apple\" --init-image sketch.png --strength 0.6 -o apple.png\n"
                 "  tessera generate --from lion.png -o again.png\n"
+                "  mpirun -n 2 tessera generate --prompt \"a lion\" --device-map auto --max-memory 0:16GB,1:16GB -o lion.png\n"
                 "  mpirun -n 4 tessera generate --prompt \"a lion\" --use-cfg-parallel --pipefusion-parallel-degree 2 -o lion.png\n",
     .options = generate_options,
     .option_count = GENERATE_OPTION_COUNT,

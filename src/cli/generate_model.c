@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/binding.h"
+#include "cli/device_maps.h"
 #include "cli/find_model.h"
 #include "cli/habits.h"
 #include "cli/like.h"
@@ -121,6 +122,26 @@ static tessera_status choose_mesh(struct session *s, const tessera_model_options
     return TESSERA_OK;
 }
 
+/* --device-map: the same map on all ranks, of which rank 0 tells. */
+static tessera_status open_map(struct session *s, const tessera_model_options *options) {
+    const char *word = s->values[GENERATE_DEVICE_MAP].text;
+    uint64_t memory[tessera_world_size(s->world)];
+    if (word == NULL) return TESSERA_OK;
+    memcpy(memory, s->limits, sizeof memory);
+    TRY(device_maps_limits(s->world, memory, &s->error));
+    tessera_plan_request request = plan_request_of(s);
+    s->map = tessera_map_open(s->model_folder, options, &request, word, tessera_world_size(s->world), memory, &s->error);
+    tessera_status status = s->map != NULL ? TESSERA_OK : s->error.status;
+    TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
+    char *text = tessera_map_json(s->map);
+    status = tessera_world_check_same(s->world, "device map", text != NULL ? text : "(out of memory)", &s->error);
+    free(text);
+    TRY(status);
+    if (s->rank == 0 && !s->quiet) device_maps_print(stderr, s->map, word);
+    s->mesh.mesh.map = s->map;
+    return tessera_world_share(s->world, tessera_map_check(s->map, &s->error), NULL, 0, &s->error);
+}
+
 /* All of the model that can be wrong on one rank alone: its folder, its LoRA files, which model it is. */
 static tessera_status find_files(struct session *s) {
     TRY(choose_model(s));
@@ -225,6 +246,7 @@ tessera_status session_open_model(struct session *s) {
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
     const tessera_model_options options = options_of(s);
     TRY(choose_mesh(s, &options));
+    TRY(open_map(s, &options));
     TRY(binding_choose(s->world, &s->mesh.mesh, options.threads, &s->error));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;

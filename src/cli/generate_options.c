@@ -2,6 +2,7 @@
 #include "cli/generate.h"
 
 #include "tessera_files.h"
+#include "tessera_plan.h"
 
 static const struct option_synonym dtype_synonyms[] = {
     {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"},
@@ -452,6 +453,12 @@ const struct option generate_options[] = {
                              .type = OPTION_TEXT,
                              .placeholder = "BYTES",
                              .help = "what a process may hold in memory: 6GiB, or of each rank 0:6GiB,1:10GiB"},
+    [GENERATE_DEVICE_MAP] = {.name = "device-map",
+                             .section = SECTION_RANKS,
+                             .type = OPTION_TEXT,
+                             .placeholder = "MAP",
+                             .help = "a model over processes that cannot hold it alone (docs/small-devices.md): " TESSERA_DEVICE_MAPS
+                                     ", or FILE.json from modules to ranks; the picture stays the same"},
     [GENERATE_DTYPE] = {.name = "dtype",
                         .aliases = {"torch-dtype", "precision"},
                         .synonyms = dtype_synonyms,

@@ -2,6 +2,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/error.h"
+#include "cli/device_maps.h"
 #include "cli/session.h"
 
 void session_add_costs(struct session *s, const tessera_image *image) {
@@ -69,6 +70,7 @@ static tessera_status print_json(struct session *s) {
         cJSON_AddNumberToObject(root, "blocks", (double)s->blocks);
         cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);
     }
+    if (s->map != NULL) cJSON_AddItemToObject(root, "device_map", device_maps_json(s->map));
     if (benchmark_wanted(s->values)) benchmark_add_report(&s->benchmark, s->written, root);
     char *text = cJSON_Print(root);
     if (text != NULL) puts(text);

@@ -79,6 +79,30 @@ static tessera_status refuse_degrees(const struct option_value *v, tessera_error
     return TESSERA_OK;
 }
 
+/* --device-map shares the model's parts over all ranks, and nothing else. */
+static tessera_status apply_map(const struct option_value *v, tessera_mesh *mesh, tessera_error *error) {
+    const int others[] = {GENERATE_PARALLEL,       GENERATE_DATA_DEGREE,   GENERATE_PIPEFUSION_DEGREE, GENERATE_NUM_PIPELINE_PATCH,
+                          GENERATE_RING_DEGREE,    GENERATE_ULYSSES_DEGREE, GENERATE_TENSOR_DEGREE,     GENERATE_PARALLELISM,
+                          GENERATE_STAGE_BLOCKS,   GENERATE_RANK_WEIGHTS,   GENERATE_CFG_PARALLEL,      GENERATE_PARALLEL_VAE};
+    int found = -1;
+    if (v[GENERATE_DEVICE_MAP].text == NULL) return TESSERA_OK;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (v[others[i]].spelling != NULL) found = others[i]; /* and not by a record */
+    if (found >= 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--device-map says which rank has which part of the model, and whole pictures go through them: leave --%s out",
+                         generate_options[found].name);
+    *mesh = (tessera_mesh){.struct_size = mesh->struct_size,
+                           .world = mesh->world,
+                           .data = 1,
+                           .cfg = 1,
+                           .pipefusion = tessera_world_size(mesh->world),
+                           .num_pipeline_patch = 1,
+                           .ring = 1,
+                           .ulysses = 1,
+                           .tensor = 1};
+    return TESSERA_OK;
+}
+
 /* The axes of a picture that are above 1, outermost first. */
 static void describe(struct mesh_options *options) {
     const tessera_mesh *m = &options->mesh;
@@ -115,6 +139,7 @@ tessera_status mesh_options_read(const struct option_value *v, tessera_world *wo
     const struct option_value *warmup = &v[GENERATE_WARMUP_STEPS];
     if (warmup->given) out->mesh.warmup_steps = warmup->integer > 0 ? warmup->integer : -1;
     apply_parallelism(v, &out->mesh);
+    TRY(apply_map(v, &out->mesh, error));
     describe(out);
     return TESSERA_OK;
 }
@@ -131,8 +156,8 @@ static void settle(struct option_value *value, int integer) {
 
 void mesh_options_settle(const struct mesh_options *options, bool unet, struct option_value *values) {
     const tessera_mesh *mesh = &options->mesh;
-    if (!values[GENERATE_NUM_PIPELINE_PATCH].given && !(unet && mesh->pipefusion > 1))
-        settle(&values[GENERATE_NUM_PIPELINE_PATCH], mesh->pipefusion);
+    if (mesh->map != NULL ? !unet : !values[GENERATE_NUM_PIPELINE_PATCH].given && !(unet && mesh->pipefusion > 1))
+        settle(&values[GENERATE_NUM_PIPELINE_PATCH], mesh->map != NULL ? 1 : mesh->pipefusion);
     if (values[GENERATE_PARALLELISM].text == NULL) values[GENERATE_CFG_PARALLEL].flag = mesh->cfg == 2; /* chosen, too */
     settle(&values[GENERATE_PIPEFUSION_DEGREE], mesh->pipefusion);
     settle(&values[GENERATE_RING_DEGREE], mesh->ring);
@@ -151,7 +176,7 @@ bool mesh_options_shapes(int option) {
 
 bool mesh_options_given(const struct option_value *v) {
     const int given[] = {GENERATE_DATA_DEGREE,   GENERATE_PIPEFUSION_DEGREE, GENERATE_RING_DEGREE, GENERATE_ULYSSES_DEGREE,
-                         GENERATE_TENSOR_DEGREE, GENERATE_PARALLELISM,       GENERATE_STAGE_BLOCKS};
+                         GENERATE_TENSOR_DEGREE, GENERATE_PARALLELISM,       GENERATE_STAGE_BLOCKS,      GENERATE_DEVICE_MAP};
     bool any = v[GENERATE_CFG_PARALLEL].spelling != NULL || v[GENERATE_CFG_PARALLEL].flag;
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) any = any || v[given[i]].given;
     return any;

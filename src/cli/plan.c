@@ -1,4 +1,5 @@
-/* `tessera plan`: which mesh suits a model and a network, without running anything and without the model's weights.
+/* `tessera plan`: which mesh suits a model and a network, or which rank would hold which part of a model, without running anything and
+ * without the model's weights.
  *
  * Prints the ranking as a table or as JSON, and draws the best mesh as SVG: a client of include/tessera_plan.h. */
 #include "cli/command.h"
@@ -9,6 +10,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/device_maps.h"
+#include "cli/memory_options.h"
 #include "cli/plan_options.h"
 #include "cli/quantity.h"
 
@@ -23,6 +26,9 @@ enum plan_option {
     PLAN_HOST_BANDWIDTH,
     PLAN_HOST_LATENCY,
     PLAN_MEMORY_LIMIT,
+    PLAN_DEVICE_MAP,
+    PLAN_MAX_MEMORY,
+    PLAN_OFFLOAD,
     PLAN_SPEED,
     PLAN_WIDTH,
     PLAN_HEIGHT,
@@ -67,6 +73,19 @@ static const struct option plan_options[PLAN_OPTION_COUNT] = {
                              .help = "between two ranks of a host (default: 2GB/s)"},
     [PLAN_HOST_LATENCY] = {.name = "host-latency", .type = OPTION_TEXT, .placeholder = "T", .help = "of it (default: 20us)"},
     [PLAN_MEMORY_LIMIT] = {.name = "memory", .type = OPTION_TEXT, .placeholder = "M", .help = "of each rank: 16GiB; default: no limit"},
+    [PLAN_DEVICE_MAP] = {.name = "device-map",
+                         .type = OPTION_TEXT,
+                         .placeholder = "MAP",
+                         .help = "in place of meshes, which rank would hold which part of the model: " TESSERA_DEVICE_MAPS
+                                 ", or FILE.json (docs/small-devices.md)"},
+    [PLAN_MAX_MEMORY] = {.name = "max-memory",
+                         .type = OPTION_TEXT,
+                         .placeholder = "BYTES",
+                         .help = "of --device-map: what a process may hold: 6GiB, or of each rank 0:6GiB,1:10GiB"},
+    [PLAN_OFFLOAD] = {.name = "offload",
+                      .type = OPTION_CHOICE,
+                      .placeholder = TESSERA_OFFLOADS,
+                      .help = "of --device-map: what of the model is in memory at a time (default auto: what fits)"},
     [PLAN_SPEED] = {.name = "speed",
                     .type = OPTION_TEXT,
                     .placeholder = "X",
@@ -156,9 +175,18 @@ static tessera_status read_size(struct option_value *values, tessera_error *erro
     return TESSERA_OK;
 }
 
-static tessera_plans *open_plans(struct option_value *values, const tessera_plan_machine *machine, tessera_error *error) {
+static tessera_model_options model_options(const struct option_value *values) {
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     if (values[PLAN_DTYPE].given && strcmp(values[PLAN_DTYPE].text, "f32") == 0) options.dtype = TESSERA_F32;
+    options.offload = values[PLAN_OFFLOAD].text;
+    return options;
+}
+
+static const char *model_name(const struct option_value *values) {
+    return values[PLAN_MODEL].given ? values[PLAN_MODEL].text : TESSERA_EMBEDDED_MODEL;
+}
+
+static tessera_plan_request plan_request(const struct option_value *values) {
     const struct plan_options pictures = {.width = &values[PLAN_WIDTH],
                                           .height = &values[PLAN_HEIGHT],
                                           .steps = &values[PLAN_STEPS],
@@ -167,9 +195,13 @@ static tessera_plans *open_plans(struct option_value *values, const tessera_plan
                                           .has_negative_prompt = values[PLAN_NEGATIVE_PROMPT].flag,
                                           .no_binning = values[PLAN_NO_BINNING].flag,
                                           .num_images = values[PLAN_NUM_IMAGES].integer};
-    tessera_plan_request request = plan_options_request(&pictures);
-    const char *model = values[PLAN_MODEL].given ? values[PLAN_MODEL].text : TESSERA_EMBEDDED_MODEL;
-    return tessera_plans_open(model, &options, &request, machine, values[PLAN_ALLOW_DISPLACED].flag, error);
+    return plan_options_request(&pictures);
+}
+
+static tessera_plans *open_plans(struct option_value *values, const tessera_plan_machine *machine, tessera_error *error) {
+    tessera_model_options options = model_options(values);
+    tessera_plan_request request = plan_request(values);
+    return tessera_plans_open(model_name(values), &options, &request, machine, values[PLAN_ALLOW_DISPLACED].flag, error);
 }
 
 /* ---- output ---- */
@@ -357,6 +389,71 @@ static tessera_status write_svg(const char *path, const tessera_plans *plans, te
     return file_output_commit(&output, error);
 }
 
+/* ---- device maps ---- */
+
+/* What a step waits for most, in one line. */
+static void print_limit(const tessera_map_times *t) {
+    char bytes[24];
+    if (t->disk_bytes > 0)
+        printf("limited by: the memory of rank %d, which reads %s of its blocks from the disk in each step\n", t->disk_rank,
+               quantity_bytes_text(t->disk_bytes, true, bytes, sizeof bytes));
+    if (t->message_seconds > t->step_seconds / 2)
+        printf("limited by: the link, %.3g s of a step of %.3g s\n", t->message_seconds, t->step_seconds);
+    else
+        printf("%s: the blocks of rank %d, %.3g s of a step of %.3g s; messages take %.3g s\n",
+               t->disk_bytes > 0 ? "then by" : "limited by", t->slowest_rank, t->slowest_seconds, t->step_seconds, t->message_seconds);
+}
+
+static void print_map(const struct option_value *values, const tessera_map *map, const tessera_map_times *t) {
+    device_maps_print(stdout, map, values[PLAN_DEVICE_MAP].text);
+    printf("a picture takes %.4g s: text %.3g s, steps of %.4g s, decoding %.3g s; reading weights is not counted\n", t->picture_seconds,
+           t->text_seconds, t->step_seconds, t->decode_seconds);
+    print_limit(t);
+}
+
+static void print_map_json(const tessera_map *map, const tessera_map_times *t) {
+    const struct named_number numbers[] = {{"seconds_per_picture", t->picture_seconds}, {"seconds_per_step", t->step_seconds},
+                                           {"text_seconds", t->text_seconds},           {"decode_seconds", t->decode_seconds},
+                                           {"slowest_rank", t->slowest_rank},           {"slowest_rank_seconds_per_step", t->slowest_seconds},
+                                           {"message_seconds_per_step", t->message_seconds},
+                                           {"disk_bytes_per_step", t->disk_bytes},      {"disk_rank", t->disk_rank}};
+    cJSON *root = device_maps_json(map);
+    add_numbers(root, numbers, sizeof numbers / sizeof *numbers);
+    char *text = cJSON_Print(root);
+    if (text != NULL) puts(text);
+    cJSON_free(text);
+    cJSON_Delete(root);
+}
+
+static tessera_status read_limits(const struct option_value *values, int ranks, uint64_t **out, tessera_error *error) {
+    *out = calloc((size_t)ranks, sizeof **out);
+    if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    return memory_options_read(values[PLAN_MAX_MEMORY].text, ranks, *out, error);
+}
+
+static int plan_map(const struct option_value *values, const tessera_plan_machine *machine) {
+    tessera_map_times times = TESSERA_MAP_TIMES;
+    tessera_error error = {0};
+    uint64_t *limits = NULL;
+    const tessera_model_options options = model_options(values);
+    const tessera_plan_request request = plan_request(values);
+    tessera_map *map = NULL;
+    tessera_status status = read_limits(values, machine->ranks, &limits, &error);
+    bool usage = status == TESSERA_ERROR_ARGUMENT;
+    if (status == TESSERA_OK) {
+        map = tessera_map_open(model_name(values), &options, &request, values[PLAN_DEVICE_MAP].text, machine->ranks, limits, &error);
+        status = map != NULL ? tessera_map_time(map, machine, &times, &error) : error.status;
+        usage = status == TESSERA_ERROR_ARGUMENT;
+    }
+    if (status == TESSERA_OK) {
+        values[PLAN_JSON].flag ? print_map_json(map, &times) : print_map(values, map, &times);
+        status = tessera_map_check(map, &error);
+    }
+    tessera_map_free(map);
+    free(limits);
+    return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, usage);
+}
+
 /* ---- */
 
 /* Nothing fits: how many ranks of the same memory would do, as far as MOST_RANKS. */
@@ -374,11 +471,27 @@ static tessera_status tell_what_fits(const tessera_plans *plans, double limit, t
                      ranks, ranks == 1 ? "" : "s", least.mesh_text, over, (int)MOST_RANKS);
 }
 
+static tessera_status check_options(struct option_value *values, tessera_plan_machine *machine, tessera_error *error) {
+    const int of_maps[] = {PLAN_MAX_MEMORY, PLAN_OFFLOAD}, of_meshes[] = {PLAN_ALLOW_DISPLACED, PLAN_TOP, PLAN_SVG, PLAN_MEMORY_LIMIT};
+    bool maps = values[PLAN_DEVICE_MAP].given;
+    TRY(read_machine(values, machine, error));
+    TRY(read_size(values, error));
+    for (size_t i = 0; i < sizeof of_maps / sizeof *of_maps && !maps; i++)
+        if (values[of_maps[i]].given)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s is of --device-map: for meshes give --memory", plan_options[of_maps[i]].name);
+    for (size_t i = 0; i < sizeof of_meshes / sizeof *of_meshes && maps; i++)
+        if (values[of_meshes[i]].given)
+            return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s is of meshes: with --device-map leave it out, or give --max-memory",
+                             plan_options[of_meshes[i]].name);
+    return TESSERA_OK;
+}
+
 static int run_plan(const char *path, struct option_value *values) {
     tessera_plan_machine machine;
     tessera_error error = {0};
     (void)path;
-    if (read_machine(values, &machine, &error) != TESSERA_OK || read_size(values, &error) != TESSERA_OK) return command_fail(&error, true);
+    if (check_options(values, &machine, &error) != TESSERA_OK) return command_fail(&error, true);
+    if (values[PLAN_DEVICE_MAP].given) return plan_map(values, &machine);
     tessera_plans *plans = open_plans(values, &machine, &error);
     if (plans == NULL) return command_fail(&error, error.status == TESSERA_ERROR_ARGUMENT);
     int count = tessera_plans_count(plans), top = values[PLAN_TOP].given ? values[PLAN_TOP].integer : DEFAULT_TOP;
@@ -402,6 +515,7 @@ const struct command plan_command = {
         "rank. Where nothing fits the memory of a rank, the exit status is 1.\n",
     .examples = "  tessera plan --model models/emoji --ranks 8 --bandwidth 1Gbit --latency 1ms\n"
                 "  tessera plan --model flux-dev --ranks 8 --memory 16GiB --size 1024x1024\n"
+                "  tessera plan --model flux-dev --ranks 2 --device-map auto --max-memory 0:16GB,1:16GB --size 768x1360\n"
                 "  tessera plan --model models/emoji --hosts 4x2 --bandwidth 10Gbit --latency 20us --json\n",
     .options = plan_options,
     .option_count = PLAN_OPTION_COUNT,

@@ -20,6 +20,7 @@
 #include "cli/prompts.h"
 #include "cli/record.h"
 #include "cli/stage_files.h"
+#include "tessera_plan.h"
 
 struct session {
     struct option_value *values;
@@ -40,6 +41,7 @@ struct session {
     struct mesh_options mesh;
     int *copies;     /* [pictures of the run] the copy that each one's file name has (output.h); NULL: none has */
     uint64_t *peaks; /* [ranks] of resident memory, at the end */
+    tessera_map *map; /* of --device-map, or NULL */
     tessera_model *model;
     tessera_request request; /* what all pictures have in common */
     struct record_facts facts;

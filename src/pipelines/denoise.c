@@ -49,9 +49,9 @@ struct flow {
     struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
-    int stage, stages;
+    int stage, stages; /* stage -1: this rank has no blocks */
     struct relay relay;
-    struct unit arriving; /* stage 0: whose latents come next */
+    struct unit arriving; /* where latents are taken: whose come next */
     /* the last stage */
     float *predictions, *prediction; /* [2, count]; [count] guided */
     struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
@@ -110,9 +110,14 @@ static void tell_arrived(const struct flow *f, struct unit u) {
 
 /* ---- what a unit begins with ---- */
 
+/* Member 0 of the pipeline tells of each step. */
+static bool tells(const struct flow *f) {
+    return comm_rank(f->pipe) == 0;
+}
+
 /* Takes the latents that have come from the last stage until those of the unit's step before are among them. */
 static tessera_status await_latents(struct flow *f, struct unit u, tessera_error *error) {
-    while (u.step > 0) {
+    while (u.step > 0 && f->relay.latents != NULL) {
         struct unit a = f->arriving;
         bool later =
             a.step > u.step - 1 || (a.step == u.step - 1 && (a.picture > u.picture || (a.picture == u.picture && a.part > u.part)));
@@ -204,7 +209,7 @@ static struct relay_unit relay_unit_of(const struct flow *f, struct unit u, cons
 static tessera_status embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error) {
     const struct denoiser *denoiser = f->d->denoiser;
     float timesteps[2];
-    if (f->stages > 1) TRY(await_latents(f, u, error));
+    TRY(await_latents(f, u, error));
     struct denoiser_inputs in = inputs_of(f, u, timesteps);
     *scope = run_enter(f->d->run);
     unsigned wanted = DENOISER_CARRIES_PICTURE | (has_text(f, u) ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
@@ -328,9 +333,8 @@ static tessera_status take_step(struct flow *f, struct unit u, tessera_error *er
                    f->noise != NULL ? f->noise + first : NULL, (size_t)count);
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
-    if (f->stages == 1) tell_arrived(f, u);
-    if (f->stages == 1 || u.step == f->steps - 1) return TESSERA_OK;
-    return relay_send_latents(&f->relay, x, count, error);
+    if (tells(f)) tell_arrived(f, u);
+    return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(&f->relay, x, count, error);
 }
 
 /* ---- a unit ---- */
@@ -376,6 +380,7 @@ static tessera_status run_split(struct flow *f, struct unit u, tessera_error *er
 
 static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
+    if (f->stage < 0) return TESSERA_OK;
     size_t scope = run_enter(d->run);
     struct strategy_moment moment = {.steps = f->steps, .step = u.step, .part = u.part, .row = u.row == BOTH_ROWS ? 0 : u.row};
     moment.rows = batch_of(f);
@@ -393,14 +398,17 @@ static tessera_status report(const struct flow *f, struct unit u, tessera_error 
 
 static tessera_status run_units(struct flow *f, tessera_error *error) {
     for (struct unit u = unit_of(f, 0, 0); u.step < f->steps; u = next_unit(f, u)) {
+        if (f->stage != 0) TRY(await_latents(f, u, error));
         TRY(report(f, u, error));
         TRY(run_unit(f, u, error));
     }
+    for (int i = 0; i < f->pictures && comm_size(f->pipe) > 1; i++) {
+        int last = f->d->stages->ranks[f->stages - 1];
+        comm_label(f->pipe, "latents");
+        TRY(comm_broadcast(f->pipe, last, f->x[i], (size_t)f->count * sizeof(float), error));
+        if (tells(f) && last != 0) tell_arrived(f, (struct unit){.step = f->steps - 1, .picture = i, .part = PATCHES_WHOLE});
+    }
     for (int i = 0; i < f->pictures; i++) {
-        size_t bytes = (size_t)f->count * sizeof(float);
-        if (f->stages > 1) comm_label(f->pipe, "latents");
-        if (f->stages > 1) TRY(comm_broadcast(f->pipe, f->stages - 1, f->x[i], bytes, error));
-        if (f->stages > 1 && f->stage == 0) tell_arrived(f, (struct unit){.step = f->steps - 1, .picture = i, .part = PATCHES_WHOLE});
         if (f->d->report != NULL) TRY(f->d->report(f->d->user, i, f->steps, error));
     }
     return TESSERA_OK;
@@ -410,11 +418,11 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
 
 /* Is each row of guidance a unit of its own, where the picture goes as a whole? A step cache decides over both. */
 static bool goes_row_by_row(const struct team *team, bool guided, bool has_cache) {
-    return team_degree(team, MESH_PIPEFUSION) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;
+    return team_stages(team) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;
 }
 
 int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures) {
-    int stages = team_degree(team, MESH_PIPEFUSION), rows = goes_row_by_row(team, guided, has_cache) ? 2 : 1;
+    int stages = team_stages(team), rows = goes_row_by_row(team, guided, has_cache) ? 2 : 1;
     if (stages == 1 || team->choice.parts > 1) return 1;
     int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
     return pictures < enough ? pictures : enough;
@@ -505,8 +513,8 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .positions = d->rows * d->columns,
                      .count = d->rows * d->columns * d->channels,
                      .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
-                     .stage = team_coordinate(team, MESH_PIPEFUSION),
-                     .stages = team_degree(team, MESH_PIPEFUSION)};
+                     .stage = d->stages != NULL ? d->stages->me : 0,
+                     .stages = d->stages != NULL ? d->stages->count : 1};
     f.row_by_row = goes_row_by_row(team, d->guided, d->step_cache != NULL);
     f.arriving = unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;

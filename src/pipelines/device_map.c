@@ -315,8 +315,8 @@ tessera_status device_map_check(const struct tessera_map *map, tessera_error *er
     if (over <= 0) return TESSERA_OK;
     list_remedies(map, remedies, sizeof remedies);
     return error_set(error, TESSERA_ERROR_MEMORY,
-                     "the device map does not fit: rank %d needs %.2f GiB and may take %.2f GiB, so %.2f GiB are missing; what would fit: %s", worst,
-                     device_map_need(map, worst) / 0x1p30, (map->rooms[worst] + map->base) / 0x1p30, over / 0x1p30, remedies);
+                     "the device map does not fit: rank %d needs %.2f GB of memory and may take %.2f GB, so %.2f GB are missing; what would fit: %s", worst,
+                     device_map_need(map, worst) / 1e9, (map->rooms[worst] + map->base) / 1e9, over / 1e9, remedies);
 }
 
 /* ---- for a pipeline ---- */
@@ -327,8 +327,16 @@ int device_map_rank(const struct tessera_map *map, const char *component) {
     return strcmp(map->modules.autoencoder, component) == 0 ? map->placement.autoencoder : -1;
 }
 
+double device_map_share(const struct tessera_map *map, const char *component, int rank) {
+    double bytes = 0;
+    for (int i = 0; i < map->num_entries; i++)
+        if (map->entries[i].rank == rank && strcmp(map->entries[i].component, component) == 0) bytes += map->entries[i].bytes;
+    return bytes;
+}
+
 tessera_status device_map_suits(const struct tessera_map *map, const struct pipeline *p, int num_blocks, int ranks, tessera_error *error) {
-    bool same = map->modules.num_blocks == num_blocks && strcmp(map->modules.denoiser, p->denoiser) == 0;
+    bool same = map->pipeline->class == p->class && map->pipeline->num_slots == p->num_slots && map->modules.num_blocks == num_blocks &&
+                strcmp(map->modules.denoiser, p->denoiser) == 0;
     for (int i = 0; i < p->num_slots; i++)
         same = same && (strcmp(p->slots[i].name, p->denoiser) == 0 || device_map_rank(map, p->slots[i].name) >= 0);
     if (!same) return error_set(error, TESSERA_ERROR_ARGUMENT, "mesh.map: was made for another model than %s", p->name);

@@ -125,9 +125,18 @@ static tessera_status move_states(struct generation *g, tessera_error *error) {
     return run_status(run, error);
 }
 
+/* This rank's blocks; where it has none, the description alone. */
+static tessera_status open_denoiser(struct pipeline *p, const struct component **out, tessera_error *error) {
+    struct component *opened = NULL;
+    if (!pipeline_has_blocks(p)) return pipeline_describe(p, p->denoiser, out, error);
+    TRY(pipeline_component(p, p->denoiser, &opened, error));
+    *out = opened;
+    return TESSERA_OK;
+}
+
 tessera_status generation_denoise(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
-    struct component *component;
-    TRY(pipeline_component(g->pipeline, g->pipeline->denoiser, &component, error));
+    const struct component *component;
+    TRY(open_denoiser(g->pipeline, &component, error));
     if (first == g->request->first_image) TRY(pipeline_meet(g->pipeline, error));
     if (first == g->request->first_image) TRY(move_states(g, error));
     struct random_generator generators[count];

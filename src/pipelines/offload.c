@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "parallel/plan.h"
+#include "pipelines/device_map.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/plan_model.h"
 #include "pipelines/source.h"
@@ -79,8 +80,10 @@ static enum pipeline_role role_of(const struct pipeline *p, const struct pipelin
     return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
 }
 
+/* In this request, on this rank. */
 static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slot) {
-    return (p->needs.roles & 1u << role_of(p, slot)) != 0;
+    bool is_here = p->map == NULL || device_map_share(p->map, slot->name, team_rank(&p->team)) > 0;
+    return is_here && (p->needs.roles & 1u << role_of(p, slot)) != 0;
 }
 
 /* What a component takes whole: as it is stored, until it is loaded, then what its layers hold; and a part on the way from one to the other. */

@@ -51,11 +51,16 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
     return status;
 }
 
-/* The picture's first rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
+/* The rank that has the autoencoder, unless all have it. */
+static int autoencoder_rank(const struct generation *g) {
+    return pipeline_rank_of(g->pipeline, g->pipeline->autoencoder, 0);
+}
+
+/* One rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
 static tessera_status encode_once(struct generation *g, const struct given_picture *picture, tessera_error *error) {
     struct component *vae;
     struct team *team = &g->pipeline->team;
-    if (team_rank(team) == 0 || g->runs[ROLE_AUTOENCODER]->parallel != NULL) {
+    if (team_rank(team) == autoencoder_rank(g) || g->runs[ROLE_AUTOENCODER]->parallel != NULL) {
         TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &vae, error));
         if (!vae->autoencoder->has_encoder)
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s/vae: has no encoder: %s needs one", g->pipeline->name,
@@ -63,7 +68,7 @@ static tessera_status encode_once(struct generation *g, const struct given_pictu
         TRY(encode(g, vae->autoencoder, picture, error));
     }
     if (g->runs[ROLE_AUTOENCODER]->parallel != NULL) return TESSERA_OK;
-    return team_broadcast(team, 0, picture->latents, (size_t)picture->samples * (size_t)g->count * sizeof(float), error);
+    return team_broadcast(team, autoencoder_rank(g), picture->latents, (size_t)picture->samples * (size_t)g->count * sizeof(float), error);
 }
 
 /* So many samples of a picture's latents into *out, which the request's end frees. */
@@ -154,6 +159,28 @@ static void store_pixels(const struct generation *g, const tessera_image *place,
     }
 }
 
+/* Decoded pixels [height, width, 3], to the first rank's picture. */
+static tessera_status hand_over(struct generation *g, const tessera_image *place, float *pixels, tessera_error *error) {
+    struct team *team = &g->pipeline->team;
+    if (team_rank(team) == 0)
+        store_pixels(g, place, pixels);
+    else if (g->runs[ROLE_AUTOENCODER]->parallel == NULL)
+        return team_pass(team, team_rank(team), 0, pixels, (size_t)g->width * (size_t)g->height * 3 * sizeof *pixels, error);
+    return TESSERA_OK;
+}
+
+/* The first rank's part where another one decodes. */
+static tessera_status take_over(struct generation *g, const tessera_image *place, tessera_error *error) {
+    size_t bytes = (size_t)g->width * (size_t)g->height * 3 * sizeof(float);
+    float *pixels = malloc(bytes);
+    if (pixels == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a picture of %dx%d", g->width, g->height);
+    tessera_status status = team_pass(&g->pipeline->team, autoencoder_rank(g), 0, pixels, bytes, error);
+    if (status == TESSERA_OK) store_pixels(g, place, pixels);
+    if (status != TESSERA_OK) team_job_fail(&g->pipeline->team, error); /* before the buffer goes */
+    free(pixels);
+    return status;
+}
+
 static tessera_status decode(struct generation *g, const tessera_image *place, const float *x, tessera_error *error) {
     struct component *component;
     TRY(pipeline_component(g->pipeline, g->pipeline->autoencoder, &component, error));
@@ -171,7 +198,8 @@ static tessera_status decode(struct generation *g, const tessera_image *place, c
     tessera_status status = TESSERA_OK;
     if (pixels != NULL) /* with a parallel autoencoder the first rank alone has them */
         status = pipeline_check_finite(g->pipeline, "vae", " (decoder)", pixels, (size_t)tensor_count(&picture), error);
-    if (status == TESSERA_OK && team_rank(&g->pipeline->team) == 0) store_pixels(g, place, pixels);
+    if (status == TESSERA_OK) status = hand_over(g, place, pixels, error);
+    if (status != TESSERA_OK) team_job_fail(&g->pipeline->team, error); /* before the buffer goes */
     run_unmap(g->runs[ROLE_AUTOENCODER], &picture, pixels, MAP_READ);
     TRY(status);
     arena_trim(g->runs[ROLE_AUTOENCODER]->arena, scope);
@@ -184,8 +212,10 @@ tessera_status generation_decode(struct generation *g, int made, const float *x,
     layout_channels_first(place.latents, x, g->channels, g->positions);
     g->runs[ROLE_AUTOENCODER]->parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
     tessera_status status = TESSERA_OK;
-    bool decodes = !g->request->latents_only && (team_rank(&g->pipeline->team) == 0 || g->runs[ROLE_AUTOENCODER]->parallel != NULL);
-    if (decodes) status = decode(g, &place, x, error);
+    int rank = team_rank(&g->pipeline->team);
+    bool decodes = rank == autoencoder_rank(g) || g->runs[ROLE_AUTOENCODER]->parallel != NULL;
+    if (!g->request->latents_only && decodes) status = decode(g, &place, x, error);
+    if (!g->request->latents_only && !decodes && rank == 0) status = take_over(g, &place, error);
     g->runs[ROLE_AUTOENCODER]->parallel = NULL;
     TRY(status);
     TRY(deliver(g, made, error));

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "pipelines/bins.h"
+#include "pipelines/device_map.h"
 #include "pipelines/source.h"
 
 static const struct pipeline_class *const classes[] = {
@@ -285,16 +286,40 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     return read_generation_defaults(p, error);
 }
 
+int pipeline_rank_of(const struct pipeline *p, const char *name, int usual) {
+    return p->map != NULL ? device_map_rank(p->map, name) : usual;
+}
+
+bool pipeline_has_blocks(const struct pipeline *p) {
+    return p->stages.count == 0 || p->stages.me >= 0;
+}
+
+/* The stages of a device map: a picture goes through them as a whole. */
+static tessera_status open_placed(struct pipeline *p, const tessera_mesh *mesh, const struct denoiser *denoiser, tessera_error *error) {
+    const int others[] = {mesh->data, mesh->cfg, mesh->patch, mesh->ring, mesh->ulysses, mesh->tensor, mesh->num_pipeline_patch, mesh->parallel_vae + 1};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i] > 1)
+            return error_set(error, TESSERA_ERROR_ARGUMENT,
+                             "mesh.map: a device map shares a picture by its model's parts alone: all degrees but pipefusion, and num_pipeline_patch, "
+                             "must be 1, and parallel_vae false");
+    TRY(device_map_suits(mesh->map, p, denoiser->num_blocks, team_size(&p->team), error));
+    TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, error));
+    p->map = mesh->map;
+    p->team.stages = p->stages.count;
+    p->team.choice.parts = 1;
+    return TESSERA_OK;
+}
+
 /* Which blocks this rank runs, and how pictures go through the stages. */
 static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, tessera_error *error) {
     int stages = team_degree(&p->team, MESH_PIPEFUSION);
     const struct component *described;
-    if (stages == 1 && mesh->num_pipeline_patch <= 1) return TESSERA_OK;
+    if (stages == 1 && mesh->num_pipeline_patch <= 1 && mesh->map == NULL) return TESSERA_OK;
     TRY(pipeline_describe(p, p->denoiser, &described, error));
     const struct denoiser *denoiser = described->denoiser;
-    tessera_status status = denoiser == NULL ? error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json",
-                                                                  p->folder, p->denoiser)
-                                                      : team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error);
+    if (denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json", p->folder, p->denoiser);
+    if (mesh->map != NULL) return open_placed(p, mesh, denoiser, error);
+    tessera_status status = team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error);
     if (status == TESSERA_OK)
         status = stages_open(denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks,
                              p->team.shares.stages, &p->stages, error);

@@ -115,6 +115,7 @@ struct pipeline {
     struct json *scheduler; /* its configuration, once it was asked for; until pipeline_forget */
     struct team team;
     struct stages stages; /* of the denoiser; zeros: one */
+    const struct tessera_map *map; /* that places its parts; borrowed; or NULL */
     struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
     enum dtype dtype;
     bool vae_tiling;
@@ -163,6 +164,10 @@ tessera_status pipeline_component(struct pipeline *pipeline, const char *name, s
  * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
 tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
 void pipeline_close_slot(struct pipeline *pipeline, struct pipeline_slot *slot);
+/* The rank of the picture's that has a component which is not shared out: the map's, else `usual`. */
+int pipeline_rank_of(const struct pipeline *pipeline, const char *name, int usual);
+/* Has this rank any blocks of the denoiser? */
+bool pipeline_has_blocks(const struct pipeline *pipeline);
 /* Says that a stage is done with a component: it is closed unless nothing is offloaded. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
 /* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */

@@ -39,9 +39,9 @@ static tessera_status explain(const void *user, const void *data, size_t bytes, 
     return denoiser_state_check(data, bytes, &line->state, &line->message, error);
 }
 
-static bool open_line(struct relay *r, int peer, const char *label, struct relay_line **out) {
+static bool open_line(struct relay *r, int stage, const char *label, struct relay_line **out) {
     struct relay_line *line = calloc(1, sizeof *line + (size_t)r->kinds * sizeof *line->kinds);
-    if (line != NULL) line->parcels = parcel_line_open(r->pipe, peer, label);
+    if (line != NULL) line->parcels = parcel_line_open(r->pipe, r->stages->ranks[stage], label);
     if (line == NULL || line->parcels == NULL) {
         free(line);
         return false;
@@ -51,16 +51,28 @@ static bool open_line(struct relay *r, int peer, const char *label, struct relay
     return true;
 }
 
+/* From the last stage to the first, and to member 0 where that is another one. */
+static bool open_latents(struct relay *r) {
+    const int *ranks = r->stages->ranks;
+    int last = ranks[r->count - 1], takers[] = {ranks[0], 0}, me = comm_rank(r->pipe);
+    bool open = true;
+    for (int i = 0; i < 2; i++) {
+        if (takers[i] == last || (i == 1 && takers[1] == takers[0])) continue;
+        if (me == last) open = (r->latents_to[i] = parcel_line_open(r->pipe, takers[i], "latents")) != NULL && open;
+        if (me == takers[i]) open = (r->latents = parcel_line_open(r->pipe, last, "latents")) != NULL && open;
+    }
+    return open;
+}
+
 static bool open_lines(struct relay *r) {
     int last = r->count - 1;
-    bool open = true;
+    bool open = open_latents(r);
     r->skips_from = calloc(2 * (size_t)r->count, sizeof *r->skips_from);
     if (r->skips_from == NULL) return false;
     r->skips_to = r->skips_from + r->count;
+    if (r->stage < 0) return open;
     if (r->stage > 0) open = open_line(r, r->stage - 1, "stages", &r->from_before) && open;
     if (r->stage < last) open = open_line(r, r->stage + 1, "stages", &r->to_next) && open;
-    if (r->stage == 0 || r->stage == last)
-        open = (r->latents = parcel_line_open(r->pipe, r->stage == 0 ? last : 0, "latents")) != NULL && open;
     for (int s = 0; s < r->stage; s++)
         if (r->stages->comes[s] > 0) open = open_line(r, s, "skips", &r->skips_from[s]) && open;
     for (int i = 0; i < r->stages->num_leaves; i++) {
@@ -76,11 +88,11 @@ tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct d
                             .denoiser = denoiser,
                             .stages = stages,
                             .run = run,
-                            .stage = comm_rank(pipe),
-                            .count = comm_size(pipe),
+                            .stage = stages != NULL ? stages->me : 0,
+                            .count = stages != NULL ? stages->count : 1,
                             .kinds = kinds,
                             .store.backend = run->backend};
-    return relay->count == 1 || open_lines(relay) ? TESSERA_OK : out_of_memory(error);
+    return comm_size(pipe) == 1 || open_lines(relay) ? TESSERA_OK : out_of_memory(error);
 }
 
 void relay_close(struct relay *relay) {
@@ -91,6 +103,7 @@ void relay_close(struct relay *relay) {
         close_line(relay->skips_to[s]);
     }
     parcel_line_close(relay->latents);
+    for (int i = 0; i < 2; i++) parcel_line_close(relay->latents_to[i]);
     free(relay->skips_from);
     state_store_close(&relay->store);
     *relay = (struct relay){0};
@@ -209,10 +222,13 @@ tessera_status relay_send(struct relay *r, const struct relay_unit *unit, const 
 /* ---- latents ---- */
 
 tessera_status relay_send_latents(struct relay *r, const float *x, int64_t count, tessera_error *error) {
-    void *room = parcel_room(r->latents, (size_t)count * sizeof *x, error);
-    if (room == NULL) return error->status;
-    memcpy(room, x, (size_t)count * sizeof *x);
-    parcel_send(r->latents);
+    for (int i = 0; i < 2; i++) {
+        if (r->latents_to[i] == NULL) continue;
+        void *room = parcel_room(r->latents_to[i], (size_t)count * sizeof *x, error);
+        if (room == NULL) return error->status;
+        memcpy(room, x, (size_t)count * sizeof *x);
+        parcel_send(r->latents_to[i]);
+    }
     return TESSERA_OK;
 }
 

@@ -1,5 +1,5 @@
 /* What a stage of a pipeline hands on to the others, unit by unit: its state to the next stage, skips straight to the stages that use them,
- * and from the last stage to the first the latents after a step. States go through denoiser_state_pack and _unpack (models/state.h).
+ * and from the last stage the latents after a step, to the first one and to the pipeline's member 0, which tells of them. States go through denoiser_state_pack and _unpack (models/state.h).
  *
  *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one row of its guidance, or of a part of it
  *        \                                   / ^
@@ -32,11 +32,11 @@ struct relay {
     const struct denoiser *denoiser;
     const struct stages *stages;
     struct run *run;
-    int stage, count, kinds;
+    int stage, count, kinds; /* stage -1: this member has no blocks */
     bool may_skip;                              /* a step cache may leave out a stage's blocks, and with them its skips */
     struct relay_line *from_before, *to_next;   /* states */
     struct relay_line **skips_from, **skips_to; /* [count]; NULL where none go */
-    struct parcel_line *latents;                /* from the last stage to the first */
+    struct parcel_line *latents, *latents_to[2]; /* from the last stage, where this member takes them; NULL where none go */
     struct state_store store;                   /* constants that came */
     struct state_message sent[RELAY_BATCHES], came[RELAY_BATCHES]; /* the digests of constants; constants 0: none yet */
 };
@@ -56,7 +56,7 @@ tessera_status relay_take(struct relay *relay, const struct relay_unit *unit, co
 tessera_status relay_send(struct relay *relay, const struct relay_unit *unit, const struct denoiser_state *state, bool skipped,
                           tessera_error *error);
 
-/* F32 latents: `count` of the sampler's, in the host's memory. */
+/* F32 latents: `count` of the sampler's, in the host's memory; to all that take them. */
 tessera_status relay_send_latents(struct relay *relay, const float *x, int64_t count, tessera_error *error);
 tessera_status relay_take_latents(struct relay *relay, float *x, int64_t count, tessera_error *error);
 /* The next ones may arrive. */

@@ -32,6 +32,7 @@ struct sampler {
 /* ---- checks ---- */
 
 static tessera_status check_options(const tessera_sampling *asked, const tessera_mesh *mesh, tessera_error *error) {
+    if (mesh->map != NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "mesh.map: is of a whole model, and tessera_sample has a denoiser alone");
     if (asked->denoiser == NULL || asked->scheduler == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_sample: the denoiser's or the scheduler's folder is NULL");
     enum dtype dtype;

@@ -224,7 +224,7 @@ tessera_status source_component(const struct pipeline *p, const struct pipeline_
     struct component_source source = {
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
-        source.share = team_share(&p->team, p->stages.count > 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
+        source.share = team_share(&p->team, p->stages.count > 0 && p->stages.me >= 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
     tessera_status status = source_weights(p, slot, &source.weights, error);

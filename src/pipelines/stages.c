@@ -75,20 +75,27 @@ static void route_skips(const struct denoiser *denoiser, struct stages *stages) 
     }
 }
 
+/* Room for so many stages, each of which is the member of its number. */
+static tessera_status allocate(int count, int me, struct stages *out, tessera_error *error) {
+    *out = (struct stages){.count = count, .me = me};
+    out->first = calloc((size_t)count + 1, sizeof *out->first);
+    out->comes = calloc((size_t)count, sizeof *out->comes);
+    out->ranks = calloc((size_t)count, sizeof *out->ranks);
+    for (int s = 0; out->ranks != NULL && s < count; s++) out->ranks[s] = s;
+    if (out->first != NULL && out->comes != NULL && out->ranks != NULL) return TESSERA_OK;
+    stages_free(out);
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+}
+
 tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, const double *speeds, struct stages *out,
                            tessera_error *error) {
     int blocks = denoiser->num_blocks;
     double work[MAX_BLOCKS];
-    *out = (struct stages){.count = count, .me = me};
+    *out = (struct stages){0};
     if (count > blocks || blocks > MAX_BLOCKS)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "pipefusion degree %d: %s has %d blocks: 1 to %d stages are possible", count,
                          denoiser->class->name, blocks, blocks);
-    out->first = calloc((size_t)count + 1, sizeof *out->first);
-    out->comes = calloc((size_t)count, sizeof *out->comes);
-    if (out->first == NULL || out->comes == NULL) {
-        stages_free(out);
-        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    }
+    TRY(allocate(count, me, out, error));
     for (int i = 0; i < blocks; i++) work[i] = stages_work(denoiser, i);
     tessera_status status = TESSERA_OK;
     if (given != NULL)
@@ -102,7 +109,23 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
     return status;
 }
 
+tessera_status stages_open_placed(const struct denoiser *denoiser, const int *blocks, int member, struct stages *out, tessera_error *error) {
+    int count = 1;
+    for (int i = 1; i < denoiser->num_blocks; i++) count += blocks[i] != blocks[i - 1];
+    TRY(allocate(count, -1, out, error));
+    for (int i = 0, s = -1; i < denoiser->num_blocks; i++) {
+        if (i > 0 && blocks[i] == blocks[i - 1]) continue;
+        out->first[++s] = i;
+        out->ranks[s] = blocks[i];
+        if (blocks[i] == member) out->me = s;
+    }
+    out->first[count] = denoiser->num_blocks;
+    route_skips(denoiser, out);
+    return TESSERA_OK;
+}
+
 void stages_free(struct stages *stages) {
+    free(stages->ranks);
     free(stages->first);
     free(stages->comes);
     *stages = (struct stages){0};

@@ -10,7 +10,8 @@
 #include "models/denoiser.h"
 
 struct stages {
-    int count, me;
+    int count, me;                /* me -1: this rank has no blocks */
+    int *ranks;                   /* [count]: the pipeline's member that each stage is; owned */
     int *first;                   /* [count + 1]: stage s runs the blocks first[s] to first[s + 1] - 1; owned */
     int *comes;                   /* [count]: skips that this stage takes from stage s, bottom first, the stages one after another; owned */
     struct denoiser_map maps[DENOISER_MAX_SKIPS]; /* of those skips, in this order */
@@ -23,12 +24,15 @@ struct stages {
  * given numbers do not fit. stages_free ends it. */
 tessera_status stages_open(const struct denoiser *denoiser, int count, int me, const int *given, const double *speeds, struct stages *out,
                            tessera_error *error);
+/* The same as a device map has it: the pipeline's member that runs each block, blocks [num_blocks]; members may come in any order, each with
+ * one run of blocks or none. This one is `member`. */
+tessera_status stages_open_placed(const struct denoiser *denoiser, const int *blocks, int member, struct stages *out, tessera_error *error);
 void stages_free(struct stages *stages); /* zeros are fine */
 
 /* The work by which blocks are dealt: operations for a picture of the model's own size. */
 double stages_work(const struct denoiser *denoiser, int block);
 
-/* This stage's blocks. */
+/* This stage's blocks; this rank has some. */
 struct span stages_blocks(const struct stages *stages);
 
 #endif

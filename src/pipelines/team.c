@@ -140,6 +140,10 @@ int team_coordinate(const struct team *team, enum mesh_axis axis) {
     return team->mesh != NULL ? team->mesh->coordinate[axis] : 0;
 }
 
+int team_stages(const struct team *team) {
+    return team->stages > 0 ? team->stages : team_degree(team, MESH_PIPEFUSION);
+}
+
 int team_rank(const struct team *team) {
     return team->mesh != NULL ? comm_rank(team->mesh->group[MESH_PICTURE]) : 0;
 }
@@ -205,6 +209,13 @@ tessera_status team_check_reproducible(const struct team *team, tessera_error *e
 
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error) {
     return team->mesh != NULL ? comm_broadcast(team->mesh->group[MESH_PICTURE], root, data, bytes, error) : TESSERA_OK;
+}
+
+tessera_status team_pass(struct team *team, int from, int to, void *data, size_t bytes, tessera_error *error) {
+    struct comm *comm = team->mesh->group[MESH_PICTURE];
+    bool sends = comm_rank(comm) == from;
+    struct comm_request *request = sends ? comm_send_start(comm, to, data, bytes) : comm_receive_start(comm, from, data, bytes);
+    return comm_wait(comm, request, error);
 }
 
 tessera_status team_meet(struct team *team, tessera_error *error) {

@@ -18,6 +18,7 @@ struct team {
     struct mesh *mesh; /* NULL: one rank */
     bool parallel_vae;
     struct strategy_choice choice; /* of what the denoiser's chain is composed; parts: those in which a picture goes through the stages */
+    int stages;                    /* of a device map, which has not as many as ranks; 0: as many as the pipefusion degree */
     int whole_steps;               /* the first steps, in which it goes as a whole all the same */
     struct shares shares;          /* of unequal ranks */
     struct parallel autoencoder;
@@ -34,6 +35,8 @@ tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tes
 
 int team_degree(const struct team *team, enum mesh_axis axis);
 int team_coordinate(const struct team *team, enum mesh_axis axis);
+/* Stages of blocks through which a picture goes. */
+int team_stages(const struct team *team);
 /* Among the ranks of one picture. */
 int team_rank(const struct team *team);
 int team_size(const struct team *team);
@@ -64,6 +67,8 @@ tessera_status team_check_reproducible(const struct team *team, tessera_error *e
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */
 tessera_status team_broadcast(struct team *team, int root, void *data, size_t bytes, tessera_error *error);
+/* The same from one rank to another, on these two. */
+tessera_status team_pass(struct team *team, int from, int to, void *data, size_t bytes, tessera_error *error);
 /* A job of the picture's ranks, as comm.h has them: what one of them fails at ends on all. */
 tessera_status team_job_begin(struct team *team, tessera_error *error);
 void team_job_fail(struct team *team, const tessera_error *error);

@@ -31,3 +31,12 @@ add_executable(test_placement parallel/test_placement.c)
 target_include_directories(test_placement PRIVATE .)
 target_link_libraries(test_placement room_parallel)
 add_test(NAME parallel/placement COMMAND test_placement)
+# Pictures by device maps.
+add_executable(test_map_pictures parallel/test_map_pictures.c)
+target_include_directories(test_map_pictures PRIVATE .)
+target_link_libraries(test_map_pictures room_pipelines)
+foreach(ranks 1 2 3)
+  add_test(NAME parallel/map_pictures-${ranks} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:test_map_pictures> ${CMAKE_BINARY_DIR}/tests
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(parallel/map_pictures-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
+endforeach()
