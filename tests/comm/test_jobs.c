@@ -179,6 +179,36 @@ static void run_lone_receive(struct comm *world, struct room *room) {
     }
 }
 
+/* What comes before a group is made is for its members, and for the job under way or the next: groups without a common member may have one
+ * context. Rank 0 is told of failures in groups that it is not in, and of jobs that are not yet there. */
+static void run_strange_outcomes(struct comm *world) {
+    tessera_error error = {0};
+    struct comm *half = NULL;
+    int me = comm_rank(world), stranger = me % 2 == 0 ? 1 : 0;
+    CHECK_OK(comm_split(world, me % 2, me, &half, &error), error);
+    int context = half->jobs->context;
+    comm_free(half);
+    struct engine *engine = world->jobs->engine;
+    struct early_outcome *early = calloc(1, sizeof *early);
+    *early = (struct early_outcome){.from = stranger, .outcome = {.jobs = context, .status = TESSERA_ERROR_MEMORY}};
+    pthread_mutex_lock(&engine->lock);
+    CHECK(engine->early == NULL, "an outcome waits for its group");
+    engine->early = early;
+    pthread_mutex_unlock(&engine->lock);
+    CHECK_OK(comm_split(world, me % 2, me, &half, &error), error);
+    CHECK(half->jobs->context == context, "another context than before");
+    pthread_mutex_lock(&engine->lock);
+    CHECK(engine->early == early, "a stranger's outcome is taken for a member's");
+    engine->early = NULL;
+    struct jobs *jobs = world->jobs;
+    struct job_outcome far = {.jobs = jobs->context, .job = jobs->job + 3, .status = TESSERA_ERROR_MEMORY};
+    outcomes_note(jobs, stranger, &far);
+    CHECK(!jobs->heard[(size_t)(far.job & 1) * (size_t)jobs->size + (size_t)stranger], "a job three ahead has an outcome");
+    pthread_mutex_unlock(&engine->lock);
+    free(early);
+    comm_free(half);
+}
+
 /* A wait for a rank that has ended its world ends, too. */
 static void run_finished(struct comm *world) {
     tessera_error error = {0};
@@ -209,6 +239,7 @@ int main(void) {
         run_two_failures(world);
         run_nested(world);
         run_lone_receive(world, &room);
+        run_strange_outcomes(world);
         run_finished(world);
     }
     mesh_free(mesh);
