@@ -125,12 +125,18 @@ static void run_two_failures(struct comm *world) {
         if (me == last) status = error_set(&error, TESSERA_ERROR_MEMORY, "out of memory");
         if (status == TESSERA_OK) status = comm_barrier(world, &error);
         status = comm_job_end(world, status, &error);
-        int32_t all[64];
+        struct ends {
+            int32_t status, own; /* own: before it heard of another's */
+        } all[64], mine = {(int32_t)status, (int32_t)world->jobs->cause.status};
         size_t bytes[64];
-        int32_t mine = (int32_t)status;
+        bool memory = false;
         for (int r = 0; r <= last; r++) bytes[r] = sizeof mine;
         CHECK_OK(comm_all_gather(world, &mine, all, bytes, &error), error);
-        for (int r = 0; r <= last; r++) CHECK(all[r] == mine, "rank %d ends with %d, rank %d with %d", me, mine, r, all[r]);
+        for (int r = 0; r <= last; r++) {
+            CHECK(all[r].status == mine.status, "rank %d ends with %d, rank %d with %d", me, mine.status, r, all[r].status);
+            memory |= all[r].own == TESSERA_ERROR_MEMORY;
+        }
+        CHECK(!memory || status == TESSERA_ERROR_MEMORY, "a cancellation hides that memory is out");
         CHECK(status == TESSERA_ERROR_MEMORY || status == TESSERA_ERROR_CANCELLED, "status %d", status);
     }
 }
@@ -204,9 +210,13 @@ static void run_strange_outcomes(struct comm *world) {
     struct job_outcome far = {.jobs = jobs->context, .job = jobs->job + 3, .status = TESSERA_ERROR_MEMORY};
     outcomes_note(jobs, stranger, &far);
     CHECK(!jobs->heard[(size_t)(far.job & 1) * (size_t)jobs->size + (size_t)stranger], "a job three ahead has an outcome");
+    struct job_outcome late = {.jobs = jobs->context, .job = jobs->job, .status = TESSERA_ERROR_MEMORY};
+    outcomes_note(jobs, stranger, &late);
+    CHECK(!jobs->failed, "a job that has ended fails");
     pthread_mutex_unlock(&engine->lock);
     free(early);
     comm_free(half);
+    CHECK_OK(comm_barrier(world, &error), error); /* nobody is in the next job yet */
 }
 
 /* A wait for a rank that has ended its world ends, too. */
