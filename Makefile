@@ -17,9 +17,11 @@ ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproduc
 PACKAGES = cmake gcc procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev libgnutls28-dev
 # For the test of reproducible arithmetic on aarch64, which is skipped without them.
 CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+# For the test of completions, which skips the shells that are not there.
+SHELL_PACKAGES = zsh fish
 CLANG_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda cross install packages clean
+.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda cross shells install packages clean
 
 all: packages  ## build build/tessera
 	@tools/forget-moved-build.sh build
@@ -71,6 +73,9 @@ fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 
 cross:  ## install the compiler and the emulator that `make test` tests aarch64 with, if they are there
 	@tools/install-packages.sh $(CROSS_PACKAGES)
+
+shells:  ## install the shells whose completions `make test` tests, if they are there
+	@tools/install-packages.sh $(SHELL_PACKAGES)
 
 cuda:  ## the CUDA backend (not written yet)
 	@echo "make cuda: there is no CUDA backend yet; the CPU backend is built by make" >&2; exit 1
