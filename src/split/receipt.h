@@ -40,7 +40,7 @@ tessera_status receipt_sign_blocks(const struct receipt_reply *reply, const uint
 bool receipt_verify_blocks(const struct receipt_reply *reply, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], int count,
                            const struct identity_public *worker, const uint8_t signature[IDENTITY_SIGNATURE_BYTES]);
 
-enum { RECEIPT_MOST_HASHES = 1024, RECEIPT_MOST_BYTES = 1 << 30 };
+enum { RECEIPT_MOST_HASHES = 1024, RECEIPT_MOST_BYTES = 256 << 20 };
 struct receipt {
     struct receipt_reply reply;
     struct split_range range; /* of the part */

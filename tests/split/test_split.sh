@@ -1,6 +1,6 @@
 #!/bin/sh
-# `tessera split` as a person uses it: sh test_split.sh PROGRAM, run in the repository root.
-program=$(realpath "$1")
+# `tessera split` and `tessera verify` as a person uses them: sh test_split.sh PROGRAM TEST_RECEIPT, run in the repository root.
+program=$(realpath "$1") make_receipts=$(realpath "$2")
 . tests/check.sh
 model=tests/cases/sd3/model out=$work/sd3
 
@@ -35,5 +35,32 @@ if command -v openssl >/dev/null && command -v python3 >/dev/null; then
     done
     run 0 split --model tests/cases/pipeline_sd3/model --parts 2 --key "$work/key.pem" -o "$work/folder.safetensors"
     prints "folder-2-of-2.safetensors: blocks"
+fi
+
+# receipts of an honest worker and of one that lied in block 2, judged by the model, and by the part
+check "receipts are made" "$make_receipts" "$work"
+run 0 split --model $model --split-start 1 --split-end 2 -o "$work/judged.safetensors" -q
+for weights in "--model $model" "--part $work/judged.safetensors"; do
+    run 0 verify "$work/liar.json" $weights
+    prints "convicted: block 2"
+    run 3 verify "$work/honest.json" $weights
+    prints "cleared: block 2"
+done
+run 1 verify "$work/liar.json" --model tests/cases/sd35/model
+says "another part or model"
+sed 's/"step":\t3/"step":\t4/' "$work/liar.json" >"$work/forged.json"
+run 1 verify "$work/forged.json" --model $model
+says "signature"
+run 1 verify "$work/none.json" --model $model
+run 2 verify "$work/liar.json"
+run 2 verify "$work/liar.json" --model $model --pin x
+if [ -s "$work/key.pem" ]; then
+    run 0 split --model $model --split-start 1 --split-end 2 -o "$work/judged.safetensors" --key "$work/key.pem"
+    pin=$(sed -n 's/.*signed by //p' "$work/out")
+    run 0 verify "$work/liar.json" --part "$work/judged.safetensors" --manifest "$work/judged.manifest.json" --pin "$pin"
+    run 1 verify "$work/liar.json" --part "$work/judged.safetensors" --manifest "$work/sd3.manifest.json"
+    says "not a part of the manifest"
+    run 1 verify "$work/liar.json" --part "$work/judged.safetensors" --manifest "$work/judged.manifest.json" --pin "A$pin"
+    says "pin"
 fi
 exit $failed

@@ -1,2 +1,3 @@
-# Split models, from the command line.
-add_test(NAME split/split COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_split.sh $<TARGET_FILE:tessera> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+# Split models, by the commands.
+add_test(NAME split/split COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_split.sh $<TARGET_FILE:tessera> $<TARGET_FILE:test_receipt>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

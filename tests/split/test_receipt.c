@@ -1,0 +1,225 @@
+/* Receipts: a worker that changes one bit in one block is convicted by whoever has the weights; an honest one never is, whatever the accuser
+ * writes into the receipt. */
+#include <unistd.h>
+
+#include "split/receipt.h"
+#include "split_case.h"
+
+static char folder[] = "/tmp/tessera-receipt-XXXXXX";
+static struct identity *worker;
+static const struct split_part_options options = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 2, .streamed = true};
+
+static const char *in_folder(const char *name) {
+    static char paths[4][256];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+/* A part at work: the states before its blocks, and after the last one, as the accuser has them who computed rightly. */
+struct trial {
+    struct split_case s;
+    struct split_part *part;
+    struct split_range range;
+    struct denoiser_state states[64];
+    struct split_answer right; /* of the request */
+};
+
+static bool open_trial(struct trial *t, const char *name, struct split_range range) {
+    tessera_error error = {0};
+    *t = (struct trial){.range = range};
+    if (!split_case_open(&t->s, name, DTYPE_F32, CPU_KERNELS_REPRODUCIBLE)) return false;
+    const struct denoiser *d = t->s.t.component.denoiser;
+    CHECK(split_part_open_model(t->s.model, &range, &options, &t->part, &error) == TESSERA_OK, "%s", error.message);
+    struct denoiser_state state = denoiser_embed(d, &t->s.t.run, &t->s.inputs.in, BOTH);
+    state = own_blocks(&t->s, 0, range.first, state);
+    t->states[0] = split_request_state(d, &range, &state);
+    for (int i = range.first; i < range.end; i++) {
+        struct denoiser_state *next = &t->states[i - range.first + 1];
+        *next = denoiser_block(d, &t->s.t.run, i, t->states[i - range.first]);
+        split_state_trim(d, i + 1, next);
+    }
+    return t->part != NULL && through_part(&t->s, t->part, &state, &t->right);
+}
+
+static void close_trial(struct trial *t) {
+    split_answer_free(&t->right);
+    split_part_close(t->part);
+    split_case_close(&t->s);
+}
+
+/* What the worker signs. */
+static struct receipt signed_receipt(const struct trial *t, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], const uint8_t *output) {
+    struct receipt r = {.range = t->range, .worker = *identity_public(worker), .count = t->right.num_hashes};
+    tessera_error error = {0};
+    strcpy(r.reply.specification, split_part_specification(t->part));
+    memcpy(r.reply.part_digest, split_part_header(t->part)->digest, CANONICAL_HASH_BYTES);
+    memset(r.reply.job, 0x5a, sizeof r.reply.job);
+    r.reply.step = 3;
+    r.reply.row = 1;
+    memcpy(r.reply.input_hash, t->right.input_hash, CANONICAL_HASH_BYTES);
+    memcpy(r.reply.output_hash, output, CANONICAL_HASH_BYTES);
+    r.hashes = memcpy(malloc((size_t)r.count * sizeof *r.hashes), hashes, (size_t)r.count * sizeof *r.hashes);
+    CHECK(receipt_sign(&r.reply, worker, r.signature, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(receipt_sign_blocks(&r.reply, hashes, r.count, worker, r.blocks_signature, &error) == TESSERA_OK, "%s", error.message);
+    return r;
+}
+
+/* Written, read again, and judged. */
+static tessera_status judge(struct trial *t, struct receipt *r, int block, enum receipt_verdict *verdict, tessera_error *error) {
+    struct receipt read = {0};
+    r->block = block;
+    CHECK(receipt_set_state(r, t->s.t.component.denoiser, &t->states[block - t->range.first], error) == TESSERA_OK, "%s", error->message);
+    CHECK(receipt_write(r, in_folder("receipt.json"), error) == TESSERA_OK, "%s", error->message);
+    tessera_status status = receipt_open(in_folder("receipt.json"), &read, error);
+    if (status == TESSERA_OK) {
+        CHECK(memcmp(&read.reply, &r->reply, sizeof read.reply) == 0 && read.state_bytes == r->state_bytes, "another receipt was read");
+        status = receipt_judge(&read, t->part, verdict, error);
+    }
+    receipt_free(&read);
+    return status;
+}
+
+static void expect(struct trial *t, struct receipt *r, int block, enum receipt_verdict wanted) {
+    tessera_error error = {0};
+    enum receipt_verdict verdict = RECEIPT_CLEARED;
+    CHECK(judge(t, r, block, &verdict, &error) == TESSERA_OK, "block %d: %s", block, error.message);
+    CHECK(verdict == wanted, "block %d: verdict %d, not %d", block, verdict, wanted);
+}
+
+/* Every block of an honest worker clears it; a changed bit in any of them convicts. */
+static void test_verdicts(struct trial *t) {
+    int count = t->right.num_hashes;
+    const uint8_t(*right)[CANONICAL_HASH_BYTES] = (const uint8_t(*)[CANONICAL_HASH_BYTES])t->right.hashes;
+    uint8_t(*hashes)[CANONICAL_HASH_BYTES] = malloc((size_t)count * sizeof *hashes);
+    for (int place = 0; place < count; place++) {
+        int block = t->range.first + place;
+        struct receipt honest = signed_receipt(t, right, t->right.output_hash);
+        expect(t, &honest, block, RECEIPT_CLEARED);
+        receipt_free(&honest);
+        /* It lied in this block, and all later results follow from that. */
+        memcpy(hashes, right, (size_t)count * sizeof *hashes);
+        for (int i = place; i < count; i++) hashes[i][7] ^= 1;
+        struct receipt liar = signed_receipt(t, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, hashes[count - 1]);
+        expect(t, &liar, block, RECEIPT_CONVICTED);
+        receipt_free(&liar);
+    }
+    /* It lied in the reply, and tells the right hashes when challenged. */
+    memcpy(hashes[0], t->right.output_hash, CANONICAL_HASH_BYTES);
+    hashes[0][0] ^= 1;
+    struct receipt two_faced = signed_receipt(t, right, hashes[0]);
+    expect(t, &two_faced, t->range.first, RECEIPT_CONTRADICTED);
+    receipt_free(&two_faced);
+    free(hashes);
+}
+
+static void expect_refusal(struct trial *t, struct receipt *r, int block, const char *word) {
+    tessera_error error = {0};
+    enum receipt_verdict verdict = RECEIPT_CLEARED;
+    CHECK(judge(t, r, block, &verdict, &error) != TESSERA_OK, "a receipt that should be refused (%s) gives verdict %d", word, verdict);
+    CHECK(strstr(error.message, word) != NULL, "\"%s\" lacks %s", error.message, word);
+}
+
+/* What an accuser may try against an honest worker. */
+static void test_false_accusations(struct trial *t) {
+    const uint8_t(*right)[CANONICAL_HASH_BYTES] = (const uint8_t(*)[CANONICAL_HASH_BYTES])t->right.hashes;
+    int first = t->range.first;
+    for (int attempt = 0; attempt < 9; attempt++) {
+        struct receipt r = signed_receipt(t, right, t->right.output_hash);
+        const char *words[] = {"signature", "signature", "signature", "signature", "blocks_signature", "signature", "another part", "another part", "proves nothing"};
+        struct denoiser_state kept = t->states[0];
+        struct split_part *part = t->part;
+        tessera_error error = {0};
+        if (attempt == 0) r.reply.step++;
+        if (attempt == 1) r.reply.input_hash[3] ^= 1;
+        if (attempt == 2) r.reply.job[31] ^= 1;
+        if (attempt == 3) r.signature[0] ^= 1;
+        if (attempt == 4) r.hashes[0][0] ^= 1;
+        if (attempt == 5) r.reply.specification[20] ^= 1;
+        const struct split_range other = {first + 1, t->range.end, t->range.finish};
+        if (attempt == 6) CHECK(split_part_open_model(t->s.model, &other, &options, &t->part, &error) == TESSERA_OK, "%s", error.message);
+        if (attempt == 7) r.range.first++, r.range.end++, r.range.finish = false;
+        if (attempt == 7 && t->range.finish) r.range.end++;
+        float *number = attempt == 8 ? kept.picture.data : NULL; /* another state than was sent */
+        if (number != NULL) *number += 1.0f;
+        expect_refusal(t, &r, attempt == 7 ? first + 1 : first, words[attempt]);
+        if (t->part != part) split_part_close(t->part);
+        t->part = part;
+        if (number != NULL) *number -= 1.0f;
+        receipt_free(&r);
+    }
+}
+
+static void test_family(const char *name, struct split_range range) {
+    struct trial t;
+    if (open_trial(&t, name, range)) {
+        test_verdicts(&t);
+        test_false_accusations(&t);
+    }
+    close_trial(&t);
+}
+
+/* The judge must be reproducible, and of the receipt's type. */
+static void test_other_arithmetic(void) {
+    struct trial t;
+    tessera_error error = {0};
+    struct split_part *right;
+    if (open_trial(&t, "sd3", (struct split_range){1, 3, false})) {
+        struct receipt r = signed_receipt(&t, (const uint8_t(*)[CANONICAL_HASH_BYTES])t.right.hashes, t.right.output_hash);
+        right = t.part;
+        struct split_part_options others[] = {options, options};
+        others[0].kernels = TESSERA_KERNELS_BEST;
+        others[1].dtype = DTYPE_BF16;
+        for (int i = 0; i < 2; i++) {
+            CHECK(split_part_open_model(t.s.model, &t.range, &others[i], &t.part, &error) == TESSERA_OK, "%s", error.message);
+            expect_refusal(&t, &r, 1, "only reproducible");
+            split_part_close(t.part);
+        }
+        t.part = right;
+        receipt_free(&r);
+    }
+    close_trial(&t);
+}
+
+/* argv[1]: a folder, where an honest worker's receipt, and a liar's, are left for the command's test, and the fuzzer's corpus. */
+static void leave_receipts(const char *to) {
+    struct trial t;
+    tessera_error error = {0};
+    char path[512];
+    if (open_trial(&t, "sd3", (struct split_range){1, 3, false})) {
+        for (int lies = 0; lies < 2; lies++) {
+            uint8_t hashes[2][CANONICAL_HASH_BYTES];
+            memcpy(hashes, t.right.hashes, sizeof hashes);
+            if (lies) hashes[1][0] ^= 1;
+            struct receipt r = signed_receipt(&t, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, hashes[1]);
+            r.block = 2;
+            CHECK(receipt_set_state(&r, t.s.t.component.denoiser, &t.states[1], &error) == TESSERA_OK, "%s", error.message);
+            snprintf(path, sizeof path, "%s/%s.json", to, lies ? "liar" : "honest");
+            CHECK(receipt_write(&r, path, &error) == TESSERA_OK, "%s", error.message);
+            receipt_free(&r);
+        }
+    }
+    close_trial(&t);
+}
+
+int main(int argc, char **argv) {
+    tessera_error error = {0};
+    char command[64];
+    if (mkdtemp(folder) == NULL) return 1;
+    CHECK(identity_make(in_folder("id.pem"), NULL, 0, &error) == TESSERA_OK && identity_open(in_folder("id.pem"), &worker, &error) == TESSERA_OK, "%s",
+          error.message);
+    if (argc > 1) {
+        leave_receipts(argv[1]);
+    } else {
+        test_family("sd3", (struct split_range){1, 3, false});
+        test_family("flux_dev", (struct split_range){1, 6, true});
+        test_family("pixart_sigma", (struct split_range){0, 4, true});
+        test_family("hunyuandit", (struct split_range){1, 4, true});
+        test_family("unet_sd15", (struct split_range){3, 11, false});
+        test_other_arithmetic();
+    }
+    identity_free(worker);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return CHECK_REPORT() | system(command);
+}
