@@ -72,9 +72,15 @@ static bool is_stopped(void *user) {
     return progress_signal() != 0;
 }
 
+/* What others may know of where the model comes from: a name on the hub, or the last part of a path. */
+static const char *public_name(const char *model) {
+    const char *slash = strrchr(model, '/');
+    return tessera_model_is_on_hub(model) || slash == NULL || slash[1] == 0 ? model : slash + 1;
+}
+
 static tessera_status split(const struct option_value *values, const char *folder, const struct identity *owner, tessera_error *error) {
     const struct factory_options options = {
-        .model = values[SPLIT_MODEL].text,
+        .model = public_name(values[SPLIT_MODEL].text),
         .folder = folder,
         .first = values[SPLIT_START].given ? values[SPLIT_START].integer : -1,
         .last = values[SPLIT_END].given ? values[SPLIT_END].integer : -1,

@@ -70,7 +70,35 @@ static void test_family(const char *name) {
     split_case_close(&s);
 }
 
-int main(void) {
+/* argv[1]: a folder, where requests to the parts of fuzz/fuzz_request.c are left, with the byte that names the model before them. */
+static void leave_requests(const char *to) {
+    static const struct {
+        const char *name;
+        struct split_range range;
+    } parts[] = {{"sd3", {1, 3, false}}, {"pixart_sigma", {1, 4, true}}, {"unet_sd15", {5, 12, false}}};
+    for (int i = 0; i < 6; i++) {
+        struct split_case s;
+        char path[512];
+        size_t size;
+        if (split_case_open(&s, parts[i / 2].name, DTYPE_F32, CPU_KERNELS_REPRODUCIBLE)) {
+            struct denoiser_state state = denoiser_embed(s.t.component.denoiser, &s.t.run, &s.inputs.in, BOTH);
+            state = own_blocks(&s, 0, parts[i / 2].range.first, state);
+            struct denoiser_state sent = split_request_state(s.t.component.denoiser, &parts[i / 2].range, &state);
+            uint8_t *bytes = pack_state(&s, &sent, JOB, i % 2 != 0 ? ~0u : 0, &size);
+            snprintf(path, sizeof path, "%s/%s%s", to, parts[i / 2].name, i % 2 != 0 ? "_digest" : "");
+            FILE *stream = fopen(path, "wb");
+            CHECK(stream != NULL && fputc(i / 2, stream) == i / 2 && fwrite(bytes, 1, size, stream) == size && fclose(stream) == 0, "cannot write %s", path);
+            free(bytes);
+        }
+        split_case_close(&s);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) {
+        leave_requests(argv[1]);
+        return CHECK_REPORT();
+    }
     if (mkdtemp(folder) == NULL) return 1;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) test_family(cases[i]);
     rmdir(folder);
