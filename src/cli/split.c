@@ -58,12 +58,22 @@ static const struct option split_options[SPLIT_OPTION_COUNT] = {
                    .help = "sign FILE.manifest.json, the list of the parts and their digests, with this key"},
 };
 
+static void print_blocks(const struct part_file *part) {
+    const struct denoiser *d = part->component.denoiser;
+    for (int i = part->header.range.first; i < part->header.range.end; i++) {
+        struct denoiser_block_info info;
+        d->class->describe(d, i, &info);
+        printf("  %d %s\n", i, info.name);
+    }
+}
+
+/* `user`: the option values. */
 static void report(void *user, const char *path, const struct part_file *part) {
     char digest[2 * CANONICAL_HASH_BYTES + 1];
-    (void)user;
     identity_hex(part->header.digest, sizeof part->header.digest, digest);
     printf("%s: blocks %d to %d%s, %.2f GB, sha256 %s\n", path, part->header.range.first, part->header.range.end - 1,
            part->header.range.finish ? " and the last layers" : "", (double)part->bytes / 1e9, digest);
+    if (command_common(&split_command, user, COMMON_VERBOSE)) print_blocks(part);
     fflush(stdout);
 }
 
@@ -90,6 +100,7 @@ static tessera_status split(const struct option_value *values, const char *folde
         .owner = owner,
         .report = report,
         .stop = is_stopped,
+        .user = (void *)(uintptr_t)values,
     };
     return factory_split(&options, error);
 }

@@ -8,6 +8,8 @@ run 0 split --model $model --split-start 1 --split-end 2 -o "$out.safetensors"
 there "$out.safetensors"
 prints "blocks 1 to 2,"
 says "no manifest was written"
+run 0 split --model $model --split-start 1 --split-end 2 -o "$out.safetensors" -v
+prints "2 transformer_blocks.2"
 # as the published factory is called; booleans mean what they say
 for word in True yes 1; do
     run 0 split --model_id $model --split_start 2 --split_end 3 --output_file "$out.safetensors" --has_last_block $word
