@@ -104,7 +104,7 @@ static tessera_map *limited(const char *word, double share, const char *offload)
 
 static void test_limits(void) {
     tessera_error error = {0};
-    tessera_map *map = limited("auto", 0.9, NULL);
+    tessera_map *map = limited("auto", 0.95, NULL);
     CHECK(map != NULL && tessera_map_check(map, &error) == TESSERA_OK, "%s", error.message);
     CHECK(map != NULL && strcmp(tessera_map_offload(map), "none") == 0, "two ranks hold all of it: %s", tessera_map_offload(map));
     tessera_map_free(map);
