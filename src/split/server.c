@@ -376,12 +376,14 @@ tessera_status server_start(const struct server_options *options, struct server 
     fit_connections(server);
     links_open(&server->links, server->options.limits.links);
     server_queue_open(server);
+    *out = server; /* before a request can come */
     tessera_status status = open_listener(server, error);
     if (status == TESSERA_OK) status = server_queue_start(server, error);
     if (status == TESSERA_OK) status = start_daemon(server, error);
-    if (status != TESSERA_OK) return server_stop(server, 0), status;
-    *out = server;
-    return TESSERA_OK;
+    if (status == TESSERA_OK) return TESSERA_OK;
+    *out = NULL;
+    server_stop(server, 0);
+    return status;
 }
 
 int server_port(const struct server *server) {

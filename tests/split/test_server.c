@@ -371,6 +371,36 @@ static void test_full_queue(void) {
     server_stop(server, 5);
 }
 
+/* Three requests are on their way when the queue has one place left: the first to be whole gets it. */
+static void test_race_for_queue(void) {
+    struct server_limits limits = server_default_limits();
+    static const char begin[] = "POST /echo HTTP/1.1\r\n" HEADERS "Connection: close\r\nContent-Length: 20\r\n\r\naaaaaaaaaaaaaaaa";
+    int fds[3], answered[2] = {0}; /* 200, 429 */
+    limits.queue = 1;
+    struct server *server = start(limits, false);
+    gate_open = 0;
+    for (int i = 0; i < 3; i++) {
+        fds[i] = dial(server);
+        CHECK(send(fds[i], begin, sizeof begin - 1, MSG_NOSIGNAL) > 0, "send");
+    }
+    double until = clock_seconds() + 30;
+    while ((server_counts(server).active != 3 || server_counts(server).bytes_received < 48) && clock_seconds() < until) usleep(1000);
+    for (int i = 0; i < 3; i++) CHECK(send(fds[i], "aaaa", 4, MSG_NOSIGNAL) == 4, "send");
+    while (server_counts(server).too_many < 2 && clock_seconds() < until) usleep(1000);
+    gate_open = 1;
+    for (int i = 0; i < 3; i++) {
+        char text[4096] = "";
+        int status = 0;
+        read_to_end(fds[i], text, sizeof text);
+        sscanf(text, "HTTP/1.1 %d", &status);
+        answered[0] += status == 200;
+        answered[1] += status == 429;
+        close(fds[i]);
+    }
+    CHECK(answered[0] == 1 && answered[1] == 2, "%d were computed, %d refused", answered[0], answered[1]);
+    server_stop(server, 5);
+}
+
 static void test_memory(void) {
     struct server_limits limits = server_default_limits();
     limits.memory = 100000;
@@ -533,6 +563,7 @@ int main(void) {
     test_slow();
     test_rate();
     test_full_queue();
+    test_race_for_queue();
     test_memory();
     test_leaving();
     test_stop();
