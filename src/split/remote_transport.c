@@ -148,6 +148,8 @@ static void set_options(struct remote_call *call, const char *url) {
     curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
     if (call->body == NULL) return;
+    /* A worker that refuses says so before the body leaves: amid it the connection would break, and the words be lost. */
+    curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)(remote->connect_seconds * 1000));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_size);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, (const char *)call->body);
 }
@@ -167,7 +169,7 @@ tessera_status transport_start(struct remote_call *call, const char *path, tesse
     call->moved = clock_seconds();
     call->easy = curl_easy_init();
     bool made = call->easy != NULL && asprintf(&url, "%s%s", remote->url, path) > 0 && add_header(call, "Accept-Encoding: identity") &&
-                (call->body == NULL || add_header(call, "Content-Type: application/octet-stream")) &&
+                (call->body == NULL || (add_header(call, "Content-Type: application/octet-stream") && add_header(call, "Expect: 100-continue"))) &&
                 (remote->authorization == NULL || add_header(call, remote->authorization));
     if (made) set_options(call, url);
     free(url);
