@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* Milliseconds that a rank leaves to the one that says what is wrong, and then to those of lower numbers. */
-enum { RECOVERY_WAIT = 2000, RECOVERY_TURN = 100, RECOVERY_TURNS = 20 };
+enum { RECOVERY_WAIT = 2000, RECOVERY_TURN = 100, RECOVERY_TURNS = 20, RECOVERY_FAREWELL = 2 /* s */ };
 
 static struct comm *group_new(struct engine *engine, int size) {
     struct comm *comm = calloc(1, sizeof *comm + (size_t)size * sizeof comm->world[0]);
@@ -264,7 +264,8 @@ void comm_end_launch(void) {
     int wait = RECOVERY_WAIT + RECOVERY_TURN * (rank % RECOVERY_TURNS);
     /* A signal that ends the wait is the launcher's: another one would keep it from removing its files. */
     if (rank > 0 && nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000L}, NULL) != 0) return;
-    if (parent_launches()) kill(getppid(), SIGTERM);
+    /* Then the launcher ends this process too; Open MPI 4.1's crashes more often where it has gone by itself meanwhile. */
+    if (parent_launches() && kill(getppid(), SIGTERM) == 0) nanosleep(&(struct timespec){RECOVERY_FAREWELL, 0}, NULL);
 }
 
 tessera_status comm_status(struct comm *comm, tessera_error *error) {

@@ -73,6 +73,11 @@ run 0 -m $sd3 -p a --size 64x64 $quick -o sd3.png; run 0 -m $sd3 -p a --size 64x
 check "--t5xxl alone is the third encoder of SD3" test "$(tail -c 1000 sd3.png | cksum)" = "$(tail -c 1000 sd3-t5.png | cksum)"
 run 0 -m $flux -p a --size 64x64 $quick -o flux-plain.png; run 0 -m $flux -p a --size 64x64 $quick --t5xxl $flux/text_encoder_2 -o flux-t5.png
 check "and the second of Flux" test "$(tail -c 500 flux-plain.png | cksum)" = "$(tail -c 500 flux-t5.png | cksum)"
+pixart=$TESSERA_DATA_DIR/tests/cases/pipeline_pixart/model hunyuan=$TESSERA_DATA_DIR/tests/cases/pipeline_hunyuandit/model
+run 0 -m $pixart -p a --size 64x64 $quick --t5xxl $pixart/text_encoder --json -o pixart-t5.png
+check "the only one of PixArt" grep -q "\"text_encoder\":.*pipeline_pixart/model/text_encoder\"" out
+run 0 -m $hunyuan -p a --size 64x64 --no-resolution-binning $quick --t5xxl $hunyuan/text_encoder_2 --json -o hunyuan-t5.png
+check "the second of HunyuanDiT" grep -q "\"text_encoder_2\":.*pipeline_hunyuandit/model/text_encoder_2\"" out
 run 1 -m $sd -p a --t5xxl $sd3/text_encoder_3; says "has no T5 encoder; leave the option out"
 run 1 -m $flux -p a --t5xxl $flux/text_encoder_2 --text-encoder-2 $flux/text_encoder; says "give one of them"
 
