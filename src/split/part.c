@@ -297,6 +297,7 @@ tessera_status split_part_compute(struct split_part *part, const struct split_re
     part->run.error = (tessera_error){0};
     size_t before = run_enter(&part->run);
     tessera_status status = compute(&w, error);
+    if (status != TESSERA_OK) split_answer_free(answer);
     part->run.error = (tessera_error){0};
     arena_release(part->run.arena, before);
     return status;

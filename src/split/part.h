@@ -65,8 +65,8 @@ struct split_answer {
     uint8_t (*hashes)[CANONICAL_HASH_BYTES];
     int num_hashes;
 };
-/* Errors: FORMAT naming the field where the request is wrong, also where a number is not finite, or the result is not; MEMORY. Whatever comes,
- * `answer` is to be freed. */
+/* Errors: FORMAT naming the field where the request is wrong, also where a number is not finite, or the result is not; MEMORY. Then the
+ * answer is empty; otherwise it is the caller's to free. */
 tessera_status split_part_compute(struct split_part *part, const struct split_request *request, struct split_answer *answer, tessera_error *error);
 void split_answer_free(struct split_answer *answer);
 
