@@ -132,8 +132,8 @@ tessera_status factory_split(const struct factory_options *options, tessera_erro
     struct factory f = {.options = options};
     if (stem_of(options->output) < 1 || options->output[stem_of(options->output) - 1] == '/')
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--output-file %s: a part is a safetensors file: let its name end in %s", options->output, ending);
-    f.folder = part_file_denoiser_folder(options->folder);
-    tessera_status status = f.folder != NULL ? plan(&f, error) : out_of_memory(error);
+    TRY(part_file_denoiser_folder(options->folder, &f.folder, error));
+    tessera_status status = plan(&f, error);
     if (status == TESSERA_OK) status = write_parts(&f, error);
     manifest_free(&f.manifest);
     free(f.bounds);

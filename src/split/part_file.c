@@ -291,14 +291,19 @@ tessera_status part_file_open(const char *path, enum dtype dtype, struct part_fi
 
 /* ---- from a model ---- */
 
-char *part_file_denoiser_folder(const char *folder) {
+tessera_status part_file_denoiser_folder(const char *folder, char **out, tessera_error *error) {
     static const char *const names[] = {"transformer", "unet"};
+    *out = NULL;
+    if (file_exists(folder) && !file_is_folder(folder))
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: a single file: make a folder of it first (tessera convert %s FOLDER)", folder, folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *inside = file_join(folder, names[i]);
-        if (inside == NULL || file_is_folder(inside)) return inside;
-        free(inside);
+        *out = file_join(folder, names[i]);
+        if (*out == NULL) return out_of_memory(error);
+        if (file_is_folder(*out)) return TESSERA_OK;
+        free(*out);
     }
-    return strdup(folder);
+    *out = strdup(folder);
+    return *out != NULL ? TESSERA_OK : out_of_memory(error);
 }
 
 static tessera_status open_model(const char *folder, const struct split_range *range, enum dtype dtype, struct part_file *out,
@@ -319,8 +324,9 @@ tessera_status part_file_of_model(const char *folder, const struct split_range *
                                   tessera_error *error) {
     struct names names = {0};
     *out = (struct part_file){0};
-    char *inside = part_file_denoiser_folder(folder);
-    tessera_status status = inside != NULL ? open_model(inside, range, dtype, out, &names, error) : out_of_memory(error);
+    char *inside;
+    TRY(part_file_denoiser_folder(folder, &inside, error));
+    tessera_status status = open_model(inside, range, dtype, out, &names, error);
     names_free(&names);
     free(inside);
     if (status != TESSERA_OK) part_file_close(out);

@@ -42,8 +42,8 @@ tessera_status part_file_open(const char *path, enum dtype dtype, struct part_fi
 /* The same range of a whole model: a model's folder, or its denoiser's; the digest is that of the file which part_file_write would make. */
 tessera_status part_file_of_model(const char *folder, const struct split_range *range, enum dtype dtype, struct part_file *out,
                                   tessera_error *error);
-/* The folder of a model's denoiser: transformer/ or unet/ in it, or the folder itself. The caller frees it; NULL where memory is out. */
-char *part_file_denoiser_folder(const char *folder);
+/* The folder of a model's denoiser: transformer/ or unet/ in it, or the folder itself. The caller frees it. UNSUPPORTED for a single file. */
+tessera_status part_file_denoiser_folder(const char *folder, char **out, tessera_error *error);
 void part_file_close(struct part_file *file); /* zeros are fine */
 
 /* Writes the range of an open model (part_file_of_model) to a new file, which appears whole or not at all; header gets what it says. Existing

@@ -1,5 +1,6 @@
 /* Receipts: a worker that changes one bit in one block is convicted by whoever has the weights; an honest one never is, whatever the accuser
  * writes into the receipt. */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "split/receipt.h"
@@ -182,6 +183,44 @@ static void test_other_arithmetic(void) {
     close_trial(&t);
 }
 
+/* What Python's hashlib and `openssl pkeyutl -sign -rawin` make of the bytes that docs/split-formats.md describes. */
+static void test_published_bytes(void) {
+    static const char key[] = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
+    static float picture[] = {1, 2}, cond[] = {-4}, skip[] = {0.5f};
+    static uint8_t text[] = {0x80, 0x3f, 0, 0x40};
+    const struct denoiser_state state = {.picture = tensor_of(picture, DTYPE_F32, SHAPE(1, 2, 1)), .text = tensor_of(text, DTYPE_BF16, SHAPE(1, 1, 2)),
+                                         .cond = tensor_of(cond, DTYPE_F32, SHAPE(1, 1)), .rows = 2, .columns = 3, .text_tokens = 5,
+                                         .skips = {tensor_of(skip, DTYPE_F32, SHAPE(1, 1, 1))}, .num_skips = 1};
+    struct receipt_reply reply = {.specification = "tessera-split-1 reproducible f32", .step = 7, .row = 1};
+    struct identity *signer = NULL;
+    tessera_error error = {0};
+    uint8_t hash[CANONICAL_HASH_BYTES], hashes[2][CANONICAL_HASH_BYTES], signature[IDENTITY_SIGNATURE_BYTES];
+    char hex[2 * IDENTITY_SIGNATURE_BYTES + 1];
+    split_state_hash(&state, hash);
+    identity_hex(hash, sizeof hash, hex);
+    CHECK(strcmp(hex, "2a90665a4f6087d289fada0b8b3d0f79a425d94d32fa1f461a2223a2028671e7") == 0, "a state's hash: %s", hex);
+    write_text(folder, "openssl.pem", key);
+    chmod(in_folder("openssl.pem"), 0600);
+    CHECK(identity_open(in_folder("openssl.pem"), &signer, &error) == TESSERA_OK, "%s", error.message);
+    memset(reply.part_digest, 1, sizeof reply.part_digest);
+    memset(reply.job, 2, sizeof reply.job);
+    memset(reply.input_hash, 3, sizeof reply.input_hash);
+    memset(reply.output_hash, 4, sizeof reply.output_hash);
+    memset(hashes[0], 5, sizeof hashes[0]);
+    memset(hashes[1], 4, sizeof hashes[1]);
+    CHECK(receipt_sign(&reply, signer, signature, &error) == TESSERA_OK, "%s", error.message);
+    identity_hex(signature, sizeof signature, hex);
+    CHECK(strcmp(hex, "6f8c1658909bef6d86da6f5c9beb8b4fa7de5aab655f30ca4744e7735ed06ba8"
+                      "50f7c71e01cfa402251f65e3bb93d4b10d5c898f12d15ad69cd6cec7f65d3e07") == 0,
+          "a reply's signature: %s", hex);
+    CHECK(receipt_sign_blocks(&reply, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, 2, signer, signature, &error) == TESSERA_OK, "%s", error.message);
+    identity_hex(signature, sizeof signature, hex);
+    CHECK(strcmp(hex, "a06ce09d22b13ce8fff94607ff2bb75c16f030ea5695bd64b2cce6413a46a38e"
+                      "c8481a1da45aef13a08b8dd4f299df232cd5b73ab23592e2c131b8b06a64be08") == 0,
+          "the signature of the hashes: %s", hex);
+    identity_free(signer);
+}
+
 /* argv[1]: a folder, where an honest worker's receipt, and a liar's, are left for the command's test, and the fuzzer's corpus. */
 static void leave_receipts(const char *to) {
     struct trial t;
@@ -218,6 +257,7 @@ int main(int argc, char **argv) {
         test_family("hunyuandit", (struct split_range){1, 4, true});
         test_family("unet_sd15", (struct split_range){3, 11, false});
         test_other_arithmetic();
+        test_published_bytes();
     }
     identity_free(worker);
     snprintf(command, sizeof command, "rm -r %s", folder);

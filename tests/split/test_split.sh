@@ -27,6 +27,8 @@ run 2 split --model $model
 run 1 split --model $model -o "$out.safetensors" --key "$work/none.pem"
 says "none.pem"
 run 1 split --model $work/none -o "$out.safetensors"
+run 1 split --model tests/cases/single_file/sd15.safetensors -o "$out.safetensors"
+says "tessera convert"
 
 # every family, in three parts; what Python reads of them is what this program wrote
 if command -v openssl >/dev/null && command -v python3 >/dev/null; then
