@@ -57,12 +57,12 @@ asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSan
 	@cmake --build build-asan -j $(JOBS)
 	cd build-asan && $(QUIET_THREADS) LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp $(CTEST) -LE soak -E $(ASAN_LEAVES)
 
-tsan: packages  ## run tests with threads (of comm/, of programs with several models, of two ranks) under ThreadSanitizer
+tsan: packages  ## run tests with threads (of comm/, of workers, of programs with several models, of two ranks) under ThreadSanitizer
 	@tools/install-packages.sh $(CLANG_PACKAGES)
 	@tools/forget-moved-build.sh build-tsan
 	@CC=clang cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub tessera test_threads
-	cd build-tsan && $(QUIET_THREADS) $(CTEST) -R '^comm/|test_hub$$|^tsan/' -E '^comm/start'
+	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub tessera test_threads test_server test_remote
+	cd build-tsan && $(QUIET_THREADS) $(CTEST) -R '^comm/|test_hub$$|^tsan/|^split/test_(server|remote)$$' -E '^comm/start'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@tools/install-packages.sh $(CLANG_PACKAGES)
