@@ -158,6 +158,31 @@ static void test_huge(struct worker_case *w, uint8_t *body, size_t size) {
         }
 }
 
+static long peak_kilobytes(const struct worker_case *w) {
+    char path[64], line[256];
+    long peak = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)w->process.pid);
+    FILE *stream = fopen(path, "r");
+    while (stream != NULL && fgets(line, sizeof line, stream) != NULL) sscanf(line, "VmHWM: %ld", &peak);
+    if (stream != NULL) fclose(stream);
+    return peak;
+}
+
+/* 48 MB behind a head that says so, where the model expects less: refused before memory is taken. */
+static void test_memory(struct worker_case *w, const uint8_t *body, size_t size) {
+    enum { LONG = 48 << 20 };
+    uint8_t *longer = calloc(1, LONG);
+    const uint64_t state_bytes = LONG - WIRE_REQUEST_BYTES;
+    memcpy(longer, body, size);
+    memcpy(longer + 8, &state_bytes, sizeof state_bytes);
+    long before = peak_kilobytes(w);
+    struct got got = http(w, "/v1/run", longer, LONG, WORKER_TOKEN);
+    CHECK(got.status == 400 && strstr((char *)got.data, "field length") != NULL, "status %ld", got.status);
+    CHECK(peak_kilobytes(w) < before + (LONG >> 11), "the worker took %ld kB", peak_kilobytes(w) - before);
+    free(got.data);
+    free(longer);
+}
+
 static void test_not_finite(struct worker_case *w, uint8_t *body, size_t size, const struct tensor *picture) {
     float *at = NULL, nan = NAN, kept;
     for (size_t i = WIRE_REQUEST_BYTES; i + tensor_bytes(picture) <= size && at == NULL; i += 64)
@@ -201,6 +226,7 @@ static void test_by_hand(struct worker_case *w) {
     uint8_t *body = request_body(w, &sent, 0, &size);
     test_lengths(w, body, size);
     test_huge(w, body, size);
+    test_memory(w, body, size);
     test_not_finite(w, body, size, &sent.picture);
     test_replay(w, body, size);
     test_every_byte(w, body, size);
