@@ -91,6 +91,8 @@ static size_t take(char *data, size_t size, size_t count, void *user) {
     return size * count;
 }
 
+static const char *interface; /* the client's own address, or NULL */
+
 /* A request to the server, with TLS where `tls`; size 0: GET. */
 static struct got ask_with(CURL *curl, struct server *server, bool tls, const char *path, const char *token, size_t size, char letter) {
     struct got got = {0};
@@ -103,6 +105,7 @@ static struct got ask_with(CURL *curl, struct server *server, bool tls, const ch
     curl_easy_reset(curl);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_INTERFACE, interface);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -326,6 +329,30 @@ static void test_rate(void) {
         CHECK(i < 3 || (got.retry_after > 0 && got.retry_after <= 1001), "Retry-After %ld", got.retry_after);
     }
     CHECK(ask(server, true, "/health", NULL, 0, 0).status == 200, "health");
+    server_stop(server, 5);
+}
+
+/* One token from three addresses, where two connections are allowed; a connection that ends makes room. */
+static void test_connections_of_a_token(void) {
+    static const char *const from[] = {"host!127.0.0.2", "host!127.0.0.3", "host!127.0.0.4"};
+    struct server_limits limits = server_default_limits();
+    limits.links.per_peer = 2;
+    struct server *server = start(limits, false);
+    CURL *curls[3];
+    for (int i = 0; i < 3; i++) {
+        curls[i] = curl_easy_init();
+        interface = from[i];
+        struct got got = ask_with(curls[i], server, false, "/echo", TOKEN, 100, 'a');
+        CHECK(got.status == (i < 2 ? 200 : 429), "connection %d: %ld", i, got.status);
+    }
+    curl_easy_cleanup(curls[0]);
+    double until = clock_seconds() + 30;
+    while (server_counts(server).links.now > 1 && clock_seconds() < until) usleep(1000);
+    struct got got = ask_with(curls[2], server, false, "/echo", TOKEN, 100, 'a');
+    CHECK(got.status == 200, "when another has ended: %ld", got.status);
+    curl_easy_cleanup(curls[1]);
+    curl_easy_cleanup(curls[2]);
+    interface = NULL;
     server_stop(server, 5);
 }
 
@@ -562,6 +589,7 @@ int main(void) {
     test_garbage();
     test_slow();
     test_rate();
+    test_connections_of_a_token();
     test_full_queue();
     test_race_for_queue();
     test_memory();

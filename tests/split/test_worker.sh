@@ -36,6 +36,14 @@ size=$(stat -c %s "$work/changed.safetensors")
 printf '\001\002' | dd of="$work/changed.safetensors" bs=1 seek=$((size - 8)) conv=notrunc 2>"$work/err"
 serve --part "$work/changed.safetensors" --manifest "$work/part.manifest.json"; says "not a part of the manifest"
 
+# plain HTTP for programs on this machine, without tokens
+"$program" worker --part "$work/part.safetensors" --port 0 --identity "$work/id.pem" --insecure --threads 1 -q >"$work/out" 2>"$work/err" &
+pid=$!
+wait_until grep -q serves "$work/out"
+prints "http://127.0.0.1:"
+kill -INT $pid
+wait $pid
+check "SIGINT ends it with 0" test $? -eq 0
 # as the published server is called; it serves until SIGTERM, and ends well
 "$program" worker --split_model_file_path "$work/part.safetensors" --host 127.0.0.1 --port 0 --device cpu --identity "$work/id.pem" \
     --token-file "$work/tokens" --manifest "$work/part.manifest.json" --threads 1 >"$work/out" 2>"$work/err" &
