@@ -34,7 +34,9 @@ extern "C" {
 #endif
 
 #define TESSERA_VERSION "0.1.0"
-#define TESSERA_EMBEDDED_MODEL "emoji" /* the name of the model that comes with the engine, for tessera_model_open */
+/* Names of the models that come with the engine, for tessera_model_open, separated by |: a transformer and a U-Net of the same drawings. */
+#define TESSERA_EMBEDDED_MODELS "emoji|emoji-unet"
+#define TESSERA_EMBEDDED_MODEL "emoji" /* the one that the command uses where none is named */
 
 /* How much of a model is in memory at a time, separated by |: all that was opened stays ("none"); text encoders, denoiser and autoencoder
  * come and go with their stage ("stages"), and of each only some blocks are there, the next of which are read while one computes
@@ -194,8 +196,8 @@ typedef struct tessera_model_options {
     { .struct_size = sizeof(tessera_model_options) }
 
 /* Opens a model: a folder in diffusers' layout (model_index.json), a single-file checkpoint (FILE.safetensors in the original layout of SD,
- * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it, or TESSERA_EMBEDDED_MODEL. Weights are memory-mapped, not
- * read. `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
+ * SDXL, SD3 or Flux), or OWNER/NAME on the Hugging Face hub, from the local cache or downloaded into it, or one of TESSERA_EMBEDDED_MODELS. Weights are
+ * memory-mapped, not read. `options` may be NULL (bfloat16, all threads). Returns NULL and fills `error` on failure. */
 tessera_model *tessera_model_open(const char *model, const tessera_model_options *options, tessera_error *error);
 /* NULL is allowed. A model that is at work goes when its call ends. */
 void tessera_model_free(tessera_model *model);

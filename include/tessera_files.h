@@ -51,7 +51,7 @@ tessera_status tessera_png_write(const char *path, void *stream, const uint8_t *
  * `done` of `total` bytes are there. Return false to stop: what has arrived is kept. */
 typedef bool (*tessera_download)(void *user, const char *file, uint64_t done, uint64_t total);
 
-/* Where a model lies on this machine: the folder of TESSERA_EMBEDDED_MODEL; the folder of OWNER/NAME[@REVISION], which is downloaded into
+/* Where a model lies on this machine: the folder of one of TESSERA_EMBEDDED_MODELS; the folder of OWNER/NAME[@REVISION], which is downloaded into
  * the hub's cache as far as it is not there (`variant` as in tessera_model_options); of any other name, the name itself. Free *path with
  * free(). `progress` may be NULL. IO, FORMAT, UNSUPPORTED: the model cannot be had; CANCELLED: by `progress`. */
 tessera_status tessera_model_find(const char *model, const char *variant, tessera_download progress, void *user, char **path,

@@ -57,3 +57,10 @@ void text_print(FILE *stream, const char *text) {
         text += length;
     }
 }
+
+bool text_is_choice(const char *choices, const char *text) {
+    size_t n = strlen(text);
+    for (const char *c = choices; n > 0 && c != NULL; c = strchr(c, '|') != NULL ? strchr(c, '|') + 1 : NULL)
+        if (strncmp(c, text, n) == 0 && (c[n] == '|' || c[n] == 0)) return true;
+    return false;
+}

@@ -5,6 +5,7 @@
 #ifndef TESSERA_BASE_TEXT_H
 #define TESSERA_BASE_TEXT_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 /* Puts '?' in the place of each control character: C0 (also line ends), DEL, C1 (U+0080 to U+009F), the marks that turn the direction of
@@ -12,5 +13,8 @@
 void text_clean(char *text);
 /* Prints `text` so; tabs and line ends, too, become '?'. NULL prints nothing. */
 void text_print(FILE *stream, const char *text);
+
+/* Whether `text` is one of `choices`, which are separated by |. */
+bool text_is_choice(const char *choices, const char *text);
 
 #endif

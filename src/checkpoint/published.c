@@ -50,6 +50,15 @@ tessera_status data_find(const char *name, char **path, tessera_error *error) {
                      TESSERA_SOURCE_DIR, TESSERA_INSTALL_DATA_DIR);
 }
 
+tessera_status embedded_model_find(const char *name, char **folder, tessera_error *error) {
+    char *data = file_join("models", name);
+    *folder = NULL;
+    if (data == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status = data_find(data, folder, error);
+    free(data);
+    return status;
+}
+
 const char *const *published_names(void) {
     static const char *const names[] = {
         "sd15",         "sd21",       "sdxl",         "sd3-medium",   "sd35-medium", "sd35-large",      "flux-dev",

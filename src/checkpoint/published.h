@@ -11,11 +11,13 @@
 
 #include "base/error.h"
 
-#define EMBEDDED_MODEL "models/emoji" /* the data folder of the model that comes with the engine */
 #define PUBLISHED_MADE_UP "made-up"   /* in tokenizers.json: a vocabulary that does not come with the engine (made_up_tokenizer.h) */
 
 /* The path of a data file or folder, e.g. "assets/tokenizers/clip" or "models/emoji"; the caller frees. IO if there is none. */
 tessera_status data_find(const char *name, char **path, tessera_error *error);
+
+/* The folder of a model of TESSERA_EMBEDDED_MODELS: models/NAME of the data files; the caller frees. IO if it is not there. */
+tessera_status embedded_model_find(const char *name, char **folder, tessera_error *error);
 
 /* The folder of a published model, e.g. "sdxl"; the caller frees. ARGUMENT if the name is unknown. */
 tessera_status published_folder(const char *class_name, char **folder, tessera_error *error);

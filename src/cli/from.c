@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/mesh_options.h"
 #include "cli/parameters.h"
@@ -61,12 +62,14 @@ static tessera_status read_recorded(const struct option *option, const cJSON *it
     return TESSERA_OK;
 }
 
-#define EMBEDDED_FOLDER "models/" TESSERA_EMBEDDED_MODEL
-
-/* The embedded model, wherever it lay on the machine that made the picture: it is found here anew. */
-static bool is_embedded(const char *model) {
-    size_t length = strlen(model), own = strlen(EMBEDDED_FOLDER);
-    return length >= own && strcmp(model + length - own, EMBEDDED_FOLDER) == 0;
+/* The name of an embedded model, wherever it lay on the machine that made the picture: it is found here anew. NULL of any other model. */
+static const char *embedded_name(const char *model) {
+    static const char folder[] = "models/";
+    const char *slash = strrchr(model, '/');
+    if (slash == NULL) return text_is_choice(TESSERA_EMBEDDED_MODELS, model) && !file_exists(model) ? model : NULL;
+    if (slash + 1 - model < (ptrdiff_t)strlen(folder)) return NULL;
+    bool is_here = strncmp(slash + 1 - strlen(folder), folder, strlen(folder)) == 0;
+    return is_here && text_is_choice(TESSERA_EMBEDDED_MODELS, slash + 1) ? slash + 1 : NULL;
 }
 
 /* What a record says must be opened may be anything that a stranger wrote: a path on this machine, or a name that sends the user's token to
@@ -93,7 +96,10 @@ static tessera_status restore_option(struct record_source *source, int i, struct
     }
     if (!value->given && option->opens && text != NULL && !values[GENERATE_ALLOW_RECORD_FILES].flag) {
         free(recorded.texts);
-        return i == GENERATE_MODEL && is_embedded(text) ? TESSERA_OK : refuse_opening(source, option, text, error);
+        const char *name = i == GENERATE_MODEL ? embedded_name(text) : NULL;
+        if (name == NULL) return refuse_opening(source, option, text, error);
+        value->text = name;
+        return TESSERA_OK;
     }
     if (!value->given) {
         *value = recorded;

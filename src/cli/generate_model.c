@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/binding.h"
 #include "cli/device_maps.h"
 #include "cli/find_model.h"
@@ -23,7 +24,8 @@
 static tessera_status choose_model(struct session *s) {
     const char *given = s->values[GENERATE_MODEL].text;
     if (given != NULL && !file_exists(given)) given = like_model(given);
-    bool recorded = given != NULL && !s->model_is_given && s->source.json != NULL && !file_exists(given) && !tessera_model_is_on_hub(given);
+    bool recorded = given != NULL && !s->model_is_given && s->source.json != NULL && !file_exists(given) &&
+                    !tessera_model_is_on_hub(given) && !text_is_choice(TESSERA_EMBEDDED_MODELS, given);
     if (given != NULL && !recorded) {
         TRY(find_model(given, s->values[GENERATE_VARIANT].text, s->quiet || s->rank > 0, &s->model_folder, &s->error));
     } else {

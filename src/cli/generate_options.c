@@ -27,7 +27,7 @@ const struct option generate_options[] = {
                         .section = SECTION_DRAW,
                         .type = OPTION_TEXT,
                         .placeholder = "MODEL",
-                        .help = "folder in diffusers' layout, single file, or OWNER/NAME on the hub (default: the embedded emoji model)",
+                        .help = "folder in diffusers' layout, single file, OWNER/NAME on the hub, or " TESSERA_EMBEDDED_MODELS " (default: emoji)",
                         .record = "model",
                         .opens = true},
     [GENERATE_PROMPT] = {.name = "prompt",

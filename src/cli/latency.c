@@ -438,7 +438,7 @@ static tessera_status read_options(struct latency *l) {
     l->report = cJSON_CreateArray();
     l->runs = calloc((size_t)l->test_times, sizeof *l->runs);
     if (l->report == NULL || l->runs == NULL) return error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory for the report");
-    if (!v[LATENCY_MODEL].given) return data_find(EMBEDDED_MODEL, &l->model, &l->error);
+    if (!v[LATENCY_MODEL].given) return embedded_model_find(TESSERA_EMBEDDED_MODEL, &l->model, &l->error);
     l->model = strdup(v[LATENCY_MODEL].text);
     return l->model != NULL ? TESSERA_OK : error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory");
 }

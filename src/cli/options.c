@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 #include "base/error.h"
+#include "base/text.h"
 
 /* Whether `word` (length n) is `name`, an underscore counting as a hyphen. */
 static bool same_name(const char *name, const char *word, size_t n) {
@@ -89,13 +90,6 @@ const char *options_spelling(const struct option *option, const struct option_va
     return out;
 }
 
-static bool is_choice(const char *choices, const char *text) {
-    size_t n = strlen(text);
-    for (const char *c = choices; n > 0 && c != NULL; c = strchr(c, '|') != NULL ? strchr(c, '|') + 1 : NULL)
-        if (strncmp(c, text, n) == 0 && (c[n] == '|' || c[n] == 0)) return true;
-    return false;
-}
-
 static const char *synonym_value(const struct option *option, const char *text) {
     for (const struct option_synonym *s = option->synonyms; s != NULL && s->spelling != NULL; s++)
         if (strcasecmp(s->spelling, text) == 0) return s->value;
@@ -157,7 +151,7 @@ tessera_status options_read_value(const struct option *option, const char *text,
         break;
     case OPTION_CHOICE:
         value->text = synonym_value(option, text);
-        if (!is_choice(option->placeholder, value->text))
+        if (!text_is_choice(option->placeholder, value->text))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "%s takes one of %s, not '%s'", name, option->placeholder, text);
         break;
     case OPTION_TEXT:

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "checkpoint/fingerprint.h"
 #include "checkpoint/published.h"
 #include "checkpoint/single_file.h"
@@ -112,7 +113,7 @@ tessera_status tessera_model_find(const char *model, const char *variant, tesser
     const struct hub_options options = {.variant = variant, .progress = progress, .user = user};
     *path = NULL;
     if (hub_is_name(model)) return hub_resolve(model, &options, path, error);
-    if (!file_exists(model) && strcmp(model, TESSERA_EMBEDDED_MODEL) == 0) return data_find(EMBEDDED_MODEL, path, error);
+    if (!file_exists(model) && text_is_choice(TESSERA_EMBEDDED_MODELS, model)) return embedded_model_find(model, path, error);
     *path = strdup(model);
     return *path != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
 }

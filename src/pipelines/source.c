@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "checkpoint/fingerprint.h"
 #include "checkpoint/published.h"
 #include "hub/hub.h"
@@ -52,11 +53,11 @@ static tessera_status find_folder(struct pipeline *p, const char *config, tesser
     struct hub_options hub = {.variant = p->variant};
     if (hub_is_name(p->name)) return hub_resolve(p->name, &hub, &p->folder, error);
     if (file_is_forbidden(p->name)) return error_set(error, TESSERA_ERROR_IO, "%s: no permission to open this folder or file", p->name);
-    if (!file_exists(p->name) && strcmp(p->name, TESSERA_EMBEDDED_MODEL) == 0) return data_find(EMBEDDED_MODEL, &p->folder, error);
+    if (!file_exists(p->name) && text_is_choice(TESSERA_EMBEDDED_MODELS, p->name)) return embedded_model_find(p->name, &p->folder, error);
     if (!file_is_folder(p->name))
         return error_set(error, TESSERA_ERROR_IO,
-                         "%s: no such folder or file: --model takes a model folder in diffusers' layout, a single-file checkpoint, or "
-                         "OWNER/NAME on the Hugging Face hub",
+                         "%s: no such folder or file: --model takes a model folder in diffusers' layout, a single-file checkpoint, "
+                         "OWNER/NAME on the Hugging Face hub, or an embedded model's name (" TESSERA_EMBEDDED_MODELS ")",
                          p->name);
     p->folder = strdup(p->name);
     return p->folder != NULL ? TESSERA_OK : out_of_memory(error);

@@ -83,6 +83,9 @@ static void test_models(void) {
     tessera_bytes_fingerprint("b", 1, second);
     CHECK(strcmp(first, second) != 0, "bytes that differ");
     free(found);
+    CHECK(tessera_model_find("emoji-unet", NULL, NULL, NULL, &found, &error) == TESSERA_OK && strstr(found, "/models/emoji-unet") != NULL, "%s",
+          error.message);
+    free(found);
     free(given);
 }
 

@@ -21,7 +21,8 @@ functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_fil
 for header in include/*.h; do
     installed "$header"
 done
-for file in bin/tessera share/man/man1/tessera.1 share/man/man3/libtessera.3 share/tessera/models/emoji/model_index.json; do
+for file in bin/tessera share/man/man1/tessera.1 share/man/man3/libtessera.3 share/tessera/models/emoji/model_index.json \
+    share/tessera/models/emoji-unet/vae/diffusion_pytorch_model.safetensors; do
     installed "$file"
 done
 check "libtessera.so.$version has the soname libtessera.so.${version%%.*}" \
@@ -58,6 +59,7 @@ models=$(pkg-config --variable=models tessera)
 check "the example compiles" make generate CFLAGS="-Werror $CFLAGS"
 check "the example draws" ./generate "$models/emoji" "a lion on a blue background" example.png 2 4
 check "the program draws" "$prefix/bin/tessera" generate --prompt "a lion on a blue background" --seed 2 --steps 4 --no-preview -o lion.png
+check "it draws with the other embedded model" "$prefix/bin/tessera" generate --model emoji-unet --prompt "a lion" --steps 1 --no-preview -o unet.png
 check "example and program draw the same" "$build/tests/same_picture" lion.png example.png
 check "the example draws on two ranks" timeout 300 "${MPIEXEC:-mpirun}" -n 2 --oversubscribe ./generate emoji "a lion" two.png 2 2
 check "it writes one picture" "$prefix/bin/tessera" inspect two.png
