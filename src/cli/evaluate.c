@@ -1,6 +1,6 @@
 /* `tessera evaluate`: how far two folders of pictures are apart.
  *
- *     --input-root0 A --input-root1 B     PSNR and LPIPS of the pairs, in the order of their names, and the FID of the folders:
+ *     --input-root0 A --input-root1 B     PSNR, SSIM and LPIPS of the pairs, in the order of their names, and the FID of the folders:
  *                                         DistriFusion's scripts/compute_metrics.py
  *     --ref A --sample B                  the FID alone, of any numbers of pictures: xDiT's benchmark/fid/compute_fid.py
  *
@@ -24,6 +24,7 @@
 #include "metrics/inception.h"
 #include "metrics/lpips.h"
 #include "metrics/psnr.h"
+#include "metrics/ssim.h"
 
 /* As pytorch-fid and torchvision publish them. */
 #define INCEPTION_PTH "pt_inception-2015-12-05-6726825d.pth"
@@ -59,8 +60,8 @@ static const struct option evaluate_options[EVALUATE_OPTION_COUNT] = {
         {.name = "sample", .aliases = {"sample-path"}, .type = OPTION_TEXT, .placeholder = "FOLDER", .help = "and the ones that were made"},
     [EVALUATE_IS_GT] = {.name = "is-gt",
                         .type = OPTION_FLAG,
-                        .help = "input-root0 has true pictures of any size: scaled to their pairs' for PSNR and LPIPS"},
-    [EVALUATE_METRICS] = {.name = "metrics", .type = OPTION_TEXTS, .placeholder = "psnr|lpips|fid", .help = "which of them (default all)"},
+                        .help = "input-root0 has true pictures of any size: scaled to their pairs' for PSNR, SSIM and LPIPS"},
+    [EVALUATE_METRICS] = {.name = "metrics", .type = OPTION_TEXTS, .placeholder = "psnr|ssim|lpips|fid", .help = "which of them (default all)"},
     [EVALUATE_INCEPTION] = {.name = "inception",
                             .type = OPTION_TEXT,
                             .placeholder = "FILE",
@@ -91,12 +92,12 @@ struct folder {
 struct evaluation {
     const struct option_value *values;
     bool usage; /* the error so far is one of the command line */
-    bool wants_psnr, wants_lpips, wants_fid;
+    bool wants_psnr, wants_ssim, wants_lpips, wants_fid;
     struct folder folders[2];
     struct run run;
     struct inception *inception;
     struct lpips *lpips;
-    double psnr, lpips_mean, fid;
+    double psnr, ssim, lpips_mean, fid;
 };
 
 /* ---- folders ---- */
@@ -151,33 +152,38 @@ static tessera_status choose_folders(struct evaluation *e, tessera_error *error)
     if (pairs == sets) return error_set(error, TESSERA_ERROR_ARGUMENT, "give --input-root0 and --input-root1, or --ref and --sample");
     e->folders[0].path = v[pairs ? EVALUATE_ROOT0 : EVALUATE_REF].text;
     e->folders[1].path = v[pairs ? EVALUATE_ROOT1 : EVALUATE_SAMPLE].text;
-    e->wants_psnr = e->wants_lpips = pairs;
+    e->wants_psnr = e->wants_ssim = e->wants_lpips = pairs;
     e->wants_fid = true;
     return TESSERA_OK;
+}
+
+static bool wants_pairs(const struct evaluation *e) {
+    return e->wants_psnr || e->wants_ssim || e->wants_lpips;
 }
 
 static tessera_status choose_metrics(struct evaluation *e, tessera_error *error) {
     const struct option_value *wanted = &e->values[EVALUATE_METRICS];
     if (!wanted->given) return TESSERA_OK;
     bool can_pair = e->wants_psnr;
-    e->wants_psnr = e->wants_lpips = e->wants_fid = false;
+    e->wants_psnr = e->wants_ssim = e->wants_lpips = e->wants_fid = false;
     for (int i = 0; i < wanted->count; i++) {
         bool *known = strcmp(wanted->texts[i], "psnr") == 0    ? &e->wants_psnr
+                      : strcmp(wanted->texts[i], "ssim") == 0  ? &e->wants_ssim
                       : strcmp(wanted->texts[i], "lpips") == 0 ? &e->wants_lpips
                       : strcmp(wanted->texts[i], "fid") == 0   ? &e->wants_fid
                                                                : NULL;
-        if (known == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "--metrics %s: there are psnr, lpips and fid", wanted->texts[i]);
+        if (known == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "--metrics %s: there are psnr, ssim, lpips and fid", wanted->texts[i]);
         *known = true;
     }
-    if (can_pair || !(e->wants_psnr || e->wants_lpips)) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "PSNR and LPIPS compare pairs: give --input-root0 and --input-root1");
+    if (can_pair || !wants_pairs(e)) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "PSNR, SSIM and LPIPS compare pairs: give --input-root0 and --input-root1");
 }
 
 static tessera_status check_counts(const struct evaluation *e, tessera_error *error) {
     const struct folder *a = &e->folders[0], *b = &e->folders[1];
-    if ((e->wants_psnr || e->wants_lpips) && a->count != b->count)
+    if (wants_pairs(e) && a->count != b->count)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "%s has %d pictures and %s has %d: PSNR and LPIPS compare pairs (--metrics fid does not)", a->path, a->count,
+                         "%s has %d pictures and %s has %d: PSNR, SSIM and LPIPS compare pairs (--metrics fid does not)", a->path, a->count,
                          b->path, b->count);
     const struct folder *few = a->count < 2 ? a : b;
     if (e->wants_fid && few->count < 2)
@@ -241,7 +247,7 @@ static tessera_status scale_to(struct image *image, const struct image *like, te
 
 static tessera_status compare(struct evaluation *e, int i, tessera_error *error) {
     struct image a = {0}, b = {0};
-    double distance = 0;
+    double distance = 0, similarity = 0;
     tessera_status status = image_file_read(e->folders[0].names[i], &a, error);
     if (status == TESSERA_OK) status = image_file_read(e->folders[1].names[i], &b, error);
     bool differ = a.width != b.width || a.height != b.height;
@@ -251,7 +257,9 @@ static tessera_status compare(struct evaluation *e, int i, tessera_error *error)
                      : error_set(error, TESSERA_ERROR_ARGUMENT, "%s is %dx%d but %s is %dx%d; --is-gt scales the first to the second",
                                  e->folders[0].names[i], a.width, a.height, e->folders[1].names[i], b.width, b.height);
     if (status == TESSERA_OK && e->wants_psnr) e->psnr += psnr(&a, &b) / e->folders[0].count;
+    if (status == TESSERA_OK && e->wants_ssim) status = ssim(&a, &b, &similarity, error);
     if (status == TESSERA_OK && e->wants_lpips) status = lpips_distance(e->lpips, &e->run, &a, &b, &distance, error);
+    e->ssim += similarity / e->folders[0].count;
     e->lpips_mean += distance / e->folders[0].count;
     image_free(&a);
     image_free(&b);
@@ -314,7 +322,7 @@ static tessera_status evaluate(struct evaluation *e, tessera_error *error) {
     for (int i = 0; i < 2; i++) TRY(read_folder(&e->folders[i], error));
     TRY(check_counts(e, error));
     TRY(open_networks(e, error));
-    if (e->wants_psnr || e->wants_lpips) TRY(compare_all(e, error));
+    if (wants_pairs(e)) TRY(compare_all(e, error));
     return e->wants_fid ? measure_fid(e, error) : TESSERA_OK;
 }
 
@@ -330,6 +338,7 @@ static void print_result(const struct evaluation *e) {
         cJSON_AddNumberToObject(root, "pictures0", e->folders[0].count);
         cJSON_AddNumberToObject(root, "pictures1", e->folders[1].count);
         add_number(root, "psnr", e->wants_psnr, e->psnr);
+        add_number(root, "ssim", e->wants_ssim, e->ssim);
         add_number(root, "lpips", e->wants_lpips, e->lpips_mean);
         add_number(root, "fid", e->wants_fid, e->fid);
         char *text = cJSON_Print(root);
@@ -339,6 +348,7 @@ static void print_result(const struct evaluation *e) {
         return;
     }
     if (e->wants_psnr) printf("PSNR: %.6f\n", e->psnr);
+    if (e->wants_ssim) printf("SSIM: %.6f\n", e->ssim);
     if (e->wants_lpips) printf("LPIPS: %.6f\n", e->lpips_mean);
     if (e->wants_fid) printf("FID: %.6f\n", e->fid);
 }
@@ -363,8 +373,8 @@ static int run_evaluate(const char *path, struct option_value *values) {
 const struct command evaluate_command = {
     .name = "evaluate",
     .usage = "evaluate --input-root0 FOLDER --input-root1 FOLDER [OPTIONS]",
-    .summary = "PSNR, LPIPS and FID of two folders of pictures",
-    .details = "PSNR and LPIPS compare pairs, in the order of their names; the FID compares the folders. --ref and --sample ask for the "
+    .summary = "PSNR, SSIM, LPIPS and FID of two folders of pictures",
+    .details = "PSNR, SSIM and LPIPS compare pairs, in the order of their names; the FID compares the folders. --ref and --sample ask for the "
                "FID alone.\n"
                "LPIPS and the FID need a network each, which docs/evaluation.md says how to get.\n",
     .examples = "  tessera evaluate --input-root0 one-rank/ --input-root1 displaced/ --metrics psnr\n"

@@ -65,7 +65,7 @@ run 2 generate --caption-file dataset_coco.json --caption-split train --steps 1;
 # evaluation, against what clean-fid and torchmetrics computed (tests/metrics compares closely)
 networks="--inception $case/model/inception.safetensors --alexnet $case/model/alexnet.safetensors --lpips $case/model/lpips.safetensors"
 run 0 evaluate --input_root0 "$case/a" --input_root1 "$case/b" $networks --batch_size 8; says "batch_size has no effect"
-prints "PSNR: 26\.6"; prints "LPIPS: 0\.09"; prints "FID: 24[01]\."
+prints "PSNR: 26\.6"; prints "SSIM: 0\.[0-9]"; prints "LPIPS: 0\.09"; prints "FID: 24[01]\."
 run 0 evaluate --ref "$case/a" --sample "$case/b" $networks --json; prints '"fid":.24[01]\.'
 run 1 evaluate --input-root0 references --input-root1 made --metrics psnr; says "64x48"; says "is-gt"
 run 0 evaluate --input-root0 references --input-root1 made --metrics psnr --is-gt; prints "PSNR: [0-9]"

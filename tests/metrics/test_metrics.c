@@ -1,5 +1,5 @@
-/* PSNR, LPIPS, Inception's features and the FID, compared with torchmetrics and clean-fid on small pictures (make_case.py beside this
- * file), and networks that are not what they should be. */
+/* PSNR, SSIM, LPIPS, Inception's features and the FID, compared with torchmetrics, scikit-image and clean-fid on small pictures (make_case.py and
+ * make_ssim.py beside this file), and networks that are not what they should be. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +10,7 @@
 #include "metrics/inception.h"
 #include "metrics/lpips.h"
 #include "metrics/psnr.h"
+#include "metrics/ssim.h"
 
 #define CASE "tests/metrics/case"
 enum { PAIRS = 6 };
@@ -55,6 +56,29 @@ static void test_pairs(const struct case_io *c) {
     run.error = (tessera_error){0};
     image_free(&small);
     lpips_free(net);
+}
+
+/* Every line of ssim.tsv: two pictures and what scikit-image says of them. */
+static void test_ssim(void) {
+    char a_path[96], b_path[96];
+    double want, got = 0;
+    int pairs = 0;
+    tessera_error error = {0};
+    FILE *list = fopen("tests/metrics/ssim.tsv", "r");
+    while (list != NULL && fscanf(list, "%95s %95s %lf", a_path, b_path, &want) == 3) {
+        struct image a = {0}, b = {0};
+        CHECK(image_file_read(a_path, &a, &error) == TESSERA_OK && image_file_read(b_path, &b, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(ssim(&a, &b, &got, &error) == TESSERA_OK && fabs(got - want) < 1e-9, "SSIM of %s and %s: %.12f, not %.12f", a_path, b_path,
+              got, want);
+        CHECK(ssim(&a, &a, &got, &error) == TESSERA_OK && got == 1, "SSIM of %s with itself: %.17g", a_path, got);
+        b.height = a.height = SSIM_WINDOW - 1;
+        CHECK(ssim(&a, &b, &got, &error) == TESSERA_ERROR_ARGUMENT, "ten rows");
+        image_free(&a);
+        image_free(&b);
+        pairs++;
+    }
+    CHECK(pairs == 8, "%d pairs", pairs);
+    if (list != NULL) fclose(list);
 }
 
 /* The features of a folder's pictures [PAIRS, dims], checked; the caller frees. */
@@ -142,6 +166,7 @@ int main(void) {
     run = (struct run){.arena = arena_new(0, &error), .backend = cpu_backend_open(0, CPU_KERNELS_BEST, &error), .dtype = DTYPE_F32};
     CHECK(run.arena != NULL && run.backend != NULL, "%s", error.message);
     test_pairs(&c);
+    test_ssim();
     test_fid(&c);
     test_frechet(&c);
     test_wrong_files();
