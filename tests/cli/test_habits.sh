@@ -96,7 +96,7 @@ run 0 inspect words.png; prints '"karras"'; prints '"f32"'
 
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
-for command in generate plan inspect convert make-model download coco evaluate latency completion; do
+for command in generate plan inspect convert make-model download coco evaluate report latency completion; do
     run 0 $command -V; prints "^tessera [0-9]"
 done
 run 0 generate -p a $quick -q -o quiet.png; check "-q is quiet" test ! -s err; prints quiet.png
