@@ -15,7 +15,8 @@ static struct split_part *part_of(int model) {
                                                .threads = 1,
                                                .limits = {.batch = 2, .tokens = 256, .text_tokens = 64}};
     tessera_error error = {0};
-    if (parts[model] == NULL && split_part_open_model(folders[model], &ranges[model], &options, &parts[model], &error) != TESSERA_OK) abort();
+    if (parts[model] == NULL && split_part_open_model(folders[model], &ranges[model], &options, &parts[model], &error) != TESSERA_OK)
+        abort();
     return parts[model];
 }
 
@@ -31,11 +32,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (bytes == NULL) return 0;
     memcpy(bytes, data + 1, length);
     const struct split_request request = {.bytes = bytes, .size = length, .job = JOB, .store = &store, .block_hashes = true};
-    bool fits = split_part_request_bytes(part, bytes, length < SPLIT_HEAD_BYTES ? length : SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK;
+    bool fits =
+        split_part_request_bytes(part, bytes, length < SPLIT_HEAD_BYTES ? length : SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK;
     bool complete = split_part_missing(part, bytes, length, JOB, &store, &missing, &error) == TESSERA_OK;
     bool computed = split_part_compute(part, &request, &answer, &error) == TESSERA_OK;
     if (computed && (!fits || !complete || missing != 0 || whole != length)) abort();
-    if (!computed && complete && missing == 0 && strstr(error.message, "infinities") == NULL && strstr(error.message, "flags") == NULL) abort();
+    if (!computed && complete && missing == 0 && strstr(error.message, "infinities") == NULL && strstr(error.message, "flags") == NULL)
+        abort();
     split_answer_free(&answer);
     state_store_close(&store);
     free(bytes);

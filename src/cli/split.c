@@ -12,9 +12,9 @@ enum split_option { SPLIT_MODEL, SPLIT_START, SPLIT_END, SPLIT_OUTPUT, SPLIT_LAS
 enum { MOST_BLOCKS = 65535 };
 
 /* What Python programs and people write. */
-static const struct option_synonym boolean_synonyms[] = {{"True", "true"}, {"TRUE", "true"},   {"yes", "true"},    {"Yes", "true"},  {"1", "true"},
-                                                         {"on", "true"},   {"False", "false"}, {"FALSE", "false"}, {"no", "false"},  {"No", "false"},
-                                                         {"0", "false"},   {"off", "false"},   {NULL, NULL}};
+static const struct option_synonym boolean_synonyms[] = {
+    {"True", "true"},   {"TRUE", "true"}, {"yes", "true"}, {"Yes", "true"}, {"1", "true"},    {"on", "true"}, {"False", "false"},
+    {"FALSE", "false"}, {"no", "false"},  {"No", "false"}, {"0", "false"},  {"off", "false"}, {NULL, NULL}};
 
 static const struct option split_options[SPLIT_OPTION_COUNT] = {
     [SPLIT_MODEL] = {.name = "model",
@@ -120,7 +120,8 @@ static int run_split(const char *path, struct option_value *values) {
     bool quiet = command_common(&split_command, values, COMMON_QUIET);
     (void)path;
     if (!values[SPLIT_MODEL].given || !values[SPLIT_OUTPUT].given) {
-        error_set(&error, TESSERA_ERROR_ARGUMENT, "split needs a model and a file to write: tessera split --model MODEL --output-file FILE.safetensors");
+        error_set(&error, TESSERA_ERROR_ARGUMENT,
+                  "split needs a model and a file to write: tessera split --model MODEL --output-file FILE.safetensors");
         return command_fail(&error, true);
     }
     progress_catch_signals();
@@ -129,7 +130,8 @@ static int run_split(const char *path, struct option_value *values) {
     if (status == TESSERA_OK) status = split(values, folder, owner, &error);
     if (status == TESSERA_OK && owner != NULL) say_signed(values, owner);
     if (status == TESSERA_OK && owner == NULL && !quiet)
-        fputs("tessera: note: no manifest was written, without which workers and clients cannot tell whose parts these are: sign one with --key "
+        fputs("tessera: note: no manifest was written, without which workers and clients cannot tell whose parts these are: sign one with "
+              "--key "
               "(tessera worker --make-identity makes a key)\n",
               stderr);
     free(folder);
@@ -143,11 +145,14 @@ const struct command split_command = {
     .usage = "split --model MODEL --output-file FILE.safetensors [OPTIONS]",
     .summary = "cut blocks out of a model for workers to compute",
     .details =
-        "Each part is a safetensors file of some blocks, which `tessera worker` serves; the client keeps the text encoders, embeddings, the blocks\n"
-        "before and behind, the sampler and the autoencoder. Blocks are those of the denoiser, in order, counted from 0; a U-Net's are its\n"
+        "Each part is a safetensors file of some blocks, which `tessera worker` serves; the client keeps the text encoders, embeddings, "
+        "the blocks\n"
+        "before and behind, the sampler and the autoencoder. Blocks are those of the denoiser, in order, counted from 0; a U-Net's are "
+        "its\n"
         "resnets, on the way down and up (docs/strangers.md). Splitting a model hides nothing of prompts and pictures from its workers.\n",
-    .examples = "  tessera split --model stabilityai/stable-diffusion-3-medium-diffusers --split-start 1 --split-end 22 -o sd3.safetensors\n"
-                "  tessera split --model FLUX.1-dev --parts 3 --has-last-block True --key me.pem -o flux.safetensors\n",
+    .examples =
+        "  tessera split --model stabilityai/stable-diffusion-3-medium-diffusers --split-start 1 --split-end 22 -o sd3.safetensors\n"
+        "  tessera split --model FLUX.1-dev --parts 3 --has-last-block True --key me.pem -o flux.safetensors\n",
     .options = split_options,
     .option_count = SPLIT_OPTION_COUNT,
     .run = run_split,

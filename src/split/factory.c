@@ -38,7 +38,8 @@ char *factory_manifest_path(const char *output) {
 static char *part_path(const struct factory_options *options, int part) {
     char *path = NULL;
     if (options->parts == 1) return strdup(options->output);
-    return asprintf(&path, "%.*s-%d-of-%d%s", stem_of(options->output), options->output, part + 1, options->parts, ending) > 0 ? path : NULL;
+    return asprintf(&path, "%.*s-%d-of-%d%s", stem_of(options->output), options->output, part + 1, options->parts, ending) > 0 ? path
+                                                                                                                               : NULL;
 }
 
 /* ---- which blocks ---- */
@@ -46,14 +47,19 @@ static char *part_path(const struct factory_options *options, int part) {
 static tessera_status choose_range(struct factory *f, tessera_error *error) {
     const struct factory_options *o = f->options;
     int n = f->num_blocks;
-    f->range = (struct split_range){o->first >= 0 ? o->first : 1, o->last >= 0 ? o->last + 1 : o->has_last_block ? n : n - 1, o->has_last_block};
+    f->range = (struct split_range){o->first >= 0 ? o->first : 1,
+                                    o->last >= 0        ? o->last + 1
+                                    : o->has_last_block ? n
+                                                        : n - 1,
+                                    o->has_last_block};
     if (o->first < 0 && o->last < 0 && f->range.end <= f->range.first)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: has %d blocks, of which none is between the first and the last: say which with --split-start and --split-end",
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "%s: has %d blocks, of which none is between the first and the last: say which with --split-start and --split-end",
                          f->folder, n);
     TRY(split_range_check(&f->range, n, error));
     if (o->parts >= 1 && o->parts <= f->range.end - f->range.first) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "--parts %d: blocks %d to %d make 1 to %d parts", o->parts, f->range.first, f->range.end - 1,
-                     f->range.end - f->range.first);
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--parts %d: blocks %d to %d make 1 to %d parts", o->parts, f->range.first,
+                     f->range.end - 1, f->range.end - f->range.first);
 }
 
 static tessera_status balance(struct factory *f, const struct component *component, tessera_error *error) {
@@ -74,8 +80,9 @@ static tessera_status plan(struct factory *f, tessera_error *error) {
     const struct component_source source = {.folder = f->folder};
     TRY(component_open(&source, DTYPE_F32, &component, error));
     f->num_blocks = component.num_blocks;
-    tessera_status status = component.denoiser != NULL ? choose_range(f, error)
-                                                       : error_set(error, TESSERA_ERROR_ARGUMENT, "%s: holds no denoiser (a transformer or a U-Net)", f->folder);
+    tessera_status status = component.denoiser != NULL
+                                ? choose_range(f, error)
+                                : error_set(error, TESSERA_ERROR_ARGUMENT, "%s: holds no denoiser (a transformer or a U-Net)", f->folder);
     if (status == TESSERA_OK) status = balance(f, &component, error);
     component_close(&component);
     return status;
@@ -84,7 +91,8 @@ static tessera_status plan(struct factory *f, tessera_error *error) {
 /* ---- writing ---- */
 
 /* The part's line in the manifest, and with the first one what all have in common. */
-static tessera_status list_part(struct manifest *m, const char *model, const char *path, const struct part_file *part, int blocks, tessera_error *error) {
+static tessera_status list_part(struct manifest *m, const char *model, const char *path, const struct part_file *part, int blocks,
+                                tessera_error *error) {
     const char *slash = strrchr(path, '/');
     struct manifest_part *line = &m->parts[m->count++];
     *line = (struct manifest_part){.file = strdup(slash != NULL ? slash + 1 : path), .range = part->header.range, .bytes = part->bytes};
@@ -131,7 +139,8 @@ static tessera_status write_parts(struct factory *f, tessera_error *error) {
 tessera_status factory_split(const struct factory_options *options, tessera_error *error) {
     struct factory f = {.options = options};
     if (stem_of(options->output) < 1 || options->output[stem_of(options->output) - 1] == '/')
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--output-file %s: a part is a safetensors file: let its name end in %s", options->output, ending);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--output-file %s: a part is a safetensors file: let its name end in %s",
+                         options->output, ending);
     TRY(part_file_denoiser_folder(options->folder, &f.folder, error));
     tessera_status status = plan(&f, error);
     if (status == TESSERA_OK) status = write_parts(&f, error);

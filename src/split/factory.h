@@ -9,15 +9,15 @@
 #include "split/manifest.h"
 
 struct factory_options {
-    const char *model;  /* what the manifest calls it */
-    const char *folder; /* of the model, or of its denoiser */
-    int first, last;    /* blocks, both inclusive; -1: all but the model's first and, unless has_last_block, its last one */
+    const char *model;   /* what the manifest calls it */
+    const char *folder;  /* of the model, or of its denoiser */
+    int first, last;     /* blocks, both inclusive; -1: all but the model's first and, unless has_last_block, its last one */
     bool has_last_block; /* the final norm and projection go with the last part, which must end in the last block */
     int parts;           /* as many files, of sizes as equal as whole blocks allow */
     /* The file to write, which ends in ".safetensors"; of several parts "-1-of-3" and so on come before that, and ".manifest.json" takes its place
      * for the manifest. */
     const char *output;
-    const struct identity *owner; /* who signs the manifest; NULL: none is written */
+    const struct identity *owner;                                               /* who signs the manifest; NULL: none is written */
     void (*report)(void *user, const char *path, const struct part_file *part); /* each file that is written; or NULL */
     bool (*stop)(void *user);                                                   /* asked before each part; or NULL */
     void *user;

@@ -30,7 +30,8 @@ tessera_status fields_text(const struct fields *f, const char *key, char **out) 
 tessera_status fields_number(const struct fields *f, const char *key, double most, uint64_t *out) {
     const cJSON *value = find(f, key);
     *out = 0;
-    if (!cJSON_IsNumber(value) || !(value->valuedouble >= 0 && value->valuedouble <= most) || value->valuedouble != (double)(uint64_t)value->valuedouble)
+    if (!cJSON_IsNumber(value) || !(value->valuedouble >= 0 && value->valuedouble <= most) ||
+        value->valuedouble != (double)(uint64_t)value->valuedouble)
         return fields_wrong(f, key, "is missing, or no whole number that is possible here");
     *out = (uint64_t)value->valuedouble;
     return TESSERA_OK;
@@ -83,7 +84,8 @@ static tessera_status write_text(const char *path, const char *text, tessera_err
 tessera_status fields_write(cJSON *root, const char *path, tessera_error *error) {
     char *text = root != NULL ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
-    tessera_status status = text != NULL ? write_text(path, text, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory for writing it", path);
+    tessera_status status =
+        text != NULL ? write_text(path, text, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory for writing it", path);
     cJSON_free(text);
     return status;
 }

@@ -26,7 +26,8 @@ struct identity {
 
 /* What a GnuTLS call said. */
 static tessera_status gnutls_failed(const char *path, const char *what, int code, tessera_error *error) {
-    return error_set(error, code == GNUTLS_E_MEMORY_ERROR ? TESSERA_ERROR_MEMORY : TESSERA_ERROR_FORMAT, "%s: %s: %s", path, what, gnutls_strerror(code));
+    return error_set(error, code == GNUTLS_E_MEMORY_ERROR ? TESSERA_ERROR_MEMORY : TESSERA_ERROR_FORMAT, "%s: %s: %s", path, what,
+                     gnutls_strerror(code));
 }
 
 /* ---- public keys ---- */
@@ -64,7 +65,8 @@ tessera_status identity_public_of_certificate(const void *der, size_t bytes, str
     bool found = false;
     if (bytes > MOST_BYTES || gnutls_x509_crt_init(&certificate) != GNUTLS_E_SUCCESS)
         return error_set(error, TESSERA_ERROR_FORMAT, "certificate: %zu bytes are too many, or memory is out", bytes);
-    if (gnutls_x509_crt_import(certificate, &datum, GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS && gnutls_pubkey_init(&key) == GNUTLS_E_SUCCESS) {
+    if (gnutls_x509_crt_import(certificate, &datum, GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS &&
+        gnutls_pubkey_init(&key) == GNUTLS_E_SUCCESS) {
         found = gnutls_pubkey_import_x509(key, certificate, 0) == GNUTLS_E_SUCCESS && export_public(key, out);
         gnutls_pubkey_deinit(key);
     }
@@ -152,8 +154,8 @@ static tessera_status write_secret(int descriptor, const char *path, const gnutl
         close(descriptor);
         return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to write it", path);
     }
-    bool written = fwrite(first->data, 1, first->size, stream) == first->size && fwrite(second->data, 1, second->size, stream) == second->size &&
-                   fflush(stream) == 0 && fsync(fileno(stream)) == 0;
+    bool written = fwrite(first->data, 1, first->size, stream) == first->size &&
+                   fwrite(second->data, 1, second->size, stream) == second->size && fflush(stream) == 0 && fsync(fileno(stream)) == 0;
     if (!written) error_set_errno(error, "%s: cannot write", path);
     if (fclose(stream) != 0 && written) {
         written = false;
@@ -163,7 +165,8 @@ static tessera_status write_secret(int descriptor, const char *path, const gnutl
 }
 
 static tessera_status exists(const char *path, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: exists, and keys are never overwritten: name a new file, or move this one away", path);
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: exists, and keys are never overwritten: name a new file, or move this one away",
+                     path);
 }
 
 static tessera_status write_new(const char *path, const gnutls_datum_t *first, const gnutls_datum_t *second, tessera_error *error) {
@@ -171,7 +174,8 @@ static tessera_status write_new(const char *path, const gnutls_datum_t *first, c
     bool taken = false;
     if (asprintf(&temporary, "%s.%ld.tmp", path, (long)getpid()) < 0) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     int descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    tessera_status status = descriptor >= 0 ? write_secret(descriptor, path, first, second, error) : error_set_errno(error, "%s: cannot create", path);
+    tessera_status status =
+        descriptor >= 0 ? write_secret(descriptor, path, first, second, error) : error_set_errno(error, "%s: cannot create", path);
     if (status == TESSERA_OK) status = file_rename_new(temporary, path, &taken, error);
     if (descriptor >= 0 && (status != TESSERA_OK || taken)) unlink(temporary);
     free(temporary);
@@ -182,7 +186,8 @@ tessera_status identity_make(const char *path, const char *const *names, int cou
     gnutls_datum_t key = {0}, certificate = {0};
     if (file_exists(path)) return exists(path, error);
     int code = make_pem(names, count, &key, &certificate);
-    tessera_status status = code == GNUTLS_E_SUCCESS ? write_new(path, &key, &certificate, error) : gnutls_failed(path, "cannot make a key", code, error);
+    tessera_status status =
+        code == GNUTLS_E_SUCCESS ? write_new(path, &key, &certificate, error) : gnutls_failed(path, "cannot make a key", code, error);
     if (key.data != NULL) gnutls_memset(key.data, 0, key.size);
     gnutls_free(key.data);
     gnutls_free(certificate.data);
@@ -209,7 +214,8 @@ static gnutls_datum_t datum_of(char *text) {
 static tessera_status read_key(struct identity *identity, const char *path, tessera_error *error) {
     gnutls_pubkey_t public = NULL;
     if (identity->key_pem == NULL)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: no \"PRIVATE KEY\" in it: not an identity; tessera worker --make-identity FILE makes one", path);
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: no \"PRIVATE KEY\" in it: not an identity; tessera worker --make-identity FILE makes one", path);
     const gnutls_datum_t pem = datum_of(identity->key_pem);
     int code = gnutls_privkey_init(&identity->key);
     if (code == GNUTLS_E_SUCCESS) code = gnutls_privkey_import_x509_raw(identity->key, &pem, GNUTLS_X509_FMT_PEM, NULL, 0);
@@ -293,7 +299,8 @@ tessera_status identity_sign(const struct identity *identity, const void *data, 
                              tessera_error *error) {
     gnutls_datum_t made = {0};
     const gnutls_datum_t datum = {(unsigned char *)(uintptr_t)data, (unsigned)bytes};
-    int code = bytes <= MOST_BYTES ? gnutls_privkey_sign_data2(identity->key, GNUTLS_SIGN_EDDSA_ED25519, 0, &datum, &made) : GNUTLS_E_INVALID_REQUEST;
+    int code = bytes <= MOST_BYTES ? gnutls_privkey_sign_data2(identity->key, GNUTLS_SIGN_EDDSA_ED25519, 0, &datum, &made)
+                                   : GNUTLS_E_INVALID_REQUEST;
     bool good = code == GNUTLS_E_SUCCESS && made.size == IDENTITY_SIGNATURE_BYTES;
     if (good) memcpy(signature, made.data, IDENTITY_SIGNATURE_BYTES);
     gnutls_free(made.data);

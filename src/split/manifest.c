@@ -112,10 +112,12 @@ static tessera_status check_owner(const struct fields *f, const struct manifest 
         return fields_wrong(f, "signature", "not that of public_key: the manifest was changed after it was signed");
     identity_pin(&m->owner, own);
     if (pin == NULL || identity_pin_matches(&m->owner, pin)) return TESSERA_OK;
-    return error_set(f->error, TESSERA_ERROR_FORMAT, "%s: field public_key: signed by the owner with the pin %s, but %s is expected", f->name, own, pin);
+    return error_set(f->error, TESSERA_ERROR_FORMAT, "%s: field public_key: signed by the owner with the pin %s, but %s is expected",
+                     f->name, own, pin);
 }
 
-tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out, tessera_error *error) {
+tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out,
+                              tessera_error *error) {
     struct json *json;
     *out = (struct manifest){0};
     TRY(json_parse(name, text, length, &json, error));
@@ -147,13 +149,15 @@ static bool add_part(cJSON *list, const struct manifest_part *part) {
     return cJSON_AddStringToObject(item, "file", part->file) != NULL && cJSON_AddNumberToObject(item, "first", part->range.first) != NULL &&
            cJSON_AddNumberToObject(item, "last", part->range.end - 1) != NULL &&
            cJSON_AddBoolToObject(item, "has_last_block", part->range.finish) != NULL &&
-           cJSON_AddNumberToObject(item, "bytes", (double)part->bytes) != NULL && fields_add_hex(item, "digest", part->digest, sizeof part->digest);
+           cJSON_AddNumberToObject(item, "bytes", (double)part->bytes) != NULL &&
+           fields_add_hex(item, "digest", part->digest, sizeof part->digest);
 }
 
 static bool add_fields(cJSON *root, const struct manifest *m) {
-    bool good = cJSON_AddStringToObject(root, "specification", SPLIT_SPECIFICATION) != NULL && cJSON_AddStringToObject(root, "model", m->model) != NULL &&
-                cJSON_AddStringToObject(root, "class", m->class_name) != NULL &&
-                cJSON_AddStringToObject(root, "configuration", m->configuration) != NULL && cJSON_AddNumberToObject(root, "blocks", m->blocks) != NULL;
+    bool good = cJSON_AddStringToObject(root, "specification", SPLIT_SPECIFICATION) != NULL &&
+                cJSON_AddStringToObject(root, "model", m->model) != NULL && cJSON_AddStringToObject(root, "class", m->class_name) != NULL &&
+                cJSON_AddStringToObject(root, "configuration", m->configuration) != NULL &&
+                cJSON_AddNumberToObject(root, "blocks", m->blocks) != NULL;
     cJSON *list = good ? cJSON_AddArrayToObject(root, "parts") : NULL;
     good = list != NULL;
     for (int i = 0; i < m->count && good; i++) good = add_part(list, &m->parts[i]);

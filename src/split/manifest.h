@@ -36,7 +36,8 @@ struct manifest {
  * FORMAT, too, where the signature or the pin does not fit. manifest_free either way. */
 tessera_status manifest_open(const char *path, const char *pin, struct manifest *out, tessera_error *error);
 /* The same over bytes; `name` stands for the file in messages. */
-tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out, tessera_error *error);
+tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out,
+                              tessera_error *error);
 /* Signs it and writes it to `path`. */
 tessera_status manifest_write(struct manifest *manifest, const struct identity *owner, const char *path, tessera_error *error);
 void manifest_free(struct manifest *manifest); /* zeros are fine */

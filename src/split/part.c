@@ -41,7 +41,8 @@ static tessera_status load_all(struct split_part *part, tessera_error *error) {
 static tessera_status prepare(struct split_part *part, const struct split_part_options *options, tessera_error *error) {
     const struct manifest *manifest = options->manifest;
     if (manifest != NULL && manifest_find(manifest, part->file.header.digest) == NULL)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: not a part of the manifest (no part of it has this digest): take the files that belong together",
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "%s: not a part of the manifest (no part of it has this digest): take the files that belong together",
                          weights_folder(part->file.component.weights));
     part->limits = options->limits;
     part->streamed = options->streamed;
@@ -122,7 +123,7 @@ static uint64_t number(const uint8_t *from, int bytes) {
 static tessera_status expected_state(struct split_part *part, int block, const uint8_t *bytes, size_t size, struct split_shape *shape,
                                      struct denoiser_state *out, tessera_error *error) {
     const struct denoiser *d = split_part_denoiser(part);
-    struct run form_run = {.backend = part->backend, .dtype = part->run.dtype}; /* its own: requests are checked while another is computed */
+    struct run form_run = {.backend = part->backend, .dtype = part->run.dtype}; /* requests are checked while another is computed */
     TRY(split_shape_read(d, bytes, size, &part->limits, shape, error));
     *out = split_state_form(d, &form_run, &part->file.header.range, block, shape);
     return run_status(&form_run, error);
@@ -180,7 +181,8 @@ tessera_status split_part_missing(struct split_part *part, const uint8_t *bytes,
     TRY(check_request(part, bytes, size, job, &form, &by_digest, error));
     size_t whole = denoiser_state_bytes(&form, by_digest);
     if (size != whole)
-        return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field length: the message is %zu bytes, but this model expects %zu", size, whole);
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "state of a block: field length: the message is %zu bytes, but this model expects %zu", size, whole);
     int count = list_fields(&form, fields);
     const uint8_t *record = bytes + STATE_HEAD_BYTES, *body = record + (size_t)count * STATE_RECORD_BYTES;
     *missing = 0;
@@ -215,19 +217,32 @@ static tessera_status choose_range(struct work *w, tessera_error *error) {
     bool inside = w->range.first >= whole->first && w->range.end <= whole->end && last_part(&w->range) > w->range.first &&
                   (!w->range.finish || (whole->finish && w->range.end == whole->end));
     if (inside) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "blocks %d to %d: this part has the blocks %d to %d", w->range.first, w->range.end - 1, whole->first,
-                     whole->end - 1);
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "blocks %d to %d: this part has the blocks %d to %d", w->range.first, w->range.end - 1,
+                     whole->first, whole->end - 1);
+}
+
+/* The state before `block`, which the request holds. */
+static tessera_status read_state(struct split_part *part, const struct split_request *r, int block, struct split_shape *shape,
+                                 struct denoiser_state *state, tessera_error *error) {
+    struct denoiser_state form;
+    struct state_message message = {.job = r->job, .constants = denoiser_state_constants(split_part_denoiser(part))};
+    TRY(expected_state(part, block, r->bytes, r->size, shape, &form, error));
+    TRY(denoiser_state_unpack(r->bytes, r->size, &form, r->store, state, &message, error));
+    if (message.skipped) return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field flags: says that blocks were left out");
+    return TESSERA_OK;
+}
+
+tessera_status split_part_read(struct split_part *part, const struct split_request *request, struct denoiser_state *state,
+                               tessera_error *error) {
+    struct split_shape shape;
+    int block = request->only != NULL ? request->only->first : part->file.header.range.first;
+    return read_state(part, request, block, &shape, state, error);
 }
 
 static tessera_status take_state(struct work *w, tessera_error *error) {
-    const struct split_request *r = w->request;
-    struct denoiser_state form;
-    struct state_message message = {.job = r->job, .constants = denoiser_state_constants(split_part_denoiser(w->part))};
-    TRY(expected_state(w->part, w->range.first, r->bytes, r->size, &w->shape, &form, error));
-    TRY(denoiser_state_unpack(r->bytes, r->size, &form, r->store, &w->state, &message, error));
-    if (message.skipped) return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field flags: says that blocks were left out");
-    split_state_hash(&w->state, w->answer->input_hash);
     struct tensor *fields[STATE_SKIPS + DENOISER_MAX_SKIPS];
+    TRY(read_state(w->part, w->request, w->range.first, &w->shape, &w->state, error));
+    split_state_hash(&w->state, w->answer->input_hash);
     int count = list_fields(&w->state, fields);
     for (int i = 0; i < count; i++) *fields[i] = run_upload(&w->part->run, *fields[i]);
     return run_status(&w->part->run, error);
@@ -291,7 +306,8 @@ static tessera_status compute(struct work *w, tessera_error *error) {
     return give_answer(w, error);
 }
 
-tessera_status split_part_compute(struct split_part *part, const struct split_request *request, struct split_answer *answer, tessera_error *error) {
+tessera_status split_part_compute(struct split_part *part, const struct split_request *request, struct split_answer *answer,
+                                  tessera_error *error) {
     struct work w = {.part = part, .request = request, .answer = answer};
     *answer = (struct split_answer){0};
     part->run.error = (tessera_error){0};

@@ -56,6 +56,10 @@ struct split_request {
      * (split_state_form): one block of a dispute. */
     const struct split_range *only;
 };
+/* The state that a request holds, in its bytes and in the store, which keeps its constants. Errors: FORMAT naming the field; MEMORY. */
+tessera_status split_part_read(struct split_part *part, const struct split_request *request, struct denoiser_state *state,
+                               tessera_error *error);
+
 struct split_answer {
     uint8_t *bytes; /* the message, aligned to 64; owned */
     size_t size;
@@ -67,7 +71,8 @@ struct split_answer {
 };
 /* Errors: FORMAT naming the field where the request is wrong, also where a number is not finite, or the result is not; MEMORY. Then the
  * answer is empty; otherwise it is the caller's to free. */
-tessera_status split_part_compute(struct split_part *part, const struct split_request *request, struct split_answer *answer, tessera_error *error);
+tessera_status split_part_compute(struct split_part *part, const struct split_request *request, struct split_answer *answer,
+                                  tessera_error *error);
 void split_answer_free(struct split_answer *answer);
 
 /* The number in the messages' heads of a job with this nonce: its first 8 bytes, little-endian. */

@@ -85,17 +85,19 @@ static tessera_status list_names(struct component *described, const struct split
 /* ---- tensors as they are stored ---- */
 
 /* The tensor with its data; *made is what is to be freed behind it. */
-static tessera_status stored_tensor(const struct weights *weights, const char *name, struct tensor *out, void **made, tessera_error *error) {
+static tessera_status stored_tensor(const struct weights *weights, const char *name, struct tensor *out, void **made,
+                                    tessera_error *error) {
     struct scaled_weight scaled;
     bool has_scales = false;
     *made = NULL;
     TRY(weights_get(weights, name, out, error));
     TRY(scaled_weight_find(weights, name, &has_scales, &scaled, error));
     if (has_scales || out->dtype == DTYPE_UNKNOWN || out->dtype >= DTYPE_Q8_0)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
-                         "%s: tensor \"%s\" is stored in blocks, or with scales beside it, which parts cannot hold: convert the model first "
-                         "(tessera convert --type bf16)",
-                         weights_folder(weights), name);
+        return error_set(
+            error, TESSERA_ERROR_UNSUPPORTED,
+            "%s: tensor \"%s\" is stored in blocks, or with scales beside it, which parts cannot hold: convert the model first "
+            "(tessera convert --type bf16)",
+            weights_folder(weights), name);
     if (out->data != NULL) return TESSERA_OK;
     *made = out->data = malloc(tensor_bytes(out) + 1);
     if (*made == NULL) return out_of_memory(error);
@@ -154,7 +156,8 @@ static tessera_status compute_digest(struct part_file *file, const struct names 
 
 /* A denoiser of this configuration, whose class is told. */
 static tessera_status check_class(const struct component *c, struct part_header *header, const char *path, tessera_error *error) {
-    if (c->denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: configuration: of no denoiser (a transformer or a U-Net)", path);
+    if (c->denoiser == NULL)
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: configuration: of no denoiser (a transformer or a U-Net)", path);
     if (header->class_name == NULL) {
         header->class_name = strdup(c->denoiser->class->name);
         return header->class_name != NULL ? TESSERA_OK : out_of_memory(error);
@@ -221,10 +224,12 @@ static tessera_status read_block(const struct safetensors *file, const char *key
 }
 
 static tessera_status read_header(const struct safetensors *file, struct part_header *out, tessera_error *error) {
-    const char *specification = safetensors_metadata(file, "tessera.specification"), *last = safetensors_metadata(file, "tessera.has_last_block");
+    const char *specification = safetensors_metadata(file, "tessera.specification"),
+               *last = safetensors_metadata(file, "tessera.has_last_block");
     if (specification == NULL) return wrong_note(file, "tessera.specification", "missing: not a part that tessera split made", error);
     if (strcmp(specification, SPLIT_SPECIFICATION) != 0)
-        return wrong_note(file, "tessera.specification", "another version than " SPLIT_SPECIFICATION ": use the program that made the part", error);
+        return wrong_note(file, "tessera.specification", "another version than " SPLIT_SPECIFICATION ": use the program that made the part",
+                          error);
     TRY(read_text(file, "tessera.class", &out->class_name, error));
     TRY(read_text(file, "tessera.configuration", &out->configuration, error));
     TRY(read_block(file, "tessera.first", &out->range.first, error));
@@ -240,7 +245,8 @@ static tessera_status check_tensors(const struct safetensors *file, const struct
     for (int i = 0; i < safetensors_count(file); i++) {
         const char *name = safetensors_at(file, i)->name;
         if (names->count == 0 || bsearch(&name, names->names, (size_t)names->count, sizeof *names->names, by_bytes) == NULL)
-            return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.100s\": the part's blocks have no such weight", safetensors_path(file), name);
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.100s\": the part's blocks have no such weight",
+                             safetensors_path(file), name);
     }
     return TESSERA_OK;
 }
@@ -295,7 +301,8 @@ tessera_status part_file_denoiser_folder(const char *folder, char **out, tessera
     static const char *const names[] = {"transformer", "unet"};
     *out = NULL;
     if (file_exists(folder) && !file_is_folder(folder))
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: a single file: make a folder of it first (tessera convert %s FOLDER)", folder, folder);
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: a single file: make a folder of it first (tessera convert %s FOLDER)",
+                         folder, folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *out = file_join(folder, names[i]);
         if (*out == NULL) return out_of_memory(error);
@@ -335,8 +342,8 @@ tessera_status part_file_of_model(const char *folder, const struct split_range *
 
 /* ---- writing ---- */
 
-static tessera_status write_tensors(const struct part_file *model, const struct names *names, struct safetensors_entry *entries, void **made,
-                                    const char *path, tessera_error *error) {
+static tessera_status write_tensors(const struct part_file *model, const struct names *names, struct safetensors_entry *entries,
+                                    void **made, const char *path, tessera_error *error) {
     const struct part_header *h = &model->header;
     char first[16], last[16];
     snprintf(first, sizeof first, "%d", h->range.first);

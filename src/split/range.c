@@ -11,9 +11,11 @@ static const struct split_limits default_limits = {.batch = 8, .tokens = 65536, 
 
 tessera_status split_range_check(const struct split_range *range, int num_blocks, tessera_error *error) {
     if (range->first < 0 || range->end <= range->first || range->end > num_blocks)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "blocks %d to %d: the model has the blocks 0 to %d", range->first, range->end - 1, num_blocks - 1);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "blocks %d to %d: the model has the blocks 0 to %d", range->first, range->end - 1,
+                         num_blocks - 1);
     if (range->finish && range->end != num_blocks)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "blocks %d to %d: what follows the last block (has_last_block) needs the last block, %d", range->first,
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "blocks %d to %d: what follows the last block (has_last_block) needs the last block, %d", range->first,
                          range->end - 1, num_blocks - 1);
     return TESSERA_OK;
 }
@@ -36,7 +38,8 @@ static void pass_block(struct stack *s, const struct denoiser *denoiser, int blo
 }
 
 /* Those that the part has where `block`, one of its own or its end, begins: above the ones that none of its blocks takes. Returns how many. */
-static int skips_at(const struct denoiser *denoiser, const struct split_range *range, int block, struct denoiser_map maps[DENOISER_MAX_SKIPS]) {
+static int skips_at(const struct denoiser *denoiser, const struct split_range *range, int block,
+                    struct denoiser_map maps[DENOISER_MAX_SKIPS]) {
     struct stack s = {0}, there = {0};
     for (int i = 0; i <= range->end; i++) {
         if (i == range->first) s.lowest = s.height;
@@ -96,7 +99,8 @@ static struct split_limits limits_of(const struct split_limits *given) {
     return limits;
 }
 
-tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *bytes, size_t size, const struct split_limits *given, struct split_shape *out, tessera_error *error) {
+tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *bytes, size_t size, const struct split_limits *given,
+                                struct split_shape *out, tessera_error *error) {
     struct split_limits limits = limits_of(given);
     *out = (struct split_shape){0};
     if (!denoiser_state_begins(bytes, size))
@@ -106,7 +110,8 @@ tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *
     if (out->rows > limits.tokens / out->columns)
         return too_large("rows times columns", (uint64_t)out->rows * (uint64_t)out->columns, (uint64_t)limits.tokens, error);
     if (denoiser->max_patches > 0 && (out->rows > denoiser->max_patches || out->columns > denoiser->max_patches))
-        return too_large("rows or columns", (uint64_t)(out->rows > out->columns ? out->rows : out->columns), (uint64_t)denoiser->max_patches, error);
+        return too_large("rows or columns", (uint64_t)(out->rows > out->columns ? out->rows : out->columns),
+                         (uint64_t)denoiser->max_patches, error);
     uint64_t text = number(bytes + 32, 8);
     if (text > 0) TRY(within("text_tokens", text, limits.text_tokens, &out->text_tokens, error));
     TRY(read_records(bytes, size, &limits, out, error));
@@ -126,8 +131,8 @@ struct split_shape split_shape_of(const struct denoiser_state *state) {
 /* ---- forms ---- */
 
 /* Inputs of which only the shapes count. */
-static struct denoiser_state form_of(const struct denoiser *denoiser, struct run *run, int block, unsigned parts, const struct split_shape *shape,
-                                     const struct denoiser_map *maps, int count) {
+static struct denoiser_state form_of(const struct denoiser *denoiser, struct run *run, int block, unsigned parts,
+                                     const struct split_shape *shape, const struct denoiser_map *maps, int count) {
     static float there;
     int64_t p = denoiser->patch_size, text = shape->text_tokens - denoiser->form.text_added;
     const struct denoiser_inputs in = {
@@ -152,8 +157,8 @@ static struct denoiser_state finished_form(const struct denoiser *denoiser, stru
     return form;
 }
 
-struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int end, bool finish,
-                                        const struct split_shape *shape) {
+struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int end,
+                                        bool finish, const struct split_shape *shape) {
     struct denoiser_map maps[DENOISER_MAX_SKIPS];
     unsigned parts = DENOISER_CARRIES_PICTURE | (denoiser->text_stream ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
     if (finish) return finished_form(denoiser, run, shape);
@@ -165,7 +170,8 @@ struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct 
 
 /* ---- states ---- */
 
-struct denoiser_state split_request_state(const struct denoiser *denoiser, const struct split_range *range, const struct denoiser_state *state) {
+struct denoiser_state split_request_state(const struct denoiser *denoiser, const struct split_range *range,
+                                          const struct denoiser_state *state) {
     struct denoiser_map maps[DENOISER_MAX_SKIPS];
     struct denoiser_state out = *state;
     out.num_skips = skips_at(denoiser, range, range->first, maps);
@@ -189,11 +195,13 @@ struct denoiser_state split_answer_state(const struct denoiser *denoiser, const 
 }
 
 struct denoiser_state split_finished_state(const struct denoiser_state *state, struct tensor prediction) {
-    return (struct denoiser_state){.picture = prediction, .rows = state->rows, .columns = state->columns, .text_tokens = state->text_tokens};
+    return (struct denoiser_state){
+        .picture = prediction, .rows = state->rows, .columns = state->columns, .text_tokens = state->text_tokens};
 }
 
-tessera_status split_answer_read(const struct denoiser *denoiser, struct run *run, const struct split_range *range, const struct split_shape *shape,
-                                 uint64_t job, const uint8_t *bytes, size_t size, struct denoiser_state *out, tessera_error *error) {
+tessera_status split_answer_read(const struct denoiser *denoiser, struct run *run, const struct split_range *range,
+                                 const struct split_shape *shape, uint64_t job, const uint8_t *bytes, size_t size,
+                                 struct denoiser_state *out, tessera_error *error) {
     struct denoiser_state form = split_answer_form(denoiser, run, range, range->end, range->finish, shape);
     struct state_message message = {.job = job};
     TRY(run_status(run, error));
@@ -202,19 +210,28 @@ tessera_status split_answer_read(const struct denoiser *denoiser, struct run *ru
     return TESSERA_OK;
 }
 
+void split_answer_merge_within(const struct denoiser *denoiser, int end, struct denoiser_state *state,
+                               const struct denoiser_state *answer) {
+    state->picture = answer->picture;
+    if (denoiser->text_stream) state->text = answer->text;
+    split_state_trim(denoiser, end, state);
+    memcpy(state->skips, answer->skips, sizeof state->skips);
+    state->num_skips = answer->num_skips;
+}
+
 void split_answer_merge(const struct denoiser *denoiser, const struct split_range *range, struct denoiser_state *state,
                         const struct denoiser_state *answer) {
     struct denoiser_map maps[DENOISER_MAX_SKIPS];
+    struct denoiser_state before = *state;
     if (range->finish) {
         *state = split_finished_state(state, answer->picture);
         return;
     }
-    state->picture = answer->picture;
-    if (denoiser->text_stream) state->text = answer->text;
-    split_state_trim(denoiser, range->end, state);
-    state->num_skips -= skips_at(denoiser, range, range->first, maps);
-    for (int i = 0; i < answer->num_skips; i++) state->skips[state->num_skips++] = answer->skips[i];
-    for (int i = state->num_skips; i < DENOISER_MAX_SKIPS; i++) state->skips[i] = (struct tensor){0};
+    int kept = state->num_skips - skips_at(denoiser, range, range->first, maps);
+    split_answer_merge_within(denoiser, range->end, state, answer);
+    memcpy(state->skips, before.skips, (size_t)kept * sizeof *state->skips);
+    memcpy(state->skips + kept, answer->skips, (size_t)answer->num_skips * sizeof *state->skips);
+    state->num_skips = kept + answer->num_skips;
 }
 
 /* ---- hashes ---- */

@@ -39,8 +39,8 @@ struct split_limits {
 /* The shape that a message to a part says it has: the head and the records of picture, text and mask are read, which lie in the first
  * SPLIT_HEAD_BYTES; nothing is allocated. FORMAT naming the field, also where it passes the limits (NULL: the
  * defaults). Everything else of the message is compared later, with what follows from the shape. */
-tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *bytes, size_t size,
-                                const struct split_limits *limits, struct split_shape *out, tessera_error *error);
+tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *bytes, size_t size, const struct split_limits *limits,
+                                struct split_shape *out, tessera_error *error);
 /* The shape of a state that this process holds. */
 struct split_shape split_shape_of(const struct denoiser_state *state);
 
@@ -50,11 +50,12 @@ struct split_shape split_shape_of(const struct denoiser_state *state);
 struct denoiser_state split_state_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int block,
                                        const struct split_shape *shape);
 /* Of the answer after the part's block end - 1, and with `finish` after what follows the last block. */
-struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int end, bool finish,
-                                        const struct split_shape *shape);
+struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int end,
+                                        bool finish, const struct split_shape *shape);
 
 /* The fields of `state` (which enters the range) that are sent to the part; the same memory. */
-struct denoiser_state split_request_state(const struct denoiser *denoiser, const struct split_range *range, const struct denoiser_state *state);
+struct denoiser_state split_request_state(const struct denoiser *denoiser, const struct split_range *range,
+                                          const struct denoiser_state *state);
 /* Empties what no block from `block` on looks at: the text behind the last block that reads it. */
 void split_state_trim(const struct denoiser *denoiser, int block, struct denoiser_state *state);
 /* The fields of a part's state that its answer holds; the same memory. */
@@ -70,6 +71,9 @@ tessera_status split_answer_read(const struct denoiser *denoiser, struct run *ru
  * split_finished_state. */
 void split_answer_merge(const struct denoiser *denoiser, const struct split_range *range, struct denoiser_state *state,
                         const struct denoiser_state *answer);
+
+/* The same within a part: `state`, which entered it, becomes the one before block `end`, with the skips that the part holds there. */
+void split_answer_merge_within(const struct denoiser *denoiser, int end, struct denoiser_state *state, const struct denoiser_state *answer);
 
 /* SHA-256 of a state, by which both sides name it: of what a part's message holds (split_request_state), however its constants travelled, and
  * after the part of the same fields with what the answer brought (split_answer_merge of that state). Tensors in the order of models/state.h,

@@ -42,7 +42,8 @@ static void reply_hash(const struct receipt_reply *reply, uint8_t out[CANONICAL_
     canonical_end(&c, out);
 }
 
-static void blocks_hash(const struct receipt_reply *reply, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], int count, uint8_t out[CANONICAL_HASH_BYTES]) {
+static void blocks_hash(const struct receipt_reply *reply, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], int count,
+                        uint8_t out[CANONICAL_HASH_BYTES]) {
     struct canonical c;
     add_reply(&c, "tessera-blocks-1", reply);
     canonical_u32(&c, (uint32_t)count);
@@ -57,7 +58,8 @@ tessera_status receipt_sign(const struct receipt_reply *reply, const struct iden
     return identity_sign(worker, hash, sizeof hash, signature, error);
 }
 
-bool receipt_verify(const struct receipt_reply *reply, const struct identity_public *worker, const uint8_t signature[IDENTITY_SIGNATURE_BYTES]) {
+bool receipt_verify(const struct receipt_reply *reply, const struct identity_public *worker,
+                    const uint8_t signature[IDENTITY_SIGNATURE_BYTES]) {
     uint8_t hash[CANONICAL_HASH_BYTES];
     reply_hash(reply, hash);
     return identity_verify(worker, hash, sizeof hash, signature);
@@ -102,7 +104,8 @@ static tessera_status read_reply(const struct fields *f, struct receipt_reply *o
 static tessera_status read_hashes(const struct fields *f, struct receipt *r) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(f->item, "block_hashes");
     int wanted = r->range.end - r->range.first + r->range.finish;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != wanted) return fields_wrong(f, "block_hashes", "not a list of one hash for each block of the part");
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != wanted)
+        return fields_wrong(f, "block_hashes", "not a list of one hash for each block of the part");
     r->hashes = calloc((size_t)wanted, sizeof *r->hashes);
     if (r->hashes == NULL) return out_of_memory(f->error);
     for (const cJSON *item = list->child; item != NULL; item = item->next) {
@@ -142,8 +145,10 @@ static tessera_status read_range(const struct fields *f, struct receipt *r) {
 }
 
 static tessera_status check_signatures(const struct fields *f, const struct receipt *r) {
-    if (!receipt_verify(&r->reply, &r->worker, r->signature)) return fields_wrong(f, "signature", "not that of public_key for this reply: it proves nothing");
-    if (receipt_verify_blocks(&r->reply, (const uint8_t(*)[CANONICAL_HASH_BYTES])r->hashes, r->count, &r->worker, r->blocks_signature)) return TESSERA_OK;
+    if (!receipt_verify(&r->reply, &r->worker, r->signature))
+        return fields_wrong(f, "signature", "not that of public_key for this reply: it proves nothing");
+    if (receipt_verify_blocks(&r->reply, (const uint8_t(*)[CANONICAL_HASH_BYTES])r->hashes, r->count, &r->worker, r->blocks_signature))
+        return TESSERA_OK;
     return fields_wrong(f, "blocks_signature", "not that of public_key for these hashes: it proves nothing");
 }
 
@@ -198,9 +203,11 @@ static bool add_fields(cJSON *root, const struct receipt *r) {
     return cJSON_AddStringToObject(root, "receipt", RECEIPT_VERSION) != NULL &&
            cJSON_AddStringToObject(root, "specification", reply->specification) != NULL &&
            fields_add_hex(root, "part_digest", reply->part_digest, sizeof reply->part_digest) &&
-           cJSON_AddNumberToObject(root, "first", r->range.first) != NULL && cJSON_AddNumberToObject(root, "last", r->range.end - 1) != NULL &&
-           cJSON_AddBoolToObject(root, "has_last_block", r->range.finish) != NULL && fields_add_hex(root, "job", reply->job, sizeof reply->job) &&
-           cJSON_AddNumberToObject(root, "step", reply->step) != NULL && cJSON_AddNumberToObject(root, "row", reply->row) != NULL &&
+           cJSON_AddNumberToObject(root, "first", r->range.first) != NULL &&
+           cJSON_AddNumberToObject(root, "last", r->range.end - 1) != NULL &&
+           cJSON_AddBoolToObject(root, "has_last_block", r->range.finish) != NULL &&
+           fields_add_hex(root, "job", reply->job, sizeof reply->job) && cJSON_AddNumberToObject(root, "step", reply->step) != NULL &&
+           cJSON_AddNumberToObject(root, "row", reply->row) != NULL &&
            fields_add_hex(root, "input_hash", reply->input_hash, sizeof reply->input_hash) &&
            fields_add_hex(root, "output_hash", reply->output_hash, sizeof reply->output_hash) &&
            fields_add_base64(root, "public_key", r->worker.bytes, sizeof r->worker.bytes) &&
@@ -218,12 +225,50 @@ tessera_status receipt_write(const struct receipt *receipt, const char *path, te
     return fields_write(root, path, error);
 }
 
-tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state, tessera_error *error) {
+/* ---- accusing ---- */
+
+/* The state before receipt->block, as it stands within the part. */
+static tessera_status set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
+                                tessera_error *error) {
     struct state_message message = {.constants = denoiser_state_constants(denoiser)};
     free(receipt->state);
     receipt->state_bytes = denoiser_state_bytes(state, 0);
     receipt->state = receipt->state_bytes > 0 ? aligned_alloc(ALIGNMENT, receipt->state_bytes) : NULL;
     return receipt->state != NULL ? denoiser_state_pack(state, &message, NULL, receipt->state, error) : out_of_memory(error);
+}
+
+/* Computes the blocks up to receipt->block, and keeps what they leave. */
+static tessera_status set_state_behind(struct receipt *receipt, struct split_part *part, const struct split_request *request,
+                                       struct denoiser_state *state, tessera_error *error) {
+    const struct denoiser *d = split_part_denoiser(part);
+    const struct split_shape shape = split_shape_of(state);
+    const struct split_range before = {receipt->range.first, receipt->block, false};
+    struct split_request some = *request;
+    struct split_answer answer;
+    struct denoiser_state left;
+    struct state_message message = {.job = request->job};
+    some.only = &before;
+    TRY(split_part_compute(part, &some, &answer, error));
+    struct denoiser_state form = split_answer_form(d, split_part_run_of(part), &receipt->range, before.end, false, &shape);
+    tessera_status status = denoiser_state_unpack(answer.bytes, answer.size, &form, NULL, &left, &message, error);
+    if (status == TESSERA_OK) {
+        split_answer_merge_within(d, before.end, state, &left);
+        status = set_state(receipt, d, state, error);
+    }
+    split_answer_free(&answer);
+    return status;
+}
+
+tessera_status receipt_accuse(struct receipt *receipt, struct split_part *part, const struct split_request *request,
+                              const uint8_t (*own)[CANONICAL_HASH_BYTES], tessera_error *error) {
+    struct denoiser_state state;
+    int place = 0;
+    TRY(split_part_read(part, request, &state, error));
+    while (place < receipt->count && memcmp(own[place], receipt->hashes[place], CANONICAL_HASH_BYTES) == 0) place++;
+    if (place == receipt->count) place = 0;
+    receipt->block = receipt->range.first + place;
+    if (place == 0) return set_state(receipt, split_part_denoiser(part), &state, error);
+    return set_state_behind(receipt, part, request, &state, error);
 }
 
 /* ---- judging ---- */
@@ -232,12 +277,14 @@ static tessera_status check_part(const struct receipt *r, const struct split_par
     const struct part_header *header = split_part_header(part);
     const struct split_range *range = &header->range;
     if (strcmp(r->reply.specification, split_part_specification(part)) != 0 || strstr(r->reply.specification, " reproducible ") == NULL)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "the receipt is of \"%s\", but the judge computes \"%s\": only reproducible results have bits to compare",
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "the receipt is of \"%s\", but the judge computes \"%s\": only reproducible results have bits to compare",
                          r->reply.specification, split_part_specification(part));
-    if (memcmp(r->reply.part_digest, header->digest, sizeof header->digest) == 0 && r->range.first == range->first && r->range.end == range->end &&
-        r->range.finish == range->finish)
+    if (memcmp(r->reply.part_digest, header->digest, sizeof header->digest) == 0 && r->range.first == range->first &&
+        r->range.end == range->end && r->range.finish == range->finish)
         return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "the receipt is of another part or model than the one that is given: their digests or blocks differ");
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "the receipt is of another part or model than the one that is given: their digests or blocks differ");
 }
 
 /* Computes the block alone. */
@@ -261,8 +308,10 @@ tessera_status receipt_judge(const struct receipt *r, struct split_part *part, e
         return TESSERA_OK;
     }
     tessera_status status = compute_block(r, part, &answer, error);
-    if (status == TESSERA_OK && memcmp(answer.input_hash, place == 0 ? r->reply.input_hash : r->hashes[place - 1], CANONICAL_HASH_BYTES) != 0)
-        status = error_set(error, TESSERA_ERROR_FORMAT, "the receipt's state is not the one that its worker signed as the state before block %d: it proves nothing",
+    if (status == TESSERA_OK &&
+        memcmp(answer.input_hash, place == 0 ? r->reply.input_hash : r->hashes[place - 1], CANONICAL_HASH_BYTES) != 0)
+        status = error_set(error, TESSERA_ERROR_FORMAT,
+                           "the receipt's state is not the one that its worker signed as the state before block %d: it proves nothing",
                            r->block);
     if (status == TESSERA_OK && memcmp(answer.output_hash, r->hashes[place], CANONICAL_HASH_BYTES) != 0) *verdict = RECEIPT_CONVICTED;
     split_answer_free(&answer);

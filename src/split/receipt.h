@@ -48,8 +48,9 @@ struct receipt {
     uint8_t signature[IDENTITY_SIGNATURE_BYTES], blocks_signature[IDENTITY_SIGNATURE_BYTES];
     uint8_t (*hashes)[CANONICAL_HASH_BYTES]; /* [count]: end - first, and one more with range.finish; owned */
     int count;
-    int block;      /* that differs; range.end for the finish */
-    uint8_t *state; /* [state_bytes] the state within the part before that block, as a message: job 0, constants whole, aligned to 64; owned */
+    int block; /* that differs; range.end for the finish */
+    uint8_t
+        *state; /* [state_bytes] the state within the part before that block, as a message: job 0, constants whole, aligned to 64; owned */
     size_t state_bytes;
 };
 
@@ -59,9 +60,12 @@ tessera_status receipt_open(const char *path, struct receipt *out, tessera_error
 tessera_status receipt_parse(const char *name, const char *text, size_t length, struct receipt *out, tessera_error *error);
 tessera_status receipt_write(const struct receipt *receipt, const char *path, tessera_error *error);
 void receipt_free(struct receipt *receipt); /* zeros are fine */
-/* Packs the state before receipt->block, as it stands within the part, into receipt->state. MEMORY. */
-tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
-                                 tessera_error *error);
+/* Makes the accusation out of what a worker signed: `receipt` has the reply, the range, the worker, both signatures and the hashes; `part` is the
+ * accuser's own, reproducible; `request` is what the worker was sent, with its constants whole or in the store; `own` [receipt->count] are the
+ * hashes that the part gives for it (split_part_compute). Sets receipt->block, the first whose hash differs (where none does: the part's
+ * first), and receipt->state. It proves nothing until receipt_judge has said so. Errors as split_part_compute. */
+tessera_status receipt_accuse(struct receipt *receipt, struct split_part *part, const struct split_request *request,
+                              const uint8_t (*own)[CANONICAL_HASH_BYTES], tessera_error *error);
 
 enum receipt_verdict {
     RECEIPT_CLEARED,     /* the block gives what the worker signed: it is innocent of this */

@@ -12,7 +12,7 @@ struct split_case {
     struct case_io c;
     struct component_test t;
     struct denoiser_case inputs;
-    char *model; /* its folder */
+    char *model;         /* its folder */
     struct tensor whole; /* the prediction of one process, in memory of its own */
 };
 
@@ -44,7 +44,8 @@ static inline void split_case_close(struct split_case *s) {
 }
 
 /* A state as the message to a part; the caller frees. `by_digest`: constants that the part has. */
-static inline uint8_t *pack_state(const struct split_case *s, const struct denoiser_state *state, uint64_t job, unsigned by_digest, size_t *size) {
+static inline uint8_t *pack_state(const struct split_case *s, const struct denoiser_state *state, uint64_t job, unsigned by_digest,
+                                  size_t *size) {
     struct state_message message = {.job = job, .constants = denoiser_state_constants(s->t.component.denoiser)};
     tessera_error error = {0};
     *size = denoiser_state_bytes(state, 0);

@@ -44,7 +44,8 @@ static void test_round_trip(void) {
     CHECK(identity_make(path, NULL, 0, &error) == TESSERA_ERROR_ARGUMENT, "an identity was overwritten");
     CHECK(identity_open(path, &identity, &error) == TESSERA_OK, "%s", error.message);
     if (identity == NULL) return;
-    CHECK(identity_certificate(identity) != NULL && identity_public_check(identity_public(identity), &error) == TESSERA_OK, "%s", error.message);
+    CHECK(identity_certificate(identity) != NULL && identity_public_check(identity_public(identity), &error) == TESSERA_OK, "%s",
+          error.message);
     CHECK(identity_sign(identity, "abc", 3, signature, &error) == TESSERA_OK, "%s", error.message);
     CHECK(identity_verify(identity_public(identity), "abc", 3, signature), "its own signature");
     CHECK(!identity_verify(identity_public(identity), "abd", 3, signature), "of another message");
@@ -65,9 +66,13 @@ static void test_round_trip(void) {
 }
 
 /* `openssl genpkey -algorithm ed25519`; pin: `openssl pkey -pubout -outform der | openssl dgst -sha256 -binary | base64`. */
-static const char other_programs_key[] = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
+static const char other_programs_key[] =
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
 static const char other_programs_pin[] = "/pLgq/g6yIMk7mA0K+4OR56KQP94AZKPBsS5/cqnbKg=";
-static const char elliptic_key[] = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgs7NRZ65uuw//NAdF\nlE+L8R1dUSlsX3q3X1iDyNeuozChRANCAAROmniVifajDQEc9NQud93Q+3gH6n2o\nTBMv1ggVEEXQy73B+Spd2Ki0p7RyYCFv+b8tXvwOI11e531mjx6SdMKX\n-----END PRIVATE KEY-----\n"; /* prime256v1 */
+static const char elliptic_key[] = "-----BEGIN PRIVATE "
+                                   "KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgs7NRZ65uuw//"
+                                   "NAdF\nlE+L8R1dUSlsX3q3X1iDyNeuozChRANCAAROmniVifajDQEc9NQud93Q+3gH6n2o\nTBMv1ggVEEXQy73B+"
+                                   "Spd2Ki0p7RyYCFv+b8tXvwOI11e531mjx6SdMKX\n-----END PRIVATE KEY-----\n"; /* prime256v1 */
 
 static void test_other_programs(void) {
     const char *path = in_folder("openssl.pem");
@@ -81,7 +86,8 @@ static void test_other_programs(void) {
     CHECK(strcmp(pin, other_programs_pin) == 0, "%s", pin);
     CHECK(identity_certificate(identity) == NULL, "a certificate came from nowhere");
     snprintf(with_scheme, sizeof with_scheme, "sha256//%s", pin);
-    CHECK(identity_pin_matches(identity_public(identity), pin) && identity_pin_matches(identity_public(identity), with_scheme), "its own pin");
+    CHECK(identity_pin_matches(identity_public(identity), pin) && identity_pin_matches(identity_public(identity), with_scheme),
+          "its own pin");
     pin[5] ^= 1;
     CHECK(!identity_pin_matches(identity_public(identity), pin) && !identity_pin_matches(identity_public(identity), ""), "another pin");
     identity_free(identity);
@@ -128,7 +134,8 @@ static void test_texts(void) {
     uint8_t bytes[4], *data;
     char text[9];
     size_t count;
-    CHECK(identity_unhex("00ff1aA0", bytes, 4) == false && identity_unhex("00ff1a", bytes, 4) == false, "not hexadecimal digits of 4 bytes");
+    CHECK(identity_unhex("00ff1aA0", bytes, 4) == false && identity_unhex("00ff1a", bytes, 4) == false,
+          "not hexadecimal digits of 4 bytes");
     CHECK(identity_unhex("00ff1aa0", bytes, 4), "hexadecimal digits");
     identity_hex(bytes, 4, text);
     CHECK(strcmp(text, "00ff1aa0") == 0, "%s", text);

@@ -33,29 +33,38 @@ static char *whole; /* a manifest's text */
 static size_t whole_length;
 
 static void test_round_trip(void) {
-    const struct factory_options options = {
-        .model = "an owner's \"model\"", .folder = "tests/cases/sd3/model", .first = -1, .last = -1, .has_last_block = true, .parts = 2,
-        .output = in_folder("sd3.safetensors"), .owner = owner};
+    const struct factory_options options = {.model = "an owner's \"model\"",
+                                            .folder = "tests/cases/sd3/model",
+                                            .first = -1,
+                                            .last = -1,
+                                            .has_last_block = true,
+                                            .parts = 2,
+                                            .output = in_folder("sd3.safetensors"),
+                                            .owner = owner};
     tessera_error error = {0};
     struct manifest m;
     char pin[IDENTITY_PIN_CHARS];
     CHECK(factory_split(&options, &error) == TESSERA_OK, "%s", error.message);
     identity_pin(identity_public(owner), pin);
     CHECK(manifest_open(in_folder("sd3.manifest.json"), pin, &m, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(m.count == 2 && m.blocks == 4 && strcmp(m.model, options.model) == 0 && strcmp(m.class_name, "SD3Transformer2DModel") == 0, "fields");
+    CHECK(m.count == 2 && m.blocks == 4 && strcmp(m.model, options.model) == 0 && strcmp(m.class_name, "SD3Transformer2DModel") == 0,
+          "fields");
     for (int i = 0; i < m.count; i++) {
         struct part_file part;
         CHECK(part_file_open(in_folder(m.parts[i].file), DTYPE_F32, &part, &error) == TESSERA_OK, "%s", error.message);
         CHECK(manifest_find(&m, part.header.digest) == &m.parts[i] && part.bytes == m.parts[i].bytes, "part %d is not the manifest's", i);
-        CHECK(part.header.range.first == m.parts[i].range.first && part.header.range.end == m.parts[i].range.end, "the range of part %d", i);
+        CHECK(part.header.range.first == m.parts[i].range.first && part.header.range.end == m.parts[i].range.end, "the range of part %d",
+              i);
         CHECK(part.header.range.finish == (i == 1) && m.parts[i].range.finish == (i == 1), "has_last_block of part %d", i);
         part_file_close(&part);
     }
-    CHECK(m.count == 2 && m.parts[0].range.first == 1 && m.parts[0].range.end == m.parts[1].range.first && m.parts[1].range.end == 4, "ranges");
+    CHECK(m.count == 2 && m.parts[0].range.first == 1 && m.parts[0].range.end == m.parts[1].range.first && m.parts[1].range.end == 4,
+          "ranges");
     manifest_free(&m);
     whole = read_all(in_folder("sd3.manifest.json"), &whole_length);
     pin[0] ^= 1;
-    CHECK(manifest_open(in_folder("sd3.manifest.json"), pin, &m, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pin") != NULL, "%s", error.message);
+    CHECK(manifest_open(in_folder("sd3.manifest.json"), pin, &m, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "pin") != NULL,
+          "%s", error.message);
     manifest_free(&m);
 }
 
@@ -162,7 +171,8 @@ static void test_digest(void) {
         fwrite(text, 1, length, stream);
         fclose(stream);
         text[changes[i].at] ^= 1;
-        CHECK(part_file_open(in_folder("other.safetensors"), DTYPE_F32, &part, &error) == TESSERA_OK, "%s: %s", changes[i].what, error.message);
+        CHECK(part_file_open(in_folder("other.safetensors"), DTYPE_F32, &part, &error) == TESSERA_OK, "%s: %s", changes[i].what,
+              error.message);
         CHECK(memcmp(digest, part.header.digest, sizeof digest) != 0, "%s is not in the digest", changes[i].what);
         part_file_close(&part);
     }
@@ -176,14 +186,20 @@ static void test_factory(void) {
         int first, last, parts;
         bool last_block;
         const char *output, *word;
-    } wrong[] = {{2, 1, 1, false, "a.safetensors", "blocks 2 to 1"},   {0, 4, 1, false, "a.safetensors", "0 to 3"},
+    } wrong[] = {{2, 1, 1, false, "a.safetensors", "blocks 2 to 1"}, {0, 4, 1, false, "a.safetensors", "0 to 3"},
                  {0, 2, 1, true, "a.safetensors", "has_last_block"}, {0, 3, 5, false, "a.safetensors", "1 to 4 parts"},
-                 {0, 3, 1, false, "a.bin", ".safetensors"},           {0, 3, 1, false, ".safetensors", ".safetensors"}};
+                 {0, 3, 1, false, "a.bin", ".safetensors"},          {0, 3, 1, false, ".safetensors", ".safetensors"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         tessera_error error = {0};
-        const struct factory_options options = {.model = "m", .folder = "tests/cases/sd3/model", .first = wrong[i].first, .last = wrong[i].last,
-                                                .parts = wrong[i].parts, .has_last_block = wrong[i].last_block, .output = in_folder(wrong[i].output)};
-        CHECK(factory_split(&options, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, wrong[i].word) != NULL, "%s", error.message);
+        const struct factory_options options = {.model = "m",
+                                                .folder = "tests/cases/sd3/model",
+                                                .first = wrong[i].first,
+                                                .last = wrong[i].last,
+                                                .parts = wrong[i].parts,
+                                                .has_last_block = wrong[i].last_block,
+                                                .output = in_folder(wrong[i].output)};
+        CHECK(factory_split(&options, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, wrong[i].word) != NULL, "%s",
+              error.message);
     }
 }
 
@@ -191,8 +207,9 @@ int main(void) {
     tessera_error error = {0};
     char command[64];
     if (mkdtemp(folder) == NULL) return 1;
-    CHECK(identity_make(in_folder("id.pem"), NULL, 0, &error) == TESSERA_OK && identity_open(in_folder("id.pem"), &owner, &error) == TESSERA_OK, "%s",
-          error.message);
+    CHECK(identity_make(in_folder("id.pem"), NULL, 0, &error) == TESSERA_OK &&
+              identity_open(in_folder("id.pem"), &owner, &error) == TESSERA_OK,
+          "%s", error.message);
     test_round_trip();
     test_fields();
     test_part_files();

@@ -3,11 +3,12 @@
 
 #include "split_case.h"
 
-static const char *const cases[] = {"sd3",       "sd35",       "flux_dev",      "flux_schnell",   "pixart_alpha", "pixart_sigma",
+static const char *const cases[] = {"sd3",        "sd35",      "flux_dev",       "flux_schnell",  "pixart_alpha",  "pixart_sigma",
                                     "hunyuandit", "unet_sd15", "unet_sdxl_tall", "unet_odd_size", "unet_no_middle"};
 static char folder[] = "/tmp/tessera-part-XXXXXX";
 
-static const struct split_part_options reproducible = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 1, .streamed = true};
+static const struct split_part_options reproducible = {
+    .kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 1, .streamed = true};
 
 static struct split_part *part_of(struct split_case *s, struct split_range range, const struct split_part_options *options) {
     struct split_part *part = NULL;
@@ -40,10 +41,12 @@ static void test_files(struct split_case *s, const struct split_part_options *op
             struct part_file file;
             char path[160];
             snprintf(path, sizeof path, "%s/%d.safetensors", folder, i);
-            good &= part_file_of_model(s->model, &range, options->dtype, &file, &error) == TESSERA_OK && part_file_write(&file, path, &error) == TESSERA_OK;
+            good &= part_file_of_model(s->model, &range, options->dtype, &file, &error) == TESSERA_OK &&
+                    part_file_write(&file, path, &error) == TESSERA_OK;
             good = good && split_part_open(path, options, &parts[i], &error) == TESSERA_OK;
             CHECK(good, "%s", error.message);
-            CHECK(good && memcmp(file.header.digest, split_part_header(parts[i])->digest, CANONICAL_HASH_BYTES) == 0, "a file's digest is not the model's");
+            CHECK(good && memcmp(file.header.digest, split_part_header(parts[i])->digest, CANONICAL_HASH_BYTES) == 0,
+                  "a file's digest is not the model's");
             part_file_close(&file);
             unlink(path); /* what is mapped stays */
         }
@@ -87,7 +90,8 @@ static void leave_requests(const char *to) {
             uint8_t *bytes = pack_state(&s, &sent, JOB, i % 2 != 0 ? ~0u : 0, &size);
             snprintf(path, sizeof path, "%s/%s%s", to, parts[i / 2].name, i % 2 != 0 ? "_digest" : "");
             FILE *stream = fopen(path, "wb");
-            CHECK(stream != NULL && fputc(i / 2, stream) == i / 2 && fwrite(bytes, 1, size, stream) == size && fclose(stream) == 0, "cannot write %s", path);
+            CHECK(stream != NULL && fputc(i / 2, stream) == i / 2 && fwrite(bytes, 1, size, stream) == size && fclose(stream) == 0,
+                  "cannot write %s", path);
             free(bytes);
         }
         split_case_close(&s);

@@ -33,8 +33,8 @@ static void close_trial(struct trial *t) {
     split_case_close(&t->s);
 }
 
-static tessera_status compute(struct trial *t, const uint8_t *bytes, size_t size, const struct split_range *only, struct split_answer *answer,
-                              tessera_error *error) {
+static tessera_status compute(struct trial *t, const uint8_t *bytes, size_t size, const struct split_range *only,
+                              struct split_answer *answer, tessera_error *error) {
     const struct split_request request = {.bytes = bytes, .size = size, .job = JOB, .store = &t->store, .only = only, .block_hashes = true};
     *error = (tessera_error){0};
     return split_part_compute(t->part, &request, answer, error);
@@ -47,18 +47,22 @@ static void test_constants(const char *name) {
         struct split_answer first = {0}, second = {0};
         tessera_error error = {0};
         size_t size, whole;
-        unsigned missing = 0, all = (t.sent.text.ndim > 0 ? 1u << STATE_TEXT : 0u) | (t.sent.text_mask.ndim > 0 ? 1u << STATE_TEXT_MASK : 0u);
+        unsigned missing = 0,
+                 all = (t.sent.text.ndim > 0 ? 1u << STATE_TEXT : 0u) | (t.sent.text_mask.ndim > 0 ? 1u << STATE_TEXT_MASK : 0u);
         uint8_t *brief = pack_state(&t.s, &t.sent, JOB, ~0u, &size);
         CHECK(size < t.size, "nothing of %s is a constant", name);
-        CHECK(split_part_request_bytes(t.part, brief, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK && whole == size, "%zu bytes, not %zu: %s", whole, size,
+        CHECK(split_part_request_bytes(t.part, brief, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK && whole == size,
+              "%zu bytes, not %zu: %s", whole, size, error.message);
+        CHECK(split_part_request_bytes(t.part, t.bytes, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK && whole == t.size, "%s",
               error.message);
-        CHECK(split_part_request_bytes(t.part, t.bytes, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_OK && whole == t.size, "%s", error.message);
         CHECK(split_part_missing(t.part, brief, size, JOB, &t.store, &missing, &error) == TESSERA_OK, "%s", error.message);
         CHECK(missing != 0 && (missing & ~all) == 0, "missing %x of %x", missing, all);
-        CHECK(compute(&t, brief, size, NULL, &first, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "digest") != NULL, "%s", error.message);
+        CHECK(compute(&t, brief, size, NULL, &first, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "digest") != NULL, "%s",
+              error.message);
         split_answer_free(&first);
         CHECK(compute(&t, t.bytes, t.size, NULL, &first, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(split_part_missing(t.part, brief, size, JOB, &t.store, &missing, &error) == TESSERA_OK && missing == 0, "still missing %x", missing);
+        CHECK(split_part_missing(t.part, brief, size, JOB, &t.store, &missing, &error) == TESSERA_OK && missing == 0, "still missing %x",
+              missing);
         CHECK(compute(&t, brief, size, NULL, &second, &error) == TESSERA_OK, "%s", error.message);
         CHECK(memcmp(first.input_hash, second.input_hash, CANONICAL_HASH_BYTES) == 0, "an input by digest has another hash");
         CHECK(first.size == second.size && memcmp(first.bytes, second.bytes, first.size) == 0, "an input by digest has another result");
@@ -83,9 +87,11 @@ static void test_single_blocks(const char *name, struct split_range range) {
             size_t size;
             uint8_t *bytes = pack_state(&t.s, &state, JOB, 0, &size);
             CHECK(compute(&t, bytes, size, &only, &one, &error) == TESSERA_OK, "block %d: %s", i, error.message);
-            CHECK(one.num_hashes == 1 && memcmp(one.output_hash, whole.hashes[i - range.first], CANONICAL_HASH_BYTES) == 0, "block %d alone gives another hash", i);
+            CHECK(one.num_hashes == 1 && memcmp(one.output_hash, whole.hashes[i - range.first], CANONICAL_HASH_BYTES) == 0,
+                  "block %d alone gives another hash", i);
             if (i > range.first)
-                CHECK(memcmp(one.input_hash, whole.hashes[i - range.first - 1], CANONICAL_HASH_BYTES) == 0, "what enters block %d is not what left the one before", i);
+                CHECK(memcmp(one.input_hash, whole.hashes[i - range.first - 1], CANONICAL_HASH_BYTES) == 0,
+                      "what enters block %d is not what left the one before", i);
             split_answer_free(&one);
             free(bytes);
             if (i == range.end) break;
@@ -117,7 +123,8 @@ static void test_skips(const char *name) {
                 CHECK(stages_open(d, 3, 1, given, NULL, &stages, &error) == TESSERA_OK, "%s", error.message);
                 int taken = split_state_form(d, &s.t.run, &range, first, &shape).num_skips;
                 int left = split_answer_form(d, &s.t.run, &range, end, false, &shape).num_skips;
-                CHECK(taken == stages.comes[0] && left == stages.num_leaves, "blocks %d to %d: %d skips go and %d come back", first, end - 1, taken, left);
+                CHECK(taken == stages.comes[0] && left == stages.num_leaves, "blocks %d to %d: %d skips go and %d come back", first,
+                      end - 1, taken, left);
                 sent += taken + left;
                 stages_free(&stages);
             }
@@ -213,7 +220,8 @@ static void test_limits(void) {
             size_t whole;
             tessera_error error = {0};
             expect_refusal(&t, t.bytes, t.size, cases[i].word);
-            CHECK(split_part_request_bytes(t.part, t.bytes, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_ERROR_FORMAT, "a request beyond the limits");
+            CHECK(split_part_request_bytes(t.part, t.bytes, SPLIT_HEAD_BYTES, JOB, &whole, &error) == TESSERA_ERROR_FORMAT,
+                  "a request beyond the limits");
         }
         close_trial(&t);
     }

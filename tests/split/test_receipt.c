@@ -8,7 +8,8 @@
 
 static char folder[] = "/tmp/tessera-receipt-XXXXXX";
 static struct identity *worker;
-static const struct split_part_options options = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 2, .streamed = true};
+static const struct split_part_options options = {
+    .kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 2, .streamed = true};
 
 static const char *in_folder(const char *name) {
     static char paths[4][256];
@@ -18,12 +19,13 @@ static const char *in_folder(const char *name) {
     return path;
 }
 
-/* A part at work: the states before its blocks, and after the last one, as the accuser has them who computed rightly. */
+/* A part at work, and the accuser who computes rightly. */
 struct trial {
     struct split_case s;
     struct split_part *part;
     struct split_range range;
-    struct denoiser_state states[64];
+    uint8_t *request;
+    size_t request_bytes;
     struct split_answer right; /* of the request */
 };
 
@@ -35,19 +37,34 @@ static bool open_trial(struct trial *t, const char *name, struct split_range ran
     CHECK(split_part_open_model(t->s.model, &range, &options, &t->part, &error) == TESSERA_OK, "%s", error.message);
     struct denoiser_state state = denoiser_embed(d, &t->s.t.run, &t->s.inputs.in, BOTH);
     state = own_blocks(&t->s, 0, range.first, state);
-    t->states[0] = split_request_state(d, &range, &state);
-    for (int i = range.first; i < range.end; i++) {
-        struct denoiser_state *next = &t->states[i - range.first + 1];
-        *next = denoiser_block(d, &t->s.t.run, i, t->states[i - range.first]);
-        split_state_trim(d, i + 1, next);
-    }
+    struct denoiser_state sent = split_request_state(d, &range, &state);
+    t->request = pack_state(&t->s, &sent, JOB, 0, &t->request_bytes);
     return t->part != NULL && through_part(&t->s, t->part, &state, &t->right);
 }
 
 static void close_trial(struct trial *t) {
+    free(t->request);
     split_answer_free(&t->right);
     split_part_close(t->part);
     split_case_close(&t->s);
+}
+
+/* The accusation of what the worker signed; the block that it names. */
+static int accuse(struct trial *t, struct receipt *r) {
+    struct state_store store = split_part_store(t->part);
+    const struct split_request request = {.bytes = t->request, .size = t->request_bytes, .job = JOB, .store = &store};
+    tessera_error error = {0};
+    CHECK(receipt_accuse(r, t->part, &request, (const uint8_t(*)[CANONICAL_HASH_BYTES])t->right.hashes, &error) == TESSERA_OK, "%s",
+          error.message);
+    state_store_close(&store);
+    return r->block;
+}
+
+/* The state before `block` of an honest worker: that of an accusation which claims to differ there. */
+static void set_state_of(struct trial *t, struct receipt *r, int block) {
+    r->hashes[block - t->range.first][0] ^= 1;
+    CHECK(accuse(t, r) == block, "another block is accused");
+    r->hashes[block - t->range.first][0] ^= 1;
 }
 
 /* What the worker signs. */
@@ -70,8 +87,7 @@ static struct receipt signed_receipt(const struct trial *t, const uint8_t (*hash
 /* Written, read again, and judged. */
 static tessera_status judge(struct trial *t, struct receipt *r, int block, enum receipt_verdict *verdict, tessera_error *error) {
     struct receipt read = {0};
-    r->block = block;
-    CHECK(receipt_set_state(r, t->s.t.component.denoiser, &t->states[block - t->range.first], error) == TESSERA_OK, "%s", error->message);
+    CHECK(r->block == block && r->state != NULL, "block %d is accused, not %d", r->block, block);
     CHECK(receipt_write(r, in_folder("receipt.json"), error) == TESSERA_OK, "%s", error->message);
     tessera_status status = receipt_open(in_folder("receipt.json"), &read, error);
     if (status == TESSERA_OK) {
@@ -97,12 +113,14 @@ static void test_verdicts(struct trial *t) {
     for (int place = 0; place < count; place++) {
         int block = t->range.first + place;
         struct receipt honest = signed_receipt(t, right, t->right.output_hash);
+        set_state_of(t, &honest, block);
         expect(t, &honest, block, RECEIPT_CLEARED);
         receipt_free(&honest);
         /* It lied in this block, and all later results follow from that. */
         memcpy(hashes, right, (size_t)count * sizeof *hashes);
         for (int i = place; i < count; i++) hashes[i][7] ^= 1;
         struct receipt liar = signed_receipt(t, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, hashes[count - 1]);
+        accuse(t, &liar);
         expect(t, &liar, block, RECEIPT_CONVICTED);
         receipt_free(&liar);
     }
@@ -110,6 +128,7 @@ static void test_verdicts(struct trial *t) {
     memcpy(hashes[0], t->right.output_hash, CANONICAL_HASH_BYTES);
     hashes[0][0] ^= 1;
     struct receipt two_faced = signed_receipt(t, right, hashes[0]);
+    accuse(t, &two_faced);
     expect(t, &two_faced, t->range.first, RECEIPT_CONTRADICTED);
     receipt_free(&two_faced);
     free(hashes);
@@ -128,10 +147,11 @@ static void test_false_accusations(struct trial *t) {
     int first = t->range.first;
     for (int attempt = 0; attempt < 9; attempt++) {
         struct receipt r = signed_receipt(t, right, t->right.output_hash);
-        const char *words[] = {"signature", "signature", "signature", "signature", "blocks_signature", "signature", "another part", "another part", "proves nothing"};
-        struct denoiser_state kept = t->states[0];
+        const char *words[] = {"signature", "signature",    "signature",    "signature",     "blocks_signature",
+                               "signature", "another part", "another part", "proves nothing"};
         struct split_part *part = t->part;
         tessera_error error = {0};
+        set_state_of(t, &r, first);
         if (attempt == 0) r.reply.step++;
         if (attempt == 1) r.reply.input_hash[3] ^= 1;
         if (attempt == 2) r.reply.job[31] ^= 1;
@@ -140,14 +160,12 @@ static void test_false_accusations(struct trial *t) {
         if (attempt == 5) r.reply.specification[20] ^= 1;
         const struct split_range other = {first + 1, t->range.end, t->range.finish};
         if (attempt == 6) CHECK(split_part_open_model(t->s.model, &other, &options, &t->part, &error) == TESSERA_OK, "%s", error.message);
-        if (attempt == 7) r.range.first++, r.range.end++, r.range.finish = false;
+        if (attempt == 7) r.block++, r.range.first++, r.range.end++, r.range.finish = false;
         if (attempt == 7 && t->range.finish) r.range.end++;
-        float *number = attempt == 8 ? kept.picture.data : NULL; /* another state than was sent */
-        if (number != NULL) *number += 1.0f;
+        if (attempt == 8) r.state[r.state_bytes - 64] ^= 1; /* another state than was sent */
         expect_refusal(t, &r, attempt == 7 ? first + 1 : first, words[attempt]);
         if (t->part != part) split_part_close(t->part);
         t->part = part;
-        if (number != NULL) *number -= 1.0f;
         receipt_free(&r);
     }
 }
@@ -168,6 +186,7 @@ static void test_other_arithmetic(void) {
     struct split_part *right;
     if (open_trial(&t, "sd3", (struct split_range){1, 3, false})) {
         struct receipt r = signed_receipt(&t, (const uint8_t(*)[CANONICAL_HASH_BYTES])t.right.hashes, t.right.output_hash);
+        set_state_of(&t, &r, 1);
         right = t.part;
         struct split_part_options others[] = {options, options};
         others[0].kernels = TESSERA_KERNELS_BEST;
@@ -185,12 +204,18 @@ static void test_other_arithmetic(void) {
 
 /* What Python's hashlib and `openssl pkeyutl -sign -rawin` make of the bytes that docs/split-formats.md describes. */
 static void test_published_bytes(void) {
-    static const char key[] = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
+    static const char key[] =
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
     static float picture[] = {1, 2}, cond[] = {-4}, skip[] = {0.5f};
     static uint8_t text[] = {0x80, 0x3f, 0, 0x40};
-    const struct denoiser_state state = {.picture = tensor_of(picture, DTYPE_F32, SHAPE(1, 2, 1)), .text = tensor_of(text, DTYPE_BF16, SHAPE(1, 1, 2)),
-                                         .cond = tensor_of(cond, DTYPE_F32, SHAPE(1, 1)), .rows = 2, .columns = 3, .text_tokens = 5,
-                                         .skips = {tensor_of(skip, DTYPE_F32, SHAPE(1, 1, 1))}, .num_skips = 1};
+    const struct denoiser_state state = {.picture = tensor_of(picture, DTYPE_F32, SHAPE(1, 2, 1)),
+                                         .text = tensor_of(text, DTYPE_BF16, SHAPE(1, 1, 2)),
+                                         .cond = tensor_of(cond, DTYPE_F32, SHAPE(1, 1)),
+                                         .rows = 2,
+                                         .columns = 3,
+                                         .text_tokens = 5,
+                                         .skips = {tensor_of(skip, DTYPE_F32, SHAPE(1, 1, 1))},
+                                         .num_skips = 1};
     struct receipt_reply reply = {.specification = "tessera-split-1 reproducible f32", .step = 7, .row = 1};
     struct identity *signer = NULL;
     tessera_error error = {0};
@@ -213,7 +238,8 @@ static void test_published_bytes(void) {
     CHECK(strcmp(hex, "6f8c1658909bef6d86da6f5c9beb8b4fa7de5aab655f30ca4744e7735ed06ba8"
                       "50f7c71e01cfa402251f65e3bb93d4b10d5c898f12d15ad69cd6cec7f65d3e07") == 0,
           "a reply's signature: %s", hex);
-    CHECK(receipt_sign_blocks(&reply, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, 2, signer, signature, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(receipt_sign_blocks(&reply, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, 2, signer, signature, &error) == TESSERA_OK, "%s",
+          error.message);
     identity_hex(signature, sizeof signature, hex);
     CHECK(strcmp(hex, "a06ce09d22b13ce8fff94607ff2bb75c16f030ea5695bd64b2cce6413a46a38e"
                       "c8481a1da45aef13a08b8dd4f299df232cd5b73ab23592e2c131b8b06a64be08") == 0,
@@ -232,8 +258,10 @@ static void leave_receipts(const char *to) {
             memcpy(hashes, t.right.hashes, sizeof hashes);
             if (lies) hashes[1][0] ^= 1;
             struct receipt r = signed_receipt(&t, (const uint8_t(*)[CANONICAL_HASH_BYTES])hashes, hashes[1]);
-            r.block = 2;
-            CHECK(receipt_set_state(&r, t.s.t.component.denoiser, &t.states[1], &error) == TESSERA_OK, "%s", error.message);
+            if (lies)
+                accuse(&t, &r);
+            else
+                set_state_of(&t, &r, 2);
             snprintf(path, sizeof path, "%s/%s.json", to, lies ? "liar" : "honest");
             CHECK(receipt_write(&r, path, &error) == TESSERA_OK, "%s", error.message);
             receipt_free(&r);
@@ -246,8 +274,9 @@ int main(int argc, char **argv) {
     tessera_error error = {0};
     char command[64];
     if (mkdtemp(folder) == NULL) return 1;
-    CHECK(identity_make(in_folder("id.pem"), NULL, 0, &error) == TESSERA_OK && identity_open(in_folder("id.pem"), &worker, &error) == TESSERA_OK, "%s",
-          error.message);
+    CHECK(identity_make(in_folder("id.pem"), NULL, 0, &error) == TESSERA_OK &&
+              identity_open(in_folder("id.pem"), &worker, &error) == TESSERA_OK,
+          "%s", error.message);
     if (argc > 1) {
         leave_receipts(argv[1]);
     } else {
