@@ -98,7 +98,7 @@ static tessera_status restore_option(struct record_source *source, int i, struct
         free(recorded.texts);
         const char *name = i == GENERATE_MODEL ? embedded_name(text) : NULL;
         if (name == NULL) return refuse_opening(source, option, text, error);
-        value->text = name;
+        if (name == text || strcmp(name, TESSERA_EMBEDDED_MODEL) != 0) value->text = name; /* else nobody named it: it is the default */
         return TESSERA_OK;
     }
     if (!value->given) {
