@@ -149,7 +149,7 @@ typedef struct tessera_map_entry {
     const char *first, *last;    /* modules of the first and the last block, "transformer_blocks.3"; "" of a component that is placed whole */
     int first_block, last_block; /* counted from 0 over all blocks; -1 of a component that is placed whole */
     int rank;
-    double bytes; /* of its weights */
+    double bytes; /* that its weights take in memory: those of the file, and what is converted beside them */
 } tessera_map_entry;
 #define TESSERA_MAP_ENTRY {.struct_size = sizeof(tessera_map_entry)}
 /* Entry `index`, from 0; false behind the last. */

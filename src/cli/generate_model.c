@@ -144,6 +144,12 @@ static tessera_status open_map(struct session *s, const tessera_model_options *o
     return tessera_world_share(s->world, tessera_map_check(s->map, &s->error), NULL, 0, &s->error);
 }
 
+/* What a map was made for is what is done; how many blocks stay in memory is decided with the memory that there is then. */
+static const char *offload_of_map(const struct session *s, const char *given) {
+    const char *offload = tessera_map_offload(s->map);
+    return s->map != NULL && strcmp(offload, "blocks") != 0 ? offload : given;
+}
+
 /* All of the model that can be wrong on one rank alone: its folder, its LoRA files, which model it is. */
 static tessera_status find_files(struct session *s) {
     TRY(choose_model(s));
@@ -246,9 +252,10 @@ tessera_status session_open_model(struct session *s) {
     tessera_status status = find_files(s);
     TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
-    const tessera_model_options options = options_of(s);
+    tessera_model_options options = options_of(s);
     TRY(choose_mesh(s, &options));
     TRY(open_map(s, &options));
+    options.offload = offload_of_map(s, options.offload);
     TRY(binding_choose(s->world, &s->mesh.mesh, options.threads, &s->error));
     s->model = tessera_model_open(s->model_folder, &options, &s->error);
     if (s->model == NULL) return s->error.status;

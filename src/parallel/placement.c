@@ -31,10 +31,19 @@ static double left_of(const struct placing *p, int r, double needs, double large
     return largest <= left ? INFINITY : -1;
 }
 
-/* What computing takes beside weights that stay for all of it. */
+/* What a stage takes beside the weights that are kept. */
+static double beside(const struct placement_model *m, enum placement_keep keep, double stage) {
+    return keep == PLACEMENT_WINDOW ? stage : stage + m->loading;
+}
+
+/* The same of all stages where weights stay for all of them. */
 static double needs_of(const struct placing *p, double stage) {
     const struct placement_model *m = p->m;
-    return p->keep == PLACEMENT_WHOLE ? fmax(m->text, fmax(m->denoise, m->decode)) : stage;
+    return beside(m, p->keep, p->keep == PLACEMENT_WHOLE ? fmax(m->text, fmax(m->denoise, m->decode)) : stage);
+}
+
+static double window_of(const struct placement_model *m, int block) {
+    return m->windows != NULL ? m->windows[block] : m->blocks[block];
 }
 
 static int first_rank(const struct placing *p) {
@@ -159,7 +168,7 @@ static bool cut_low_0(struct cutting *c, int *ranks, bool *failed) {
 
 static double largest_block(const struct placement_model *m) {
     double largest = 0;
-    for (int i = 0; i < m->num_blocks; i++) largest = fmax(largest, m->blocks[i]);
+    for (int i = 0; i < m->num_blocks; i++) largest = fmax(largest, window_of(m, i));
     return largest;
 }
 
@@ -235,26 +244,27 @@ double placement_bytes(const struct placement_model *m, const struct placement *
 }
 
 /* Adds a stage in which the rank holds `bytes`, in pieces of at most `largest`. */
-static void add_stage(enum placement_keep keep, double bytes, double largest, double needs, double *weights, double *beside) {
+static void add_stage(enum placement_keep keep, double bytes, double largest, double needs, double *weights, double *most) {
     if (bytes == 0) return;
     if (keep == PLACEMENT_WHOLE) {
         *weights += bytes;
-        *beside = fmax(*beside, needs);
+        *most = fmax(*most, needs);
     } else {
-        *beside = fmax(*beside, needs + (keep == PLACEMENT_WINDOW ? largest : bytes));
+        *most = fmax(*most, needs + (keep == PLACEMENT_WINDOW ? largest : bytes));
     }
 }
 
 double placement_need(const struct placement_model *m, const struct placement *placement, enum placement_keep keep, int rank) {
-    double weights = 0, beside = 0, blocks = 0, largest = 0;
+    double weights = 0, most = 0, blocks = 0, largest = 0;
+    double text = beside(m, keep, m->text), denoise = beside(m, keep, m->denoise), decode = beside(m, keep, m->decode);
     for (int i = 0; i < m->num_blocks; i++) {
         if (placement->blocks[i] != rank) continue;
         blocks += m->blocks[i];
-        largest = fmax(largest, m->blocks[i]);
+        largest = fmax(largest, window_of(m, i));
     }
     for (int i = 0; i < m->num_encoders; i++)
-        if (placement->encoders[i] == rank) add_stage(keep, m->encoders[i].bytes, m->encoders[i].largest, m->text, &weights, &beside);
-    add_stage(keep, blocks, largest, m->denoise, &weights, &beside);
-    if (placement->autoencoder == rank) add_stage(keep, m->autoencoder.bytes, m->autoencoder.largest, m->decode, &weights, &beside);
-    return weights + beside;
+        if (placement->encoders[i] == rank) add_stage(keep, m->encoders[i].bytes, m->encoders[i].largest, text, &weights, &most);
+    add_stage(keep, blocks, largest, denoise, &weights, &most);
+    if (placement->autoencoder == rank) add_stage(keep, m->autoencoder.bytes, m->autoencoder.largest, decode, &weights, &most);
+    return weights + most;
 }

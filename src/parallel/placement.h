@@ -33,8 +33,10 @@ struct placement_part {
 struct placement_model { /* bytes */
     int num_encoders, num_blocks;
     struct placement_part encoders[PLACEMENT_MAX_ENCODERS], autoencoder;
-    const double *blocks;           /* [num_blocks]: what stands before the first counts with it, what is behind the last with that */
-    double text, denoise, decode;   /* what computing takes beside weights, with an encoder, with blocks, with the autoencoder */
+    const double *blocks;         /* [num_blocks]: what stands before the first counts with it, what is behind the last with that */
+    const double *windows;        /* [num_blocks]: of the largest piece of each that is read at once; NULL: as `blocks` */
+    double text, denoise, decode; /* what computing takes beside weights, with an encoder, with blocks, with the autoencoder */
+    double loading;               /* what the largest piece takes on its way from the file, where weights stay in memory */
 };
 
 struct placement {

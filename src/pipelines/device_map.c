@@ -10,6 +10,7 @@
 #include "pipelines/source.h"
 
 #define SLACK ((double)(48 << 20)) /* as in offload.c */
+enum { PIXELS_OF_LATENT = 64 };
 
 static const char *const words_of_maps[] = {"auto", "balanced", "balanced_low_0", "sequential"};
 static const enum placement_way ways[] = {PLACEMENT_BALANCED, PLACEMENT_BALANCED, PLACEMENT_BALANCED_LOW_0, PLACEMENT_SEQUENTIAL};
@@ -21,8 +22,14 @@ static tessera_status out_of_memory(tessera_error *error) {
 
 /* ---- what there is to place ---- */
 
-/* Bytes that a part takes once it is loaded. Pages of what is converted may stay mapped. */
+/* Bytes that a part takes: as it is stored until it is loaded, then what its layers hold. */
 static double bytes_of(const struct component *c, int part) {
+    const struct component_part *p = &c->parts[part + 1];
+    return fmax((double)p->stored, (double)p->bytes);
+}
+
+/* And on its way from one to the other. */
+static double window_of(const struct component *c, int part) {
     const struct component_part *p = &c->parts[part + 1];
     return c->weights != NULL ? (double)(p->stored + p->converted) : (double)p->bytes;
 }
@@ -30,22 +37,24 @@ static double bytes_of(const struct component *c, int part) {
 static struct placement_part weigh(const struct component *c) {
     struct placement_part sum = {0};
     for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
-        double bytes = bytes_of(c, part);
-        sum.bytes += bytes;
-        sum.largest = fmax(sum.largest, bytes);
+        sum.bytes += bytes_of(c, part);
+        sum.largest = fmax(sum.largest, window_of(c, part));
     }
     return sum;
 }
 
 static tessera_status weigh_denoiser(struct tessera_map *map, const struct component *c, tessera_error *error) {
     map->block_bytes = calloc((size_t)c->num_blocks + 1, sizeof *map->block_bytes);
-    if (map->block_bytes == NULL) return out_of_memory(error);
-    for (int i = 0; i < c->num_blocks; i++) map->block_bytes[i] = bytes_of(c, i);
-    map->embed = bytes_of(c, COMPONENT_EMBED);
-    map->finish = bytes_of(c, c->num_blocks);
-    map->block_bytes[0] += map->embed;
-    map->block_bytes[c->num_blocks - 1] += map->finish;
+    map->block_windows = calloc((size_t)c->num_blocks + 1, sizeof *map->block_windows);
+    if (map->block_bytes == NULL || map->block_windows == NULL) return out_of_memory(error);
+    int last = c->num_blocks - 1;
+    for (int i = 0; i <= last; i++) map->block_bytes[i] = bytes_of(c, i), map->block_windows[i] = window_of(c, i);
+    map->block_bytes[0] += bytes_of(c, COMPONENT_EMBED);
+    map->block_bytes[last] += bytes_of(c, last + 1);
+    map->block_windows[0] = fmax(map->block_windows[0], window_of(c, COMPONENT_EMBED));
+    map->block_windows[last] = fmax(map->block_windows[last], window_of(c, last + 1));
     map->model.blocks = map->block_bytes;
+    map->model.windows = map->block_windows;
     map->model.num_blocks = c->num_blocks;
     return TESSERA_OK;
 }
@@ -56,6 +65,7 @@ static tessera_status weigh_component(struct tessera_map *map, const struct pipe
     struct component stored, described;
     TRY(source_weigh(map->pipeline, slot, (struct load_share){0}, &stored, error));
     *out = weigh(&stored);
+    map->model.loading = fmax(map->model.loading, out->largest);
     tessera_status status = stored.denoiser != NULL ? weigh_denoiser(map, &stored, error) : TESSERA_OK;
     component_close(&stored);
     TRY(status);
@@ -83,13 +93,18 @@ static tessera_status find_needs(struct tessera_map *map, const struct plan_requ
     TRY(plan_model_of(map->pipeline, request, &map->plan, error));
     TRY(offload_needs_of(map->pipeline, request, degrees, &needs, error));
     map->model.text = (double)needs.text;
-    map->model.denoise = (double)needs.denoise;
-    map->model.decode = (double)needs.decode;
+    map->denoise[0] = (double)needs.denoise, map->denoise[1] = (double)needs.denoise_by_rows;
+    map->decode[0] = (double)needs.decode, map->decode[1] = (double)needs.decode_by_rows;
     return TESSERA_OK;
 }
 
+/* A picture that is delivered: three channels of each pixel, as bytes and in float32. */
+static double picture_bytes(const struct tessera_map *map) {
+    return 15.0 * PIXELS_OF_LATENT * (double)(map->plan.rows * map->plan.columns);
+}
+
 static tessera_status set_rooms(struct tessera_map *map, const uint64_t *memory, tessera_error *error) {
-    map->base = (double)memory_resident() + SLACK;
+    map->base = (double)memory_resident() + SLACK + picture_bytes(map);
     map->rooms = calloc((size_t)map->ranks, sizeof *map->rooms);
     if (map->rooms == NULL) return out_of_memory(error);
     for (int r = 0; r < map->ranks; r++) map->rooms[r] = memory != NULL && memory[r] > 0 ? (double)memory[r] - map->base : INFINITY;
@@ -109,12 +124,13 @@ static bool fits(const struct placement_model *model, const struct placement *pl
     return true;
 }
 
-/* What may be kept, from the fastest way on, as far as it fits; the last of them in any case. */
+/* What may be kept, from the fastest way on, as far as it fits, each first with all rows at once; the last of them in any case. */
 static tessera_status choose(struct tessera_map *map, tessera_error *error) {
     bool found = false;
-    for (int keep = 0; keep < PLACEMENT_KEEPS && !found; keep++) {
-        if (!map->may_keep[keep]) continue;
-        map->keep = (enum placement_keep)keep;
+    for (int i = 0; i < 2 * PLACEMENT_KEEPS && !found; i++) {
+        if (!map->may_keep[i / 2]) continue;
+        map->keep = (enum placement_keep)(i / 2);
+        map->model.denoise = map->denoise[i % 2], map->model.decode = map->decode[i % 2];
         if (!map->is_file) {
             placement_free(&map->placement);
             if (!placement_choose(&map->model, map->rooms, map->ranks, map->way, map->keep, &map->placement)) return out_of_memory(error);
@@ -225,6 +241,7 @@ void device_map_free(struct tessera_map *map) {
     pipeline_free(map->pipeline);
     free(map->entries);
     free(map->block_bytes);
+    free(map->block_windows);
     free(map->rooms);
     free(map);
 }
@@ -270,12 +287,12 @@ static bool type_fits(const struct tessera_map *map, double bytes_of_number) {
     struct placement_model m = map->model;
     struct placement p;
     double share = bytes_of_number / (sum_of(&m) / map->parameters);
-    double *blocks = calloc((size_t)m.num_blocks, sizeof *blocks);
+    double *blocks = calloc(2 * (size_t)m.num_blocks, sizeof *blocks), *windows = blocks + m.num_blocks;
     bool good = blocks != NULL && share < 0.95;
-    for (int i = 0; good && i < m.num_blocks; i++) blocks[i] = m.blocks[i] * share;
+    for (int i = 0; good && i < m.num_blocks; i++) blocks[i] = m.blocks[i] * share, windows[i] = m.windows[i] * share;
     for (int i = 0; i < m.num_encoders; i++) m.encoders[i].bytes *= share, m.encoders[i].largest *= share;
     m.autoencoder.bytes *= share, m.autoencoder.largest *= share;
-    m.blocks = blocks;
+    m.blocks = blocks, m.windows = windows, m.loading *= share;
     if (good && map->is_file) good = fits(&m, &map->placement, map->keep, map->rooms, map->ranks);
     if (good && !map->is_file) {
         good = placement_choose(&m, map->rooms, map->ranks, map->way, map->keep, &p) && fits(&m, &p, map->keep, map->rooms, map->ranks);

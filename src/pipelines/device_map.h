@@ -15,8 +15,8 @@ struct tessera_map {
     struct pipeline *pipeline; /* described; owned, as is all that follows */
     struct map_modules modules;
     struct placement_model model;
-    double *block_bytes;    /* [num_blocks] */
-    double embed, finish;   /* of the first and the last of them, what stands before and behind */
+    double *block_bytes, *block_windows; /* [num_blocks] each */
+    double denoise[2], decode[2]; /* what these need: all rows at once, or some at a time (offload.h) */
     double parameters;      /* numbers in all weights */
     struct placement placement;
     bool is_file;

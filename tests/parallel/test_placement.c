@@ -134,6 +134,20 @@ static void test_need(void) {
     }
 }
 
+/* What the largest piece takes on its way counts where weights stay; windows have their own sizes. */
+static void test_loading(void) {
+    static const double room[] = {100}, windows[] = {8, 11, 6};
+    static const double want[PLACEMENT_KEEPS] = {2 + 9 + 4 + 17 + 3 + 5 + 7, 17 + 3 + 7, 11 + 3};
+    struct placement_model m = model_of(3);
+    m.windows = windows, m.loading = 7;
+    for (int keep = 0; keep < PLACEMENT_KEEPS; keep++) {
+        struct placement p = placed(&m, room, 1, PLACEMENT_BALANCED, (enum placement_keep)keep);
+        double need = placement_need(&m, &p, (enum placement_keep)keep, 0);
+        CHECK(need == want[keep], "kept %d: %g, not %g", keep, need, want[keep]);
+        placement_free(&p);
+    }
+}
+
 /* In a window all blocks fit anywhere where the largest does. */
 static void test_window(void) {
     static const double rooms[] = {9, 11};
@@ -151,6 +165,7 @@ int main(void) {
     test_low_0();
     test_sequential();
     test_need();
+    test_loading();
     test_window();
     return CHECK_REPORT();
 }

@@ -91,30 +91,32 @@ static void test_words(void) {
 
 /* ---- limits ---- */
 
-/* A limit of `share` of what one rank would need for weights, for each of two ranks. */
-static tessera_map *limited(const char *word, double share, const char *offload) {
-    tessera_error error = {0};
-    tessera_map *whole = opened(flux, word, 1, NULL, "none", &error);
-    if (whole == NULL) return NULL;
-    double base = whole->base, need = device_map_need(whole, 0) - base;
-    uint64_t memory[2] = {(uint64_t)(base + share * need), (uint64_t)(base + share * need)};
-    tessera_map_free(whole);
-    return opened(flux, word, 2, memory, offload, &error);
-}
-
 static void test_limits(void) {
+    static const uint64_t tiny[2] = {1 << 20, 1 << 20}, enough[2] = {1ull << 32, 1ull << 32};
     tessera_error error = {0};
-    tessera_map *map = limited("auto", 0.95, NULL);
+    tessera_map *map = opened(flux, "auto", 2, enough, NULL, &error);
     CHECK(map != NULL && tessera_map_check(map, &error) == TESSERA_OK, "%s", error.message);
     CHECK(map != NULL && strcmp(tessera_map_offload(map), "none") == 0, "two ranks hold all of it: %s", tessera_map_offload(map));
     tessera_map_free(map);
-    map = limited("auto", 0.01, "none");
+    map = opened(flux, "auto", 2, tiny, NULL, &error);
     tessera_status status = map != NULL ? tessera_map_check(map, &error) : TESSERA_OK;
     CHECK(status == TESSERA_ERROR_MEMORY && strstr(error.message, "are missing; what would fit: ") != NULL, "%s", error.message);
+    CHECK(map != NULL && strcmp(tessera_map_offload(map), "blocks") == 0, "nothing fits, and blocks need least: %s", tessera_map_offload(map));
     tessera_map_free(map);
     CHECK(opened(flux, "some", 2, NULL, NULL, &error) == NULL && strstr(error.message, "auto|balanced|") != NULL, "%s", error.message);
     CHECK(opened(flux, "auto", 0, NULL, NULL, &error) == NULL && error.status == TESSERA_ERROR_ARGUMENT, "%s", error.message);
     CHECK(opened(flux, "missing.json", 2, NULL, NULL, &error) == NULL && strstr(error.message, "missing.json") != NULL, "%s", error.message);
+}
+
+/* The way that a map of Flux's full size is for, on ranks of so many bytes. */
+static void check_way(int ranks, uint64_t bytes, const char *want) {
+    const uint64_t memory[2] = {bytes, bytes};
+    tessera_error error = {0};
+    tessera_map *map = opened("flux-dev", "auto", ranks, memory, NULL, &error);
+    CHECK(map != NULL && tessera_map_check(map, &error) == TESSERA_OK, "%d ranks of %g bytes: %s", ranks, (double)bytes, error.message);
+    CHECK(map != NULL && strcmp(tessera_map_offload(map), want) == 0, "%d ranks of %g bytes: %s, not %s", ranks, (double)bytes,
+          tessera_map_offload(map), want);
+    tessera_map_free(map);
 }
 
 /* Of Flux's full size, by its configs: what of 16 GB ranks hold, and what helps where it does not fit. */
@@ -130,6 +132,8 @@ static void test_published(void) {
     for (int r = 0; tessera_map_get_rank(map, r, &rank); r++)
         CHECK(rank.need_bytes < 16e9 && rank.need_bytes > 11e9, "rank %d needs %g", r, rank.need_bytes);
     tessera_map_free(map);
+    check_way(1, 24000000000u, "blocks"); /* 34 GB in all, 24 of them the denoiser's */
+    check_way(2, 24000000000u, "none");
     map = opened("flux-dev", "auto", 2, small_limits, "stages", &error);
     tessera_status status = map != NULL ? tessera_map_check(map, &error) : TESSERA_OK;
     CHECK(status == TESSERA_ERROR_MEMORY && strstr(error.message, "rank 1 needs 1") != NULL && strstr(error.message, "what would fit: --offload blocks, or weights of type q8_0") != NULL, "%s", error.message);
