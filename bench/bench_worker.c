@@ -164,7 +164,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     struct split_shape shape = {.batch = 2, .rows = 32, .columns = 32, .text_tokens = 333};
-    if (argc > 4) shape = (struct split_shape){.batch = atoi(argv[4]), .rows = atoi(argv[5]), .columns = atoi(argv[6]), .text_tokens = atoi(argv[7])};
+    if (argc > 4)
+        shape = (struct split_shape){.batch = atoi(argv[4]), .rows = atoi(argv[5]), .columns = atoi(argv[6]), .text_tokens = atoi(argv[7])};
     int rounds = argc == 9 ? atoi(argv[8]) : 5;
     b.range = (struct split_range){.first = atoi(argv[2]), .end = atoi(argv[3]) + 1};
     snprintf(b.part_path, sizeof b.part_path, "%s/part.safetensors", b.folder);

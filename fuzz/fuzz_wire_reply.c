@@ -9,7 +9,8 @@
 static const struct split_range range = {1, 2, false};
 
 static struct split_part *open_part(void) {
-    static const struct split_part_options options = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 1, .streamed = true};
+    static const struct split_part_options options = {
+        .kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 1, .streamed = true};
     struct split_part *part = NULL;
     if (split_part_open_model("tests/cases/sd3/model", &range, &options, &part, NULL) != TESSERA_OK) abort();
     return part;
@@ -49,7 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         memcpy(request.job, reply.signed_fields.job, sizeof request.job);
         memcpy(request.part_digest, reply.signed_fields.part_digest, sizeof request.part_digest);
         identity_pin(&reply.worker, pin);
-        const uint8_t(*hashes)[CANONICAL_HASH_BYTES] = (const uint8_t(*)[CANONICAL_HASH_BYTES])(body + WIRE_REPLY_BYTES + reply.state_bytes);
+        const uint8_t(*hashes)[CANONICAL_HASH_BYTES] =
+            (const uint8_t(*)[CANONICAL_HASH_BYTES])(body + WIRE_REPLY_BYTES + reply.state_bytes);
         wire_reply_check(&reply, &request, reply.signed_fields.specification, pin, hashes, &error);
         read_state(part, body + WIRE_REPLY_BYTES, (size_t)reply.state_bytes, split_job_number(request.job));
     } else if (strstr(error.message, "field ") == NULL) {

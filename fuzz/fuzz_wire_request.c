@@ -35,7 +35,8 @@ static tessera_status receive(struct split_part *part, const uint8_t *body, size
     TRY(split_part_missing(part, state, size - WIRE_REQUEST_BYTES, job, store, &missing, error));
     if (missing != 0) return TESSERA_OK;
     struct split_answer answer;
-    const struct split_request request = {.bytes = state, .size = size - WIRE_REQUEST_BYTES, .job = job, .store = store, .block_hashes = true};
+    const struct split_request request = {
+        .bytes = state, .size = size - WIRE_REQUEST_BYTES, .job = job, .store = store, .block_hashes = true};
     tessera_status status = split_part_compute(part, &request, &answer, error);
     split_answer_free(&answer);
     return status;

@@ -37,7 +37,8 @@ static bool knows(struct kept_replies *kept, const struct wire_request *head) {
     return known;
 }
 
-enum kept_found kept_reply_find(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, void **data, size_t *bytes) {
+enum kept_found kept_reply_find(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, void **data,
+                                size_t *bytes) {
     struct wire_request head;
     uint8_t hash[CANONICAL_HASH_BYTES];
     enum kept_found found = KEPT_UNKNOWN;
@@ -82,7 +83,8 @@ static struct kept_reply *make_room(struct kept_replies *kept, size_t bytes) {
 void kept_reply_add(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, const void *data, size_t bytes) {
     struct wire_request head;
     void *copy = NULL;
-    if (bytes > kept->most_bytes || wire_request_read(request, size, size, &head, NULL) != TESSERA_OK || (copy = malloc(bytes)) == NULL) return;
+    if (bytes > kept->most_bytes || wire_request_read(request, size, size, &head, NULL) != TESSERA_OK || (copy = malloc(bytes)) == NULL)
+        return;
     memcpy(copy, data, bytes);
     uint8_t hash[CANONICAL_HASH_BYTES];
     hash_request(path, request, size, hash);

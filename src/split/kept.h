@@ -31,7 +31,8 @@ enum kept_found { KEPT_UNKNOWN, KEPT_FOUND, KEPT_ANOTHER /* the id is of a reque
 void kept_replies_open(struct kept_replies *kept, size_t most_bytes);
 void kept_replies_close(struct kept_replies *kept);
 /* The reply to a request, a copy of malloc in *data; KEPT_UNKNOWN, too, where there is no memory for it. */
-enum kept_found kept_reply_find(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, void **data, size_t *bytes);
+enum kept_found kept_reply_find(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, void **data,
+                                size_t *bytes);
 /* Keeps a copy, if there is room for it. */
 void kept_reply_add(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, const void *data, size_t bytes);
 

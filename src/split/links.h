@@ -23,7 +23,7 @@ struct link {
     struct link *before, *after;
     int socket;
     struct rate_address address;
-    int token; /* -1: none was shown */
+    int token;       /* -1: none was shown */
     double deadline; /* 0: none */
     bool shut;
 };

@@ -1,4 +1,5 @@
 /* HTTP of a client's calls over libcurl (https://curl.se/libcurl): see remote.h. Left out: redirects, cookies, compression, HTTP/2. */
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,14 +12,18 @@ enum { ALIGNMENT = 64, DESCRIPTION_MOST_BYTES = 1 << 16 };
 /* ---- addresses ---- */
 
 static bool is_loopback(const char *host) {
-    return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
+    struct in_addr address; /* a name may begin with "127.", too */
+    if (inet_pton(AF_INET, host, &address) == 1) return ntohl(address.s_addr) >> 24 == 127;
+    return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
 }
 
 static tessera_status check_url(struct remote *remote, const struct remote_options *options, CURLU *parts, tessera_error *error) {
     char *scheme = NULL, *host = NULL, *port = NULL, *path = NULL;
     tessera_status status = TESSERA_OK;
-    bool read = curl_url_set(parts, CURLUPART_URL, options->url, 0) == CURLUE_OK && curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-                curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK && curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+    bool read = curl_url_set(parts, CURLUPART_URL, options->url, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
                 curl_url_get(parts, CURLUPART_PATH, &path, 0) == CURLUE_OK && strcmp(path, "/") == 0;
     if (!read) {
         status = error_set(error, TESSERA_ERROR_ARGUMENT, "%s: a worker's address is https://HOST:PORT", options->url);
@@ -26,8 +31,9 @@ static tessera_status check_url(struct remote *remote, const struct remote_optio
         remote->plain = strcmp(scheme, "http") == 0;
         remote->loopback = is_loopback(host);
         if (strcmp(scheme, "https") != 0 && !(remote->plain && options->insecure && remote->loopback))
-            status = error_set(error, TESSERA_ERROR_ARGUMENT, "%s: workers are reached over https://; plain http:// is for this machine, and has to be allowed",
-                               options->url);
+            status =
+                error_set(error, TESSERA_ERROR_ARGUMENT,
+                          "%s: workers are reached over https://; plain http:// is for this machine, and has to be allowed", options->url);
         else if (asprintf(&remote->url, "%s://%s:%s", scheme, host, port) < 0 || asprintf(&remote->name, "%s:%s", host, port) < 0)
             status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for an address");
     }
@@ -47,8 +53,8 @@ static tessera_status copy_pin(struct remote *remote, const struct remote_option
     bool fits = identity_unbase64(pin, CANONICAL_HASH_BYTES, &bytes, &count) && count == CANONICAL_HASH_BYTES;
     free(bytes);
     if (!fits)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: \"%.80s\" is no pin: `tessera worker` prints it when it starts: sha256//...", options->url,
-                         pin);
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: \"%.80s\" is no pin: `tessera worker` prints it when it starts: sha256//...",
+                         options->url, pin);
     if (asprintf(&remote->pin, "%s%s", scheme, pin) < 0) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a pin");
     return TESSERA_OK;
 }
@@ -168,9 +174,10 @@ tessera_status transport_start(struct remote_call *call, const char *path, tesse
     if (call->most == 0) call->most = DESCRIPTION_MOST_BYTES;
     call->moved = clock_seconds();
     call->easy = curl_easy_init();
-    bool made = call->easy != NULL && asprintf(&url, "%s%s", remote->url, path) > 0 && add_header(call, "Accept-Encoding: identity") &&
-                (call->body == NULL || (add_header(call, "Content-Type: application/octet-stream") && add_header(call, "Expect: 100-continue"))) &&
-                (remote->authorization == NULL || add_header(call, remote->authorization));
+    bool made =
+        call->easy != NULL && asprintf(&url, "%s%s", remote->url, path) > 0 && add_header(call, "Accept-Encoding: identity") &&
+        (call->body == NULL || (add_header(call, "Content-Type: application/octet-stream") && add_header(call, "Expect: 100-continue"))) &&
+        (remote->authorization == NULL || add_header(call, remote->authorization));
     if (made) set_options(call, url);
     free(url);
     if (made && curl_multi_add_handle(remote->remotes->multi, call->easy) == CURLM_OK) return TESSERA_OK;
@@ -221,7 +228,8 @@ enum remote_outcome transport_outcome(struct remote_call *call, CURLcode code, t
     if (call->stalled)
         error_set(error, TESSERA_ERROR_IO, "%s: not a byte for %g seconds", remote->name, remote->stall_seconds);
     else if (code == CURLE_SSL_PINNEDPUBKEYNOTMATCH)
-        error_set(error, TESSERA_ERROR_IO, "%s: shows a certificate with another key than %s: it is not the worker it was", remote->name, remote->pin);
+        error_set(error, TESSERA_ERROR_IO, "%s: shows a certificate with another key than %s: it is not the worker it was", remote->name,
+                  remote->pin);
     else
         error_set(error, TESSERA_ERROR_IO, "%s: %s", remote->name, call->curl_error[0] != 0 ? call->curl_error : curl_easy_strerror(code));
     return REMOTE_LOST;

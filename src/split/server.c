@@ -79,7 +79,7 @@ static enum MHD_Result send_reply(struct server *server, struct server_request *
     drop_body(server, r);
     count_reply(server, &r->reply);
     struct MHD_Response *response = r->reply.size > 0 ? MHD_create_response_from_buffer(r->reply.size, r->reply.data, MHD_RESPMEM_MUST_FREE)
-                                                      : MHD_create_response_from_buffer(0, (void *)(uintptr_t)"", MHD_RESPMEM_PERSISTENT);
+                                                      : MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT);
     if (response == NULL) return MHD_NO;
     r->reply.data = NULL; /* the response's */
     add_headers(response, &r->reply, server_stopping(server));
@@ -89,8 +89,8 @@ static enum MHD_Result send_reply(struct server *server, struct server_request *
     return result;
 }
 
-static enum MHD_Result refuse(struct server *server, struct server_request *r, struct MHD_Connection *connection, int status, int retry_after,
-                              const char *text) {
+static enum MHD_Result refuse(struct server *server, struct server_request *r, struct MHD_Connection *connection, int status,
+                              int retry_after, const char *text) {
     server_reply_text(&r->reply, status, "%s\n", text);
     r->reply.retry_after = retry_after;
     return send_reply(server, r, connection);
@@ -148,14 +148,22 @@ static int measure(struct server_request *r, struct MHD_Connection *connection) 
 
 static const char *words_of(int status) {
     switch (status) {
-    case 400: return "Content-Length is no number";
-    case 401: return "a bearer token is missing, or is not one of this worker's";
-    case 404: return "there is nothing here";
-    case 405: return "not with this method";
-    case 411: return "a request needs a Content-Length";
-    case 413: return "the body is longer than this worker takes";
-    case 503: return "this worker stops";
-    default: return "too many requests";
+    case 400:
+        return "Content-Length is no number";
+    case 401:
+        return "a bearer token is missing, or is not one of this worker's";
+    case 404:
+        return "there is nothing here";
+    case 405:
+        return "not with this method";
+    case 411:
+        return "a request needs a Content-Length";
+    case 413:
+        return "the body is longer than this worker takes";
+    case 503:
+        return "this worker stops";
+    default:
+        return "too many requests";
     }
 }
 
@@ -172,7 +180,8 @@ static int gates(struct server *server, struct server_request *r, struct MHD_Con
     return r->route->compute != NULL && server_queue_is_full(server) ? 429 : 0;
 }
 
-static enum MHD_Result begin(struct server *server, struct MHD_Connection *connection, const char *method, const char *path, void **context) {
+static enum MHD_Result begin(struct server *server, struct MHD_Connection *connection, const char *method, const char *path,
+                             void **context) {
     struct server_request *r = calloc(1, sizeof *r);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     double wait = RETRY_SECONDS;
@@ -288,9 +297,9 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         const union MHD_ConnectionInfo *address = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-        *context = socket != NULL && address != NULL
-                       ? links_add(&server->links, socket->connect_fd, address->client_addr, clock_seconds() + server->options.limits.head_seconds)
-                       : NULL;
+        *context = socket != NULL && address != NULL ? links_add(&server->links, socket->connect_fd, address->client_addr,
+                                                                 clock_seconds() + server->options.limits.head_seconds)
+                                                     : NULL;
     } else if (*context != NULL) {
         links_remove(&server->links, *context);
         *context = NULL;
@@ -309,8 +318,10 @@ static tessera_status bind_to(struct server *server, const struct addrinfo *addr
     const int one = 1;
     bool open = o->key == NULL || o->tokens == NULL;
     if (open && !is_loopback(address->ai_addr))
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: without TLS or without tokens only this machine's own programs may connect: "
-                                                        "use 127.0.0.1, or a certificate and a token file", o->host);
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "%s: without TLS or without tokens only this machine's own programs may connect: "
+                         "use 127.0.0.1, or a certificate and a token file",
+                         o->host);
     server->listener = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (server->listener < 0) return error_set_errno(error, "%s: no socket", o->host);
     setsockopt(server->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -357,11 +368,11 @@ static tessera_status start_daemon(struct server *server, tessera_error *error) 
                                    {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t) "NORMAL:-VERS-ALL:+VERS-TLS1.3"},
                                    {MHD_OPTION_END, 0, NULL}};
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (o->key != NULL ? (unsigned)MHD_USE_TLS : 0u);
-    server->daemon = MHD_start_daemon(
-        flags, 0, on_accept, server, on_request, server, MHD_OPTION_LISTEN_SOCKET, server->listener, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)o->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_ARRAY,
-        o->key != NULL ? tls : tls + 3, MHD_OPTION_END);
+    server->daemon =
+        MHD_start_daemon(flags, 0, on_accept, server, on_request, server, MHD_OPTION_LISTEN_SOCKET, server->listener,
+                         MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+                         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
+                         on_connection, server, MHD_OPTION_ARRAY, o->key != NULL ? tls : tls + 3, MHD_OPTION_END);
     if (server->daemon != NULL) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s:%d: the HTTP server does not start%s", o->host, server->port,
                      o->key != NULL ? ": TLS may refuse the key or the certificate" : "");

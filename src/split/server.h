@@ -22,11 +22,11 @@
 #include "split/tokens.h"
 
 struct server_reply {
-    int status;              /* of HTTP; 0: none yet */
-    const char *type;        /* Content-Type, static; NULL: text/plain */
-    void *data;              /* of malloc; becomes the server's */
+    int status;       /* of HTTP; 0: none yet */
+    const char *type; /* Content-Type, static; NULL: text/plain */
+    void *data;       /* of malloc; becomes the server's */
     size_t size;
-    int retry_after;         /* seconds; 0: not said */
+    int retry_after; /* seconds; 0: not said */
 };
 /* A reply of one line of text, formatted. Where memory is out the reply has no body. */
 void server_reply_text(struct server_reply *reply, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -49,18 +49,18 @@ enum { SERVER_HEAD_BYTES = 4096 };
 struct server_limits {
     int connections;
     struct link_limits links;
-    struct rate requests;  /* of one token */
-    int queue;             /* requests that wait for the computing thread */
-    size_t memory;         /* bytes of bodies that are on their way, wait, or are computed */
-    double head_seconds;   /* from a connection's beginning to the end of a request's head */
-    double body_seconds;   /* from there to the end of the body; and of the reply */
-    double idle_seconds;   /* between a reply and the end of the next head, for those that have shown a token */
+    struct rate requests; /* of one token */
+    int queue;            /* requests that wait for the computing thread */
+    size_t memory;        /* bytes of bodies that are on their way, wait, or are computed */
+    double head_seconds;  /* from a connection's beginning to the end of a request's head */
+    double body_seconds;  /* from there to the end of the body; and of the reply */
+    double idle_seconds;  /* between a reply and the end of the next head, for those that have shown a token */
 };
 struct server_limits server_default_limits(void);
 
 struct server_options {
-    const char *host; /* a name or an address */
-    int port;         /* 0: any free one */
+    const char *host;              /* a name or an address */
+    int port;                      /* 0: any free one */
     const char *key, *certificate; /* PEM; both NULL: plain HTTP, on loopback only */
     const struct tokens *tokens;   /* NULL: every request is allowed; on loopback only */
     struct server_limits limits;

@@ -40,7 +40,8 @@ static bool all_zeros(const uint8_t *bytes, size_t count) {
 }
 
 static tessera_status wrong(const char *what, const char *field, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: is not what version %d of the protocol has there", what, field, WIRE_VERSION);
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s: is not what version %d of the protocol has there", what, field,
+                     WIRE_VERSION);
 }
 
 /* Magic, version and flags. */
@@ -147,15 +148,16 @@ static tessera_status differs(const char *what, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_FORMAT, "the worker's reply %s", what);
 }
 
-tessera_status wire_reply_check(const struct wire_reply *reply, const struct wire_request *request, const char *specification, const char *pin,
-                                const uint8_t (*hashes)[CANONICAL_HASH_BYTES], tessera_error *error) {
+tessera_status wire_reply_check(const struct wire_reply *reply, const struct wire_request *request, const char *specification,
+                                const char *pin, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], tessera_error *error) {
     const struct receipt_reply *s = &reply->signed_fields;
     if (memcmp(reply->id, request->id, sizeof reply->id) != 0) return differs("is to another request", error);
     if (memcmp(s->job, request->job, sizeof s->job) != 0) return differs("is of another job", error);
     if (memcmp(s->part_digest, request->part_digest, sizeof s->part_digest) != 0) return differs("is of another part", error);
     if (s->step != request->step || s->row != request->row) return differs("is of another step", error);
     if (strcmp(s->specification, specification) != 0)
-        return error_set(error, TESSERA_ERROR_FORMAT, "the worker computes by \"%s\", but \"%s\" was agreed", s->specification, specification);
+        return error_set(error, TESSERA_ERROR_FORMAT, "the worker computes by \"%s\", but \"%s\" was agreed", s->specification,
+                         specification);
     if (!identity_pin_matches(&reply->worker, pin)) return differs("has the key of another worker", error);
     if (!receipt_verify(s, &reply->worker, reply->signature)) return differs("has a signature that is not the worker's", error);
     if (reply->num_hashes > 0 && !receipt_verify_blocks(s, hashes, (int)reply->num_hashes, &reply->worker, reply->blocks_signature))

@@ -46,8 +46,8 @@ void wire_reply_write(const struct wire_reply *reply, uint8_t out[WIRE_REPLY_BYT
 /* A whole reply: its head, and that state and hashes fill the rest. FORMAT naming the field. */
 tessera_status wire_reply_read(const uint8_t *bytes, size_t size, struct wire_reply *out, tessera_error *error);
 /* Is it the reply to this request of the worker with this pin, and does it sign it? FORMAT saying what differs. `hashes` [num_hashes]. */
-tessera_status wire_reply_check(const struct wire_reply *reply, const struct wire_request *request, const char *specification, const char *pin,
-                                const uint8_t (*hashes)[CANONICAL_HASH_BYTES], tessera_error *error);
+tessera_status wire_reply_check(const struct wire_reply *reply, const struct wire_request *request, const char *specification,
+                                const char *pin, const uint8_t (*hashes)[CANONICAL_HASH_BYTES], tessera_error *error);
 
 /* The digest by which a message names the constant `field`; the message was checked. False where that comes whole, or not at all. */
 bool wire_constant_digest(const uint8_t *state, size_t size, int field, uint8_t out[STATE_DIGEST_BYTES]);

@@ -92,10 +92,12 @@ static void check_request(void *user, const uint8_t *head, size_t bytes, size_t 
         return server_reply_text(reply, 409, "request: field part digest: this worker has another part: ask /v1/part which\n");
     }
     if (status == TESSERA_OK)
-        status = split_part_request_bytes(w->part, head + WIRE_REQUEST_BYTES, bytes - WIRE_REQUEST_BYTES, split_job_number(request.job), &state_bytes, &error);
+        status = split_part_request_bytes(w->part, head + WIRE_REQUEST_BYTES, bytes - WIRE_REQUEST_BYTES, split_job_number(request.job),
+                                          &state_bytes, &error);
     if (status == TESSERA_OK && state_bytes != request.state_bytes)
-        status = error_set(&error, TESSERA_ERROR_FORMAT, "state of a block: field length: the message is %llu bytes, but this model expects %zu",
-                           (unsigned long long)request.state_bytes, state_bytes);
+        status =
+            error_set(&error, TESSERA_ERROR_FORMAT, "state of a block: field length: the message is %llu bytes, but this model expects %zu",
+                      (unsigned long long)request.state_bytes, state_bytes);
     if (status == TESSERA_OK) return;
     worker_metrics_count(&w->metrics, METRIC_REFUSED);
     server_reply_text(reply, status_of(status), "%s\n", error.message);
@@ -146,7 +148,8 @@ static void ask_for_constants(struct task *t, unsigned missing) {
     char lines[(STATE_SKIPS + 1) * (2 * STATE_DIGEST_BYTES + 1)] = "", *end = lines;
     uint8_t digest[STATE_DIGEST_BYTES];
     for (int f = 0; f < STATE_SKIPS; f++) {
-        if ((missing >> f & 1) == 0 || !wire_constant_digest(t->body + WIRE_REQUEST_BYTES, t->size - WIRE_REQUEST_BYTES, f, digest)) continue;
+        if ((missing >> f & 1) == 0 || !wire_constant_digest(t->body + WIRE_REQUEST_BYTES, t->size - WIRE_REQUEST_BYTES, f, digest))
+            continue;
         identity_hex(digest, sizeof digest, end);
         end += 2 * sizeof digest;
         *end++ = '\n';

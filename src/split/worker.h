@@ -22,14 +22,14 @@ struct worker_options {
     const char *tokens;       /* a file; NULL: whoever reaches the port may use the worker, which is on loopback then */
     bool insecure;            /* plain HTTP, on loopback only */
     const char *host;
-    int port;                 /* 0: any free one */
+    int port; /* 0: any free one */
     tessera_kernels kernels;
-    enum dtype dtype;         /* DTYPE_F32 or DTYPE_BF16 */
-    int threads;              /* 0: all */
+    enum dtype dtype; /* DTYPE_F32 or DTYPE_BF16 */
+    int threads;      /* 0: all */
     struct server_limits limits;
-    struct split_limits shapes;  /* zeros: the defaults */
+    struct split_limits shapes; /* zeros: the defaults */
     size_t most_request_bytes;
-    size_t most_kept_bytes;      /* of replies for retries; and as much again of jobs' constants */
+    size_t most_kept_bytes; /* of replies for retries; and as much again of jobs' constants */
 };
 /* What the command's help says. */
 struct worker_options worker_default_options(void);

@@ -60,8 +60,9 @@ static tessera_status read_numbers(const struct json *json, struct worker_descri
     int64_t protocol, first, last;
     TRY(json_int(json, "protocol", 0, 0, 1 << 20, &protocol, error));
     if (protocol != WIRE_VERSION)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: speaks version %lld of the protocol, not %d: use the same release on both sides",
-                         json_path(json), (long long)protocol, WIRE_VERSION);
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "%s: speaks version %lld of the protocol, not %d: use the same release on both sides", json_path(json),
+                         (long long)protocol, WIRE_VERSION);
     TRY(json_int(json, "first", -1, 0, MOST_BLOCKS, &first, error));
     TRY(json_int(json, "last", -1, 0, MOST_BLOCKS, &last, error));
     if (first < 0 || last < first) return wrong(json, "last", error);

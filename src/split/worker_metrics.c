@@ -46,7 +46,8 @@ static void print_work(FILE *out, const struct worker_metrics *m) {
     metric(out, "retries_total", true, "Requests answered with a kept reply.", (double)m->counts[METRIC_AGAIN]);
     metric(out, "refused_total", true, "Requests that are none for this part.", (double)m->counts[METRIC_REFUSED]);
     metric(out, "failed_total", true, "Requests that could not be computed.", (double)m->counts[METRIC_FAILED]);
-    metric(out, "unknown_constants_total", true, "Requests whose constants the client had to send whole.", (double)m->counts[METRIC_UNKNOWN_CONSTANTS]);
+    metric(out, "unknown_constants_total", true, "Requests whose constants the client had to send whole.",
+           (double)m->counts[METRIC_UNKNOWN_CONSTANTS]);
     metric(out, "constants_bytes", false, "Constants of jobs that are kept.", (double)m->constants);
 }
 
@@ -62,7 +63,8 @@ static void print_server(FILE *out, const struct server_counts *c) {
     metric(out, "connections_late_total", true, "Connections that missed a deadline.", (double)c->links.late);
     metric(out, "unauthorized_total", true, "Requests without one of the tokens.", (double)c->unauthorized);
     metric(out, "too_many_total", true, "Requests refused by a rate or a full queue.", (double)c->too_many);
-    fprintf(out, "# HELP tessera_worker_replies_total Replies by the class of their status.\n# TYPE tessera_worker_replies_total counter\n");
+    fprintf(out,
+            "# HELP tessera_worker_replies_total Replies by the class of their status.\n# TYPE tessera_worker_replies_total counter\n");
     for (int i = 2; i < 6; i++) fprintf(out, "tessera_worker_replies_total{class=\"%dxx\"} %llu\n", i, (unsigned long long)c->by_class[i]);
 }
 

@@ -45,7 +45,8 @@ static void test_replies(void) {
     add(kept, 4, 300); /* 2 was used longest ago */
     CHECK(look(kept, "/run", 2, 1, &bytes) == KEPT_UNKNOWN && look(kept, "/run", 1, 1, &bytes) == KEPT_FOUND, "the wrong one went");
     add(kept, 5, 1000);
-    CHECK(look(kept, "/run", 5, 1, &bytes) == KEPT_FOUND && look(kept, "/run", 1, 1, &bytes) == KEPT_UNKNOWN && kept->bytes == 1000, "all for one");
+    CHECK(look(kept, "/run", 5, 1, &bytes) == KEPT_FOUND && look(kept, "/run", 1, 1, &bytes) == KEPT_UNKNOWN && kept->bytes == 1000,
+          "all for one");
     add(kept, 6, 1001);
     CHECK(look(kept, "/run", 6, 1, &bytes) == KEPT_UNKNOWN && look(kept, "/run", 5, 1, &bytes) == KEPT_FOUND, "one that is too large");
     add(kept, 5, 100);

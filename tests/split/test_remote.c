@@ -245,7 +245,8 @@ static void *serve_canned(void *user) {
     if (send(fd, c->bytes, strlen(c->bytes), MSG_NOSIGNAL) < 0) perror("send");
     struct timeval long_time = {30, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &long_time, sizeof long_time);
-    if (c->stays) while (recv(fd, drop, sizeof drop, 0) > 0)
+    if (c->stays)
+        while (recv(fd, drop, sizeof drop, 0) > 0)
             ;
     close(fd);
     return NULL;
@@ -273,7 +274,8 @@ static const struct {
     {"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nTDRP", "", false, REMOTE_LOST},
     {"a body that stops", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nTDRP", "not a byte", true, REMOTE_LOST},
     {"a huge length", "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\nTDRP", "as long", true, REMOTE_WRONG},
-    {"a length beyond all bounds", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nTDRP", "as long", false, REMOTE_WRONG},
+    {"a length beyond all bounds", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nTDRP", "as long", false,
+     REMOTE_WRONG},
     {"no length", "HTTP/1.1 200 OK\r\n\r\nTDRP", "as long", true, REMOTE_WRONG},
     {"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nTDRP\r\n0\r\n\r\n", "as long", true, REMOTE_WRONG},
     {"a redirect", "HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "302", true, REMOTE_REFUSED},

@@ -142,7 +142,8 @@ static void check_alive(struct server *server, bool tls, const char *when) {
 /* ---- a client by hand ---- */
 
 static int dial(struct server *server) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port(server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)server_port(server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) return close(fd), -1;
     return fd;
@@ -271,7 +272,8 @@ static void test_slow(void) {
     limits.head_seconds = 1;
     limits.body_seconds = 1;
     struct server *server = start(limits, false);
-    static const char *const begins[] = {"POST /echo HTTP/1.1\r\nHost: x\r\nX: ", "POST /echo HTTP/1.1\r\n" HEADERS "Content-Length: 10000\r\n\r\n"};
+    static const char *const begins[] = {"POST /echo HTTP/1.1\r\nHost: x\r\nX: ",
+                                         "POST /echo HTTP/1.1\r\n" HEADERS "Content-Length: 10000\r\n\r\n"};
     for (int i = 0; i < 2; i++) {
         int fd = dial(server);
         double start_seconds = clock_seconds();
@@ -313,8 +315,8 @@ static void test_many(bool per_address) {
     if (per_address)
         CHECK(counts.refused > MANY / 2, "%llu refused", (unsigned long long)counts.refused);
     else
-        CHECK(counts.displaced >= MANY - 300 && counts.newcomers <= 257, "%llu displaced, %d newcomers", (unsigned long long)counts.displaced,
-              counts.newcomers);
+        CHECK(counts.displaced >= MANY - 300 && counts.newcomers <= 257, "%llu displaced, %d newcomers",
+              (unsigned long long)counts.displaced, counts.newcomers);
     for (int i = 0; i < MANY && !per_address; i++) close(fds[i]);
     server_stop(server, 5);
 }
@@ -498,7 +500,8 @@ static void test_leaving(void) {
 static void test_options(void) {
     struct server *server = NULL;
     tessera_error error = {0};
-    struct server_options options = {.host = "0.0.0.0", .tokens = &tokens, .limits = server_default_limits(), .routes = routes, .num_routes = 2};
+    struct server_options options = {
+        .host = "0.0.0.0", .tokens = &tokens, .limits = server_default_limits(), .routes = routes, .num_routes = 2};
     CHECK(server_start(&options, &server, &error) == TESSERA_ERROR_ARGUMENT && server == NULL, "plain HTTP for everybody");
     options.key = identity_key(identity), options.certificate = identity_certificate(identity), options.tokens = NULL;
     CHECK(server_start(&options, &server, &error) == TESSERA_ERROR_ARGUMENT, "no tokens for everybody");
@@ -526,16 +529,19 @@ static void test_tokens(void) {
     struct tokens read;
     tessera_error error = {0};
     char *first = NULL;
-    CHECK(tokens_read(write_tokens("# ours\n\n  " TOKEN " \r\nanother-token-of-a-friend\n", 0600), &read, &error) == TESSERA_OK && read.count == 2,
+    CHECK(tokens_read(write_tokens("# ours\n\n  " TOKEN " \r\nanother-token-of-a-friend\n", 0600), &read, &error) == TESSERA_OK &&
+              read.count == 2,
           "%s", error.message);
     CHECK(tokens_find(&read, "Bearer " TOKEN) == 0 && tokens_find(&read, "bearer another-token-of-a-friend") == 1, "both are found");
     CHECK(tokens_find(&read, NULL) == -1 && tokens_find(&read, TOKEN) == -1 && tokens_find(&read, "Bearer ") == -1, "no token");
     CHECK(tokens_find(&read, "Bearer " TOKEN "0") == -1, "a longer one");
-    CHECK(tokens_read_first(write_tokens(TOKEN "\n", 0600), &first, &error) == TESSERA_OK && strcmp(first, TOKEN) == 0, "%s", error.message);
-    free(first);
-    CHECK(tokens_read(write_tokens(TOKEN "\n", 0644), &read, &error) == TESSERA_ERROR_IO && strstr(error.message, "chmod") != NULL, "%s", error.message);
-    CHECK(tokens_read(write_tokens("short\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "line 1") != NULL, "%s",
+    CHECK(tokens_read_first(write_tokens(TOKEN "\n", 0600), &first, &error) == TESSERA_OK && strcmp(first, TOKEN) == 0, "%s",
           error.message);
+    free(first);
+    CHECK(tokens_read(write_tokens(TOKEN "\n", 0644), &read, &error) == TESSERA_ERROR_IO && strstr(error.message, "chmod") != NULL, "%s",
+          error.message);
+    CHECK(tokens_read(write_tokens("short\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "line 1") != NULL,
+          "%s", error.message);
     CHECK(tokens_read(write_tokens("two words that are long\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
     CHECK(tokens_read(write_tokens("# nothing\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
 }

@@ -35,7 +35,8 @@ static void expect(struct worker_case *w, const char *what, struct remote_option
     struct remote *kept = w->remote;
     w->remote = remote;
     struct remote_result result = run_once(w, specification, flip_digest);
-    CHECK(result.outcome == outcome && strstr(result.error.message, words) != NULL, "%s: outcome %d: %s", what, (int)result.outcome, result.error.message);
+    CHECK(result.outcome == outcome && strstr(result.error.message, words) != NULL, "%s: outcome %d: %s", what, (int)result.outcome,
+          result.error.message);
     w->remote = kept;
     remote_close(remote);
 }
@@ -68,16 +69,21 @@ static void test_options(struct worker_case *w) {
     struct remote *remote = NULL;
     tessera_error error = {0};
     options.pin = "sha256//abc";
-    CHECK(remote_open(w->remotes, &options, &remote, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "pin") != NULL, "%s", error.message);
+    CHECK(remote_open(w->remotes, &options, &remote, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "pin") != NULL, "%s",
+          error.message);
     options = worker_case_options(w);
-    const char *const urls[] = {"http://127.0.0.1:1", "ftp://127.0.0.1", "https://127.0.0.1:1/path", "no url:at/all:", "file:///etc/passwd"};
+    const char *const urls[] = {"http://127.0.0.1:1", "ftp://127.0.0.1", "https://127.0.0.1:1/path",
+                                "no url:at/all:", "file:///etc/passwd"};
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
         options.url = urls[i];
         CHECK(remote_open(w->remotes, &options, &remote, &error) == TESSERA_ERROR_ARGUMENT && remote == NULL, "%s was taken", urls[i]);
     }
-    options.url = "http://192.0.2.1:1";
+    const char *const others[] = {"http://192.0.2.1:1", "http://127.example:1", "http://localhost.example:1"};
     options.insecure = true;
-    CHECK(remote_open(w->remotes, &options, &remote, &error) == TESSERA_ERROR_ARGUMENT, "plain HTTP to another machine");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        options.url = others[i];
+        CHECK(remote_open(w->remotes, &options, &remote, &error) == TESSERA_ERROR_ARGUMENT, "plain HTTP to another machine: %s", others[i]);
+    }
 }
 
 /* ---- requests by hand ---- */
@@ -146,8 +152,13 @@ static void test_lengths(struct worker_case *w, const uint8_t *body, size_t size
 
 /* Huge numbers in the state's head: no memory is allocated for them. */
 static void test_huge(struct worker_case *w, uint8_t *body, size_t size) {
-    static const size_t fields[] = {8, WIRE_REQUEST_BYTES + 16, WIRE_REQUEST_BYTES + 24, WIRE_REQUEST_BYTES + 32, WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 16,
-                                    WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 24, WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 56};
+    static const size_t fields[] = {8,
+                                    WIRE_REQUEST_BYTES + 16,
+                                    WIRE_REQUEST_BYTES + 24,
+                                    WIRE_REQUEST_BYTES + 32,
+                                    WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 16,
+                                    WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 24,
+                                    WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 56};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         for (int bit = 20; bit < 64; bit += 11) {
             body[fields[i] + (size_t)bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -211,7 +222,8 @@ static void test_unknown_constants(struct worker_case *w, const struct denoiser_
     if (wire_constant_digest(body + WIRE_REQUEST_BYTES, size - WIRE_REQUEST_BYTES, STATE_TEXT, digest)) {
         identity_hex(digest, sizeof digest, hex);
         strcat(hex, "\n");
-        CHECK(got.status == WIRE_UNKNOWN_CONSTANTS && strstr((char *)got.data, hex) != NULL, "status %ld: %s", got.status, (char *)got.data);
+        CHECK(got.status == WIRE_UNKNOWN_CONSTANTS && strstr((char *)got.data, hex) != NULL, "status %ld: %s", got.status,
+              (char *)got.data);
     } else {
         CHECK(false, "the text does not come by digest");
     }

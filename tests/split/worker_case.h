@@ -67,23 +67,28 @@ static inline void worker_case_connect(struct worker_case *w) {
     const struct remote_result *result = wait_for_call(w, call);
     CHECK(result->outcome == REMOTE_DONE, "%s", result->error.message);
     w->description = result->description;
-    CHECK(w->description.range.first == w->range.first && w->description.range.end == w->range.end && w->description.range.finish == w->range.finish,
+    CHECK(w->description.range.first == w->range.first && w->description.range.end == w->range.end &&
+              w->description.range.finish == w->range.finish,
           "another range");
     remote_call_end(call);
 }
 
 /* Makes the part as a file, starts its worker and connects. */
-static inline bool worker_case_open(struct worker_case *w, const char *name, enum dtype dtype, struct split_range range, const char *const *options) {
+static inline bool worker_case_open(struct worker_case *w, const char *name, enum dtype dtype, struct split_range range,
+                                    const char *const *options) {
     tessera_error error = {0};
     struct part_file file;
     *w = (struct worker_case){.range = range};
     if (!split_case_open(&w->s, name, dtype, CPU_KERNELS_REPRODUCIBLE)) return false;
-    printf("%s, blocks %d to %d of %d%s\n", name, range.first, range.end - 1, w->s.t.component.num_blocks, range.finish ? " and the finish" : "");
+    printf("%s, blocks %d to %d of %d%s\n", name, range.first, range.end - 1, w->s.t.component.num_blocks,
+           range.finish ? " and the finish" : "");
     fflush(stdout);
     snprintf(w->part, sizeof w->part, "%s/%s.safetensors", worker_folder, name);
-    CHECK(part_file_of_model(w->s.model, &range, dtype, &file, &error) == TESSERA_OK && part_file_write(&file, w->part, &error) == TESSERA_OK, "%s",
+    CHECK(part_file_of_model(w->s.model, &range, dtype, &file, &error) == TESSERA_OK &&
+              part_file_write(&file, w->part, &error) == TESSERA_OK,
+          "%s", error.message);
+    CHECK(remotes_open(&w->remotes, &error) == TESSERA_OK && identity_random(w->job, sizeof w->job, &error) == TESSERA_OK, "%s",
           error.message);
-    CHECK(remotes_open(&w->remotes, &error) == TESSERA_OK && identity_random(w->job, sizeof w->job, &error) == TESSERA_OK, "%s", error.message);
     if (!worker_process_start(w->part, worker_folder, options, &w->process)) return false;
     worker_case_connect(w);
     CHECK(memcmp(w->description.digest, file.header.digest, sizeof w->description.digest) == 0, "another digest");
@@ -164,7 +169,8 @@ static inline uint64_t check_picture(struct worker_case *w, bool good) {
         split_answer_merge(d, &w->range, &state, &result->answer);
         state = own_blocks(&w->s, w->range.end, d->num_blocks, state);
         struct tensor out = w->range.finish ? state.picture : denoiser_finish(d, &w->s.t.run, state);
-        CHECK(out.data != NULL && tensor_bytes(&out) == tensor_bytes(&w->s.whole) && memcmp(out.data, w->s.whole.data, tensor_bytes(&out)) == 0,
+        CHECK(out.data != NULL && tensor_bytes(&out) == tensor_bytes(&w->s.whole) &&
+                  memcmp(out.data, w->s.whole.data, tensor_bytes(&out)) == 0,
               "%s: other bits than in one process", w->s.model);
     }
     remote_call_end(call);

@@ -43,8 +43,19 @@ static inline void worker_make_files(const char *folder) {
 
 static inline void worker_exec(const char *part, const char *folder, const char *const *more, int out) {
     char identity[256], tokens[256];
-    const char *arguments[64] = {worker_program(), "worker", "--split_model_file_path", part, "--host", "127.0.0.1", "--port", "0", "--identity", identity,
-                                 "--token-file", tokens, "-q"};
+    const char *arguments[64] = {worker_program(),
+                                 "worker",
+                                 "--split_model_file_path",
+                                 part,
+                                 "--host",
+                                 "127.0.0.1",
+                                 "--port",
+                                 "0",
+                                 "--identity",
+                                 identity,
+                                 "--token-file",
+                                 tokens,
+                                 "-q"};
     int count = 13;
     snprintf(identity, sizeof identity, "%s/worker.pem", folder);
     snprintf(tokens, sizeof tokens, "%s/tokens", folder);
