@@ -1,4 +1,4 @@
-/* What one worker learns: the embedded model's prompts and pictures, recovered from the states that enter a part (docs/threat-model.md).
+/* What one worker learns: the embedded model's prompts and pictures, recovered from the states that enter a part (docs/leaks.md).
  *
  *     bench_leaks [SUBJECTS [MODEL_FOLDER]]          default: 32 subjects, models/emoji; a Markdown table on standard output
  *
