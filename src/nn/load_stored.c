@@ -62,10 +62,10 @@ static bool is_scaled(struct loader *loader, const char *name) {
     return find_scaled(loader, name, &scaled);
 }
 
-/* Notes the mapped bytes that a tensor comes from. */
-static void note_span(struct loader *loader, const char *name) {
-    if (!loader->notes_spans || loader->mode != LOAD_DESCRIBE) return;
+/* Notes mapped bytes. */
+static void add_span(struct loader *loader, const struct tensor *source) {
     enum { GROWTH = 16 };
+    if (source->data == NULL) return;
     if (loader->num_spans % GROWTH == 0) {
         struct load_span *spans = realloc(loader->spans, (size_t)(loader->num_spans + GROWTH) * sizeof *spans);
         if (spans == NULL) {
@@ -74,8 +74,19 @@ static void note_span(struct loader *loader, const char *name) {
         }
         loader->spans = spans;
     }
+    loader->spans[loader->num_spans++] = (struct load_span){source->data, tensor_bytes(source)};
+}
+
+/* Notes the mapped bytes that a tensor comes from; `scaled`: where it has scales of its own, or NULL. What says how such scales are laid out is
+ * not among them: it is read when they are found. */
+static void note_spans(struct loader *loader, const char *name, const struct scaled_weight *scaled) {
+    if (!loader->notes_spans || loader->mode != LOAD_DESCRIBE || load_failed(loader)) return;
     struct tensor source = weights_source(loader->weights, name);
-    loader->spans[loader->num_spans++] = (struct load_span){source.data, tensor_bytes(&source)};
+    add_span(loader, &source);
+    if (scaled == NULL) return;
+    add_span(loader, &scaled->scales);
+    add_span(loader, &scaled->nested_scales);
+    add_span(loader, &scaled->nested_values);
 }
 
 static int compare_copy(const void *key, const void *element) {
@@ -117,7 +128,8 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
     struct scaled_weight scaled;
     if (weights_get(loader->weights, name, &t, &loader->error) != TESSERA_OK) return empty;
     if (loader->mode == LOAD_FORGET) weights_forget(loader->weights, &t);
-    if (find_scaled(loader, name, &scaled)) t = scaled.tensor;
+    bool has_scales = find_scaled(loader, name, &scaled);
+    if (has_scales) t = scaled.tensor;
     if (load_failed(loader)) return empty;
     if (check_type(loader, name, &t) != TESSERA_OK) return empty;
     /* Older files keep the matrices of attention as 1x1 convolutions. */
@@ -131,7 +143,7 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
         return empty;
     }
     plan_room(loader, &t);
-    note_span(loader, name);
+    note_spans(loader, name, has_scales ? &scaled : NULL);
     t.data = moved(loader, t.data);
     if (!stored_reads(loader)) t.data = NULL;
     return t;
@@ -291,9 +303,14 @@ static void put_changed(struct loader *loader, const char *name, struct tensor t
 static const struct scaled_weight *bring(struct loader *loader, const char *name, struct tensor *t, struct scaled_weight *scaled) {
     bool found = find_scaled(loader, name, scaled);
     if (load_failed(loader)) return NULL;
+    if (found) scaled->stored.data = moved(loader, scaled->stored.data);
     struct tensor *what = found ? &scaled->stored : t;
     *what = brought(loader, name, *what);
-    return found ? scaled : NULL;
+    if (!found) return NULL;
+    scaled->scales.data = moved(loader, scaled->scales.data);
+    scaled->nested_scales.data = moved(loader, scaled->nested_scales.data);
+    scaled->nested_values.data = moved(loader, scaled->nested_values.data);
+    return scaled;
 }
 
 /* The same of any weight. */

@@ -269,6 +269,78 @@ static void test_record(struct arena *arena) {
     CHECK(load_has(&loader, "anything"), "every name is there to be recorded");
 }
 
+/* ---- weights that were read into a buffer ---- */
+
+enum { MOST_NUMBERS = 260 * 64 };
+
+/* `linear`, whatever its type, as float32. */
+static void widen(struct linear linear, float out[MOST_NUMBERS]) {
+    if (linear.weight.data != NULL) dtype_convert(out, DTYPE_F32, linear.weight.data, linear.weight.dtype, (size_t)tensor_count(&linear.weight));
+}
+
+/* The loader's spans one after the other in a buffer. */
+static struct load_copies copy_spans(const struct loader *loader) {
+    struct load_copies copies = {.list = calloc((size_t)loader->num_spans, sizeof *copies.list), .count = loader->num_spans};
+    for (int i = 0; i < loader->num_spans; i++) copies.bytes += loader->spans[i].bytes;
+    copies.memory = malloc(copies.bytes);
+    size_t at = 0;
+    for (int i = 0; i < loader->num_spans; i++) {
+        int place = i; /* by address */
+        while (place > 0 && copies.list[place - 1].from > loader->spans[i].data) copies.list[place] = copies.list[place - 1], place--;
+        copies.list[place] = (struct load_copy){loader->spans[i].data, loader->spans[i].bytes, at, false};
+        memcpy(copies.memory + at, loader->spans[i].data, loader->spans[i].bytes);
+        at += loader->spans[i].bytes;
+    }
+    return copies;
+}
+
+/* Weights with scales of their own come from the buffer, codes and scales, even if the file's bytes are gone: int8 with a scale for each row, nf4
+ * with quantised ones and with float32. */
+static void test_scaled_copies(struct arena *arena, const char *name) {
+    tessera_error error = {0};
+    struct safetensors *file = NULL;
+    struct weights *weights = NULL;
+    CHECK(safetensors_open("tests/tensor/scaled_weights.safetensors", &file, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(weights_view_new("folder", &weights, &error) == TESSERA_OK, "%s", error.message);
+    char *mine[64] = {0};
+    size_t bytes[64] = {0};
+    int count = safetensors_count(file);
+    for (int i = 0; i < count && i < 64; i++) {
+        struct safetensors_entry entry = *safetensors_at(file, i);
+        bytes[i] = tensor_bytes(&entry.tensor);
+        mine[i] = malloc(bytes[i] + 1);
+        memcpy(mine[i], entry.tensor.data, bytes[i]);
+        entry.tensor.data = mine[i];
+        weights_view_add(weights, entry.name, &entry.tensor, NULL, &error);
+    }
+    weights_view_finish(weights, &error);
+    char full[64];
+    struct tensor shape = {0};
+    snprintf(full, sizeof full, "%s.values", name);
+    CHECK(weights_get(weights, full, &shape, &error) == TESSERA_OK && tensor_count(&shape) <= MOST_NUMBERS, "%s", full);
+    struct loader loader = {.weights = weights, .arena = arena, .dtype = DTYPE_F32, .mode = LOAD_DESCRIBE, .notes_spans = true};
+    load_linear(&loader, shape.shape[1], shape.shape[0], false, "%s", name);
+    loader.mode = LOAD_READ;
+    static float before[MOST_NUMBERS], after[MOST_NUMBERS];
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
+    widen(load_linear(&loader, shape.shape[1], shape.shape[0], false, "%s", name), before);
+    struct load_copies copies = copy_spans(&loader);
+    for (int i = 0; i < count && i < 64; i++) /* what is read when the weight is found stays */
+        if (strstr(safetensors_at(file, i)->name, "quant_") == NULL || strstr(safetensors_at(file, i)->name, "nested_quant") != NULL)
+            memset(mine[i], 0, bytes[i]);
+    loader.copies = &copies;
+    widen(load_linear(&loader, shape.shape[1], shape.shape[0], false, "%s", name), after);
+    CHECK(!load_failed(&loader), "%s", loader.error.message);
+    CHECK(before[1] != 0 && memcmp(before, after, sizeof before) == 0, "%s: %g, from the buffer %g", name, (double)before[1], (double)after[1]);
+    for (int i = 0; i < count && i < 64; i++) free(mine[i]);
+    free(copies.memory);
+    free(copies.list);
+    free(loader.spans);
+    weights_close(weights);
+    safetensors_close(file);
+}
+
 int main(void) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     CHECK(mkdtemp(folder) != NULL, "no temporary folder");
@@ -286,6 +358,9 @@ int main(void) {
         test_pieces(loader.arena, 0);
         test_pieces(loader.arena, 1);
         test_record(loader.arena);
+        test_scaled_copies(loader.arena, "int8");
+        test_scaled_copies(loader.arena, "nf4");
+        test_scaled_copies(loader.arena, "nf4_wide");
     }
     arena_free(loader.arena);
     weights_close(weights);
