@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "checkpoint/layout.h"
 #include "checkpoint/lora.h"
+#include "checkpoint/lora_bring.h"
 #include "checkpoint/lora_key.h"
 #include "checkpoint/lora_module.h"
 
@@ -28,6 +29,7 @@ struct part {
 
 struct lora_file {
     struct safetensors *tensors;
+    struct disk_file *disk; /* the same file, for reading; NULL: it is in memory */
     struct json *adapter; /* peft's configuration, or NULL */
     float scale;
     struct part *keys; /* sorted by module and components */
@@ -189,6 +191,16 @@ static tessera_status read_file(struct lora_file *file, tessera_error *error) {
     return TESSERA_OK;
 }
 
+/* A file that is mapped can be read, too. */
+static tessera_status open_disk(struct lora_file *file, tessera_error *error) {
+    int descriptor;
+    uint64_t offset;
+    if (!safetensors_locate(file->tensors, lora_module_entry(&file->modules[0])->tensor.data, &descriptor, &offset)) return TESSERA_OK;
+    file->disk = calloc(1, sizeof *file->disk);
+    if (file->disk == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to read it", file_name(file));
+    return disk_file_open(descriptor, file_name(file), file->disk, error);
+}
+
 static tessera_status set_new(int count, struct lora_set **out, tessera_error *error) {
     struct lora_set *set = *out = calloc(1, sizeof *set);
     if (set != NULL) set->files = calloc((size_t)count + 1, sizeof *set->files);
@@ -209,6 +221,7 @@ tessera_status lora_set_open(const tessera_lora *loras, int count, struct lora_s
         }
         if (status == TESSERA_OK) status = safetensors_open(loras[i].path, &file->tensors, error);
         if (status == TESSERA_OK) status = read_file(file, error);
+        if (status == TESSERA_OK) status = open_disk(file, error);
     }
     if (status == TESSERA_OK) return status;
     lora_set_close(*out);
@@ -237,6 +250,8 @@ void lora_set_close(struct lora_set *set) {
         free(set->files[i].keys);
         free(set->files[i].modules);
         json_free(set->files[i].adapter);
+        if (set->files[i].disk != NULL) disk_file_close(set->files[i].disk);
+        free(set->files[i].disk);
         safetensors_close(set->files[i].tensors);
     }
     for (int i = 0; i < COMPONENTS; i++) layout_free(set->uses[i].layout);
@@ -415,9 +430,11 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
         const struct alias *alias = &aliases[i % count];
         const struct lora_module *module = find_module(file, alias->module, use->component);
         if (module == NULL) continue;
-        struct lora_module worked = *module;
-        worked.threads = use->set->threads;
-        status = merge(file, &worked, &alias->change, &target, error);
+        struct lora_brought brought;
+        status = lora_bring(module, file->tensors, file->disk, &brought, error);
+        brought.module.threads = use->set->threads;
+        if (status == TESSERA_OK) status = merge(file, &brought.module, &alias->change, &target, error);
+        lora_let_go(&brought);
     }
     free(original);
     return status;
@@ -454,9 +471,12 @@ static tessera_status read_product(void *user, const char *name, int index, stru
     const struct lora_module *module = module_at(user, name, index, &file, &change);
     struct tensor shape = tensor_of(NULL, DTYPE_F32, 2, piece.shape);
     const struct target target = {.name = name, .piece = &piece, .weight = &shape, .up = up};
-    if (up != NULL) TRY(merge(file, module, &change, &target, error));
-    if (down != NULL) lora_module_read_down(module, piece.inputs, down, stride);
-    return TESSERA_OK;
+    struct lora_brought brought;
+    tessera_status status = lora_bring(module, file->tensors, file->disk, &brought, error);
+    if (status == TESSERA_OK && up != NULL) status = merge(file, &brought.module, &change, &target, error);
+    if (status == TESSERA_OK && down != NULL) lora_module_read_down(&brought.module, piece.inputs, down, stride);
+    lora_let_go(&brought);
+    return status;
 }
 
 /* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */

@@ -361,6 +361,8 @@ static void test_fused(void) {
     const struct load_piece all = {t.shape, {0, WIDTH}, {0, WIDTH}};
     CHECK(hooks.change(hooks.user, to_k, all, &t, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weight[5] == WIDTH && weight[(WIDTH - 1) * WIDTH + 5] == 2 * WIDTH - 1 && weight[6] == 0, "%g", (double)weight[5]);
+    CHECK(truncate(path, 300) == 0, "cannot cut %s", path); /* through the map this would be the end of the program */
+    CHECK(hooks.change(hooks.user, to_k, all, &t, &error) == TESSERA_ERROR_IO && strstr(error.message, path) != NULL, "%s", error.message);
     lora_set_close(set);
     remove(path);
 }
