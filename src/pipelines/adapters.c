@@ -65,7 +65,8 @@ static tessera_status check_set(struct pipeline *p, struct lora_set *set, tesser
 static tessera_status change_set(struct pipeline *p, struct lora_set *set, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
-        if (lora_set_changes(p->loras, slot->name) || lora_set_changes(set, slot->name)) pipeline_close_slot(p, slot);
+        bool changes = lora_set_changes(p->loras, slot->name) || lora_set_changes(set, slot->name);
+        if (changes) pipeline_close_slot(p, slot), slot->window = 0; /* what it takes is another number now */
         if (slot->is_open) TRY(lora_hooks_for(set, slot->name, slot->folder, &slot->component.hooks, error));
     }
     return TESSERA_OK;
