@@ -1,7 +1,8 @@
 /* Time, memory and processors as Linux gives them, control groups of versions 1 and 2 included.
  *
- * A version 2 group is bound by its own limits and those of every group above it, so the path in /proc/self/cgroup is walked
- * up to the root. Of version 1 only the group that the process sees as its root is asked. */
+ * A group is bound by its own limits and those of every group above it, so the path in /proc/self/cgroup is walked up to the root. In a
+ * container of version 1 that path is the host's, and what the process sees is its root, where the walk ends. Of version 1's processor
+ * groups only that root is asked. */
 #include "base/clock.h"
 
 #include <sched.h>
@@ -67,29 +68,30 @@ static int read_numbers(const char *path, double *first, double *second) {
     return count > 0 ? count : 0;
 }
 
-/* The version 2 group of this process, "" if unknown or the root. */
-static void group_path(char *path, size_t capacity) {
+/* The group of this process in the hierarchy ":memory:", or "::" of version 2; "" if unknown or the root. */
+static void group_path(const char *hierarchy, char *path, size_t capacity) {
     path[0] = 0;
     FILE *stream = fopen("/proc/self/cgroup", "r");
     if (stream == NULL) return;
     char line[2048];
     while (fgets(line, sizeof line, stream) != NULL) {
-        if (strncmp(line, "0::/", 4) != 0) continue;
+        const char *found = strstr(line, hierarchy);
+        if (found == NULL || found[strlen(hierarchy)] != '/') continue;
         line[strcspn(line, "\n")] = 0;
-        snprintf(path, capacity, "%s", line + 3);
+        snprintf(path, capacity, "%s", found + strlen(hierarchy));
         break;
     }
     fclose(stream);
 }
 
-/* The least first / second over `file` of this process's version 2 groups (second counts as 1 where absent); 0: no limit. */
-static double group_limit(const char *file) {
+/* The least first / second over `file` of this process's groups below `root` (second counts as 1 where absent); 0: no limit. */
+static double group_limit(const char *hierarchy, const char *root, const char *file) {
     char group[2048], path[4096];
-    group_path(group, sizeof group);
+    group_path(hierarchy, group, sizeof group);
     double least = 0;
     for (;;) {
         double first = 0, second = 1;
-        snprintf(path, sizeof path, GROUPS "%s/%s", group, file);
+        snprintf(path, sizeof path, "%s%s/%s", root, group, file);
         if (read_numbers(path, &first, &second) > 0 && first > 0 && second > 0 && (least == 0 || first / second < least))
             least = first / second;
         char *slash = strrchr(group, '/');
@@ -100,8 +102,8 @@ static double group_limit(const char *file) {
 
 size_t memory_total(void) {
     double total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    double limit = group_limit("memory.max"), unused = 0;
-    if (limit == 0) read_numbers(GROUPS "/memory/memory.limit_in_bytes", &limit, &unused);
+    double limit = group_limit("::", GROUPS, "memory.max");
+    if (limit == 0) limit = group_limit(":memory:", GROUPS "/memory", "memory.limit_in_bytes");
     return (size_t)(limit > 0 && limit < total ? limit : total);
 }
 
@@ -119,7 +121,7 @@ static int affinity_count(void) {
 
 int threads_available(void) {
     int count = affinity_count();
-    double processors = group_limit("cpu.max");
+    double processors = group_limit("::", GROUPS, "cpu.max");
     if (processors == 0) {
         double quota = -1, period = 0, unused = 0;
         read_numbers(GROUPS "/cpu/cpu.cfs_quota_us", &quota, &unused);
