@@ -191,6 +191,7 @@ typedef struct tessera_model_options {
     /* Where a kind of component lives, if not on `device`. */
     const struct tessera_device *text_device, *denoiser_device, *autoencoder_device;
     uint64_t max_memory; /* bytes that this rank's process may hold (VmHWM); 0: those of the machine and the control group */
+    struct tessera_workers *workers; /* tessera_workers.h: other machines that compute some of the denoiser's blocks; NULL: none */
 } tessera_model_options;
 #define TESSERA_MODEL_OPTIONS                                                                                                              \
     { .struct_size = sizeof(tessera_model_options) }

@@ -65,6 +65,7 @@ static int run_generate(const char *path, struct option_value *values) {
     latent_preview_close(&s.latent_preview);
     tessera_model_free(s.model);
     tessera_map_free(s.map);
+    tessera_workers_free(s.workers);
     tessera_world_free(s.world);
     given_pictures_free(&s.given);
     record_source_close(&s.source);

@@ -88,6 +88,12 @@ enum generate_option {
     GENERATE_SPLIT_SCHEME,
     GENERATE_NO_SPLIT_BATCH,
     GENERATE_PARALLEL_VAE,
+    GENERATE_WORKERS,
+    GENERATE_WORKER,
+    GENERATE_WORKER_TOKEN_FILE,
+    GENERATE_WORKER_TIMEOUT,
+    GENERATE_VERIFY,
+    GENERATE_RECEIPTS,
     GENERATE_FBCACHE,
     GENERATE_TEACACHE,
     GENERATE_CACHE_THRESHOLD,
@@ -115,6 +121,7 @@ enum generate_option {
 #define SECTION_FILES "Parts of the model from elsewhere"
 #define SECTION_MACHINE "Speed and memory"
 #define SECTION_RANKS "Several processes (docs/parallel.md)"
+#define SECTION_WORKERS "Other people's machines (docs/strangers.md)"
 #define SECTION_EVALUATION "Benchmarks and evaluation"
 
 extern const struct option generate_options[GENERATE_OPTION_COUNT];

@@ -186,6 +186,7 @@ static tessera_model_options options_of(const struct session *s) {
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
     options.kernels = kernels_of(&v[GENERATE_KERNELS]);
+    options.workers = s->workers;
     return options;
 }
 
@@ -252,6 +253,7 @@ tessera_status session_open_model(struct session *s) {
     tessera_status status = find_files(s);
     TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
+    TRY(session_open_workers(s));
     tessera_model_options options = options_of(s);
     TRY(choose_mesh(s, &options));
     TRY(open_map(s, &options));

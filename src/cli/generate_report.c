@@ -71,6 +71,7 @@ static tessera_status print_json(struct session *s) {
         cJSON_AddNumberToObject(root, "blocks_skipped", (double)s->blocks_skipped);
     }
     if (s->map != NULL) cJSON_AddItemToObject(root, "device_map", device_maps_json(s->map));
+    session_add_workers(s, root);
     if (benchmark_wanted(s->values)) benchmark_add_report(&s->benchmark, s->written, root);
     char *text = cJSON_Print(root);
     if (text != NULL) puts(text);
@@ -85,6 +86,7 @@ tessera_status session_report(struct session *s) {
     fflush(stdout);
     if (s->values[GENERATE_JSON].flag) return print_json(s);
     if (!s->quiet) print_summary(s);
+    if (!s->quiet) session_print_workers(s);
     if (benchmark_wanted(s->values)) benchmark_print(&s->benchmark, s->written);
     return TESSERA_OK;
 }

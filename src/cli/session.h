@@ -5,6 +5,7 @@
  *     generate_model.c       the model, the mesh, the request
  *     generate_pictures.c    which pictures, one job for all of this rank's, and their files
  *     generate_files.c       names, PNG and latents files, records
+ *     generate_workers.c     other people's machines
  *     generate_report.c      the summary and --json */
 #ifndef TESSERA_CLI_SESSION_H
 #define TESSERA_CLI_SESSION_H
@@ -21,6 +22,7 @@
 #include "cli/record.h"
 #include "cli/stage_files.h"
 #include "tessera_plan.h"
+#include "tessera_workers.h"
 
 struct session {
     struct option_value *values;
@@ -43,6 +45,7 @@ struct session {
     uint64_t *peaks; /* [ranks] of resident memory, at the end */
     tessera_map *map; /* of --device-map, or NULL */
     tessera_model *model;
+    tessera_workers *workers; /* of --workers and --worker; NULL: none */
     tessera_request request; /* what all pictures have in common */
     struct record_facts facts;
     struct cJSON *record, *pictures;
@@ -83,6 +86,15 @@ int session_pictures(const struct session *s);
 
 /* Finds and opens the model, chooses the mesh, and sets up s->request and s->record. A failure on one rank is one on all of them. */
 tessera_status session_open_model(struct session *s);
+
+/* ---- other people's machines (generate_workers.c) ---- */
+
+/* Opens those that the options name, if there are any. A failure on one rank is one on all of them. */
+tessera_status session_open_workers(struct session *s);
+/* What each of them did, and what a cheat's chances were. */
+void session_print_workers(const struct session *s);
+/* The same into the object of --json. */
+void session_add_workers(const struct session *s, struct cJSON *report);
 
 /* ---- pictures (generate_pictures.c) ---- */
 

@@ -44,7 +44,8 @@ static void run_part(struct component *c, int part, struct loader *loader) {
 bool component_has_part(const struct component *c, int part) {
     if (part == COMPONENT_EMBED) return !c->no_embed && load_share_has(&c->share, 0);
     if (part == c->num_blocks) return !c->no_finish && load_share_has(&c->share, part - 1);
-    return load_share_has(&c->share, part);
+    bool elsewhere = part >= c->elsewhere.first && part < c->elsewhere.first + c->elsewhere.count;
+    return !elsewhere && load_share_has(&c->share, part);
 }
 
 static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {

@@ -132,6 +132,7 @@ tessera_status component_open(const struct component_source *source, enum dtype 
                               .share_only = source->share_only,
                               .no_embed = source->no_embed,
                               .no_finish = source->no_finish,
+                              .elsewhere = source->elsewhere,
                               .dtype = dtype,
                               .backend = source->backend};
     if (source->hooks != NULL) out->hooks = *source->hooks;

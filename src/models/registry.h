@@ -39,6 +39,7 @@ struct component {
     struct load_hooks hooks;
     struct load_share share;
     bool share_only, no_embed, no_finish; /* as in component_source */
+    struct span elsewhere;                /* the same */
     enum dtype dtype;
 };
 
@@ -54,6 +55,7 @@ struct component_source {
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
     bool share_only;         /* the weights hold this share's parts alone: the others are described by the configuration */
     bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not the share's */
+    struct span elsewhere;    /* blocks that other machines compute: not the share's either */
 };
 
 /* What a class name stands for; `denoisers` as in component_source. */

@@ -16,7 +16,9 @@
  * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (pipefusion.h):
  * its first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
  * busy. Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step
- * before. */
+ * before.
+ *
+ * Where workers compute blocks, units of all pictures are under way at once, and each picture goes on by itself (run_with_workers). */
 #include "pipelines/denoise.h"
 
 #include <math.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 
 #include "pipelines/relay.h"
+#include "pipelines/rewind.h"
 
 enum { BOTH_ROWS = -1 };
 
@@ -54,10 +57,19 @@ struct flow {
     struct unit arriving; /* where latents are taken: whose come next */
     /* the last stage */
     float *predictions, *prediction; /* [2, count]; [count] guided */
+    float *prediction_memory;        /* of both; owned */
     struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
     struct sums *sums;               /* [parts] */
     const float *noise;
     struct step_cache *caches; /* [pictures], or NULL */
+    struct course *courses;    /* [pictures], where workers compute blocks; or NULL */
+};
+
+/* Where a picture stands that goes on by itself. */
+struct course {
+    int step, rows_here; /* that is under way; rows of guidance that have come back; step == flow.steps: it is done */
+    float *predictions;  /* [2, count]; owned */
+    struct rewind past;  /* zeros where nothing ever goes back */
 };
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -321,6 +333,12 @@ static struct scheduler_state *state_of(struct flow *f, struct unit u) {
     return view;
 }
 
+/* What a stochastic sampler adds: a step that is taken again has the noise it had. */
+static const float *noise_of(struct flow *f, struct unit u) {
+    const float *before = f->courses != NULL && f->d->workers->rewinds ? rewind_noise(&f->courses[u.picture].past, u.step) : NULL;
+    return before != NULL ? before : f->d->fresh_noise(f->d->user, u.picture);
+}
+
 /* The sampler's step of a part, and the new latents on their way to the first stage. */
 static tessera_status take_step(struct flow *f, struct unit u, tessera_error *error) {
     const struct denoising *d = f->d;
@@ -328,7 +346,8 @@ static tessera_status take_step(struct flow *f, struct unit u, tessera_error *er
     int64_t first = at.first * d->channels, count = at.count * d->channels;
     float *x = f->x[u.picture] + first;
     guide(f, u, at);
-    if (u.part <= 0 && d->fresh_noise != NULL) f->noise = d->fresh_noise(d->user, u.picture);
+    if (u.part <= 0 && d->fresh_noise != NULL) f->noise = noise_of(f, u);
+    if (f->courses != NULL && d->workers->rewinds) TRY(rewind_note(&f->courses[u.picture].past, u.step, f->prediction, f->noise, error));
     scheduler_step(d->scheduler, state_of(f, u), d->first_step + u.step, x, f->prediction + first,
                    f->noise != NULL ? f->noise + first : NULL, (size_t)count);
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
@@ -414,15 +433,176 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
     return TESSERA_OK;
 }
 
+/* ---- blocks that workers compute ---- */
+
+/* The state of a unit where the workers' first block begins. */
+static tessera_status approach(struct flow *f, struct unit u, struct denoiser_state *state, tessera_error *error) {
+    size_t scope;
+    TRY(embed(f, u, state, &scope, error));
+    f->d->blocks += f->d->workers->first;
+    *state = denoiser_blocks(f->d->denoiser, f->d->run, 0, f->d->workers->first, scope, *state);
+    return run_status(f->d->run, error);
+}
+
+static struct workers_unit workers_unit_of(struct unit u) {
+    return (struct workers_unit){.picture = u.picture, .step = u.step, .row = u.row == BOTH_ROWS ? 0 : u.row};
+}
+
+typedef tessera_status workers_take(tessera_workers *, struct workers_unit, const struct denoiser_state *, tessera_error *);
+
+/* Gives the workers each row of a picture's step. */
+static tessera_status give_step(struct flow *f, int picture, int step, workers_take *take, tessera_error *error) {
+    struct unit u = unit_of(f, step, picture);
+    do {
+        struct denoiser_state state;
+        size_t before = run_enter(f->d->run);
+        TRY(approach(f, u, &state, error));
+        TRY(take(f->d->workers, workers_unit_of(u), &state, error));
+        arena_release(f->d->run->arena, before);
+    } while (f->row_by_row && u.row++ == 0);
+    return TESSERA_OK;
+}
+
+static tessera_status begin_step(struct flow *f, int picture, tessera_error *error) {
+    struct course *c = &f->courses[picture];
+    c->rows_here = 0;
+    if (f->d->report != NULL) TRY(f->d->report(f->d->user, picture, c->step, error));
+    return give_step(f, picture, c->step, f->d->workers->calls->send, error);
+}
+
+/* The blocks behind the workers', and the prediction. */
+static tessera_status arrive(struct flow *f, struct unit u, struct denoiser_state state, tessera_error *error) {
+    const struct denoising *d = f->d;
+    size_t scope = run_enter(d->run);
+    struct tensor *const fields[] = {&state.picture, &state.text, &state.text_mask, &state.cond};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = run_upload(d->run, *fields[i]);
+    for (int i = 0; i < state.num_skips; i++) state.skips[i] = run_upload(d->run, state.skips[i]);
+    struct tensor out = state.picture;
+    if (!d->workers->finish) {
+        f->d->blocks += d->denoiser->num_blocks - d->workers->end;
+        state = denoiser_blocks(d->denoiser, d->run, d->workers->end, d->denoiser->num_blocks, scope, state);
+        out = run_failed(d->run) ? (struct tensor){0} : denoiser_finish(d->denoiser, d->run, state);
+    }
+    TRY(run_status(d->run, error));
+    f->predictions = f->courses[u.picture].predictions;
+    return store_predictions(f, u, out, error);
+}
+
+/* A picture has taken its last step: some of its steps are given to the workers once more. */
+static tessera_status check_steps(struct flow *f, int picture, tessera_error *error) {
+    struct course *c = &f->courses[picture];
+    size_t bytes = (size_t)f->count * sizeof(float);
+    if (!f->d->workers->rewinds) return TESSERA_OK;
+    int *steps = malloc((size_t)f->steps * sizeof *steps), count = 0;
+    float *last = malloc(bytes);
+    struct scheduler_state scratch = {0};
+    tessera_status status = steps != NULL && last != NULL ? TESSERA_OK : out_of_memory(error);
+    if (status == TESSERA_OK) count = f->d->workers->calls->draw(f->d->workers, picture, steps);
+    if (count > 0) memcpy(last, f->x[picture], bytes);
+    for (int i = 0; i < count && status == TESSERA_OK; i++) {
+        status = rewind_to(&c->past, steps[i], f->x[picture], &scratch, error);
+        if (status == TESSERA_OK) status = give_step(f, picture, steps[i], f->d->workers->calls->check, error);
+    }
+    if (count > 0) memcpy(f->x[picture], last, bytes);
+    scheduler_state_free(&scratch);
+    free(last);
+    free(steps);
+    return status;
+}
+
+/* One row of a picture's step has come; all of them: its step, and the next one begins. */
+static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
+    struct course *c = &f->courses[at.picture];
+    struct unit u = {.step = at.step, .picture = at.picture, .part = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
+    size_t before = run_enter(f->d->run);
+    TRY(arrive(f, u, *state, error));
+    arena_release(f->d->run->arena, before);
+    if (++c->rows_here < (f->row_by_row ? 2 : 1)) return TESSERA_OK;
+    TRY(take_step(f, u, error));
+    if (++c->step < f->steps) return begin_step(f, at.picture, error);
+    return check_steps(f, at.picture, error);
+}
+
+static tessera_status go_back(struct flow *f, struct workers_unit to, tessera_error *error) {
+    struct course *c = &f->courses[to.picture];
+    c->step = to.step;
+    TRY(rewind_to(&c->past, to.step, f->x[to.picture], &f->states[to.picture], error));
+    return begin_step(f, to.picture, error);
+}
+
+static bool all_done(const struct flow *f) {
+    for (int i = 0; i < f->pictures; i++)
+        if (f->courses[i].step < f->steps) return false;
+    return true;
+}
+
+static tessera_status follow_workers(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    for (int i = 0; i < f->pictures; i++) TRY(begin_step(f, i, error));
+    for (;;) {
+        struct workers_unit at = {0};
+        struct denoiser_state state;
+        enum workers_event event = WORKERS_NOTHING;
+        TRY(d->workers->calls->take(d->workers, &at, &state, &event, error));
+        if (event == WORKERS_STATE) TRY(take_row(f, at, &state, error));
+        if (event == WORKERS_REWIND) TRY(go_back(f, at, error));
+        if (event != WORKERS_NOTHING) continue;
+        if (all_done(f)) break;
+        if (d->report != NULL) TRY(d->report(d->user, 0, f->courses[0].step, error)); /* is it to stop? */
+    }
+    for (int i = 0; i < f->pictures && d->report != NULL; i++) TRY(d->report(d->user, i, f->steps, error));
+    return TESSERA_OK;
+}
+
+static tessera_status run_with_workers(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    const struct workers_job job = {.denoiser = d->denoiser, .run = d->run, .folder = d->folder, .pictures = f->pictures, .steps = f->steps,
+                                    .rows = f->row_by_row ? 2 : 1};
+    tessera_status status = d->workers->calls->begin(d->workers, &job, error);
+    if (status == TESSERA_OK) status = follow_workers(f, error);
+    d->workers->calls->end(d->workers);
+    return status;
+}
+
+static tessera_status check_workers(const struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    if (d->workers == NULL) return TESSERA_OK;
+    if (team_size(d->team) > 1 || f->parts > 1)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "workers: one process uses them by itself: start it without mpirun, and leave "
+                                                           "num-pipeline-patch out");
+    if (d->step_cache != NULL)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with workers, which compute every step", d->step_cache);
+    return TESSERA_OK;
+}
+
+static tessera_status open_courses(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    size_t count = (size_t)f->count;
+    f->courses = calloc((size_t)f->pictures, sizeof *f->courses);
+    if (f->courses == NULL) return out_of_memory(error);
+    for (int i = 0; i < f->pictures; i++) {
+        struct course *c = &f->courses[i];
+        c->predictions = malloc(2 * count * sizeof(float));
+        if (c->predictions == NULL) return out_of_memory(error);
+        if (d->workers->rewinds) TRY(rewind_open(&c->past, d->scheduler, d->first_step, f->steps, count, f->x[i], error));
+    }
+    return TESSERA_OK;
+}
+
 /* ---- beginning and end ---- */
 
 /* Is each row of guidance a unit of its own, where the picture goes as a whole? A step cache decides over both. */
-static bool goes_row_by_row(const struct team *team, bool guided, bool has_cache) {
+static bool goes_row_by_row(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache) {
+    if (workers != NULL) return guided;
     return team_stages(team) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;
 }
 
-int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures) {
-    int stages = team_stages(team), rows = goes_row_by_row(team, guided, has_cache) ? 2 : 1;
+int denoise_at_once(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache, int pictures) {
+    int stages = team_stages(team), rows = goes_row_by_row(team, workers, guided, has_cache) ? 2 : 1;
+    if (workers != NULL) {
+        int most = (workers->at_once + rows - 1) / rows;
+        return pictures < most ? pictures : most;
+    }
     if (stages == 1 || team->choice.parts > 1) return 1;
     int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
     return pictures < enough ? pictures : enough;
@@ -471,20 +651,22 @@ static tessera_status check_parts(const struct flow *f, tessera_error *error) {
 
 static tessera_status open_flow(struct flow *f, tessera_error *error) {
     struct denoising *d = f->d;
+    TRY(check_workers(f, error));
     TRY(team_compose(d->team, &f->chain, error));
     f->chain.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     d->run->parallel = team_needs_chain(d->team) ? &f->chain : NULL;
     TRY(check_parts(f, error));
     size_t count = (size_t)f->count, views = f->parts > 1 ? (size_t)f->parts : 0;
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
-    f->predictions = malloc(3 * count * sizeof(float));
+    f->predictions = f->prediction_memory = malloc(3 * count * sizeof(float));
     f->sums = calloc((size_t)f->parts, sizeof *f->sums);
     if (f->states == NULL || f->predictions == NULL || f->sums == NULL) return out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
     TRY(relay_open(&f->relay, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
     f->relay.may_skip = d->step_cache != NULL;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
-    return open_caches(f, error);
+    TRY(open_caches(f, error));
+    return d->workers != NULL ? open_courses(f, error) : TESSERA_OK;
 }
 
 static void close_flow(struct flow *f) {
@@ -496,9 +678,14 @@ static void close_flow(struct flow *f) {
         d->blocks_skipped += f->caches[i].blocks_skipped;
         step_cache_close(&f->caches[i]);
     }
+    for (int i = 0; f->courses != NULL && i < f->pictures; i++) {
+        free(f->courses[i].predictions);
+        rewind_close(&f->courses[i].past);
+    }
+    free(f->courses);
     free(f->caches);
     free(f->states);
-    free(f->predictions);
+    free(f->prediction_memory);
     free(f->sums);
 }
 
@@ -515,12 +702,12 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
                      .stage = d->stages != NULL ? d->stages->me : 0,
                      .stages = d->stages != NULL ? d->stages->count : 1};
-    f.row_by_row = goes_row_by_row(team, d->guided, d->step_cache != NULL);
+    f.row_by_row = goes_row_by_row(team, d->workers, d->guided, d->step_cache != NULL);
     f.arriving = unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};
     tessera_status status = open_flow(&f, &local);
-    if (status == TESSERA_OK) status = run_units(&f, &local);
+    if (status == TESSERA_OK) status = d->workers != NULL ? run_with_workers(&f, &local) : run_units(&f, &local);
     if (status == TESSERA_OK) status = parallel_reset(&f.chain, &local);
     if (status != TESSERA_OK) team_job_fail(d->team, &local); /* before buffers go: nothing more comes into them */
     parallel_reset(&f.chain, NULL);

@@ -5,6 +5,7 @@
 #include "pipelines/stages.h"
 #include "pipelines/step_cache.h"
 #include "pipelines/team.h"
+#include "pipelines/workers.h"
 #include "schedulers/scheduler.h"
 
 /* What is denoised, and how. Everything is borrowed. */
@@ -14,6 +15,8 @@ struct denoising {
     const struct scheduler *scheduler;
     struct team *team;
     struct run *run;
+    tessera_workers *workers; /* that compute some of the blocks, where this process is alone; NULL: nobody does */
+    const char *folder;       /* of the denoiser: for them */
     struct denoiser_inputs inputs; /* of the negative prompt and the prompt where guided, else of one; without latents and timesteps */
     bool guided;                   /* e = e_negative + guidance_scale (e_prompt - e_negative) */
     float guidance_scale, guidance_rescale;
@@ -36,8 +39,9 @@ struct denoising {
     void (*arrived)(void *user, int picture, int steps_done, const float *x);
 };
 
-/* How many pictures to give to denoise_pictures together, so that all stages of a pipeline have work; at most `pictures`. */
-int denoise_at_once(const struct team *team, bool guided, bool has_cache, int pictures);
+/* How many pictures to give to denoise_pictures together, so that all stages of a pipeline, or all workers (NULL: none), have work; at most
+ * `pictures`. */
+int denoise_at_once(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache, int pictures);
 
 /* x[i]: [rows, columns, channels], noised as the first step wants it; afterwards the latents, on every rank. After a failure all ranks
  * know. */

@@ -302,7 +302,7 @@ static tessera_status with_latents(struct generation *g, tessera_status (*work)(
 }
 
 static tessera_status make_pictures(struct generation *g, float *const *x, tessera_error *error) {
-    return make_batches(g, denoise_at_once(&g->pipeline->team, g->guided, g->request->step_cache != NULL, g->image->count), x, error);
+    return make_batches(g, denoise_at_once(&g->pipeline->team, g->pipeline->workers, g->guided, g->request->step_cache != NULL, g->image->count), x, error);
 }
 
 /* Memory of `count` pictures. */
@@ -399,7 +399,7 @@ static tessera_status decode_alone(struct generation *g, tessera_error *error) {
 }
 
 int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
-    return denoise_at_once(&p->team, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
+    return denoise_at_once(&p->team, p->workers, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
 /* A run for each backend that some role lives on. */

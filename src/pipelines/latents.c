@@ -91,6 +91,8 @@ static struct denoising denoising_of(struct generation *g, const struct componen
         .scheduler = g->scheduler,
         .team = &g->pipeline->team,
         .run = g->runs[ROLE_DENOISER],
+        .workers = g->pipeline->workers,
+        .folder = g->pipeline->slots[pipeline_slot_index(g->pipeline, g->pipeline->denoiser)].folder,
         .inputs = {.text = s->text,
                    .pooled = s->pooled,
                    .text_mask = s->text_mask,

@@ -398,6 +398,7 @@ tessera_status pipeline_open(const char *model, const tessera_model_options *opt
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     p->denoisers = options->denoisers;
     p->num_denoisers = options->num_denoisers;
+    p->workers = options->workers;
     p->vae_tiling = options->vae_tiling;
     tessera_status status = dtype_of_activations(options->dtype, &p->dtype, error);
     if (status == TESSERA_OK) status = open_pipeline(p, model, options, error);

@@ -133,6 +133,7 @@ struct pipeline {
     const char *denoiser, *autoencoder;            /* names of their slots: "unet" or "transformer", "vae" */
     const struct denoiser_class *const *denoisers; /* of the options; borrowed */
     int num_denoisers;
+    struct tessera_workers *workers; /* of the options, that compute some of the denoiser's blocks; borrowed; or NULL */
     int64_t sample_size;                    /* the denoiser's default latent side */
     int64_t text_channels, pooled_channels; /* what the denoiser wants; known once a request's sizes are */
     tessera_request defaults;

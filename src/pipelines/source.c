@@ -13,6 +13,7 @@
 #include "checkpoint/fingerprint.h"
 #include "checkpoint/published.h"
 #include "hub/hub.h"
+#include "pipelines/workers.h"
 
 static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
@@ -226,6 +227,10 @@ tessera_status source_component(const struct pipeline *p, const struct pipeline_
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
         source.share = team_share(&p->team, p->stages.count > 0 && p->stages.me >= 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
+    if (p->workers != NULL && strcmp(slot->name, p->denoiser) == 0) {
+        source.elsewhere = (struct span){p->workers->first, p->workers->end - p->workers->first};
+        source.no_finish = p->workers->finish;
+    }
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
     tessera_status status = source_weights(p, slot, &source.weights, error);

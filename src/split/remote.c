@@ -337,8 +337,18 @@ static bool step(struct remotes *remotes) {
     return true;
 }
 
+enum { LONGEST_MS = 200 }; /* so that stalls are seen */
+
+tessera_status remotes_wait_for(struct remotes *remotes, const struct remote_call *call, tessera_error *error) {
+    for (;;) {
+        if (!step(remotes)) return error_set(error, TESSERA_ERROR_MEMORY, "libcurl cannot go on with its connections");
+        if (call->finished) return TESSERA_OK;
+        if (curl_multi_poll(remotes->multi, NULL, 0, LONGEST_MS, NULL) != CURLM_OK)
+            return error_set(error, TESSERA_ERROR_IO, "libcurl cannot wait for its connections");
+    }
+}
+
 tessera_status remotes_wait(struct remotes *remotes, double seconds, tessera_error *error) {
-    enum { LONGEST_MS = 200 }; /* so that stalls are seen */
     double until = clock_seconds() + seconds;
     for (;;) {
         if (!step(remotes)) return error_set(error, TESSERA_ERROR_MEMORY, "libcurl cannot go on with its connections");

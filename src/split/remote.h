@@ -93,6 +93,8 @@ tessera_status remote_hashes(struct remote *remote, const struct remote_input *i
 
 /* Lets calls go on, and returns as soon as one has finished, or after `seconds` (0: at once). */
 tessera_status remotes_wait(struct remotes *remotes, double seconds, tessera_error *error);
+/* Lets calls go on until this one has finished; remotes_next hands it out like any other. */
+tessera_status remotes_wait_for(struct remotes *remotes, const struct remote_call *call, tessera_error *error);
 /* A call that has finished, each once, in the order in which they did; NULL: none more. */
 struct remote_call *remotes_next(struct remotes *remotes);
 const struct remote_result *remote_call_result(const struct remote_call *call);

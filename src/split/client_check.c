@@ -1,0 +1,307 @@
+/* Are answers right, and who lied? See client_parts.h.
+ *
+ *     exact       hashes of all answers are equal, or the majority's counts; without one this machine computes the part itself
+ *     replicas    answers closer to one another than honest kernels are apart; the largest such group counts if it is a majority
+ *     challenge   this machine computes the part itself, and compares the signed hash
+ *
+ * A worker whose reproducible answer was wrong is asked for the hashes after each block. The first that differs from ours names the block which
+ * convicts it; receipt.h says how. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "split/client_parts.h"
+
+enum { ALIGNMENT = 64, PROJECTIONS = 64 };
+#define MOST_DISTANCE_F32 1e-3 /* between answers of honest workers with other kernels, relative */
+#define MOST_DISTANCE_BF16 0.1
+
+static tessera_status out_of_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for checking an answer");
+}
+
+/* ---- this machine's answer ---- */
+
+/* The request's message, aligned; job 0, constants whole. The caller frees. */
+static tessera_status pack(struct client *c, const struct denoiser_state *request, uint8_t **out, size_t *size, tessera_error *error) {
+    struct state_message message = {.constants = denoiser_state_constants(c->job.denoiser)};
+    *size = denoiser_state_bytes(request, 0);
+    *out = aligned_alloc(ALIGNMENT, (*size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    if (*out == NULL) return out_of_memory(error);
+    return denoiser_state_pack(request, &message, c->job.run->backend, *out, error);
+}
+
+static tessera_status compute_blocks(struct client *c, int part, const struct denoiser_state *state, const struct split_range *only, bool hashes,
+                                     struct split_answer *out, tessera_error *error) {
+    struct client_part *p = &c->parts[part];
+    struct denoiser_state sent = split_request_state(c->job.denoiser, &p->range, state);
+    struct state_store store = split_part_store(p->own);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    *out = (struct split_answer){0};
+    tessera_status status = pack(c, &sent, &bytes, &size, error);
+    const struct split_request request = {.bytes = bytes, .size = size, .store = &store, .block_hashes = hashes, .only = only};
+    if (status == TESSERA_OK) status = split_part_compute(p->own, &request, out, error);
+    state_store_close(&store);
+    free(bytes);
+    return status;
+}
+
+tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out, tessera_error *error) {
+    return compute_blocks(c, part, state, NULL, hashes, out, error);
+}
+
+/* ---- distances ---- */
+
+/* A sign that follows from seed, projection and place alone (splitmix64, Steele et al. 2014). */
+static uint64_t mix(uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static float number_at(const struct tensor *t, int64_t i) {
+    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
+}
+
+/* Adds the PROJECTIONS signed sums of a tensor's difference, and of the first one's numbers. */
+static void project(const struct tensor *a, const struct tensor *b, uint64_t seed, double *difference, double *size) {
+    int64_t count = tensor_count(a);
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t signs = mix(seed ^ (uint64_t)i);
+        double x = number_at(a, i), d = x - number_at(b, i);
+        for (int k = 0; k < PROJECTIONS; k++) {
+            bool minus = (signs >> k & 1) != 0;
+            difference[k] += minus ? -d : d;
+            size[k] += minus ? -x : x;
+        }
+    }
+}
+
+double client_distance(const struct denoiser_state *a, const struct denoiser_state *b, uint64_t seed) {
+    double difference[PROJECTIONS] = {0}, size[PROJECTIONS] = {0}, d = 0, s = 0;
+    const struct tensor *const left[] = {&a->picture, &a->text}, *const right[] = {&b->picture, &b->text};
+    for (int i = 0; i < 2; i++)
+        if (left[i]->ndim > 0) project(left[i], right[i], mix(seed + (uint64_t)i), difference, size);
+    for (int i = 0; i < a->num_skips; i++) project(&a->skips[i], &b->skips[i], mix(seed + 2 + (uint64_t)i), difference, size);
+    for (int k = 0; k < PROJECTIONS; k++) d += difference[k] * difference[k], s += size[k] * size[k];
+    return s > 0 ? sqrt(d / s) : d > 0 ? INFINITY : 0;
+}
+
+/* ---- comparing ---- */
+
+struct votes {
+    int attempts[CLIENT_MOST_ATTEMPTS], count;            /* those with answers */
+    bool agree[CLIENT_MOST_ATTEMPTS][CLIENT_MOST_ATTEMPTS]; /* by place in `attempts` */
+};
+
+static void vote(struct client *c, const struct client_task *task, struct votes *v) {
+    uint64_t seed = 0; /* drawn now that all answers are in */
+    double most = c->job.run->dtype == DTYPE_F32 ? MOST_DISTANCE_F32 : MOST_DISTANCE_BF16;
+    *v = (struct votes){0};
+    identity_random(&seed, sizeof seed, NULL);
+    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++)
+        if (task->attempts[i].good) v->attempts[v->count++] = i;
+    for (int i = 0; i < v->count; i++)
+        for (int k = i; k < v->count; k++) {
+            const struct remote_result *a = remote_call_result(task->attempts[v->attempts[i]].call),
+                                       *b = remote_call_result(task->attempts[v->attempts[k]].call);
+            bool equal = memcmp(a->reply.signed_fields.output_hash, b->reply.signed_fields.output_hash, CANONICAL_HASH_BYTES) == 0;
+            if (!equal && c->verification.kind == VERIFY_REPLICAS) equal = client_distance(&a->answer, &b->answer, seed) <= most;
+            v->agree[i][k] = v->agree[k][i] = equal;
+        }
+}
+
+/* Without a majority this machine's own answer decides, where bits can be compared. */
+static tessera_status decide_alone(struct client *c, const struct client_task *task, const struct votes *v, int *winner, unsigned *losers,
+                                   tessera_error *error) {
+    struct split_answer own;
+    tessera_status status = client_compute(c, task->part, &task->state, false, &own, error);
+    for (int i = 0; i < v->count && status == TESSERA_OK; i++) {
+        const struct remote_result *r = remote_call_result(task->attempts[v->attempts[i]].call);
+        if (memcmp(r->reply.signed_fields.output_hash, own.output_hash, CANONICAL_HASH_BYTES) == 0)
+            *winner = v->attempts[i];
+        else
+            *losers |= 1u << v->attempts[i];
+    }
+    split_answer_free(&own);
+    return status;
+}
+
+static bool another_is_left(const struct client *c, const struct client_task *task) {
+    const struct client_part *part = &c->parts[task->part];
+    for (int i = part->first_worker; i < part->first_worker + part->count; i++) {
+        bool tried = !client_worker_usable(&c->workers[i]);
+        for (int k = 0; k < CLIENT_MOST_ATTEMPTS; k++) tried = tried || (task->attempts[k].call != NULL && task->attempts[k].worker == i);
+        if (!tried) return true;
+    }
+    return false;
+}
+
+static tessera_status without_majority(struct client *c, struct client_task *task, const struct votes *v, int *winner, unsigned *losers,
+                                       tessera_error *error) {
+    if (another_is_left(c, task) && v->count + 1 < CLIENT_MOST_ATTEMPTS) {
+        task->wanted = v->count + 1;
+        return TESSERA_OK;
+    }
+    if (c->verification.kind == VERIFY_EXACT) {
+        TRY(decide_alone(c, task, v, winner, losers, error));
+        if (*winner >= 0) return TESSERA_OK;
+    }
+    char all[400] = "";
+    for (int i = 0; i < v->count; i++) {
+        size_t used = strlen(all);
+        snprintf(all + used, sizeof all - used, "%s%.120s", i > 0 ? ", " : "", c->workers[task->attempts[v->attempts[i]].worker].url);
+    }
+    return error_set(error, TESSERA_ERROR_IO, "workers: the answers of part %d differ and no majority agrees (%s): name more replicas of it", task->part + 1, all);
+}
+
+tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error) {
+    struct votes v;
+    int best = -1, most = 0;
+    *winner = -1;
+    *losers = 0;
+    vote(c, task, &v);
+    for (int i = 0; i < v.count; i++) {
+        int with = 0;
+        for (int k = 0; k < v.count; k++) with += v.agree[i][k];
+        if (with > most) best = i, most = with;
+    }
+    if (2 * most <= v.count) return without_majority(c, task, &v, winner, losers, error);
+    *winner = v.attempts[best];
+    for (int k = 0; k < v.count; k++)
+        if (!v.agree[best][k]) *losers |= 1u << v.attempts[k];
+    return TESSERA_OK;
+}
+
+/* ---- receipts ---- */
+
+/* What a worker says its hashes after each block are. */
+static tessera_status ask_hashes(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+                                 struct remote_call **out, tessera_error *error) {
+    struct remote_input input = client_input(c, unit, part, worker, state);
+    TRY(remote_hashes(c->workers[worker].remote, &input, NULL, out, error));
+    tessera_status status = remotes_wait_for(c->remotes, *out, error);
+    const struct remote_result *r = remote_call_result(*out);
+    if (status == TESSERA_OK && r->outcome != REMOTE_DONE) status = error_set(error, TESSERA_ERROR_IO, "%s", r->error.message);
+    return status;
+}
+
+/* The state before block `block`, which this machine computes. *memory: what it lies in. */
+static tessera_status state_before(struct client *c, int part, int block, struct denoiser_state *state, struct split_answer *memory, tessera_error *error) {
+    const struct split_range only = {c->parts[part].range.first, block, false};
+    struct split_shape shape = split_shape_of(state);
+    struct denoiser_state read;
+    *memory = (struct split_answer){0};
+    if (block == only.first) return TESSERA_OK;
+    TRY(compute_blocks(c, part, state, &only, false, memory, error));
+    TRY(split_answer_read(c->job.denoiser, c->job.run, &only, &shape, 0, memory->bytes, memory->size, &read, error));
+    split_answer_merge(c->job.denoiser, &only, state, &read);
+    split_state_trim(c->job.denoiser, block, state);
+    return TESSERA_OK;
+}
+
+static tessera_status write_receipt(struct client *c, int worker, int part, const struct denoiser_state *state, const struct client_answer *answer,
+                                    const struct remote_result *hashes, const struct split_answer *own, tessera_error *error) {
+    const struct split_range *range = &c->parts[part].range;
+    struct split_answer memory = {0};
+    struct denoiser_state before = split_request_state(c->job.denoiser, range, state);
+    struct receipt receipt = {.reply = answer->reply, .range = *range, .worker = c->workers[worker].description.worker, .count = own->num_hashes};
+    char name[64], *path = NULL;
+    int differs = 0;
+    while (differs < own->num_hashes && memcmp(own->hashes[differs], hashes->hashes[differs], CANONICAL_HASH_BYTES) == 0) differs++;
+    if (differs == own->num_hashes)
+        return error_set(error, TESSERA_ERROR_FORMAT, "its hashes after each block are right, and do not lead to the answer that it signed");
+    receipt.block = range->first + differs;
+    memcpy(receipt.signature, answer->signature, sizeof receipt.signature);
+    memcpy(receipt.blocks_signature, hashes->reply.blocks_signature, sizeof receipt.blocks_signature);
+    receipt.hashes = malloc((size_t)own->num_hashes * sizeof *receipt.hashes);
+    tessera_status status = receipt.hashes != NULL ? TESSERA_OK : out_of_memory(error);
+    if (status == TESSERA_OK) memcpy(receipt.hashes, hashes->hashes, (size_t)own->num_hashes * sizeof *receipt.hashes);
+    if (status == TESSERA_OK) status = state_before(c, part, receipt.block, &before, &memory, error);
+    if (status == TESSERA_OK) status = receipt_set_state(&receipt, c->job.denoiser, &before, error);
+    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u.json", answer->reply.job[0], answer->reply.job[1], answer->reply.job[2],
+             answer->reply.job[3], part + 1, answer->reply.step, answer->reply.row);
+    path = file_join(c->receipts != NULL ? c->receipts : ".", name);
+    if (status == TESSERA_OK && path == NULL) status = out_of_memory(error);
+    if (status == TESSERA_OK) status = receipt_write(&receipt, path, error);
+    if (status == TESSERA_OK) {
+        free(c->workers[worker].receipt);
+        c->workers[worker].receipt = path;
+        path = NULL;
+        client_say(c, "worker %s gave another result at block %d: receipt %s", c->workers[worker].url, receipt.block, c->workers[worker].receipt);
+    }
+    free(path);
+    receipt_free(&receipt);
+    split_answer_free(&memory);
+    return status;
+}
+
+static tessera_status seek_receipt(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+                                   const struct client_answer *answer, tessera_error *error) {
+    struct remote_call *call = NULL;
+    struct split_answer own = {0};
+    tessera_status status = client_compute(c, part, state, true, &own, error);
+    if (status == TESSERA_OK) status = ask_hashes(c, worker, unit, part, state, &call, error);
+    if (status == TESSERA_OK) {
+        const struct remote_result *r = remote_call_result(call);
+        if (memcmp(r->reply.signed_fields.output_hash, answer->reply.output_hash, CANONICAL_HASH_BYTES) != 0)
+            status = error_set(error, TESSERA_ERROR_FORMAT, "asked again, it signed another answer to the same request");
+        else
+            status = write_receipt(c, worker, part, state, answer, r, &own, error);
+    }
+    remote_call_end(call);
+    split_answer_free(&own);
+    return status;
+}
+
+void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state, const struct client_answer *answer) {
+    bool bits = strstr(answer->reply.specification, " reproducible ") != NULL && strcmp(answer->reply.specification, split_part_specification(c->parts[part].own)) == 0;
+    tessera_error why = {0};
+    client_drop(c, worker, "its answer for step %d of picture %d is wrong", unit.step + 1, unit.picture + 1);
+    if (!bits || c->workers[worker].receipt != NULL) return;
+    if (seek_receipt(c, worker, unit, part, state, answer, &why) != TESSERA_OK)
+        client_say(c, "worker %s: no receipt convicts it before others: %s", c->workers[worker].url, why.message);
+}
+
+/* ---- challenges ---- */
+
+/* One part of a unit whose answer was taken as it came. The state goes on with this machine's own answer, which lies in *memory. */
+static tessera_status check_part(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state, struct split_answer *memory, bool *right,
+                                 tessera_error *error) {
+    struct client_answer *answer = client_answer_at(c, unit, part), said = *answer;
+    const struct split_range *range = &c->parts[part].range;
+    struct split_shape shape = split_shape_of(state);
+    struct denoiser_state read;
+    TRY(client_compute(c, part, state, false, memory, error));
+    if (memcmp(memory->input_hash, said.reply.input_hash, CANONICAL_HASH_BYTES) != 0)
+        return error_set(error, TESSERA_ERROR_INTERNAL, "this machine's own blocks gave two results for one step: answers cannot be checked with them");
+    *right = memcmp(memory->output_hash, said.reply.output_hash, CANONICAL_HASH_BYTES) == 0;
+    if (!*right) {
+        client_convict(c, said.worker, unit, part, state, &said);
+        client_void(c, said.worker);
+        return TESSERA_OK;
+    }
+    if (!answer->verified) c->workers[said.worker].checks++;
+    answer->verified = true;
+    TRY(split_answer_read(c->job.denoiser, c->job.run, range, &shape, 0, memory->bytes, memory->size, &read, error));
+    split_answer_merge(c->job.denoiser, range, state, &read);
+    return TESSERA_OK;
+}
+
+tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *given, tessera_error *error) {
+    struct split_answer *memories = calloc((size_t)c->num_parts, sizeof *memories);
+    struct denoiser_state state = *given;
+    bool right = true;
+    tessera_status status = memories != NULL ? TESSERA_OK : out_of_memory(error);
+    for (int p = 0; p < c->num_parts && right && status == TESSERA_OK; p++) {
+        if (!client_answer_at(c, unit, p)->there) break; /* void since another check */
+        status = check_part(c, unit, p, &state, &memories[p], &right, error);
+    }
+    for (int p = 0; memories != NULL && p < c->num_parts; p++) split_answer_free(&memories[p]);
+    free(memories);
+    return status;
+}

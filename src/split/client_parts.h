@@ -1,0 +1,149 @@
+/* What the files of the client share: which worker has which part, what is under way, and what was answered. Private to them.
+ *
+ *     workers.c          include/tessera_workers.h
+ *     client_workers.c   opening, descriptions, the known-answer test, who is used and who is not
+ *     client.c           pipelines/workers.h: requests through the parts, one worker or another
+ *     client_check.c     are answers right, and who lied */
+#ifndef TESSERA_SPLIT_CLIENT_PARTS_H
+#define TESSERA_SPLIT_CLIENT_PARTS_H
+
+#include "pipelines/workers.h"
+#include "split/remote.h"
+#include "split/verification.h"
+#include "split/workers_file.h"
+
+enum { CLIENT_MOST_UNDER_WAY = 2 }; /* requests at one worker: one is computed while another travels */
+enum { CLIENT_MOST_FAILURES = 3 };  /* in a row, after which a worker counts as gone */
+enum { CLIENT_MOST_ATTEMPTS = VERIFY_MOST_REPLICAS + 2 };
+
+struct client_worker {
+    char *url, *operator_name, *pin, *token; /* owned */
+    int part;
+    struct remote *remote;
+    struct worker_description description;
+    bool described, tested; /* it has said what it is; its known answer was right */
+    bool gone;              /* it does not answer: asked again in the next job */
+    char *dropped;          /* why it is never asked again; owned */
+    char *receipt;          /* the file that convicts it; owned */
+    int under_way, failures_in_row;
+    double retry_at, busy_since; /* busy_since: 0: it is not */
+    double usual;                /* seconds of a request so far; 0: there was none */
+    uint64_t requests, failures, checks, bytes_sent, bytes_received;
+    double seconds;
+    char last_error[256];
+};
+
+struct client_part {
+    struct split_range range;
+    uint8_t digest[CANONICAL_HASH_BYTES];
+    int first_worker, count;  /* of client.workers */
+    struct split_part *own;   /* this machine's, streamed: what answers are compared with; owned */
+    bool told_unchecked;      /* that too few workers are left to compare answers */
+};
+
+/* A signed answer that a picture goes on with. */
+struct client_answer {
+    bool there, verified;
+    int worker;
+    struct receipt_reply reply;
+    uint8_t signature[IDENTITY_SIGNATURE_BYTES];
+};
+
+struct client_attempt {
+    struct remote_call *call; /* NULL: none */
+    int worker;
+    bool good; /* the answer is there */
+};
+
+/* A unit on its way through the parts. */
+struct client_task {
+    struct workers_unit unit;
+    int part;    /* where it is; num_parts: it is back */
+    int wanted;  /* answers of different workers for this part */
+    double since;
+    struct denoiser_state state;
+    void *memory;              /* of the state as it came; owned */
+    struct remote_call **won;  /* [num_parts] calls in whose memory the state lies; owned */
+    struct client_attempt attempts[CLIENT_MOST_ATTEMPTS];
+    struct client_task *next;
+};
+
+struct client {
+    struct tessera_workers handle; /* first: the public handle is this */
+    struct remotes *remotes;
+    struct client_worker *workers; /* [num_workers], by part; owned */
+    int num_workers;
+    struct client_part *parts; /* [num_parts], owned */
+    int num_parts;
+    struct manifest manifest;
+    bool has_manifest;
+    struct verification verification;
+    double timeout;
+    char *receipts; /* folder; owned; NULL: the current one */
+    tessera_notice notice;
+    void *notice_user;
+    char *folder;  /* of the model whose parts are open; owned; NULL: none */
+    /* the job */
+    struct workers_job job;
+    bool prepared;               /* workers were tested for it */
+    uint8_t (*nonces)[SPLIT_NONCE_BYTES];  /* [pictures] */
+    struct remote_constants *constants;    /* [pictures][rows][parts] */
+    struct client_answer *answers;         /* [pictures][steps][rows][parts] */
+    int *rewinds;                          /* [pictures] the step to go back to; job.steps: none */
+    struct client_task *tasks, *given;     /* under way; whose state the loop has */
+};
+
+static inline struct client *client_of(tessera_workers *workers) {
+    return (struct client *)workers;
+}
+static inline struct remote_constants *client_constants(const struct client *c, struct workers_unit u, int part) {
+    return &c->constants[((size_t)u.picture * (size_t)c->job.rows + (size_t)u.row) * (size_t)c->num_parts + (size_t)part];
+}
+static inline struct client_answer *client_answer_at(const struct client *c, struct workers_unit u, int part) {
+    return &c->answers[(((size_t)u.picture * (size_t)c->job.steps + (size_t)u.step) * (size_t)c->job.rows + (size_t)u.row) * (size_t)c->num_parts +
+                       (size_t)part];
+}
+
+/* ---- client_workers.c ---- */
+
+tessera_status client_open_workers(struct client *c, const struct workers_file *file, tessera_error *error);
+void client_close_workers(struct client *c);
+/* Asks what the workers have that have not said it; `ranges`: takes the parts' ranges from them, where there is no manifest. IO where a part has no
+ * worker. */
+tessera_status client_describe_workers(struct client *c, bool ranges, tessera_error *error);
+/* Opens this machine's parts for the job's model, compares digests, and gives each worker that was not tested a request whose answer is
+ * known. `state`: the first one of the job, for its kind. */
+tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error);
+/* May it be asked (though it may be busy)? */
+bool client_worker_usable(const struct client_worker *w);
+/* Never again. The first reason stays. */
+void client_drop(struct client *c, int worker, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void client_say(const struct client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* IO naming what each worker of the part said last, where none of it is usable. */
+tessera_status client_check_part(const struct client *c, int part, tessera_error *error);
+/* What a call says of its worker: counts it, and sets it aside where it failed. True where the answer is there. */
+bool client_take_result(struct client *c, int worker, struct remote_call *call);
+/* What a request of this unit to a part is. */
+struct remote_input client_input(struct client *c, struct workers_unit unit, int part, int worker, const struct denoiser_state *state);
+
+/* ---- client_check.c ---- */
+
+/* The state's fields that a part's request holds, computed by this machine's part; split_answer_free. */
+tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
+                              tessera_error *error);
+/* All wanted answers of a task's part are there: the attempt to go on with; -1: more answers are needed. *losers: bits of attempts that lied. */
+tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error);
+/* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is written where it can be. */
+void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+                    const struct client_answer *answer);
+tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error);
+/* How far two answers lie apart: |a - b| / |a|, of all their numbers after a random projection whose seed is `seed`. */
+double client_distance(const struct denoiser_state *a, const struct denoiser_state *b, uint64_t seed);
+
+/* ---- client.c ---- */
+
+/* The answers of a worker that were not verified are void, and what pictures did since then. */
+void client_void(struct client *c, int worker);
+extern const struct workers_calls client_calls;
+
+#endif
