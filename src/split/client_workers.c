@@ -222,7 +222,9 @@ static tessera_status open_part(struct client *c, int index, tessera_error *erro
                                                .threads = c->job.run->backend->threads,
                                                .streamed = true,
                                                .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
-    TRY(split_part_open_model(c->job.folder, &part->range, &options, &part->own, error));
+    tessera_error why = {0};
+    tessera_status status = split_part_open_model(c->job.folder, &part->range, &options, &part->own, &why);
+    if (status != TESSERA_OK) return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
     memcpy(part->digest, split_part_header(part->own)->digest, sizeof part->digest);
     if (!c->has_manifest || memcmp(part->digest, c->manifest.parts[index].digest, sizeof part->digest) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "workers: part %d of the manifest (model %.100s) holds other weights than %s: take the manifest of this model",

@@ -5,3 +5,12 @@ add_test(NAME split/worker COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_worker.sh $
 # Workers as processes: the tests start the program.
 add_dependencies(test_worker tessera)
 add_dependencies(test_remote tessera)
+# Pictures through workers.
+add_test(NAME split/client COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_client.sh $<TARGET_FILE:tessera> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(split/client PROPERTIES TIMEOUT 900)
+# A worker that lies, for tests and the demonstration; no part of the product.
+add_executable(lying_worker ${CMAKE_CURRENT_LIST_DIR}/lying_worker.c)
+target_link_libraries(lying_worker room_split)
+add_test(NAME split/verify COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_verify.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(split/verify PROPERTIES TIMEOUT 900)
