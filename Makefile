@@ -21,7 +21,7 @@ CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 SHELL_PACKAGES = zsh fish
 CLANG_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo test soak test-hybrids bench asan tsan fuzz cuda cross shells install packages clean
+.PHONY: all help demo demo-multiparty test soak test-hybrids bench asan tsan fuzz cuda cross shells install packages clean
 
 all: packages  ## build build/tessera
 	@tools/forget-moved-build.sh build
@@ -37,6 +37,9 @@ packages:
 
 demo: all  ## build, then make a picture from a prompt with the embedded model
 	build/tessera generate --prompt "a lion on a blue background" --seed 2 -o lion.png
+
+demo-multiparty: all  ## make a picture through workers of which one lies, and convict it (docs/strangers.md)
+	@sh examples/multiparty.sh build/tessera build/tests/lying_worker
 
 test: all  ## run every test but the long ones of make soak
 	cd build && $(QUIET_THREADS) $(CTEST) -LE soak

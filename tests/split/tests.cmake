@@ -14,3 +14,5 @@ target_link_libraries(lying_worker room_split)
 add_test(NAME split/verify COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_verify.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(split/verify PROPERTIES TIMEOUT 900)
+add_test(NAME split/demo COMMAND sh examples/multiparty.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(split/demo PROPERTIES TIMEOUT 600)
