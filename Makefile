@@ -30,7 +30,7 @@ all: packages  ## build build/tessera
 	@{ cmake --build build -j $(JOBS) || touch build/failed; } | sed -u -E '$(NO_NEWS)'; test ! -e build/failed
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 packages:
 	@tools/install-packages.sh $(PACKAGES)

@@ -334,8 +334,16 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
     return allocate_pictures(g, &g->one, 1, error);
 }
 
+/* Workers have the model's weights as they are. */
+static tessera_status check_workers(const struct generation *g, tessera_error *error) {
+    if (g->pipeline->workers == NULL || lora_set_count(g->pipeline->loras) == 0) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_UNSUPPORTED, "LoRA: changes weights of blocks that workers compute: leave it out, or draw without "
+                                                       "workers");
+}
+
 /* What is asked for makes sense, and how large it is. */
 static tessera_status begin(struct generation *g, unsigned roles, tessera_error *error) {
+    TRY(check_workers(g, error));
     TRY(request_check(g->request, error));
     TRY(size_latents(g, error));
     TRY(offload_choose(g->pipeline, g->request, roles, g->width, g->height, error));
