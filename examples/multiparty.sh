@@ -19,7 +19,7 @@ start() {
     TESSERA_ISA=$isa "$@" --identity "$work/$name.pem" --token-file "$work/tokens" --port 0 --threads 1 >"$work/$name.out" 2>"$work/$name.err" &
     pids="$pids $!"
 }
-ready() { while ! grep -q '^serves' "$work/$1.out"; do grep . "$work/$1.err" && exit 1; sleep 0.1; done; }
+ready() { while ! grep -qs "^serves" "$work/$1.out"; do grep . "$work/$1.err" && exit 1; sleep 0.1; done; }
 address() { awk '/^pin/ {pin = $2} /^serves/ {url = $2} END {print url "#" pin}' "$work/$1.out"; }
 works() { TESSERA_ISA=$1 "$tessera" generate --prompt x --steps 1 --quiet -o "$work/try.png" >/dev/null 2>&1 && echo "$1" || echo plain; }
 

@@ -8,11 +8,13 @@ start() {
     name=$1
     shift
     [ -f "$work/$name.pem" ] || "$program" worker --make-identity --identity "$work/$name.pem" >"$work/pin"
+    rm -f "$work/$name.out" # of a worker of this name before
     "$@" --identity "$work/$name.pem" --token-file "$work/tokens" --port "${port:-0}" --threads 1 >"$work/$name.out" 2>"$work/$name.err" &
     eval "pid_$name=$!"
     pids="$pids $!"
-    wait_until grep -q '^serves' "$work/$name.out"
-    check "worker $name serves" grep '^serves' "$work/$name.out"
+    wait_until grep -qs '^serves' "$work/$name.out"
+    grep -qs "^serves" "$work/$name.out" || cat "$work/$name.err" >"$work/err"
+    check "worker $name serves" grep "^serves" "$work/$name.out"
 }
 # URL#PIN of a worker that was started.
 address() { awk '/^pin/ {pin = $2} /^serves/ {url = $2} END {print url "#" pin}' "$work/$1.out"; }
