@@ -59,7 +59,7 @@ typedef struct tessera_worker_report {
 /* Fills the report on worker `index`, from 0; false behind the last. */
 bool tessera_workers_get(const tessera_workers *workers, int index, tessera_worker_report *report);
 /* The chance that a worker goes unnoticed which was wrong in one step of a picture of so many, by the verification that was chosen: 1 without
- * any. And one that is wrong in every step. */
+ * any, and where a part had too few workers for it. And one that is wrong in every step. */
 void tessera_workers_miss(const tessera_workers *workers, int steps, double *one_step, double *every_step);
 
 #ifdef __cplusplus

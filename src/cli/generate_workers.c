@@ -57,7 +57,7 @@ void session_print_workers(const struct session *s) {
     double one, every;
     tessera_workers_miss(s->workers, s->request.num_inference_steps, &one, &every);
     if (one == 1 && every == 1)
-        fprintf(stderr, "workers: answers were not checked (--verify)\n");
+        fprintf(stderr, "workers: answers were not checked, or not those of every part (--verify)\n");
     else
         fprintf(stderr, "workers: a wrong answer in one step of %d would have gone unnoticed in %.3g %% of pictures, in every step in %.3g %%\n",
                 s->request.num_inference_steps, 100 * one, 100 * every);

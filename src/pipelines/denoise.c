@@ -18,61 +18,16 @@
  * busy. Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step
  * before.
  *
- * Where workers compute blocks, units of all pictures are under way at once, and each picture goes on by itself (run_with_workers). */
+ * Where workers compute blocks, units of all pictures are under way at once, and each picture goes on by itself: denoise_workers.c. */
 #include "pipelines/denoise.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "pipelines/relay.h"
-#include "pipelines/rewind.h"
+#include "pipelines/flow.h"
 
-enum { BOTH_ROWS = -1 };
-
-/* A piece of work; see above. */
-struct unit {
-    int step, picture;
-    int part; /* or PATCHES_WHOLE */
-    int row;  /* of guidance, or BOTH_ROWS */
-};
-
-/* What guidance rescaling knows of one part: of e_prompt and of the guided e. */
-struct sums {
-    double count, prompt, prompt_squares, guided, guided_squares; /* count 0: nothing yet */
-};
-
-/* A denoising under way on this rank. */
-struct flow {
-    struct denoising *d;
-    int pictures, steps, parts, whole_steps;
-    float *const *x;
-    int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
-    bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
-    struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
-    /* the pipeline */
-    struct comm *pipe; /* NULL: one stage */
-    int stage, stages; /* stage -1: this rank has no blocks */
-    struct relay relay;
-    struct unit arriving; /* where latents are taken: whose come next */
-    /* the last stage */
-    float *predictions, *prediction; /* [2, count]; [count] guided */
-    float *prediction_memory;        /* of both; owned */
-    struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
-    struct sums *sums;               /* [parts] */
-    const float *noise;
-    struct step_cache *caches; /* [pictures], or NULL */
-    struct course *courses;    /* [pictures], where workers compute blocks; or NULL */
-};
-
-/* Where a picture stands that goes on by itself. */
-struct course {
-    int step, rows_here; /* that is under way; rows of guidance that have come back; step == flow.steps: it is done */
-    float *predictions;  /* [2, count]; owned */
-    struct rewind past;  /* zeros where nothing ever goes back */
-};
-
-static tessera_status out_of_memory(tessera_error *error) {
+tessera_status flow_out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the denoising of a picture");
 }
 
@@ -83,7 +38,7 @@ static bool is_whole(const struct flow *f, int step) {
 }
 
 /* The first unit of a step of a picture. */
-static struct unit unit_of(const struct flow *f, int step, int picture) {
+struct unit flow_unit_of(const struct flow *f, int step, int picture) {
     bool whole = is_whole(f, step);
     return (struct unit){
         .step = step, .picture = picture, .part = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
@@ -92,7 +47,7 @@ static struct unit unit_of(const struct flow *f, int step, int picture) {
 /* The part after this one, of the same step and picture or the next; unit.step == f->steps is the end. */
 static struct unit next_part(const struct flow *f, struct unit u) {
     if (u.part != PATCHES_WHOLE && ++u.part < f->parts) return u;
-    return u.picture + 1 < f->pictures ? unit_of(f, u.step, u.picture + 1) : unit_of(f, u.step + 1, 0);
+    return u.picture + 1 < f->pictures ? flow_unit_of(f, u.step, u.picture + 1) : flow_unit_of(f, u.step + 1, 0);
 }
 
 static struct unit next_unit(const struct flow *f, struct unit u) {
@@ -218,7 +173,7 @@ static struct relay_unit relay_unit_of(const struct flow *f, struct unit u, cons
 }
 
 /* The unit's first state. */
-static tessera_status embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error) {
+tessera_status flow_embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error) {
     const struct denoiser *denoiser = f->d->denoiser;
     float timesteps[2];
     TRY(await_latents(f, u, error));
@@ -248,7 +203,7 @@ static tessera_status send_state(struct flow *f, struct unit u, const struct den
 
 /* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
  * them where two ranks share them. A learned variance, the channels behind the first, is left out. */
-static tessera_status store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error) {
+tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error) {
     const struct denoising *d = f->d;
     int row = rows_at_hand(f, u);
     struct span at = positions_of(f, u);
@@ -340,7 +295,7 @@ static const float *noise_of(struct flow *f, struct unit u) {
 }
 
 /* The sampler's step of a part, and the new latents on their way to the first stage. */
-static tessera_status take_step(struct flow *f, struct unit u, tessera_error *error) {
+tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *error) {
     const struct denoising *d = f->d;
     struct span at = positions_of(f, u);
     int64_t first = at.first * d->channels, count = at.count * d->channels;
@@ -374,13 +329,13 @@ static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *er
     struct denoiser_state state;
     bool skipped = false;
     size_t scope = run_enter(run);
-    TRY(f->stage == 0 ? embed(f, u, &state, &scope, error) : take_state(f, u, &state, &skipped, error));
+    TRY(f->stage == 0 ? flow_embed(f, u, &state, &scope, error) : take_state(f, u, &state, &skipped, error));
     state = run_blocks(f, u, scope, state, &skipped);
     TRY(run_status(run, error));
     if (f->stage < f->stages - 1) return send_state(f, u, &state, skipped, error);
     struct tensor out = denoiser_finish(d->denoiser, run, state);
     TRY(run_status(run, error));
-    return store_predictions(f, u, out, error);
+    return flow_store_predictions(f, u, out, error);
 }
 
 /* The prediction of a picture whose parts are pictures of their own: this rank's part, and the others' beside it. */
@@ -394,7 +349,7 @@ static tessera_status run_split(struct flow *f, struct unit u, tessera_error *er
     struct tensor out = run_failed(d->run) ? (struct tensor){0} : denoiser_forward(d->denoiser, d->run, &in);
     out = exchange_unite(d->run, out, latents, d->denoiser->patch_size);
     TRY(run_status(d->run, error));
-    return store_predictions(f, u, out, error);
+    return flow_store_predictions(f, u, out, error);
 }
 
 static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *error) {
@@ -405,7 +360,7 @@ static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *err
     moment.rows = batch_of(f);
     parallel_begin(&f->chain, &moment);
     TRY(parallel_splits_pictures(&f->chain) ? run_split(f, u, error) : run_stage(f, u, error));
-    if (f->stage == f->stages - 1 && u.row != 0) TRY(take_step(f, u, error));
+    if (f->stage == f->stages - 1 && u.row != 0) TRY(flow_take_step(f, u, error));
     arena_release(d->run->arena, scope);
     return TESSERA_OK;
 }
@@ -416,7 +371,7 @@ static tessera_status report(const struct flow *f, struct unit u, tessera_error 
 }
 
 static tessera_status run_units(struct flow *f, tessera_error *error) {
-    for (struct unit u = unit_of(f, 0, 0); u.step < f->steps; u = next_unit(f, u)) {
+    for (struct unit u = flow_unit_of(f, 0, 0); u.step < f->steps; u = next_unit(f, u)) {
         if (f->stage != 0) TRY(await_latents(f, u, error));
         TRY(report(f, u, error));
         TRY(run_unit(f, u, error));
@@ -429,162 +384,6 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
     }
     for (int i = 0; i < f->pictures; i++) {
         if (f->d->report != NULL) TRY(f->d->report(f->d->user, i, f->steps, error));
-    }
-    return TESSERA_OK;
-}
-
-/* ---- blocks that workers compute ---- */
-
-/* The state of a unit where the workers' first block begins. */
-static tessera_status approach(struct flow *f, struct unit u, struct denoiser_state *state, tessera_error *error) {
-    size_t scope;
-    TRY(embed(f, u, state, &scope, error));
-    f->d->blocks += f->d->workers->first;
-    *state = denoiser_blocks(f->d->denoiser, f->d->run, 0, f->d->workers->first, scope, *state);
-    return run_status(f->d->run, error);
-}
-
-static struct workers_unit workers_unit_of(struct unit u) {
-    return (struct workers_unit){.picture = u.picture, .step = u.step, .row = u.row == BOTH_ROWS ? 0 : u.row};
-}
-
-typedef tessera_status workers_take(tessera_workers *, struct workers_unit, const struct denoiser_state *, tessera_error *);
-
-/* Gives the workers each row of a picture's step. */
-static tessera_status give_step(struct flow *f, int picture, int step, workers_take *take, tessera_error *error) {
-    struct unit u = unit_of(f, step, picture);
-    do {
-        struct denoiser_state state;
-        size_t before = run_enter(f->d->run);
-        TRY(approach(f, u, &state, error));
-        TRY(take(f->d->workers, workers_unit_of(u), &state, error));
-        arena_release(f->d->run->arena, before);
-    } while (f->row_by_row && u.row++ == 0);
-    return TESSERA_OK;
-}
-
-static tessera_status begin_step(struct flow *f, int picture, tessera_error *error) {
-    struct course *c = &f->courses[picture];
-    c->rows_here = 0;
-    if (f->d->report != NULL) TRY(f->d->report(f->d->user, picture, c->step, error));
-    return give_step(f, picture, c->step, f->d->workers->calls->send, error);
-}
-
-/* The blocks behind the workers', and the prediction. */
-static tessera_status arrive(struct flow *f, struct unit u, struct denoiser_state state, tessera_error *error) {
-    const struct denoising *d = f->d;
-    size_t scope = run_enter(d->run);
-    struct tensor *const fields[] = {&state.picture, &state.text, &state.text_mask, &state.cond};
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = run_upload(d->run, *fields[i]);
-    for (int i = 0; i < state.num_skips; i++) state.skips[i] = run_upload(d->run, state.skips[i]);
-    struct tensor out = state.picture;
-    if (!d->workers->finish) {
-        f->d->blocks += d->denoiser->num_blocks - d->workers->end;
-        state = denoiser_blocks(d->denoiser, d->run, d->workers->end, d->denoiser->num_blocks, scope, state);
-        out = run_failed(d->run) ? (struct tensor){0} : denoiser_finish(d->denoiser, d->run, state);
-    }
-    TRY(run_status(d->run, error));
-    f->predictions = f->courses[u.picture].predictions;
-    return store_predictions(f, u, out, error);
-}
-
-/* A picture has taken its last step: some of its steps are given to the workers once more. */
-static tessera_status check_steps(struct flow *f, int picture, tessera_error *error) {
-    struct course *c = &f->courses[picture];
-    size_t bytes = (size_t)f->count * sizeof(float);
-    if (!f->d->workers->rewinds) return TESSERA_OK;
-    int *steps = malloc((size_t)f->steps * sizeof *steps), count = 0;
-    float *last = malloc(bytes);
-    struct scheduler_state scratch = {0};
-    tessera_status status = steps != NULL && last != NULL ? TESSERA_OK : out_of_memory(error);
-    if (status == TESSERA_OK) count = f->d->workers->calls->draw(f->d->workers, picture, steps);
-    if (count > 0) memcpy(last, f->x[picture], bytes);
-    for (int i = 0; i < count && status == TESSERA_OK; i++) {
-        status = rewind_to(&c->past, steps[i], f->x[picture], &scratch, error);
-        if (status == TESSERA_OK) status = give_step(f, picture, steps[i], f->d->workers->calls->check, error);
-    }
-    if (count > 0) memcpy(f->x[picture], last, bytes);
-    scheduler_state_free(&scratch);
-    free(last);
-    free(steps);
-    return status;
-}
-
-/* One row of a picture's step has come; all of them: its step, and the next one begins. */
-static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
-    struct course *c = &f->courses[at.picture];
-    struct unit u = {.step = at.step, .picture = at.picture, .part = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
-    size_t before = run_enter(f->d->run);
-    TRY(arrive(f, u, *state, error));
-    arena_release(f->d->run->arena, before);
-    if (++c->rows_here < (f->row_by_row ? 2 : 1)) return TESSERA_OK;
-    TRY(take_step(f, u, error));
-    if (++c->step < f->steps) return begin_step(f, at.picture, error);
-    return check_steps(f, at.picture, error);
-}
-
-static tessera_status go_back(struct flow *f, struct workers_unit to, tessera_error *error) {
-    struct course *c = &f->courses[to.picture];
-    c->step = to.step;
-    TRY(rewind_to(&c->past, to.step, f->x[to.picture], &f->states[to.picture], error));
-    return begin_step(f, to.picture, error);
-}
-
-static bool all_done(const struct flow *f) {
-    for (int i = 0; i < f->pictures; i++)
-        if (f->courses[i].step < f->steps) return false;
-    return true;
-}
-
-static tessera_status follow_workers(struct flow *f, tessera_error *error) {
-    const struct denoising *d = f->d;
-    for (int i = 0; i < f->pictures; i++) TRY(begin_step(f, i, error));
-    for (;;) {
-        struct workers_unit at = {0};
-        struct denoiser_state state;
-        enum workers_event event = WORKERS_NOTHING;
-        TRY(d->workers->calls->take(d->workers, &at, &state, &event, error));
-        if (event == WORKERS_STATE) TRY(take_row(f, at, &state, error));
-        if (event == WORKERS_REWIND) TRY(go_back(f, at, error));
-        if (event != WORKERS_NOTHING) continue;
-        if (all_done(f)) break;
-        if (d->report != NULL) TRY(d->report(d->user, 0, f->courses[0].step, error)); /* is it to stop? */
-    }
-    for (int i = 0; i < f->pictures && d->report != NULL; i++) TRY(d->report(d->user, i, f->steps, error));
-    return TESSERA_OK;
-}
-
-static tessera_status run_with_workers(struct flow *f, tessera_error *error) {
-    const struct denoising *d = f->d;
-    const struct workers_job job = {.denoiser = d->denoiser, .run = d->run, .folder = d->folder, .pictures = f->pictures, .steps = f->steps,
-                                    .rows = f->row_by_row ? 2 : 1};
-    tessera_status status = d->workers->calls->begin(d->workers, &job, error);
-    if (status == TESSERA_OK) status = follow_workers(f, error);
-    d->workers->calls->end(d->workers);
-    return status;
-}
-
-static tessera_status check_workers(const struct flow *f, tessera_error *error) {
-    const struct denoising *d = f->d;
-    if (d->workers == NULL) return TESSERA_OK;
-    if (team_size(d->team) > 1 || f->parts > 1)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "workers: one process uses them by itself: start it without mpirun, and leave "
-                                                           "num-pipeline-patch out");
-    if (d->step_cache != NULL)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with workers, which compute every step", d->step_cache);
-    return TESSERA_OK;
-}
-
-static tessera_status open_courses(struct flow *f, tessera_error *error) {
-    const struct denoising *d = f->d;
-    size_t count = (size_t)f->count;
-    f->courses = calloc((size_t)f->pictures, sizeof *f->courses);
-    if (f->courses == NULL) return out_of_memory(error);
-    for (int i = 0; i < f->pictures; i++) {
-        struct course *c = &f->courses[i];
-        c->predictions = malloc(2 * count * sizeof(float));
-        if (c->predictions == NULL) return out_of_memory(error);
-        if (d->workers->rewinds) TRY(rewind_open(&c->past, d->scheduler, d->first_step, f->steps, count, f->x[i], error));
     }
     return TESSERA_OK;
 }
@@ -624,7 +423,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
                          "step cache %s: reproducible kernels have one only where a rank makes a picture alone, as it adds sums over ranks",
                          d->step_cache);
     f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
-    if (f->caches == NULL) return out_of_memory(error);
+    if (f->caches == NULL) return flow_out_of_memory(error);
     struct comm *groups[STEP_CACHE_GROUPS] = {0};
     if (team->mesh != NULL)
         groups[0] = team->mesh->group[MESH_ROWS], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
@@ -651,7 +450,7 @@ static tessera_status check_parts(const struct flow *f, tessera_error *error) {
 
 static tessera_status open_flow(struct flow *f, tessera_error *error) {
     struct denoising *d = f->d;
-    TRY(check_workers(f, error));
+    TRY(flow_check_workers(f, error));
     TRY(team_compose(d->team, &f->chain, error));
     f->chain.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     d->run->parallel = team_needs_chain(d->team) ? &f->chain : NULL;
@@ -660,13 +459,13 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
     f->predictions = f->prediction_memory = malloc(3 * count * sizeof(float));
     f->sums = calloc((size_t)f->parts, sizeof *f->sums);
-    if (f->states == NULL || f->predictions == NULL || f->sums == NULL) return out_of_memory(error);
+    if (f->states == NULL || f->predictions == NULL || f->sums == NULL) return flow_out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
     TRY(relay_open(&f->relay, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
     f->relay.may_skip = d->step_cache != NULL;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
     TRY(open_caches(f, error));
-    return d->workers != NULL ? open_courses(f, error) : TESSERA_OK;
+    return d->workers != NULL ? flow_open_courses(f, error) : TESSERA_OK;
 }
 
 static void close_flow(struct flow *f) {
@@ -678,11 +477,7 @@ static void close_flow(struct flow *f) {
         d->blocks_skipped += f->caches[i].blocks_skipped;
         step_cache_close(&f->caches[i]);
     }
-    for (int i = 0; f->courses != NULL && i < f->pictures; i++) {
-        free(f->courses[i].predictions);
-        rewind_close(&f->courses[i].past);
-    }
-    free(f->courses);
+    flow_close_courses(f);
     free(f->caches);
     free(f->states);
     free(f->prediction_memory);
@@ -703,11 +498,11 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .stage = d->stages != NULL ? d->stages->me : 0,
                      .stages = d->stages != NULL ? d->stages->count : 1};
     f.row_by_row = goes_row_by_row(team, d->workers, d->guided, d->step_cache != NULL);
-    f.arriving = unit_of(&f, 0, 0);
+    f.arriving = flow_unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};
     tessera_status status = open_flow(&f, &local);
-    if (status == TESSERA_OK) status = d->workers != NULL ? run_with_workers(&f, &local) : run_units(&f, &local);
+    if (status == TESSERA_OK) status = d->workers != NULL ? flow_run_with_workers(&f, &local) : run_units(&f, &local);
     if (status == TESSERA_OK) status = parallel_reset(&f.chain, &local);
     if (status != TESSERA_OK) team_job_fail(d->team, &local); /* before buffers go: nothing more comes into them */
     parallel_reset(&f.chain, NULL);

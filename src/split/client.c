@@ -268,11 +268,12 @@ static tessera_status dispatch_task(struct client *c, struct client_task *task, 
     int usable = usable_workers(c, task->part), under_way = attempts_of(task, false);
     if (usable == 0 && under_way == 0) return client_check_part(c, task->part, error);
     if (task->wanted > usable && task->wanted > 1) {
-        if (!c->parts[task->part].told_unchecked)
+        if (!c->parts[task->part].told_few)
             client_say(c, "part %d: %d workers are left, fewer than are to be compared", task->part + 1, usable);
-        c->parts[task->part].told_unchecked = true;
+        c->parts[task->part].told_few = true;
         int there = attempts_of(task, true);
         task->wanted = usable > there ? usable : there > 0 ? there : 1;
+        if (task->wanted == 1) c->parts[task->part].unchecked = true;
         if (there >= task->wanted) {
             *settled = true; /* tasks may be gone after that */
             return settle(c, task, error);

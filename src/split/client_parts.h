@@ -38,7 +38,7 @@ struct client_part {
     uint8_t digest[CANONICAL_HASH_BYTES];
     int first_worker, count;  /* of client.workers */
     struct split_part *own;   /* this machine's, streamed: what answers are compared with; owned */
-    bool told_unchecked;      /* that too few workers are left to compare answers */
+    bool told_few, unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
 };
 
 /* A signed answer that a picture goes on with. */

@@ -98,6 +98,8 @@ bool tessera_workers_get(const tessera_workers *workers, int index, tessera_work
 
 void tessera_workers_miss(const tessera_workers *workers, int steps, double *one_step, double *every_step) {
     const struct client *c = client_of((tessera_workers *)(uintptr_t)workers);
-    *one_step = workers != NULL ? verification_miss(&c->verification, steps, 1) : 1;
-    *every_step = workers != NULL ? verification_miss(&c->verification, steps, steps) : 1;
+    bool checked = workers != NULL;
+    for (int p = 0; checked && p < c->num_parts; p++) checked = !c->parts[p].unchecked;
+    *one_step = checked ? verification_miss(&c->verification, steps, 1) : 1;
+    *every_step = checked ? verification_miss(&c->verification, steps, steps) : 1;
 }

@@ -55,6 +55,8 @@ lie q8 2
 workers="$(address a1),$(address liar),$(address a2)"
 draw --verify replicas=3
 right "q8, replicas=3"
+says "part 2: 1 workers are left"
+says "not checked, or not those of every part"
 # exact with two that differ: this machine decides
 lie bit 2
 workers="$(address a1),$(address liar)"

@@ -1,0 +1,174 @@
+/* The denoising loop where workers compute some of the blocks (workers.h):
+ *
+ *     picture 1   row 0  embed, blocks | ~~~~~~~~ | blocks, finish
+ *                 row 1  embed, blocks | ~~~~~~~~~~~~ | blocks, finish -> guidance, sampler -> next step
+ *     picture 2   ...                  workers
+ *
+ * Each picture goes on by itself, whenever all rows of its step are back. What a picture's steps were taken with is kept where its workers may turn
+ * out to have lied: then it goes back (rewind.h). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipelines/flow.h"
+
+/* The state of a unit where the workers' first block begins. */
+static tessera_status approach(struct flow *f, struct unit u, struct denoiser_state *state, tessera_error *error) {
+    size_t scope;
+    TRY(flow_embed(f, u, state, &scope, error));
+    f->d->blocks += f->d->workers->first;
+    *state = denoiser_blocks(f->d->denoiser, f->d->run, 0, f->d->workers->first, scope, *state);
+    return run_status(f->d->run, error);
+}
+
+static struct workers_unit workers_unit_of(struct unit u) {
+    return (struct workers_unit){.picture = u.picture, .step = u.step, .row = u.row == BOTH_ROWS ? 0 : u.row};
+}
+
+typedef tessera_status workers_take(tessera_workers *, struct workers_unit, const struct denoiser_state *, tessera_error *);
+
+/* Gives the workers each row of a picture's step. */
+static tessera_status give_step(struct flow *f, int picture, int step, workers_take *take, tessera_error *error) {
+    struct unit u = flow_unit_of(f, step, picture);
+    do {
+        struct denoiser_state state;
+        size_t before = run_enter(f->d->run);
+        TRY(approach(f, u, &state, error));
+        TRY(take(f->d->workers, workers_unit_of(u), &state, error));
+        arena_release(f->d->run->arena, before);
+    } while (f->row_by_row && u.row++ == 0);
+    return TESSERA_OK;
+}
+
+static tessera_status begin_step(struct flow *f, int picture, tessera_error *error) {
+    struct course *c = &f->courses[picture];
+    c->rows_here = 0;
+    if (f->d->report != NULL) TRY(f->d->report(f->d->user, picture, c->step, error));
+    return give_step(f, picture, c->step, f->d->workers->calls->send, error);
+}
+
+/* The blocks behind the workers', and the prediction. */
+static tessera_status arrive(struct flow *f, struct unit u, struct denoiser_state state, tessera_error *error) {
+    const struct denoising *d = f->d;
+    size_t scope = run_enter(d->run);
+    struct tensor *const fields[] = {&state.picture, &state.text, &state.text_mask, &state.cond};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) *fields[i] = run_upload(d->run, *fields[i]);
+    for (int i = 0; i < state.num_skips; i++) state.skips[i] = run_upload(d->run, state.skips[i]);
+    struct tensor out = state.picture;
+    if (!d->workers->finish) {
+        f->d->blocks += d->denoiser->num_blocks - d->workers->end;
+        state = denoiser_blocks(d->denoiser, d->run, d->workers->end, d->denoiser->num_blocks, scope, state);
+        out = run_failed(d->run) ? (struct tensor){0} : denoiser_finish(d->denoiser, d->run, state);
+    }
+    TRY(run_status(d->run, error));
+    f->predictions = f->courses[u.picture].predictions;
+    return flow_store_predictions(f, u, out, error);
+}
+
+/* A picture has taken its last step: some of its steps are given to the workers once more. */
+static tessera_status check_steps(struct flow *f, int picture, tessera_error *error) {
+    struct course *c = &f->courses[picture];
+    size_t bytes = (size_t)f->count * sizeof(float);
+    if (!f->d->workers->rewinds) return TESSERA_OK;
+    int *steps = malloc((size_t)f->steps * sizeof *steps), count = 0;
+    float *last = malloc(bytes);
+    struct scheduler_state scratch = {0};
+    tessera_status status = steps != NULL && last != NULL ? TESSERA_OK : flow_out_of_memory(error);
+    if (status == TESSERA_OK) count = f->d->workers->calls->draw(f->d->workers, picture, steps);
+    if (count > 0) memcpy(last, f->x[picture], bytes);
+    for (int i = 0; i < count && status == TESSERA_OK; i++) {
+        status = rewind_to(&c->past, steps[i], f->x[picture], &scratch, error);
+        if (status == TESSERA_OK) status = give_step(f, picture, steps[i], f->d->workers->calls->check, error);
+    }
+    if (count > 0) memcpy(f->x[picture], last, bytes);
+    scheduler_state_free(&scratch);
+    free(last);
+    free(steps);
+    return status;
+}
+
+/* One row of a picture's step has come; all of them: its step, and the next one begins. */
+static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
+    struct course *c = &f->courses[at.picture];
+    struct unit u = {.step = at.step, .picture = at.picture, .part = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
+    size_t before = run_enter(f->d->run);
+    TRY(arrive(f, u, *state, error));
+    arena_release(f->d->run->arena, before);
+    if (++c->rows_here < (f->row_by_row ? 2 : 1)) return TESSERA_OK;
+    TRY(flow_take_step(f, u, error));
+    if (++c->step < f->steps) return begin_step(f, at.picture, error);
+    return check_steps(f, at.picture, error);
+}
+
+static tessera_status go_back(struct flow *f, struct workers_unit to, tessera_error *error) {
+    struct course *c = &f->courses[to.picture];
+    c->step = to.step;
+    TRY(rewind_to(&c->past, to.step, f->x[to.picture], &f->states[to.picture], error));
+    return begin_step(f, to.picture, error);
+}
+
+static bool all_done(const struct flow *f) {
+    for (int i = 0; i < f->pictures; i++)
+        if (f->courses[i].step < f->steps) return false;
+    return true;
+}
+
+static tessera_status follow_workers(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    for (int i = 0; i < f->pictures; i++) TRY(begin_step(f, i, error));
+    for (;;) {
+        struct workers_unit at = {0};
+        struct denoiser_state state;
+        enum workers_event event = WORKERS_NOTHING;
+        TRY(d->workers->calls->take(d->workers, &at, &state, &event, error));
+        if (event == WORKERS_STATE) TRY(take_row(f, at, &state, error));
+        if (event == WORKERS_REWIND) TRY(go_back(f, at, error));
+        if (event != WORKERS_NOTHING) continue;
+        if (all_done(f)) break;
+        if (d->report != NULL) TRY(d->report(d->user, 0, f->courses[0].step, error)); /* is it to stop? */
+    }
+    for (int i = 0; i < f->pictures && d->report != NULL; i++) TRY(d->report(d->user, i, f->steps, error));
+    return TESSERA_OK;
+}
+
+tessera_status flow_run_with_workers(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    const struct workers_job job = {.denoiser = d->denoiser, .run = d->run, .folder = d->folder, .pictures = f->pictures, .steps = f->steps,
+                                    .rows = f->row_by_row ? 2 : 1};
+    tessera_status status = d->workers->calls->begin(d->workers, &job, error);
+    if (status == TESSERA_OK) status = follow_workers(f, error);
+    d->workers->calls->end(d->workers);
+    return status;
+}
+
+tessera_status flow_check_workers(const struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    if (d->workers == NULL) return TESSERA_OK;
+    if (team_size(d->team) > 1 || f->parts > 1)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "workers: one process uses them by itself: start it without mpirun, and leave "
+                                                           "num-pipeline-patch out");
+    if (d->step_cache != NULL)
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with workers, which compute every step", d->step_cache);
+    return TESSERA_OK;
+}
+
+tessera_status flow_open_courses(struct flow *f, tessera_error *error) {
+    const struct denoising *d = f->d;
+    size_t count = (size_t)f->count;
+    f->courses = calloc((size_t)f->pictures, sizeof *f->courses);
+    if (f->courses == NULL) return flow_out_of_memory(error);
+    for (int i = 0; i < f->pictures; i++) {
+        struct course *c = &f->courses[i];
+        c->predictions = malloc(2 * count * sizeof(float));
+        if (c->predictions == NULL) return flow_out_of_memory(error);
+        if (d->workers->rewinds) TRY(rewind_open(&c->past, d->scheduler, d->first_step, f->steps, count, f->x[i], error));
+    }
+    return TESSERA_OK;
+}
+
+void flow_close_courses(struct flow *f) {
+    for (int i = 0; f->courses != NULL && i < f->pictures; i++) {
+        free(f->courses[i].predictions);
+        rewind_close(&f->courses[i].past);
+    }
+    free(f->courses);
+}

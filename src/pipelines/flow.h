@@ -1,0 +1,74 @@
+/* A denoising under way, as denoise.c and denoise_workers.c see it. Private to the two. */
+#ifndef TESSERA_PIPELINES_FLOW_H
+#define TESSERA_PIPELINES_FLOW_H
+
+#include "pipelines/denoise.h"
+#include "pipelines/relay.h"
+#include "pipelines/rewind.h"
+
+enum { BOTH_ROWS = -1 };
+
+/* A piece of work; see above. */
+struct unit {
+    int step, picture;
+    int part; /* or PATCHES_WHOLE */
+    int row;  /* of guidance, or BOTH_ROWS */
+};
+
+/* What guidance rescaling knows of one part: of e_prompt and of the guided e. */
+struct sums {
+    double count, prompt, prompt_squares, guided, guided_squares; /* count 0: nothing yet */
+};
+
+/* A denoising under way on this rank. */
+struct flow {
+    struct denoising *d;
+    int pictures, steps, parts, whole_steps;
+    float *const *x;
+    int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
+    bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
+    struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
+    /* the pipeline */
+    struct comm *pipe; /* NULL: one stage */
+    int stage, stages; /* stage -1: this rank has no blocks */
+    struct relay relay;
+    struct unit arriving; /* where latents are taken: whose come next */
+    /* the last stage */
+    float *predictions, *prediction; /* [2, count]; [count] guided */
+    float *prediction_memory;        /* of both; owned */
+    struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
+    struct sums *sums;               /* [parts] */
+    const float *noise;
+    struct step_cache *caches; /* [pictures], or NULL */
+    struct course *courses;    /* [pictures], where workers compute blocks; or NULL */
+};
+
+/* Where a picture stands that goes on by itself. */
+struct course {
+    int step, rows_here; /* that is under way; rows of guidance that have come back; step == flow.steps: it is done */
+    float *predictions;  /* [2, count]; owned */
+    struct rewind past;  /* zeros where nothing ever goes back */
+};
+
+/* ---- denoise.c ---- */
+
+tessera_status flow_out_of_memory(tessera_error *error);
+/* The first unit of a step of a picture. */
+struct unit flow_unit_of(const struct flow *f, int step, int picture);
+/* The unit's first state; *scope: of run_enter before it was made. */
+tessera_status flow_embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error);
+/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions. */
+tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error);
+/* Guidance and the sampler's step, of what is in f->predictions. */
+tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *error);
+
+/* ---- denoise_workers.c ---- */
+
+/* UNSUPPORTED where workers are given together with what does not go with them. */
+tessera_status flow_check_workers(const struct flow *f, tessera_error *error);
+tessera_status flow_open_courses(struct flow *f, tessera_error *error);
+void flow_close_courses(struct flow *f);
+/* All steps of all pictures. */
+tessera_status flow_run_with_workers(struct flow *f, tessera_error *error);
+
+#endif
