@@ -1,6 +1,6 @@
 # The library that others link: libtessera.so and libtessera.a from the same objects, of which only tessera_* can be seen, and the files
 # that `make install` puts beside them: headers, tessera.pc, man pages, models and data. A new public header goes into include/.
-set(library_rooms base image hub tensor comm parallel nn models schedulers tokenizers checkpoint pipelines)
+set(library_rooms base image hub tensor comm parallel nn models schedulers tokenizers checkpoint pipelines split)
 set(library_objects ${backend_objects})
 foreach(room ${library_rooms})
   list(APPEND library_objects $<TARGET_OBJECTS:room_${room}>)
@@ -14,7 +14,7 @@ target_link_options(libtessera_shared PRIVATE -Wl,--version-script=${CMAKE_CURRE
 if(NOT TESSERA_SANITIZE)  # whose functions the program brings
   target_link_options(libtessera_shared PRIVATE -Wl,--no-undefined)
 endif()
-target_link_libraries(libtessera_shared PRIVATE PkgConfig::CJSON PkgConfig::CURL PkgConfig::OPENSSL PkgConfig::UTF8PROC
+target_link_libraries(libtessera_shared PRIVATE PkgConfig::CJSON PkgConfig::CURL PkgConfig::GNUTLS PkgConfig::MICROHTTPD PkgConfig::OPENSSL PkgConfig::UTF8PROC
   PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP PkgConfig::TIFF GIF::GIF
   MPI::MPI_C Threads::Threads OpenMP::OpenMP_C ${DNNL_LIBRARY} m)
 

@@ -16,7 +16,7 @@ libraries=$(dirname "$(dirname "$pc")")
 PKG_CONFIG_PATH=$(dirname "$pc") LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 version=$(sed -n 's/.*define TESSERA_VERSION "\(.*\)"/\1/p' include/tessera.h)
-functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_files.h include/tessera_plan.h include/tessera_stages.h | tr -d '(' | sort -u)
+functions=$(grep -oh 'tessera_[a-z0-9_]*(' include/tessera.h include/tessera_files.h include/tessera_plan.h include/tessera_stages.h include/tessera_workers.h | tr -d '(' | sort -u)
 
 for header in include/*.h; do
     installed "$header"
@@ -47,7 +47,7 @@ done
 for file in bash-completion/completions/tessera zsh/site-functions/_tessera fish/vendor_completions.d/tessera.fish; do
     check "share/$file completes options" grep -q guidance-scale "$prefix/share/$file"
 done
-printf '#include <tessera_%s.h>\n' files plan stages >"$work/header.cc"
+printf '#include <tessera_%s.h>\n' files plan stages workers >"$work/header.cc"
 check "a C++ compiler takes the headers" \
     sh -c "c++ -std=c++11 -pedantic -Werror \$(pkg-config --cflags tessera) -fsyntax-only '$work/header.cc'"
 

@@ -44,6 +44,7 @@ for how in q8 bit old; do
         draw --verify $strength
         right "$how, $strength"
         says "$(address liar | sed 's/#.*//').*is dropped: its answer for step"
+        [ $strength = exact=3 ] || says "goes back to step"
         receipt=$(ls "$work"/receipt-* 2>/dev/null | head -1)
         there "${receipt:-receipt}"
         run 0 verify "$receipt" --model models/emoji
