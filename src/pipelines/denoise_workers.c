@@ -42,6 +42,7 @@ static tessera_status give_step(struct flow *f, int picture, int step, workers_t
 static tessera_status begin_step(struct flow *f, int picture, tessera_error *error) {
     struct course *c = &f->courses[picture];
     c->rows_here = 0;
+    c->checked = false;
     if (f->d->report != NULL) TRY(f->d->report(f->d->user, picture, c->step, error));
     return give_step(f, picture, c->step, f->d->workers->calls->send, error);
 }
@@ -64,7 +65,7 @@ static tessera_status arrive(struct flow *f, struct unit u, struct denoiser_stat
     return flow_store_predictions(f, u, out, error);
 }
 
-/* A picture has taken its last step: some of its steps are given to the workers once more. */
+/* Some of a picture's steps are looked at once more. */
 static tessera_status check_steps(struct flow *f, int picture, tessera_error *error) {
     struct course *c = &f->courses[picture];
     size_t bytes = (size_t)f->count * sizeof(float);
@@ -95,8 +96,7 @@ static tessera_status take_row(struct flow *f, struct workers_unit at, const str
     arena_release(f->d->run->arena, before);
     if (++c->rows_here < (f->row_by_row ? 2 : 1)) return TESSERA_OK;
     TRY(flow_take_step(f, u, error));
-    if (++c->step < f->steps) return begin_step(f, at.picture, error);
-    return check_steps(f, at.picture, error);
+    return ++c->step < f->steps ? begin_step(f, at.picture, error) : TESSERA_OK;
 }
 
 static tessera_status go_back(struct flow *f, struct workers_unit to, tessera_error *error) {
@@ -112,6 +112,17 @@ static bool all_done(const struct flow *f) {
     return true;
 }
 
+/* All pictures have taken their last step, and nothing is under way: those that were not checked are. *any: there were some. */
+static tessera_status check_pictures(struct flow *f, bool *any, tessera_error *error) {
+    *any = false;
+    for (int i = 0; i < f->pictures; i++) {
+        if (f->courses[i].checked) continue;
+        f->courses[i].checked = *any = true;
+        TRY(check_steps(f, i, error));
+    }
+    return TESSERA_OK;
+}
+
 static tessera_status follow_workers(struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     for (int i = 0; i < f->pictures; i++) TRY(begin_step(f, i, error));
@@ -123,7 +134,12 @@ static tessera_status follow_workers(struct flow *f, tessera_error *error) {
         if (event == WORKERS_STATE) TRY(take_row(f, at, &state, error));
         if (event == WORKERS_REWIND) TRY(go_back(f, at, error));
         if (event != WORKERS_NOTHING) continue;
-        if (all_done(f)) break;
+        bool checks = false;
+        if (all_done(f)) {
+            TRY(check_pictures(f, &checks, error));
+            if (!checks) break; /* what they led to has come as an event, too */
+            continue;
+        }
         if (d->report != NULL) TRY(d->report(d->user, 0, f->courses[0].step, error)); /* is it to stop? */
     }
     for (int i = 0; i < f->pictures && d->report != NULL; i++) TRY(d->report(d->user, i, f->steps, error));

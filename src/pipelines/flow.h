@@ -46,6 +46,7 @@ struct flow {
 /* Where a picture stands that goes on by itself. */
 struct course {
     int step, rows_here; /* that is under way; rows of guidance that have come back; step == flow.steps: it is done */
+    bool checked;        /* after its last step */
     float *predictions;  /* [2, count]; owned */
     struct rewind past;  /* zeros where nothing ever goes back */
 };
