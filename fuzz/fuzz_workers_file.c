@@ -16,7 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (status == TESSERA_OK && workers_file_check(file, &error) != TESSERA_OK) abort(); /* a file has no part without workers */
     for (int p = 0; p < file->count; p++)
         for (int i = 0; i < file->parts[p].count; i++)
-            if (file->parts[p].replicas[i].url == NULL || file->parts[p].replicas[i].pin == NULL || file->parts[p].replicas[i].operator_name == NULL) abort();
+            if (file->parts[p].replicas[i].url == NULL || file->parts[p].replicas[i].pin == NULL ||
+                file->parts[p].replicas[i].operator_name == NULL)
+                abort();
     workers_file_add(file, text, NULL, &error); /* the same bytes as words */
     workers_file_free(file);
     free(file);

@@ -31,12 +31,13 @@ typedef struct tessera_workers_options {
     const char *token_file; /* whose first token goes to those of `workers`; NULL: none does */
     /* "exact=N,fraction=P", "replicas=N,fraction=P" or "challenge=K"; NULL or "none": answers are taken as they come. */
     const char *verify;
-    double timeout;       /* seconds that one request may take, its wait at the worker included; 0: 300 */
-    const char *receipts; /* folder for what convicts a worker; NULL: the current one */
+    double timeout;        /* seconds that one request may take, its wait at the worker included; 0: 300 */
+    const char *receipts;  /* folder for what convicts a worker; NULL: the current one */
     tessera_notice notice; /* told of workers that are lost, dropped or convicted; may be NULL */
     void *notice_user;
 } tessera_workers_options;
-#define TESSERA_WORKERS_OPTIONS {.struct_size = sizeof(tessera_workers_options)}
+#define TESSERA_WORKERS_OPTIONS                                                                                                            \
+    { .struct_size = sizeof(tessera_workers_options) }
 
 /* Asks each worker which part it has. NULL and `error` where a file or option is wrong, or no worker of some part can be reached. */
 tessera_workers *tessera_workers_open(const tessera_workers_options *options, tessera_error *error);
@@ -52,9 +53,10 @@ typedef struct tessera_worker_report {
     const char *receipt;                 /* the file that convicts it; NULL: there is none */
     uint64_t requests, failures, checks; /* answered; not answered; answers that were checked and right */
     uint64_t bytes_sent, bytes_received;
-    double seconds;                      /* from each request to its answer, added up */
+    double seconds; /* from each request to its answer, added up */
 } tessera_worker_report;
-#define TESSERA_WORKER_REPORT {.struct_size = sizeof(tessera_worker_report)}
+#define TESSERA_WORKER_REPORT                                                                                                              \
+    { .struct_size = sizeof(tessera_worker_report) }
 
 /* Fills the report on worker `index`, from 0; false behind the last. */
 bool tessera_workers_get(const tessera_workers *workers, int index, tessera_worker_report *report);

@@ -13,7 +13,8 @@ static tessera_status check_options(struct session *s) {
     s->usage = true;
     for (size_t i = 0; i < sizeof needs / sizeof *needs && !named; i++)
         if (v[needs[i]].given)
-            return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--%s: is about workers, but none are named: give --workers FILE or --worker",
+            return error_set(&s->error, TESSERA_ERROR_ARGUMENT,
+                             "--%s: is about workers, but none are named: give --workers FILE or --worker",
                              generate_options[needs[i]].name);
     if (v[GENERATE_WORKER_TOKEN_FILE].given && v[GENERATE_WORKER].count == 0)
         return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--worker-token-file %s: is for workers of --worker, but there are none",
@@ -46,8 +47,9 @@ tessera_status session_open_workers(struct session *s) {
 void session_print_workers(const struct session *s) {
     tessera_worker_report w = TESSERA_WORKER_REPORT;
     for (int i = 0; s->workers != NULL && tessera_workers_get(s->workers, i, &w); i++) {
-        fprintf(stderr, "part %d, %s: %llu requests in %.2f s, sent %.2f MB, received %.2f MB, %llu checked", w.part, w.url, (unsigned long long)w.requests,
-                w.seconds, (double)w.bytes_sent / 1e6, (double)w.bytes_received / 1e6, (unsigned long long)w.checks);
+        fprintf(stderr, "part %d, %s: %llu requests in %.2f s, sent %.2f MB, received %.2f MB, %llu checked", w.part, w.url,
+                (unsigned long long)w.requests, w.seconds, (double)w.bytes_sent / 1e6, (double)w.bytes_received / 1e6,
+                (unsigned long long)w.checks);
         if (w.failures > 0) fprintf(stderr, ", %llu failed", (unsigned long long)w.failures);
         if (w.dropped != NULL) fprintf(stderr, "; left out: %s", w.dropped);
         if (w.receipt != NULL) fprintf(stderr, "; receipt %s", w.receipt);
@@ -59,7 +61,8 @@ void session_print_workers(const struct session *s) {
     if (one == 1 && every == 1)
         fprintf(stderr, "workers: answers were not checked, or not those of every part (--verify)\n");
     else
-        fprintf(stderr, "workers: a wrong answer in one step of %d would have gone unnoticed in %.3g %% of pictures, in every step in %.3g %%\n",
+        fprintf(stderr,
+                "workers: a wrong answer in one step of %d would have gone unnoticed in %.3g %% of pictures, in every step in %.3g %%\n",
                 s->request.num_inference_steps, 100 * one, 100 * every);
 }
 
@@ -76,8 +79,12 @@ void session_add_workers(const struct session *s, cJSON *report) {
         const struct {
             const char *name;
             double value;
-        } numbers[] = {{"requests", (double)w.requests},   {"failures", (double)w.failures},             {"checks", (double)w.checks},
-                       {"bytes_sent", (double)w.bytes_sent}, {"bytes_received", (double)w.bytes_received}, {"seconds", w.seconds}};
+        } numbers[] = {{"requests", (double)w.requests},
+                       {"failures", (double)w.failures},
+                       {"checks", (double)w.checks},
+                       {"bytes_sent", (double)w.bytes_sent},
+                       {"bytes_received", (double)w.bytes_received},
+                       {"seconds", w.seconds}};
         for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++) cJSON_AddNumberToObject(item, numbers[k].name, numbers[k].value);
         if (w.dropped != NULL) cJSON_AddStringToObject(item, "dropped", w.dropped);
         if (w.receipt != NULL) cJSON_AddStringToObject(item, "receipt", w.receipt);

@@ -148,7 +148,11 @@ static tessera_status follow_workers(struct flow *f, tessera_error *error) {
 
 tessera_status flow_run_with_workers(struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
-    const struct workers_job job = {.denoiser = d->denoiser, .run = d->run, .folder = d->folder, .pictures = f->pictures, .steps = f->steps,
+    const struct workers_job job = {.denoiser = d->denoiser,
+                                    .run = d->run,
+                                    .folder = d->folder,
+                                    .pictures = f->pictures,
+                                    .steps = f->steps,
                                     .rows = f->row_by_row ? 2 : 1};
     tessera_status status = d->workers->calls->begin(d->workers, &job, error);
     if (status == TESSERA_OK) status = follow_workers(f, error);
@@ -160,8 +164,9 @@ tessera_status flow_check_workers(const struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     if (d->workers == NULL) return TESSERA_OK;
     if (team_size(d->team) > 1 || f->parts > 1)
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "workers: one process uses them by itself: start it without mpirun, and leave "
-                                                           "num-pipeline-patch out");
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED,
+                         "workers: one process uses them by itself: start it without mpirun, and leave "
+                         "num-pipeline-patch out");
     if (d->step_cache != NULL)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "step cache %s: not with workers, which compute every step", d->step_cache);
     return TESSERA_OK;

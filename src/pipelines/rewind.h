@@ -16,8 +16,8 @@ struct rewind {
 };
 
 /* `x`: the latents before the first step. MEMORY; rewind_close either way. */
-tessera_status rewind_open(struct rewind *rewind, const struct scheduler *scheduler, int first_step, int steps, size_t count, const float *x,
-                           tessera_error *error);
+tessera_status rewind_open(struct rewind *rewind, const struct scheduler *scheduler, int first_step, int steps, size_t count,
+                           const float *x, tessera_error *error);
 void rewind_close(struct rewind *rewind); /* zeros are fine */
 /* The noise of a step that was drawn before; else NULL. */
 const float *rewind_noise(const struct rewind *rewind, int step);

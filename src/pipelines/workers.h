@@ -46,10 +46,10 @@ struct workers_calls {
 /* The public handle; its owner's struct begins with it. */
 struct tessera_workers {
     const struct workers_calls *calls;
-    int first, end;   /* blocks first .. end - 1 are computed elsewhere, */
-    bool finish;      /* and what follows the last one */
-    int at_once;      /* units that keep all workers busy */
-    bool rewinds;     /* WORKERS_REWIND may come: steps are kept */
+    int first, end; /* blocks first .. end - 1 are computed elsewhere, */
+    bool finish;    /* and what follows the last one */
+    int at_once;    /* units that keep all workers busy */
+    bool rewinds;   /* WORKERS_REWIND may come: steps are kept */
 };
 
 #endif

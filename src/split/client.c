@@ -79,7 +79,8 @@ static void reach_part(struct client *c, struct client_task *task) {
     task->since = clock_seconds();
 }
 
-static tessera_status send_unit(tessera_workers *handle, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error) {
+static tessera_status send_unit(tessera_workers *handle, struct workers_unit unit, const struct denoiser_state *state,
+                                tessera_error *error) {
     struct client *c = client_of(handle);
     if (!c->prepared) TRY(client_prepare(c, state, error));
     c->prepared = true;
@@ -135,7 +136,8 @@ void client_void(struct client *c, int worker) {
     for (int i = 0; i < c->job.pictures && c->handle.rewinds; i++) {
         int step = first_trusting(c, i, worker);
         if (step == c->job.steps) continue;
-        client_say(c, "picture %d goes back to step %d: since then it relied on unverified answers of %s", i + 1, step + 1, c->workers[worker].url);
+        client_say(c, "picture %d goes back to step %d: since then it relied on unverified answers of %s", i + 1, step + 1,
+                   c->workers[worker].url);
         void_from(c, i, step);
     }
 }
@@ -146,7 +148,8 @@ static bool tried_by(const struct client *c, const struct client_task *task, int
     for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) {
         const struct client_attempt *a = &task->attempts[i];
         if (a->call == NULL) continue;
-        if (a->worker == worker || (operators && strcmp(c->workers[a->worker].operator_name, c->workers[worker].operator_name) == 0)) return true;
+        if (a->worker == worker || (operators && strcmp(c->workers[a->worker].operator_name, c->workers[worker].operator_name) == 0))
+            return true;
     }
     return false;
 }
@@ -161,7 +164,8 @@ static int choose_worker(const struct client *c, const struct client_task *task,
         for (int i = part->first_worker; i < part->first_worker + part->count; i++) {
             const struct client_worker *w = &c->workers[i];
             double cost = (w->under_way + 1) * (w->usual > 0 ? w->usual : 1e-3);
-            if (!client_worker_usable(w) || w->retry_at > now || w->under_way >= most_under_way || tried_by(c, task, i, operators)) continue;
+            if (!client_worker_usable(w) || w->retry_at > now || w->under_way >= most_under_way || tried_by(c, task, i, operators))
+                continue;
             if (best < 0 || cost < least) best = i, least = cost;
         }
         if (best >= 0) return best;

@@ -35,7 +35,8 @@ static tessera_status pack(struct client *c, const struct denoiser_state *reques
     return denoiser_state_pack(request, &message, c->job.run->backend, *out, error);
 }
 
-tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out, tessera_error *error) {
+tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
+                              tessera_error *error) {
     struct client_part *p = &c->parts[part];
     struct denoiser_state sent = split_request_state(c->job.denoiser, &p->range, state);
     struct state_store store = split_part_store(p->own);
@@ -91,7 +92,7 @@ double client_distance(const struct denoiser_state *a, const struct denoiser_sta
 /* ---- comparing ---- */
 
 struct votes {
-    int attempts[CLIENT_MOST_ATTEMPTS], count;            /* those with answers */
+    int attempts[CLIENT_MOST_ATTEMPTS], count;              /* those with answers */
     bool agree[CLIENT_MOST_ATTEMPTS][CLIENT_MOST_ATTEMPTS]; /* by place in `attempts` */
 };
 
@@ -153,7 +154,8 @@ static tessera_status without_majority(struct client *c, struct client_task *tas
         size_t used = strlen(all);
         snprintf(all + used, sizeof all - used, "%s%.120s", i > 0 ? ", " : "", c->workers[task->attempts[v->attempts[i]].worker].url);
     }
-    return error_set(error, TESSERA_ERROR_IO, "workers: the answers of part %d differ and no majority agrees (%s): name more replicas of it", task->part + 1, all);
+    return error_set(error, TESSERA_ERROR_IO,
+                     "workers: the answers of part %d differ and no majority agrees (%s): name more replicas of it", task->part + 1, all);
 }
 
 tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error) {
@@ -191,7 +193,8 @@ static tessera_status ask_hashes(struct client *c, int worker, struct workers_un
 static tessera_status save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error) {
     const struct receipt_reply *r = &receipt->reply;
     char name[64];
-    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u.json", r->job[0], r->job[1], r->job[2], r->job[3], part + 1, r->step, r->row);
+    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u.json", r->job[0], r->job[1], r->job[2], r->job[3], part + 1,
+             r->step, r->row);
     char *path = file_join(c->receipts != NULL ? c->receipts : ".", name);
     tessera_status status = path != NULL ? receipt_write(receipt, path, error) : out_of_memory(error);
     if (status != TESSERA_OK) {
@@ -208,22 +211,27 @@ static bool same_hashes(const struct split_answer *own, const struct remote_resu
     return memcmp(own->hashes, hashes->hashes, (size_t)own->num_hashes * sizeof *own->hashes) == 0;
 }
 
-static tessera_status write_receipt(struct client *c, int worker, int part, const struct denoiser_state *state, const struct client_answer *answer,
-                                    const struct remote_result *hashes, const struct split_answer *own, tessera_error *error) {
+static tessera_status write_receipt(struct client *c, int worker, int part, const struct denoiser_state *state,
+                                    const struct client_answer *answer, const struct remote_result *hashes, const struct split_answer *own,
+                                    tessera_error *error) {
     struct split_part *own_part = c->parts[part].own;
     struct denoiser_state sent = split_request_state(c->job.denoiser, &c->parts[part].range, state);
-    struct receipt receipt = {.reply = answer->reply, .range = c->parts[part].range, .worker = c->workers[worker].description.worker, .count = own->num_hashes};
+    struct receipt receipt = {
+        .reply = answer->reply, .range = c->parts[part].range, .worker = c->workers[worker].description.worker, .count = own->num_hashes};
     struct state_store store = split_part_store(own_part);
     uint8_t *bytes = NULL;
     size_t size = 0, hash_bytes = (size_t)own->num_hashes * sizeof *own->hashes;
-    if (same_hashes(own, hashes)) return error_set(error, TESSERA_ERROR_FORMAT, "its hashes after each block are right, and do not lead to the answer that it signed");
+    if (same_hashes(own, hashes))
+        return error_set(error, TESSERA_ERROR_FORMAT,
+                         "its hashes after each block are right, and do not lead to the answer that it signed");
     memcpy(receipt.signature, answer->signature, sizeof receipt.signature);
     memcpy(receipt.blocks_signature, hashes->reply.blocks_signature, sizeof receipt.blocks_signature);
     receipt.hashes = malloc(hash_bytes);
     tessera_status status = receipt.hashes != NULL ? pack(c, &sent, &bytes, &size, error) : out_of_memory(error);
     if (receipt.hashes != NULL) memcpy(receipt.hashes, hashes->hashes, hash_bytes);
     const struct split_request request = {.bytes = bytes, .size = size, .store = &store};
-    if (status == TESSERA_OK) status = receipt_accuse(&receipt, own_part, &request, (const uint8_t(*)[CANONICAL_HASH_BYTES])own->hashes, error);
+    if (status == TESSERA_OK)
+        status = receipt_accuse(&receipt, own_part, &request, (const uint8_t(*)[CANONICAL_HASH_BYTES])own->hashes, error);
     if (status == TESSERA_OK) status = save_receipt(c, worker, part, &receipt, error);
     state_store_close(&store);
     receipt_free(&receipt);
@@ -249,8 +257,10 @@ static tessera_status seek_receipt(struct client *c, int worker, struct workers_
     return status;
 }
 
-void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state, const struct client_answer *answer) {
-    bool bits = strstr(answer->reply.specification, " reproducible ") != NULL && strcmp(answer->reply.specification, split_part_specification(c->parts[part].own)) == 0;
+void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+                    const struct client_answer *answer) {
+    bool bits = strstr(answer->reply.specification, " reproducible ") != NULL &&
+                strcmp(answer->reply.specification, split_part_specification(c->parts[part].own)) == 0;
     tessera_error why = {0};
     client_drop(c, worker, "its answer for step %d of picture %d is wrong", unit.step + 1, unit.picture + 1);
     if (!bits || c->workers[worker].receipt != NULL) return;
@@ -261,15 +271,16 @@ void client_convict(struct client *c, int worker, struct workers_unit unit, int 
 /* ---- challenges ---- */
 
 /* One part of a unit whose answer was taken as it came. The state goes on with this machine's own answer, which lies in *memory. */
-static tessera_status check_part(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state, struct split_answer *memory, bool *right,
-                                 tessera_error *error) {
+static tessera_status check_part(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state,
+                                 struct split_answer *memory, bool *right, tessera_error *error) {
     struct client_answer *answer = client_answer_at(c, unit, part), said = *answer;
     const struct split_range *range = &c->parts[part].range;
     struct split_shape shape = split_shape_of(state);
     struct denoiser_state read;
     TRY(client_compute(c, part, state, false, memory, error));
     if (memcmp(memory->input_hash, said.reply.input_hash, CANONICAL_HASH_BYTES) != 0)
-        return error_set(error, TESSERA_ERROR_INTERNAL, "this machine's own blocks gave two results for one step: answers cannot be checked with them");
+        return error_set(error, TESSERA_ERROR_INTERNAL,
+                         "this machine's own blocks gave two results for one step: answers cannot be checked with them");
     *right = memcmp(memory->output_hash, said.reply.output_hash, CANONICAL_HASH_BYTES) == 0;
     if (!*right) {
         client_convict(c, said.worker, unit, part, state, &said);

@@ -36,9 +36,10 @@ struct client_worker {
 struct client_part {
     struct split_range range;
     uint8_t digest[CANONICAL_HASH_BYTES];
-    int first_worker, count;  /* of client.workers */
-    struct split_part *own;   /* this machine's, streamed: what answers are compared with; owned */
-    bool told_few, unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
+    int first_worker, count; /* of client.workers */
+    struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned */
+    bool told_few,
+        unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
 };
 
 /* A signed answer that a picture goes on with. */
@@ -58,12 +59,12 @@ struct client_attempt {
 /* A unit on its way through the parts. */
 struct client_task {
     struct workers_unit unit;
-    int part;    /* where it is; num_parts: it is back */
-    int wanted;  /* answers of different workers for this part */
+    int part;   /* where it is; num_parts: it is back */
+    int wanted; /* answers of different workers for this part */
     double since;
     struct denoiser_state state;
-    void *memory;              /* of the state as it came; owned */
-    struct remote_call **won;  /* [num_parts] calls in whose memory the state lies; owned */
+    void *memory;             /* of the state as it came; owned */
+    struct remote_call **won; /* [num_parts] calls in whose memory the state lies; owned */
     struct client_attempt attempts[CLIENT_MOST_ATTEMPTS];
     struct client_task *next;
 };
@@ -82,15 +83,15 @@ struct client {
     char *receipts; /* folder; owned; NULL: the current one */
     tessera_notice notice;
     void *notice_user;
-    char *folder;  /* of the model whose parts are open; owned; NULL: none */
+    char *folder; /* of the model whose parts are open; owned; NULL: none */
     /* the job */
     struct workers_job job;
-    bool prepared;               /* workers were tested for it */
-    uint8_t (*nonces)[SPLIT_NONCE_BYTES];  /* [pictures] */
-    struct remote_constants *constants;    /* [pictures][rows][parts] */
-    struct client_answer *answers;         /* [pictures][steps][rows][parts] */
-    int *rewinds;                          /* [pictures] the step to go back to; job.steps: none */
-    struct client_task *tasks, *given;     /* under way; whose state the loop has */
+    bool prepared;                        /* workers were tested for it */
+    uint8_t (*nonces)[SPLIT_NONCE_BYTES]; /* [pictures] */
+    struct remote_constants *constants;   /* [pictures][rows][parts] */
+    struct client_answer *answers;        /* [pictures][steps][rows][parts] */
+    int *rewinds;                         /* [pictures] the step to go back to; job.steps: none */
+    struct client_task *tasks, *given;    /* under way; whose state the loop has */
 };
 
 static inline struct client *client_of(tessera_workers *workers) {
@@ -100,7 +101,8 @@ static inline struct remote_constants *client_constants(const struct client *c, 
     return &c->constants[((size_t)u.picture * (size_t)c->job.rows + (size_t)u.row) * (size_t)c->num_parts + (size_t)part];
 }
 static inline struct client_answer *client_answer_at(const struct client *c, struct workers_unit u, int part) {
-    return &c->answers[(((size_t)u.picture * (size_t)c->job.steps + (size_t)u.step) * (size_t)c->job.rows + (size_t)u.row) * (size_t)c->num_parts +
+    return &c->answers[(((size_t)u.picture * (size_t)c->job.steps + (size_t)u.step) * (size_t)c->job.rows + (size_t)u.row) *
+                           (size_t)c->num_parts +
                        (size_t)part];
 }
 

@@ -10,7 +10,7 @@
 #include "split/tokens.h"
 
 enum { TEST_SIDE = 8, ALIGNMENT = 64 }; /* TEST_SIDE: patches on a side of the picture in the known-answer test */
-#define MOST_DISTANCE_F32 1e-3 /* between answers of honest workers with other kernels, relative */
+#define MOST_DISTANCE_F32 1e-3          /* between answers of honest workers with other kernels, relative */
 #define MOST_DISTANCE_BF16 0.1
 #define RETRY_SECONDS 0.5
 
@@ -102,7 +102,8 @@ bool client_take_result(struct client *c, int worker, struct remote_call *call) 
 
 /* ---- opening ---- */
 
-static tessera_status open_worker(struct client *c, struct client_worker *w, const struct workers_replica *replica, int part, tessera_error *error) {
+static tessera_status open_worker(struct client *c, struct client_worker *w, const struct workers_replica *replica, int part,
+                                  tessera_error *error) {
     struct remote_options options = remote_default_options();
     w->part = part;
     w->url = strdup(replica->url);
@@ -166,8 +167,8 @@ static void take_description(struct client *c, int worker, const struct worker_d
     w->described = true;
     if (ranges && part->range.end == 0) part->range = d->range;
     if (!same_range(&part->range, &d->range))
-        client_drop(c, worker, "it has the blocks %d to %d, but part %d is %d to %d", d->range.first, d->range.end - 1, w->part + 1, part->range.first,
-                    part->range.end - 1);
+        client_drop(c, worker, "it has the blocks %d to %d, but part %d is %d to %d", d->range.first, d->range.end - 1, w->part + 1,
+                    part->range.first, part->range.end - 1);
 }
 
 tessera_status client_describe_workers(struct client *c, bool ranges, tessera_error *error) {
@@ -206,7 +207,8 @@ static void check_specification(struct client *c, int worker) {
     bool reproducible = strstr(w->description.specification, " reproducible ") != NULL;
     bool needs_bits = c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
     if (own == NULL || strcmp(own + 1, dtype) != 0)
-        client_drop(c, worker, "it computes \"%s\", but this client computes in %s: --dtype says in what", w->description.specification, dtype);
+        client_drop(c, worker, "it computes \"%s\", but this client computes in %s: --dtype says in what", w->description.specification,
+                    dtype);
     else if (!reproducible && (needs_bits || c->job.run->backend->reproducible))
         client_drop(c, worker, "it computes \"%s\", which gives other bits on other machines: %s", w->description.specification,
                     needs_bits ? "only --verify replicas can check that" : "--kernels reproducible needs reproducible workers");
@@ -214,8 +216,10 @@ static void check_specification(struct client *c, int worker) {
 
 static tessera_status open_part(struct client *c, int index, tessera_error *error) {
     struct client_part *part = &c->parts[index];
-    bool reproducible = c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
-    for (int i = part->first_worker; i < part->first_worker + part->count && !reproducible; i++) /* then answers can be compared bit by bit */
+    bool reproducible =
+        c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
+    for (int i = part->first_worker; i < part->first_worker + part->count && !reproducible;
+         i++) /* then answers can be compared bit by bit */
         reproducible = c->workers[i].described && strstr(c->workers[i].description.specification, " reproducible ") != NULL;
     const struct split_part_options options = {.kernels = reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
                                                .dtype = c->job.run->dtype,
@@ -227,7 +231,8 @@ static tessera_status open_part(struct client *c, int index, tessera_error *erro
     if (status != TESSERA_OK) return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
     memcpy(part->digest, split_part_header(part->own)->digest, sizeof part->digest);
     if (!c->has_manifest || memcmp(part->digest, c->manifest.parts[index].digest, sizeof part->digest) == 0) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_FORMAT, "workers: part %d of the manifest (model %.100s) holds other weights than %s: take the manifest of this model",
+    return error_set(error, TESSERA_ERROR_FORMAT,
+                     "workers: part %d of the manifest (model %.100s) holds other weights than %s: take the manifest of this model",
                      index + 1, c->manifest.model, c->job.folder);
 }
 
@@ -270,8 +275,8 @@ static void fill(struct tensor *t, bool is_mask, uint64_t *seed) {
 }
 
 /* A small state of random numbers that enters a part, of the kind of the job's. Its memory is one allocation, *memory. */
-static tessera_status make_test_state(struct client *c, int part, const struct denoiser_state *like, struct denoiser_state *out, void **memory,
-                                      tessera_error *error) {
+static tessera_status make_test_state(struct client *c, int part, const struct denoiser_state *like, struct denoiser_state *out,
+                                      void **memory, tessera_error *error) {
     struct split_shape shape = split_shape_of(like);
     uint64_t seed;
     shape.batch = 1;
@@ -338,7 +343,8 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
     uint8_t nonce[SPLIT_NONCE_BYTES];
     struct remote_call *call;
     int left = 0;
-    for (int i = 0; i < part->count; i++) left += client_worker_usable(&c->workers[part->first_worker + i]) && !c->workers[part->first_worker + i].tested;
+    for (int i = 0; i < part->count; i++)
+        left += client_worker_usable(&c->workers[part->first_worker + i]) && !c->workers[part->first_worker + i].tested;
     if (left == 0) return TESSERA_OK;
     tessera_status status = make_test_state(c, index, like, &state, &memory, error);
     if (status == TESSERA_OK) status = identity_random(nonce, sizeof nonce, error);
@@ -348,8 +354,12 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
         int worker = part->first_worker + i;
         if (!client_worker_usable(&c->workers[worker]) || c->workers[worker].tested) continue;
         tests[i] = (struct test){.c = c, .worker = worker, .known = &known, .state = state};
-        struct remote_input input = {.specification = c->workers[worker].description.specification, .denoiser = c->job.denoiser, .run = c->job.run,
-                                     .range = &part->range, .state = &tests[i].state, .constants = &tests[i].constants};
+        struct remote_input input = {.specification = c->workers[worker].description.specification,
+                                     .denoiser = c->job.denoiser,
+                                     .run = c->job.run,
+                                     .range = &part->range,
+                                     .state = &tests[i].state,
+                                     .constants = &tests[i].constants};
         memcpy(input.job, nonce, sizeof nonce);
         memcpy(input.part_digest, part->digest, sizeof input.part_digest);
         status = remote_run(c->workers[worker].remote, &input, &tests[i], &tests[i].call, error);
@@ -360,8 +370,10 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
         while (status == TESSERA_OK && (call = remotes_next(c->remotes)) != NULL) {
             struct test *t = remote_call_user(call);
             left--;
-            if (client_take_result(c, t->worker, call)) status = judge_test(t, error);
-            else c->workers[t->worker].gone = true; /* in this job */
+            if (client_take_result(c, t->worker, call))
+                status = judge_test(t, error);
+            else
+                c->workers[t->worker].gone = true; /* in this job */
         }
     }
     for (int i = 0; i < part->count; i++) remote_call_end(tests[i].call);

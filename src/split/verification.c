@@ -9,7 +9,8 @@
 
 static tessera_status wrong(const char *words, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "verify %.100s: possible are none, exact=N,fraction=P and replicas=N,fraction=P (N from 2 to %d, P from 0 to 1; without fraction: 1) "
+                     "verify %.100s: possible are none, exact=N,fraction=P and replicas=N,fraction=P (N from 2 to %d, P from 0 to 1; "
+                     "without fraction: 1) "
                      "and challenge=K (K from 1 to %d)",
                      words, VERIFY_MOST_REPLICAS, VERIFY_MOST_STEPS);
 }
@@ -50,7 +51,8 @@ double verification_miss(const struct verification *v, int steps, int wrong) {
         return miss;
     }
     if (v->kind == VERIFY_NONE) return 1;
-    for (int i = 0; i < v->count && i < steps; i++) miss *= steps - wrong - i > 0 ? (double)(steps - wrong - i) / (steps - i) : 0; /* hypergeometric */
+    for (int i = 0; i < v->count && i < steps; i++)
+        miss *= steps - wrong - i > 0 ? (double)(steps - wrong - i) / (steps - i) : 0; /* hypergeometric */
     return miss;
 }
 
@@ -64,7 +66,6 @@ bool verification_draws(const struct verification *v) {
     if (v->kind != VERIFY_EXACT && v->kind != VERIFY_REPLICAS) return false;
     return (double)(random_bits() >> 11) * 0x1p-53 < v->fraction;
 }
-
 
 int verification_choose(int count, int below, int *out) {
     int chosen = 0;

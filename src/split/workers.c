@@ -12,8 +12,9 @@
 static tessera_status join_parts(struct client *c, tessera_error *error) {
     for (int p = 1; p < c->num_parts; p++)
         if (c->parts[p].range.first != c->parts[p - 1].range.end)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "workers: part %d ends with block %d, but part %d begins with block %d: parts must follow one another",
-                             p, c->parts[p - 1].range.end - 1, p + 1, c->parts[p].range.first);
+            return error_set(error, TESSERA_ERROR_ARGUMENT,
+                             "workers: part %d ends with block %d, but part %d begins with block %d: parts must follow one another", p,
+                             c->parts[p - 1].range.end - 1, p + 1, c->parts[p].range.first);
     c->handle.calls = &client_calls;
     c->handle.first = c->parts[0].range.first;
     c->handle.end = c->parts[c->num_parts - 1].range.end;
@@ -85,7 +86,9 @@ bool tessera_workers_get(const tessera_workers *workers, int index, tessera_work
                                        .url = w->url,
                                        .operator_name = w->operator_name,
                                        .part = w->part + 1,
-                                       .dropped = w->dropped != NULL ? w->dropped : w->gone ? w->last_error : NULL,
+                                       .dropped = w->dropped != NULL ? w->dropped
+                                                  : w->gone          ? w->last_error
+                                                                     : NULL,
                                        .receipt = w->receipt,
                                        .requests = w->requests,
                                        .failures = w->failures,

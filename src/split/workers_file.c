@@ -173,13 +173,16 @@ tessera_status workers_file_read(const char *path, struct workers_file *out, tes
 /* ---- words ---- */
 
 /* One URL#PIN. */
-static tessera_status add_words(struct workers_file *file, int part, const char *words, size_t length, const char *token_file, tessera_error *error) {
+static tessera_status add_words(struct workers_file *file, int part, const char *words, size_t length, const char *token_file,
+                                tessera_error *error) {
     const char *mark = memchr(words, '#', length);
     if (mark == NULL || mark == words || mark == words + length - 1)
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "worker %.*s: needs URL#PIN, such as https://a.example:8443#sha256//...: `tessera worker` prints both when it starts",
-                         (int)length, words);
-    struct workers_replica replica = {.url = strndup(words, (size_t)(mark - words)), .pin = strndup(mark + 1, length - (size_t)(mark + 1 - words))};
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "worker %.*s: needs URL#PIN, such as https://a.example:8443#sha256//...: `tessera worker` prints both when it starts",
+            (int)length, words);
+    struct workers_replica replica = {.url = strndup(words, (size_t)(mark - words)),
+                                      .pin = strndup(mark + 1, length - (size_t)(mark + 1 - words))};
     if (token_file != NULL) replica.token_file = strdup(token_file);
     if (token_file != NULL && replica.token_file == NULL) {
         free_replica(&replica);
@@ -193,8 +196,9 @@ tessera_status workers_file_add(struct workers_file *file, const char *words, co
     errno = 0;
     long part = strtol(words, &end, 10);
     if (end == words || *end != '=' || errno != 0 || part < 1 || part > WORKERS_MOST_PARTS)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "worker %.200s: begins with the number of its part, 1 to %d, as in 1=https://a.example:8443#PIN",
-                         words, WORKERS_MOST_PARTS);
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "worker %.200s: begins with the number of its part, 1 to %d, as in 1=https://a.example:8443#PIN", words,
+                         WORKERS_MOST_PARTS);
     for (const char *at = end; *at != 0; at += strcspn(at, ",")) {
         at++;
         TRY(add_words(file, (int)part - 1, at, strcspn(at, ","), token_file, error));
@@ -210,8 +214,8 @@ tessera_status workers_file_check(const struct workers_file *file, tessera_error
     if (file->count == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "workers: none are named");
     for (int p = 0; p < file->count; p++)
         if (file->parts[p].count == 0)
-            return error_set(error, TESSERA_ERROR_ARGUMENT, "workers: part %d has none, but part %d has: parts are numbered from 1 on, without gaps", p + 1,
-                             file->count);
+            return error_set(error, TESSERA_ERROR_ARGUMENT,
+                             "workers: part %d has none, but part %d has: parts are numbered from 1 on, without gaps", p + 1, file->count);
     return TESSERA_OK;
 }
 
@@ -222,7 +226,9 @@ tessera_status workers_file_manifest(const struct workers_file *file, struct man
     if (file->manifest_file != NULL)
         TRY(manifest_open(file->manifest_file, file->manifest_pin, out, error));
     else
-        TRY(manifest_parse("manifest in the list of workers", file->manifest_text, strlen(file->manifest_text), file->manifest_pin, out, error));
+        TRY(manifest_parse("manifest in the list of workers", file->manifest_text, strlen(file->manifest_text), file->manifest_pin, out,
+                           error));
     if (out->count == file->count) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "workers: the manifest has %d parts, but workers are named for %d", out->count, file->count);
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "workers: the manifest has %d parts, but workers are named for %d", out->count,
+                     file->count);
 }

@@ -18,7 +18,8 @@ static void predict(const float *x, int step, float *out) {
     for (int i = 0; i < COUNT; i++) out[i] = 0.3f * x[i] + 0.01f * (float)(step + i % 7);
 }
 
-static void take_steps(struct rewind *past, const struct scheduler *s, int first, int end, unsigned *noise_seed, float *x, struct scheduler_state *state) {
+static void take_steps(struct rewind *past, const struct scheduler *s, int first, int end, unsigned *noise_seed, float *x,
+                       struct scheduler_state *state) {
     float prediction[COUNT], noise[COUNT];
     tessera_error error = {0};
     for (int i = first; i < end; i++) {
@@ -62,7 +63,8 @@ static void test_sampler(const char *path) {
 }
 
 int main(void) {
-    static const char *const cases[] = {"flow_euler_10", "ddim_10", "ddpm_leading_10", "dpmpp_2m_10", "dpmpp_2m_sde_10", "euler_ancestral_10", "pndm_10", "unipc_10"};
+    static const char *const cases[] = {"flow_euler_10",      "ddim_10", "ddpm_leading_10", "dpmpp_2m_10", "dpmpp_2m_sde_10",
+                                        "euler_ancestral_10", "pndm_10", "unipc_10"};
     char path[128];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(path, sizeof path, "tests/cases/scheduler_%s", cases[i]);

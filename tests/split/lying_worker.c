@@ -91,8 +91,8 @@ static bool write_rounded(const char *from, const char *to) {
 /* ---- lies ---- */
 
 /* The state after the part, with this answer, as it is hashed. */
-static void hash_answer(struct liar *l, const uint8_t *body, size_t size, const struct wire_request *request, const uint8_t *answer, size_t bytes,
-                        uint8_t out[CANONICAL_HASH_BYTES]) {
+static void hash_answer(struct liar *l, const uint8_t *body, size_t size, const struct wire_request *request, const uint8_t *answer,
+                        size_t bytes, uint8_t out[CANONICAL_HASH_BYTES]) {
     const struct denoiser *d = split_part_denoiser(l->part);
     struct run *run = split_part_run_of(l->part);
     const struct split_range *range = &split_part_header(l->part)->range;
@@ -105,7 +105,8 @@ static void hash_answer(struct liar *l, const uint8_t *body, size_t size, const 
     memcpy(copy, answer, bytes);
     bool good = split_shape_read(d, bytes_of_state, size - WIRE_REQUEST_BYTES, NULL, &shape, &error) == TESSERA_OK;
     if (good) form = split_state_form(d, run, range, range->first, &shape);
-    good = good && denoiser_state_unpack(bytes_of_state, size - WIRE_REQUEST_BYTES, &form, &l->store, &state, &message, &error) == TESSERA_OK &&
+    good = good &&
+           denoiser_state_unpack(bytes_of_state, size - WIRE_REQUEST_BYTES, &form, &l->store, &state, &message, &error) == TESSERA_OK &&
            split_answer_read(d, run, range, &shape, message.job, copy, bytes, &read, &error) == TESSERA_OK;
     if (good) split_answer_merge(d, range, &state, &read);
     if (good) split_state_hash(&state, out);
@@ -131,7 +132,8 @@ static void change_answer(struct liar *l, const struct wire_request *request, st
 
 static struct lie *find_lie(struct liar *l, const struct wire_request *r) {
     for (int i = 0; i < l->num_lies; i++)
-        if (memcmp(l->lies[i].job, r->job, sizeof r->job) == 0 && l->lies[i].step == r->step && l->lies[i].row == r->row) return &l->lies[i];
+        if (memcmp(l->lies[i].job, r->job, sizeof r->job) == 0 && l->lies[i].step == r->step && l->lies[i].row == r->row)
+            return &l->lies[i];
     return NULL;
 }
 
@@ -158,7 +160,9 @@ static void sign(struct liar *l, const struct wire_request *request, struct spli
     memcpy(s->output_hash, a->output_hash, sizeof s->output_hash);
     receipt_sign(s, l->identity, head->signature, &error);
     if (is(l, "forged") && l->honest < 0) head->signature[5] ^= 1;
-    if (a->num_hashes > 0) receipt_sign_blocks(s, (const uint8_t(*)[CANONICAL_HASH_BYTES])a->hashes, a->num_hashes, l->identity, head->blocks_signature, &error);
+    if (a->num_hashes > 0)
+        receipt_sign_blocks(s, (const uint8_t(*)[CANONICAL_HASH_BYTES])a->hashes, a->num_hashes, l->identity, head->blocks_signature,
+                            &error);
 }
 
 static void reply_with(struct liar *l, const struct wire_reply *head, const struct split_answer *a, struct server_reply *reply) {
@@ -186,7 +190,10 @@ static void compute(struct liar *l, bool hashes, const uint8_t *body, size_t siz
     if (memcmp(l->job, request.job, sizeof l->job) != 0) state_store_close(&l->store), l->store = split_part_store(l->part);
     memcpy(l->job, request.job, sizeof l->job);
     struct split_part *part = lies && is(l, "q8") ? l->other : l->part;
-    struct split_request r = {.bytes = body + WIRE_REQUEST_BYTES, .size = size - WIRE_REQUEST_BYTES, .job = split_job_number(request.job), .store = &l->store,
+    struct split_request r = {.bytes = body + WIRE_REQUEST_BYTES,
+                              .size = size - WIRE_REQUEST_BYTES,
+                              .job = split_job_number(request.job),
+                              .store = &l->store,
                               .block_hashes = hashes};
     if (split_part_missing(l->part, r.bytes, r.size, r.job, &l->store, &missing, &error) == TESSERA_OK && missing != 0)
         return server_reply_text(reply, WIRE_UNKNOWN_CONSTANTS, "missing\n");
@@ -215,8 +222,13 @@ static void compute_hashes(void *user, const uint8_t *body, size_t size, struct 
 static void answer_part(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
     const struct liar *l = user;
     const struct part_header *header = split_part_header(l->part);
-    struct worker_description d = {.range = header->range, .worker = *identity_public(l->identity), .most_request_bytes = 1 << 28, .most_tokens = 1 << 14,
-                                   .most_text_tokens = 1 << 11, .most_batch = 8, .threads = 1};
+    struct worker_description d = {.range = header->range,
+                                   .worker = *identity_public(l->identity),
+                                   .most_request_bytes = 1 << 28,
+                                   .most_tokens = 1 << 14,
+                                   .most_text_tokens = 1 << 11,
+                                   .most_batch = 8,
+                                   .threads = 1};
     (void)body, (void)size;
     snprintf(d.specification, sizeof d.specification, "%s", split_part_specification(l->part));
     snprintf(d.class_name, sizeof d.class_name, "%s", header->class_name);
@@ -266,9 +278,15 @@ int main(int count, char **arguments) {
     };
     signal(SIGPIPE, SIG_IGN);
     if (open_liar(&liar, arguments[1], identity, threads, &error) == TESSERA_OK && tokens_read(token_file, &tokens, &error) == TESSERA_OK) {
-        const struct server_options options = {.host = "127.0.0.1", .port = port, .key = identity_key(liar.identity),
-                                               .certificate = identity_certificate(liar.identity), .tokens = &tokens, .limits = server_default_limits(),
-                                               .routes = routes, .num_routes = 3, .user = &liar};
+        const struct server_options options = {.host = "127.0.0.1",
+                                               .port = port,
+                                               .key = identity_key(liar.identity),
+                                               .certificate = identity_certificate(liar.identity),
+                                               .tokens = &tokens,
+                                               .limits = server_default_limits(),
+                                               .routes = routes,
+                                               .num_routes = 3,
+                                               .user = &liar};
         server_start(&options, &server, &error);
     }
     if (server == NULL) {

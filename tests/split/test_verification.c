@@ -21,8 +21,19 @@ static void test_words(void) {
     CHECK(v.kind == VERIFY_REPLICAS && v.count == 2 && v.fraction == 1, "%d %g", v.count, v.fraction);
     v = read("challenge=3", TESSERA_OK);
     CHECK(v.kind == VERIFY_CHALLENGE && v.count == 3, "%d", v.count);
-    static const char *const wrong[] = {"", "exact", "exact=", "exact=1", "exact=2.5", "exact=10", "exact=2,fraction=2", "exact=2,share=1", "exact=2,", "challenge=0",
-                                        "challenge=3,fraction=1", "challenge=nan", "replicas=3x"};
+    static const char *const wrong[] = {"",
+                                        "exact",
+                                        "exact=",
+                                        "exact=1",
+                                        "exact=2.5",
+                                        "exact=10",
+                                        "exact=2,fraction=2",
+                                        "exact=2,share=1",
+                                        "exact=2,",
+                                        "challenge=0",
+                                        "challenge=3,fraction=1",
+                                        "challenge=nan",
+                                        "replicas=3x"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) read(wrong[i], TESSERA_ERROR_ARGUMENT);
 }
 
@@ -44,7 +55,8 @@ static void test_draws(void) {
     for (int i = 0; i < TIMES; i++) drawn += verification_draws(&v);
     CHECK(abs(drawn - 6000) < 400, "%d of %d", drawn, TIMES); /* 6 standard deviations */
     for (int i = 0; i < TIMES; i++) {
-        CHECK(verification_choose(3, 10, out) == 3 && out[0] < out[1] && out[1] < out[2] && out[0] >= 0 && out[2] < 10, "%d %d %d", out[0], out[1], out[2]);
+        CHECK(verification_choose(3, 10, out) == 3 && out[0] < out[1] && out[1] < out[2] && out[0] >= 0 && out[2] < 10, "%d %d %d", out[0],
+              out[1], out[2]);
         for (int k = 0; k < 3; k++) seen[out[k]]++;
     }
     for (int i = 0; i < 10; i++) CHECK(abs(seen[i] - 6000) < 400, "step %d: %d", i, seen[i]);

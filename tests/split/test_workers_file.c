@@ -14,9 +14,10 @@ static void refused(const char *text, const char *field) {
 }
 
 static void test_file(void) {
-    static const char text[] = "{\"manifest\": \"m.json\", \"manifest_pin\": \"o\", \"parts\": [{\"replicas\": [{\"url\": \"https://a\", \"pin\": \"p\", "
-                               "\"operator\": \"x\", \"token_file\": \"/t\"}, {\"url\": \"https://b\", \"pin\": \"q\", \"token_file\": \"t\"}]},"
-                               " {\"replicas\": [{\"url\": \"https://c\", \"pin\": \"r\"}]}]}";
+    static const char text[] =
+        "{\"manifest\": \"m.json\", \"manifest_pin\": \"o\", \"parts\": [{\"replicas\": [{\"url\": \"https://a\", \"pin\": \"p\", "
+        "\"operator\": \"x\", \"token_file\": \"/t\"}, {\"url\": \"https://b\", \"pin\": \"q\", \"token_file\": \"t\"}]},"
+        " {\"replicas\": [{\"url\": \"https://c\", \"pin\": \"r\"}]}]}";
     struct workers_file file = {0};
     tessera_error error = {0};
     CHECK(workers_file_parse("f/w.json", text, strlen(text), &file, &error) == TESSERA_OK, "%s", error.message);
@@ -59,9 +60,11 @@ static void test_words(void) {
     tessera_error error = {0};
     CHECK(workers_file_add(&file, "2=https://a:1#sha256//x=,https://b:2#y", "t", &error) == TESSERA_OK, "%s", error.message);
     CHECK(file.count == 2 && file.parts[1].count == 2, "%d", file.count);
-    CHECK(strcmp(file.parts[1].replicas[0].pin, "sha256//x=") == 0 && strcmp(file.parts[1].replicas[1].url, "https://b:2") == 0, "%s", file.parts[1].replicas[0].pin);
+    CHECK(strcmp(file.parts[1].replicas[0].pin, "sha256//x=") == 0 && strcmp(file.parts[1].replicas[1].url, "https://b:2") == 0, "%s",
+          file.parts[1].replicas[0].pin);
     CHECK(workers_file_check(&file, &error) == TESSERA_ERROR_ARGUMENT && strstr(error.message, "part 1") != NULL, "%s", error.message);
-    CHECK(workers_file_add(&file, "1=https://c#z", NULL, &error) == TESSERA_OK && workers_file_check(&file, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(workers_file_add(&file, "1=https://c#z", NULL, &error) == TESSERA_OK && workers_file_check(&file, &error) == TESSERA_OK, "%s",
+          error.message);
     workers_file_free(&file);
     words("https://a#p", TESSERA_ERROR_ARGUMENT, "number of its part");
     words("0=https://a#p", TESSERA_ERROR_ARGUMENT, "number of its part");
