@@ -146,7 +146,7 @@ static void test_pictures_at_once(void) {
         struct mesh mesh = {.degrees = {1, 1, 1, 1, 1, 1, 1}};
         struct team team = {.mesh = &mesh, .choice.parts = cases[i].parts};
         mesh.degrees[MESH_PIPEFUSION] = cases[i].stages, mesh.degrees[MESH_CFG] = cases[i].cfg;
-        int pictures = denoise_at_once(&team, cases[i].guided, cases[i].has_cache, cases[i].pictures);
+        int pictures = denoise_at_once(&team, NULL, cases[i].guided, cases[i].has_cache, cases[i].pictures);
         CHECK(pictures == cases[i].wanted, "case %zu, %d stages: %d pictures", i, cases[i].stages, pictures);
     }
 }
