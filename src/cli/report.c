@@ -15,24 +15,31 @@
 enum report_option { REPORT_OUTPUT, REPORT_PICTURES, REPORT_TITLE, REPORT_OPTION_COUNT };
 
 static const struct option report_options[REPORT_OPTION_COUNT] = {
-    [REPORT_OUTPUT] = {.name = "output", .letter = 'o', .type = OPTION_TEXT, .placeholder = "FILE.html", .help = "what to write (default report.html)"},
-    [REPORT_PICTURES] = {.name = "pictures", .type = OPTION_TEXTS, .placeholder = "FILE.png", .help = "picture grids to put on the page, in this order"},
+    [REPORT_OUTPUT] =
+        {.name = "output", .letter = 'o', .type = OPTION_TEXT, .placeholder = "FILE.html", .help = "what to write (default report.html)"},
+    [REPORT_PICTURES] = {.name = "pictures",
+                         .type = OPTION_TEXTS,
+                         .placeholder = "FILE.png",
+                         .help = "picture grids to put on the page, in this order"},
     [REPORT_TITLE] = {.name = "title", .type = OPTION_TEXT, .placeholder = "TEXT", .help = "the page's title (default: the file's name)"},
 };
 
 enum { RESULTS_BYTES_MOST = 1 << 26, PICTURE_BYTES_MOST = 1 << 26 };
 
-static const char style[] = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem;color-scheme:light dark}"
-                            "figure{margin:1rem 0}svg,img{width:100%;height:auto}svg{font:13px system-ui,sans-serif;fill:currentColor}"
-                            ".wide{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2rem .6rem;border-bottom:1px solid #8886;"
-                            "text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}";
+static const char style[] =
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem;color-scheme:light dark}"
+    "figure{margin:1rem 0}svg,img{width:100%;height:auto}svg{font:13px system-ui,sans-serif;fill:currentColor;max-width:40rem}"
+    "ul{list-style:none;padding:0}i{display:inline-block;width:1.6rem;vertical-align:middle}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.2rem .6rem;border-bottom:1px solid #8886;"
+    "text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}";
 
 static void put_base64(FILE *out, const unsigned char *data, size_t length) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < length; i += 3) {
         size_t n = length - i < 3 ? length - i : 3;
         unsigned triple = (unsigned)data[i] << 16 | (n > 1 ? (unsigned)data[i + 1] << 8 : 0) | (n > 2 ? data[i + 2] : 0);
-        char four[4] = {digits[triple >> 18], digits[triple >> 12 & 63], n > 1 ? digits[triple >> 6 & 63] : '=', n > 2 ? digits[triple & 63] : '='};
+        char four[4] = {digits[triple >> 18], digits[triple >> 12 & 63], n > 1 ? digits[triple >> 6 & 63] : '=',
+                        n > 2 ? digits[triple & 63] : '='};
         fwrite(four, 1, sizeof four, out);
     }
 }
@@ -88,9 +95,11 @@ static tessera_status put_page(FILE *out, const char *title, const struct result
     report_text(out, title);
     fprintf(out, "</title>\n<style>%s</style></head><body>\n<h1>", style);
     report_text(out, title);
-    fprintf(out, "</h1>\n<p>How near pictures come to those of one process: PSNR in dB and SSIM, mean and lowest of %d pictures a setting. Higher "
-                 "is better; an SSIM of 1 is the same picture.</p>\n",
-            results->rows[0].pictures);
+    fprintf(
+        out,
+        "</h1>\n<p>How near pictures come to those of one process: PSNR in dB and SSIM, mean and lowest of %d pictures a setting. Higher "
+        "is better; an SSIM of 1 is the same picture.</p>\n",
+        results->rows[0].pictures);
     for (int i = 0; i < pictures->count && status == TESSERA_OK; i++) status = put_picture(out, pictures->texts[i], error);
     for (int i = 0; i < results->count && status == TESSERA_OK; i++)
         if (take_section(results, i, &section)) put_section(out, &section);
@@ -125,8 +134,8 @@ static tessera_status write_report(const char *path, const struct option_value *
 static int run_report(const char *path, struct option_value *values) {
     tessera_error error = {0};
     bool usage = path == NULL;
-    tessera_status status = usage ? error_set(&error, TESSERA_ERROR_ARGUMENT, "which results? tessera report RESULTS.csv")
-                                  : write_report(path, values, &error);
+    tessera_status status =
+        usage ? error_set(&error, TESSERA_ERROR_ARGUMENT, "which results? tessera report RESULTS.csv") : write_report(path, values, &error);
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, usage);
 }
 
@@ -134,7 +143,8 @@ const struct command report_command = {
     .name = "report",
     .usage = "report RESULTS.csv [OPTIONS]",
     .summary = "results of make quality as one HTML page with tables, plots and pictures",
-    .details = "RESULTS.csv has a line for each setting: docs/quality.md says how to make it. The page needs no network and fits a phone.\n",
+    .details =
+        "RESULTS.csv has a line for each setting: docs/quality.md says how to make it. The page needs no network and fits a phone.\n",
     .examples = "  tessera report docs/quality.csv -o quality.html --pictures docs/images/quality-unet.png\n",
     .options = report_options,
     .option_count = REPORT_OPTION_COUNT,

@@ -1,4 +1,4 @@
-/* Plots of `tessera report`: SVG, drawn for a width of 640 and scaled by the page.
+/* Plots of `tessera report`: SVG, drawn for a phone's width and scaled by the page.
  *
  * Pictures that equal the exact ones up to rounding have a PSNR far above all others (EXACT_DB and more): they would leave the rest of a
  * plot flat, so they are named in the legend in place of a line. */
@@ -8,7 +8,7 @@
 
 #include "cli/report_page.h"
 
-enum { WIDTH = 640, LEFT = 52, RIGHT = 16, TOP = 16, PLOT = 260, LEGEND_LINE = 20, POINTS_MOST = 8, LINES_MOST = 24, GRID = 5 };
+enum { WIDTH = 400, LEFT = 44, RIGHT = 16, TOP = 16, PLOT = 220, POINTS_MOST = 8, LINES_MOST = 24, GRID = 5 };
 #define EXACT_DB 80.0
 
 struct line {
@@ -28,8 +28,9 @@ struct plot {
 };
 
 static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2"};
-static const char *const dashes[] = {"", "6 3", "2 3"};
-enum { COLOURS = sizeof colours / sizeof *colours, DASHES = sizeof dashes / sizeof *dashes };
+/* Lines that share a colour differ in their dashes, in the plot and in the legend. */
+static const struct { const char *dashes, *border; } styles[] = {{"", "solid"}, {"6 3", "dashed"}, {"2 3", "dotted"}};
+enum { COLOURS = sizeof colours / sizeof *colours, STYLES = sizeof styles / sizeof *styles };
 
 static struct line *find_line(struct plot *p, const char *name) {
     for (int i = 0; i < p->count; i++)
@@ -91,32 +92,42 @@ static void draw_axes(FILE *out, const struct plot *p) {
 
 static void draw_line(FILE *out, const struct plot *p, int i) {
     const struct line *line = &p->lines[i];
-    const char *colour = colours[i % COLOURS], *dash = dashes[i / COLOURS % DASHES];
-    int y = TOP + PLOT + 60 + i * LEGEND_LINE;
-    fprintf(out, "<path d=\"M%d %dh28\" stroke=\"%s\" stroke-width=\"2.5\" stroke-dasharray=\"%s\"/><text x=\"%d\" y=\"%d\">", LEFT, y - 4, colour,
-            dash, LEFT + 36, y);
-    report_text(out, line->name);
-    fprintf(out, "%s</text>\n", line->is_exact ? ": exact up to rounding" : "");
+    const char *colour = colours[i % COLOURS];
     if (line->is_exact) return;
-    fprintf(out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" stroke-dasharray=\"%s\" d=\"", colour, dash);
+    fprintf(out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" stroke-dasharray=\"%s\" d=\"", colour,
+            styles[i / COLOURS % STYLES].dashes);
     for (int j = 0; j < line->count; j++) fprintf(out, "%c%.1f %.1f", j == 0 ? 'M' : 'L', place_x(p, line->x[j]), place_y(p, line->y[j]));
     fprintf(out, "\"/>\n");
     for (int j = 0; j < line->count; j++)
         fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/>\n", place_x(p, line->x[j]), place_y(p, line->y[j]), colour);
 }
 
+/* Below the plot, as text of the page, which keeps its size on a phone. */
+static void write_legend(FILE *out, const struct plot *p) {
+    fprintf(out, "<ul>\n");
+    for (int i = 0; i < p->count; i++) {
+        fprintf(out, "<li><i style=\"border-top:3px %s %s\"></i> ", styles[i / COLOURS % STYLES].border, colours[i % COLOURS]);
+        report_text(out, p->lines[i].name);
+        fprintf(out, "%s</li>\n", p->lines[i].is_exact ? ": exact up to rounding" : "");
+    }
+    fprintf(out, "</ul>\n");
+}
+
 static void draw(FILE *out, struct plot *p) {
     if (!find_ranges(p)) return;
-    fprintf(out, "<figure><figcaption>%s by %s</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by %s\">\n", p->y_title,
-            p->x_title, WIDTH, TOP + PLOT + 64 + p->count * LEGEND_LINE, p->y_title, p->x_title);
+    fprintf(out, "<figure><figcaption>%s by %s</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by %s\">\n",
+            p->y_title, p->x_title, WIDTH, TOP + PLOT + 44, p->y_title, p->x_title);
     draw_axes(out, p);
     for (int i = 0; i < p->count; i++) draw_line(out, p, i);
-    fprintf(out, "</svg></figure>\n");
+    fprintf(out, "</svg>\n");
+    write_legend(out, p);
+    fprintf(out, "</figure>\n");
 }
 
 static struct plot new_plot(enum result_metric metric, const char *x_title, bool doubling) {
     static const char *const titles[RESULT_METRICS] = {"PSNR in dB, mean", "PSNR in dB, lowest", "SSIM, mean", "SSIM, lowest"};
-    return (struct plot){.x_title = x_title, .y_title = titles[metric], .doubling = doubling, .decimals = metric >= RESULT_SSIM_MEAN ? 2 : 0};
+    return (struct plot){
+        .x_title = x_title, .y_title = titles[metric], .doubling = doubling, .decimals = metric >= RESULT_SSIM_MEAN ? 2 : 0};
 }
 
 static bool is_exact(const struct result *row) {
@@ -124,7 +135,7 @@ static bool is_exact(const struct result *row) {
 }
 
 void report_plot_patches(FILE *out, const struct report_section *section, enum result_metric metric) {
-    struct plot p = new_plot(metric, "number of patches (each setting at its longest warm-up)", true);
+    struct plot p = new_plot(metric, "patches, at the longest warm-up", true);
     char name[REPORT_NAME], other[REPORT_NAME];
     for (int i = 0; i < section->count; i++) {
         const struct result *row = section->rows[i];

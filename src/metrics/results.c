@@ -27,8 +27,8 @@ enum column {
 };
 enum { FIELDS_MOST = 64, NUMBER_MOST = 1 << 20 };
 
-static const char *const names[COLUMNS] = {"scheduler", "steps",    "width",     "height",      "patches",   "strategy",    "sync_mode",
-                                           "warmup",    "option",   "pictures",  "psnr_mean",   "psnr_lowest", "ssim_mean", "ssim_lowest"};
+static const char *const names[COLUMNS] = {"scheduler", "steps",  "width",    "height",    "patches",     "strategy",  "sync_mode",
+                                           "warmup",    "option", "pictures", "psnr_mean", "psnr_lowest", "ssim_mean", "ssim_lowest"};
 
 struct reader {
     const char *path;
@@ -45,17 +45,21 @@ static tessera_status read_header(struct reader *r, tessera_error *error) {
         int column = 0;
         while (column < COLUMNS && strcmp(name, names[column]) != 0) column++;
         if (r->num_fields == FIELDS_MOST || (column < COLUMNS && seen[column]))
-            return error_set(error, TESSERA_ERROR_FORMAT, "%s: line 1: the column \"%.40s\" is there twice, or one too many", r->path, name);
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: line 1: the column \"%.40s\" is there twice, or one too many", r->path,
+                             name);
         if (column < COLUMNS) seen[column] = true;
         r->columns[r->num_fields++] = (enum column)column;
     }
     for (int i = 0; i < COLUMNS; i++)
-        if (!seen[i]) return error_set(error, TESSERA_ERROR_FORMAT, "%s: line 1: has no column \"%s\"; `make quality` writes such files", r->path, names[i]);
+        if (!seen[i])
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: line 1: has no column \"%s\"; `make quality` writes such files", r->path,
+                             names[i]);
     return TESSERA_OK;
 }
 
 static tessera_status bad_field(const struct reader *r, enum column column, const char *text, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: line %d: %s is \"%.40s\", which is no such number", r->path, r->line, names[column], text);
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: line %d: %s is \"%.40s\", which is no such number", r->path, r->line, names[column],
+                     text);
 }
 
 static tessera_status read_count(const struct reader *r, enum column column, const char *text, int low, int *out, tessera_error *error) {
@@ -69,23 +73,39 @@ static tessera_status read_count(const struct reader *r, enum column column, con
 static tessera_status read_field(const struct reader *r, enum column column, const char *text, struct result *row, tessera_error *error) {
     char *end;
     switch (column) {
-    case SCHEDULER: row->scheduler = text; return TESSERA_OK;
-    case STRATEGY: row->strategy = text; return TESSERA_OK;
-    case SYNC_MODE: row->sync_mode = text; return TESSERA_OK;
-    case OPTION: row->option = text; return TESSERA_OK;
-    case STEPS: return read_count(r, column, text, 1, &row->steps, error);
-    case WIDTH: return read_count(r, column, text, 1, &row->width, error);
-    case HEIGHT: return read_count(r, column, text, 1, &row->height, error);
-    case PATCHES: return read_count(r, column, text, 1, &row->patches, error);
-    case PICTURES: return read_count(r, column, text, 1, &row->pictures, error);
-    case WARMUP: row->warmup = -1; return text[0] == 0 ? TESSERA_OK : read_count(r, column, text, 0, &row->warmup, error);
+    case SCHEDULER:
+        row->scheduler = text;
+        return TESSERA_OK;
+    case STRATEGY:
+        row->strategy = text;
+        return TESSERA_OK;
+    case SYNC_MODE:
+        row->sync_mode = text;
+        return TESSERA_OK;
+    case OPTION:
+        row->option = text;
+        return TESSERA_OK;
+    case STEPS:
+        return read_count(r, column, text, 1, &row->steps, error);
+    case WIDTH:
+        return read_count(r, column, text, 1, &row->width, error);
+    case HEIGHT:
+        return read_count(r, column, text, 1, &row->height, error);
+    case PATCHES:
+        return read_count(r, column, text, 1, &row->patches, error);
+    case PICTURES:
+        return read_count(r, column, text, 1, &row->pictures, error);
+    case WARMUP:
+        row->warmup = -1;
+        return text[0] == 0 ? TESSERA_OK : read_count(r, column, text, 0, &row->warmup, error);
     case PSNR_MEAN:
     case PSNR_LOWEST:
     case SSIM_MEAN:
     case SSIM_LOWEST:
         row->metrics[column - PSNR_MEAN] = strtod(text, &end);
         return end != text && *end == 0 && isfinite(row->metrics[column - PSNR_MEAN]) ? TESSERA_OK : bad_field(r, column, text, error);
-    case COLUMNS: break;
+    case COLUMNS:
+        break;
     }
     return TESSERA_OK;
 }

@@ -17,7 +17,7 @@ enum result_metric { RESULT_PSNR_MEAN, RESULT_PSNR_LOWEST, RESULT_SSIM_MEAN, RES
 struct result {
     const char *scheduler, *strategy, *sync_mode, *option; /* in the text */
     int steps, width, height, patches, pictures;
-    int warmup; /* -1: none is given */
+    int warmup;                     /* -1: none is given */
     double metrics[RESULT_METRICS]; /* PSNR in dB */
 };
 
@@ -27,7 +27,8 @@ struct results {
     int count;
 };
 
-/* Takes `text` over, which ends with NUL, also in an error. FORMAT names `path`, the line and the column. Free with results_free either way. */
+/* Takes `text` over, which ends with NUL, also in an error. FORMAT names `path`, the line and the column. Free with results_free either
+ * way. */
 tessera_status results_parse(const char *path, char *text, struct results *out, tessera_error *error);
 void results_free(struct results *results);
 

@@ -43,7 +43,8 @@ static double sum_channel(const double *rows, int height, int places, const doub
         for (int i = 0; i < places; i++) {
             double m[MOMENTS] = {0};
             for (int k = 0; k < SSIM_WINDOW; k++)
-                for (int j = 0; j < MOMENTS; j++) m[j] += weights[k] * rows[((size_t)(top + k) * (size_t)places + (size_t)i) * MOMENTS + (size_t)j];
+                for (int j = 0; j < MOMENTS; j++)
+                    m[j] += weights[k] * rows[((size_t)(top + k) * (size_t)places + (size_t)i) * MOMENTS + (size_t)j];
             sum += similarity(m, c1, c2);
         }
     return sum;
@@ -53,8 +54,9 @@ tessera_status ssim_of_floats(const float *a, const float *b, int width, int hei
     int places = width - 2 * REACH;
     double weights[SSIM_WINDOW], sum = 0;
     if (width < SSIM_WINDOW || height < SSIM_WINDOW)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "SSIM looks at windows of %dx%d, but the pictures are %dx%d: leave it out with --metrics",
-                         SSIM_WINDOW, SSIM_WINDOW, width, height);
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "SSIM looks at windows of %dx%d, but the pictures are %dx%d: leave it out with --metrics", SSIM_WINDOW,
+                         SSIM_WINDOW, width, height);
     double *rows = malloc((size_t)height * (size_t)places * MOMENTS * sizeof *rows);
     if (rows == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the SSIM of pictures of %dx%d", width, height);
     fill_weights(weights);
@@ -74,7 +76,8 @@ tessera_status ssim(const struct image *a, const struct image *b, double *out, t
     assert(a->width == b->width && a->height == b->height);
     size_t values = image_values(a);
     float *floats = malloc(2 * values * sizeof *floats);
-    if (floats == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the SSIM of pictures of %dx%d", a->width, a->height);
+    if (floats == NULL)
+        return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the SSIM of pictures of %dx%d", a->width, a->height);
     for (size_t i = 0; i < values; i++) floats[i] = a->pixels[i], floats[values + i] = b->pixels[i];
     tessera_status status = ssim_of_floats(floats, floats + values, a->width, a->height, 255, out, error);
     free(floats);

@@ -10,7 +10,8 @@
 static void test_good(void) {
     struct results r;
     tessera_error error = {0};
-    char *text = strdup("extra," NAMES "\nx,DDIM,20,128,256,4,patch,stale_gn,0,,24,41.5,-3,0.99,0.5\nx,Euler,5,8,8,2,naive_patch,,,row,1,7,7,1,1");
+    char *text =
+        strdup("extra," NAMES "\nx,DDIM,20,128,256,4,patch,stale_gn,0,,24,41.5,-3,0.99,0.5\nx,Euler,5,8,8,2,naive_patch,,,row,1,7,7,1,1");
     CHECK(results_parse("a.csv", text, &r, &error) == TESSERA_OK && r.count == 2, "%s", error.message);
     if (r.count == 2) {
         CHECK(strcmp(r.rows[0].sync_mode, "stale_gn") == 0 && r.rows[0].warmup == 0 && r.rows[0].height == 256, "first row");
@@ -36,7 +37,8 @@ static void test_bad(void) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct results r;
         tessera_error error = {0};
-        CHECK(results_parse("a.csv", strdup(files[i].text), &r, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, files[i].says) != NULL,
+        CHECK(results_parse("a.csv", strdup(files[i].text), &r, &error) == TESSERA_ERROR_FORMAT &&
+                  strstr(error.message, files[i].says) != NULL,
               "file %zu: %s", i, error.message);
         results_free(&r);
     }
