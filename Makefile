@@ -12,16 +12,18 @@ CTEST = ctest -j $(JOBS) --output-on-failure --timeout 900
 NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependencies|^Scanning dependencies/d
 # Left to `make test`: what measures resident memory, which the sanitizers use themselves, and what runs the same code on more ranks or for
 # longer, and would take them most of an hour.
-ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproducible_builds|parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/(published|latency|binding|ranks)|examples/auraflow|parity'
+ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproducible_builds|parallel/(hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality.*|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/(published|latency|binding|ranks)|examples/auraflow|parity'
 
 PACKAGES = cmake gcc procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev libgnutls28-dev libmicrohttpd-dev
 # For the test of reproducible arithmetic on aarch64, which is skipped without them.
 CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 # For the test of completions, which skips the shells that are not there.
 SHELL_PACKAGES = zsh fish
+# For the test of the page of `tessera report`, which skips the browser where there is none.
+BROWSER_PACKAGES = chromium
 CLANG_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo demo-multiparty test soak test-hybrids bench asan tsan fuzz cuda cross shells install packages clean
+.PHONY: all help demo demo-multiparty test soak test-hybrids bench quality asan tsan fuzz cuda cross shells browser install packages clean
 
 all: packages  ## build build/tessera
 	@tools/forget-moved-build.sh build
@@ -54,6 +56,9 @@ bench: all  ## time the kernels and the phases of a picture, as shares of this m
 	build/bench/bench_kernels
 	build/bench/bench_phases models/emoji
 
+quality: all  ## quality of the trained U-Net's pictures for every setting: docs/quality.csv, quality/report.html (hours; goes on where it was stopped)
+	bench/quality_grid.sh docs/quality.csv quality
+
 asan: packages  ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/forget-moved-build.sh build-asan
 	@cmake -S . -B build-asan -DTESSERA_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
@@ -79,6 +84,9 @@ cross:  ## install the compiler and the emulator that `make test` tests aarch64 
 
 shells:  ## install the shells whose completions `make test` tests, if they are there
 	@tools/install-packages.sh $(SHELL_PACKAGES)
+
+browser:  ## install the browser that `make test` opens the page of `tessera report` in, if it is there
+	@tools/install-packages.sh $(BROWSER_PACKAGES)
 
 cuda:  ## the CUDA backend (not written yet)
 	@echo "make cuda: there is no CUDA backend yet; the CPU backend is built by make" >&2; exit 1

@@ -34,7 +34,7 @@ static tessera_status measure(const char *type, const struct quality_pictures *e
     struct small_figure figure;
     struct stat about;
     char path[SMALL_PATH];
-    tessera_status status = small_transformer(type, path, error);
+    tessera_status status = small_denoiser(SMALL_STORED, type, path, error);
     double start = seconds_now();
     if (status == TESSERA_OK) status = quality_make(SMALL_MODEL, &(struct quality_way){.transformer = path}, SMALL_PICTURES, &pictures, error);
     double seconds = seconds_now() - start;

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "checkpoint/convert.h"
 
-tessera_status small_transformer(const char *type, char path[SMALL_PATH], tessera_error *error) {
+tessera_status small_denoiser(const char *stored, const char *type, char path[SMALL_PATH], tessera_error *error) {
     struct convert_types types = {.given = true};
     struct convert_report report = {.types = &types};
     char name[16] = "";
@@ -24,7 +24,7 @@ tessera_status small_transformer(const char *type, char path[SMALL_PATH], tesser
     int descriptor = mkstemps(path, (int)strlen(".safetensors"));
     if (descriptor < 0) return error_set_errno(error, "%s: cannot create", path);
     close(descriptor);
-    return convert_tensors(SMALL_STORED, path, &report, error);
+    return convert_tensors(stored, path, &report, error);
 }
 
 struct small_figure small_figure_of(const struct quality_pictures *exact, const struct quality_pictures *small) {

@@ -13,9 +13,9 @@ struct small_figure {
     double mean, lowest;
 };
 
-/* Writes the transformer with matrices of `type` ("q8_0"; "f8" is float8 e4m3) to a new temporary file, whose name is then in `path`; the
+/* Writes the denoiser in the file `stored` with matrices of `type` ("q8_0"; "f8" is float8 e4m3) to a new temporary file, whose name is then in `path`; the
  * caller unlinks it, after an error too. */
-tessera_status small_transformer(const char *type, char path[SMALL_PATH], tessera_error *error);
+tessera_status small_denoiser(const char *stored, const char *type, char path[SMALL_PATH], tessera_error *error);
 struct small_figure small_figure_of(const struct quality_pictures *exact, const struct quality_pictures *small);
 
 #endif

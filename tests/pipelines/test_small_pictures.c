@@ -15,7 +15,7 @@ int main(void) {
     struct quality_pictures exact = {0}, small = {0};
     tessera_error error = {0};
     char path[SMALL_PATH];
-    CHECK(small_transformer("q8_0", path, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(small_denoiser(SMALL_STORED, "q8_0", path, &error) == TESSERA_OK, "%s", error.message);
     bool made = quality_make(SMALL_MODEL, &(struct quality_way){0}, SMALL_PICTURES, &exact, &error) == TESSERA_OK &&
                 quality_make(SMALL_MODEL, &(struct quality_way){.transformer = path}, SMALL_PICTURES, &small, &error) == TESSERA_OK;
     CHECK(made, "%s", error.message);
