@@ -34,7 +34,7 @@ enum field { FIELD_PICTURE, FIELD_TEXT, FIELD_COND, FIELDS };
 struct sample {
     enum kind kind;
     int subject, colour;
-    float *latents;                     /* [channels, side, side] */
+    float *latents; /* [channels, side, side] */
     float *views[CUTS][STEPS][FIELDS];
 };
 struct study {
@@ -45,7 +45,7 @@ struct study {
     tessera_request request;
     float *pixels[DECODED]; /* of asked pictures that were made; owned */
     size_t latent_values;
-    int channels, side;      /* of the latents */
+    int channels, side;       /* of the latents */
     int sizes[FIELDS], width; /* numbers of a field; of a token */
 };
 
@@ -64,7 +64,8 @@ static float *row_of(const struct tensor *t, int64_t row, int *size) {
     for (int i = 1; i < t->ndim; i++) count *= t->shape[i];
     float *out = malloc((size_t)count * sizeof *out);
     for (int64_t i = 0; i < count && out != NULL; i++)
-        out[i] = t->dtype == DTYPE_F32 ? ((const float *)t->data)[row * count + i] : bf16_to_f32(((const uint16_t *)t->data)[row * count + i]);
+        out[i] =
+            t->dtype == DTYPE_F32 ? ((const float *)t->data)[row * count + i] : bf16_to_f32(((const uint16_t *)t->data)[row * count + i]);
     *size = (int)count;
     return out;
 }
@@ -228,8 +229,10 @@ static void patches(const struct study *s, float *latents, double *y, bool to_la
                 int token = row / PATCH * side + column / PATCH, place = (row % PATCH) * PATCH + column % PATCH;
                 double *value = &y[(token * s->channels + c) * PATCH * PATCH + place];
                 float *latent = &latents[(c * s->side + row) * s->side + column];
-                if (to_latents) *latent = (float)*value;
-                else *value = (double)*latent;
+                if (to_latents)
+                    *latent = (float)*value;
+                else
+                    *value = (double)*latent;
             }
 }
 
@@ -308,19 +311,21 @@ static tessera_status print_table(struct study *s, tessera_error *error) {
     tessera_status status = decibel_of(s, guesses, &mean, error);
     if (status == TESSERA_OK)
         printf("%d prompts of %d subjects are known, by guess %.1f %% and %.1f %%; the mean picture has %.1f dB\n\n"
-               "| before block | step | prompt: text | picture | conditioning | subject: text | picture | subject of a new prompt: text | picture | picture, dB |\n"
-               "|---|---|---|---|---|---|---|---|---|---|\n", s->subjects * OLD_COLOURS, s->subjects, 100.0 / (s->subjects * OLD_COLOURS),
-               100.0 / s->subjects, mean);
+               "| before block | step | prompt: text | picture | conditioning | subject: text | picture | subject of a new prompt: text | "
+               "picture | picture, dB |\n"
+               "|---|---|---|---|---|---|---|---|---|---|\n",
+               s->subjects * OLD_COLOURS, s->subjects, 100.0 / (s->subjects * OLD_COLOURS), 100.0 / s->subjects, mean);
     for (int c = 0; c < CUTS; c++)
         for (int t = 0; t < STEPS && status == TESSERA_OK; t++) {
             struct figures of[FIELDS];
             for (int f = 0; f < FIELDS && status == TESSERA_OK; f++) status = attack_prompt(s, c, t, (enum field)f, &of[f], error);
-            if (status == TESSERA_OK && !guess_pictures(s, c, t, guesses)) status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for the probe");
+            if (status == TESSERA_OK && !guess_pictures(s, c, t, guesses))
+                status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for the probe");
             if (status == TESSERA_OK) status = decibel_of(s, guesses, &db, error);
             if (status != TESSERA_OK) break;
-            printf("| %d | %d | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.1f |\n", cuts[c], steps[t] + 1, of[FIELD_TEXT].prompt,
-                   of[FIELD_PICTURE].prompt, of[FIELD_COND].prompt, of[FIELD_TEXT].subject, of[FIELD_PICTURE].subject, of[FIELD_TEXT].new_subject,
-                   of[FIELD_PICTURE].new_subject, db);
+            printf("| %d | %d | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.0f %% | %.1f |\n", cuts[c], steps[t] + 1,
+                   of[FIELD_TEXT].prompt, of[FIELD_PICTURE].prompt, of[FIELD_COND].prompt, of[FIELD_TEXT].subject,
+                   of[FIELD_PICTURE].subject, of[FIELD_TEXT].new_subject, of[FIELD_PICTURE].new_subject, db);
             fflush(stdout);
         }
     free(guesses);

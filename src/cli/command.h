@@ -20,7 +20,7 @@ struct command {
 };
 
 extern const struct command generate_command, encode_command, decode_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
-    latency_command, coco_command, evaluate_command, report_command, split_command, verify_command, worker_command, completion_command;
+    latency_command, coco_command, evaluate_command, report_command, split_command, verify_command, verify_study_command, worker_command, completion_command;
 
 /* The table, in the order of `tessera help`; NULL behind its end. */
 const struct command *command_at(int i);

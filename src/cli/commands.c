@@ -19,7 +19,7 @@ static const struct option common_options[COMMON_OPTION_COUNT] = {
 const struct command *command_at(int i) {
     const struct command *const commands[] = {&generate_command,   &encode_command,     &decode_command,   &inspect_command,   &download_command, &convert_command,
                                               &make_model_command, &plan_command,      &latency_command,  &coco_command,
-                                              &evaluate_command,   &report_command,    &split_command,     &verify_command,    &worker_command,     &completion_command};
+                                              &evaluate_command,   &report_command,    &split_command,     &verify_command, &verify_study_command,    &worker_command,     &completion_command};
     return i < (int)(sizeof commands / sizeof *commands) ? commands[i] : NULL;
 }
 
