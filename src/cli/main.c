@@ -54,8 +54,8 @@ static void print_help(FILE *stream) {
             "Tessera %s: pictures from diffusion models.\n\nusage: tessera \"PROMPT\" [OPTIONS]\n       tessera COMMAND [OPTIONS]; options "
             "alone are those of generate\n\ncommands:\n",
             TESSERA_VERSION);
-    for (int i = 0; command_at(i) != NULL; i++) fprintf(stream, "  %-11s %s\n", command_at(i)->name, command_at(i)->summary);
-    fprintf(stream, "  %-11s %s\n  %-11s %s\n  %-11s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "help-all",
+    for (int i = 0; command_at(i) != NULL; i++) fprintf(stream, "  %-12s %s\n", command_at(i)->name, command_at(i)->summary);
+    fprintf(stream, "  %-12s %s\n  %-12s %s\n  %-12s %s\n", "help", "this text, or that of a command: tessera help COMMAND", "help-all",
             "the same with every option and other names of options", "version", "the version");
     fprintf(stream, "\nexamples:\n  tessera \"a lion on a blue background\"\n"
                     "  tessera generate --prompt \"a lion on a blue background\" -o lion.png\n"

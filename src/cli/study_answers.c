@@ -337,6 +337,7 @@ static tessera_status make_cheats(const char *folder, const struct inputs *in, e
 tessera_status study_answers_make(const char *folder, enum dtype dtype, struct study_answers *out, tessera_error *error) {
     struct inputs inputs = {0};
     *out = (struct study_answers){0};
+    unsetenv("TESSERA_ISA");
     tessera_status status = make_inputs(folder, dtype, &inputs, error);
     if (status == TESSERA_OK) status = make_honest(folder, &inputs, dtype, out, error);
     if (status == TESSERA_OK) status = make_cheats(folder, &inputs, dtype, out, error);

@@ -23,8 +23,8 @@ struct study_answers {
 };
 
 /* Makes pictures of the model in `folder` (an SD3 transformer of at least six blocks), keeps the states that enter its second block, and has
- * them answered from there to the block before the last one, by each kernel path of this processor and each cheat. Sets TESSERA_ISA and
- * removes it in the end. study_answers_free either way. */
+ * them answered from there to the block before the last one, by each kernel path of this processor and each cheat. The environment
+ * loses TESSERA_ISA. study_answers_free either way. */
 tessera_status study_answers_make(const char *folder, enum dtype dtype, struct study_answers *out, tessera_error *error);
 void study_answers_free(struct study_answers *answers);
 
