@@ -12,7 +12,7 @@
 #include "split/study.h"
 
 enum { SEEDS = 8, LENGTHS = 4, FEWEST_REPLICAS = 2, PRINTED_STEPS = 28, MOST_TRIALS = 10000000 };
-static const int lengths[LENGTHS] = {4, 8, 16, STUDY_PROJECTIONS};
+static const int lengths[LENGTHS] = {4, 8, 16, PROJECTIONS};
 /* Answers agree up to twice the largest distance of honest ones: projections of one at that distance stay below, those of one at twice the
  * threshold above. */
 #define THRESHOLD 2
@@ -29,7 +29,7 @@ static const struct option study_options[STUDY_OPTION_COUNT] = {
 
 struct tables {
     struct study_answers answers;
-    double *projections; /* [STUDY_INPUTS, SEEDS, honest and cheats, STUDY_PROJECTIONS] */
+    double *projections; /* [STUDY_INPUTS, SEEDS, honest and cheats, PROJECTIONS] */
     int sources, trials;
     double threshold;
     struct random_generator random;
@@ -39,14 +39,14 @@ struct tally {
 };
 
 static const double *projection_of(const struct tables *t, int input, int seed, int source) {
-    return t->projections + (((size_t)input * SEEDS + (size_t)seed) * (size_t)t->sources + (size_t)source) * STUDY_PROJECTIONS;
+    return t->projections + (((size_t)input * SEEDS + (size_t)seed) * (size_t)t->sources + (size_t)source) * PROJECTIONS;
 }
 
 static tessera_status project_all(struct tables *t, tessera_error *error) {
     const struct study_answers *a = &t->answers;
     const float *vectors[STUDY_MOST_PATHS + STUDY_MOST_CHEATS];
     t->sources = a->num_honest + a->num_cheats;
-    t->projections = malloc((size_t)STUDY_INPUTS * SEEDS * (size_t)t->sources * STUDY_PROJECTIONS * sizeof *t->projections);
+    t->projections = malloc((size_t)STUDY_INPUTS * SEEDS * (size_t)t->sources * PROJECTIONS * sizeof *t->projections);
     if (t->projections == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for projections");
     for (int i = 0; i < STUDY_INPUTS; i++) {
         for (int s = 0; s < t->sources; s++)
@@ -125,7 +125,7 @@ static void print_replicas(struct tables *t) {
     printf("| replicas, one with %s | found | no majority | not found | honest accused |\n|---|---|---|---|---|\n",
            t->answers.cheats[0].name);
     for (int n = FEWEST_REPLICAS; n <= STUDY_MOST_REPLICAS; n++) {
-        struct tally tally = try_often(t, 0, n, STUDY_PROJECTIONS);
+        struct tally tally = try_often(t, 0, n, PROJECTIONS);
         printf("| %d | %.2f %% | %.2f %% | %.2f %% | %.2f %% |\n", n, percent(t, tally.caught), percent(t, tally.undecided),
                percent(t, tally.escaped), percent(t, tally.accused));
     }

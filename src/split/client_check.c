@@ -6,7 +6,6 @@
  *
  * A worker whose reproducible answer was wrong is asked for the hashes after each block. The first that differs from ours names the block which
  * convicts it; receipt.h says how. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +13,7 @@
 #include "base/file.h"
 #include "split/client_parts.h"
 
-enum { ALIGNMENT = 64, PROJECTIONS = 64 };
-/* Between answers of honest workers with other kernels, relative: four times the largest of 264 of the embedded model is 6e-7 and 7.3e-3
- * (docs/threat-model.md); float32's has room for longer sums. */
-#define MOST_DISTANCE_F32 2e-6
-#define MOST_DISTANCE_BF16 7e-3
+enum { ALIGNMENT = 64 };
 
 static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for checking an answer");
@@ -35,58 +30,24 @@ static tessera_status pack(struct client *c, const struct denoiser_state *reques
     return denoiser_state_pack(request, &message, c->job.run->backend, *out, error);
 }
 
-tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
-                              tessera_error *error) {
-    struct client_part *p = &c->parts[part];
-    struct denoiser_state sent = split_request_state(c->job.denoiser, &p->range, state);
-    struct state_store store = split_part_store(p->own);
+tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
+                                 struct split_answer *out, tessera_error *error) {
+    struct denoiser_state sent = split_request_state(c->job.denoiser, &split_part_header(on)->range, state);
+    struct state_store store = split_part_store(on);
     uint8_t *bytes = NULL;
     size_t size = 0;
     *out = (struct split_answer){0};
     tessera_status status = pack(c, &sent, &bytes, &size, error);
     const struct split_request request = {.bytes = bytes, .size = size, .store = &store, .block_hashes = hashes};
-    if (status == TESSERA_OK) status = split_part_compute(p->own, &request, out, error);
+    if (status == TESSERA_OK) status = split_part_compute(on, &request, out, error);
     state_store_close(&store);
     free(bytes);
     return status;
 }
 
-/* ---- distances ---- */
-
-/* A sign that follows from seed, projection and place alone (splitmix64, Steele et al. 2014). */
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static float number_at(const struct tensor *t, int64_t i) {
-    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
-}
-
-/* Adds the PROJECTIONS signed sums of a tensor's difference, and of the first one's numbers. */
-static void project(const struct tensor *a, const struct tensor *b, uint64_t seed, double *difference, double *size) {
-    int64_t count = tensor_count(a);
-    for (int64_t i = 0; i < count; i++) {
-        uint64_t signs = mix(seed ^ (uint64_t)i);
-        double x = number_at(a, i), d = x - number_at(b, i);
-        for (int k = 0; k < PROJECTIONS; k++) {
-            bool minus = (signs >> k & 1) != 0;
-            difference[k] += minus ? -d : d;
-            size[k] += minus ? -x : x;
-        }
-    }
-}
-
-double client_distance(const struct denoiser_state *a, const struct denoiser_state *b, uint64_t seed) {
-    double difference[PROJECTIONS] = {0}, size[PROJECTIONS] = {0}, d = 0, s = 0;
-    const struct tensor *const left[] = {&a->picture, &a->text}, *const right[] = {&b->picture, &b->text};
-    for (int i = 0; i < 2; i++)
-        if (left[i]->ndim > 0) project(left[i], right[i], mix(seed + (uint64_t)i), difference, size);
-    for (int i = 0; i < a->num_skips; i++) project(&a->skips[i], &b->skips[i], mix(seed + 2 + (uint64_t)i), difference, size);
-    for (int k = 0; k < PROJECTIONS; k++) d += difference[k] * difference[k], s += size[k] * size[k];
-    return s > 0 ? sqrt(d / s) : d > 0 ? INFINITY : 0;
+tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
+                              tessera_error *error) {
+    return client_compute_on(c, c->parts[part].own, state, hashes, out, error);
 }
 
 /* ---- comparing ---- */
@@ -98,7 +59,7 @@ struct votes {
 
 static void vote(struct client *c, const struct client_task *task, struct votes *v) {
     uint64_t seed = 0; /* drawn now that all answers are in */
-    double most = c->job.run->dtype == DTYPE_F32 ? MOST_DISTANCE_F32 : MOST_DISTANCE_BF16;
+    double most = c->parts[task->part].tolerance;
     *v = (struct votes){0};
     identity_random(&seed, sizeof seed, NULL);
     for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++)

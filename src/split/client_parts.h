@@ -3,7 +3,8 @@
  *     workers.c          include/tessera_workers.h
  *     client_workers.c   opening, descriptions, the known-answer test, who is used and who is not
  *     client.c           pipelines/workers.h: requests through the parts, one worker or another
- *     client_check.c     are answers right, and who lied */
+ *     client_check.c     are answers right, and who lied
+ *     client_distance.c  how far answers lie apart, and how far honest ones may */
 #ifndef TESSERA_SPLIT_CLIENT_PARTS_H
 #define TESSERA_SPLIT_CLIENT_PARTS_H
 
@@ -38,6 +39,8 @@ struct client_part {
     uint8_t digest[CANONICAL_HASH_BYTES];
     int first_worker, count; /* of client.workers */
     struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned */
+    bool is_reproducible;    /* it */
+    double test_tolerance, tolerance; /* answers by different kernels that lie closer agree: to the known-answer test, to a picture's states */
     bool told_few,
         unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
 };
@@ -116,6 +119,8 @@ tessera_status client_describe_workers(struct client *c, bool ranges, tessera_er
 /* Opens this machine's parts for the job's model, compares digests, and gives each worker that was not tested a request whose answer is
  * known. `state`: the first one of the job, for its kind. */
 tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error);
+/* This machine's copy of a part, streamed. */
+tessera_status client_open_part(const struct client *c, int part, bool reproducible, struct split_part **out, tessera_error *error);
 /* May it be asked (though it may be busy)? */
 bool client_worker_usable(const struct client_worker *w);
 /* Never again. The first reason stays. */
@@ -139,8 +144,21 @@ tessera_status client_compare(struct client *c, struct client_task *task, int *w
 void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
                     const struct client_answer *answer);
 tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error);
-/* How far two answers lie apart: |a - b| / |a|, of all their numbers after a random projection whose seed is `seed`. */
+/* The same on a part that is open: with other kernels, say. */
+tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
+                                 struct split_answer *out, tessera_error *error);
+
+/* ---- client_distance.c ---- */
+
+/* How far two answers lie apart: |a - b| / |a|, of all their numbers after random projections whose seed is `seed`. */
 double client_distance(const struct denoiser_state *a, const struct denoiser_state *b, uint64_t seed);
+/* The same, of a part's answers to a state. */
+tessera_status client_answer_distance(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *a,
+                                      const struct denoiser_state *b, double *distance, tessera_error *error);
+/* Sets the part's tolerances, from this machine's answers to `state` by its reproducible and by its best kernels; `known` is the answer of
+ * part->own. */
+tessera_status client_measure_tolerances(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
+                                         tessera_error *error);
 
 /* ---- client.c ---- */
 

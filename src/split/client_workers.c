@@ -10,8 +10,6 @@
 #include "split/tokens.h"
 
 enum { TEST_SIDE = 8, ALIGNMENT = 64 }; /* TEST_SIDE: patches on a side of the picture in the known-answer test */
-#define MOST_DISTANCE_F32 1e-3          /* between answers of honest workers with other kernels, relative */
-#define MOST_DISTANCE_BF16 0.1
 #define RETRY_SECONDS 0.5
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -214,6 +212,18 @@ static void check_specification(struct client *c, int worker) {
                     needs_bits ? "only --verify replicas can check that" : "--kernels reproducible needs reproducible workers");
 }
 
+tessera_status client_open_part(const struct client *c, int index, bool reproducible, struct split_part **out, tessera_error *error) {
+    const struct split_part_options options = {.kernels = reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
+                                               .dtype = c->job.run->dtype,
+                                               .threads = c->job.run->backend->threads,
+                                               .streamed = true,
+                                               .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
+    tessera_error why = {0};
+    tessera_status status = split_part_open_model(c->job.folder, &c->parts[index].range, &options, out, &why);
+    if (status == TESSERA_OK) return TESSERA_OK;
+    return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
+}
+
 static tessera_status open_part(struct client *c, int index, tessera_error *error) {
     struct client_part *part = &c->parts[index];
     bool reproducible =
@@ -221,14 +231,8 @@ static tessera_status open_part(struct client *c, int index, tessera_error *erro
     for (int i = part->first_worker; i < part->first_worker + part->count && !reproducible;
          i++) /* then answers can be compared bit by bit */
         reproducible = c->workers[i].described && strstr(c->workers[i].description.specification, " reproducible ") != NULL;
-    const struct split_part_options options = {.kernels = reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
-                                               .dtype = c->job.run->dtype,
-                                               .threads = c->job.run->backend->threads,
-                                               .streamed = true,
-                                               .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
-    tessera_error why = {0};
-    tessera_status status = split_part_open_model(c->job.folder, &part->range, &options, &part->own, &why);
-    if (status != TESSERA_OK) return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
+    TRY(client_open_part(c, index, reproducible, &part->own, error));
+    part->is_reproducible = reproducible;
     memcpy(part->digest, split_part_header(part->own)->digest, sizeof part->digest);
     if (!c->has_manifest || memcmp(part->digest, c->manifest.parts[index].digest, sizeof part->digest) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT,
@@ -314,8 +318,6 @@ static tessera_status judge_test(struct test *t, tessera_error *error) {
     struct client *c = t->c;
     const struct client_part *part = &c->parts[c->workers[t->worker].part];
     const struct remote_result *r = remote_call_result(t->call);
-    struct split_shape shape = split_shape_of(&t->state);
-    struct denoiser_state own;
     bool same_kernels = strcmp(r->reply.signed_fields.specification, split_part_specification(part->own)) == 0;
     c->workers[t->worker].tested = true;
     if (same_kernels && strstr(r->reply.signed_fields.specification, " reproducible ") != NULL) {
@@ -323,15 +325,18 @@ static tessera_status judge_test(struct test *t, tessera_error *error) {
             client_drop(c, t->worker, "a request whose answer is known got another answer");
         return TESSERA_OK;
     }
-    uint8_t *copy = aligned_alloc(ALIGNMENT, (t->known->size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    if (copy == NULL) return out_of_memory(error);
-    memcpy(copy, t->known->bytes, t->known->size);
-    tessera_status status = split_answer_read(c->job.denoiser, c->job.run, &part->range, &shape, 0, copy, t->known->size, &own, error);
-    double distance = status == TESSERA_OK ? client_distance(&own, &r->answer, 1) : 0;
-    free(copy);
-    if (status == TESSERA_OK && !(distance <= (c->job.run->dtype == DTYPE_F32 ? MOST_DISTANCE_F32 : MOST_DISTANCE_BF16)))
+    double distance = 0;
+    tessera_status status = client_answer_distance(c, c->workers[t->worker].part, &t->state, t->known, &r->answer, &distance, error);
+    if (status == TESSERA_OK && !(distance <= part->test_tolerance))
         client_drop(c, t->worker, "a request whose answer is known got another answer (relative distance %.3g)", distance);
     return status;
+}
+
+/* Has one of a part's workers other kernels than this machine's part, so that answers differ by rounding? */
+static bool has_other_kernels(const struct client *c, const struct client_part *part) {
+    for (int i = part->first_worker; i < part->first_worker + part->count; i++)
+        if (c->workers[i].described && strcmp(c->workers[i].description.specification, split_part_specification(part->own)) != 0) return true;
+    return !part->is_reproducible;
 }
 
 /* Tests those workers of a part that were not. */
@@ -349,6 +354,7 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
     tessera_status status = make_test_state(c, index, like, &state, &memory, error);
     if (status == TESSERA_OK) status = identity_random(nonce, sizeof nonce, error);
     if (status == TESSERA_OK) status = client_compute(c, index, &state, false, &known, error);
+    if (status == TESSERA_OK && has_other_kernels(c, part)) status = client_measure_tolerances(c, index, &state, &known, error);
     left = 0;
     for (int i = 0; i < part->count && status == TESSERA_OK; i++) {
         int worker = part->first_worker + i;

@@ -4,40 +4,19 @@
 #include <math.h>
 #include <string.h>
 
-/* 64 signs that follow from seed and place alone (splitmix64, Steele et al. 2014). */
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 void study_project(const float *const *vectors, int count, size_t size, uint64_t seed, double *out) {
-    uint64_t start = mix(seed);
-    memset(out, 0, (size_t)count * STUDY_PROJECTIONS * sizeof *out);
+    uint64_t start = projection_seed(seed);
+    memset(out, 0, (size_t)count * PROJECTIONS * sizeof *out);
     for (size_t i = 0; i < size; i++) {
-        uint64_t bits = mix(start ^ i);
-        double signs[STUDY_PROJECTIONS];
-        for (int k = 0; k < STUDY_PROJECTIONS; k++) signs[k] = (bits >> k & 1) != 0 ? -1 : 1;
-        for (int v = 0; v < count; v++) {
-            double x = (double)vectors[v][i], *sums = out + (size_t)v * STUDY_PROJECTIONS;
-            for (int k = 0; k < STUDY_PROJECTIONS; k++) sums[k] += signs[k] * x;
-        }
+        uint64_t signs = projection_seed(start ^ i);
+        for (int v = 0; v < count; v++) projection_add(signs, (double)vectors[v][i], out + (size_t)v * PROJECTIONS);
     }
-}
-
-static double relative(double difference, double size) {
-    if (size > 0) return sqrt(difference / size);
-    return difference > 0 ? INFINITY : 0;
 }
 
 double study_distance(const double *a, const double *b, int length) {
-    double difference = 0, size = 0;
-    for (int k = 0; k < length; k++) {
-        difference += (a[k] - b[k]) * (a[k] - b[k]);
-        size += a[k] * a[k];
-    }
-    return relative(difference, size);
+    double difference[PROJECTIONS];
+    for (int k = 0; k < length; k++) difference[k] = a[k] - b[k];
+    return projection_ratio(difference, a, length);
 }
 
 double study_exact_distance(const float *a, const float *b, size_t size) {
@@ -47,7 +26,8 @@ double study_exact_distance(const float *a, const float *b, size_t size) {
         difference += d * d;
         squares += (double)a[i] * (double)a[i];
     }
-    return relative(difference, squares);
+    double d = sqrt(difference), size_of_a = sqrt(squares);
+    return projection_ratio(&d, &size_of_a, 1);
 }
 
 bool study_vote(bool agree[STUDY_MOST_REPLICAS][STUDY_MOST_REPLICAS], int replicas, unsigned *losers) {

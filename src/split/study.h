@@ -11,9 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STUDY_PROJECTIONS = 64, STUDY_MOST_REPLICAS = 9 };
+#include "split/projection.h"
 
-/* STUDY_PROJECTIONS signed sums of each of `count` vectors [size]: out [count, STUDY_PROJECTIONS]. */
+enum { STUDY_MOST_REPLICAS = 9 };
+
+/* PROJECTIONS signed sums of each of `count` vectors [size]: out [count, PROJECTIONS]. */
 void study_project(const float *const *vectors, int count, size_t size, uint64_t seed, double *out);
 /* |a - b| / |a| by the first `length` projections. */
 double study_distance(const double *a, const double *b, int length);

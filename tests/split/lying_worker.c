@@ -9,7 +9,9 @@
  *     garbage   random bytes      half   half of a reply         huge      says that its state has 2^60 bytes
  *     other     signs for another job     forged   signs with another key's signature      silent   never answers
  *
- * q8, bit and old are signed as an honest answer is, and hashes after each block are made to fit. */
+ *     noise     changes each number by 6e-7 of it, up or down: four times what honest kernels lie apart
+ *
+ * q8, bit, old and noise are signed as an honest answer is, and hashes after each block are made to fit. */
 #include <cjson/cJSON.h>
 #include <signal.h>
 #include <math.h>
@@ -114,11 +116,19 @@ static void hash_answer(struct liar *l, const uint8_t *body, size_t size, const 
     free(copy);
 }
 
+/* An answer of float32 tensors: the picture's and the text's. */
+static void add_noise(struct split_answer *a) {
+    float *numbers = (float *)(void *)(a->bytes + STATE_HEAD_BYTES + 2 * STATE_RECORD_BYTES);
+    size_t count = (a->size - STATE_HEAD_BYTES - 2 * STATE_RECORD_BYTES) / sizeof *numbers;
+    for (size_t i = 0; i < count; i++) numbers[i] *= i % 3 == 0 ? 1 + 6e-7f : 1 - 6e-7f;
+}
+
 /* Changes an honest answer into what it is to be. */
 static void change_answer(struct liar *l, const struct wire_request *request, struct split_answer *a) {
     uint32_t nan = 0x7fc00000;
     int row = request->row & 1;
     if (is(l, "bit")) a->bytes[STATE_HEAD_BYTES + 2 * STATE_RECORD_BYTES + 64] ^= 1;
+    if (is(l, "noise")) add_noise(a);
     if (is(l, "nan")) memcpy(a->bytes + a->size - 4, &nan, 4);
     if (is(l, "old") && l->old[row] != NULL && l->old_bytes[row] == a->size) {
         memcpy(a->bytes, l->old[row], a->size);

@@ -20,7 +20,7 @@ static double normal(void) {
 static void test_projections(void) {
     static float a[SIZE], b[SIZE];
     static const float *const vectors[2] = {a, b};
-    double out[2 * STUDY_PROJECTIONS], again[2 * STUDY_PROJECTIONS], sum = 0, lowest = INFINITY, highest = 0;
+    double out[2 * PROJECTIONS], again[2 * PROJECTIONS], sum = 0, lowest = INFINITY, highest = 0;
     for (int i = 0; i < SIZE; i++) {
         a[i] = (float)normal();
         b[i] = a[i] + (float)(1e-5 * normal());
@@ -29,7 +29,7 @@ static void test_projections(void) {
     CHECK(fabs(exact - 1e-5) < 1e-6, "%g", exact);
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         study_project(vectors, 2, SIZE, seed, out);
-        double d = study_distance(out, out + STUDY_PROJECTIONS, STUDY_PROJECTIONS);
+        double d = study_distance(out, out + PROJECTIONS, PROJECTIONS);
         sum += d / SEEDS;
         lowest = fmin(lowest, d);
         highest = fmax(highest, d);
@@ -38,7 +38,7 @@ static void test_projections(void) {
     CHECK(lowest > exact / 2 && highest < 2 * exact, "from %g to %g, exact %g", lowest, highest, exact);
     study_project(vectors, 2, SIZE, 3, out);
     study_project(vectors, 2, SIZE, 4, again);
-    CHECK(out[0] != again[0] && study_distance(out, out, STUDY_PROJECTIONS) == 0, "seeds give the same signs");
+    CHECK(out[0] != again[0] && study_distance(out, out, PROJECTIONS) == 0, "seeds give the same signs");
 }
 
 static void test_vote(void) {

@@ -51,6 +51,14 @@ for how in q8 bit old; do
         prints "onvicted"
     done
 done
+# honest workers with other kernels, which round differently, are not accused
+for isa in plain avx2; do start $isa env TESSERA_ISA=$isa "$program" worker --part "$first" --dtype f32 --kernels best; done
+start best "$program" worker --part "$work/e-2-of-2.safetensors" --dtype f32 --kernels best
+workers="$(address plain),$(address avx2),$(address a1)"
+"$program" generate $model --kernels best --prompt "a lion" --worker "1=$workers" "2=$(address best)" --worker-token-file "$work/tokens" \
+    --verify replicas=3 -o "$work/mixed.png" >"$work/out" 2>"$work/err"
+check "honest kernels: a picture" test $? -eq 0
+check "honest kernels: nobody is dropped" sh -c "! grep -q dropped '$work/err'"
 # two against one of different kernels: replicas
 lie q8 2
 workers="$(address a1),$(address liar),$(address a2)"
@@ -58,6 +66,11 @@ draw --verify replicas=3
 right "q8, replicas=3"
 says "part 2: 1 workers are left"
 says "not checked, or not those of every part"
+lie noise 2
+workers="$(address a1),$(address liar),$(address a2)"
+draw --verify replicas=3
+right "noise, replicas=3"
+says "$(address liar | sed 's/#.*//').*is dropped"
 # exact with two that differ: this machine decides
 lie bit 2
 workers="$(address a1),$(address liar)"
