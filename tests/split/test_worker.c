@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "worker_case.h"
 
 /* ---- pictures ---- */
@@ -179,6 +180,12 @@ static long peak_kilobytes(const struct worker_case *w) {
     return peak;
 }
 
+#ifdef TESSERA_SANITIZED
+enum { KEEPS_FREED = true }; /* the sanitizers do, so that the peak says nothing */
+#else
+enum { KEEPS_FREED = false };
+#endif
+
 /* 48 MB behind a head that says so, where the model expects less: refused before memory is taken. */
 static void test_memory(struct worker_case *w, const uint8_t *body, size_t size) {
     enum { LONG = 48 << 20 };
@@ -189,7 +196,7 @@ static void test_memory(struct worker_case *w, const uint8_t *body, size_t size)
     long before = peak_kilobytes(w);
     struct got got = http(w, "/v1/run", longer, LONG, WORKER_TOKEN);
     CHECK(got.status == 400 && strstr((char *)got.data, "field length") != NULL, "status %ld", got.status);
-    CHECK(peak_kilobytes(w) < before + (LONG >> 11), "the worker took %ld kB", peak_kilobytes(w) - before);
+    CHECK(KEEPS_FREED || peak_kilobytes(w) < before + (LONG >> 11), "the worker took %ld kB", peak_kilobytes(w) - before);
     free(got.data);
     free(longer);
 }
@@ -304,7 +311,8 @@ static void test_crowd(struct worker_case *w) {
         check_picture(w, true);
         if (round == 1) worker_case_connect(w);
     }
-    double gone = metric(w, "connections_refused_total") + metric(w, "connections_displaced_total");
+    double gone = 0, until = clock_seconds() + 20; /* those that wait to be accepted do not count yet */
+    while (gone <= CROWD / 2 && clock_seconds() < until) gone = metric(w, "connections_refused_total") + metric(w, "connections_displaced_total");
     CHECK(gone > CROWD / 2, "%g were refused or displaced", gone);
     for (int i = 0; i < CROWD; i++) close(crowd[i]);
 }
