@@ -29,8 +29,8 @@ int main(void) {
     check_read("2GiB", 2 * gib, 2 * gib, 2 * gib);
     check_read("1:2GiB", 0, 2 * gib, 0);
     check_read("2:3GiB,0:1GiB", gib, 0, 3 * gib);
-    check_refused("3:1GiB", RANKS, "no rank 3: 3 processes were started");
-    check_refused("1:1GiB", 1, "no rank 1: 1 process was started");
+    check_refused("3:1GiB", RANKS, "no rank 3: there are 3");
+    check_refused("1:1GiB", 1, "no rank 1: there is 1");
     check_refused("-1:1GiB", RANKS, "RANK:BYTES");
     check_refused("0;1GiB:", RANKS, "RANK:BYTES");
     check_refused("0:1GiB,", RANKS, "an entry is missing");

@@ -98,6 +98,8 @@ for way in none blocks; do
     "$program" generate --model "$work/cut" --prompt a --steps 900 --num-images 50 --dtype f32 --offload $way -o "$work/cut.png" >"$work/out" 2>"$work/err" &
     pid=$!
     wait_until grep -q "text: 1 of 1" "$work/err"
+    wait_until sh -c "grep -q /cut/unet/ /proc/$pid/maps || ls -l /proc/$pid/fd | grep -q /cut/unet/"
+    sleep 1 # its header is read by then
     truncate -s 4096 "$work/cut/unet/diffusion_pytorch_model.safetensors"
     wait $pid
     check "a cut file ends the command ($way)" test $? -eq 1
