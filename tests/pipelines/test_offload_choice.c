@@ -1,0 +1,272 @@
+/* Which way offload.c chooses, what it refuses and how much memory it leaves for weights, with components whose sizes are made up here. Each
+ * limit is tried at the byte where the choice changes. */
+#include "pipelines/offload.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "check.h"
+#include "pipelines/device_map.h"
+#include "pipelines/pipeline.h"
+#include "pipelines/source.h"
+
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+enum { SIDE = 2048, SLOTS = 4, ALL_ROLES = 1 << ROLE_TEXT | 1 << ROLE_DENOISER | 1 << ROLE_AUTOENCODER };
+static const char model[] = "tests/cases/pipeline_flux/model";
+static const char *const names[SLOTS] = {"text_encoder", "text_encoder_2", "transformer", "vae"};
+static const size_t wholes[SLOTS] = {1 * GIB, 8 * GIB, 12 * GIB, 2 * GIB}, windows[SLOTS] = {64 * MIB, 96 * MIB, 3 * GIB, 32 * MIB};
+static const size_t base = 2 * GIB, reserved = 48 * MIB; /* the program; what is held back for libraries */
+
+static const struct way {
+    const char *name;
+    enum offload way;
+    bool by_rows;
+} ways[] = {{"none", OFFLOAD_NONE, false},          {"none by rows", OFFLOAD_NONE, true},     {"stages", OFFLOAD_STAGES, false},
+            {"stages by rows", OFFLOAD_STAGES, true}, {"blocks", OFFLOAD_BLOCKS, false}, {"blocks by rows", OFFLOAD_BLOCKS, true}};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static struct pipeline_slot *slot_of(struct pipeline *p, int i) {
+    return &p->slots[pipeline_slot_index(p, names[i])];
+}
+
+/* The model as it is after it was opened with this limit (0: none). */
+static void set_up(struct pipeline *p, enum offload asked, size_t limit) {
+    p->offload_asked = asked, p->memory_limit = limit, p->base_memory = base, p->stays_whole = false;
+    for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = wholes[i], slot_of(p, i)->window = windows[i];
+}
+
+static tessera_status choose(struct pipeline *p, unsigned roles, tessera_error *error) {
+    tessera_request r = p->defaults;
+    r.num_images = 3;
+    return offload_choose(p, &r, roles, SIDE, SIDE, error);
+}
+
+static void check_way(const struct pipeline *p, const char *what, const struct way *want) {
+    CHECK(p->offload == want->way && p->by_rows == want->by_rows, "%s: way %d, by rows %d; not %s", what, p->offload, p->by_rows, want->name);
+}
+
+static size_t max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* What a picture takes in a way, from the sizes above and the request's needs. */
+static size_t peak_of(const struct offload_needs *n, const struct way *w) {
+    size_t denoise = w->by_rows ? n->denoise_by_rows : n->denoise, decode = w->by_rows ? n->decode_by_rows : n->decode;
+    size_t needs[SLOTS] = {n->text, n->text, denoise, decode}, all = 0, most = 0, most_needs = 0;
+    for (int i = 0; i < SLOTS; i++) {
+        all += wholes[i];
+        most = max(most, (w->way == OFFLOAD_BLOCKS ? windows[i] : wholes[i]) + needs[i]);
+        most_needs = max(most_needs, needs[i]);
+    }
+    return base + n->pictures + reserved + (w->way == OFFLOAD_NONE ? all + most_needs : most);
+}
+
+/* Each way is taken from the limit on that it needs, and one byte below the next one is. */
+static void test_limits(struct pipeline *p) {
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_AUTO, 100 * GIB);
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    const struct offload_needs n = p->needs;
+    CHECK(n.pictures == (size_t)3 * SIDE * SIDE * 15, "three pictures take %zu bytes", n.pictures);
+    CHECK(n.text > 0 && n.denoise_by_rows < n.denoise && n.decode_by_rows < n.decode, "needs: %zu, %zu or %zu, %zu or %zu", n.text, n.denoise,
+          n.denoise_by_rows, n.decode, n.decode_by_rows);
+    for (int i = 0; i < WAYS; i++) {
+        size_t peak = peak_of(&n, &ways[i]);
+        CHECK(i == 0 || peak < peak_of(&n, &ways[i - 1]), "%s takes no less than %s", ways[i].name, ways[i > 0 ? i - 1 : 0].name);
+        set_up(p, OFFLOAD_AUTO, peak);
+        CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s in %zu: %s", ways[i].name, peak, error.message);
+        check_way(p, "the limit that it needs", &ways[i]);
+        set_up(p, OFFLOAD_AUTO, peak - 1);
+        CHECK(choose(p, ALL_ROLES, &error) == (i == WAYS - 1 ? TESSERA_ERROR_MEMORY : TESSERA_OK), "%s in %zu", ways[i].name, peak - 1);
+        check_way(p, "a byte less", &ways[i < WAYS - 1 ? i + 1 : i]);
+        set_up(p, ways[i].way, peak);
+        CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "only %s in %zu: %s", ways[i].name, peak, error.message);
+        check_way(p, "no other way is allowed", &ways[i]);
+    }
+}
+
+/* The message has the whole MiB that hold the peak, and names --offload auto where that is another way. */
+static void test_refused(struct pipeline *p) {
+    static const enum offload asked[] = {OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO};
+    char want[128];
+    for (int i = 0; i < 4; i++) {
+        tessera_error error = {0};
+        set_up(p, asked[i], 20 * MIB);
+        CHECK(choose(p, ALL_ROLES, &error) == TESSERA_ERROR_MEMORY, "offload %d in 20 MiB", asked[i]);
+        size_t peak = peak_of(&p->needs, &ways[i < 3 ? 2 * i + 1 : 5]), needed = peak / MIB + (peak % MIB > 0);
+        snprintf(want, sizeof want, "2048x2048 takes %zu MiB, which is %zu MiB more than the limit of 20 MiB", needed, needed - 20);
+        CHECK(strstr(error.message, want) != NULL, "\"%s\" is not in: %s", want, error.message);
+        CHECK((strstr(error.message, "--offload auto") != NULL) == (i < 2), "offload %d: %s", asked[i], error.message);
+    }
+}
+
+/* Only the components of the stages that work count, and pictures only where one is decoded. */
+static void test_roles(struct pipeline *p) {
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_AUTO, 100 * GIB);
+    CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK && p->needs.pictures == 0, "%zu bytes of pictures: %s", p->needs.pictures, error.message);
+    size_t peak = base + reserved + wholes[0] + wholes[1] + p->needs.text;
+    for (size_t less = 0; less < 2; less++) {
+        set_up(p, OFFLOAD_AUTO, peak - less);
+        CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK, "%s", error.message);
+        check_way(p, "prompts alone", &ways[2 * less]);
+    }
+}
+
+static tessera_status deliver(void *user, int image, const tessera_image *picture, tessera_error *error) {
+    (void)user, (void)image, (void)picture, (void)error;
+    return TESSERA_OK;
+}
+
+static void test_pictures(struct pipeline *p) {
+    tessera_error error = {0};
+    tessera_request r = p->defaults;
+    set_up(p, OFFLOAD_AUTO, 100 * GIB);
+    for (int is_delivered = 0; is_delivered < 2; is_delivered++) {
+        r.num_images = is_delivered ? 7 : 0;
+        r.deliver = is_delivered ? deliver : NULL;
+        CHECK(offload_choose(p, &r, ALL_ROLES, SIDE, SIDE, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(p->needs.pictures == (size_t)SIDE * SIDE * 15, "one picture at a time: %zu bytes", p->needs.pictures);
+    }
+}
+
+/* What a device map has on another rank is not counted. */
+static void test_map(struct pipeline *p) {
+    struct device_map_entry entries[] = {{.component = "text_encoder", .rank = 1, .bytes = 5}, {.component = "text_encoder_2", .rank = 1, .bytes = 5},
+                                         {.component = "transformer", .rank = 0, .bytes = 5},  {.component = "transformer", .rank = 1, .bytes = 5},
+                                         {.component = "vae", .rank = 1, .bytes = 5}};
+    struct tessera_map map = {.entries = entries, .num_entries = 5};
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_AUTO, 100 * GIB);
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    size_t peak = base + reserved + p->needs.pictures + wholes[2] + p->needs.denoise_by_rows;
+    p->map = &map;
+    for (size_t less = 0; less < 2; less++) {
+        set_up(p, OFFLOAD_NONE, peak - less);
+        CHECK(choose(p, ALL_ROLES, &error) == (less == 0 ? TESSERA_OK : TESSERA_ERROR_MEMORY), "blocks alone in %zu bytes: %s", peak - less,
+              error.message);
+        CHECK(p->by_rows, "all rows fit into %zu", peak - less);
+    }
+    p->map = NULL;
+}
+
+/* Without a limit a tenth of the machine stays free, and a model that is not small is not kept whole. */
+static void test_machine(struct pipeline *p) {
+    tessera_error error = {0};
+    size_t machine = memory_total(), nine = machine - machine / 10;
+    set_up(p, OFFLOAD_AUTO, 0);
+    for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = slot_of(p, i)->window = 1;
+    p->base_memory = 0;
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    check_way(p, "it fits as a whole", &ways[2]);
+    const struct offload_needs n = p->needs;
+    size_t beside = reserved + n.pictures + 1 + max(n.text, max(n.denoise, n.decode));
+    for (size_t more = 0; more < 2; more++) {
+        p->base_memory = nine - beside + more;
+        CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+        check_way(p, "nine tenths", &ways[2 + more]);
+    }
+    p->base_memory = machine;
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "without a limit nothing is refused: %s", error.message);
+    check_way(p, "nothing fits", &ways[5]);
+    p->stays_whole = true;
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    check_way(p, "it stays whole", &ways[0]);
+}
+
+/* What is decided when a model is opened: half of the machine is where it stops to be small. */
+static void test_open(struct pipeline *p) {
+    static const struct {
+        const char *offload;
+        size_t max_memory, less; /* than half of the machine */
+        bool stays_whole;
+    } cases[] = {{"auto", 0, 1, true},  {"auto", 0, 0, false},        {"none", 0, 0, true},        {"stages", 0, 1, false},
+                 {"blocks", 0, 1, false}, {"auto", 5 * GIB, 1, false}, {"none", 5 * GIB, 1, false}, {NULL, 0, 1, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tessera_error error = {0};
+        tessera_model_options options = TESSERA_MODEL_OPTIONS;
+        options.offload = cases[i].offload, options.max_memory = cases[i].max_memory;
+        for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? memory_total() / 2 - cases[i].less - 3 : 1;
+        CHECK(offload_open(p, &options, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(p->stays_whole == cases[i].stays_whole && p->memory_limit == cases[i].max_memory, "case %zu: whole %d, limit %zu", i, p->stays_whole,
+              p->memory_limit);
+    }
+}
+
+/* What a component may take, where its memory is counted: the limit less the program, libraries, the stage's needs and pictures. */
+static void test_budget(struct pipeline *p) {
+    static const struct offload_needs needs = {.text = 10 * MIB, .denoise = 300 * MIB, .decode = 500 * MIB, .denoise_by_rows = 200 * MIB,
+                                               .decode_by_rows = 400 * MIB, .pictures = 7 * MIB};
+    static const size_t want[2][SLOTS] = {{10 * MIB, 10 * MIB, 300 * MIB, 500 * MIB}, {10 * MIB, 10 * MIB, 200 * MIB, 400 * MIB}};
+    size_t machine = memory_total(), nine = machine - machine / 10, budget;
+    p->needs = needs, p->offload = OFFLOAD_BLOCKS;
+    for (int i = 0; i < 2 * SLOTS; i++) {
+        size_t taken = base + reserved + want[i / SLOTS][i % SLOTS] + needs.pictures;
+        p->by_rows = i / SLOTS == 1;
+        set_up(p, OFFLOAD_AUTO, 9 * GIB);
+        budget = offload_budget(p, slot_of(p, i % SLOTS));
+        CHECK(budget == 9 * GIB - taken, "%s: %zu of 9 GiB, not %zu", names[i % SLOTS], budget, 9 * GIB - taken);
+        set_up(p, OFFLOAD_AUTO, 0);
+        budget = offload_budget(p, slot_of(p, i % SLOTS));
+        CHECK(budget == nine - taken, "%s: %zu without a limit, not %zu", names[i % SLOTS], budget, nine - taken);
+    }
+    set_up(p, OFFLOAD_BLOCKS, GIB);
+    CHECK(offload_budget(p, slot_of(p, 0)) == 0, "nothing is left: %zu", offload_budget(p, slot_of(p, 0)));
+    char *held = malloc(128 * MIB);
+    if (held == NULL) return;
+    for (size_t i = 0; i < 128 * MIB; i += 512) ((volatile char *)held)[i] = 1;
+    p->base_memory = 0;
+    budget = offload_budget(p, slot_of(p, 0));
+    CHECK(budget > 0 && budget < GIB - (128 + 10 + 7) * MIB - reserved / 4, "128 MiB are held now: %zu", budget);
+    free(held);
+    p->offload = OFFLOAD_STAGES;
+    CHECK(offload_budget(p, slot_of(p, 0)) == SIZE_MAX, "a stage is loaded whole");
+}
+
+/* Of components as they are: all parts as they are stored or as they are computed with, and the widest part on its way. */
+static void test_weights(struct pipeline *p) {
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_BLOCKS, 100 * GIB);
+    for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = slot_of(p, i)->window = 0;
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    for (int i = 0; i < SLOTS; i++) {
+        struct pipeline_slot *slot = slot_of(p, i);
+        size_t stored = 0, least;
+        CHECK(source_component(p, slot, &slot->component, &error) == TESSERA_OK, "%s", error.message);
+        for (int part = 0; part < slot->component.num_blocks + 2; part++)
+            if (component_has_part(&slot->component, part - 1)) stored += slot->component.parts[part].stored;
+        least = component_stream_least(&slot->component);
+        CHECK(stored != slot->component.weight_bytes, "%s: stored as it is computed with", names[i]);
+        CHECK(slot->window == least && slot->whole == max(stored, slot->component.weight_bytes) + least, "%s: %zu and %zu", names[i], slot->window,
+              slot->whole);
+        p->memory_limit = 0, p->offload = OFFLOAD_BLOCKS; /* asked for without a limit: a part at work and the next one */
+        CHECK(offload_budget(p, slot) == 2 * least, "%s: a budget of %zu, not twice %zu", names[i], offload_budget(p, slot), least);
+        component_close(&slot->component);
+    }
+}
+
+static void test_run(struct pipeline *p) {
+    struct run run = {0};
+    p->by_rows = true;
+    offload_set_run(p, &run);
+    CHECK(run.chunk_bytes == 16 * MIB && run.strip_bytes == 8 * MIB, "by rows: %zu and %zu", run.chunk_bytes, run.strip_bytes);
+    p->by_rows = false;
+    offload_set_run(p, &run);
+    CHECK(run.chunk_bytes == 0 && run.strip_bytes == 64 * MIB, "all rows: %zu and %zu", run.chunk_bytes, run.strip_bytes);
+}
+
+int main(void) {
+    static void (*const tests[])(struct pipeline *) = {test_limits,  test_refused, test_roles,  test_pictures, test_map,
+                                                       test_machine, test_open,    test_budget, test_weights,  test_run};
+    tessera_error error = {0};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    struct pipeline *p = NULL;
+    options.dtype = TESSERA_BF16, options.threads = 1;
+    CHECK(pipeline_open(model, &options, &p, &error) == TESSERA_OK, "%s", error.message);
+    for (size_t i = 0; p != NULL && i < sizeof tests / sizeof *tests; i++) tests[i](p);
+    pipeline_free(p);
+    return CHECK_REPORT();
+}
