@@ -109,6 +109,17 @@ static void test_low_0(void) {
     placement_free(&p);
 }
 
+/* 7, 5, 5 and 5 do not fit into 7 and 11: the smallest excess is 4 on rank 1, not 5 on rank 0. */
+static void test_low_0_that_does_not_fit(void) {
+    static const double rooms[] = {10, 14};
+    struct placement_model m = model_of(4);
+    double loads[MAX_RANKS];
+    struct placement p = placed(&m, rooms, 2, PLACEMENT_BALANCED_LOW_0, PLACEMENT_STAGES);
+    add_blocks(&m, &p, loads);
+    CHECK(loads[0] == 7 && loads[1] == 15, "%g and %g", loads[0], loads[1]);
+    placement_free(&p);
+}
+
 static void test_sequential(void) {
     static const double rooms[] = {15, 15, 100};
     struct placement_model m = model_of(MAX_BLOCKS);
@@ -117,6 +128,52 @@ static void test_sequential(void) {
     add_blocks(&m, &p, loads);
     CHECK(loads[0] == 12 && loads[1] == 12 && loads[2] == 9, "%g, %g, %g", loads[0], loads[1], loads[2]);
     CHECK(p.encoders[0] == 0 && p.encoders[1] == 0 && p.encoders[2] == 0 && p.autoencoder == 0, "each stage begins at rank 0");
+    placement_free(&p);
+}
+
+/* In the order in which they come, though the second is the largest. */
+static void test_encoders_in_sequence(void) {
+    static const double rooms[] = {8, 100}; /* 5 beside them: 3 and 95 are free */
+    struct placement_model m = model_of(1);
+    struct placement p = placed(&m, rooms, 2, PLACEMENT_SEQUENTIAL, PLACEMENT_WHOLE);
+    CHECK(p.encoders[0] == 0 && p.encoders[1] == 1 && p.encoders[2] == 1, "2, 9 and 4 are on ranks %d, %d and %d", p.encoders[0],
+          p.encoders[1], p.encoders[2]);
+    placement_free(&p);
+}
+
+/* Encoders that fit on rank 0 alone, one at a time; and some that fit nowhere: each goes where most is left. */
+static void test_encoders_that_hardly_fit(void) {
+    static const double rooms[] = {11, 9}, small[] = {10, 9};
+    struct placement_model m = model_of(1);
+    m.num_encoders = 2;
+    m.encoders[0] = m.encoders[1] = (struct placement_part){9, 2};
+    struct placement p = placed(&m, rooms, 2, PLACEMENT_BALANCED_LOW_0, PLACEMENT_STAGES);
+    CHECK(p.encoders[0] == 0 && p.encoders[1] == 0, "9 and 1 beside it do not fit into 9: ranks %d and %d", p.encoders[0], p.encoders[1]);
+    placement_free(&p);
+    m.encoders[0].bytes = 20, m.encoders[1].bytes = 15;
+    p = placed(&m, small, 2, PLACEMENT_BALANCED, PLACEMENT_WHOLE);
+    CHECK(p.encoders[0] == 0 && p.encoders[1] == 1, "20 and 15 into 10 and 9: ranks %d and %d", p.encoders[0], p.encoders[1]);
+    placement_free(&p);
+}
+
+/* What a rank holds already leaves less room where weights stay: 3 does not go beside 5 into 7. */
+static void test_encoders_that_stay(void) {
+    static const double rooms[] = {40, 12};
+    struct placement_model m = model_of(1);
+    for (int i = 0; i < 3; i++) m.encoders[i].bytes = (double[]){6, 5, 3}[i];
+    struct placement p = placed(&m, rooms, 2, PLACEMENT_BALANCED, PLACEMENT_WHOLE);
+    CHECK(p.encoders[0] == 0 && p.encoders[1] == 1 && p.encoders[2] == 0, "6, 5 and 3 are on ranks %d, %d and %d", p.encoders[0],
+          p.encoders[1], p.encoders[2]);
+    placement_free(&p);
+}
+
+/* Where nothing fits, only what is over counts, not how even the rest is: 3 and 10 into 3, 9 and 8. */
+static void test_least_excess(void) {
+    static const double rooms[] = {6, 12, 11}, blocks[] = {3, 10};
+    struct placement_model m = model_of(2);
+    m.blocks = blocks;
+    struct placement p = placed(&m, rooms, 3, PLACEMENT_BALANCED, PLACEMENT_STAGES);
+    CHECK(p.blocks[0] == 0 && p.blocks[1] == 1, "3 and 10 are on ranks %d and %d", p.blocks[0], p.blocks[1]);
     placement_free(&p);
 }
 
@@ -150,10 +207,14 @@ static void test_loading(void) {
 
 /* In a window all blocks fit anywhere where the largest does. */
 static void test_window(void) {
-    static const double rooms[] = {9, 11};
+    static const double rooms[] = {9, 11}, exact[] = {10, 100};
     struct placement_model m = model_of(MAX_BLOCKS);
     double loads[MAX_RANKS];
-    struct placement p = placed(&m, rooms, 2, PLACEMENT_BALANCED, PLACEMENT_WINDOW);
+    struct placement p = placed(&m, exact, 2, PLACEMENT_BALANCED, PLACEMENT_WINDOW);
+    add_blocks(&m, &p, loads);
+    CHECK(loads[0] == 17 && loads[1] == 16, "%g and %g: 7 and 3 beside fit into 10", loads[0], loads[1]);
+    placement_free(&p);
+    p = placed(&m, rooms, 2, PLACEMENT_BALANCED, PLACEMENT_WINDOW);
     add_blocks(&m, &p, loads);
     CHECK(loads[0] == 0 && loads[1] == 33, "%g and %g: 7 and 3 beside fit on rank 1 alone", loads[0], loads[1]);
     placement_free(&p);
@@ -162,7 +223,12 @@ static void test_window(void) {
 int main(void) {
     test_most_even();
     test_encoders();
+    test_encoders_in_sequence();
+    test_encoders_that_hardly_fit();
+    test_encoders_that_stay();
+    test_least_excess();
     test_low_0();
+    test_low_0_that_does_not_fit();
     test_sequential();
     test_need();
     test_loading();

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "check.h"
 #include "pipelines/device_map.h"
 
@@ -151,6 +152,102 @@ static void test_published(void) {
     tessera_map_free(map);
 }
 
+/* ---- numbers by hand ---- */
+
+#define GB 1e9
+
+/* Six blocks of 4 GB and an autoencoder of 1 GB, in numbers of 2 bytes; computing takes 1 GB beside them. */
+static const double blocks_by_hand[6] = {4 * GB, 4 * GB, 4 * GB, 4 * GB, 4 * GB, 4 * GB};
+static const struct placement_model by_hand = {.num_blocks = 6,
+                                               .blocks = blocks_by_hand,
+                                               .windows = blocks_by_hand,
+                                               .autoencoder = {1 * GB, 1 * GB},
+                                               .denoise = 1 * GB,
+                                               .decode = 1 * GB};
+
+static void check_message(const tessera_map *map, const char *want) {
+    tessera_error error = {0};
+    CHECK(device_map_check(map, &error) == TESSERA_ERROR_MEMORY && strstr(error.message, want) != NULL, "\"%s\" is not in: %s", want,
+          error.message);
+}
+
+/* The worst rank is named, and the least that would fit, at the byte where it does. */
+static void test_remedies(void) {
+    int halves[6] = {0, 0, 0, 1, 1, 1};
+    double rooms[2] = {6 * GB, 12 * GB};
+    tessera_map map = {.model = by_hand,
+                       .placement = {.blocks = halves},
+                       .keep = PLACEMENT_STAGES,
+                       .ranks = 2,
+                       .rooms = rooms,
+                       .base = 2 * GB,
+                       .parameters = 12.5 * GB};
+    map.model.loading = 1 * GB; /* beside 12 GB of blocks and what computing takes */
+    check_message(
+        &map, "rank 0 needs 16.00 GB of memory and may take 8.00 GB, so 8.00 GB are missing; what would fit: --offload blocks, or 6 ranks, "
+              "or weights of type q8_0 (");
+    rooms[0] -= 1;
+    check_message(&map, "--offload blocks, or weights of type q8_0 (");
+    map.is_file = true;
+    check_message(&map, "fit: --offload blocks, or weights of type q4_0 ("); /* its cut stays: 12 GB become 6.4 and 3.4 */
+    map.keep = PLACEMENT_WINDOW, rooms[0] = rooms[1] = 4 * GB;
+    check_message(&map,
+                  "rank 0 needs 7.00 GB of memory and may take 6.00 GB, so 1.00 GB are missing; what would fit: weights of type q8_0 (");
+    rooms[0] = rooms[1] = 1.5 * GB;
+    check_message(&map, "what would fit: a larger limit, or a smaller picture");
+}
+
+/* What of a model as it is stored goes into a placement: files of float32 computed with in bfloat16. */
+static void test_weights(void) {
+    static const uint64_t memory[2] = {(uint64_t)100 << 30, 1};
+    tessera_error error = {0};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    tessera_plan_request request = small(), large = small();
+    options.dtype = TESSERA_BF16;
+    large.width = large.height = 2048;
+    tessera_map *map = tessera_map_open(flux, &options, &request, "auto", 2, memory, &error);
+    double resident = (double)memory_resident();
+    options.dtype = TESSERA_F32;
+    tessera_map *full = tessera_map_open(flux, &options, &large, "auto", 2, NULL, &error);
+    CHECK(map != NULL && full != NULL, "%s", error.message);
+    if (map == NULL || full == NULL) return;
+    const struct placement_model *m = &map->model;
+    int last = m->num_blocks - 1;
+    double most = fmax(m->encoders[0].largest, fmax(m->encoders[1].largest, m->autoencoder.largest));
+    for (int i = 0; i <= last; i++) {
+        CHECK(m->blocks[i] == full->model.blocks[i], "block %d: %g as stored, %g", i, m->blocks[i], full->model.blocks[i]);
+        most = fmax(most, m->windows[i]);
+    }
+    CHECK(m->blocks[0] > m->blocks[1] && m->blocks[last] > m->blocks[last - 1], "what is before and behind blocks: %g, %g .. %g, %g",
+          m->blocks[0], m->blocks[1], m->blocks[last - 1], m->blocks[last]);
+    CHECK(m->windows[1] > m->blocks[1], "a block on its way has %g and what is converted, not %g", m->blocks[1], m->windows[1]);
+    CHECK(m->loading == most, "the widest part has %g, not %g", most, m->loading);
+    for (int r = 0; r < 2; r++) CHECK(map->rooms[r] == (double)memory[r] - map->base, "rank %d: %g", r, map->rooms[r]);
+    CHECK(fabs(map->base - resident - 48 * 1048576.0) < 16e6, "%g for a process that holds %g", map->base, resident);
+    CHECK(fabs(full->base - map->base - 15.0 * (2048 * 2048 - 64 * 64)) < 16e6, "a large picture: %g more", full->base - map->base);
+    tessera_map_free(map);
+    tessera_map_free(full);
+}
+
+/* The last way is tried with some rows at a time, the first with all. */
+static void test_rows(void) {
+    static const uint64_t none[1] = {1}, enough[1] = {(uint64_t)100 << 30};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    tessera_plan_request request = small();
+    request.width = request.height = 2048;
+    for (int by_rows = 0; by_rows < 2; by_rows++) {
+        tessera_error error = {0};
+        tessera_map *map = tessera_map_open(flux, &options, &request, "auto", 1, by_rows ? none : enough, &error);
+        CHECK(map != NULL, "%s", error.message);
+        if (map == NULL) return;
+        CHECK(map->denoise[1] < map->denoise[0] && map->decode[1] < map->decode[0], "by rows %g of %g, %g of %g", map->denoise[1],
+              map->denoise[0], map->decode[1], map->decode[0]);
+        CHECK(map->model.denoise == map->denoise[by_rows] && map->model.decode == map->decode[by_rows], "%d: %g and %g", by_rows,
+              map->model.denoise, map->model.decode);
+        tessera_map_free(map);
+    }
+}
+
 /* ---- files ---- */
 
 /* What a file leads to on two ranks: NULL `message`: a map. */
@@ -207,6 +304,9 @@ static void test_suits(void) {
     CHECK(device_map_suits(map, map->pipeline, blocks, 2, &error) == TESSERA_OK, "%s", error.message);
     CHECK(device_map_suits(map, map->pipeline, blocks, 3, &error) == TESSERA_ERROR_ARGUMENT, "for 3 ranks");
     CHECK(device_map_suits(map, other->pipeline, other->model.num_blocks, 2, &error) == TESSERA_ERROR_ARGUMENT, "for another model");
+    double shares = device_map_share(map, "transformer", 0) + device_map_share(map, "transformer", 1), all = 0;
+    for (int i = 0; i < blocks; i++) all += map->model.blocks[i];
+    CHECK(shares == all && device_map_share(map, "vae", 1 - device_map_rank(map, "vae")) == 0, "shares of %g are %g", all, shares);
     CHECK(device_map_rank(map, "transformer") == -1 && device_map_rank(map, "vae") >= 0, "ranks of components");
     tessera_map_free(map);
     tessera_map_free(other);
@@ -217,6 +317,9 @@ int main(void) {
     test_words();
     test_limits();
     test_published();
+    test_remedies();
+    test_weights();
+    test_rows();
     test_files();
     test_suits();
     unlink(path);

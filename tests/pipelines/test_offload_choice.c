@@ -24,8 +24,9 @@ static const struct way {
     const char *name;
     enum offload way;
     bool by_rows;
-} ways[] = {{"none", OFFLOAD_NONE, false},          {"none by rows", OFFLOAD_NONE, true},     {"stages", OFFLOAD_STAGES, false},
-            {"stages by rows", OFFLOAD_STAGES, true}, {"blocks", OFFLOAD_BLOCKS, false}, {"blocks by rows", OFFLOAD_BLOCKS, true}};
+} ways[] = {{"none", OFFLOAD_NONE, false},     {"none by rows", OFFLOAD_NONE, true},
+            {"stages", OFFLOAD_STAGES, false}, {"stages by rows", OFFLOAD_STAGES, true},
+            {"blocks", OFFLOAD_BLOCKS, false}, {"blocks by rows", OFFLOAD_BLOCKS, true}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static struct pipeline_slot *slot_of(struct pipeline *p, int i) {
@@ -45,7 +46,8 @@ static tessera_status choose(struct pipeline *p, unsigned roles, tessera_error *
 }
 
 static void check_way(const struct pipeline *p, const char *what, const struct way *want) {
-    CHECK(p->offload == want->way && p->by_rows == want->by_rows, "%s: way %d, by rows %d; not %s", what, p->offload, p->by_rows, want->name);
+    CHECK(p->offload == want->way && p->by_rows == want->by_rows, "%s: way %d, by rows %d; not %s", what, p->offload, p->by_rows,
+          want->name);
 }
 
 static size_t max(size_t a, size_t b) {
@@ -71,8 +73,8 @@ static void test_limits(struct pipeline *p) {
     CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
     const struct offload_needs n = p->needs;
     CHECK(n.pictures == (size_t)3 * SIDE * SIDE * 15, "three pictures take %zu bytes", n.pictures);
-    CHECK(n.text > 0 && n.denoise_by_rows < n.denoise && n.decode_by_rows < n.decode, "needs: %zu, %zu or %zu, %zu or %zu", n.text, n.denoise,
-          n.denoise_by_rows, n.decode, n.decode_by_rows);
+    CHECK(n.text > 0 && n.denoise_by_rows < n.denoise && n.decode_by_rows < n.decode, "needs: %zu, %zu or %zu, %zu or %zu", n.text,
+          n.denoise, n.denoise_by_rows, n.decode, n.decode_by_rows);
     for (int i = 0; i < WAYS; i++) {
         size_t peak = peak_of(&n, &ways[i]);
         CHECK(i == 0 || peak < peak_of(&n, &ways[i - 1]), "%s takes no less than %s", ways[i].name, ways[i > 0 ? i - 1 : 0].name);
@@ -107,7 +109,8 @@ static void test_refused(struct pipeline *p) {
 static void test_roles(struct pipeline *p) {
     tessera_error error = {0};
     set_up(p, OFFLOAD_AUTO, 100 * GIB);
-    CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK && p->needs.pictures == 0, "%zu bytes of pictures: %s", p->needs.pictures, error.message);
+    CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK && p->needs.pictures == 0, "%zu bytes of pictures: %s", p->needs.pictures,
+          error.message);
     size_t peak = base + reserved + wholes[0] + wholes[1] + p->needs.text;
     for (size_t less = 0; less < 2; less++) {
         set_up(p, OFFLOAD_AUTO, peak - less);
@@ -135,8 +138,10 @@ static void test_pictures(struct pipeline *p) {
 
 /* What a device map has on another rank is not counted. */
 static void test_map(struct pipeline *p) {
-    struct device_map_entry entries[] = {{.component = "text_encoder", .rank = 1, .bytes = 5}, {.component = "text_encoder_2", .rank = 1, .bytes = 5},
-                                         {.component = "transformer", .rank = 0, .bytes = 5},  {.component = "transformer", .rank = 1, .bytes = 5},
+    struct device_map_entry entries[] = {{.component = "text_encoder", .rank = 1, .bytes = 5},
+                                         {.component = "text_encoder_2", .rank = 1, .bytes = 5},
+                                         {.component = "transformer", .rank = 0, .bytes = 5},
+                                         {.component = "transformer", .rank = 1, .bytes = 5},
                                          {.component = "vae", .rank = 1, .bytes = 5}};
     struct tessera_map map = {.entries = entries, .num_entries = 5};
     tessera_error error = {0};
@@ -183,7 +188,7 @@ static void test_open(struct pipeline *p) {
         const char *offload;
         size_t max_memory, less; /* than half of the machine */
         bool stays_whole;
-    } cases[] = {{"auto", 0, 1, true},  {"auto", 0, 0, false},        {"none", 0, 0, true},        {"stages", 0, 1, false},
+    } cases[] = {{"auto", 0, 1, true},    {"auto", 0, 0, false},       {"none", 0, 0, true},        {"stages", 0, 1, false},
                  {"blocks", 0, 1, false}, {"auto", 5 * GIB, 1, false}, {"none", 5 * GIB, 1, false}, {NULL, 0, 1, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tessera_error error = {0};
@@ -191,15 +196,19 @@ static void test_open(struct pipeline *p) {
         options.offload = cases[i].offload, options.max_memory = cases[i].max_memory;
         for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? memory_total() / 2 - cases[i].less - 3 : 1;
         CHECK(offload_open(p, &options, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(p->stays_whole == cases[i].stays_whole && p->memory_limit == cases[i].max_memory, "case %zu: whole %d, limit %zu", i, p->stays_whole,
-              p->memory_limit);
+        CHECK(p->stays_whole == cases[i].stays_whole && p->memory_limit == cases[i].max_memory, "case %zu: whole %d, limit %zu", i,
+              p->stays_whole, p->memory_limit);
     }
 }
 
 /* What a component may take, where its memory is counted: the limit less the program, libraries, the stage's needs and pictures. */
 static void test_budget(struct pipeline *p) {
-    static const struct offload_needs needs = {.text = 10 * MIB, .denoise = 300 * MIB, .decode = 500 * MIB, .denoise_by_rows = 200 * MIB,
-                                               .decode_by_rows = 400 * MIB, .pictures = 7 * MIB};
+    static const struct offload_needs needs = {.text = 10 * MIB,
+                                               .denoise = 300 * MIB,
+                                               .decode = 500 * MIB,
+                                               .denoise_by_rows = 200 * MIB,
+                                               .decode_by_rows = 400 * MIB,
+                                               .pictures = 7 * MIB};
     static const size_t want[2][SLOTS] = {{10 * MIB, 10 * MIB, 300 * MIB, 500 * MIB}, {10 * MIB, 10 * MIB, 200 * MIB, 400 * MIB}};
     size_t machine = memory_total(), nine = machine - machine / 10, budget;
     p->needs = needs, p->offload = OFFLOAD_BLOCKS;
@@ -211,7 +220,8 @@ static void test_budget(struct pipeline *p) {
         CHECK(budget == 9 * GIB - taken, "%s: %zu of 9 GiB, not %zu", names[i % SLOTS], budget, 9 * GIB - taken);
         set_up(p, OFFLOAD_AUTO, 0);
         budget = offload_budget(p, slot_of(p, i % SLOTS));
-        CHECK(budget == nine - taken, "%s: %zu without a limit, not %zu", names[i % SLOTS], budget, nine - taken);
+        size_t left = nine > taken ? nine - taken : 0; /* of a small machine */
+        CHECK(budget == left, "%s: %zu without a limit, not %zu", names[i % SLOTS], budget, left);
     }
     set_up(p, OFFLOAD_BLOCKS, GIB);
     CHECK(offload_budget(p, slot_of(p, 0)) == 0, "nothing is left: %zu", offload_budget(p, slot_of(p, 0)));
@@ -240,8 +250,8 @@ static void test_weights(struct pipeline *p) {
             if (component_has_part(&slot->component, part - 1)) stored += slot->component.parts[part].stored;
         least = component_stream_least(&slot->component);
         CHECK(stored != slot->component.weight_bytes, "%s: stored as it is computed with", names[i]);
-        CHECK(slot->window == least && slot->whole == max(stored, slot->component.weight_bytes) + least, "%s: %zu and %zu", names[i], slot->window,
-              slot->whole);
+        CHECK(slot->window == least && slot->whole == max(stored, slot->component.weight_bytes) + least, "%s: %zu and %zu", names[i],
+              slot->window, slot->whole);
         p->memory_limit = 0, p->offload = OFFLOAD_BLOCKS; /* asked for without a limit: a part at work and the next one */
         CHECK(offload_budget(p, slot) == 2 * least, "%s: a budget of %zu, not twice %zu", names[i], offload_budget(p, slot), least);
         component_close(&slot->component);
