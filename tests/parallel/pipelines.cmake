@@ -65,6 +65,10 @@ target_include_directories(test_relay PRIVATE .)
 target_link_libraries(test_relay room_pipelines)
 add_test(NAME parallel/relay COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_relay>)
 set_tests_properties(parallel/relay PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
+# Ranks of one host share its memory.
+add_test(NAME parallel/offload-choice COMMAND ${MPIEXEC_EXECUTABLE} -n 2 $<TARGET_FILE:test_offload_choice> ranks
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(parallel/offload-choice PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 add_executable(near_latents parallel/near_latents.c)  # for scripts
 target_include_directories(near_latents PRIVATE .)
 target_link_libraries(near_latents room_tensor)

@@ -1,5 +1,8 @@
 /* Which way offload.c chooses, what it refuses and how much memory it leaves for weights, with components whose sizes are made up here. Each
- * limit is tried at the byte where the choice changes. */
+ * limit is tried at the byte where the choice changes.
+ *
+ *     test_offload_choice                        one rank
+ *     mpirun -n 2 test_offload_choice ranks      a picture for each rank: they share the host's memory */
 #include "pipelines/offload.h"
 
 #include <stdlib.h>
@@ -28,6 +31,11 @@ static const struct way {
             {"stages", OFFLOAD_STAGES, false}, {"stages by rows", OFFLOAD_STAGES, true},
             {"blocks", OFFLOAD_BLOCKS, false}, {"blocks by rows", OFFLOAD_BLOCKS, true}};
 enum { WAYS = sizeof ways / sizeof *ways };
+
+/* Of the machine's memory, what is for one rank. */
+static size_t share_of_machine(const struct pipeline *p) {
+    return memory_total() / (p->team.mesh != NULL ? (size_t)p->team.mesh->degrees[MESH_DATA] : 1);
+}
 
 static struct pipeline_slot *slot_of(struct pipeline *p, int i) {
     return &p->slots[pipeline_slot_index(p, names[i])];
@@ -161,7 +169,7 @@ static void test_map(struct pipeline *p) {
 /* Without a limit a tenth of the machine stays free, and a model that is not small is not kept whole. */
 static void test_machine(struct pipeline *p) {
     tessera_error error = {0};
-    size_t machine = memory_total(), nine = machine - machine / 10;
+    size_t machine = share_of_machine(p), nine = machine - machine / 10;
     set_up(p, OFFLOAD_AUTO, 0);
     for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = slot_of(p, i)->window = 1;
     p->base_memory = 0;
@@ -194,7 +202,7 @@ static void test_open(struct pipeline *p) {
         tessera_error error = {0};
         tessera_model_options options = TESSERA_MODEL_OPTIONS;
         options.offload = cases[i].offload, options.max_memory = cases[i].max_memory;
-        for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? memory_total() / 2 - cases[i].less - 3 : 1;
+        for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? share_of_machine(p) / 2 - cases[i].less - 3 : 1;
         CHECK(offload_open(p, &options, &error) == TESSERA_OK, "%s", error.message);
         CHECK(p->stays_whole == cases[i].stays_whole && p->memory_limit == cases[i].max_memory, "case %zu: whole %d, limit %zu", i,
               p->stays_whole, p->memory_limit);
@@ -210,7 +218,7 @@ static void test_budget(struct pipeline *p) {
                                                .decode_by_rows = 400 * MIB,
                                                .pictures = 7 * MIB};
     static const size_t want[2][SLOTS] = {{10 * MIB, 10 * MIB, 300 * MIB, 500 * MIB}, {10 * MIB, 10 * MIB, 200 * MIB, 400 * MIB}};
-    size_t machine = memory_total(), nine = machine - machine / 10, budget;
+    size_t machine = share_of_machine(p), nine = machine - machine / 10, budget;
     p->needs = needs, p->offload = OFFLOAD_BLOCKS;
     for (int i = 0; i < 2 * SLOTS; i++) {
         size_t taken = base + reserved + want[i / SLOTS][i % SLOTS] + needs.pictures;
@@ -268,15 +276,31 @@ static void test_run(struct pipeline *p) {
     CHECK(run.chunk_bytes == 0 && run.strip_bytes == 64 * MIB, "all rows: %zu and %zu", run.chunk_bytes, run.strip_bytes);
 }
 
-int main(void) {
+/* All ranks of the world, a picture for each. */
+static tessera_status open_ranks(struct comm **world, struct mesh **mesh, tessera_error *error) {
+    int degrees[MESH_AXES];
+    TRY(comm_world_open(NULL, world, error));
+    for (int axis = 0; axis < MESH_AXES; axis++) degrees[axis] = axis == MESH_DATA ? comm_size(*world) : 1;
+    return mesh_open(*world, degrees, mesh, error);
+}
+
+int main(int argc, char **argv) {
     static void (*const tests[])(struct pipeline *) = {test_limits,  test_refused, test_roles,  test_pictures, test_map,
                                                        test_machine, test_open,    test_budget, test_weights,  test_run};
     tessera_error error = {0};
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     struct pipeline *p = NULL;
+    struct comm *world = NULL;
+    struct mesh *mesh = NULL;
+    if (argc > 1 && strcmp(argv[1], "ranks") == 0) CHECK(open_ranks(&world, &mesh, &error) == TESSERA_OK, "%s", error.message);
     options.dtype = TESSERA_BF16, options.threads = 1;
     CHECK(pipeline_open(model, &options, &p, &error) == TESSERA_OK, "%s", error.message);
+    if (p != NULL) p->team.mesh = mesh;
     for (size_t i = 0; p != NULL && i < sizeof tests / sizeof *tests; i++) tests[i](p);
+    if (p != NULL) p->team.mesh = NULL;
     pipeline_free(p);
+    mesh_free(mesh);
+    if (world != NULL) comm_finish(world, &error);
+    comm_free(world);
     return CHECK_REPORT();
 }
