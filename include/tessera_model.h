@@ -408,8 +408,8 @@ struct tensor dit_rotate(struct run *run, const struct rotation *r, int64_t head
 /* Attention of queries [B, Sq, C] to keys and values [B, Sk, C], C = heads * head_dim, as nn_joint_attention: [B, Sq, C]. */
 struct tensor dit_attend(struct run *run, int64_t head_dim, struct tensor q, struct tensor k, struct tensor v, const struct cut *cut,
                          struct text_span text);
-/* Whom queries ask: all tokens of the picture (and its text, as nn_joint_attention), or, where `text` is not NULL, that alone, which every
- * rank has whole, with a mask F32 [B, T] or NULL. */
+/* Whom queries ask: all tokens of the picture (and its text, as nn_joint_attention), or, where `text` is not NULL, that alone, which is
+ * whole everywhere, with a mask F32 [B, T] or NULL. */
 struct dit_asked {
     const struct cut *cut;
     struct text_span span;

@@ -8,6 +8,7 @@
 #define denoiser_check_shape tessera_denoiser_check_shape
 #define dit_activated_cond tessera_dit_activated_cond
 #define dit_attend tessera_dit_attend
+#define dit_attention tessera_dit_attention
 #define dit_count_attention tessera_dit_count_attention
 #define dit_count_linear tessera_dit_count_linear
 #define dit_count_mlp tessera_dit_count_mlp
@@ -69,6 +70,7 @@
 #define nn_concat_rows tessera_nn_concat_rows
 #define nn_embed tessera_nn_embed
 #define nn_embed_rows tessera_nn_embed_rows
+#define nn_feed_forward tessera_nn_feed_forward
 #define nn_gated_add tessera_nn_gated_add
 #define nn_joint_attention tessera_nn_joint_attention
 #define nn_linear tessera_nn_linear
