@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/little_endian.h"
 #include "base/text.h"
 #include "cli/record.h"
 #include "tensor/gguf.h"
@@ -201,7 +202,7 @@ static tessera_status read_metadata(const char *path, cJSON *root, tessera_error
         file_map_close(&map);
         return TESSERA_OK;
     }
-    for (int i = 0; i < 8 && map.length >= 8; i++) length |= (uint64_t)map.data[i] << (8 * i);
+    if (map.length >= 8) length = little_endian_get(map.data, 8);
     tessera_status status = TESSERA_OK;
     if (map.length >= 8 && length <= map.length - 8) status = json_parse(path, (const char *)map.data + 8, (size_t)length, &header, error);
     const cJSON *metadata = header != NULL ? cJSON_GetObjectItem(json_root(header), "__metadata__") : NULL;

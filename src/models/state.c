@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/memory.h"
+#include "base/little_endian.h"
 #include "parallel/exchange.h"
 
 enum { UNIT = 64, FLAG_SKIPPED = 1 };
@@ -13,16 +14,6 @@ enum { UNIT = 64, FLAG_SKIPPED = 1 };
 enum { WHOLE, BY_DIGEST, CONSTANT /* whole, and to be kept */ };
 
 /* ---- numbers ---- */
-
-static void put(uint8_t *to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get(const uint8_t *from, int bytes) {
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)from[i] << (8 * i);
-    return value;
-}
 
 static size_t aligned(size_t bytes) {
     return (bytes + UNIT - 1) / UNIT * UNIT;
@@ -166,24 +157,24 @@ size_t denoiser_state_bytes(const struct denoiser_state *state, unsigned by_dige
 static void put_head(uint8_t *head, const struct denoiser_state *state, const struct state_message *message) {
     memset(head, 0, STATE_HEAD_BYTES);
     memcpy(head, "TDST", 4);
-    put(head + 4, STATE_VERSION, 2);
-    put(head + 6, message->skipped ? FLAG_SKIPPED : 0, 2);
-    put(head + 8, message->job, 8);
-    put(head + 16, (uint64_t)state->rows, 8);
-    put(head + 24, (uint64_t)state->columns, 8);
-    put(head + 32, (uint64_t)state->text_tokens, 8);
-    put(head + 40, (uint64_t)count_tensors(state), 4);
-    put(head + 44, (uint64_t)state->num_skips, 4);
+    little_endian_put(head + 4, STATE_VERSION, 2);
+    little_endian_put(head + 6, message->skipped ? FLAG_SKIPPED : 0, 2);
+    little_endian_put(head + 8, message->job, 8);
+    little_endian_put(head + 16, (uint64_t)state->rows, 8);
+    little_endian_put(head + 24, (uint64_t)state->columns, 8);
+    little_endian_put(head + 32, (uint64_t)state->text_tokens, 8);
+    little_endian_put(head + 40, (uint64_t)count_tensors(state), 4);
+    little_endian_put(head + 44, (uint64_t)state->num_skips, 4);
 }
 
 static void put_record(uint8_t *record, int field, const struct tensor *t, unsigned how) {
     memset(record, 0, STATE_RECORD_BYTES);
-    put(record, (uint64_t)field, 4);
-    put(record + 4, (uint64_t)t->dtype, 4);
-    put(record + 8, (uint64_t)t->ndim, 4);
-    put(record + 12, how, 4);
-    for (int i = 0; i < t->ndim; i++) put(record + 16 + 8 * i, (uint64_t)t->shape[i], 8);
-    put(record + 56, tensor_bytes(t), 8);
+    little_endian_put(record, (uint64_t)field, 4);
+    little_endian_put(record + 4, (uint64_t)t->dtype, 4);
+    little_endian_put(record + 8, (uint64_t)t->ndim, 4);
+    little_endian_put(record + 12, how, 4);
+    for (int i = 0; i < t->ndim; i++) little_endian_put(record + 16 + 8 * i, (uint64_t)t->shape[i], 8);
+    little_endian_put(record + 56, tensor_bytes(t), 8);
 }
 
 static unsigned how_of(const struct state_message *message, int field) {
@@ -240,15 +231,15 @@ static tessera_status check_head(const uint8_t *head, size_t size, const struct 
         const char *name;
         uint64_t got, want;
     } fields[] = {
-        {"version", get(head + 4, 2), STATE_VERSION},
-        {"flags", get(head + 6, 2) & ~(uint64_t)FLAG_SKIPPED, 0},
-        {"job", get(head + 8, 8), job},
-        {"rows", get(head + 16, 8), (uint64_t)expected->rows},
-        {"columns", get(head + 24, 8), (uint64_t)expected->columns},
-        {"text_tokens", get(head + 32, 8), (uint64_t)expected->text_tokens},
-        {"tensors", get(head + 40, 4), (uint64_t)count_tensors(expected)},
-        {"num_skips", get(head + 44, 4), (uint64_t)expected->num_skips},
-        {"reserved", get(head + 48, 8) | get(head + 56, 8), 0},
+        {"version", little_endian_get(head + 4, 2), STATE_VERSION},
+        {"flags", little_endian_get(head + 6, 2) & ~(uint64_t)FLAG_SKIPPED, 0},
+        {"job", little_endian_get(head + 8, 8), job},
+        {"rows", little_endian_get(head + 16, 8), (uint64_t)expected->rows},
+        {"columns", little_endian_get(head + 24, 8), (uint64_t)expected->columns},
+        {"text_tokens", little_endian_get(head + 32, 8), (uint64_t)expected->text_tokens},
+        {"tensors", little_endian_get(head + 40, 4), (uint64_t)count_tensors(expected)},
+        {"num_skips", little_endian_get(head + 44, 4), (uint64_t)expected->num_skips},
+        {"reserved", little_endian_get(head + 48, 8) | little_endian_get(head + 56, 8), 0},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (fields[i].got != fields[i].want) return wrong(fields[i].name, "the value", fields[i].got, fields[i].want, error);
@@ -258,12 +249,15 @@ static tessera_status check_head(const uint8_t *head, size_t size, const struct 
 static tessera_status check_record(const uint8_t *record, int field, const struct tensor *want, bool constant, tessera_error *error) {
     char text[32];
     const char *name = field_name(field, text, sizeof text);
-    uint64_t how = get(record + 12, 4), bytes = get(record + 56, 8);
-    if (get(record, 4) != (uint64_t)field) return wrong(name, "the field's number", get(record, 4), (uint64_t)field, error);
-    if (get(record + 4, 4) != (uint64_t)want->dtype) return wrong(name, "dtype", get(record + 4, 4), (uint64_t)want->dtype, error);
-    if (get(record + 8, 4) != (uint64_t)want->ndim) return wrong(name, "ndim", get(record + 8, 4), (uint64_t)want->ndim, error);
+    uint64_t how = little_endian_get(record + 12, 4), bytes = little_endian_get(record + 56, 8);
+    if (little_endian_get(record, 4) != (uint64_t)field)
+        return wrong(name, "the field's number", little_endian_get(record, 4), (uint64_t)field, error);
+    if (little_endian_get(record + 4, 4) != (uint64_t)want->dtype)
+        return wrong(name, "dtype", little_endian_get(record + 4, 4), (uint64_t)want->dtype, error);
+    if (little_endian_get(record + 8, 4) != (uint64_t)want->ndim)
+        return wrong(name, "ndim", little_endian_get(record + 8, 4), (uint64_t)want->ndim, error);
     for (int i = 0; i < TENSOR_MAX_DIMS; i++) {
-        uint64_t got = get(record + 16 + 8 * i, 8), wanted = i < want->ndim ? (uint64_t)want->shape[i] : 0;
+        uint64_t got = little_endian_get(record + 16 + 8 * i, 8), wanted = i < want->ndim ? (uint64_t)want->shape[i] : 0;
         if (got != wanted) return wrong(name, "a length of the shape", got, wanted, error);
     }
     if (constant ? how != CONSTANT && how != BY_DIGEST : how != WHOLE)
@@ -336,7 +330,7 @@ static tessera_status check_length(const uint8_t *bytes, size_t size, const stru
     *by_digest = 0;
     for (int f = 0; f < num_fields(expected); f++) {
         if (!travels(expected, f)) continue;
-        if (get(record + 12, 4) == BY_DIGEST) *by_digest |= 1u << f;
+        if (little_endian_get(record + 12, 4) == BY_DIGEST) *by_digest |= 1u << f;
         record += STATE_RECORD_BYTES;
     }
     size_t whole = denoiser_state_bytes(expected, *by_digest);
@@ -347,7 +341,7 @@ tessera_status denoiser_state_unpack(const uint8_t *bytes, size_t size, const st
                                      struct denoiser_state *out, struct state_message *message, tessera_error *error) {
     TRY(denoiser_state_check(bytes, size, expected, message, error));
     TRY(check_length(bytes, size, expected, &message->by_digest, error));
-    message->skipped = (get(bytes + 6, 2) & FLAG_SKIPPED) != 0;
+    message->skipped = (little_endian_get(bytes + 6, 2) & FLAG_SKIPPED) != 0;
     struct denoiser_state state = *expected;
     const uint8_t *body = bytes + STATE_HEAD_BYTES + (size_t)count_tensors(expected) * STATE_RECORD_BYTES;
     for (int f = 0; f < num_fields(expected); f++) {

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/little_endian.h"
+
 void canonical_begin(struct canonical *c, const char *name) {
     SHA256_Init(&c->sha);
     canonical_bytes(c, name, strlen(name) + 1);
@@ -13,10 +15,10 @@ void canonical_bytes(struct canonical *c, const void *data, size_t bytes) {
     SHA256_Update(&c->sha, data, bytes);
 }
 
-static void number(struct canonical *c, uint64_t value, size_t bytes) {
+static void number(struct canonical *c, uint64_t value, int bytes) {
     uint8_t little[8];
-    for (size_t i = 0; i < bytes; i++) little[i] = (uint8_t)(value >> (8 * i));
-    canonical_bytes(c, little, bytes);
+    little_endian_put(little, value, bytes);
+    canonical_bytes(c, little, (size_t)bytes);
 }
 
 void canonical_u32(struct canonical *c, uint32_t value) {

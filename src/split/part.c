@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/little_endian.h"
 #include "nn/run.h"
 #include "pipelines/pipeline.h"
 
@@ -20,9 +21,7 @@ struct split_part {
 };
 
 uint64_t split_job_number(const uint8_t nonce[SPLIT_NONCE_BYTES]) {
-    uint64_t number = 0;
-    for (int i = 0; i < 8; i++) number |= (uint64_t)nonce[i] << (8 * i);
-    return number;
+    return little_endian_get(nonce, 8);
 }
 
 /* ---- opening ---- */
@@ -113,12 +112,6 @@ struct state_store split_part_store(struct split_part *part) {
 
 /* ---- requests ---- */
 
-static uint64_t number(const uint8_t *from, int bytes) {
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)from[i] << (8 * i);
-    return value;
-}
-
 /* The state that a request to `block` must hold, by the shape that it says it has. */
 static tessera_status expected_state(struct split_part *part, int block, const uint8_t *bytes, size_t size, struct split_shape *shape,
                                      struct denoiser_state *out, tessera_error *error) {
@@ -147,7 +140,8 @@ static unsigned fields_by_digest(const uint8_t *bytes, size_t size, int count) {
     for (int i = 0; i < count; i++) {
         const uint8_t *record = bytes + STATE_HEAD_BYTES + i * STATE_RECORD_BYTES;
         if ((size_t)(record - bytes) + STATE_RECORD_BYTES > size) break;
-        if (number(record, 4) < STATE_SKIPS && number(record + 12, 4) == BY_DIGEST) found |= 1u << number(record, 4);
+        if (little_endian_get(record, 4) < STATE_SKIPS && little_endian_get(record + 12, 4) == BY_DIGEST)
+            found |= 1u << little_endian_get(record, 4);
     }
     return found;
 }
@@ -187,7 +181,7 @@ tessera_status split_part_missing(struct split_part *part, const uint8_t *bytes,
     const uint8_t *record = bytes + STATE_HEAD_BYTES, *body = record + (size_t)count * STATE_RECORD_BYTES;
     *missing = 0;
     for (int i = 0; i < count; i++, record += STATE_RECORD_BYTES) {
-        uint64_t field = number(record, 4);
+        uint64_t field = little_endian_get(record, 4);
         bool digest = field < STATE_SKIPS && (by_digest >> field & 1) != 0;
         if (digest && state_store_find(store, body, tensor_bytes(fields[i])) == NULL) *missing |= 1u << field;
         size_t length = digest ? STATE_DIGEST_BYTES : tensor_bytes(fields[i]);

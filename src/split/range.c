@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/little_endian.h"
 #include "parallel/cut.h"
 
 enum { EVERY_PART = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND };
@@ -53,12 +54,6 @@ static int skips_at(const struct denoiser *denoiser, const struct split_range *r
 
 /* ---- shapes ---- */
 
-static uint64_t number(const uint8_t *from, int bytes) {
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)from[i] << (8 * i);
-    return value;
-}
-
 static tessera_status too_large(const char *field, uint64_t value, uint64_t most, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field %s: is %llu, of which 1 to %llu are possible here", field,
                      (unsigned long long)value, (unsigned long long)most);
@@ -72,18 +67,18 @@ static tessera_status within(const char *field, uint64_t value, int64_t most, in
 
 /* A record's dimension, as models/state.c writes it. */
 static uint64_t extent(const uint8_t *record, int dim) {
-    return number(record + 16 + 8 * dim, 8);
+    return little_endian_get(record + 16 + 8 * dim, 8);
 }
 
 /* What the records say: the batch is the picture's; text and mask, where they come, are of text_tokens. */
 static tessera_status read_records(const uint8_t *bytes, size_t size, const struct split_limits *limits, struct split_shape *out,
                                    tessera_error *error) {
     const uint8_t *record = bytes + STATE_HEAD_BYTES;
-    uint64_t count = number(bytes + 40, 4);
+    uint64_t count = little_endian_get(bytes + 40, 4);
     for (uint64_t i = 0; i < count && i < STATE_SKIPS; i++, record += STATE_RECORD_BYTES) {
         if ((size_t)(record - bytes) + STATE_RECORD_BYTES > size)
             return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field length: %zu bytes end within its records", size);
-        uint64_t field = number(record, 4);
+        uint64_t field = little_endian_get(record, 4);
         if (field == STATE_PICTURE) TRY(within("picture: batch", extent(record, 0), limits->batch, &out->batch, error));
         if (field == STATE_TEXT) TRY(within("text: tokens", extent(record, 1), limits->text_tokens, &out->text_tokens, error));
         if (field == STATE_TEXT_MASK) out->text_mask = true;
@@ -105,14 +100,14 @@ tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *
     *out = (struct split_shape){0};
     if (!denoiser_state_begins(bytes, size))
         return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field magic: %zu bytes that are no such message", size);
-    TRY(within("rows", number(bytes + 16, 8), limits.tokens, &out->rows, error));
-    TRY(within("columns", number(bytes + 24, 8), limits.tokens, &out->columns, error));
+    TRY(within("rows", little_endian_get(bytes + 16, 8), limits.tokens, &out->rows, error));
+    TRY(within("columns", little_endian_get(bytes + 24, 8), limits.tokens, &out->columns, error));
     if (out->rows > limits.tokens / out->columns)
         return too_large("rows times columns", (uint64_t)out->rows * (uint64_t)out->columns, (uint64_t)limits.tokens, error);
     if (denoiser->max_patches > 0 && (out->rows > denoiser->max_patches || out->columns > denoiser->max_patches))
         return too_large("rows or columns", (uint64_t)(out->rows > out->columns ? out->rows : out->columns),
                          (uint64_t)denoiser->max_patches, error);
-    uint64_t text = number(bytes + 32, 8);
+    uint64_t text = little_endian_get(bytes + 32, 8);
     if (text > 0) TRY(within("text_tokens", text, limits.text_tokens, &out->text_tokens, error));
     TRY(read_records(bytes, size, &limits, out, error));
     if (out->text_tokens < denoiser->form.text_added)

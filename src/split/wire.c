@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/little_endian.h"
+
 enum {
     AT_VERSION = 4,
     AT_FLAGS = 6,
@@ -23,16 +25,6 @@ enum {
     AT_REPLY_ZEROS = 416
 };
 
-static void put(uint8_t *to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get(const uint8_t *from, int bytes) {
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) value |= (uint64_t)from[i] << (8 * i);
-    return value;
-}
-
 static bool all_zeros(const uint8_t *bytes, size_t count) {
     uint8_t any = 0;
     for (size_t i = 0; i < count; i++) any |= bytes[i];
@@ -47,8 +39,8 @@ static tessera_status wrong(const char *what, const char *field, tessera_error *
 /* Magic, version and flags. */
 static tessera_status check_start(const uint8_t *bytes, const char *what, const char *magic, tessera_error *error) {
     if (memcmp(bytes, magic, 4) != 0) return wrong(what, "magic", error);
-    if (get(bytes + AT_VERSION, 2) != WIRE_VERSION) return wrong(what, "version", error);
-    return get(bytes + AT_FLAGS, 2) == 0 ? TESSERA_OK : wrong(what, "flags", error);
+    if (little_endian_get(bytes + AT_VERSION, 2) != WIRE_VERSION) return wrong(what, "version", error);
+    return little_endian_get(bytes + AT_FLAGS, 2) == 0 ? TESSERA_OK : wrong(what, "flags", error);
 }
 
 /* ---- requests ---- */
@@ -56,13 +48,13 @@ static tessera_status check_start(const uint8_t *bytes, const char *what, const 
 void wire_request_write(const struct wire_request *request, uint8_t out[WIRE_REQUEST_BYTES]) {
     memset(out, 0, WIRE_REQUEST_BYTES);
     memcpy(out, "TDRQ", 4);
-    put(out + AT_VERSION, WIRE_VERSION, 2);
-    put(out + AT_STATE_BYTES, request->state_bytes, 8);
+    little_endian_put(out + AT_VERSION, WIRE_VERSION, 2);
+    little_endian_put(out + AT_STATE_BYTES, request->state_bytes, 8);
     memcpy(out + AT_ID, request->id, sizeof request->id);
     memcpy(out + AT_JOB, request->job, sizeof request->job);
     memcpy(out + AT_PART, request->part_digest, sizeof request->part_digest);
-    put(out + AT_STEP, request->step, 4);
-    put(out + AT_ROW, request->row, 4);
+    little_endian_put(out + AT_STEP, request->step, 4);
+    little_endian_put(out + AT_ROW, request->row, 4);
 }
 
 tessera_status wire_request_read(const uint8_t *bytes, size_t size, size_t whole, struct wire_request *out, tessera_error *error) {
@@ -70,13 +62,13 @@ tessera_status wire_request_read(const uint8_t *bytes, size_t size, size_t whole
     if (size < WIRE_REQUEST_BYTES) return wrong(what, "length", error);
     TRY(check_start(bytes, what, "TDRQ", error));
     if (!all_zeros(bytes + AT_REQUEST_ZEROS, WIRE_REQUEST_BYTES - AT_REQUEST_ZEROS)) return wrong(what, "zeros", error);
-    out->state_bytes = get(bytes + AT_STATE_BYTES, 8);
+    out->state_bytes = little_endian_get(bytes + AT_STATE_BYTES, 8);
     if (out->state_bytes != whole - WIRE_REQUEST_BYTES) return wrong(what, "bytes of the state", error);
     memcpy(out->id, bytes + AT_ID, sizeof out->id);
     memcpy(out->job, bytes + AT_JOB, sizeof out->job);
     memcpy(out->part_digest, bytes + AT_PART, sizeof out->part_digest);
-    out->step = (uint32_t)get(bytes + AT_STEP, 4);
-    out->row = (uint32_t)get(bytes + AT_ROW, 4);
+    out->step = (uint32_t)little_endian_get(bytes + AT_STEP, 4);
+    out->row = (uint32_t)little_endian_get(bytes + AT_ROW, 4);
     return TESSERA_OK;
 }
 
@@ -86,14 +78,14 @@ void wire_reply_write(const struct wire_reply *reply, uint8_t out[WIRE_REPLY_BYT
     const struct receipt_reply *s = &reply->signed_fields;
     memset(out, 0, WIRE_REPLY_BYTES);
     memcpy(out, "TDRP", 4);
-    put(out + AT_VERSION, WIRE_VERSION, 2);
-    put(out + AT_STATE_BYTES, reply->state_bytes, 8);
+    little_endian_put(out + AT_VERSION, WIRE_VERSION, 2);
+    little_endian_put(out + AT_STATE_BYTES, reply->state_bytes, 8);
     memcpy(out + AT_ID, reply->id, sizeof reply->id);
     memcpy(out + AT_JOB, s->job, sizeof s->job);
     memcpy(out + AT_PART, s->part_digest, sizeof s->part_digest);
-    put(out + AT_STEP, s->step, 4);
-    put(out + AT_ROW, s->row, 4);
-    put(out + AT_HASHES, reply->num_hashes, 4);
+    little_endian_put(out + AT_STEP, s->step, 4);
+    little_endian_put(out + AT_ROW, s->row, 4);
+    little_endian_put(out + AT_HASHES, reply->num_hashes, 4);
     memcpy(out + AT_WORKER, reply->worker.bytes, sizeof reply->worker.bytes);
     memcpy(out + AT_SPECIFICATION, s->specification, strnlen(s->specification, SPLIT_SPECIFICATION_CHARS - 1));
     memcpy(out + AT_INPUT, s->input_hash, sizeof s->input_hash);
@@ -117,8 +109,8 @@ static void read_fields(const uint8_t *bytes, struct wire_reply *out) {
     memcpy(out->id, bytes + AT_ID, sizeof out->id);
     memcpy(s->job, bytes + AT_JOB, sizeof s->job);
     memcpy(s->part_digest, bytes + AT_PART, sizeof s->part_digest);
-    s->step = (uint32_t)get(bytes + AT_STEP, 4);
-    s->row = (uint32_t)get(bytes + AT_ROW, 4);
+    s->step = (uint32_t)little_endian_get(bytes + AT_STEP, 4);
+    s->row = (uint32_t)little_endian_get(bytes + AT_ROW, 4);
     memcpy(out->worker.bytes, bytes + AT_WORKER, sizeof out->worker.bytes);
     memcpy(s->input_hash, bytes + AT_INPUT, sizeof s->input_hash);
     memcpy(s->output_hash, bytes + AT_OUTPUT, sizeof s->output_hash);
@@ -134,8 +126,8 @@ tessera_status wire_reply_read(const uint8_t *bytes, size_t size, struct wire_re
         !all_zeros(bytes + AT_REPLY_ZEROS, WIRE_REPLY_BYTES - AT_REPLY_ZEROS))
         return wrong(what, "zeros", error);
     if (!read_specification(bytes + AT_SPECIFICATION, out->signed_fields.specification)) return wrong(what, "specification", error);
-    out->state_bytes = get(bytes + AT_STATE_BYTES, 8);
-    out->num_hashes = (uint32_t)get(bytes + AT_HASHES, 4);
+    out->state_bytes = little_endian_get(bytes + AT_STATE_BYTES, 8);
+    out->num_hashes = (uint32_t)little_endian_get(bytes + AT_HASHES, 4);
     size_t rest = size - WIRE_REPLY_BYTES;
     if (out->num_hashes > RECEIPT_MOST_HASHES) return wrong(what, "hashes", error);
     if (out->state_bytes > rest || rest - out->state_bytes != (size_t)out->num_hashes * CANONICAL_HASH_BYTES)
@@ -170,15 +162,15 @@ tessera_status wire_reply_check(const struct wire_reply *reply, const struct wir
 bool wire_constant_digest(const uint8_t *state, size_t size, int field, uint8_t out[STATE_DIGEST_BYTES]) {
     enum { RECORD_HOW = 12, RECORD_BYTES = 56, HEAD_TENSORS = 40, BY_DIGEST = 1, UNIT = 64 };
     if (size < STATE_HEAD_BYTES) return false;
-    size_t tensors = (size_t)get(state + HEAD_TENSORS, 4);
+    size_t tensors = (size_t)little_endian_get(state + HEAD_TENSORS, 4);
     if (tensors > (size - STATE_HEAD_BYTES) / STATE_RECORD_BYTES) return false;
     size_t body = STATE_HEAD_BYTES + tensors * STATE_RECORD_BYTES;
     for (size_t i = 0; i < tensors; i++) {
         const uint8_t *record = state + STATE_HEAD_BYTES + i * STATE_RECORD_BYTES;
-        bool by_digest = get(record + RECORD_HOW, 4) == BY_DIGEST;
-        uint64_t bytes = by_digest ? STATE_DIGEST_BYTES : get(record + RECORD_BYTES, 8);
+        bool by_digest = little_endian_get(record + RECORD_HOW, 4) == BY_DIGEST;
+        uint64_t bytes = by_digest ? STATE_DIGEST_BYTES : little_endian_get(record + RECORD_BYTES, 8);
         if (body > size || bytes > size - body) return false;
-        if (get(record, 4) == (uint64_t)field) {
+        if (little_endian_get(record, 4) == (uint64_t)field) {
             if (by_digest) memcpy(out, state + body, STATE_DIGEST_BYTES);
             return by_digest;
         }

@@ -1,4 +1,5 @@
 /* Requests to a part: constants by digest, one block alone, only the skips that are needed; and everything that is refused, by field. */
+#include "base/little_endian.h"
 #include "pipelines/stages.h"
 #include "split_case.h"
 
@@ -144,10 +145,6 @@ static void expect_refusal(struct trial *t, const uint8_t *bytes, size_t size, c
     split_answer_free(&answer);
 }
 
-static void set_number(uint8_t *to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(value >> (8 * i));
-}
-
 /* A field of the head, or of the first record, that says something else. */
 static void test_fields(struct trial *t) {
     static const struct {
@@ -178,7 +175,7 @@ static void test_fields(struct trial *t) {
     uint8_t *bytes = aligned_alloc(64, t->size);
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         memcpy(bytes, t->bytes, t->size);
-        set_number(bytes + changes[i].at, changes[i].value, changes[i].bytes);
+        little_endian_put(bytes + changes[i].at, changes[i].value, changes[i].bytes);
         expect_refusal(t, bytes, t->size, changes[i].word);
     }
     memcpy(bytes, t->bytes, t->size);
