@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "backend/memory.h"
+#include "parallel/group_statistics.h"
 #include "parallel/online_attention.h"
 #include "parallel/rows.h"
 #include "parallel/strategy.h"
@@ -272,7 +273,7 @@ void displaced_patches_group_stats(struct run *run, const struct strategy_link *
     struct displaced *d = link->state;
     if (!d->synchronous && (d->mode == SYNC_SEPARATE_GN || d->mode == SYNC_NO_SYNC)) return; /* own rows alone */
     bool displaces = d->mode == SYNC_CORRECTED_ASYNC_GN || d->mode == SYNC_STALE_GN;
-    if (!displaces) rows_merge_stats(run, d->group, stats, weight);
+    if (!displaces) group_statistics_merge(run, d->group, stats, weight);
     float *values = run_map(run, stats, MAP_READ | MAP_WRITE);
     if (displaces && !run_failed(run)) displace_stats(run, d, values, tensor_count(stats) / 2, weight);
     for (int64_t i = 1; i < tensor_count(stats) && !run_failed(run) && d->published_group_norm && elements > 1; i += 2)

@@ -1,4 +1,4 @@
-/* Rows of a picture over ranks, exactly: what convolutions and group norms need of the others.
+/* Rows of a picture over ranks, exactly: what convolutions need of the neighbours, and which statistics group norms merge.
  *
  *     member i - 1   . . . . .           above: the last rows of member i - 1
  *                    a a a a a   <---
@@ -8,12 +8,12 @@
  *     member i + 1   . . . . .
  *
  * Sent per rank: at most `above` rows down and `below` rows up; for statistics (n - 1) times 3 numbers per group. */
-#include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "parallel/rows.h"
+
+#include <assert.h>
+
 #include "backend/memory.h"
+#include "parallel/group_statistics.h"
 #include "parallel/strategy.h"
 
 static bool takes_part(const struct strategy_choice *choice) {
@@ -57,102 +57,9 @@ static struct halo halo(struct run *run, const struct strategy_link *link, struc
     return halo;
 }
 
-/* (mean, variance) of `seen` take in another part's of `more`. */
-static void merge(double *mean, double *variance, double seen, const float *part, double more) {
-    double share = more / (seen + more), distance = part[0] - *mean;
-    *variance = *variance * (1.0 - share) + part[1] * share + distance * distance * share * (1.0 - share);
-    *mean += distance * share;
-}
-
-/* Every member's numbers [weight, (mean, variance) of each group] in all[members][1 + 2 groups]: float32. */
-static tessera_status gather_stats(struct comm *group, float *all, int64_t each, const float *stats, double weight, tessera_error *error) {
-    int members = comm_size(group);
-    size_t *bytes = calloc((size_t)members, sizeof *bytes);
-    float *mine = all + comm_rank(group) * each;
-    if (bytes == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
-    for (int i = 0; i < members; i++) bytes[i] = (size_t)each * sizeof(float);
-    mine[0] = (float)weight;
-    memcpy(mine + 1, stats, (size_t)(each - 1) * sizeof *stats);
-    comm_label(group, "group norm");
-    tessera_status status = comm_all_gather(group, mine, all, bytes, error);
-    free(bytes);
-    return status;
-}
-
-void rows_merge_stats(struct run *run, struct comm *group, struct tensor *stats, double weight) {
-    int members = comm_size(group);
-    int64_t groups = tensor_count(stats) / 2, each = 2 * groups + 1;
-    float *values = run_map(run, stats, MAP_READ | MAP_WRITE), *all = calloc((size_t)(members * each), sizeof *all);
-    if (all == NULL) error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
-    if (!run_failed(run)) gather_stats(group, all, each, values, weight, &run->error);
-    for (int64_t g = 0; g < groups && !run_failed(run); g++) {
-        double mean = 0, variance = 0, seen = 0;
-        for (int i = 0; i < members; i++) {
-            const float *part = all + i * each;
-            if (part[0] > 0) merge(&mean, &variance, seen, part + 1 + 2 * g, part[0]);
-            seen += part[0];
-        }
-        values[2 * g] = (float)mean;
-        values[2 * g + 1] = (float)variance;
-    }
-    free(all);
-    run_unmap(run, stats, values, MAP_READ | MAP_WRITE);
-}
-
-/* ---- the same, row by row ---- */
-
-/* All members' rows, one member after the other, [B, its rows, numbers]; the caller frees. counts [members]: of rows. */
-static float *gather_rows(struct run *run, const float *mine, int64_t batch, int64_t rows, int64_t numbers, int64_t *counts) {
-    struct comm *group = parallel_cuts_rows(run->parallel) ? run->parallel->rows : NULL;
-    int members = group != NULL ? comm_size(group) : 1;
-    size_t bytes[members];
-    int64_t total = 0;
-    for (int i = 0; i < members; i++) bytes[i] = sizeof rows;
-    counts[0] = rows;
-    if (group != NULL) comm_label(group, "group norm");
-    if (group != NULL && comm_all_gather(group, &rows, counts, bytes, &run->error) != TESSERA_OK) return NULL;
-    for (int i = 0; i < members; i++) {
-        bytes[i] = (size_t)(counts[i] * batch * numbers) * sizeof(float);
-        total += counts[i];
-    }
-    float *all = malloc((size_t)(total * batch * numbers) * sizeof *all);
-    if (all == NULL) error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
-    if (all != NULL && group == NULL) memcpy(all, mine, bytes[0]);
-    if (all != NULL && group != NULL) run_checked(run, comm_all_gather(group, mine, all, bytes, &run->error), (struct tensor){0});
-    return all;
-}
-
-/* One group: `rows` have (mean, variance) `numbers` apart. seen, mean and spread (the sum of variances) take them in. */
-static void merge_rows(double *seen, double *mean, double *spread, const float *rows, int64_t count, int64_t numbers) {
-    for (int64_t i = 0; i < count; i++, rows += numbers) {
-        double distance = rows[0] - *mean, share = *seen / (*seen + 1.0);
-        *seen += 1.0;
-        *mean += distance / *seen;
-        *spread += rows[1] + distance * distance * share;
-    }
-}
-
-void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows) {
-    int members = parallel_cuts_rows(run->parallel) ? comm_size(run->parallel->rows) : 1;
-    int64_t counts[members], batch = rows.shape[0], numbers = 2 * rows.shape[2];
-    float *mine = run_map(run, &rows, MAP_READ), *out = run_map(run, &stats, MAP_WRITE);
-    float *all = run_failed(run) ? NULL : gather_rows(run, mine, batch, rows.shape[1], numbers, counts);
-    for (int64_t i = 0; i < batch * rows.shape[2] && !run_failed(run); i++) {
-        double seen = 0, mean = 0, spread = 0;
-        const float *part = all;
-        for (int m = 0; m < members; part += counts[m++] * batch * numbers)
-            merge_rows(&seen, &mean, &spread, part + i / rows.shape[2] * counts[m] * numbers + i % rows.shape[2] * 2, counts[m], numbers);
-        out[2 * i] = (float)mean;
-        out[2 * i + 1] = (float)(spread / seen);
-    }
-    free(all);
-    run_unmap(run, &rows, mine, MAP_READ);
-    run_unmap(run, &stats, out, MAP_WRITE);
-}
-
 static void group_stats(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements) {
     (void)elements;
-    rows_merge_stats(run, link->group, stats, weight);
+    group_statistics_merge(run, link->group, stats, weight);
 }
 
 /* Neighbouring rows are apart along the innermost axis that there is. */

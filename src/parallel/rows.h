@@ -6,7 +6,5 @@
 
 /* `count` rows of x [B, H, W, C] from `first` on, packed, into `rows`, which has as many. */
 void rows_pack(struct run *run, struct tensor rows, struct tensor x, int64_t first, int64_t count);
-/* exchange_group_stats of parts that are all fresh. */
-void rows_merge_stats(struct run *run, struct comm *group, struct tensor *stats, double weight);
 
 #endif
