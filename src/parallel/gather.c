@@ -1,5 +1,5 @@
-/* Positions from all ranks to all: where a denoiser's prediction becomes a whole picture again, and where text is cut; and rows of the
- * picture itself to the one rank that writes it.
+/* Positions from all ranks to all, where a denoiser's prediction becomes a whole picture again; and rows of the picture itself to the one
+ * rank that writes it.
  *
  *     gather        sent per rank: (n - 1) of its own part
  *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes */
@@ -25,30 +25,6 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     if (!run_failed(run)) backend_copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
     transfer_wait(run, &t);
     return run_failed(run) ? (struct tensor){0} : out;
-}
-
-/* A text of fewer tokens than ranks stays whole, so that none has an empty part. */
-static bool cuts_text(const struct parallel *p, int64_t tokens) {
-    bool has_all = false;
-    for (int i = 0; p != NULL && i < p->num_links; i++) {
-        const struct strategy *s = p->links[i].strategy;
-        has_all = has_all || (s->keeps_text_whole != NULL && s->keeps_text_whole(&p->choice));
-    }
-    return parallel_cuts_rows(p) && !has_all && tokens >= comm_size(p->rows);
-}
-
-struct span exchange_text_span(const struct run *run, int64_t tokens) {
-    const struct parallel *p = run->parallel;
-    if (!cuts_text(p, tokens)) return (struct span){0, tokens};
-    return cut_span(tokens, comm_size(p->rows), comm_rank(p->rows), p->shares);
-}
-
-struct tensor exchange_text(struct run *run, struct tensor x) {
-    if (run_failed(run) || !cuts_text(run->parallel, x.shape[1])) return x;
-    struct span part = exchange_text_span(run, x.shape[1]);
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], part.count, x.shape[2]));
-    if (!run_failed(run)) backend_copy_rows(run->backend, &out, 0, &x, part.first, part.count);
-    return out;
 }
 
 /* Each rank's count, on all. */
