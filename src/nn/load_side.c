@@ -36,8 +36,8 @@ static struct load_piece piece_of(const struct making *m, int range) {
 
 static void fill_product(struct loader *loader, const struct making *m, int index, int64_t rank, struct linear_side *side) {
     size_t mark = arena_mark(loader->arena);
-    float *down = stored_take(loader, (size_t)(rank * m->width) * sizeof *down);
-    float *up = stored_take(loader, (size_t)(m->rows.count * rank) * sizeof *up);
+    float *down = loader_take(loader, (size_t)(rank * m->width) * sizeof *down);
+    float *up = loader_take(loader, (size_t)(m->rows.count * rank) * sizeof *up);
     float *at = down;
     for (int range = 0; range < 2 && !load_failed(loader); range++) {
         if (m->columns[range].count > 0)
@@ -53,7 +53,7 @@ static void fill_product(struct loader *loader, const struct making *m, int inde
 
 static void fill_difference(struct loader *loader, const struct making *m, struct linear_side *side) {
     size_t mark = arena_mark(loader->arena);
-    float *numbers = stored_take(loader, (size_t)(m->rows.count * m->width) * sizeof *numbers), *at = numbers;
+    float *numbers = loader_take(loader, (size_t)(m->rows.count * m->width) * sizeof *numbers), *at = numbers;
     for (int range = 0; range < 2 && !load_failed(loader); range++) {
         if (m->columns[range].count > 0) stored_put_change(loader, m->name, *m->whole, piece_of(m, range), at, m->width);
         at += m->columns[range].count;
@@ -77,7 +77,7 @@ static struct linear_side *make(struct loader *loader, const struct making *m, i
     side.up = room(loader, m->rows.count, rank > 0 ? rank : m->width);
     loader->room += sizeof side + ARENA_SLACK;
     plan_room(loader, m, rank);
-    if (!stored_reads(loader) || (kept = load_alloc(loader, sizeof *kept)) == NULL) return NULL;
+    if (!loader_reads(loader) || (kept = load_alloc(loader, sizeof *kept)) == NULL) return NULL;
     if (rank > 0)
         fill_product(loader, m, index, rank, &side);
     else

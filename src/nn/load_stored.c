@@ -5,30 +5,11 @@
  * hook and kept. */
 #include "nn/load_stored.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tensor/scaled_weights.h"
-
-const char *stored_where(const struct loader *loader) {
-    return loader->weights != NULL ? weights_folder(loader->weights) : "model";
-}
-
-bool stored_records(const struct loader *loader) {
-    return loader->hooks != NULL && loader->hooks->record != NULL;
-}
-
-bool stored_reads(const struct loader *loader) {
-    return loader->mode == LOAD_READ && !stored_records(loader);
-}
-
-void *stored_take(struct loader *loader, size_t bytes) {
-    void *data = arena_alloc(loader->arena, bytes);
-    if (data == NULL && !load_failed(loader)) {
-        error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for %zu bytes of weights", stored_where(loader), bytes);
-    }
-    return data;
-}
 
 /* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside, and a recipe its bytes; the arena rounds up. */
 static void plan_room(struct loader *loader, const struct tensor *t) {
@@ -47,13 +28,13 @@ static tessera_status check_type(struct loader *loader, const char *name, const 
     return error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
                      "%s: tensor \"%s\" is stored as %s; weights can be F32, F16, BF16, F8_E4M3, F8_E5M2, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 or "
                      "Q2_K to Q6_K",
-                     stored_where(loader), name, weights_type_name(loader->weights, name));
+                     loader_where(loader), name, weights_type_name(loader->weights, name));
 }
 
 /* Does the weight `name` have scales in tensors of their own? */
 static bool find_scaled(struct loader *loader, const char *name, struct scaled_weight *out) {
     bool found = false;
-    if (loader->weights == NULL || stored_records(loader) || load_failed(loader)) return false;
+    if (loader->weights == NULL || loader_records(loader) || load_failed(loader)) return false;
     return scaled_weight_find(loader->weights, name, &found, out, &loader->error) == TESSERA_OK && found;
 }
 
@@ -69,7 +50,7 @@ static void add_span(struct loader *loader, const struct tensor *source) {
     if (loader->num_spans % GROWTH == 0) {
         struct load_span *spans = realloc(loader->spans, (size_t)(loader->num_spans + GROWTH) * sizeof *spans);
         if (spans == NULL) {
-            error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for a list of tensors", stored_where(loader));
+            error_set(&loader->error, TESSERA_ERROR_MEMORY, "%s: no memory for a list of tensors", loader_where(loader));
             return;
         }
         loader->spans = spans;
@@ -121,7 +102,7 @@ void stored_forget(const struct loader *loader, const struct tensor *t) {
 struct tensor stored_find(struct loader *loader, const char *name, int ndim, const int64_t *shape) {
     struct tensor t = {0}, empty = {0};
     if (load_failed(loader)) return empty;
-    if (stored_records(loader)) {
+    if (loader_records(loader)) {
         loader->hooks->record(loader->hooks->user, name, ndim, shape);
         return tensor_of(NULL, loader->dtype, ndim, shape);
     }
@@ -138,14 +119,14 @@ struct tensor stored_find(struct loader *loader, const char *name, int ndim, con
     for (int i = 0; same && i < ndim; i++) same = t.shape[i] == shape[i];
     char have[128], want[128];
     if (!same) {
-        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s", stored_where(loader),
+        error_set(&loader->error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\" has shape %s, but config.json asks for %s", loader_where(loader),
                   name, tensor_shape_text(t.ndim, t.shape, have, sizeof have), tensor_shape_text(ndim, shape, want, sizeof want));
         return empty;
     }
     plan_room(loader, &t);
     note_spans(loader, name, has_scales ? &scaled : NULL);
     t.data = moved(loader, t.data);
-    if (!stored_reads(loader)) t.data = NULL;
+    if (!loader_reads(loader)) t.data = NULL;
     return t;
 }
 
@@ -156,7 +137,7 @@ static bool is_aligned(const struct tensor *t) {
 /* `t` itself, or, where a recipe makes it, what that makes in the arena. */
 static struct tensor brought(struct loader *loader, const char *name, struct tensor t) {
     if (t.data != NULL || t.ndim == 0) return t;
-    t.data = stored_take(loader, tensor_bytes(&t));
+    t.data = loader_take(loader, tensor_bytes(&t));
     if (t.data == NULL) return (struct tensor){0};
     struct tensor source = weights_source(loader->weights, name);
     source.data = moved(loader, source.data);
@@ -171,7 +152,7 @@ static struct tensor aligned(struct loader *loader, struct tensor t) {
         note_lent(loader, &t, true);
         return t;
     }
-    void *copy = stored_take(loader, tensor_bytes(&t));
+    void *copy = loader_take(loader, tensor_bytes(&t));
     if (copy == NULL) return (struct tensor){0};
     memcpy(copy, t.data, tensor_bytes(&t));
     weights_forget(loader->weights, &t);
@@ -261,7 +242,7 @@ static void copy_piece(struct loader *loader, struct tensor t, const struct scal
     size_t mark = arena_mark(loader->arena);
     if (step % block != 0 && !(is_whole(&t, piece) && stride == width)) {
         struct tensor wide = cut_to(t, whole_of(&t), DTYPE_F32);
-        wide.data = stored_take(loader, tensor_bytes(&wide));
+        wide.data = loader_take(loader, tensor_bytes(&wide));
         if (load_failed(loader)) return;
         copy_piece(loader, t, scaled, whole_of(&t), DTYPE_F32, wide.data, step);
         copy_piece(loader, wide, NULL, piece, dtype, to, stride);
@@ -269,8 +250,8 @@ static void copy_piece(struct loader *loader, struct tensor t, const struct scal
         return;
     }
     if (width == step && width == stride) step = stride = width *= rows, rows = 1;
-    void *row = scaled == NULL && is_aligned(&t) ? NULL : stored_take(loader, dtype_bytes(t.dtype, step));
-    float *scratch = first % block != 0 || width % block != 0 ? stored_take(loader, (size_t)step * sizeof(float)) : NULL;
+    void *row = scaled == NULL && is_aligned(&t) ? NULL : loader_take(loader, dtype_bytes(t.dtype, step));
+    float *scratch = first % block != 0 || width % block != 0 ? loader_take(loader, (size_t)step * sizeof(float)) : NULL;
     if (load_failed(loader)) return;
     for (int64_t r = 0; r < rows; r++, at += step) {
         const char *numbers = scaled == NULL ? (const char *)t.data + dtype_bytes(t.dtype, at) : row;
@@ -291,7 +272,7 @@ static void put_changed(struct loader *loader, const char *name, struct tensor t
     struct tensor part = cut_to(t, given, DTYPE_F32);
     int64_t width = given.inputs.count * taps_of(&t);
     bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
-    part.data = in_place ? to : stored_take(loader, tensor_bytes(&part));
+    part.data = in_place ? to : loader_take(loader, tensor_bytes(&part));
     if (load_failed(loader)) return;
     copy_piece(loader, t, scaled, given, DTYPE_F32, part.data, width);
     if (load_failed(loader)) return;
@@ -329,7 +310,7 @@ void stored_put(struct loader *loader, const char *name, struct tensor t, struct
 
 void stored_put_change(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, float *to, int64_t stride) {
     size_t mark = arena_mark(loader->arena);
-    float *before = stored_take(loader, (size_t)(piece.rows.count * piece.inputs.count) * sizeof *before);
+    float *before = loader_take(loader, (size_t)(piece.rows.count * piece.inputs.count) * sizeof *before);
     struct scaled_weight scaled;
     const struct scaled_weight *from = bring(loader, name, &t, &scaled);
     if (load_failed(loader)) return;
@@ -344,7 +325,7 @@ void stored_put_change(struct loader *loader, const char *name, struct tensor t,
 struct tensor stored_piece(struct loader *loader, const char *name, struct tensor t, struct load_piece piece, enum dtype dtype) {
     if (t.ndim == 0) return t;
     bool lent = t.dtype == dtype && piece.inputs.count == inputs_of(&t) && !is_hooked(loader, name, &t) && !is_scaled(loader, name);
-    if (!stored_reads(loader)) {
+    if (!loader_reads(loader)) {
         struct tensor described = cut_to(t, piece, dtype);
         if (!lent) loader->converted += tensor_bytes(&described);
         return described;
@@ -354,7 +335,7 @@ struct tensor stored_piece(struct loader *loader, const char *name, struct tenso
         return load_failed(loader) ? (struct tensor){0} : aligned(loader, rows_of(t, piece.rows));
     }
     struct tensor out = cut_to(t, piece, dtype);
-    out.data = stored_take(loader, tensor_bytes(&out));
+    out.data = loader_take(loader, tensor_bytes(&out));
     stored_put(loader, name, t, piece, dtype, out.data, piece.inputs.count * taps_of(&t));
     return load_failed(loader) ? (struct tensor){0} : out;
 }
@@ -367,5 +348,17 @@ struct tensor stored_table(struct loader *loader, const char *name, struct tenso
     bool crossing = t.ndim > 0 && t.shape[t.ndim - 1] % dtype_block(t.dtype) != 0; /* rows are looked up one by one */
     if (crossing) return stored_whole(loader, name, t, loader->dtype);
     if (is_scaled(loader, name)) return stored_whole(loader, name, t, stored_matrix_dtype(loader, name, &t));
-    return stored_reads(loader) ? aligned(loader, brought(loader, name, t)) : t;
+    return loader_reads(loader) ? aligned(loader, brought(loader, name, t)) : t;
+}
+
+struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                               const int64_t *shape) {
+    char name[NAME_CAPACITY + 16];
+    snprintf(name, sizeof name, "%s.%s", base, part);
+    return stored_whole(loader, name, stored_find(loader, name, ndim, shape), dtype);
+}
+
+struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                                    const int64_t *shape) {
+    return loader_keep(loader, stored_parameter(loader, dtype, base, part, ndim, shape));
 }

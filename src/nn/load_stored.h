@@ -3,18 +3,7 @@
 #ifndef TESSERA_NN_LOAD_STORED_H
 #define TESSERA_NN_LOAD_STORED_H
 
-#include "nn/load.h"
-
-enum { NAME_CAPACITY = 512, ARENA_SLACK = 256 /* bytes by which an arena may round up */ };
-
-/* What messages call the model. */
-const char *stored_where(const struct loader *loader);
-/* Is the loader's hook only told what would be read? */
-bool stored_records(const struct loader *loader);
-/* Do layers get data? */
-bool stored_reads(const struct loader *loader);
-/* Bytes of the loader's arena. */
-void *stored_take(struct loader *loader, size_t bytes);
+#include "nn/loader.h"
 
 /* A tensor that the file lent goes back to it: the layer has a copy. */
 void stored_forget(const struct loader *loader, const struct tensor *t);
@@ -39,5 +28,11 @@ void stored_put_change(struct loader *loader, const char *name, struct tensor t,
 struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype);
 /* All of it as it is stored; in the computing type where blocks cross its rows. */
 struct tensor stored_table(struct loader *loader, const char *name, struct tensor t);
+/* The parameter "<base>.<part>", whole, as `dtype`. */
+struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                               const int64_t *shape);
+/* The same, kept by a layer. */
+struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+                                    const int64_t *shape);
 
 #endif
