@@ -1,4 +1,4 @@
-/* The kinds of picture files, for the table in image.c only: one reader each, from a file's bytes in memory.
+/* The kinds of picture files, for the table in image_read.c only: one reader each, from a file's bytes in memory.
  *
  * A reader gives what Pillow's Image.open(...).convert("RGB") gives, which is what diffusers sees: transparency is dropped, a palette is
  * looked up, of an animation the first picture is taken. The orientation (exif.h) is the reader's to find and the caller's to apply. */
