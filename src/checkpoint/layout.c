@@ -26,19 +26,7 @@ struct layout {
 };
 
 static const struct layout_line same_lines[] = {{NULL, "", "", SAME}};
-const struct layout_table layout_table_same = LAYOUT_TABLE(same_lines, NULL);
-
-bool layout_each_block(const struct layout_size *size, int k, int original[], int diffusers[]) {
-    original[0] = diffusers[0] = k;
-    return k < size->blocks;
-}
-
-tessera_status layout_read_count(const struct json *config, const char *name, int fallback, int *out, tessera_error *error) {
-    int64_t value = 0;
-    TRY(json_int(config, name, fallback, 1, 1024, &value, error));
-    *out = (int)value;
-    return TESSERA_OK;
-}
+static const struct layout_table layout_table_same = LAYOUT_TABLE(same_lines, NULL);
 
 /* `pattern` with its "{}" replaced by numbers, in order; the caller frees. NULL: no memory. */
 static char *fill_in(const char *pattern, const int numbers[LAYOUT_MAX_NUMBERS]) {

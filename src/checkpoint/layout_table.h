@@ -1,4 +1,4 @@
-/* What a layout table is made of: shared by layout.c (the engine) and layout_*.c (the tables). */
+/* What a layout table is made of: shared by layout.c (which expands tables and looks names up) and layout_*.c (the tables). */
 #ifndef TESSERA_CHECKPOINT_LAYOUT_TABLE_H
 #define TESSERA_CHECKPOINT_LAYOUT_TABLE_H
 
@@ -30,7 +30,7 @@ struct layout_table {
     tessera_status (*read_size)(const struct json *config, struct layout_size *size, tessera_error *error); /* NULL: no counts */
 };
 
-extern const struct layout_table layout_table_same, layout_table_unet, layout_table_vae, layout_table_openclip, layout_table_sdcpp,
+extern const struct layout_table layout_table_unet, layout_table_vae, layout_table_openclip, layout_table_sdcpp,
     layout_table_t5, layout_table_sd3, layout_table_flux;
 
 /* One number on both sides, from 0: blocks of a transformer. */
