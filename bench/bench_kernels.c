@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 #include "backend/backend.h"
+#include "base/bf16.h"
 #include "machine_peak.h"
 
 struct linear_shape {
@@ -73,13 +74,13 @@ static struct tensor make(struct run *run, enum dtype dtype, int ndim, const int
         if (dtype == DTYPE_F32)
             ((float *)t.data)[i] = x;
         else
-            ((uint16_t *)t.data)[i] = f32_to_bf16(x);
+            ((uint16_t *)t.data)[i] = bf16_round(x);
     }
     return t;
 }
 
 static double get(const struct tensor *t, int64_t i) {
-    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
+    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_widen(((const uint16_t *)t->data)[i]);
 }
 
 static void release(struct tensor *tensors, int count) {

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/error.h"
 #include "leak_probe.h"
 #include "models/denoiser.h"
@@ -65,7 +66,7 @@ static float *row_of(const struct tensor *t, int64_t row, int *size) {
     float *out = malloc((size_t)count * sizeof *out);
     for (int64_t i = 0; i < count && out != NULL; i++)
         out[i] =
-            t->dtype == DTYPE_F32 ? ((const float *)t->data)[row * count + i] : bf16_to_f32(((const uint16_t *)t->data)[row * count + i]);
+            t->dtype == DTYPE_F32 ? ((const float *)t->data)[row * count + i] : bf16_widen(((const uint16_t *)t->data)[row * count + i]);
     *size = (int)count;
     return out;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/random_weights.h"
@@ -54,7 +55,7 @@ static void fill_positions(const struct positions *p, int64_t first, int64_t cou
     for (int64_t i = 0; i < count; i++) {
         int64_t place = (first + i) / p->channels, channel = (first + i) % p->channels;
         int64_t line = channel < half ? place % p->side : place / p->side;
-        out[i] = f32_to_bf16(p->vectors[line * p->channels + half + channel % half]);
+        out[i] = bf16_round(p->vectors[line * p->channels + half + channel % half]);
     }
 }
 

@@ -68,7 +68,7 @@ static double deviation_of(const struct tensor *tensor) {
 void random_weights_fill(uint64_t seed, const struct safetensors_entry *entry, int64_t first, int64_t count, uint16_t *out) {
     assert(first % RANDOM_WEIGHTS_BLOCK == 0);
     if (is_norm_weight(entry)) {
-        for (int64_t i = 0; i < count; i++) out[i] = f32_to_bf16(1.0f);
+        for (int64_t i = 0; i < count; i++) out[i] = bf16_round(1.0f);
         return;
     }
     float scale = (float)(deviation_of(&entry->tensor) * sqrt(3.0) / 32768.0); /* a uniform variable on [-a, a] has deviation a / sqrt(3) */

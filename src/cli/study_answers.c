@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bf16.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/random.h"
@@ -111,7 +112,7 @@ static float *flatten(const struct denoiser_state *state, size_t *size) {
     for (int f = 0; f < 2 && out != NULL; f++)
         for (int64_t i = 0; fields[f]->ndim > 0 && i < tensor_count(fields[f]); i++)
             out[at++] =
-                fields[f]->dtype == DTYPE_F32 ? ((const float *)fields[f]->data)[i] : bf16_to_f32(((const uint16_t *)fields[f]->data)[i]);
+                fields[f]->dtype == DTYPE_F32 ? ((const float *)fields[f]->data)[i] : bf16_widen(((const uint16_t *)fields[f]->data)[i]);
     *size = count;
     return out;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "split/client_parts.h"
 #include "split/projection.h"
 
@@ -18,7 +19,7 @@ enum { ALIGNMENT = 64 };
 #define LEAST_BF16 4.4e-3
 
 static float number_at(const struct tensor *t, int64_t i) {
-    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
+    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_widen(((const uint16_t *)t->data)[i]);
 }
 
 /* Adds the projections of a tensor's difference, and of the first one's numbers. */

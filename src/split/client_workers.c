@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/clock.h"
 #include "split/client_parts.h"
 #include "split/tokens.h"
@@ -274,7 +275,7 @@ static void fill(struct tensor *t, bool is_mask, uint64_t *seed) {
         if (t->dtype == DTYPE_F32)
             ((float *)t->data)[i] = value;
         else
-            ((uint16_t *)t->data)[i] = f32_to_bf16(value);
+            ((uint16_t *)t->data)[i] = bf16_round(value);
     }
 }
 

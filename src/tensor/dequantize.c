@@ -13,6 +13,7 @@
  *
  * Products and differences are rounded one by one, in the order of ggml's reference code, so that the numbers are the same to the bit.
  * Left out: IQ types, ternary types, microscaled types. */
+#include "base/f16.h"
 #include "tensor/dequantize.h"
 
 #include <assert.h>
@@ -21,7 +22,7 @@
 enum { BLOCK = 32, SCALED_BLOCK = 64, SUPER_BLOCK = 256 };
 
 static float half_at(const uint8_t *from) {
-    return f16_to_f32((uint16_t)(from[0] | from[1] << 8));
+    return f16_widen((uint16_t)(from[0] | from[1] << 8));
 }
 
 static uint32_t word_at(const uint8_t *from) {

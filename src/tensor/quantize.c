@@ -14,12 +14,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/f16.h"
 #include "tensor/dequantize.h"
 
 enum { BLOCK = 32, NF4_BLOCK = 64 };
 
 static void put_half(uint8_t *to, float x) {
-    uint16_t half = f32_to_f16(x);
+    uint16_t half = f16_round(x);
     to[0] = (uint8_t)half;
     to[1] = (uint8_t)(half >> 8);
 }

@@ -29,9 +29,5 @@ const char *tensor_shape_text(int ndim, const int64_t *shape, char *buffer, size
 /* Element conversion on the host, rounding to nearest even (block formats: as tensor/quantize.h says): from any type of weights to any type
  * that dtype_is_written. Of block formats the pointers are starts of blocks and `count` is a multiple of the block. */
 void dtype_convert(void *to, enum dtype to_dtype, const void *from, enum dtype from_dtype, size_t count);
-float bf16_to_f32(uint16_t x);
-uint16_t f32_to_bf16(float x);
-float f16_to_f32(uint16_t x);
-uint16_t f32_to_f16(float x);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
+#include "base/bf16.h"
 #include "check.h"
 
 #define GUARD 256
@@ -36,7 +37,7 @@ static struct tensor make(struct bench *t, enum dtype dtype, int ndim, const int
 }
 
 static float get(const struct tensor *t, int64_t i) {
-    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_to_f32(((const uint16_t *)t->data)[i]);
+    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : bf16_widen(((const uint16_t *)t->data)[i]);
 }
 
 static struct tensor make_random(struct bench *t, enum dtype dtype, float size, int ndim, const int64_t *shape) {
@@ -46,7 +47,7 @@ static struct tensor make_random(struct bench *t, enum dtype dtype, float size, 
         if (dtype == DTYPE_F32)
             ((float *)made.data)[i] = x;
         else
-            ((uint16_t *)made.data)[i] = f32_to_bf16(x);
+            ((uint16_t *)made.data)[i] = bf16_round(x);
     }
     return made;
 }
@@ -168,7 +169,7 @@ static void put(struct tensor *t, int64_t i, float x) {
     if (t->dtype == DTYPE_F32)
         ((float *)t->data)[i] = x;
     else
-        ((uint16_t *)t->data)[i] = f32_to_bf16(x);
+        ((uint16_t *)t->data)[i] = bf16_round(x);
 }
 
 /* A NaN in v spoils its column alone, an infinite score its row alone. */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "check.h"
 #include "checkpoint/random_weights.h"
 
@@ -18,10 +19,10 @@ static void test_random(void) {
     CHECK(memcmp(all, other, COUNT * sizeof *all) != 0, "seed");
     double sum = 0, squares = 0, product = 0;
     for (int i = 0; i < COUNT; i++) {
-        double x = bf16_to_f32(all[i]);
+        double x = bf16_widen(all[i]);
         sum += x;
         squares += x * x;
-        product += x * bf16_to_f32(all[(i + 1) % COUNT]);
+        product += x * bf16_widen(all[(i + 1) % COUNT]);
     }
     double variance = squares / COUNT;
     CHECK(sum / COUNT < 1e-3 && sum / COUNT > -1e-3, "mean %g", sum / COUNT);
@@ -29,7 +30,7 @@ static void test_random(void) {
     CHECK(product / squares < 0.01 && product / squares > -0.01, "neighbours correlate: %g", product / squares);
     entry = (struct safetensors_entry){"norm.weight", tensor_of(NULL, DTYPE_BF16, SHAPE(4))};
     random_weights_fill(7, &entry, 0, 4, all);
-    CHECK(bf16_to_f32(all[0]) == 1.0f && bf16_to_f32(all[3]) == 1.0f, "norms");
+    CHECK(bf16_widen(all[0]) == 1.0f && bf16_widen(all[3]) == 1.0f, "norms");
     free(all);
     free(other);
 }

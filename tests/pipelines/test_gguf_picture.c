@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/f16.h"
 #include "check.h"
 #include "pipelines/pipeline.h"
 
@@ -40,7 +41,7 @@ static void write_q8_0(FILE *file, const struct tensor *t) {
         dtype_convert(x, DTYPE_F32, (char *)t->data + dtype_bytes(t->dtype, i), t->dtype, 32);
         for (int j = 0; j < 32; j++) most = fmaxf(most, fabsf(x[j]));
         float d = most / 127;
-        put(file, 2, f32_to_f16(d));
+        put(file, 2, f16_round(d));
         for (int j = 0; j < 32; j++) put(file, 1, (uint8_t)(int8_t)lroundf(d > 0 ? x[j] / d : 0));
     }
 }

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bf16.h"
 #include "base/file.h"
 #include "split/server.h"
 #include "split/worker.h"
@@ -57,13 +58,13 @@ static void round_weights(char *data, size_t bytes, const char *type) {
         size_t count = bytes - first < 64 * size ? (bytes - first) / size : 64;
         for (size_t i = 0; i < count; i++) {
             if (size == 4) memcpy(&values[i], data + first + 4 * i, 4);
-            if (size == 2) values[i] = bf16_to_f32(((uint16_t *)(void *)(data + first))[i]);
+            if (size == 2) values[i] = bf16_widen(((uint16_t *)(void *)(data + first))[i]);
             most = fmaxf(most, fabsf(values[i]));
         }
         for (size_t i = 0; i < count && most > 0; i++) {
             float x = roundf(values[i] / most * 127) / 127 * most;
             if (size == 4) memcpy(data + first + 4 * i, &x, 4);
-            if (size == 2) ((uint16_t *)(void *)(data + first))[i] = f32_to_bf16(x);
+            if (size == 2) ((uint16_t *)(void *)(data + first))[i] = bf16_round(x);
         }
     }
 }

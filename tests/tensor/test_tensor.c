@@ -2,6 +2,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bf16.h"
+#include "base/f16.h"
 #include "check.h"
 #include "tensor/tensor.h"
 
@@ -9,9 +11,9 @@ static void test_every_value(void) {
     int wrong_bf16 = 0, wrong_f16 = 0;
     for (uint32_t i = 0; i < 65536; i++) {
         uint16_t x = (uint16_t)i;
-        float b = bf16_to_f32(x), h = f16_to_f32(x);
-        wrong_bf16 += isnan(b) ? !isnan(bf16_to_f32(f32_to_bf16(b))) : f32_to_bf16(b) != x;
-        wrong_f16 += isnan(h) ? !isnan(f16_to_f32(f32_to_f16(h))) : f32_to_f16(h) != x;
+        float b = bf16_widen(x), h = f16_widen(x);
+        wrong_bf16 += isnan(b) ? !isnan(bf16_widen(bf16_round(b))) : bf16_round(b) != x;
+        wrong_f16 += isnan(h) ? !isnan(f16_widen(f16_round(h))) : f16_round(h) != x;
         int exponent = (x >> 10) & 31;
         double fraction = x & 1023, value = exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
         if (exponent != 31) wrong_f16 += h != (float)(x & 0x8000 ? -value : value);
@@ -23,20 +25,20 @@ static void test_every_value(void) {
 static void test_rounding(void) {
     int wrong = 0;
     for (uint32_t x = 0; x < 0x7bff; x++) {
-        float low = f16_to_f32((uint16_t)x), high = f16_to_f32((uint16_t)(x + 1)), middle = (low + high) / 2;
-        wrong += f32_to_f16(middle) != (x & 1 ? x + 1 : x);
-        wrong += f32_to_f16(nextafterf(middle, INFINITY)) != x + 1 || f32_to_f16(nextafterf(middle, 0)) != x;
+        float low = f16_widen((uint16_t)x), high = f16_widen((uint16_t)(x + 1)), middle = (low + high) / 2;
+        wrong += f16_round(middle) != (x & 1 ? x + 1 : x);
+        wrong += f16_round(nextafterf(middle, INFINITY)) != x + 1 || f16_round(nextafterf(middle, 0)) != x;
     }
     CHECK(wrong == 0, "%d float16 roundings", wrong);
     wrong = 0;
     for (uint32_t x = 0x0080; x < 0x7f7f; x++) {
-        float low = bf16_to_f32((uint16_t)x), high = bf16_to_f32((uint16_t)(x + 1)), middle = low + (high - low) / 2;
-        wrong += f32_to_bf16(middle) != (x & 1 ? x + 1 : x) || f32_to_bf16(nextafterf(middle, INFINITY)) != x + 1;
+        float low = bf16_widen((uint16_t)x), high = bf16_widen((uint16_t)(x + 1)), middle = low + (high - low) / 2;
+        wrong += bf16_round(middle) != (x & 1 ? x + 1 : x) || bf16_round(nextafterf(middle, INFINITY)) != x + 1;
     }
     CHECK(wrong == 0, "%d bfloat16 roundings", wrong);
-    CHECK(f32_to_f16(65519.0f) == 0x7bff && f32_to_f16(65520.0f) == 0x7c00 && f32_to_f16(1e30f) == 0x7c00, "float16 overflow");
-    CHECK(f32_to_f16(-INFINITY) == 0xfc00 && f32_to_bf16(-INFINITY) == 0xff80 && f32_to_f16(-0.0f) == 0x8000, "signs");
-    CHECK(isnan(bf16_to_f32(f32_to_bf16(NAN))) && isnan(f16_to_f32(f32_to_f16(-NAN))), "NaN");
+    CHECK(f16_round(65519.0f) == 0x7bff && f16_round(65520.0f) == 0x7c00 && f16_round(1e30f) == 0x7c00, "float16 overflow");
+    CHECK(f16_round(-INFINITY) == 0xfc00 && bf16_round(-INFINITY) == 0xff80 && f16_round(-0.0f) == 0x8000, "signs");
+    CHECK(isnan(bf16_widen(bf16_round(NAN))) && isnan(f16_widen(f16_round(-NAN))), "NaN");
 }
 
 static void test_convert(void) {
