@@ -149,6 +149,7 @@ static int dispatch(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     if (argc < 2) return print_help(stderr), EXIT_USAGE;
+    comm_begin_launch();
     bus_error_catch();
     signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of writing, which takes the temporary file away */
     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0);

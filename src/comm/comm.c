@@ -4,6 +4,7 @@
  * one split share it, for they have no member in common. */
 #include "comm/comm_state.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 /* Milliseconds that a rank leaves to the one that says what is wrong, and then to those of lower numbers. */
-enum { RECOVERY_WAIT = 2000, RECOVERY_TURN = 100, RECOVERY_TURNS = 20, RECOVERY_FAREWELL = 2 /* s */ };
+enum { RECOVERY_WAIT = 2000, RECOVERY_TURN = 200, RECOVERY_TURNS = 20, RECOVERY_FAREWELL = 2000 };
 
 static struct comm *group_new(struct engine *engine, int size) {
     struct comm *comm = calloc(1, sizeof *comm + (size_t)size * sizeof comm->world[0]);
@@ -257,15 +258,34 @@ bool comm_is_launched(void) {
     return launched_rank() != NULL;
 }
 
+static sigset_t launcher_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCONT);
+    return set;
+}
+
+void comm_begin_launch(void) {
+    sigset_t set = launcher_signals();
+    if (comm_is_launched()) pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Whether a signal comes within so many milliseconds, or came before and is pending. */
+static bool signalled_within(int milliseconds) {
+    sigset_t set = launcher_signals();
+    return sigtimedwait(&set, NULL, &(struct timespec){milliseconds / 1000, milliseconds % 1000 * 1000000L}) >= 0 || errno != EAGAIN;
+}
+
+/* Open MPI 4.1's launcher, when it gets SIGTERM, sends its ranks SIGCONT, and SIGTERM and SIGKILL a second later. Another signal meanwhile ends
+ * it before it has removed its files: so whoever got SIGCONT does not send one. It crashes more often where ranks go by themselves meanwhile. */
 void comm_end_launch(void) {
     const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
     int rank = comm_launched_rank();
     if (!comm_is_launched() || recovery == NULL || strcmp(recovery, "0") == 0) return;
-    int wait = RECOVERY_WAIT + RECOVERY_TURN * (rank % RECOVERY_TURNS);
-    /* A signal that ends the wait is the launcher's: another one would keep it from removing its files. */
-    if (rank > 0 && nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000L}, NULL) != 0) return;
-    /* Then the launcher ends this process too; Open MPI 4.1's crashes more often where it has gone by itself meanwhile. */
-    if (parent_launches() && kill(getppid(), SIGTERM) == 0) nanosleep(&(struct timespec){RECOVERY_FAREWELL, 0}, NULL);
+    bool continued = signalled_within(0); /* by the launcher, or long ago by somebody else */
+    int wait = rank > 0 ? RECOVERY_WAIT + RECOVERY_TURN * ((rank - 1) % RECOVERY_TURNS) : continued ? RECOVERY_WAIT : 0;
+    if (signalled_within(wait) || (parent_launches() && kill(getppid(), SIGTERM) == 0))
+        nanosleep(&(struct timespec){RECOVERY_FAREWELL / 1000, 0}, NULL);
 }
 
 tessera_status comm_status(struct comm *comm, tessera_error *error) {

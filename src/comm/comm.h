@@ -56,9 +56,11 @@ tessera_status comm_world_open(const struct comm_options *options, struct comm *
 int comm_launched_rank(void);
 /* Whether a launcher started this process. */
 bool comm_is_launched(void);
+/* At the start of a process, before it has threads: holds SIGCONT back where a launcher started it, for comm_end_launch to see whether it came. */
+void comm_begin_launch(void);
 /* At the end of a process that failed: `mpirun --enable-recovery` ends with 0 whatever its ranks return, even after MPI_Abort; only a signal makes
  * it fail (Open MPI 4.1), so it gets SIGTERM. Does nothing under any other launcher. Rank 0, which says what is wrong, sends it at once; the others
- * send it one after another if rank 0 is gone. */
+ * send it one after another if rank 0 is gone; nobody does where the launcher is at its end already. */
 void comm_end_launch(void);
 
 /* The orderly end, on every rank, with any group: waits until all ranks have come here, then ends MPI. Groups remain to be freed. After

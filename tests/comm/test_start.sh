@@ -34,7 +34,8 @@ finished() { # the launcher, or all ranks ten seconds ago
     runs && quiet=$(milliseconds)
     [ $(($(milliseconds) - quiet)) -gt 10000 ]
 }
-launcher_broke() { grep -q "Process received signal" "$work/err" || ! { ended || runs; }; }
+launcher_crashed() { grep -q "^\[[^]]*:0*$job\] \*\*\* Process received signal" "$work/err"; } # a rank's own crash would bear the rank's number
+launcher_hangs() { ! { ended || runs; }; }
 deserted() { ! pgrep -s "$job" >/dev/null; }
 began() { ranks >/dev/null || ended; }
 
@@ -44,8 +45,16 @@ fault() {
     failed=1
 }
 
+# What shows whose fault it is: each process of the trial with its state, and where the launcher is.
+evidence() {
+    ps -o pid=,stat=,wchan:24=,args= -s "$job" | cut -c 1-120
+    ! ended && gdb --version >/dev/null 2>&1 && gdb -p "$job" -batch -ex "thread apply all bt 12" 2>/dev/null | grep '^#\|^Thread'
+    tail -n 30 "$work/err"
+}
+
 launcher_fault() { # WHAT
-    echo "      trial $trial ($count ranks${recovery:+, $recovery}; SIG$signal after $delay ms): the launcher $1"
+    echo "      trial $trial ($count ranks${recovery:+, $recovery}; rank process $victim got SIG$signal after $delay ms): the launcher ($job) $1"
+    evidence | sed 's/^/          /'
     launcher_faults=$((launcher_faults + 1))
 }
 
@@ -65,8 +74,8 @@ try() {
     start=$(milliseconds) quiet=$(milliseconds)
     deadline=$((start + $(patience)))
     in_time finished
-    if launcher_broke; then
-        launcher_fault "$(grep -q 'Process received signal' "$work/err" && echo crashed || echo 'hangs although the ranks have ended')"
+    if launcher_crashed || launcher_hangs; then
+        launcher_fault "$(launcher_crashed && echo crashed || echo 'hangs although the ranks have ended')"
         pkill -KILL -s "$job"
         rm -rf "$folder"
         return
@@ -92,5 +101,5 @@ longest=0 hits=0 launcher_faults=0
 for trial in $(seq "$trials"); do try; done
 echo "$trials trials, in $hits of them a rank got a signal; the longest took $longest ms; the launcher itself broke in $launcher_faults"
 check "most trials hit a rank" test $((2 * hits)) -gt "$trials"
-check "most trials leave the launcher in order" test $((4 * launcher_faults)) -le $((trials + 4))
+check "nearly all trials leave the launcher in order" test $((20 * launcher_faults)) -le $((trials + 20))
 exit $failed
