@@ -232,6 +232,7 @@ typedef struct tessera_step {
     int done, total;
     int latent_channels, latent_height, latent_width;
     const float *latents; /* [latent_channels, latent_height, latent_width], noisy before the last step; valid during the call */
+    const float *x_0;     /* the same without noise, as the step predicts them; after the last step the latents themselves */
 } tessera_step;
 
 /* Called after each step of each picture, on the rank that gets the pictures. */

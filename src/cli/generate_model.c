@@ -234,17 +234,20 @@ static void follow_step(void *user, const tessera_step *step) {
     if (s->rank == 0) latent_preview_show(&s->latent_preview, step);
 }
 
-/* --preview KIND shows pictures on their way, too. All ranks take part in its fit, so that it is the option that decides there. */
-static void open_latent_preview(struct session *s) {
+/* --preview KIND shows pictures on their way, too. All ranks take part in its fit; rank 0 knows its terminal. */
+static tessera_status open_latent_preview(struct session *s) {
     const struct option_value *v = s->values;
     const char *kind = v[GENERATE_PREVIEW].text;
     tessera_error why = {0};
-    if (kind == NULL || v[GENERATE_JSON].flag || v[GENERATE_NO_PREVIEW].flag || strcmp(preview_kind(kind), "none") == 0) return;
-    if (tessera_world_size(s->world) == 1 && isatty(STDOUT_FILENO) != 1) return;
+    if (kind == NULL || v[GENERATE_JSON].flag || v[GENERATE_NO_PREVIEW].flag) return TESSERA_OK;
+    bool shows = strcmp(preview_kind(kind), "none") != 0 && isatty(STDOUT_FILENO) == 1;
+    TRY(tessera_world_share(s->world, TESSERA_OK, &shows, sizeof shows, &s->error));
+    if (!shows) return TESSERA_OK;
     s->request.step = follow_step;
     s->request.step_user = s;
     if (latent_preview_open(&s->latent_preview, s->model, &why) != TESSERA_OK && s->rank == 0)
         fprintf(stderr, "tessera: no preview while denoising: %s\n", why.message);
+    return TESSERA_OK;
 }
 
 tessera_status session_open_model(struct session *s) {
@@ -266,6 +269,5 @@ tessera_status session_open_model(struct session *s) {
     s->seconds_open = clock_seconds() - start;
     status = describe(s);
     TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
-    open_latent_preview(s);
-    return TESSERA_OK;
+    return open_latent_preview(s);
 }

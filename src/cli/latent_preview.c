@@ -1,4 +1,4 @@
-/* See latent_preview.h. Latents that are still noise have any deviation, by sampler and step: they are scaled to that of clean ones. */
+/* See latent_preview.h. */
 #include "cli/latent_preview.h"
 
 #include <lapacke.h>
@@ -82,22 +82,13 @@ tessera_status latent_preview_open(struct latent_preview *preview, tessera_model
 
 /* ---- pictures ---- */
 
-/* What brings the latents' deviation down to 1; clean ones stay as they are. */
-static double scale_of(const float *latents, size_t count) {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < count; i++) sum += (double)latents[i], squares += (double)latents[i] * (double)latents[i];
-    double deviation = sqrt(squares / (double)count - sum / (double)count * (sum / (double)count));
-    return deviation > 1 ? 1 / deviation : 1;
-}
-
 static void paint(const struct latent_preview *preview, const tessera_step *step, uint8_t *pixels) {
     size_t positions = (size_t)step->latent_height * (size_t)step->latent_width;
-    double scale = scale_of(step->latents, positions * (size_t)preview->channels);
     for (size_t i = 0; i < positions; i++)
         for (int k = 0; k < 3; k++) {
             double colour = preview->weights[preview->channels * 3 + k];
             for (int c = 0; c < preview->channels; c++)
-                colour += scale * (double)step->latents[(size_t)c * positions + i] * preview->weights[c * 3 + k];
+                colour += (double)step->x_0[(size_t)c * positions + i] * preview->weights[c * 3 + k];
             pixels[i * 3 + (size_t)k] = (uint8_t)lrint(255 * fmin(fmax(colour, 0), 1));
         }
 }

@@ -1,6 +1,6 @@
-/* Pictures on the terminal while they are denoised, by colours that are linear in the latents:
+/* Pictures on the terminal while they are denoised: what each step predicts them to be, in colours that are linear in its latents:
  *
- *     rgb = W [latent; 1]
+ *     rgb = W [x_0; 1]
  *
  * W is fitted by least squares to what the model's own autoencoder makes of a few even patches, so that every autoencoder has one. */
 #ifndef TESSERA_CLI_LATENT_PREVIEW_H
@@ -17,7 +17,7 @@ struct latent_preview {
 
 /* Decodes a small picture of patches and fits. On all ranks. UNSUPPORTED if the model decodes no such picture; errors of tessera_decode. */
 tessera_status latent_preview_open(struct latent_preview *preview, tessera_model *model, tessera_error *error);
-/* Draws a step's latents in the place of the one before, in cells of two pixels; at most twice a second. */
+/* Draws a step's x_0 in the place of the one before, in cells of two pixels; at most twice a second. */
 void latent_preview_show(struct latent_preview *preview, const tessera_step *step);
 /* Takes the last one away. */
 void latent_preview_clear(struct latent_preview *preview);

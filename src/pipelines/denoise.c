@@ -69,10 +69,16 @@ static struct span positions_of(const struct flow *f, struct unit u) {
     return (struct span){rows.first * unit, rows.count * unit};
 }
 
+/* What the step under way of a picture predicts; NULL where nobody wants to see it. */
+static float *x_0_of(const struct flow *f, int picture) {
+    return f->x_0 != NULL ? f->x_0 + (int64_t)picture * f->count : NULL;
+}
+
 /* The latents of a unit are those of its step: if they are the picture's last ones, the first stage has all of them. */
 static void tell_arrived(const struct flow *f, struct unit u) {
-    bool all = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
-    if (all && f->d->arrived != NULL) f->d->arrived(f->d->user, u.picture, u.step + 1, f->x[u.picture]);
+    bool all = u.part == PATCHES_WHOLE || u.part == f->parts - 1, ends = u.step == f->steps - 1;
+    const float *x = f->x[u.picture];
+    if (all && f->d->arrived != NULL) f->d->arrived(f->d->user, u.picture, u.step + 1, x, ends ? x : x_0_of(f, u.picture));
 }
 
 /* ---- what a unit begins with ---- */
@@ -90,8 +96,9 @@ static tessera_status await_latents(struct flow *f, struct unit u, tessera_error
             a.step > u.step - 1 || (a.step == u.step - 1 && (a.picture > u.picture || (a.picture == u.picture && a.part > u.part)));
         if (later) break;
         struct span at = positions_of(f, a);
-        int64_t channels = f->d->channels;
-        TRY(relay_take_latents(&f->relay, f->x[a.picture] + at.first * channels, at.count * channels, error));
+        int64_t channels = f->d->channels, first = at.first * channels;
+        float *x_0 = x_0_of(f, a.picture);
+        TRY(relay_take_latents(&f->relay, f->x[a.picture] + first, x_0 != NULL ? x_0 + first : NULL, at.count * channels, error));
         tell_arrived(f, a);
         f->arriving = next_part(f, a);
         if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(&f->relay, positions_of(f, f->arriving).count * channels, error));
@@ -299,8 +306,9 @@ tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *erro
     const struct denoising *d = f->d;
     struct span at = positions_of(f, u);
     int64_t first = at.first * d->channels, count = at.count * d->channels;
-    float *x = f->x[u.picture] + first;
+    float *x = f->x[u.picture] + first, *x_0 = f->x_0 != NULL ? x_0_of(f, u.picture) + first : NULL;
     guide(f, u, at);
+    if (x_0 != NULL) scheduler_predict_x_0(d->scheduler, d->first_step + u.step, x_0, x, f->prediction + first, (size_t)count);
     if (u.part <= 0 && d->fresh_noise != NULL) f->noise = noise_of(f, u);
     if (f->courses != NULL && d->workers->rewinds) TRY(rewind_note(&f->courses[u.picture].past, u.step, f->prediction, f->noise, error));
     scheduler_step(d->scheduler, state_of(f, u), d->first_step + u.step, x, f->prediction + first,
@@ -308,7 +316,7 @@ tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *erro
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
     if (tells(f)) tell_arrived(f, u);
-    return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(&f->relay, x, count, error);
+    return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(&f->relay, x, x_0, count, error);
 }
 
 /* ---- a unit ---- */
@@ -459,10 +467,12 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
     f->predictions = f->prediction_memory = malloc(3 * count * sizeof(float));
     f->sums = calloc((size_t)f->parts, sizeof *f->sums);
-    if (f->states == NULL || f->predictions == NULL || f->sums == NULL) return flow_out_of_memory(error);
+    if (d->shows_x_0) f->x_0 = calloc((size_t)f->pictures * count, sizeof *f->x_0);
+    if (f->states == NULL || f->predictions == NULL || f->sums == NULL || (d->shows_x_0 && f->x_0 == NULL)) return flow_out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
     TRY(relay_open(&f->relay, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
     f->relay.may_skip = d->step_cache != NULL;
+    f->relay.shows_x_0 = d->shows_x_0;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
     TRY(open_caches(f, error));
     return d->workers != NULL ? flow_open_courses(f, error) : TESSERA_OK;
@@ -482,6 +492,7 @@ static void close_flow(struct flow *f) {
     free(f->states);
     free(f->prediction_memory);
     free(f->sums);
+    free(f->x_0);
 }
 
 tessera_status denoise_pictures(struct denoising *d, int pictures, float *const *x, tessera_error *error) {

@@ -31,12 +31,14 @@ struct denoising {
     /* Callbacks; each may be NULL. fresh_noise: [count] of a stochastic sampler for one picture's next step, asked for once a step. report:
      * before each step and after the last, on every rank; its failure ends all. observe: after a step of a picture, on ranks that take it:
      * the guided prediction and the new sample, [rows, columns, channels] each. arrived: after a step of a picture, where the next one
-     * begins (the first stage): the new sample. */
+     * begins (the first stage): the new sample, and, if shows_x_0 (the same on all ranks), the x_0 that the step predicted; after the last
+     * step that is the sample. */
+    bool shows_x_0;
     void *user;
     const float *(*fresh_noise)(void *user, int picture);
     tessera_status (*report)(void *user, int picture, int steps_done, tessera_error *error);
     void (*observe)(void *user, int picture, int step, const float *prediction, const float *x);
-    void (*arrived)(void *user, int picture, int steps_done, const float *x);
+    void (*arrived)(void *user, int picture, int steps_done, const float *x, const float *x_0);
 };
 
 /* How many pictures to give to denoise_pictures together, so that all stages of a pipeline, or all workers (NULL: none), have work; at most

@@ -39,6 +39,7 @@ struct flow {
     struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
     struct sums *sums;               /* [parts] */
     const float *noise;
+    float *x_0;                /* [pictures, count] that the last step of each predicted, or NULL; also where latents are taken */
     struct step_cache *caches; /* [pictures], or NULL */
     struct course *courses;    /* [pictures], where workers compute blocks; or NULL */
 };

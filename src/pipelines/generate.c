@@ -287,7 +287,7 @@ static tessera_status make_batches(struct generation *g, int at_once, float *con
 static tessera_status with_latents(struct generation *g, tessera_status (*work)(struct generation *, float *const *x, tessera_error *),
                                    tessera_error *error) {
     size_t count = (size_t)g->image->count;
-    float *memory = malloc((count + 1) * (size_t)g->count * sizeof(float)), **x = malloc(count * sizeof *x);
+    float *memory = malloc((count + 2) * (size_t)g->count * sizeof(float)), **x = malloc(count * sizeof *x);
     tessera_status status = TESSERA_OK;
     if (memory == NULL || x == NULL) {
         status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the latents of %zu pictures", count);

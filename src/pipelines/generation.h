@@ -27,7 +27,7 @@ struct generation {
     float *fresh_noise;     /* of one step: like noise, then [rows, columns, channels] of one picture; NULL if the sampler wants none */
     float *init_latents;    /* [rows, columns, channels], or NULL */
     float *control_latents; /* [num_images, rows, columns, channels], or NULL */
-    float *scratch;         /* of one picture */
+    float *scratch;         /* of two pictures */
     tessera_states *states_out; /* of tessera_encode alone, and these of tessera_decode: */
     const float *given_latents;
     size_t given_values;

@@ -46,17 +46,20 @@ static tessera_status report(void *user, int picture, int steps_done, tessera_er
 }
 
 /* Hands the latents out as the caller's pictures have them. */
-static void show_step(void *user, int picture, int steps_done, const float *x) {
+static void show_step(void *user, int picture, int steps_done, const float *x, const float *x_0) {
     const struct batch *batch = user;
     const struct generation *g = batch->g;
-    layout_channels_first(g->scratch, x, g->channels, g->positions);
+    float *latents = g->scratch, *predicted = latents + g->count;
+    layout_channels_first(latents, x, g->channels, g->positions);
+    layout_channels_first(predicted, x_0, g->channels, g->positions);
     const tessera_step step = {.image = batch->first + picture,
                                .done = steps_done,
                                .total = g->scheduler->num_steps - g->first_step,
                                .latent_channels = (int)g->channels,
                                .latent_height = (int)g->rows,
                                .latent_width = (int)g->columns,
-                               .latents = g->scratch};
+                               .latents = latents,
+                               .x_0 = predicted};
     g->request->step(g->request->step_user, &step);
 }
 
@@ -127,6 +130,13 @@ static tessera_status move_states(struct generation *g, tessera_error *error) {
     return run_status(run, error);
 }
 
+/* The rank that gets the pictures is told of steps, and those that take them need to know. */
+static tessera_status agree_on_steps(struct generation *g, bool *shown, tessera_error *error) {
+    struct team *team = &g->pipeline->team;
+    *shown = g->request->step != NULL && team_rank(team) == 0;
+    return team_stages(team) > 1 ? team_broadcast(team, 0, shown, sizeof *shown, error) : TESSERA_OK;
+}
+
 /* This rank's blocks; where it has none, the description alone. */
 static tessera_status open_denoiser(struct pipeline *p, const struct component **out, tessera_error *error) {
     struct component *opened = NULL;
@@ -149,6 +159,7 @@ tessera_status generation_denoise(struct generation *g, int first, int count, fl
     struct tensor sizes = size_conditions(g, g->guided ? 2 : 1, size_values);
     struct denoising d = denoising_of(g, component, sizes, scales);
     d.user = &batch;
+    TRY(agree_on_steps(g, &d.shows_x_0, error));
     const float *control[count];
     if (g->control_latents != NULL) d.extra = control, d.extra_channels = g->channels;
     for (int i = 0; i < count; i++) {

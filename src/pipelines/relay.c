@@ -221,24 +221,30 @@ tessera_status relay_send(struct relay *r, const struct relay_unit *unit, const 
 
 /* ---- latents ---- */
 
-tessera_status relay_send_latents(struct relay *r, const float *x, int64_t count, tessera_error *error) {
+static size_t latents_bytes(const struct relay *r, int64_t count) {
+    return (size_t)count * sizeof(float) * (r->shows_x_0 ? 2 : 1);
+}
+
+tessera_status relay_send_latents(struct relay *r, const float *x, const float *x_0, int64_t count, tessera_error *error) {
     for (int i = 0; i < 2; i++) {
         if (r->latents_to[i] == NULL) continue;
-        void *room = parcel_room(r->latents_to[i], (size_t)count * sizeof *x, error);
+        float *room = parcel_room(r->latents_to[i], latents_bytes(r, count), error);
         if (room == NULL) return error->status;
         memcpy(room, x, (size_t)count * sizeof *x);
+        if (r->shows_x_0) memcpy(room + count, x_0, (size_t)count * sizeof *x_0);
         parcel_send(r->latents_to[i]);
     }
     return TESSERA_OK;
 }
 
-tessera_status relay_take_latents(struct relay *r, float *x, int64_t count, tessera_error *error) {
+tessera_status relay_take_latents(struct relay *r, float *x, float *x_0, int64_t count, tessera_error *error) {
     const void *came = NULL;
-    TRY(parcel_receive(r->latents, (size_t)count * sizeof *x, &came, error));
+    TRY(parcel_receive(r->latents, latents_bytes(r, count), &came, error));
     memcpy(x, came, (size_t)count * sizeof *x);
+    if (r->shows_x_0) memcpy(x_0, (const float *)came + count, (size_t)count * sizeof *x_0);
     return TESSERA_OK;
 }
 
 tessera_status relay_expect_latents(struct relay *r, int64_t count, tessera_error *error) {
-    return parcel_expect(r->latents, (size_t)count * sizeof(float), error);
+    return parcel_expect(r->latents, latents_bytes(r, count), error);
 }

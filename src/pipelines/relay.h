@@ -34,6 +34,7 @@ struct relay {
     struct run *run;
     int stage, count, kinds; /* stage -1: this member has no blocks */
     bool may_skip;                              /* a step cache may leave out a stage's blocks, and with them its skips */
+    bool shows_x_0;                             /* latents go together with the x_0 that their step predicted */
     struct relay_line *from_before, *to_next;   /* states */
     struct relay_line **skips_from, **skips_to; /* [count]; NULL where none go */
     struct parcel_line *latents, *latents_to[2]; /* from the last stage, where this member takes them; NULL where none go */
@@ -56,9 +57,9 @@ tessera_status relay_take(struct relay *relay, const struct relay_unit *unit, co
 tessera_status relay_send(struct relay *relay, const struct relay_unit *unit, const struct denoiser_state *state, bool skipped,
                           tessera_error *error);
 
-/* F32 latents: `count` of the sampler's, in the host's memory; to all that take them. */
-tessera_status relay_send_latents(struct relay *relay, const float *x, int64_t count, tessera_error *error);
-tessera_status relay_take_latents(struct relay *relay, float *x, int64_t count, tessera_error *error);
+/* F32 latents: `count` of the sampler's, in the host's memory; to all that take them. x_0 is read and written where shows_x_0. */
+tessera_status relay_send_latents(struct relay *relay, const float *x, const float *x_0, int64_t count, tessera_error *error);
+tessera_status relay_take_latents(struct relay *relay, float *x, float *x_0, int64_t count, tessera_error *error);
 /* The next ones may arrive. */
 tessera_status relay_expect_latents(struct relay *relay, int64_t count, tessera_error *error);
 

@@ -79,5 +79,6 @@ const struct scheduler_class ddim_class = {
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,
     .step = step_sample,
+    .predict_x_0 = noise_schedule_predict_at_timestep,
     .add_noise = noise_schedule_add_noise,
 };

@@ -50,5 +50,6 @@ const struct scheduler_class euler_class = {
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_scale_input,
     .step = step_sample,
+    .predict_x_0 = noise_schedule_predict_at_sigma,
     .add_noise = noise_schedule_add_sigma,
 };

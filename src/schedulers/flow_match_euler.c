@@ -171,6 +171,11 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     for (size_t i = 0; i < count; i++) sample[i] = sample[i] + dt * model_output[i];
 }
 
+static void predict_x_0(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output, size_t count) {
+    float sigma = scheduler->sigmas[step];
+    for (size_t i = 0; i < count; i++) x_0[i] = sample[i] - sigma * model_output[i];
+}
+
 /* diffusers' scale_noise. */
 static void add_noise(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise, size_t count) {
     float sigma = scheduler->sigmas[step];
@@ -195,6 +200,7 @@ const struct scheduler_class flow_match_euler_class = {
     .set_timesteps = set_timesteps,
     .scale_model_input = scale_model_input,
     .step = step_sample,
+    .predict_x_0 = predict_x_0,
     .add_noise = add_noise,
     .mu = mu_for_tokens,
     .flow_matching = true,

@@ -432,3 +432,29 @@ void noise_schedule_add_preserving(const struct scheduler *scheduler, int step, 
     noise_schedule_from_sigma(scheduler->config, scheduler->sigmas[step], &alpha_t, &sigma_t);
     mix(alpha_t, sigma_t, out, sample, noise, count);
 }
+
+/* ---- predictions of x_0 ---- */
+
+static void predict(const struct noise_schedule *noise, float alpha_t, float sigma_t, float *x_0, const float *sample, const float *model_output,
+                    size_t count) {
+    for (size_t i = 0; i < count; i++) x_0[i] = noise_schedule_x_0(noise, alpha_t, sigma_t, sample[i], model_output[i]);
+}
+
+void noise_schedule_predict_at_timestep(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                        size_t count) {
+    float alpha_bar_t = noise_schedule_alpha_bar(scheduler, (int)scheduler->timesteps[step]);
+    predict(scheduler->config, sqrtf(alpha_bar_t), sqrtf(1.0f - alpha_bar_t), x_0, sample, model_output, count);
+}
+
+void noise_schedule_predict_at_sigma(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                     size_t count) {
+    float sigma = scheduler->sigmas[step];
+    for (size_t i = 0; i < count; i++) x_0[i] = noise_schedule_x_0_at_sigma(scheduler->config, sigma, sample[i], model_output[i]);
+}
+
+void noise_schedule_predict_preserving(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                       size_t count) {
+    float alpha_t, sigma_t;
+    noise_schedule_from_sigma(scheduler->config, scheduler->sigmas[step], &alpha_t, &sigma_t);
+    predict(scheduler->config, alpha_t, sigma_t, x_0, sample, model_output, count);
+}

@@ -89,6 +89,14 @@ float noise_schedule_lambda(const struct scheduler *scheduler, const struct nois
 /* scheduler_class.scale_model_input: unchanged, and divided by sqrt(sigma^2 + 1). */
 void noise_schedule_keep_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);
 void noise_schedule_scale_input(const struct scheduler *scheduler, int step, float *out, const float *sample, size_t count);
+/* scheduler_class.predict_x_0, of samplers that look up alpha_bar at timesteps, whose samples have variance sigma^2 + 1, and that preserve it;
+ * scheduler->config begins with a struct noise_schedule. */
+void noise_schedule_predict_at_timestep(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                        size_t count);
+void noise_schedule_predict_at_sigma(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                     size_t count);
+void noise_schedule_predict_preserving(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output,
+                                       size_t count);
 /* scheduler_class.add_noise, in alpha_bar and in sigmas (there with variance sigma^2 + 1, or preserved, where scheduler->config begins with a struct
  * noise_schedule). */
 void noise_schedule_add_noise(const struct scheduler *scheduler, int step, float *out, const float *sample, const float *noise,

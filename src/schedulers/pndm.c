@@ -100,6 +100,7 @@ const struct scheduler_class pndm_class = {
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,
     .step = step_sample,
+    .predict_x_0 = noise_schedule_predict_at_timestep,
     .add_noise = noise_schedule_add_noise,
     .num_history = NUM_HISTORY,
 };

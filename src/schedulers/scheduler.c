@@ -248,3 +248,8 @@ void scheduler_step(const struct scheduler *scheduler, struct scheduler_state *s
     scheduler->class->step(scheduler, state, step, sample, model_output, noise, count);
     state->counter++;
 }
+
+void scheduler_predict_x_0(const struct scheduler *scheduler, int step, float *x_0, const float *sample, const float *model_output, size_t count) {
+    assert(step >= 0 && step < scheduler->num_steps);
+    scheduler->class->predict_x_0(scheduler, step, x_0, sample, model_output, count);
+}

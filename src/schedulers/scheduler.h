@@ -41,6 +41,8 @@ struct scheduler_class {
     void (*scale_model_input)(const struct scheduler *, int step, float *out, const float *sample, size_t count);
     void (*step)(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output, const float *noise,
                  size_t count);
+    /* x_0 [count]: see scheduler_predict_x_0. */
+    void (*predict_x_0)(const struct scheduler *, int step, float *x_0, const float *sample, const float *model_output, size_t count);
     /* Picture to picture: sample with noise at `step`. */
     void (*add_noise)(const struct scheduler *, int step, float *out, const float *sample, const float *noise, size_t count);
     float (*mu)(const struct scheduler *, int64_t tokens); /* may be NULL: no dynamic shifting */
@@ -75,6 +77,9 @@ void scheduler_state_free(struct scheduler_state *);
 /* `noise` [count] where scheduler.wants_noise, otherwise it may be NULL. */
 void scheduler_step(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output,
                     const float *noise, size_t count);
+/* x_0 [count], the sample without noise that the model's output predicts at `step`: diffusers' pred_original_sample. `sample` is the one that
+ * scheduler_step has not changed yet. */
+void scheduler_predict_x_0(const struct scheduler *, int step, float *x_0, const float *sample, const float *model_output, size_t count);
 /* Names of all classes, NULL at the end. */
 const char *const *scheduler_names(void);
 

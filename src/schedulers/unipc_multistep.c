@@ -229,6 +229,7 @@ const struct scheduler_class unipc_multistep_class = {
     .set_timesteps = set_timesteps,
     .scale_model_input = noise_schedule_keep_input,
     .step = step_sample,
+    .predict_x_0 = noise_schedule_predict_preserving,
     .add_noise = noise_schedule_add_preserving,
     .num_history = NUM_HISTORY,
 };

@@ -236,6 +236,8 @@ if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; t
     done
     script -qec "'$program' generate --prompt lion --steps 12 --threads 1 --overwrite --preview blocks -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
     check "a preview while denoising, of half as many lines as latents" grep -qa "$(printf '\033')\[8A" "$work/out"
+    darkest=$(grep -ao '38;2;[0-9]*' "$work/out" | head -n 16 | cut -d ';' -f 3 | sort -n | head -n 1)
+    check "it shows what the first step predicts, a white edge, and not the noise that is left" test "$darkest" -ge 200
     script -qec "'$program' generate --prompt lion --steps 12 --threads 1 --overwrite --preview none -o '$work/p.png'" /dev/null >"$work/out" 2>"$work/err"
     check "no preview where none is wanted" sh -c "! grep -qa '38;2;' '$work/out'"
 else

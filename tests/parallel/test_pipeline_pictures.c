@@ -118,11 +118,11 @@ static tessera_request request_of(const tessera_model *model, const struct subje
     return r;
 }
 
-/* What the callback after each step was told: of each picture, how often, and the latents of the last time. */
+/* What the callback after each step was told: of each picture, how often, the latents of the last time, and what every step predicted. */
 struct steps {
     struct {
         int calls, wrong;
-        float *latents;
+        float *latents, *x_0; /* [count], [STEPS + 1, count] */
         size_t count;
     } images[MAX_IMAGES];
 };
@@ -134,6 +134,9 @@ static void see_step(void *user, const tessera_step *step) {
     float **latents = &steps->images[step->image].latents;
     if (*latents == NULL) *latents = malloc(count * sizeof **latents);
     memcpy(*latents, step->latents, count * sizeof **latents);
+    float **x_0 = &steps->images[step->image].x_0;
+    if (*x_0 == NULL) *x_0 = calloc((STEPS + 1) * count, sizeof **x_0);
+    if (step->done >= 1 && step->done <= STEPS + 1) memcpy(*x_0 + (size_t)(step->done - 1) * count, step->x_0, count * sizeof **x_0);
     steps->images[step->image].count = count;
     steps->images[step->image].calls++;
     if (step->done != steps->images[step->image].calls || step->done > step->total) steps->images[step->image].wrong++;
@@ -147,12 +150,34 @@ static void check_steps(const struct subject *s, struct steps *steps, const tess
         bool same = told && count > 0 && memcmp(steps->images[i].latents, image->latents + i * count, count * sizeof(float)) == 0;
         CHECK(told ? all && same : steps->images[i].calls == 0, "%s: picture %d: %d steps were told, %d of them wrong, and the last is %s",
               s->name, i, steps->images[i].calls, steps->images[i].wrong, same ? "the picture's" : "another");
-        free(steps->images[i].latents);
     }
 }
 
+static void free_steps(struct steps *steps) {
+    for (int i = 0; i < MAX_IMAGES; i++) {
+        free(steps->images[i].latents);
+        free(steps->images[i].x_0);
+    }
+}
+
+/* The largest difference of what steps predicted, in shares of the largest of b; 0 where a was told nothing. */
+static double x_0_difference(const struct steps *a, const struct steps *b) {
+    double most = 0, largest = 0;
+    for (int i = 0; i < MAX_IMAGES; i++) {
+        if (a->images[i].calls == 0) continue;
+        if (a->images[i].count != b->images[i].count) return INFINITY;
+        for (size_t j = 0; j < (STEPS + 1) * a->images[i].count; j++) {
+            double d = fabs((double)a->images[i].x_0[j] - (double)b->images[i].x_0[j]);
+            if (!(d <= most)) most = d;
+            largest = fmax(largest, fabs((double)b->images[i].x_0[j]));
+        }
+    }
+    return most == 0 ? 0 : most / largest;
+}
+
 /* On this rank alone where mesh->world is NULL. */
-static tessera_status make(const struct subject *s, const tessera_mesh *mesh, tessera_image *image, bool *gets, tessera_error *error) {
+static tessera_status make(const struct subject *s, const tessera_mesh *mesh, tessera_image *image, struct steps *steps, bool *gets,
+                           tessera_error *error) {
     tessera_model_options options = {
         .struct_size = sizeof(tessera_model_options), .dtype = s->dtype, .threads = 1, .mesh = mesh, .config = s->config};
     uint8_t start[WIDTH * HEIGHT * 3];
@@ -160,12 +185,12 @@ static tessera_status make(const struct subject *s, const tessera_mesh *mesh, te
     tessera_model *model = tessera_model_open(s->model, &options, error);
     if (model == NULL) return error->status;
     draw_start(start);
-    struct steps steps = {0};
+    *steps = (struct steps){0};
     tessera_request request = request_of(model, s, start);
-    request.step = see_step, request.step_user = &steps;
+    request.step = see_step, request.step_user = steps;
     tessera_status status = tessera_generate(model, &request, image, error);
     *gets = tessera_model_gets_pictures(model);
-    if (status == TESSERA_OK) check_steps(s, &steps, image, *gets);
+    if (status == TESSERA_OK) check_steps(s, steps, image, *gets);
     tessera_model_free(model);
     return status;
 }
@@ -206,8 +231,15 @@ static void describe(const struct subject *s, const tessera_mesh *m, char *text,
              m->pipefusion, m->ring, m->ulysses, m->tensor, m->parallel_vae, m->num_pipeline_patch);
 }
 
-static void run_mesh(const struct subject *s, tessera_mesh *mesh, const tessera_image *alone, struct worst *worst) {
+/* What one rank makes. */
+struct alone {
+    tessera_image image;
+    struct steps steps;
+};
+
+static void run_mesh(const struct subject *s, tessera_mesh *mesh, const struct alone *alone, struct worst *worst) {
     tessera_image image = TESSERA_IMAGE;
+    struct steps steps;
     tessera_error error = {0};
     bool gets = false;
     int stage_blocks[MAX_STAGES];
@@ -216,23 +248,27 @@ static void run_mesh(const struct subject *s, tessera_mesh *mesh, const tessera_
     for (int i = 0; i < mesh->pipefusion; i++) stage_blocks[i] = i < mesh->pipefusion - 1 ? 1 : s->blocks - mesh->pipefusion + 1;
     if (s->blocks > 0) mesh->stage_blocks = stage_blocks;
     describe(s, mesh, what, sizeof what);
-    tessera_status status = make(s, mesh, &image, &gets, &error);
+    tessera_status status = make(s, mesh, &image, &steps, &gets, &error);
     if (status != TESSERA_OK) {
+        free_steps(&steps);
         CHECK(strstr(error.message, "possible") != NULL || strstr(error.message, "not guided") != NULL, "%s: %s", what, error.message);
         return;
     }
     CHECK(gets == (image.pixels_f32 != NULL), "%s: the rank that gets pictures has them", what);
-    double db = gets ? decibel(&image, alone) : 200, difference = image.latents != NULL ? latents_difference(&image, alone) : 0;
+    double db = gets ? decibel(&image, &alone->image) : 200, difference = image.latents != NULL ? latents_difference(&image, &alone->image) : 0;
+    double predicted = x_0_difference(&steps, &alone->steps);
     CHECK(db >= (s->dtype == TESSERA_F32 ? LEAST_DECIBEL : LEAST_DECIBEL_BF16), "%s: %.1f dB", what, db);
     if (s->dtype == TESSERA_F32) CHECK(difference <= LATENTS_ERROR, "%s: latents differ by %.2g", what, difference);
+    if (s->dtype == TESSERA_F32) CHECK(predicted <= LATENTS_ERROR, "%s: what steps predict differs by %.2g", what, predicted);
     worst->decibel = fmin(worst->decibel, db);
     worst->difference = fmax(worst->difference, difference);
     worst->meshes++;
     tessera_image_free(&image);
+    free_steps(&steps);
 }
 
 /* Every mesh of `size` ranks in which there is a pipeline or the picture is made in parts; *count: of all of this program. */
-static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int thin, int *count, const tessera_image *alone,
+static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int thin, int *count, const struct alone *alone,
                        struct worst *worst) {
     int *const axes[] = {&mesh.data, &mesh.cfg, &mesh.pipefusion, &mesh.ring, &mesh.ulysses, &mesh.tensor};
     enum { AXES = sizeof axes / sizeof *axes };
@@ -251,18 +287,19 @@ static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int
 static void run_parts(tessera_world *world, const struct subject *s, int parts, int thin, int *count, struct worst *worst,
                       tessera_image *whole) {
     tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .num_pipeline_patch = parts, .warmup_steps = s->warmup};
-    tessera_image alone = TESSERA_IMAGE;
+    struct alone alone = {.image = TESSERA_IMAGE};
     tessera_error error = {0};
     bool gets;
-    CHECK(make(s, &mesh, &alone, &gets, &error) == TESSERA_OK, "%s: %s", s->name, error.message);
-    if (alone.pixels_f32 == NULL) return;
-    double difference = whole->latents != NULL ? latents_difference(&alone, whole) : INFINITY;
+    CHECK(make(s, &mesh, &alone.image, &alone.steps, &gets, &error) == TESSERA_OK, "%s: %s", s->name, error.message);
+    if (alone.image.pixels_f32 == NULL) return;
+    double difference = whole->latents != NULL ? latents_difference(&alone.image, whole) : INFINITY;
     if (s->dtype == TESSERA_F32)
         CHECK(difference > LATENTS_SHOW, "%s: %d parts change the latents by %.1e only", s->name, parts, difference);
     mesh.world = world;
     run_meshes(s, mesh, tessera_world_size(world), thin, count, &alone, worst);
-    if (parts == 1) *whole = alone;
-    if (parts > 1) tessera_image_free(&alone);
+    if (parts == 1) *whole = alone.image;
+    if (parts > 1) tessera_image_free(&alone.image);
+    free_steps(&alone.steps);
 }
 
 static void run_subject(tessera_world *world, const struct subject *s, int thin, int *count) {

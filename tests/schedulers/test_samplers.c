@@ -1,5 +1,5 @@
-/* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on the way (cases scheduler_*), and the
- * words with which configurations that we lack are refused. */
+/* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on the way (cases scheduler_*), the x_0 that each
+ * output predicts, and the words with which configurations that we lack are refused. */
 #include <unistd.h>
 
 #include "case_io.h"
@@ -116,6 +116,59 @@ static void check_steps(const char *name, const struct case_io *c, struct schedu
     free(input);
 }
 
+/* alpha_t and sigma_t of a step: x_t = alpha_t x_0 + sigma_t epsilon. `sigmas` are the case's own, or NULL where it counts in alpha_bar. */
+static void noise_level(const struct scheduler *s, const float *sigmas, int step, bool flow, double *alpha_t, double *sigma_t) {
+    double sigma = sigmas != NULL ? (double)sigmas[step] : 0.0, alpha_bar = 1.0 / (1.0 + sigma * sigma);
+    if (sigmas == NULL) alpha_bar = (double)s->alpha_bar[(int)s->timesteps[step]];
+    *alpha_t = flow ? 1.0 - sigma : sqrt(alpha_bar);
+    *sigma_t = flow ? sigma : sqrt(1.0 - alpha_bar);
+}
+
+/* x_0 by the definition of what the model predicts (Salimans and Ho 2022, section 4; Liu et al. 2022). */
+static double defined_x_0(const char *type, double alpha_t, double sigma_t, double x_t, double output) {
+    if (strcmp(type, "epsilon") == 0) return (x_t - sigma_t * output) / alpha_t;
+    if (strcmp(type, "v_prediction") == 0) return alpha_t * x_t - sigma_t * output;
+    return strcmp(type, "sample") == 0 ? output : x_t - sigma_t * output; /* else the velocity of a flow */
+}
+
+/* Each step's x_0 is that of the case's own sample and output; where the schedule ends without noise, the last one is the last sample. */
+static void check_x_0(const char *name, const struct case_io *c, struct scheduler *s, const char *config, const float *sigmas, const float *outputs,
+                      const float *want) {
+    struct json *json = NULL;
+    tessera_error error = {0};
+    const char *type = "", *class = s->class->name;
+    bool flow = s->flow_matching, clips = false;
+    if (scheduler_read_config(config, &json, &error) == TESSERA_OK) json_string(json, "prediction_type", "epsilon", &type, &error);
+    json_bool(json, "use_flow_sigmas", flow, &flow, &error);
+    double range = 1.0;
+    if (strncmp(class, "DDIM", 4) == 0 || strncmp(class, "DDPM", 4) == 0) json_bool(json, "clip_sample", true, &clips, &error);
+    json_double(json, "clip_sample_range", 1.0, &range, &error);
+    struct tensor first = case_tensor(c, "in.sample");
+    int64_t count = tensor_count(&first);
+    float *x_0 = case_floats(&first);
+    bool grows = strncmp(class, "Euler", 5) == 0; /* samples have variance sigma^2 + 1 */
+    double most = 0;
+    for (int i = 0; i < s->num_steps; i++) {
+        const float *x = i == 0 ? first.data : want + (i - 1) * count, *output = outputs + i * count;
+        double alpha_t, sigma_t;
+        noise_level(s, sigmas, i, flow, &alpha_t, &sigma_t);
+        scheduler_predict_x_0(s, i, x_0, x, output, (size_t)count);
+        for (int64_t j = 0; j < count; j++) {
+            double x_t = grows ? (double)x[j] * alpha_t : (double)x[j];
+            double wanted = defined_x_0(s->flow_matching ? "flow" : type, alpha_t, sigma_t, x_t, (double)output[j]);
+            if (clips) wanted = fmin(fmax(wanted, -range), range);
+            double scale = strcmp(type, "epsilon") == 0 && !s->flow_matching ? alpha_t : 1.0; /* what is divided by alpha_t is as much less exact */
+            double off = scale * fabs((double)x_0[j] - wanted) / (c->atol + c->rtol * fabs(scale * wanted));
+            if (!(off <= most)) most = isfinite(off) ? off : INFINITY;
+        }
+    }
+    CHECK(most <= 1.0, "%s: x_0 differs by %g times the tolerance", name, most);
+    if (sigmas != NULL && sigmas[s->num_steps] == 0.0f)
+        CHECK(worst(c, x_0, want + (s->num_steps - 1) * count, count) <= 1.0, "%s: the last x_0 is another than the last sample", name);
+    free(x_0);
+    json_free(json);
+}
+
 static void check_case(const char *name) {
     char folder[256], config[300];
     struct case_io c;
@@ -144,6 +197,7 @@ static void check_case(const char *name) {
         CHECK(worst(&c, s->timesteps, timesteps.data, s->num_steps) <= 0.1, "%s: timesteps", name);
         CHECK(sigmas.data == NULL || worst(&c, s->sigmas, sigmas.data, s->num_steps + 1) <= 0.1, "%s: sigmas", name);
         check_steps(name, &c, s, outputs.data, want.data);
+        check_x_0(name, &c, s, config, sigmas.data, outputs.data, want.data);
     }
     scheduler_free(s);
     case_close(&c);
