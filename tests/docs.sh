@@ -13,7 +13,8 @@ root=$PWD failed=0
 mkdir "$work/bin"
 ln -s "$program" "$work/bin/tessera"
 PATH=$work/bin:$PATH TESSERA_DATA_DIR=${TESSERA_DATA_DIR:-$root} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-export PATH TESSERA_DATA_DIR OMP_WAIT_POLICY
+OMPI_MCA_rmaps_base_oversubscribe=1  # a guide's ranks are more than the slots of some machines
+export PATH TESSERA_DATA_DIR OMP_WAIT_POLICY OMPI_MCA_rmaps_base_oversubscribe
 
 report() { # WORD WHAT
     echo "$1  $2"
@@ -44,7 +45,7 @@ for file in docs/*.md; do
 done
 
 # Each option that a guide names is in a command's table, or in this list of others: of mpirun, srun, pkg-config, our test and bench programs, and of
-# scripts whose options docs/commands.md and README.md list as missing here.
+# scripts whose options docs/published-commands.md lists as missing here.
 others="allow-run-as-root bind-to enable-recovery hostfile map-by mca mpi oversubscribe cflags libs static busy delay emulation only patch quick
     pipefusion ranks-per-host ring tensor ulysses weights without-delay block norm dataset device-map distilled-transformer-2-path
     distilled-transformer-path input-images master-addr master-port max-memory model-path nnodes node-rank nproc-per-node num num-frames pipeline

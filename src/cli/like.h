@@ -1,5 +1,5 @@
 /* `tessera generate` as other programs' users call it: the defaults that their scripts have, their names of samplers and models.
- * docs/commands.md lists the published commands. */
+ * docs/published-commands.md lists the published commands. */
 #ifndef TESSERA_CLI_LIKE_H
 #define TESSERA_CLI_LIKE_H
 

@@ -108,16 +108,18 @@ function print_cells(column, columns,    row, rows, line, rule, key, c, r) {
 cat >"$work/table" <<END
 # Families x strategies, as run
 
-Written by \`tests/parallel/table.sh\` from the runs that it reports, on $(echo "$@" | sed 's/ /, /g') ranks; \`make test-hybrids\` writes it anew.
-[parallel.md](parallel.md) says what the strategies are.
+Written by \`tests/parallel/table.sh\` from the runs that it reports, on $(echo "$@" | sed 's/ /, /g') ranks;
+\`make test-hybrids\` writes it anew. [parallel.md](parallel.md) says what the strategies are.
 
 ## Predictions and denoising loops
 
-\`conformance\` on every mesh of those numbers of ranks that the case can have, in float32. A cell: meshes that passed, of those that ran; the
-largest error in shares of the case's tolerance (1: just allowed). Passing means: the result agrees with the reference implementation's within
-the tolerance; each rank sent the bytes of the formulas in parallel.md, and its operations and weights stay within conformance's limits for an
-equal share (text that is replicated by rule counted apart). Pipelines: all steps of a loop, with the picture as a whole and in 3 or 4 parts,
-against PipeFusion's reference; stages by blocks. The pictures below have U-Nets in stages, too.
+\`conformance\` on every mesh of those numbers of ranks that the case can have, in float32. A cell:
+meshes that passed, of those that ran; the largest error in shares of the case's tolerance (1: just
+allowed). Passing means: the result agrees with the reference implementation's within the tolerance;
+each rank sent the bytes of the formulas in parallel.md, and its operations and weights stay within
+conformance's limits for an equal division (text that is replicated by rule counted apart).
+Pipelines: all steps of a loop, with the picture as a whole and in 3 or 4 patches, against
+PipeFusion's reference; stages by blocks. The pictures below have U-Nets in stages, too.
 
 END
 awk "$print_cells"'
@@ -150,7 +152,7 @@ $3 == "cfg" && $13 != "SKIP:" && $11 == "error" {
 END {
     columns = split("CFG,Ulysses,ring,USP,tensor,tensor x sequence,CFG x the rest,PipeFusion,PipeFusion x the rest", column, ",")
     print_cells(column, columns)
-    print "\n\"-\": no case here has two predictions a step (the pictures below have, but for Flux.1), or these numbers of ranks allow none."
+    print "\n\"-\": no case here has two predictions a step (the pictures below have, but for Flux.1),\nor these numbers of ranks allow none."
     if (failures) print "\nFailed:\n"
     for (i = 1; i <= failures; i++) print "- " why[i]
 }' "$work/meshes" >>"$work/table"
@@ -159,9 +161,10 @@ cat >>"$work/table" <<END
 
 ## Patches that see other patches late, or not at all
 
-\`conformance\` on as many ranks as a case has patches, in float32, all steps of a loop against the reference of the strategy. A cell: cases that
-passed, of those that ran; the largest error in shares of the case's tolerance. Displaced patches of U-Nets are DistriFusion's, with its group
-norms; PCPP on two ranks is displaced patches.
+\`conformance\` on as many ranks as a case has patches, in float32, all steps of a loop against the
+reference of the strategy. A cell: cases that passed, of those that ran; the largest error in shares
+of the case's tolerance. Displaced patches of U-Nets are DistriFusion's, with its group norms; PCPP
+on two ranks is displaced patches.
 
 END
 awk "$print_cells"'
@@ -192,9 +195,11 @@ cat >>"$work/table" <<END
 
 ## Whole pictures
 
-\`test_parallel_generate\`: text, denoising and decoding over every mesh data x cfg x ring x ulysses x tensor of so many ranks that the model
-can have, half of them with \`--use-parallel-vae\`, float32, against one rank. A cell: meshes; the smallest PSNR of a picture, which must be
-50 dB. The models are tiny, so some meshes are impossible for them; those are refused with an error that says what is possible.
+\`test_parallel_generate\`: text, denoising and decoding over every mesh data x cfg x ring x ulysses x
+tensor of so many ranks that the model can have, half of them with \`--use-parallel-vae\`, float32,
+against one rank. A cell: meshes; the smallest PSNR of a picture, which must be 50 dB. The models
+are tiny, so some meshes are impossible for them; those are refused with an error that says what is
+possible.
 
 END
 picture_table "$work/pictures" "$@"
@@ -202,8 +207,9 @@ cat >>"$work/table" <<END
 
 ## Whole pictures through pipelines of stages
 
-\`test_pipeline_pictures\`: the same over every mesh data x cfg x pipefusion x ring x ulysses x tensor with a pipeline, or with the picture in
-parts (transformers in 1, 2 and 4, the embedded model in 1 and 2), against one rank with the same number of parts.
+\`test_pipeline_pictures\`: the same over every mesh data x cfg x pipefusion x ring x ulysses x tensor
+with a pipeline, or with the picture in patches (transformers in 1, 2 and 4, the embedded model in 1
+and 2), against one rank with the same number of patches.
 
 END
 picture_table "$work/pipelines" "$@"
