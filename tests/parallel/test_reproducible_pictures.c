@@ -13,24 +13,9 @@
 #include "case_io.h"
 #include "check.h"
 #include "models/registry.h"
-#include "tessera.h"
+#include "parallel/reproducible_subjects.h"
 
-enum { PICTURES = 3, DIGEST = 32 };
-
-static const struct subject {
-    const char *name, *model, *scheduler;
-    int width, height, steps;
-    tessera_dtype dtype;
-    bool unet;
-} subjects[] = {
-    {"emoji", "models/emoji", NULL, 64, 96, 2, TESSERA_F32, false},
-    {"emoji-bf16", "models/emoji", NULL, 64, 96, 2, TESSERA_BF16, false},
-    {"sd15", "tests/cases/pipeline_sd15/model", "EulerAncestralDiscreteScheduler", 96, 128, 2, TESSERA_F32, true},
-    {"sdxl-bf16", "tests/cases/pipeline_sdxl/model", "DPMSolverMultistepScheduler", 64, 96, 2, TESSERA_BF16, true},
-    {"flux", "tests/cases/pipeline_flux/model", NULL, 64, 96, 2, TESSERA_F32, false},
-    {"hunyuandit-bf16", "tests/cases/pipeline_hunyuandit/model", "UniPCMultistepScheduler", 64, 96, 2, TESSERA_BF16, false},
-};
-enum { SUBJECTS = sizeof subjects / sizeof *subjects };
+enum { DIGEST = 32 };
 
 /* ---- hashes ---- */
 
@@ -45,8 +30,7 @@ static void hex_of(const unsigned char digest[DIGEST], char text[2 * DIGEST + 1]
 /* Of a picture's latents and 8-bit pixels. */
 static void hash_picture(const tessera_image *image, int index, char text[2 * DIGEST + 1]) {
     unsigned char digest[DIGEST];
-    size_t latents = (size_t)(image->latent_channels * image->latent_height * image->latent_width);
-    size_t pixels = (size_t)image->width * (size_t)image->height * 3;
+    size_t latents = picture_latents(image), pixels = picture_pixels(image);
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
     EVP_DigestUpdate(hash, image->latents + (size_t)index * latents, latents * sizeof(float));
@@ -80,12 +64,7 @@ static bool make(const struct hashes *hashes, const struct subject *s, struct wa
     tessera_model *model = tessera_model_open(s->model, &options, error);
     unsetenv("TESSERA_ISA");
     if (model == NULL) return false;
-    tessera_request r = TESSERA_REQUEST;
-    tessera_request_defaults(model, false, &r);
-    r.prompt = "a red apple", r.negative_prompt = "blue", r.seed = 7, r.true_cfg_scale = 2, r.use_resolution_binning = false;
-    r.width = s->width, r.height = s->height, r.num_inference_steps = s->steps, r.scheduler = s->scheduler;
-    if (r.max_sequence_length > 32) r.max_sequence_length = 32;
-    r.num_images = PICTURES, r.made_images = way.pictures;
+    tessera_request r = subject_request(s, model, way.pictures);
     if (way.mesh.data > 1) r.first_image = tessera_model_group(model), r.made_images = 1;
     tessera_image image = TESSERA_IMAGE;
     bool good = tessera_generate(model, &r, &image, error) == TESSERA_OK;
