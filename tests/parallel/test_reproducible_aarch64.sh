@@ -12,7 +12,7 @@ if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64 >/
     exit 0
 fi
 rooms="base tensor nn models schedulers parallel comm pipelines checkpoint hub tokenizers"
-sources="tests/parallel/reproducible_picture.c tests/builds/static/*.c tests/backend/no_onednn.c src/backend/memory.c src/backend/cpu/cpu.c
+sources="tests/parallel/reproducible_picture.c tests/builds/static/*.c tests/backend/no_onednn.c src/backend/*.c src/backend/cpu/cpu.c
     src/backend/cpu/kernels*.c src/backend/cpu/reproducible/*.c $(for room in $rooms; do echo "src/$room/*.c"; done)"
 # Headers of libraries, of which no program is linked, are those of this machine.
 headers="-idirafter /usr/include -idirafter /usr/include/$(uname -m)-linux-gnu $(for folder; do echo "-idirafter $folder"; done)"
