@@ -18,6 +18,7 @@
 #include "pipelines/generation.h"
 #include "pipelines/layout.h"
 #include "pipelines/request.h"
+#include "pipelines/text_ahead.h"
 
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
     const tessera_request *r = g->request;
@@ -210,6 +211,10 @@ static void end_stage(struct generation *g, const char *name) {
         arena_trim(g->runs[role]->arena, arena_mark(g->runs[role]->arena));
 }
 
+static tessera_status tell_text(void *user, int done, int total, tessera_error *error) {
+    return generation_report(user, TESSERA_PHASE_TEXT, done, total, error);
+}
+
 static tessera_status encode_text(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     bool distilled = g->pipeline->class->distilled;
@@ -221,6 +226,9 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
                          distilled ? ", or give --true-cfg-scale and --negative-prompt" : " or raise --guidance-scale above 1");
     struct prompts prompts = {.texts = {r->prompt}, .count = 1, .request = r};
     if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2, .request = r};
+    prompts.tell = tell_text, prompts.user = g;
+    if (g->pipeline->offload != OFFLOAD_NONE) prompts.ahead = g->control->ahead;
+    if (prompts.ahead != NULL) prompts.ahead->room = offload_room(g->pipeline, TEXT_AHEAD_BYTES);
     TRY(generation_report(g, TESSERA_PHASE_TEXT, 0, 1, error));
     double start = generation_clock(g);
     TRY(r->states != NULL ? generation_take_states(g, error)
@@ -346,6 +354,7 @@ static tessera_status begin(struct generation *g, unsigned roles, tessera_error 
     TRY(check_workers(g, error));
     TRY(request_check(g->request, error));
     TRY(size_latents(g, error));
+    g->pipeline->held_memory = g->control->ahead != NULL ? g->control->ahead->bytes : 0;
     TRY(offload_choose(g->pipeline, g->request, roles, g->width, g->height, error));
     for (int role = 0; role < PIPELINE_ROLES; role++) offload_set_run(g->pipeline, g->runs[role]);
     for (int i = 0; i < g->pipeline->num_slots; i++) pipeline_done_with(g->pipeline, g->pipeline->slots[i].name); /* of a request before */

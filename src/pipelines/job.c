@@ -13,6 +13,7 @@
 #include "pipelines/options.h"
 #include "pipelines/request.h"
 #include "pipelines/sized.h"
+#include "pipelines/text_ahead.h"
 
 enum { JOB_NEW, JOB_RUNS, JOB_ENDED };
 
@@ -31,6 +32,7 @@ struct tessera_job {
     int count;
     atomic_int state;
     struct generation_control control;
+    struct text_ahead ahead;
     tessera_error error;
 };
 
@@ -119,6 +121,7 @@ tessera_job *tessera_job_new(tessera_model *model, const tessera_request *reques
     job->count = count;
     atomic_init(&job->state, JOB_NEW);
     atomic_init(&job->control.stop, false);
+    job->control.ahead = &job->ahead;
     if (open_job(job, requests, error) == TESSERA_OK) return job;
     tessera_job_free(job);
     return NULL;
@@ -163,12 +166,36 @@ static bool same_text(const tessera_request *a, const tessera_request *b) {
            a->guidance_scale == b->guidance_scale && a->true_cfg_scale == b->true_cfg_scale && same_loras(a, b);
 }
 
+/* Requests that read their texts as this one does, and take as much memory. */
+static bool reads_alike(const tessera_request *a, const tessera_request *b) {
+    tessera_request other = *b; /* with the same words */
+    other.prompt = a->prompt, other.negative_prompt = a->negative_prompt;
+    return same_text(a, &other) && (a->negative_prompt == NULL) == (b->negative_prompt == NULL) && a->width == b->width &&
+           a->height == b->height && a->num_images == b->num_images;
+}
+
+static bool keeps_picture(const tessera_request *r) { /* and reads no text */
+    return r->init_image != NULL && r->strength == 0.0f;
+}
+
+/* The texts that come after that of request `number`, each once. */
+static void look_ahead(tessera_job *job, int number) {
+    const tessera_request *own = &job->requests[number].request;
+    struct text_ahead *ahead = &job->ahead;
+    ahead->count = 0;
+    for (int i = number + 1; i < job->count && ahead->count < TEXT_AHEAD_MOST; i++) {
+        const tessera_request *r = &job->requests[i].request;
+        bool is_new = !keeps_picture(r) && !same_text(own, r) && reads_alike(own, r);
+        for (int k = 0; k < ahead->count && is_new; k++) is_new = !same_text(ahead->requests[k], r);
+        if (is_new) ahead->requests[ahead->count++] = r;
+    }
+}
+
 /* Encodes the text of request `first` if others after it have the same, and gives them the states. */
 static tessera_status share_text(tessera_job *job, int first, tessera_image *costs, tessera_error *error) {
     struct job_request *own = &job->requests[first];
-    bool keeps_picture = own->request.init_image != NULL && own->request.strength == 0.0f; /* reads no text */
     int last = first;
-    if (own->request.states != NULL || keeps_picture) return TESSERA_OK;
+    if (own->request.states != NULL || keeps_picture(&own->request)) return TESSERA_OK;
     for (int i = first + 1; i < job->count; i++)
         if (same_text(&own->request, &job->requests[i].request)) last = i;
     if (last == first) return TESSERA_OK;
@@ -183,11 +210,14 @@ static tessera_status share_text(tessera_job *job, int first, tessera_image *cos
 static tessera_status run_request(tessera_job *job, int number, tessera_error *error) {
     struct job_request *r = &job->requests[number];
     tessera_image costs = TESSERA_IMAGE;
+    if (r->request.states == NULL) look_ahead(job, number);
     TRY(share_text(job, number, &costs, error));
     TRY(pipeline_generate(job->model->pipeline, &r->request, &job->control, &r->image, error));
     r->image.seconds_load += costs.seconds_load;
     r->image.seconds_text += costs.seconds_text;
     r->image.operations_text += costs.operations_text;
+    r->image.disk_bytes += costs.disk_bytes;
+    r->image.seconds_disk += costs.seconds_disk;
     if (r->done_with >= 0) tessera_states_free(&job->requests[r->done_with].states);
     return TESSERA_OK;
 }
@@ -215,6 +245,7 @@ tessera_status tessera_job_run(tessera_job *job, tessera_error *error) {
         status = team_job_end(team, status, &job->error);
         model_leave(job->model);
     }
+    text_ahead_free(&job->ahead);
     if (status != TESSERA_OK) drop_pictures(job);
     job->error.status = status;
     if (status != TESSERA_OK && error != NULL) *error = job->error;

@@ -121,6 +121,15 @@ static size_t memory_of_machine(const struct pipeline *p) {
     return memory_total() / (size_t)team_local_ranks(&p->team);
 }
 
+static size_t left_of(size_t limit, size_t taken) {
+    return limit > taken ? limit - taken : 0;
+}
+
+static size_t limit_of(const struct pipeline *p) {
+    size_t machine = memory_of_machine(p);
+    return p->memory_limit > 0 ? p->memory_limit : machine - machine / 10;
+}
+
 /* What the process holds at its peak. */
 static size_t peak_of(const struct pipeline *p, enum offload way, bool by_rows) {
     size_t all = 0, most = 0, most_needs = 0;
@@ -132,7 +141,7 @@ static size_t peak_of(const struct pipeline *p, enum offload way, bool by_rows) 
         if (loaded + needs > most) most = loaded + needs;
         if (needs > most_needs) most_needs = needs;
     }
-    return p->base_memory + p->needs.pictures + SLACK + (way == OFFLOAD_NONE ? all + most_needs : most);
+    return p->base_memory + p->held_memory + p->needs.pictures + SLACK + (way == OFFLOAD_NONE ? all + most_needs : most);
 }
 
 tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
@@ -183,8 +192,7 @@ tessera_status offload_choose(struct pipeline *p, const tessera_request *request
     if (p->stays_whole) return TESSERA_OK;
     TRY(find_needs(p, request, roles, width, height, error));
     TRY(find_weights(p, error));
-    size_t machine = memory_of_machine(p);
-    int choice = choose(p, p->memory_limit > 0 ? p->memory_limit : machine - machine / 10);
+    int choice = choose(p, limit_of(p));
     TRY(team_greatest(&p->team, MESH_PICTURE, &choice, error));
     p->offload = choices[choice].way;
     p->by_rows = choices[choice].by_rows;
@@ -197,12 +205,13 @@ void offload_set_run(const struct pipeline *p, struct run *run) {
     run->strip_bytes = p->by_rows ? PIPELINE_NARROW_STRIP_BYTES : PIPELINE_STRIP_BYTES;
 }
 
-static size_t left_of(size_t limit, size_t taken) {
-    return limit > taken ? limit - taken : 0;
+size_t offload_room(const struct pipeline *p, size_t most) {
+    size_t room = p->held_memory + left_of(limit_of(p), peak_of(p, p->offload, p->by_rows));
+    return room < most ? room : most;
 }
 
 size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot) {
-    size_t machine = memory_of_machine(p), limit = p->memory_limit > 0 ? p->memory_limit : machine - machine / 10;
+    size_t limit = limit_of(p);
     if (p->offload == OFFLOAD_STAGES) return SIZE_MAX;
     if (p->memory_limit == 0 && p->offload_asked == OFFLOAD_BLOCKS) return 2 * component_stream_least(&slot->component);
     size_t now = memory_resident() + SLACK / 4, libraries = p->base_memory + SLACK; /* which take some of it when the first stage is over */

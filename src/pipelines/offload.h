@@ -42,6 +42,8 @@ tessera_status offload_open(struct pipeline *p, const tessera_model_options *opt
  * for, the weights and the memory. MEMORY where no way that may be taken fits the limit that was given, with how much is missing. Collective
  * over the picture's ranks. */
 tessera_status offload_choose(struct pipeline *p, const tessera_request *request, unsigned roles, int width, int height, tessera_error *error);
+/* How many bytes may be held until later requests, `most` at most, held_memory among them: what this request needs has room beside. */
+size_t offload_room(const struct pipeline *p, size_t most);
 /* Makes a run of this pipeline's work on as much at a time as the choice allows. */
 void offload_set_run(const struct pipeline *p, struct run *run);
 /* How much memory a component that is about to be opened may take for its weights. */

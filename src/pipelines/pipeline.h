@@ -34,6 +34,10 @@ struct prompts {
     const char *texts[2];           /* NULL: no negative prompt was given */
     int count;                      /* 1 or 2; texts[0] is the negative one only if 2 */
     const tessera_request *request; /* whose prompts they are */
+    struct text_ahead *ahead;       /* those of later requests, or NULL */
+    /* Tells how many prompts an encoder has read; a failure ends the reading. */
+    tessera_status (*tell)(void *user, int done, int total, tessera_error *error);
+    void *user;
 };
 
 /* What the text becomes, F32, a row per prompt; what a family does not have is empty. See denoiser_inputs. */
@@ -125,6 +129,7 @@ struct pipeline {
     struct offload_needs needs;          /* of the request at work, where it may be */
     bool by_rows;                        /* the request at work has less at a time than it would without a limit */
     size_t memory_limit, base_memory;    /* bytes: of the options (0: none); resident when the model was opened */
+    size_t held_memory;                  /* bytes that a job keeps for later requests (text_ahead.h) */
     struct stream_counts disk;           /* of streams that are closed */
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
@@ -201,6 +206,7 @@ tessera_status pipeline_size_unit(struct pipeline *pipeline, int *out, tessera_e
 struct generation_control {
     atomic_bool stop;    /* set from any thread, or a signal handler: the generation ends, CANCELLED */
     size_t memory_limit; /* of the tensors that this rank computes with; 0: as much as there is */
+    struct text_ahead *ahead; /* the texts of later requests, or NULL */
 };
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error);

@@ -49,22 +49,12 @@ static char *clean(const char *text) {
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,
                                      struct prompt_states *states, tessera_error *error) {
     struct prompt_reading t5;
-    struct prompts cleaned = {.count = prompts->count};
-    char *texts[2] = {0};
-    tessera_status status = TESSERA_OK;
     if (request->max_sequence_length < 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: PixArt needs at least 1 token of text");
-    for (int i = 0; i < prompts->count && status == TESSERA_OK; i++) {
-        cleaned.texts[i] = texts[i] = clean(prompts->texts[i] != NULL ? prompts->texts[i] : "");
-        if (texts[i] == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    }
     struct prompt_reader reader = {
         "text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length, .limit_is_requested = true,
-        .masked = true};
-    if (status == TESSERA_OK) status = prompt_read(p, run, &reader, &cleaned, &t5, error);
-    free(texts[0]);
-    free(texts[1]);
-    if (status != TESSERA_OK) return status;
+        .masked = true, .clean = clean};
+    TRY(prompt_read(p, run, &reader, prompts, &t5, error));
     states->text = t5.states.last_hidden_state;
     states->text_mask = t5.mask;
     return TESSERA_OK;

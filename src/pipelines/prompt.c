@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/memory.h"
+#include "pipelines/text_ahead.h"
 
 /* ---- tokens ---- */
 
@@ -13,20 +14,22 @@ struct reading {
     struct pipeline *p;
     const struct prompt_reader *reader;
     const struct prompts *prompts;
+    char *cleaned[2]; /* owned; where the reader cleans texts */
     const struct tokenizer *tokenizer;
     int length, chunks; /* tokens of a chunk; chunks of each prompt */
     int32_t *ids;       /* [count, length] of one chunk */
 };
 
-static const char *text_of(const struct prompts *prompts, int i) {
-    return prompts->texts[i] != NULL ? prompts->texts[i] : "";
+static const char *text_of(const struct reading *r, int i) {
+    const char *text = r->cleaned[i] != NULL ? r->cleaned[i] : r->prompts->texts[i];
+    return text != NULL ? text : "";
 }
 
 /* Tokens of chunk `chunk` of all prompts: r->ids, and the mask's values [count, length]. */
 static tessera_status tokenize(struct reading *r, int chunk, float *mask, tessera_error *error) {
     for (int i = 0; i < r->prompts->count; i++) {
         size_t first = (size_t)i * (size_t)r->length;
-        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r->prompts, i), r->length, chunk, r->ids + first, mask + first, NULL, error));
+        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r, i), r->length, chunk, r->ids + first, mask + first, NULL, error));
     }
     return TESSERA_OK;
 }
@@ -82,7 +85,7 @@ static void excerpt(const char *text, char out[SHOWN_BYTES + 8]) {
 
 /* Says what of a prompt the encoder does not read, and how it would. */
 static tessera_status announce_cut(const struct reading *r, int i, int tokens, tessera_error *error) {
-    const char *text = text_of(r->prompts, i), *kind = tokenizer_kind(r->tokenizer);
+    const char *text = text_of(r, i), *kind = tokenizer_kind(r->tokenizer);
     char shown[SHOWN_BYTES + 8], remedy[64] = "";
     size_t cut = 0;
     TRY(find_cut(r, text, true, &cut, error));
@@ -103,7 +106,7 @@ static tessera_status choose_chunks(struct reading *r, tessera_error *error) {
     r->chunks = 1;
     for (int i = 0; i < r->prompts->count; i++) {
         int tokens, room = r->length - 2; /* of a chunk, without its frame */
-        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r->prompts, i), r->length, 0, r->ids, NULL, &tokens, error));
+        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r, i), r->length, 0, r->ids, NULL, &tokens, error));
         int chunks = (tokens - 2 + room - 1) / (room > 0 ? room : 1);
         if (r->reader->chunked && request->long_prompt)
             r->chunks = chunks > r->chunks ? chunks : r->chunks;
@@ -202,6 +205,14 @@ static tessera_status read_chunks(struct reading *r, const struct text_encoder *
     return TESSERA_OK;
 }
 
+static tessera_status clean_texts(struct reading *r, tessera_error *error) {
+    for (int i = 0; r->reader->clean != NULL && i < r->prompts->count; i++) {
+        r->cleaned[i] = r->reader->clean(text_of(r, i));
+        if (r->cleaned[i] == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    }
+    return TESSERA_OK;
+}
+
 static tessera_status read_with(struct reading *r, const struct text_encoder *encoder, struct run *run, struct prompt_reading *out,
                                 tessera_error *error) {
     r->length = r->reader->max_length;
@@ -209,12 +220,35 @@ static tessera_status read_with(struct reading *r, const struct text_encoder *en
     if (r->length == 0) r->length = 77;
     r->ids = malloc(sizeof *r->ids * (size_t)r->prompts->count * (size_t)r->length);
     if (r->ids == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    tessera_status status = choose_chunks(r, error);
+    tessera_status status = clean_texts(r, error);
+    if (status == TESSERA_OK) status = choose_chunks(r, error);
     if (status == TESSERA_OK) status = read_chunks(r, encoder, run, out, error);
     out->length = r->length;
     out->tokens = r->length * r->chunks;
     free(r->ids);
+    for (int i = 0; i < 2; i++) free(r->cleaned[i]);
     return status;
+}
+
+/* Reads the prompts of later requests, too, as far as what becomes of them may be kept. `own`: of the request at hand. */
+static tessera_status read_ahead(const struct reading *own, const struct text_encoder *encoder, struct run *run,
+                                 const struct prompt_reading *out, tessera_error *error) {
+    const struct prompts *prompts = own->prompts;
+    struct text_ahead *ahead = prompts->ahead;
+    for (int i = 0; i < ahead->count && text_ahead_has_room(ahead, *out); i++) {
+        const tessera_request *request = ahead->requests[i];
+        const char *first = prompts->count == 2 ? request->negative_prompt : request->prompt;
+        struct prompts later = {.texts = {first, request->prompt}, .count = prompts->count, .request = request};
+        struct reading reading = {.p = own->p, .reader = own->reader, .prompts = &later, .tokenizer = own->tokenizer};
+        struct prompt_reading read = {0};
+        if (text_ahead_has(ahead, own->reader->encoder, request)) continue;
+        TRY(prompts->tell(prompts->user, i + 1, ahead->count + 1, error));
+        size_t scope = run_enter(run);
+        TRY(read_with(&reading, encoder, run, &read, error));
+        TRY(text_ahead_keep(ahead, own->reader->encoder, request, run, &read, error));
+        arena_release(run->arena, scope);
+    }
+    return TESSERA_OK;
 }
 
 /* Can the encoder give what the pipeline wants of it? */
@@ -236,6 +270,9 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
                                 struct prompt_reading *out, tessera_error *error) {
     struct component *component;
     const struct tokenizer *tokenizer;
+    bool kept = false;
+    if (prompts->ahead != NULL) TRY(text_ahead_take(prompts->ahead, reader->encoder, prompts->request, run, out, &kept, error));
+    if (kept) return TESSERA_OK;
     TRY(pipeline_component(p, reader->encoder, &component, error));
     if (component->text_encoder == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: not a text encoder", json_path(component->config));
@@ -243,18 +280,18 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
     TRY(pipeline_tokenizer(p, reader->tokenizer, &tokenizer, error));
     struct reading reading = {.p = p, .reader = reader, .prompts = prompts, .tokenizer = tokenizer};
     tessera_status status = read_with(&reading, component->text_encoder, run, out, error);
+    if (status == TESSERA_OK && prompts->ahead != NULL) status = read_ahead(&reading, component->text_encoder, run, out, error);
     pipeline_done_with(p, reader->encoder);
     return status;
 }
 
-/* The parts of a reading that are sent: all F32, empty ones stay empty. */
-enum { READING_PARTS = 4 };
+/* What is sent of a reading: its parts, of which empty ones stay empty. */
 struct announcement {
-    int32_t length, tokens, ndim[READING_PARTS];
-    int64_t shape[READING_PARTS][TENSOR_MAX_DIMS];
+    int32_t length, tokens, ndim[PROMPT_READING_PARTS];
+    int64_t shape[PROMPT_READING_PARTS][TENSOR_MAX_DIMS];
 };
 
-static void parts_of(struct prompt_reading *reading, struct tensor *parts[READING_PARTS]) {
+void prompt_reading_parts(struct prompt_reading *reading, struct tensor *parts[PROMPT_READING_PARTS]) {
     parts[0] = &reading->mask;
     parts[1] = &reading->states.last_hidden_state;
     parts[2] = &reading->states.penultimate;
@@ -264,16 +301,16 @@ static void parts_of(struct prompt_reading *reading, struct tensor *parts[READIN
 /* The picture's rank `root` has `reading`; the others get it, in their run->arena. */
 static tessera_status share(struct pipeline *p, struct run *run, int root, struct prompt_reading *reading, tessera_error *error) {
     struct announcement a = {.length = reading->length, .tokens = reading->tokens};
-    struct tensor *parts[READING_PARTS];
-    parts_of(reading, parts);
-    for (int i = 0; i < READING_PARTS && team_rank(&p->team) == root; i++) {
+    struct tensor *parts[PROMPT_READING_PARTS];
+    prompt_reading_parts(reading, parts);
+    for (int i = 0; i < PROMPT_READING_PARTS && team_rank(&p->team) == root; i++) {
         a.ndim[i] = parts[i]->data != NULL ? parts[i]->ndim : 0;
         for (int d = 0; d < a.ndim[i]; d++) a.shape[i][d] = parts[i]->shape[d];
     }
     TRY(team_broadcast(&p->team, root, &a, sizeof a, error));
     reading->length = a.length;
     reading->tokens = a.tokens;
-    for (int i = 0; i < READING_PARTS; i++) {
+    for (int i = 0; i < PROMPT_READING_PARTS; i++) {
         if (a.ndim[i] == 0) continue;
         unsigned use = team_rank(&p->team) != root ? MAP_WRITE : MAP_READ;
         if (use == MAP_WRITE) *parts[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);

@@ -12,6 +12,7 @@ struct prompt_reader {
     bool limit_is_requested;         /* max_length is the request's max_sequence_length */
     bool chunked;                    /* CLIP: where the request has long_prompt, a prompt is read in as many chunks as it needs */
     bool masked;                     /* the encoder does not see padding */
+    char *(*clean)(const char *text); /* what is read in place of a text; the caller frees it, NULL: memory is out. NULL: the text itself */
     int skip; /* layers left out at the end (clip-skip) for the prompt; the negative one has them all, as in diffusers */
 };
 
@@ -21,6 +22,10 @@ struct prompt_reading {
     int length;         /* tokens of a chunk */
     int tokens;         /* of all chunks */
 };
+
+/* The tensors of a reading, all F32, empty ones too. */
+enum { PROMPT_READING_PARTS = 4 };
+void prompt_reading_parts(struct prompt_reading *reading, struct tensor *parts[PROMPT_READING_PARTS]);
 
 /* The states of `prompts` (a NULL reads as ""), in run->arena. */
 tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,

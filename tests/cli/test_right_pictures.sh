@@ -36,6 +36,12 @@ run 0 generate --model $sd --prompt "a lion" --steps 1 --threads 1 -o "$work/sho
 run 0 generate --model $sd --prompt "a lion" --steps 1 --threads 1 --long-prompt -o "$work/short2.png"
 check "a short prompt is the same with --long-prompt" test "$(tail -c 1000 "$work/short.png" | cksum)" = "$(tail -c 1000 "$work/short2.png" | cksum)"
 
+for family in sd2_v_zero_snr sdxl sd3 flux pixart hunyuandit; do
+    run 0 generate --model tests/cases/pipeline_$family/model --prompt "$long $long $long" --steps 1 --threads 1 --size 64x64 --no-resolution-binning \
+        --max-sequence-length 8 -o "$work/cut-$family.png"
+    says "reads [0-9]* tokens of [0-9]*, without"
+done
+
 # bins, and sizes rounded down
 run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 1 --threads 1 --width 72 --height 64 -o "$work/flux.png"
 says "size 72x64: this model draws 64x64"; size "$work/flux.png" 64x64

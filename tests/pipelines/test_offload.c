@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "check.h"
+#include "pipelines/offload.h"
 #include "pipelines/pipeline.h"
+#include "pipelines/text_ahead.h"
+#include "tessera_stages.h"
 
 static const char *const models[] = {
     "tests/cases/pipeline_sd15/model",   "tests/cases/pipeline_sd2_v_zero_snr/model", "tests/cases/pipeline_sdxl/model",
@@ -150,9 +153,85 @@ static void test_states_that_do_not_fit(void) {
           error.message);
 }
 
+/* ---- several prompts ---- */
+
+enum { PROMPTS = 4 };
+
+static tessera_request prompt_of(const tessera_model *model, int i) {
+    static const char *const texts[PROMPTS] = {"a lion", "a red apple and a very long list of words that no encoder of this model reads to the end", "a lion", ""};
+    tessera_request r = TESSERA_REQUEST;
+    tessera_request_defaults(model, false, &r);
+    r.prompt = texts[i], r.negative_prompt = i % 2 == 0 ? "blue" : "green";
+    r.width = r.height = SIDE;
+    r.use_resolution_binning = false;
+    r.num_inference_steps = 1, r.seed = (uint64_t)i;
+    if (r.max_sequence_length > 16) r.max_sequence_length = 16;
+    return r;
+}
+
+/* The picture of one request and the bytes that were read for it; with states that are given, if `states`. */
+static uint64_t bytes_of_one(tessera_model *model, tessera_request r, bool states, tessera_image *image) {
+    tessera_error error = {0};
+    tessera_states text = TESSERA_STATES;
+    tessera_status status = states ? tessera_encode(model, &r, &text, &error) : TESSERA_OK;
+    if (states) r.states = &text;
+    if (status == TESSERA_OK) status = tessera_generate(model, &r, image, &error);
+    CHECK(status == TESSERA_OK, "%s", error.message);
+    tessera_states_free(&text);
+    return image->disk_bytes;
+}
+
+/* Where components do not stay open, encoders are loaded once for all prompts of a job, and pictures are those of requests by themselves. */
+static void test_prompts_together(const char *folder, const char *offload) {
+    tessera_error error = {0};
+    tessera_model_options options = TESSERA_MODEL_OPTIONS;
+    options.offload = offload, options.dtype = TESSERA_F32, options.threads = 2;
+    tessera_model *model = tessera_model_open(folder, &options, &error);
+    CHECK(model != NULL, "%s: %s", folder, error.message);
+    if (model == NULL) return;
+    tessera_request requests[PROMPTS];
+    for (int i = 0; i < PROMPTS; i++) requests[i] = prompt_of(model, i);
+    uint64_t whole = 0, without_text = 0, together = 0;
+    tessera_job *job = tessera_job_new(model, requests, PROMPTS, &error);
+    CHECK(job != NULL && tessera_job_run(job, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    for (int i = 0; i < PROMPTS && tessera_job_image(job, i) != NULL; i++) {
+        tessera_image image = TESSERA_IMAGE;
+        if (i == 0) without_text = bytes_of_one(model, requests[i], true, &image);
+        tessera_image_free(&image);
+        whole = bytes_of_one(model, requests[i], false, &image);
+        check_same(folder, "prompts together", &image, tessera_job_image(job, i));
+        together += tessera_job_image(job, i)->disk_bytes;
+        tessera_image_free(&image);
+    }
+    CHECK(whole > without_text && without_text > 0, "%s: text is read of %llu bytes", folder, (unsigned long long)(whole - without_text));
+    uint64_t once = whole + (PROMPTS - 1) * without_text; /* or less: a part that turns out to be of no use may be on its way when all is done */
+    CHECK(together < once + (whole - without_text) / 2, "%s, %s: %llu bytes are read, %llu for one picture, %llu of them not for text", folder, offload,
+          (unsigned long long)together, (unsigned long long)whole, (unsigned long long)without_text);
+    tessera_job_free(job);
+    tessera_model_free(model);
+}
+
+/* What is kept has a bound. */
+static void test_room_ahead(void) {
+    struct text_ahead ahead = {.room = 200, .bytes = 100};
+    struct prompt_reading reading = {.mask = tensor_of(pixels, DTYPE_F32, SHAPE(1, 25))};
+    CHECK(text_ahead_has_room(&ahead, reading), "100 bytes beside 100 fit into 200");
+    reading.states.pooled = tensor_of(pixels, DTYPE_F32, SHAPE(1, 1));
+    CHECK(!text_ahead_has_room(&ahead, reading), "104 bytes do not");
+    struct pipeline p = {.memory_limit = (size_t)1 << 30, .base_memory = ((size_t)1 << 30) - ((size_t)48 << 20) - 1000, .held_memory = 300};
+    CHECK(offload_room(&p, 5000) == 1000, "%zu bytes of 1000, of which 300 are held", offload_room(&p, 5000));
+    CHECK(offload_room(&p, 500) == 500, "%zu bytes, 500 at most", offload_room(&p, 500));
+}
+
 int main(void) {
     for (int i = 0; i < SIDE * SIDE * 3; i++) pixels[i] = (uint8_t)(i * 7 + i / 96);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) test_same_picture(models[i], i % 2 == 0 ? TESSERA_F32 : TESSERA_BF16);
     test_states_that_do_not_fit();
+    test_prompts_together("tests/cases/pipeline_sd15/model", "stages");
+    test_prompts_together("tests/cases/pipeline_sdxl/model", "stages");
+    test_prompts_together("tests/cases/pipeline_sd3/model", "stages");
+    test_prompts_together("tests/cases/pipeline_flux/model", "blocks");
+    test_prompts_together("tests/cases/pipeline_pixart/model", "stages");
+    test_room_ahead();
     return CHECK_REPORT();
 }
