@@ -14,6 +14,7 @@ import numpy as np
 
 F32, BLOCK = np.float32, 16
 ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cases")
+SMALL = 4096  # bytes of a file that is not worth a recipe
 LATE = 1 << 16  # bytes that nothing explains, for which it is worth a while to look on
 WORDS = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}  # the types that are drawn
 # Of a file's tensors, those of later types come first (safetensors' own order), and names are sorted.
@@ -327,12 +328,29 @@ def files_of(path):
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if name.endswith(".safetensors"))
 
 
+def same_files(paths):
+    """For each file below the paths that equals one of another folder before it: a recipe that says so. git is to ignore such files."""
+    first, ignored = {}, []
+    for folder, _, names in sorted(os.walk(ROOT)):
+        for path in (os.path.join(folder, name) for name in sorted(names)):
+            if os.path.getsize(path) < SMALL or path.endswith((".recipe", ".stored", "case.json")) or os.path.exists(path + ".recipe"): continue
+            with open(path, "rb") as file: digest = hashlib.sha256(file.read()).hexdigest()
+            original = first.setdefault(digest, path)
+            if original == path or not any(path.startswith(os.path.abspath(p)) for p in paths): continue
+            with open(path + ".recipe", "w") as file: file.write(f"sha256 {digest}\nsame {os.path.relpath(original, folder)}\n")
+            ignored.append("/" + os.path.relpath(path, ROOT))
+    with open(os.path.join(ROOT, ".gitignore"), "a") as file: file.writelines(line + "\n" for line in ignored)
+    print(f"{len(ignored)} files are the same as others")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--seeds", type=int, default=400)
     parser.add_argument("--copies", action="store_true", help="look for copies first, and draw only what is none")
+    parser.add_argument("--same", action="store_true", help="look for whole files that are the same as others, of any kind, instead")
     arguments = parser.parse_args()
+    if arguments.same: return same_files(arguments.paths)
     numbers = [first_numbers(Stream(seed)) for seed in range(arguments.seeds)]
     numbers = {source: np.concatenate([n[source] for n in numbers]) for source in numbers[0]}
     sources = Sources([f for f in files_of(ROOT) if not f.endswith("io.safetensors")])

@@ -25,6 +25,7 @@ struct recipe {
     enum dtype dtype;
     struct random_generator generator;
     struct safetensors *source;
+    char *same; /* the file that this one is a copy of, instead of tensors; malloc'ed */
     struct made_tensor *tensors;
     int count;
     int *made;
@@ -135,10 +136,16 @@ static void swap_halves(struct tensor *t) {
 }
 
 /* ------------------------------------------------------------------ lines */
-static tessera_status open_source(struct recipe *r, const char *name) {
+
+/* The path of a file that is named from this one; the caller frees it. */
+static char *beside(const struct recipe *r, const char *name) {
     char folder[4096];
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(r->path, '/') - r->path), r->path);
-    char *path = file_join(folder, name);
+    return file_join(folder, name);
+}
+
+static tessera_status open_source(struct recipe *r, const char *name) {
+    char *path = beside(r, name);
     safetensors_close(r->source);
     r->source = NULL;
     tessera_status status = recipe_make(path, r->made, r->error);
@@ -183,6 +190,9 @@ static tessera_status follow_line(struct recipe *r, char *line) {
         free(dropped);
     } else if (strcmp(line, "type") == 0) {
         if (!dtype_from_name(second, &r->dtype)) return wrong(r, "no such type");
+    } else if (strcmp(line, "same") == 0) {
+        free(r->same);
+        r->same = beside(r, second);
     } else if (strcmp(line, "from") == 0) {
         return open_source(r, second);
     } else {
@@ -270,15 +280,21 @@ static bool has_checksum(const char *data, size_t length, const char *expected) 
     return strcmp(text, expected) == 0;
 }
 
+static tessera_status make_bytes(struct recipe *r, char **data, size_t *length) {
+    if (r->same != NULL) return file_read(r->same, MAX_FILE, data, length, r->error);
+    if (r->count > 0) qsort(r->tensors, (size_t)r->count, sizeof *r->tensors, by_type_and_name);
+    TRY(fill_stored(r));
+    FILE *memory = open_memstream(data, length);
+    print_file(r, memory);
+    fclose(memory);
+    return TESSERA_OK;
+}
+
 static tessera_status write_file(struct recipe *r) {
     char *data = NULL;
     size_t length = 0;
     struct file_output output;
-    if (r->count > 0) qsort(r->tensors, (size_t)r->count, sizeof *r->tensors, by_type_and_name);
-    TRY(fill_stored(r));
-    FILE *memory = open_memstream(&data, &length);
-    print_file(r, memory);
-    fclose(memory);
+    TRY(make_bytes(r, &data, &length));
     tessera_status status = has_checksum(data, length, r->sha256) ? TESSERA_OK : wrong(r, "the file that was made has another checksum");
     if (status == TESSERA_OK) status = file_output_open(r->path, &output, r->error);
     if (status == TESSERA_OK) {
@@ -315,6 +331,7 @@ tessera_status recipe_make(const char *path, int *made, tessera_error *error) {
     if (status == TESSERA_OK) ++*made;
     for (int i = 0; i < r.count; i++) free(r.tensors[i].tensor.data);
     free(r.tensors);
+    free(r.same);
     safetensors_close(r.source);
     free(text);
     return status;

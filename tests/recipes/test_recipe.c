@@ -89,6 +89,7 @@ static void test_wrong(const char *folder) {
         {"sha256 0\nx 16 copy y\n", "no such tensor"},
         {"sha256 0\nfrom none.safetensors\n", "none.safetensors"},
         {"sha256 0\nx 16 stored\n", "made.safetensors.stored"},
+        {"sha256 0\nsame none.json\n", "none.json"},
         {"sha256\n", "not WORD VALUE"},
     };
     char *path = file_join(folder, "made.safetensors");
