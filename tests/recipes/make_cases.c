@@ -1,5 +1,5 @@
 /* make_cases FOLDER: makes the safetensors files below FOLDER that are there as recipes only (recipe.h). The build runs it, so that tests
- * find their cases whole. A file of weights without a recipe is an error: git ignores such files (tests/cases/.gitignore). */
+ * find their cases whole. It warns of weights without a recipe: git ignores such files (tests/cases/.gitignore). */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,8 +36,7 @@ static int visit(const char *path, const struct stat *info, int type, struct FTW
     char recipe[4096];
     snprintf(recipe, sizeof recipe, "%s" RECIPE, path);
     if (file_exists(recipe)) return 0;
-    fprintf(stderr, "make_cases: %s has no recipe: write one with tests/recipes/make_recipes.py, or remove the file\n", path);
-    failed = 1;
+    fprintf(stderr, "make_cases: warning: git ignores %s, which has no recipe: write one with tests/recipes/make_recipes.py\n", path);
     return 0;
 }
 

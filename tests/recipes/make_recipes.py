@@ -353,7 +353,7 @@ def main():
     if arguments.same: return same_files(arguments.paths)
     numbers = [first_numbers(Stream(seed)) for seed in range(arguments.seeds)]
     numbers = {source: np.concatenate([n[source] for n in numbers]) for source in numbers[0]}
-    sources = Sources([f for f in files_of(ROOT) if not f.endswith("io.safetensors")])
+    sources = Sources(files_of(ROOT))
     for path in [os.path.abspath(f) for p in arguments.paths for f in files_of(p)]:
         metadata, tensors, digest = read(path)
         lines, shards = [], []

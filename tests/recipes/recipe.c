@@ -320,6 +320,7 @@ tessera_status recipe_make(const char *path, int *made, tessera_error *error) {
     char name[4096], *text = NULL;
     size_t length = 0;
     snprintf(name, sizeof name, "%s.recipe", path);
+    if (!file_exists(name) && file_exists(path)) return TESSERA_OK;
     TRY(file_read(name, MAX_FILE, &text, &length, error));
     if (is_made(path, text)) {
         free(text);

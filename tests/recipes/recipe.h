@@ -7,7 +7,7 @@
 #include "base/error.h"
 
 /* Makes `path` from path.recipe, and first the files that it copies from. Nothing is done where a file with the recipe's checksum is there
- * already; *made counts the others. FORMAT, with the line, for a recipe that cannot be followed or that gives another checksum: then there is
+ * already, or a file without a recipe; *made counts the others. FORMAT, with the line, for a recipe that cannot be followed or that gives another checksum: then there is
  * no file. */
 tessera_status recipe_make(const char *path, int *made, tessera_error *error);
 
