@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define GROUPS "/sys/fs/cgroup"
+#define OWN_GROUPS "/proc/self/cgroup"
 
 static double seconds_of(clockid_t clock) {
     struct timespec now;
@@ -68,10 +69,10 @@ static int read_numbers(const char *path, double *first, double *second) {
     return count > 0 ? count : 0;
 }
 
-/* The group of this process in the hierarchy ":memory:", or "::" of version 2; "" if unknown or the root. */
-static void group_path(const char *hierarchy, char *path, size_t capacity) {
+/* The group that `list` has for the hierarchy ":memory:", or "::" of version 2; "" if unknown or the root. */
+static void group_path(const char *list, const char *hierarchy, char *path, size_t capacity) {
     path[0] = 0;
-    FILE *stream = fopen("/proc/self/cgroup", "r");
+    FILE *stream = fopen(list, "r");
     if (stream == NULL) return;
     char line[2048];
     while (fgets(line, sizeof line, stream) != NULL) {
@@ -84,10 +85,10 @@ static void group_path(const char *hierarchy, char *path, size_t capacity) {
     fclose(stream);
 }
 
-/* The least first / second over `file` of this process's groups below `root` (second counts as 1 where absent); 0: no limit. */
-static double group_limit(const char *hierarchy, const char *root, const char *file) {
+/* The least first / second over `file` of the groups in `list` below `root` (second counts as 1 where absent); 0: no limit. */
+static double group_limit(const char *list, const char *hierarchy, const char *root, const char *file) {
     char group[2048], path[4096];
-    group_path(hierarchy, group, sizeof group);
+    group_path(list, hierarchy, group, sizeof group);
     double least = 0;
     for (;;) {
         double first = 0, second = 1;
@@ -100,11 +101,17 @@ static double group_limit(const char *hierarchy, const char *root, const char *f
     }
 }
 
-size_t memory_total(void) {
+size_t memory_total_of(const char *list, const char *groups) {
+    char first[2048];
     double total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    double limit = group_limit("::", GROUPS, "memory.max");
-    if (limit == 0) limit = group_limit(":memory:", GROUPS "/memory", "memory.limit_in_bytes");
+    double limit = group_limit(list, "::", groups, "memory.max");
+    snprintf(first, sizeof first, "%s/memory", groups);
+    if (limit == 0) limit = group_limit(list, ":memory:", first, "memory.limit_in_bytes");
     return (size_t)(limit > 0 && limit < total ? limit : total);
+}
+
+size_t memory_total(void) {
+    return memory_total_of(OWN_GROUPS, GROUPS);
 }
 
 static int affinity_count(void) {
@@ -121,7 +128,7 @@ static int affinity_count(void) {
 
 int threads_available(void) {
     int count = affinity_count();
-    double processors = group_limit("::", GROUPS, "cpu.max");
+    double processors = group_limit(OWN_GROUPS, "::", GROUPS, "cpu.max");
     if (processors == 0) {
         double quota = -1, period = 0, unused = 0;
         read_numbers(GROUPS "/cpu/cpu.cfs_quota_us", &quota, &unused);

@@ -157,6 +157,10 @@ static size_t most_of(const struct component_part *p) {
     return p->stored + aligned(p->converted) + (size_t)p->num_spans * 2 * DISK_ALIGNMENT;
 }
 
+size_t component_stream_part(const struct component *c, int part) {
+    return most_of(&c->parts[part + 1]);
+}
+
 size_t component_stream_whole(const struct component *c) {
     size_t bytes = 0;
     for (int i = 0; i < c->num_blocks + 2; i++)

@@ -30,5 +30,7 @@ void component_stream_kept(const struct component_stream *stream, int *kept, int
 /* The memory that all parts of the component's share take, and that the least budget has to be. */
 size_t component_stream_whole(const struct component *component);
 size_t component_stream_least(const struct component *component);
+/* The memory that one part takes. */
+size_t component_stream_part(const struct component *component, int part);
 
 #endif

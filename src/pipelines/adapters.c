@@ -66,7 +66,7 @@ static tessera_status change_set(struct pipeline *p, struct lora_set *set, tesse
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
         bool changes = lora_set_changes(p->loras, slot->name) || lora_set_changes(set, slot->name);
-        if (changes) pipeline_close_slot(p, slot), slot->window = 0; /* what it takes is another number now */
+        if (changes) pipeline_close_slot(p, slot), slot->window = 0, p->is_judged = false; /* what it takes is another number now */
         if (slot->is_open) TRY(lora_hooks_for(set, slot->name, slot->folder, &slot->component.hooks, error));
     }
     return TESSERA_OK;

@@ -9,8 +9,7 @@
 #include "pipelines/map_file.h"
 #include "pipelines/source.h"
 
-#define SLACK ((double)(48 << 20)) /* as in offload.c */
-enum { PIXELS_OF_LATENT = 64 };
+enum { SCALE = 8 }; /* pixels of a latent, on a side */
 
 static const char *const words_of_maps[] = {"auto", "balanced", "balanced_low_0", "sequential"};
 static const enum placement_way ways[] = {PLACEMENT_BALANCED, PLACEMENT_BALANCED, PLACEMENT_BALANCED_LOW_0, PLACEMENT_SEQUENTIAL};
@@ -22,37 +21,17 @@ static tessera_status out_of_memory(tessera_error *error) {
 
 /* ---- what there is to place ---- */
 
-/* Bytes that a part takes: as it is stored until it is loaded, then what its layers hold. */
-static double bytes_of(const struct component *c, int part) {
-    const struct component_part *p = &c->parts[part + 1];
-    return fmax((double)p->stored, (double)p->bytes);
-}
-
-/* And on its way from one to the other. */
-static double window_of(const struct component *c, int part) {
-    const struct component_part *p = &c->parts[part + 1];
-    return c->weights != NULL ? (double)(p->stored + p->converted) : (double)p->bytes;
-}
-
-static struct placement_part weigh(const struct component *c) {
-    struct placement_part sum = {0};
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
-        sum.bytes += bytes_of(c, part);
-        sum.largest = fmax(sum.largest, window_of(c, part));
-    }
-    return sum;
-}
-
 static tessera_status weigh_denoiser(struct tessera_map *map, const struct component *c, tessera_error *error) {
     map->block_bytes = calloc((size_t)c->num_blocks + 1, sizeof *map->block_bytes);
     map->block_windows = calloc((size_t)c->num_blocks + 1, sizeof *map->block_windows);
     if (map->block_bytes == NULL || map->block_windows == NULL) return out_of_memory(error);
     int last = c->num_blocks - 1;
-    for (int i = 0; i <= last; i++) map->block_bytes[i] = bytes_of(c, i), map->block_windows[i] = window_of(c, i);
-    map->block_bytes[0] += bytes_of(c, COMPONENT_EMBED);
-    map->block_bytes[last] += bytes_of(c, last + 1);
-    map->block_windows[0] = fmax(map->block_windows[0], window_of(c, COMPONENT_EMBED));
-    map->block_windows[last] = fmax(map->block_windows[last], window_of(c, last + 1));
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
+        int block = part < 0 ? 0 : part > last ? last : part;
+        struct placement_part weight = offload_weigh_part(c, part);
+        map->block_bytes[block] += weight.bytes;
+        map->block_windows[block] = fmax(map->block_windows[block], weight.largest);
+    }
     map->model.blocks = map->block_bytes;
     map->model.windows = map->block_windows;
     map->model.num_blocks = c->num_blocks;
@@ -64,7 +43,7 @@ static tessera_status weigh_component(struct tessera_map *map, const struct pipe
                                       tessera_error *error) {
     struct component stored, described;
     TRY(source_weigh(map->pipeline, slot, (struct load_share){0}, &stored, error));
-    *out = weigh(&stored);
+    *out = offload_weigh(&stored);
     map->model.loading = fmax(map->model.loading, out->largest);
     tessera_status status = stored.denoiser != NULL ? weigh_denoiser(map, &stored, error) : TESSERA_OK;
     component_close(&stored);
@@ -98,13 +77,8 @@ static tessera_status find_needs(struct tessera_map *map, const struct plan_requ
     return TESSERA_OK;
 }
 
-/* A picture that is delivered: three channels of each pixel, as bytes and in float32. */
-static double picture_bytes(const struct tessera_map *map) {
-    return 15.0 * PIXELS_OF_LATENT * (double)(map->plan.rows * map->plan.columns);
-}
-
 static tessera_status set_rooms(struct tessera_map *map, const uint64_t *memory, tessera_error *error) {
-    map->base = (double)memory_resident() + SLACK + picture_bytes(map);
+    map->base = offload_base(memory_resident(), offload_picture_bytes(1, (double)(SCALE * map->plan.columns), (double)(SCALE * map->plan.rows)));
     map->rooms = calloc((size_t)map->ranks, sizeof *map->rooms);
     if (map->rooms == NULL) return out_of_memory(error);
     for (int r = 0; r < map->ranks; r++) map->rooms[r] = memory != NULL && memory[r] > 0 ? (double)memory[r] - map->base : INFINITY;

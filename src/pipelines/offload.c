@@ -1,16 +1,17 @@
 /* See offload.h. The memory of a process is what it has when the model is opened (the program, libraries, described layers), the weights that
  * are loaded, and what the stage at work needs beside. The last is an estimate from above, the planner's (docs/planner.md):
  *
- *     base | pictures | weights of a stage: all, or a window of blocks | activations, all rows at once or some | slack      <= limit */
+ *     base | pictures | weights of a stage: all, or a window of blocks | activations, all rows at once or some | slack      <= limit
+ *
+ * The sum is placement.h's, of a model that lies on one rank: as a device map judges it. */
 #include "pipelines/offload.h"
 
 #include <string.h>
 
 #include "base/clock.h"
+#include "parallel/placement.h"
 #include "parallel/plan.h"
-#include "pipelines/device_map.h"
 #include "pipelines/pipeline.h"
-#include "pipelines/plan_model.h"
 #include "pipelines/source.h"
 
 static const char *const names[] = {"none", "stages", "blocks", "auto"};
@@ -35,10 +36,10 @@ static size_t least_of(double a, double b) {
     return (size_t)(a < b ? a : b);
 }
 
-tessera_status offload_needs_of(const struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
+tessera_status offload_needs_of(struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
                                 struct offload_needs *out, tessera_error *error) {
     struct plan_model model;
-    TRY(plan_model_of(p, request, &model, error));
+    TRY(plan_model_of_activations(p, request, &model, error));
     struct plan_mesh mesh = {.patches = 1};
     struct plan_machine machine = {.ranks = 1, .per_host = 1, .operations = 1, .between = {0, 1}, .inside = {0, 1}};
     for (int axis = 0; axis < MESH_AXES; axis++) {
@@ -57,23 +58,47 @@ tessera_status offload_needs_of(const struct pipeline *p, const struct plan_requ
     return TESSERA_OK;
 }
 
-static tessera_status find_needs(struct pipeline *p, const tessera_request *request, unsigned roles, int width, int height,
-                                 tessera_error *error) {
-    struct plan_request asked = {.width = width,
+/* What of a request counts. */
+static struct plan_request asked_of(const tessera_request *request, int width, int height) {
+    return (struct plan_request){.width = width,
                                  .height = height,
-                                 .steps = request->num_inference_steps,
                                  .max_sequence_length = request->max_sequence_length,
                                  .guidance_scale = request->guidance_scale,
                                  .has_negative_prompt = request->negative_prompt != NULL && request->true_cfg_scale > 1.0f,
                                  .no_binning = true};
+}
+
+static struct offload_question question_of(const tessera_request *request, unsigned roles, int width, int height) {
+    size_t pictures = request->deliver != NULL || request->num_images < 1 ? 1 : (size_t)request->num_images;
+    if (!(roles & 1u << ROLE_AUTOENCODER)) pictures = 0;
+    return (struct offload_question){.request = asked_of(request, width, height), .roles = roles, .pictures = pictures};
+}
+
+static bool same_question(const struct offload_question *a, const struct offload_question *b) {
+    const struct plan_request *x = &a->request, *y = &b->request;
+    return a->roles == b->roles && a->pictures == b->pictures && x->width == y->width && x->height == y->height &&
+           x->max_sequence_length == y->max_sequence_length && x->guidance_scale == y->guidance_scale &&
+           x->has_negative_prompt == y->has_negative_prompt;
+}
+
+static tessera_status find_needs(struct pipeline *p, const struct offload_question *q, tessera_error *error) {
     int degrees[MESH_AXES];
     for (int axis = 0; axis < MESH_AXES; axis++) degrees[axis] = team_degree(&p->team, (enum mesh_axis)axis);
-    TRY(offload_needs_of(p, &asked, degrees, &p->needs, error));
-    size_t pictures = request->deliver != NULL || request->num_images < 1 ? 1 : (size_t)request->num_images;
-    if (roles & 1u << ROLE_AUTOENCODER) p->needs.pictures = pictures * (size_t)width * (size_t)height * PIXEL_BYTES;
-    p->needs.roles = roles;
+    TRY(offload_needs_of(p, &q->request, degrees, &p->needs, error));
+    p->needs.pictures = (size_t)offload_picture_bytes((double)q->pictures, q->request.width, q->request.height);
+    p->needs.roles = q->roles;
     return TESSERA_OK;
 }
+
+double offload_picture_bytes(double pictures, double width, double height) {
+    return pictures * width * height * PIXEL_BYTES;
+}
+
+double offload_base(size_t resident, double pictures) {
+    return (double)resident + (double)SLACK + pictures;
+}
+
+/* ---- what weights take ---- */
 
 static enum pipeline_role role_of(const struct pipeline *p, const struct pipeline_slot *slot) {
     if (strcmp(slot->name, p->denoiser) == 0) return ROLE_DENOISER;
@@ -82,26 +107,38 @@ static enum pipeline_role role_of(const struct pipeline *p, const struct pipelin
 
 /* In this request, on this rank. */
 static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slot) {
-    bool is_here = p->map == NULL || device_map_share(p->map, slot->name, team_rank(&p->team)) > 0;
-    return is_here && (p->needs.roles & 1u << role_of(p, slot)) != 0;
+    enum pipeline_role role = role_of(p, slot);
+    if ((p->needs.roles & 1u << role) == 0) return false;
+    if (role == ROLE_DENOISER) return pipeline_has_blocks(p);
+    bool shared = role == ROLE_AUTOENCODER && p->team.mesh != NULL && p->team.parallel_vae;
+    return shared || pipeline_rank_of(p, slot->name) == team_rank(&p->team);
 }
 
-/* What a component takes whole: as it is stored, until it is loaded, then what its layers hold; and a part on the way from one to the other. */
-static size_t whole_of(const struct component *c) {
-    size_t stored = 0;
-    for (int i = 0; i < c->num_blocks + 2; i++)
-        if (component_has_part(c, i - 1)) stored += c->parts[i].stored;
-    return (stored > c->weight_bytes ? stored : c->weight_bytes) + component_stream_least(c);
+struct placement_part offload_weigh_part(const struct component *c, int part) {
+    const struct component_part *p = &c->parts[part + 1];
+    size_t held = p->stored > p->bytes ? p->stored : p->bytes;
+    return (struct placement_part){(double)held, (double)(c->weights != NULL ? component_stream_part(c, part) : p->bytes)};
 }
 
+struct placement_part offload_weigh(const struct component *c) {
+    struct placement_part sum = {0};
+    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
+        struct placement_part one = offload_weigh_part(c, part);
+        if (!component_has_part(c, part)) continue;
+        sum.bytes += one.bytes;
+        if (one.largest > sum.largest) sum.largest = one.largest;
+    }
+    return sum;
+}
+
+/* Components that take part are opened for it, and stay so until they are loaded, or else offload_drop. */
 static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
-        struct component component = {0};
-        if (p->slots[i].window > 0 || !takes_part(p, &p->slots[i])) continue;
-        TRY(source_component(p, &p->slots[i], &component, error));
-        p->slots[i].window = component_stream_least(&component);
-        p->slots[i].whole = whole_of(&component);
-        component_close(&component);
+        struct pipeline_slot *slot = &p->slots[i];
+        if (slot->window > 0 || !takes_part(p, slot)) continue;
+        TRY(pipeline_open_slot(p, slot, error));
+        struct placement_part weight = offload_weigh(&slot->component);
+        slot->whole = (size_t)weight.bytes, slot->window = (size_t)weight.largest;
     }
     return TESSERA_OK;
 }
@@ -117,42 +154,59 @@ static size_t needs_of(const struct pipeline *p, const struct pipeline_slot *slo
     }
 }
 
-static size_t memory_of_machine(const struct pipeline *p) {
-    return memory_total() / (size_t)team_local_ranks(&p->team);
+/* A model that lies on one rank: what of this one this rank has. */
+struct here {
+    struct placement_model model;
+    struct placement placement;
+    double block, window;
+    int rank;
+};
+
+static void lay_out(const struct pipeline *p, bool by_rows, struct here *out) {
+    struct placement_model *m = &out->model;
+    *out = (struct here){.model = {.num_blocks = 1, .blocks = &out->block, .windows = &out->window}, .placement.blocks = &out->rank};
+    for (int i = 0; i < p->num_slots; i++) {
+        const struct pipeline_slot *slot = &p->slots[i];
+        struct placement_part weight = {(double)slot->whole, (double)slot->window};
+        if (!takes_part(p, slot)) continue;
+        switch (role_of(p, slot)) {
+        case ROLE_DENOISER: out->block = weight.bytes, out->window = weight.largest; break;
+        case ROLE_AUTOENCODER: m->autoencoder = weight; break;
+        default: m->encoders[m->num_encoders++] = weight;
+        }
+        if (weight.largest > m->loading) m->loading = weight.largest;
+    }
+    m->text = (double)p->needs.text;
+    m->denoise = (double)(by_rows ? p->needs.denoise_by_rows : p->needs.denoise);
+    m->decode = (double)(by_rows ? p->needs.decode_by_rows : p->needs.decode);
 }
 
 static size_t left_of(size_t limit, size_t taken) {
     return limit > taken ? limit - taken : 0;
 }
 
-static size_t limit_of(const struct pipeline *p) {
-    size_t machine = memory_of_machine(p);
-    return p->memory_limit > 0 ? p->memory_limit : machine - machine / 10;
-}
-
 /* What the process holds at its peak. */
 static size_t peak_of(const struct pipeline *p, enum offload way, bool by_rows) {
-    size_t all = 0, most = 0, most_needs = 0;
-    for (int i = 0; i < p->num_slots; i++) {
-        const struct pipeline_slot *slot = &p->slots[i];
-        if (!takes_part(p, slot)) continue;
-        size_t needs = needs_of(p, slot, by_rows), loaded = way == OFFLOAD_BLOCKS ? slot->window : slot->whole;
-        all += slot->whole;
-        if (loaded + needs > most) most = loaded + needs;
-        if (needs > most_needs) most_needs = needs;
-    }
-    return p->base_memory + p->held_memory + p->needs.pictures + SLACK + (way == OFFLOAD_NONE ? all + most_needs : most);
+    static const enum placement_keep keeps[] = {PLACEMENT_WHOLE, PLACEMENT_STAGES, PLACEMENT_WINDOW};
+    struct here here;
+    lay_out(p, by_rows, &here);
+    return (size_t)(offload_base(p->base_memory + p->held_memory, (double)p->needs.pictures) + placement_need(&here.model, &here.placement, keeps[way], 0));
 }
 
 tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
     size_t all = 0;
     TRY(offload_read(options->offload, &p->offload_asked, error));
+    p->machine_memory = memory_total() / (size_t)team_local_ranks(&p->team);
     for (int i = 0; i < p->num_slots; i++) all += p->slots[i].bytes;
-    int is_large = all >= memory_of_machine(p) / 2, is_limited = options->max_memory > 0;
+    int is_large = all >= p->machine_memory / 2, is_limited = options->max_memory > 0, is_elsewhere = 0;
+    for (int role = 0; role < PIPELINE_ROLES; role++)
+        if (!p->backends[role]->shares_host) is_elsewhere = 1;
     TRY(team_greatest(&p->team, MESH_WORLD, &is_large, error));
     TRY(team_greatest(&p->team, MESH_WORLD, &is_limited, error));
-    p->memory_limit = options->max_memory > 0 ? options->max_memory : is_limited ? memory_of_machine(p) : 0;
-    p->stays_whole = !is_limited && (p->offload_asked == OFFLOAD_NONE || (p->offload_asked == OFFLOAD_AUTO && !is_large));
+    TRY(team_greatest(&p->team, MESH_WORLD, &is_elsewhere, error));
+    p->is_large = is_large;
+    p->memory_limit = options->max_memory > 0 ? options->max_memory : is_limited ? p->machine_memory : 0;
+    p->stays_whole = !is_limited && is_elsewhere && (p->offload_asked == OFFLOAD_NONE || (p->offload_asked == OFFLOAD_AUTO && !is_large));
     return TESSERA_OK;
 }
 
@@ -165,39 +219,54 @@ static const struct choice choices[] = {{OFFLOAD_NONE, false},  {OFFLOAD_NONE, t
                                         {OFFLOAD_STAGES, true}, {OFFLOAD_BLOCKS, false}, {OFFLOAD_BLOCKS, true}};
 enum { CHOICES = sizeof choices / sizeof *choices };
 
+/* What a way is chosen for: of the machine's memory a tenth stays free. */
+static size_t usable_memory(const struct pipeline *p) {
+    return p->memory_limit > 0 ? p->memory_limit : p->machine_memory - p->machine_memory / 10;
+}
+
 /* The first that fits and may be taken; the last that may be taken if none does. */
-static int choose(const struct pipeline *p, size_t limit) {
+static int choose(const struct pipeline *p) {
     int last = 0;
     for (int i = 0; i < CHOICES; i++) {
         if (p->offload_asked != OFFLOAD_AUTO && choices[i].way != p->offload_asked) continue;
-        if (p->offload_asked == OFFLOAD_AUTO && p->memory_limit == 0 && choices[i].way == OFFLOAD_NONE) continue;
+        if (p->offload_asked == OFFLOAD_AUTO && p->memory_limit == 0 && p->is_large && choices[i].way == OFFLOAD_NONE) continue;
         last = i;
-        if (peak_of(p, choices[i].way, choices[i].by_rows) <= limit) break;
+        if (peak_of(p, choices[i].way, choices[i].by_rows) <= usable_memory(p)) break;
     }
     return last;
 }
 
-static tessera_status refuse(const struct pipeline *p, size_t peak, int width, int height, tessera_error *error) {
-    const char *way = p->offload_asked == OFFLOAD_NONE || p->offload_asked == OFFLOAD_STAGES ? "take --offload auto, " : "";
-    size_t mib = (size_t)1 << 20, needed = (peak + mib - 1) / mib, limit = p->memory_limit / mib;
+/* MEMORY if the peak is above the limit. Without one it is the machine's memory, to which the system gives mapped weights back that a user
+ * wants to keep. */
+static tessera_status check_peak(const struct pipeline *p, const struct offload_question *q, tessera_error *error) {
+    bool given = p->memory_limit > 0, may_change = p->offload_asked == OFFLOAD_NONE || p->offload_asked == OFFLOAD_STAGES;
+    enum offload counted = !given && p->offload_asked == OFFLOAD_NONE ? OFFLOAD_BLOCKS : p->offload;
+    size_t limit = given ? p->memory_limit : p->machine_memory, peak = peak_of(p, counted, p->by_rows);
+    if (peak <= limit) return TESSERA_OK;
+    size_t mib = (size_t)1 << 20, needed = (peak + mib - 1) / mib, least = limit / mib;
     return error_set(error, TESSERA_ERROR_MEMORY,
-                     "%s: a picture of %dx%d takes %zu MiB, which is %zu MiB more than the limit of %zu MiB (max_memory): %sraise the limit or make "
-                     "a smaller picture",
-                     p->name, width, height, needed, needed - limit, limit, way);
+                     "%s: a picture of %dx%d takes %zu MiB, which is %zu MiB more than the %s of %zu MiB (%s): %s%s or make a smaller picture", p->name,
+                     q->request.width, q->request.height, needed, needed - least, given ? "limit" : "memory", least,
+                     given ? "max_memory" : "of this machine or its control group", may_change ? "take --offload auto, " : "",
+                     given ? "raise the limit" : "give another limit (max_memory)");
 }
 
 tessera_status offload_choose(struct pipeline *p, const tessera_request *request, unsigned roles, int width, int height, tessera_error *error) {
+    struct offload_question q = question_of(request, roles, width, height);
     p->offload = OFFLOAD_NONE;
     p->by_rows = false;
     if (p->stays_whole) return TESSERA_OK;
-    TRY(find_needs(p, request, roles, width, height, error));
-    TRY(find_weights(p, error));
-    int choice = choose(p, limit_of(p));
-    TRY(team_greatest(&p->team, MESH_PICTURE, &choice, error));
-    p->offload = choices[choice].way;
-    p->by_rows = choices[choice].by_rows;
-    size_t peak = peak_of(p, p->offload, p->by_rows);
-    return p->memory_limit == 0 || peak <= p->memory_limit ? TESSERA_OK : refuse(p, peak, width, height, error);
+    if (!p->is_judged || !same_question(&q, &p->judged)) {
+        p->is_judged = false;
+        TRY(find_needs(p, &q, error));
+        TRY(find_weights(p, error));
+        p->choice = choose(p);
+        TRY(team_greatest(&p->team, MESH_PICTURE, &p->choice, error));
+        p->judged = q, p->is_judged = true;
+    }
+    p->offload = choices[p->choice].way;
+    p->by_rows = choices[p->choice].by_rows;
+    return check_peak(p, &q, error);
 }
 
 void offload_set_run(const struct pipeline *p, struct run *run) {
@@ -206,14 +275,15 @@ void offload_set_run(const struct pipeline *p, struct run *run) {
 }
 
 size_t offload_room(const struct pipeline *p, size_t most) {
-    size_t room = p->held_memory + left_of(limit_of(p), peak_of(p, p->offload, p->by_rows));
+    size_t room = p->held_memory + left_of(usable_memory(p), peak_of(p, p->offload, p->by_rows));
     return room < most ? room : most;
 }
 
 size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot) {
-    size_t limit = limit_of(p);
     if (p->offload == OFFLOAD_STAGES) return SIZE_MAX;
     if (p->memory_limit == 0 && p->offload_asked == OFFLOAD_BLOCKS) return 2 * component_stream_least(&slot->component);
+    size_t limit = usable_memory(p), peak = peak_of(p, p->offload, p->by_rows);
+    if (p->memory_limit == 0 && peak > limit) limit = peak; /* it takes of the tenth that would stay free */
     size_t now = memory_resident() + SLACK / 4, libraries = p->base_memory + SLACK; /* which take some of it when the first stage is over */
     return left_of(limit, (now > libraries ? now : libraries) + needs_of(p, slot, p->by_rows) + p->needs.pictures);
 }

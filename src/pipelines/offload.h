@@ -15,9 +15,10 @@
 
 #include "comm/mesh.h"
 #include "models/registry.h"
+#include "parallel/placement.h"
+#include "pipelines/plan_model.h"
 
 struct pipeline;
-struct plan_request;
 struct pipeline_slot;
 
 enum offload { OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO };
@@ -30,17 +31,34 @@ struct offload_needs {
     unsigned roles;                         /* bits of the pipeline_roles that take part */
 };
 
+/* What of a request the choice depends on. */
+struct offload_question {
+    struct plan_request request;
+    unsigned roles;
+    size_t pictures; /* that are held at a time */
+};
+
 /* From a name of TESSERA_OFFLOADS; NULL is "auto". ARGUMENT if it is none of them. */
 tessera_status offload_read(const char *name, enum offload *out, tessera_error *error);
 /* What the stages of such a request need on each rank of a mesh. */
-tessera_status offload_needs_of(const struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
+tessera_status offload_needs_of(struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
                                 struct offload_needs *out, tessera_error *error);
-/* What can be said before any request. Without a limit a model stays whole as long as it takes less than half of the machine's memory:
- * pictures and other programs need the rest. Collective over the model's ranks. */
+/* What weights take that this rank has of a component, or one part of them: as they are stored until they are loaded, then what layers hold;
+ * `largest`: the widest part on its way from one to the other. */
+struct placement_part offload_weigh(const struct component *component);
+struct placement_part offload_weigh_part(const struct component *component, int part);
+/* What a process holds whatever the way: what was resident when the model was opened, what libraries take while they compute, and pictures. */
+double offload_base(size_t resident, double pictures);
+double offload_picture_bytes(double pictures, double width, double height);
+
+/* What can be said before any request: limits, and whether the model is large. Without a limit `auto` keeps no model whole that takes half of
+ * the machine's memory: other programs need the rest. Models on other devices than the host are not judged by its memory. After the backends.
+ * Collective over the model's ranks. */
 tessera_status offload_open(struct pipeline *p, const tessera_model_options *options, tessera_error *error);
 /* Sets p->offload, p->by_rows and p->needs for the stages of these `roles` and pictures of this size (the one worked at), from what was asked
- * for, the weights and the memory. MEMORY where no way that may be taken fits the limit that was given, with how much is missing. Collective
- * over the picture's ranks. */
+ * for, the weights and the memory: the limit that was given, or without one the machine's or the control group's. MEMORY where no way that may
+ * be taken fits, with how much is missing. What was found for the request before counts for one of the same size. Collective over the picture's
+ * ranks. */
 tessera_status offload_choose(struct pipeline *p, const tessera_request *request, unsigned roles, int width, int height, tessera_error *error);
 /* How many bytes may be held until later requests, `most` at most, held_memory among them: what this request needs has room beside. */
 size_t offload_room(const struct pipeline *p, size_t most);

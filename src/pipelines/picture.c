@@ -53,7 +53,7 @@ static tessera_status encode(struct generation *g, const struct autoencoder *vae
 
 /* The rank that has the autoencoder, unless all have it. */
 static int autoencoder_rank(const struct generation *g) {
-    return pipeline_rank_of(g->pipeline, g->pipeline->autoencoder, 0);
+    return pipeline_rank_of(g->pipeline, g->pipeline->autoencoder);
 }
 
 /* One rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */

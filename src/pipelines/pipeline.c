@@ -144,7 +144,7 @@ void pipeline_close_slot(struct pipeline *p, struct pipeline_slot *slot) {
     component_stream_close(slot->stream);
     slot->stream = NULL;
     if (slot->is_open) component_close(&slot->component);
-    slot->is_open = false;
+    slot->is_open = slot->is_loaded = false;
 }
 
 /* Its weights: all of them, or those that come as they are needed. */
@@ -153,15 +153,24 @@ static tessera_status load_slot(struct pipeline *p, struct pipeline_slot *slot, 
     return component_stream_open(&slot->component, offload_budget(p, slot), &slot->stream, error);
 }
 
-static tessera_status open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+tessera_status pipeline_open_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     double start = clock_seconds();
+    if (slot->is_open) return TESSERA_OK;
     TRY(source_component(p, slot, &slot->component, error));
     slot->is_open = true;
+    p->seconds_load += clock_seconds() - start;
+    return TESSERA_OK;
+}
+
+static tessera_status open_loaded(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
+    TRY(slot->is_open ? weights_check(slot->component.weights, error) : pipeline_open_slot(p, slot, error));
+    double start = clock_seconds();
     tessera_status status = load_slot(p, slot, error);
     if (status != TESSERA_OK) {
         pipeline_close_slot(p, slot);
         return status;
     }
+    slot->is_loaded = true;
     p->seconds_load += clock_seconds() - start;
     return TESSERA_OK;
 }
@@ -176,7 +185,7 @@ tessera_status pipeline_meet(struct pipeline *p, tessera_error *error) {
 tessera_status pipeline_component(struct pipeline *p, const char *name, struct component **out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(need_slot(p, name, &slot, error));
-    TRY(slot->is_open ? weights_check(slot->component.weights, error) : open_slot(p, slot, error));
+    TRY(slot->is_loaded ? weights_check(slot->component.weights, error) : open_loaded(p, slot, error));
     *out = &slot->component;
     return TESSERA_OK;
 }
@@ -286,8 +295,10 @@ static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {
     return read_generation_defaults(p, error);
 }
 
-int pipeline_rank_of(const struct pipeline *p, const char *name, int usual) {
-    return p->map != NULL ? device_map_rank(p->map, name) : usual;
+int pipeline_rank_of(const struct pipeline *p, const char *name) {
+    int place = pipeline_slot_index(p, name);
+    if (p->map != NULL) return device_map_rank(p->map, name);
+    return place > 0 && strcmp(name, p->autoencoder) != 0 ? place % team_size(&p->team) : 0;
 }
 
 bool pipeline_has_blocks(const struct pipeline *p) {
@@ -357,10 +368,10 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
     TRY(source_list(p, options, true, error));
     TRY(team_open(&p->team, mesh, error));
     TRY(open_stages(p, mesh, error));
-    TRY(offload_open(p, options, error));
     TRY(find_defaults(p, error));
     if (options->kernels == TESSERA_KERNELS_REPRODUCIBLE) TRY(team_check_reproducible(&p->team, error));
     TRY(open_backends(p, options, error));
+    TRY(offload_open(p, options, error));
     p->base_memory = memory_resident();
     return TESSERA_OK;
 }

@@ -89,8 +89,9 @@ struct pipeline_slot {
     char *file;    /* a safetensors file of its own, or NULL */
     bool replaced; /* not the model's own */
     size_t bytes;  /* of the weights once they are loaded, on all ranks together; 0 where the pipeline is only described */
-    size_t whole, window; /* memory for this rank's share, and for its widest part alone; 0: not looked at yet */
+    size_t whole, window; /* memory for this rank's share, and for its widest part on its way; 0: not looked at yet */
     bool is_open, is_described;
+    bool is_loaded; /* its weights are there, or come as they are needed */
     struct component component;
     struct component described; /* without weights */
     struct component_stream *stream; /* where the model is offloaded: what loads its parts; else NULL */
@@ -125,11 +126,16 @@ struct pipeline {
     bool vae_tiling;
     bool keeps_sums; /* it is described for reproducible kernels */
     enum offload offload_asked, offload; /* what the options say; what the request at work has */
-    bool stays_whole;                    /* whatever the request: nothing is offloaded */
+    bool stays_whole;                    /* whatever the request: nothing is offloaded, and nothing judged */
+    bool is_large;                       /* it takes half of the machine's memory */
+    bool is_judged;                      /* `judged` is the last request, and `choice` what came of it */
+    struct offload_question judged;
+    int choice;
     struct offload_needs needs;          /* of the request at work, where it may be */
     bool by_rows;                        /* the request at work has less at a time than it would without a limit */
     size_t memory_limit, base_memory;    /* bytes: of the options (0: none); resident when the model was opened */
     size_t held_memory;                  /* bytes that a job keeps for later requests (text_ahead.h) */
+    size_t machine_memory;               /* this rank's share of the machine's memory, or of its control group's */
     struct stream_counts disk;           /* of streams that are closed */
     double seconds_load; /* that components took to open, so far */
     struct pipeline_slot slots[PIPELINE_MAX_COMPONENTS];
@@ -170,8 +176,11 @@ tessera_status pipeline_component(struct pipeline *pipeline, const char *name, s
  * also where a rank has its denoiser open already: the others may not, if a job before ended in between. */
 tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
 void pipeline_close_slot(struct pipeline *pipeline, struct pipeline_slot *slot);
-/* The rank of the picture's that has a component which is not shared out: the map's, else `usual`. */
-int pipeline_rank_of(const struct pipeline *pipeline, const char *name, int usual);
+/* Opens the component, if it is not; its weights come when pipeline_component asks for it. */
+tessera_status pipeline_open_slot(struct pipeline *pipeline, struct pipeline_slot *slot, tessera_error *error);
+/* The rank of the picture's that has a text encoder, or the autoencoder where it is not shared out: the map's, or else text encoders lie on the
+ * ranks in turn, and the autoencoder on the first. */
+int pipeline_rank_of(const struct pipeline *pipeline, const char *name);
 /* Has this rank any blocks of the denoiser? */
 bool pipeline_has_blocks(const struct pipeline *pipeline);
 /* Says that a stage is done with a component: it is closed unless nothing is offloaded. */

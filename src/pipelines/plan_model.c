@@ -185,19 +185,28 @@ static tessera_status encoder_memory(const struct json *config, const struct pla
     return TESSERA_OK;
 }
 
+static bool is_encoder(const struct pipeline_slot *slot) {
+    return strncmp(slot->name, "text_encoder", 12) == 0;
+}
+
+static tessera_status add_encoder_memory(const struct component *encoder, struct plan_model *m, tessera_error *error) {
+    double memory = 0;
+    TRY(encoder_memory(encoder->config, m, &memory, error));
+    m->text_memory = fmax(m->text_memory, memory);
+    return TESSERA_OK;
+}
+
 static tessera_status add_encoders(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct component encoder = {0};
-        if (strncmp(p->slots[i].name, "text_encoder", 12) != 0) continue;
+        if (!is_encoder(&p->slots[i])) continue;
         double parameters;
         TRY(count_parameters(p, &p->slots[i], &parameters, error));
         TRY(describe(p, p->slots[i].name, (struct load_share){0}, &encoder, error));
         double bytes = (double)encoder.weight_bytes, operations = 2.0 * parameters * (double)m->text_tokens * m->predictions;
-        double memory = 0;
-        tessera_status status = encoder_memory(encoder.config, m, &memory, error);
+        tessera_status status = add_encoder_memory(&encoder, m, error);
         component_close(&encoder);
         TRY(status);
-        m->text_memory = fmax(m->text_memory, memory);
         m->encoder_bytes = fmax(m->encoder_bytes, bytes);
         m->text_operations += operations;
         m->longest_text_operations = fmax(m->longest_text_operations, operations);
@@ -216,18 +225,15 @@ static double decode_operations(const int64_t *channels, int levels, int64_t res
     return 18.0 * weights;
 }
 
-static tessera_status add_decoder(const struct pipeline *p, double width, double height, struct plan_model *m, tessera_error *error) {
-    struct component vae = {0};
+static tessera_status copy_decoder(const struct pipeline *p, const struct component *vae, double width, double height, struct plan_model *m,
+                                   tessera_error *error) {
     int64_t channels[16] = {0}, resnets = 1;
     int levels = 0;
-    TRY(describe(p, p->autoencoder, (struct load_share){0}, &vae, error));
-    m->decoder_bytes = (double)vae.weight_bytes;
-    tessera_status status = json_ints(vae.config, "block_out_channels", 1, 1 << 16, channels, 16, &levels, error);
-    if (status == TESSERA_OK) status = json_int(vae.config, "layers_per_block", 1, 1, 64, &resnets, error);
-    int64_t scale = vae.autoencoder != NULL ? vae.autoencoder->scale : 0;
-    component_close(&vae);
-    if (status != TESSERA_OK || levels == 0 || scale == 0)
-        return status != TESSERA_OK ? status : error_set(error, TESSERA_ERROR_FORMAT, "%s/vae: no autoencoder", p->name);
+    m->decoder_bytes = (double)vae->weight_bytes;
+    TRY(json_ints(vae->config, "block_out_channels", 1, 1 << 16, channels, 16, &levels, error));
+    TRY(json_int(vae->config, "layers_per_block", 1, 1, 64, &resnets, error));
+    int64_t scale = vae->autoencoder != NULL ? vae->autoencoder->scale : 0;
+    if (levels == 0 || scale == 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s/vae: no autoencoder", p->name);
     double unit = (double)(scale * m->patch_size);
     if (fmod(width, unit) != 0 || fmod(height, unit) != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %.0fx%.0f: width and height must be multiples of %.0f for this model", width,
@@ -240,6 +246,14 @@ static tessera_status add_decoder(const struct pipeline *p, double width, double
     return TESSERA_OK;
 }
 
+static tessera_status add_decoder(const struct pipeline *p, double width, double height, struct plan_model *m, tessera_error *error) {
+    struct component vae = {0};
+    TRY(describe(p, p->autoencoder, (struct load_share){0}, &vae, error));
+    tessera_status status = copy_decoder(p, &vae, width, height, m, error);
+    component_close(&vae);
+    return status;
+}
+
 /* ---- all of it ---- */
 
 static bool is_guided(const struct pipeline *p, const struct plan_request *request) {
@@ -247,15 +261,23 @@ static bool is_guided(const struct pipeline *p, const struct plan_request *reque
     return p->class->distilled ? request->has_negative_prompt : scale > 1.0;
 }
 
-static tessera_status fill(const struct pipeline *p, const struct plan_request *request, struct plan_model *m, tessera_error *error) {
-    int width = request->width > 0 ? request->width : p->defaults.width, height = request->height > 0 ? request->height : p->defaults.height;
-    TRY(pipeline_working_size(p, p->defaults.use_resolution_binning && !request->no_binning, &width, &height, error));
+/* What the request says, and the size that is worked at. */
+static tessera_status fill_request(const struct pipeline *p, const struct plan_request *request, struct plan_model *m, int *width, int *height,
+                                   tessera_error *error) {
+    *width = request->width > 0 ? request->width : p->defaults.width, *height = request->height > 0 ? request->height : p->defaults.height;
+    TRY(pipeline_working_size(p, p->defaults.use_resolution_binning && !request->no_binning, width, height, error));
     m->element_bytes = (int)dtype_size(p->dtype);
     m->keeps_sums = p->keeps_sums;
     m->predictions = is_guided(p, request) ? 2 : 1;
     m->steps = request->steps > 0 ? request->steps : p->defaults.num_inference_steps;
     m->pictures = request->pictures > 0 ? request->pictures : 1;
     m->text_tokens = text_tokens(p, request->max_sequence_length);
+    return TESSERA_OK;
+}
+
+static tessera_status fill(const struct pipeline *p, const struct plan_request *request, struct plan_model *m, tessera_error *error) {
+    int width, height;
+    TRY(fill_request(p, request, m, &width, &height, error));
     TRY(add_denoiser(p, m, error));
     TRY(add_encoders(p, m, error));
     return add_decoder(p, width, height, m, error);
@@ -264,6 +286,29 @@ static tessera_status fill(const struct pipeline *p, const struct plan_request *
 tessera_status plan_model_of(const struct pipeline *p, const struct plan_request *request, struct plan_model *out, tessera_error *error) {
     *out = (struct plan_model){0};
     tessera_status status = fill(p, request, out, error);
+    if (status != TESSERA_OK) plan_model_free(out);
+    return status;
+}
+
+static tessera_status fill_activations(struct pipeline *p, const struct plan_request *request, struct plan_model *m, tessera_error *error) {
+    const struct component *c;
+    int width, height;
+    TRY(fill_request(p, request, m, &width, &height, error));
+    TRY(pipeline_describe(p, p->denoiser, &c, error));
+    if (c->denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
+    TRY(copy_denoiser(c, pipeline_latent_channels(p, c->denoiser), m, error));
+    for (int i = 0; i < p->num_slots; i++) {
+        if (!is_encoder(&p->slots[i])) continue;
+        TRY(pipeline_describe(p, p->slots[i].name, &c, error));
+        TRY(add_encoder_memory(c, m, error));
+    }
+    TRY(pipeline_describe(p, p->autoencoder, &c, error));
+    return copy_decoder(p, c, width, height, m, error);
+}
+
+tessera_status plan_model_of_activations(struct pipeline *p, const struct plan_request *request, struct plan_model *out, tessera_error *error) {
+    *out = (struct plan_model){0};
+    tessera_status status = fill_activations(p, request, out, error);
     if (status != TESSERA_OK) plan_model_free(out);
     return status;
 }

@@ -22,5 +22,9 @@ tessera_status plan_model_open(const char *model, const tessera_model_options *o
 /* The same of an open pipeline. */
 tessera_status plan_model_of(const struct pipeline *pipeline, const struct plan_request *request, struct plan_model *out,
                              tessera_error *error);
+/* As far as activations go, from the descriptions that the pipeline keeps: no file of weights is opened, and their bytes count as the configs
+ * have them. */
+tessera_status plan_model_of_activations(struct pipeline *pipeline, const struct plan_request *request, struct plan_model *out,
+                                         tessera_error *error);
 
 #endif

@@ -325,7 +325,7 @@ static tessera_status share(struct pipeline *p, struct run *run, int root, struc
 
 tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,
                            struct prompt_reading *out, tessera_error *error) {
-    int place = pipeline_slot_index(p, reader->encoder), root = pipeline_rank_of(p, reader->encoder, place > 0 ? place % team_size(&p->team) : 0);
+    int root = pipeline_rank_of(p, reader->encoder);
     *out = (struct prompt_reading){0};
     if (team_rank(&p->team) == root) TRY(read_here(p, run, reader, prompts, out, error));
     return team_size(&p->team) > 1 ? share(p, run, root, out, error) : TESSERA_OK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,6 +107,35 @@ static void test_clock(void) {
     CHECK(threads_available() >= 1 && threads_available() < 4096, "%d", threads_available());
 }
 
+static void put(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
+}
+
+/* Control groups of both versions as folders: the least limit of a group and those above it counts, where it is below the machine's memory. */
+static void test_groups(void) {
+    size_t all = memory_total_of("/nowhere", "/nowhere");
+    char folder[] = "test_arena.XXXXXX", list[64], one[64], inner[80], first[64];
+    CHECK(mkdtemp(folder) != NULL && all >= memory_total(), "%s: %zu", folder, all);
+    snprintf(list, sizeof list, "%s/list", folder), snprintf(one, sizeof one, "%s/one", folder);
+    snprintf(inner, sizeof inner, "%s/one/inner", folder), snprintf(first, sizeof first, "%s/memory", folder);
+    CHECK(mkdir(one, 0700) == 0 && mkdir(inner, 0700) == 0 && mkdir(first, 0700) == 0, "%s", inner);
+    put(list, "7:memory:/gone\n0::/one/inner\n");
+    CHECK(memory_total_of(list, folder) == all, "no limit: %zu", memory_total_of(list, folder));
+    char limit[128], outer[128], old[128];
+    snprintf(limit, sizeof limit, "%s/memory.max", inner), snprintf(outer, sizeof outer, "%s/memory.max", one);
+    snprintf(old, sizeof old, "%s/memory.limit_in_bytes", first);
+    put(old, "33554432\n");
+    CHECK(memory_total_of(list, folder) == 32 << 20, "version 1, at its root: %zu", memory_total_of(list, folder));
+    put(limit, "max\n"), put(outer, "67108864\n");
+    CHECK(memory_total_of(list, folder) == 64 << 20, "the group above: %zu", memory_total_of(list, folder));
+    put(limit, "16777216\n");
+    CHECK(memory_total_of(list, folder) == 16 << 20, "its own: %zu", memory_total_of(list, folder));
+    put(limit, "9000000000000000000\n"), put(outer, "max\n"), unlink(old);
+    CHECK(memory_total_of(list, folder) == all, "more than there is: %zu", memory_total_of(list, folder));
+    unlink(limit), unlink(outer), unlink(list), rmdir(inner), rmdir(one), rmdir(first), rmdir(folder);
+}
+
 static void note_release(void *user, void *memory, size_t limit) {
     *(bool *)user = memory == (void *)4096 && limit == 1000;
 }
@@ -130,5 +160,6 @@ int main(void) {
     test_promises();
     test_few_addresses();
     test_clock();
+    test_groups();
     return CHECK_REPORT();
 }

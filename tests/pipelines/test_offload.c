@@ -119,6 +119,33 @@ static void test_same_picture(const char *model, tessera_dtype dtype) {
     }
 }
 
+/* Without a limit, on a machine of so much memory, or in such a control group: the same picture in the first way that fits, or none. The sizes
+ * of the components are made up, so that no way is like another. */
+static void test_small_machines(const char *model) {
+    static const struct {
+        size_t mib;
+        enum offload way;
+    } machines[] = {{8192, OFFLOAD_NONE}, {2048, OFFLOAD_STAGES}, {1024, OFFLOAD_BLOCKS}, {16, OFFLOAD_NONE}};
+    struct pipeline *p = open_model(model, "auto", TESSERA_F32);
+    tessera_image whole = TESSERA_IMAGE;
+    if (p != NULL) whole = make(p, false);
+    for (size_t i = 0; p != NULL && i < sizeof machines / sizeof *machines; i++) {
+        tessera_error error = {0};
+        tessera_image image = TESSERA_IMAGE;
+        tessera_request r = request_of(p, false);
+        p->machine_memory = machines[i].mib << 20, p->is_judged = false;
+        for (int k = 0; k < p->num_slots; k++) p->slots[k].whole = (size_t)1 << 30;
+        bool fits = pipeline_generate(p, &r, &control, &image, &error) == TESSERA_OK;
+        CHECK(fits == (machines[i].mib > 16) && (!fits || p->offload == machines[i].way), "%s in %zu MiB: way %d: %s", model, machines[i].mib, p->offload,
+              error.message);
+        if (fits) check_same(model, "a small machine", &whole, &image);
+        CHECK(fits || (error.status == TESSERA_ERROR_MEMORY && strstr(error.message, "than the memory of 16 MiB") != NULL), "%s: %s", model, error.message);
+        tessera_image_free(&image);
+    }
+    tessera_image_free(&whole);
+    pipeline_free(p);
+}
+
 /* States that do not fit the guidance, or are none. */
 static void test_states_that_do_not_fit(void) {
     tessera_error error = {0};
@@ -226,6 +253,7 @@ static void test_room_ahead(void) {
 int main(void) {
     for (int i = 0; i < SIDE * SIDE * 3; i++) pixels[i] = (uint8_t)(i * 7 + i / 96);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) test_same_picture(models[i], i % 2 == 0 ? TESSERA_F32 : TESSERA_BF16);
+    test_small_machines(models[0]), test_small_machines(models[5]);
     test_states_that_do_not_fit();
     test_prompts_together("tests/cases/pipeline_sd15/model", "stages");
     test_prompts_together("tests/cases/pipeline_sdxl/model", "stages");

@@ -12,7 +12,6 @@
 #include "check.h"
 #include "pipelines/device_map.h"
 #include "pipelines/pipeline.h"
-#include "pipelines/source.h"
 
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
@@ -32,10 +31,7 @@ static const struct way {
             {"blocks", OFFLOAD_BLOCKS, false}, {"blocks by rows", OFFLOAD_BLOCKS, true}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
-/* Of the machine's memory, what is for one rank. */
-static size_t share_of_machine(const struct pipeline *p) {
-    return memory_total() / (p->team.mesh != NULL ? (size_t)p->team.mesh->degrees[MESH_DATA] : 1);
-}
+static const size_t machine = 64 * GIB; /* its memory, where no limit is given */
 
 static struct pipeline_slot *slot_of(struct pipeline *p, int i) {
     return &p->slots[pipeline_slot_index(p, names[i])];
@@ -43,7 +39,8 @@ static struct pipeline_slot *slot_of(struct pipeline *p, int i) {
 
 /* The model as it is after it was opened with this limit (0: none). */
 static void set_up(struct pipeline *p, enum offload asked, size_t limit) {
-    p->offload_asked = asked, p->memory_limit = limit, p->base_memory = base, p->stays_whole = false;
+    p->offload_asked = asked, p->memory_limit = limit, p->base_memory = base, p->stays_whole = p->is_judged = false;
+    p->machine_memory = machine, p->is_large = true;
     for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = wholes[i], slot_of(p, i)->window = windows[i];
 }
 
@@ -65,13 +62,14 @@ static size_t max(size_t a, size_t b) {
 /* What a picture takes in a way, from the sizes above and the request's needs. */
 static size_t peak_of(const struct offload_needs *n, const struct way *w) {
     size_t denoise = w->by_rows ? n->denoise_by_rows : n->denoise, decode = w->by_rows ? n->decode_by_rows : n->decode;
-    size_t needs[SLOTS] = {n->text, n->text, denoise, decode}, all = 0, most = 0, most_needs = 0;
+    size_t needs[SLOTS] = {n->text, n->text, denoise, decode}, all = 0, most = 0, most_needs = 0, loading = 0;
     for (int i = 0; i < SLOTS; i++) {
         all += wholes[i];
         most = max(most, (w->way == OFFLOAD_BLOCKS ? windows[i] : wholes[i]) + needs[i]);
         most_needs = max(most_needs, needs[i]);
+        if (w->way != OFFLOAD_BLOCKS) loading = max(loading, windows[i]); /* the widest part on its way from the file */
     }
-    return base + n->pictures + reserved + (w->way == OFFLOAD_NONE ? all + most_needs : most);
+    return base + n->pictures + reserved + loading + (w->way == OFFLOAD_NONE ? all + most_needs : most);
 }
 
 /* Each way is taken from the limit on that it needs, and one byte below the next one is. */
@@ -119,7 +117,7 @@ static void test_roles(struct pipeline *p) {
     set_up(p, OFFLOAD_AUTO, 100 * GIB);
     CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK && p->needs.pictures == 0, "%zu bytes of pictures: %s", p->needs.pictures,
           error.message);
-    size_t peak = base + reserved + wholes[0] + wholes[1] + p->needs.text;
+    size_t peak = base + reserved + wholes[0] + wholes[1] + windows[1] + p->needs.text;
     for (size_t less = 0; less < 2; less++) {
         set_up(p, OFFLOAD_AUTO, peak - less);
         CHECK(choose(p, 1 << ROLE_TEXT, &error) == TESSERA_OK, "%s", error.message);
@@ -146,16 +144,12 @@ static void test_pictures(struct pipeline *p) {
 
 /* What a device map has on another rank is not counted. */
 static void test_map(struct pipeline *p) {
-    struct device_map_entry entries[] = {{.component = "text_encoder", .rank = 1, .bytes = 5},
-                                         {.component = "text_encoder_2", .rank = 1, .bytes = 5},
-                                         {.component = "transformer", .rank = 0, .bytes = 5},
-                                         {.component = "transformer", .rank = 1, .bytes = 5},
-                                         {.component = "vae", .rank = 1, .bytes = 5}};
-    struct tessera_map map = {.entries = entries, .num_entries = 5};
+    struct tessera_map map = {.modules = {.num_encoders = 2, .encoders = {names[0], names[1]}, .autoencoder = names[3]},
+                              .placement = {.encoders = {1, 1}, .autoencoder = 1}};
     tessera_error error = {0};
     set_up(p, OFFLOAD_AUTO, 100 * GIB);
     CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
-    size_t peak = base + reserved + p->needs.pictures + wholes[2] + p->needs.denoise_by_rows;
+    size_t peak = base + reserved + p->needs.pictures + wholes[2] + windows[2] + p->needs.denoise_by_rows;
     p->map = &map;
     for (size_t less = 0; less < 2; less++) {
         set_up(p, OFFLOAD_NONE, peak - less);
@@ -166,28 +160,62 @@ static void test_map(struct pipeline *p) {
     p->map = NULL;
 }
 
-/* Without a limit a tenth of the machine stays free, and a model that is not small is not kept whole. */
+/* Without a limit a tenth of the machine's memory, or of its control group's, stays free; a model that is not small is not kept whole, a small
+ * one is as long as it fits. */
 static void test_machine(struct pipeline *p) {
-    tessera_error error = {0};
-    size_t machine = share_of_machine(p), nine = machine - machine / 10;
-    set_up(p, OFFLOAD_AUTO, 0);
-    for (int i = 0; i < SLOTS; i++) slot_of(p, i)->whole = slot_of(p, i)->window = 1;
-    p->base_memory = 0;
-    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
-    check_way(p, "it fits as a whole", &ways[2]);
-    const struct offload_needs n = p->needs;
-    size_t beside = reserved + n.pictures + 1 + max(n.text, max(n.denoise, n.decode));
-    for (size_t more = 0; more < 2; more++) {
-        p->base_memory = nine - beside + more;
+    size_t nine = machine - machine / 10;
+    for (int is_large = 0; is_large < 2; is_large++) {
+        tessera_error error = {0};
+        set_up(p, OFFLOAD_AUTO, 0);
+        p->is_large = is_large;
         CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
-        check_way(p, "nine tenths", &ways[2 + more]);
+        check_way(p, "all fits", &ways[is_large ? 2 : 0]);
+        const struct offload_needs n = p->needs;
+        for (int i = is_large ? 2 : 0; i < WAYS; i++)
+            for (size_t more = 0; more < 2 && i + more < WAYS; more++) {
+                set_up(p, OFFLOAD_AUTO, 0);
+                p->is_large = is_large, p->base_memory += nine - peak_of(&n, &ways[i]) + more;
+                CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+                check_way(p, "nine tenths", &ways[i + (int)more]);
+            }
     }
-    p->base_memory = machine;
-    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "without a limit nothing is refused: %s", error.message);
-    check_way(p, "nothing fits", &ways[5]);
-    p->stays_whole = true;
+}
+
+/* What does not fit the whole of it in any way is refused; where a user wants weights to stay, mapped, they do not count. */
+static void test_machine_refuses(struct pipeline *p) {
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_AUTO, 0);
     CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    size_t peak = peak_of(&p->needs, &ways[WAYS - 1]);
+    for (int asked = OFFLOAD_NONE; asked <= OFFLOAD_AUTO; asked++)
+        for (size_t more = 0; more < 2; more++) {
+            size_t counted = asked == OFFLOAD_STAGES ? peak_of(&p->needs, &ways[3]) : peak;
+            set_up(p, (enum offload)asked, 0);
+            p->base_memory += machine - counted + more;
+            CHECK(choose(p, ALL_ROLES, &error) == (more > 0 ? TESSERA_ERROR_MEMORY : TESSERA_OK), "offload %d, %zu bytes too many: %s", asked, more,
+                  error.message);
+            check_way(p, "the last that may be taken", &ways[asked == OFFLOAD_NONE ? 1 : asked == OFFLOAD_STAGES ? 3 : 5]);
+            for (int i = 0; i < SLOTS && asked == OFFLOAD_AUTO && more == 0; i++)
+                CHECK(offload_budget(p, slot_of(p, i)) >= windows[i], "%s: its widest part does not fit %zu", names[i], offload_budget(p, slot_of(p, i)));
+        }
+    CHECK(strstr(error.message, "takes 65537 MiB, which is 1 MiB more than the memory of 65536 MiB (of this machine or its control group)") != NULL, "%s",
+          error.message);
+    p->stays_whole = true;
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "on another device: %s", error.message);
     check_way(p, "it stays whole", &ways[0]);
+}
+
+/* What was found for a size counts for the next request of that size, until another one has come in between. */
+static void test_again(struct pipeline *p) {
+    tessera_error error = {0};
+    set_up(p, OFFLOAD_AUTO, 0);
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    p->base_memory += machine - machine / 10 - peak_of(&p->needs, &ways[2]) + 1; /* as if other memory were held now */
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    check_way(p, "the same size", &ways[2]);
+    CHECK(offload_choose(p, &p->defaults, ALL_ROLES, SIDE, SIDE / 2, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
+    check_way(p, "after another size", &ways[3]);
 }
 
 /* What is decided when a model is opened: half of the machine is where it stops to be small. */
@@ -195,17 +223,16 @@ static void test_open(struct pipeline *p) {
     static const struct {
         const char *offload;
         size_t max_memory, less; /* than half of the machine */
-        bool stays_whole;
-    } cases[] = {{"auto", 0, 1, true},    {"auto", 0, 0, false},       {"none", 0, 0, true},        {"stages", 0, 1, false},
-                 {"blocks", 0, 1, false}, {"auto", 5 * GIB, 1, false}, {"none", 5 * GIB, 1, false}, {NULL, 0, 1, true}};
+    } cases[] = {{"auto", 0, 1}, {"auto", 0, 0}, {"none", 0, 0}, {"stages", 5 * GIB, 1}, {NULL, 5 * GIB, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tessera_error error = {0};
         tessera_model_options options = TESSERA_MODEL_OPTIONS;
         options.offload = cases[i].offload, options.max_memory = cases[i].max_memory;
-        for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? share_of_machine(p) / 2 - cases[i].less - 3 : 1;
+        size_t share = memory_total() / (p->team.mesh != NULL ? (size_t)p->team.mesh->degrees[MESH_DATA] : 1);
+        for (int k = 0; k < SLOTS; k++) slot_of(p, k)->bytes = k == 0 ? share / 2 - cases[i].less - 3 : 1;
         CHECK(offload_open(p, &options, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(p->stays_whole == cases[i].stays_whole && p->memory_limit == cases[i].max_memory, "case %zu: whole %d, limit %zu", i,
-              p->stays_whole, p->memory_limit);
+        CHECK(p->is_large == (cases[i].less == 0) && p->memory_limit == cases[i].max_memory && p->machine_memory == share && !p->stays_whole,
+              "case %zu: large %d, limit %zu, memory %zu", i, p->is_large, p->memory_limit, p->machine_memory);
     }
 }
 
@@ -218,7 +245,7 @@ static void test_budget(struct pipeline *p) {
                                                .decode_by_rows = 400 * MIB,
                                                .pictures = 7 * MIB};
     static const size_t want[2][SLOTS] = {{10 * MIB, 10 * MIB, 300 * MIB, 500 * MIB}, {10 * MIB, 10 * MIB, 200 * MIB, 400 * MIB}};
-    size_t machine = share_of_machine(p), nine = machine - machine / 10, budget;
+    size_t nine = machine - machine / 10, budget;
     p->needs = needs, p->offload = OFFLOAD_BLOCKS;
     for (int i = 0; i < 2 * SLOTS; i++) {
         size_t taken = base + reserved + want[i / SLOTS][i % SLOTS] + needs.pictures;
@@ -228,8 +255,7 @@ static void test_budget(struct pipeline *p) {
         CHECK(budget == 9 * GIB - taken, "%s: %zu of 9 GiB, not %zu", names[i % SLOTS], budget, 9 * GIB - taken);
         set_up(p, OFFLOAD_AUTO, 0);
         budget = offload_budget(p, slot_of(p, i % SLOTS));
-        size_t left = nine > taken ? nine - taken : 0; /* of a small machine */
-        CHECK(budget == left, "%s: %zu without a limit, not %zu", names[i % SLOTS], budget, left);
+        CHECK(budget == nine - taken, "%s: %zu without a limit, not %zu", names[i % SLOTS], budget, nine - taken);
     }
     set_up(p, OFFLOAD_BLOCKS, GIB);
     CHECK(offload_budget(p, slot_of(p, 0)) == 0, "nothing is left: %zu", offload_budget(p, slot_of(p, 0)));
@@ -252,17 +278,17 @@ static void test_weights(struct pipeline *p) {
     CHECK(choose(p, ALL_ROLES, &error) == TESSERA_OK, "%s", error.message);
     for (int i = 0; i < SLOTS; i++) {
         struct pipeline_slot *slot = slot_of(p, i);
-        size_t stored = 0, least;
-        CHECK(source_component(p, slot, &slot->component, &error) == TESSERA_OK, "%s", error.message);
-        for (int part = 0; part < slot->component.num_blocks + 2; part++)
-            if (component_has_part(&slot->component, part - 1)) stored += slot->component.parts[part].stored;
-        least = component_stream_least(&slot->component);
-        CHECK(stored != slot->component.weight_bytes, "%s: stored as it is computed with", names[i]);
-        CHECK(slot->window == least && slot->whole == max(stored, slot->component.weight_bytes) + least, "%s: %zu and %zu", names[i],
-              slot->window, slot->whole);
+        const struct component *c = &slot->component;
+        size_t held = 0, stored = 0;
+        CHECK(slot->is_open && !slot->is_loaded, "%s: open %d, loaded %d", names[i], slot->is_open, slot->is_loaded);
+        for (int part = 0; part < c->num_blocks + 2; part++)
+            if (component_has_part(c, part - 1)) held += max(c->parts[part].stored, c->parts[part].bytes), stored += c->parts[part].stored;
+        size_t least = component_stream_least(c);
+        CHECK(held != stored, "%s: stored as it is computed with", names[i]);
+        CHECK(slot->window == least && slot->whole == held, "%s: %zu and %zu", names[i], slot->window, slot->whole);
         p->memory_limit = 0, p->offload = OFFLOAD_BLOCKS; /* asked for without a limit: a part at work and the next one */
         CHECK(offload_budget(p, slot) == 2 * least, "%s: a budget of %zu, not twice %zu", names[i], offload_budget(p, slot), least);
-        component_close(&slot->component);
+        pipeline_close_slot(p, slot);
     }
 }
 
@@ -285,8 +311,8 @@ static tessera_status open_ranks(struct comm **world, struct mesh **mesh, tesser
 }
 
 int main(int argc, char **argv) {
-    static void (*const tests[])(struct pipeline *) = {test_limits,  test_refused, test_roles,  test_pictures, test_map,
-                                                       test_machine, test_open,    test_budget, test_weights,  test_run};
+    static void (*const tests[])(struct pipeline *) = {test_limits, test_refused, test_roles,   test_pictures, test_map, test_machine, test_machine_refuses,
+                                                       test_again,  test_open,    test_budget, test_weights,  test_run};
     tessera_error error = {0};
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     struct pipeline *p = NULL;

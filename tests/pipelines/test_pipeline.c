@@ -29,7 +29,7 @@ static void test_components_close_after_their_phase(void) {
     tessera_image kept = TESSERA_IMAGE, freed = TESSERA_IMAGE;
     CHECK(p->offload == OFFLOAD_NONE && pipeline_generate(p, &request, &control, &kept, &error) == TESSERA_OK, "%s", error.message);
     CHECK(open_components(p) == 4, "a small model stays open: %d of 4 components", open_components(p));
-    p->offload_asked = OFFLOAD_STAGES, p->stays_whole = false;
+    p->offload_asked = OFFLOAD_STAGES, p->is_judged = false;
     CHECK(pipeline_generate(p, &request, &control, &freed, &error) == TESSERA_OK, "%s", error.message);
     CHECK(open_components(p) == 0, "%d components left open", open_components(p));
     CHECK(memcmp(kept.pixels, freed.pixels, (size_t)kept.width * (size_t)kept.height * 3) == 0, "the pictures differ");
