@@ -44,7 +44,9 @@ static void run_part(struct component *c, int part, struct loader *loader) {
 bool component_has_part(const struct component *c, int part) {
     if (part == COMPONENT_EMBED) return !c->no_embed && load_share_has(&c->share, 0);
     if (part == c->num_blocks) return !c->no_finish && load_share_has(&c->share, part - 1);
-    bool elsewhere = part >= c->elsewhere.first && part < c->elsewhere.first + c->elsewhere.count;
+    bool elsewhere = false;
+    for (int i = 0; i < c->num_elsewhere; i++)
+        elsewhere = elsewhere || (part >= c->elsewhere[i].first && part < c->elsewhere[i].first + c->elsewhere[i].count);
     return !elsewhere && load_share_has(&c->share, part);
 }
 

@@ -101,6 +101,16 @@ static tessera_status refuse_quantised(const struct json *config, tessera_error 
         json_path(config), method != NULL ? method : "another program");
 }
 
+static tessera_status keep_elsewhere(const struct component_source *source, struct component *out, tessera_error *error) {
+    size_t bytes = (size_t)source->num_elsewhere * sizeof *source->elsewhere;
+    struct span *copy = bytes > 0 ? arena_alloc(out->arena, bytes) : NULL;
+    if (bytes == 0) return TESSERA_OK;
+    if (copy == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d runs of blocks", source->num_elsewhere);
+    memcpy(copy, source->elsewhere, bytes);
+    out->elsewhere = copy, out->num_elsewhere = source->num_elsewhere;
+    return TESSERA_OK;
+}
+
 /* The description of a component whose config is read. */
 static tessera_status open_layers(const struct component_source *source, struct component *out, tessera_error *error) {
     const char *name = NULL, *field = NULL;
@@ -115,6 +125,7 @@ static tessera_status open_layers(const struct component_source *source, struct 
     if (out->weights == NULL && !records) TRY(weights_open(source->folder, &out->weights, error));
     out->arena = arena_new(0, error);
     if (out->arena == NULL) return error->status;
+    TRY(keep_elsewhere(source, out, error));
     struct loader loader = component_loader(out, LOAD_DESCRIBE, out->arena);
     if (out->share_only) loader.hooks = &component_asks_nothing;
     if (denoiser != NULL && (out->denoiser = denoiser->open(out->config, &loader)) != NULL) out->num_blocks = out->denoiser->num_blocks;
@@ -132,7 +143,6 @@ tessera_status component_open(const struct component_source *source, enum dtype 
                               .share_only = source->share_only,
                               .no_embed = source->no_embed,
                               .no_finish = source->no_finish,
-                              .elsewhere = source->elsewhere,
                               .dtype = dtype,
                               .backend = source->backend};
     if (source->hooks != NULL) out->hooks = *source->hooks;

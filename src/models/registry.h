@@ -39,7 +39,8 @@ struct component {
     struct load_hooks hooks;
     struct load_share share;
     bool share_only, no_embed, no_finish; /* as in component_source */
-    struct span elsewhere;                /* the same */
+    const struct span *elsewhere;         /* the same */
+    int num_elsewhere;
     enum dtype dtype;
 };
 
@@ -55,7 +56,8 @@ struct component_source {
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
     bool share_only;         /* the weights hold this share's parts alone: the others are described by the configuration */
     bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not the share's */
-    struct span elsewhere;    /* blocks that other machines compute: not the share's either */
+    const struct span *elsewhere; /* [num_elsewhere] runs of blocks that others compute: not the share's either; copied */
+    int num_elsewhere;
 };
 
 /* What a class name stands for; `denoisers` as in component_source. */

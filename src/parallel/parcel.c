@@ -1,5 +1,5 @@
 /* See parcel.h. Received messages alternate between two buffers: one is read, the other filled. Sent ones have a buffer each, given back
- * once the message has gone; the receiver's pace bounds how many there are. */
+ * once the message has gone; the receiver's pace bounds how many there are. A line to oneself hands the buffers over. */
 #include "parallel/parcel.h"
 
 #include <assert.h>
@@ -24,6 +24,9 @@ struct parcel_line {
     struct comm_explanation explanation;
     int peer;
     struct sending *sendings, *room; /* room: not sent yet, or NULL */
+    struct sending *held, **held_end; /* the oldest first */
+    struct sending *taken[2];         /* of a line to oneself: received, the last one first */
+    bool is_own;
     void *buffers[2];
     size_t capacities[2];
     int filling;                  /* which of them */
@@ -41,7 +44,9 @@ static void *new_memory(size_t bytes) {
 
 struct parcel_line *parcel_line_open(struct comm *comm, int peer, const char *label) {
     struct parcel_line *line = calloc(1, sizeof *line);
-    if (line != NULL) *line = (struct parcel_line){.comm = comm, .label = label, .peer = peer};
+    if (line == NULL) return NULL;
+    *line = (struct parcel_line){.comm = comm, .label = label, .peer = peer, .is_own = peer == comm_rank(comm)};
+    line->held_end = &line->held;
     return line;
 }
 
@@ -67,10 +72,21 @@ static tessera_status reap(struct parcel_line *line, bool wait, tessera_error *e
     return status;
 }
 
+/* The oldest that is held; there is one. */
+static struct sending *take_held(struct parcel_line *line) {
+    struct sending *s = line->held;
+    line->held = s->next;
+    if (line->held == NULL) line->held_end = &line->held;
+    return s;
+}
+
 void parcel_line_close(struct parcel_line *line) {
     if (line == NULL) return;
     reap(line, true, NULL);
     if (line->arrival != NULL) comm_wait(line->comm, line->arrival, NULL);
+    while (line->held != NULL) free(take_held(line));
+    free(line->taken[0]);
+    free(line->taken[1]);
     free(line->room);
     free(line->buffers[0]);
     free(line->buffers[1]);
@@ -89,19 +105,32 @@ void *parcel_room(struct parcel_line *line, size_t bytes, tessera_error *error) 
     return line->room->data;
 }
 
-void parcel_send(struct parcel_line *line) {
+void parcel_hold(struct parcel_line *line) {
     struct sending *s = line->room;
     line->room = NULL;
+    s->next = NULL;
+    *line->held_end = s;
+    line->held_end = &s->next;
+}
+
+void parcel_send_held(struct parcel_line *line) {
+    if (line->held == NULL || line->is_own) return;
+    struct sending *s = take_held(line);
     s->next = line->sendings;
     line->sendings = s;
     comm_label(line->comm, line->label);
     s->request = comm_send_start(line->comm, line->peer, s->data, s->bytes);
 }
 
+void parcel_send(struct parcel_line *line) {
+    parcel_hold(line);
+    parcel_send_held(line);
+}
+
 tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_error *error) {
     size_t *capacity = &line->capacities[line->filling];
     void **buffer = &line->buffers[line->filling];
-    if (line->arrival != NULL) return TESSERA_OK;
+    if (line->arrival != NULL || line->is_own) return TESSERA_OK;
     if (*capacity < bytes) {
         free(*buffer);
         *buffer = new_memory(bytes);
@@ -115,7 +144,20 @@ tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_err
     return TESSERA_OK;
 }
 
+/* From oneself. */
+static void receive_own(struct parcel_line *line, size_t bytes, const void **out) {
+    assert(line->held != NULL && line->held->bytes == bytes);
+    free(line->taken[1]);
+    line->taken[1] = line->taken[0];
+    line->taken[0] = take_held(line);
+    *out = line->taken[0]->data;
+}
+
 tessera_status parcel_receive(struct parcel_line *line, size_t bytes, const void **out, tessera_error *error) {
+    if (line->is_own) {
+        receive_own(line, bytes, out);
+        return TESSERA_OK;
+    }
     TRY(parcel_expect(line, bytes, error));
     assert(line->expected == bytes);
     struct comm_request *arrival = line->arrival;

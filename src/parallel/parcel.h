@@ -13,7 +13,8 @@
 
 struct parcel_line;
 
-/* One direction between this member of a group and `peer`, counted under `label` (which stays). NULL if memory is out. */
+/* One direction between this member of a group and `peer`, counted under `label` (which stays). NULL if memory is out. Where the peer is this
+ * member itself the line has both ends: what is sent waits in memory until it is received, and none of it is counted. */
 struct parcel_line *parcel_line_open(struct comm *comm, int peer, const char *label);
 /* What says of a message of another length what is wrong with it (comm.h). */
 void parcel_line_explain(struct parcel_line *line, struct comm_explanation explanation);
@@ -24,6 +25,9 @@ void parcel_line_close(struct parcel_line *line);
 void *parcel_room(struct parcel_line *line, size_t bytes, tessera_error *error);
 /* A message that cannot be sent fails its job. */
 void parcel_send(struct parcel_line *line);
+/* The message waits until parcel_send_held, which sends the oldest that waits; it does nothing where none does. */
+void parcel_hold(struct parcel_line *line);
+void parcel_send_held(struct parcel_line *line);
 /* Does nothing where a message is expected already. */
 tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_error *error);
 /* *out: the message, aligned to 64 bytes, in the line's memory until the message after the next one is expected. */

@@ -3,9 +3,9 @@
  *     rank 0    text_encoder      blocks 0 to 27     vae
  *     rank 1    text_encoder_2    blocks 28 to 56
  *
- * Blocks are cut nowhere but between two of them, and a rank has one run of neighbours or none: what a picture's state goes through is a
- * pipeline of stages. Text encoders and the autoencoder are placed whole. The words are accelerate's (utils/modeling.py, get_balanced_memory
- * and infer_auto_device_map):
+ * Blocks are cut nowhere but between two of them, and a rank has one run of neighbours or none (by a file several): what a picture's state
+ * goes through is a pipeline of stages. Text encoders and the autoencoder are placed whole. The words are accelerate's (utils/modeling.py,
+ * get_balanced_memory and infer_auto_device_map):
  *
  *     balanced           every rank as much as any other, as far as their memory allows
  *     balanced_low_0     the same among all but rank 0, which gets only what does not fit on the others

@@ -120,8 +120,10 @@ struct plan {
 tessera_status plan_check(const struct plan_model *model, const struct plan_mesh *mesh, tessera_error *error);
 /* Seconds and memory. The mesh must pass plan_check and have machine->ranks. */
 struct plan plan_evaluate(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh);
-/* The same with given stages: the first block of each, and the end: first[stages + 1]. */
-struct plan plan_evaluate_stages(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first);
+/* The same with given stages: the first block of each, and the end: first[stages + 1]; and the rank of each, ranks[stages], which may come
+ * again (NULL: each has its own). The machine and the mesh have a rank for each stage; memory is that of such ranks. */
+struct plan plan_evaluate_stages(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
+                                 const int *ranks);
 
 /* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
  * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, then one whose attention sees
@@ -161,10 +163,10 @@ bool plan_cuts_text(const struct plan_model *model, const struct plan_mesh *mesh
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */
 enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };
 void plan_stages(const struct plan_model *model, int stages, int *first);
-/* Skips that stage `stage` of those that begin at first[] makes for others: how many; *parcels: in so many messages, one for each stage
- * that uses some. */
-int plan_skips(const struct plan_model *model, const int *first, int stages, int stage, struct denoiser_map skips[PLAN_MAX_SKIPS],
-               int *parcels);
+/* Skips that stage `stage` of those that begin at first[] makes for other ranks' (ranks as above): how many; *parcels: in so many messages,
+ * one for each stage that uses some. */
+int plan_skips(const struct plan_model *model, const int *first, const int *ranks, int stages, int stage,
+               struct denoiser_map skips[PLAN_MAX_SKIPS], int *parcels);
 
 /* ---- drawing (plan_svg.c) ---- */
 

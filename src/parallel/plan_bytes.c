@@ -105,8 +105,8 @@ bool plan_pass_is_last_stage(const struct plan_pass *p) {
     return p->at[MESH_PIPEFUSION] == p->degrees[MESH_PIPEFUSION] - 1;
 }
 
-int plan_skips(const struct plan_model *m, const int *first, int stages, int stage, struct denoiser_map skips[PLAN_MAX_SKIPS],
-               int *parcels) {
+int plan_skips(const struct plan_model *m, const int *first, const int *ranks, int stages, int stage,
+               struct denoiser_map skips[PLAN_MAX_SKIPS], int *parcels) {
     int makers[PLAN_MAX_SKIPS], height = 0, here = 0, count = 0, last_user = -1;
     struct denoiser_map maps[PLAN_MAX_SKIPS];
     *parcels = 0;
@@ -114,7 +114,7 @@ int plan_skips(const struct plan_model *m, const int *first, int stages, int sta
         while (here < stages - 1 && i >= first[here + 1]) here++;
         for (int k = 0; k < m->blocks[i].pops && height > 0; k++) {
             height--;
-            if (makers[height] != stage || here == stage) continue;
+            if (makers[height] != stage || here == stage || (ranks != NULL && ranks[here] == ranks[stage])) continue;
             skips[count++] = maps[height];
             if (here != last_user) ++*parcels, last_user = here;
         }
@@ -170,7 +170,7 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     plan_stages(m, p.degrees[MESH_PIPEFUSION], first);
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];
     if (p.at[MESH_DATA] >= m->pictures) return p.sent; /* these ranks have nothing to do */
-    p.num_skips = plan_skips(m, first, p.degrees[MESH_PIPEFUSION], p.at[MESH_PIPEFUSION], p.skips, &p.skip_parcels);
+    p.num_skips = plan_skips(m, first, NULL, p.degrees[MESH_PIPEFUSION], p.at[MESH_PIPEFUSION], p.skips, &p.skip_parcels);
     int rows = mesh->patches == 1 && p.degrees[MESH_PIPEFUSION] > 1 ? (int)p.batch : 1;
     p.batch /= rows;
     for (int row = 0; row < rows; row++) {

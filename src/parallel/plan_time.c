@@ -73,14 +73,15 @@ static double slowest_share(const struct plan_machine *machine, const struct pla
 }
 
 static struct plan_estimate estimate_of(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh,
-                                        const int *first, double share) {
+                                        const int *first, const int *ranks, double share) {
     struct plan_estimate p = {.m = m,
                               .machine = machine,
                               .mesh = mesh,
                               .rate = machine->operations * slowest_share(machine, mesh),
                               .share = share,
                               .has_text = true,
-                              .first = first};
+                              .first = first,
+                              .ranks = ranks};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
     p.cuts_text = plan_cuts_text(m, mesh);
@@ -166,9 +167,10 @@ static struct plan_wait stage_message(const struct plan_estimate *p, int stage) 
     struct denoiser_map skips[PLAN_MAX_SKIPS];
     int stages = p->mesh->degrees[MESH_PIPEFUSION], parcels;
     double bytes = p->positions * (double)(m->patch_size * m->patch_size * m->channels) * sizeof(float);
+    if (stage == stages - 1 && p->ranks != NULL && p->ranks[stage] == p->ranks[0]) return (struct plan_wait){0};
     if (stage < stages - 1) {
         bytes = map_bytes(p, m->blocks[p->first[stage + 1] - 1].out);
-        for (int i = plan_skips(m, p->first, stages, stage, skips, &parcels); i-- > 0;) bytes += map_bytes(p, skips[i]);
+        for (int i = plan_skips(m, p->first, p->ranks, stages, stage, skips, &parcels); i-- > 0;) bytes += map_bytes(p, skips[i]);
     }
     return plan_wait_to_next(p, plan_axis_group(p->mesh, MESH_PIPEFUSION), bytes);
 }
@@ -206,11 +208,20 @@ static struct plan_cost whole_step(const struct plan_estimate *p) {
     return sum;
 }
 
-/* The same where several pictures are under way, so that no stage waits: for one of them. */
+/* Has a rank several stages? */
+static bool returns(const struct plan_estimate *p) {
+    bool found = false;
+    for (int s = 0; p->ranks != NULL && s < p->mesh->degrees[MESH_PIPEFUSION]; s++)
+        for (int before = 0; before < s; before++) found = found || p->ranks[before] == p->ranks[s];
+    return found;
+}
+
+/* The same where several pictures are under way, so that no stage waits: for one of them. A rank with several stages makes one after the
+ * other. */
 static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION], pictures = (int)rounded_up(p->m->pictures, p->mesh->degrees[MESH_DATA]);
     struct plan_cost one = whole_step(p), busiest = {0};
-    int enough = (int)rounded_up(stages, p->batch), at_once = pictures < enough ? pictures : enough;
+    int enough = (int)rounded_up(stages, p->batch), at_once = returns(p) ? 1 : pictures < enough ? pictures : enough;
     for (int s = 0; s < stages; s++) {
         struct plan_cost stage = stage_cost(p, s);
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
@@ -342,12 +353,14 @@ static void time_steps(struct plan_estimate whole, const struct plan_estimate *p
 struct plan plan_evaluate(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh) {
     int first[PLAN_MAX_BLOCKS + 1];
     plan_stages(m, mesh->degrees[MESH_PIPEFUSION], first);
-    return plan_evaluate_stages(m, machine, mesh, first);
+    return plan_evaluate_stages(m, machine, mesh, first, NULL);
 }
 
-struct plan plan_evaluate_stages(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first) {
+struct plan plan_evaluate_stages(const struct plan_model *m, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
+                                 const int *ranks) {
     struct plan plan = {.mesh = *mesh};
-    struct plan_estimate whole = estimate_of(m, machine, mesh, first, 1.0), part = estimate_of(m, machine, mesh, first, 1.0 / mesh->patches);
+    struct plan_estimate whole = estimate_of(m, machine, mesh, first, ranks, 1.0);
+    struct plan_estimate part = estimate_of(m, machine, mesh, first, ranks, 1.0 / mesh->patches);
     time_steps(whole, &part, &plan);
     bool shares_text = machine->ranks > mesh->degrees[MESH_DATA]; /* an encoder on each rank of a picture */
     plan.text_seconds = (shares_text ? m->longest_text_operations : m->text_operations) / whole.rate;

@@ -25,6 +25,7 @@ struct plan_estimate {
     double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
     bool cuts_text;
     const int *first; /* block of each stage, and the end */
+    const int *ranks; /* of each stage; NULL: each has its own */
 };
 
 /* Ranks that are `stride` apart, `degree` of them: along an axis, and all among which the positions of a picture are cut. */

@@ -88,20 +88,30 @@ static bool tells(const struct flow *f) {
     return comm_rank(f->pipe) == 0;
 }
 
-/* Takes the latents that have come from the last stage until those of the unit's step before are among them. */
+/* Where members have several stages messages come in one order. */
+static bool is_ordered(const struct flow *f) {
+    return f->d->stages != NULL && f->d->stages->returns;
+}
+
+/* Must the latents of unit `a` be here before `u`? Those of its picture's step before must; where messages are ordered, all before it. */
+static bool is_due(const struct flow *f, struct unit a, struct unit u) {
+    int step = is_ordered(f) && a.step < f->steps - 1 ? a.step : a.step + 1; /* none come of the last step */
+    if (step != u.step) return step < u.step;
+    if (a.picture != u.picture) return a.picture < u.picture;
+    return !is_ordered(f) && a.part <= u.part;
+}
+
+/* Takes the latents that have come from the last stage until those that are due are among them. */
 static tessera_status await_latents(struct flow *f, struct unit u, tessera_error *error) {
-    while (u.step > 0 && f->relay.latents != NULL) {
+    while (f->relays->latents != NULL && is_due(f, f->arriving, u)) {
         struct unit a = f->arriving;
-        bool later =
-            a.step > u.step - 1 || (a.step == u.step - 1 && (a.picture > u.picture || (a.picture == u.picture && a.part > u.part)));
-        if (later) break;
         struct span at = positions_of(f, a);
         int64_t channels = f->d->channels, first = at.first * channels;
         float *x_0 = x_0_of(f, a.picture);
-        TRY(relay_take_latents(&f->relay, f->x[a.picture] + first, x_0 != NULL ? x_0 + first : NULL, at.count * channels, error));
+        TRY(relay_take_latents(f->relays, f->x[a.picture] + first, x_0 != NULL ? x_0 + first : NULL, at.count * channels, error));
         tell_arrived(f, a);
         f->arriving = next_part(f, a);
-        if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(&f->relay, positions_of(f, f->arriving).count * channels, error));
+        if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(f->relays, positions_of(f, f->arriving).count * channels, error));
     }
     return TESSERA_OK;
 }
@@ -197,7 +207,7 @@ static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_
     bool ends = after.step == f->steps;
     struct denoiser_inputs forms = input_forms(f, u), forms_after = ends ? forms : input_forms(f, after);
     struct relay_unit unit = relay_unit_of(f, u, &forms), next = relay_unit_of(f, ends ? u : after, &forms_after);
-    return relay_take(&f->relay, &unit, ends ? NULL : &next, state, skipped, error);
+    return relay_take(&f->relays[f->at], &unit, ends ? NULL : &next, state, skipped, error);
 }
 
 /* ---- what a unit ends with ---- */
@@ -205,7 +215,7 @@ static tessera_status take_state(struct flow *f, struct unit u, struct denoiser_
 static tessera_status send_state(struct flow *f, struct unit u, const struct denoiser_state *state, bool skipped, tessera_error *error) {
     struct denoiser_inputs forms = input_forms(f, u);
     struct relay_unit unit = relay_unit_of(f, u, &forms);
-    return relay_send(&f->relay, &unit, state, skipped, error);
+    return relay_send(&f->relays[f->at], &unit, state, skipped, error);
 }
 
 /* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
@@ -316,7 +326,7 @@ tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *erro
     bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
     if (tells(f)) tell_arrived(f, u);
-    return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(&f->relay, x, x_0, count, error);
+    return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(f->relays, x, x_0, count, error);
 }
 
 /* ---- a unit ---- */
@@ -324,8 +334,8 @@ tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *erro
 /* This stage's blocks, as far as a step cache does not leave them out. */
 static struct denoiser_state run_blocks(struct flow *f, struct unit u, size_t scope, struct denoiser_state state, bool *skipped) {
     struct denoising *d = f->d;
-    struct span blocks = d->stages != NULL ? stages_blocks(d->stages) : (struct span){0, d->denoiser->num_blocks};
-    struct step_cache *cache = f->caches != NULL ? &f->caches[u.picture] : NULL;
+    struct span blocks = d->stages != NULL ? stages_blocks(&d->stages[f->at]) : (struct span){0, d->denoiser->num_blocks};
+    struct step_cache *cache = f->caches != NULL ? &f->caches[u.picture * f->held + f->at] : NULL;
     d->blocks += blocks.count;
     return step_cache_run(cache, d->denoiser, d->run, blocks, scope, kind_of(u), u.step == f->steps - 1, state, skipped);
 }
@@ -373,16 +383,31 @@ static tessera_status run_unit(struct flow *f, struct unit u, tessera_error *err
     return TESSERA_OK;
 }
 
+/* This rank's stages one after the other, each with the rows of guidance that follow each other: while one is at another rank the other one is
+ * computed. *u becomes the unit after them. */
+static tessera_status run_rows(struct flow *f, struct unit *u, tessera_error *error) {
+    struct unit first = *u;
+    int rows = first.row == 0 ? 2 : 1;
+    for (f->at = 0; f->at < f->held; f->at++) {
+        f->stage = f->relays[f->at].stage;
+        *u = first;
+        for (int row = 0; row < rows; row++, *u = next_unit(f, *u)) TRY(run_unit(f, *u, error));
+        relay_pass(&f->relays[f->at], rows);
+    }
+    f->stage = f->relays->stage;
+    return TESSERA_OK;
+}
+
 static tessera_status report(const struct flow *f, struct unit u, tessera_error *error) {
     bool begins = u.part <= 0 && u.row <= 0;
     return begins && f->d->report != NULL ? f->d->report(f->d->user, u.picture, u.step, error) : TESSERA_OK;
 }
 
 static tessera_status run_units(struct flow *f, tessera_error *error) {
-    for (struct unit u = flow_unit_of(f, 0, 0); u.step < f->steps; u = next_unit(f, u)) {
+    for (struct unit u = flow_unit_of(f, 0, 0); u.step < f->steps;) {
         if (f->stage != 0) TRY(await_latents(f, u, error));
         TRY(report(f, u, error));
-        TRY(run_unit(f, u, error));
+        TRY(run_rows(f, &u, error));
     }
     for (int i = 0; i < f->pictures && comm_size(f->pipe) > 1; i++) {
         int last = f->d->stages->ranks[f->stages - 1];
@@ -430,12 +455,12 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                          "step cache %s: reproducible kernels have one only where a rank makes a picture alone, as it adds sums over ranks",
                          d->step_cache);
-    f->caches = calloc((size_t)f->pictures, sizeof *f->caches);
+    f->caches = calloc((size_t)f->pictures * (size_t)f->held, sizeof *f->caches);
     if (f->caches == NULL) return flow_out_of_memory(error);
     struct comm *groups[STEP_CACHE_GROUPS] = {0};
     if (team->mesh != NULL)
         groups[0] = team->mesh->group[MESH_ROWS], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
-    for (int i = 0; i < f->pictures; i++)
+    for (int i = 0; i < f->pictures * f->held; i++)
         TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->parts > 1 ? f->parts : 0,
                             groups, error));
     return TESSERA_OK;
@@ -468,11 +493,12 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
     f->predictions = f->prediction_memory = malloc(3 * count * sizeof(float));
     f->sums = calloc((size_t)f->parts, sizeof *f->sums);
     if (d->shows_x_0) f->x_0 = calloc((size_t)f->pictures * count, sizeof *f->x_0);
-    if (f->states == NULL || f->predictions == NULL || f->sums == NULL || (d->shows_x_0 && f->x_0 == NULL)) return flow_out_of_memory(error);
+    f->relays = calloc((size_t)f->held, sizeof *f->relays);
+    if (f->states == NULL || f->predictions == NULL || f->sums == NULL || f->relays == NULL || (d->shows_x_0 && f->x_0 == NULL))
+        return flow_out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
-    TRY(relay_open(&f->relay, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
-    f->relay.may_skip = d->step_cache != NULL;
-    f->relay.shows_x_0 = d->shows_x_0;
+    TRY(relay_open(f->relays, f->held, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
+    for (int k = 0; k < f->held; k++) f->relays[k].may_skip = d->step_cache != NULL, f->relays[k].shows_x_0 = d->shows_x_0;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
     TRY(open_caches(f, error));
     return d->workers != NULL ? flow_open_courses(f, error) : TESSERA_OK;
@@ -480,10 +506,11 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
 
 static void close_flow(struct flow *f) {
     struct denoising *d = f->d;
-    relay_close(&f->relay);
+    if (f->relays != NULL) relay_close(f->relays, f->held);
+    free(f->relays);
     parallel_free(&f->chain);
     for (int i = 0; f->states != NULL && i < f->pictures; i++) scheduler_state_free(&f->states[i]);
-    for (int i = 0; f->caches != NULL && i < f->pictures; i++) {
+    for (int i = 0; f->caches != NULL && i < f->pictures * f->held; i++) {
         d->blocks_skipped += f->caches[i].blocks_skipped;
         step_cache_close(&f->caches[i]);
     }
@@ -506,6 +533,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .positions = d->rows * d->columns,
                      .count = d->rows * d->columns * d->channels,
                      .pipe = team->mesh != NULL ? team->mesh->group[MESH_PIPEFUSION] : NULL,
+                     .held = d->num_stages > 1 ? d->num_stages : 1,
                      .stage = d->stages != NULL ? d->stages->me : 0,
                      .stages = d->stages != NULL ? d->stages->count : 1};
     f.row_by_row = goes_row_by_row(team, d->workers, d->guided, d->step_cache != NULL);

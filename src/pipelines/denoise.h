@@ -11,7 +11,8 @@
 /* What is denoised, and how. Everything is borrowed. */
 struct denoising {
     const struct denoiser *denoiser; /* this rank's stage of it at least */
-    const struct stages *stages;     /* NULL: all blocks are this rank's */
+    const struct stages *stages;     /* [num_stages] of this rank's, in their order; NULL: all blocks are */
+    int num_stages;
     const struct scheduler *scheduler;
     struct team *team;
     struct run *run;

@@ -171,6 +171,7 @@ static tessera_status denoise(struct sampler *s, float *latents, tessera_error *
     tessera_sampling *asked = s->asked;
     struct denoising d = {.denoiser = s->component.denoiser,
                           .stages = &s->stages,
+                          .num_stages = 1,
                           .scheduler = s->scheduler,
                           .team = &s->team,
                           .run = &s->run,

@@ -187,7 +187,7 @@ static int add_run(struct tessera_map *map, int first) {
 
 static tessera_status list_entries(struct tessera_map *map, tessera_error *error) {
     const struct map_modules *m = &map->modules;
-    map->entries = calloc((size_t)(m->num_encoders + map->ranks + 1), sizeof *map->entries);
+    map->entries = calloc((size_t)(m->num_encoders + m->num_blocks + 1), sizeof *map->entries);
     if (map->entries == NULL) return out_of_memory(error);
     for (int i = 0; i < m->num_encoders; i++) add_whole(map, m->encoders[i], map->placement.encoders[i], map->model.encoders[i].bytes);
     for (int i = 0; i < m->num_blocks;) i = add_run(map, i);

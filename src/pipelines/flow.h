@@ -30,8 +30,9 @@ struct flow {
     struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
-    int stage, stages; /* stage -1: this rank has no blocks */
-    struct relay relay;
+    int held, at;      /* stages of this rank's, and which of them works */
+    int stage, stages; /* its number; -1: this rank has no blocks */
+    struct relay *relays; /* [held] */
     struct unit arriving; /* where latents are taken: whose come next */
     /* the last stage */
     float *predictions, *prediction; /* [2, count]; [count] guided */
@@ -40,7 +41,7 @@ struct flow {
     struct sums *sums;               /* [parts] */
     const float *noise;
     float *x_0;                /* [pictures, count] that the last step of each predicted, or NULL; also where latents are taken */
-    struct step_cache *caches; /* [pictures], or NULL */
+    struct step_cache *caches; /* [pictures, held], or NULL */
     struct course *courses;    /* [pictures], where workers compute blocks; or NULL */
 };
 

@@ -90,7 +90,8 @@ static struct denoising denoising_of(struct generation *g, const struct componen
     const tessera_request *r = g->request;
     return (struct denoising){
         .denoiser = denoiser->denoiser,
-        .stages = g->pipeline->stages.count > 0 ? &g->pipeline->stages : NULL,
+        .stages = g->pipeline->stages,
+        .num_stages = g->pipeline->num_stages,
         .scheduler = g->scheduler,
         .team = &g->pipeline->team,
         .run = g->runs[ROLE_DENOISER],

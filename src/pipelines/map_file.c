@@ -162,23 +162,6 @@ static tessera_status check_end(const struct reading *r, int end, int block, con
                      r->path, name_of(r, end, name, sizeof name), ranks[end], name_of(r, block, at, sizeof at), ranks[block]);
 }
 
-/* A rank has one run of blocks. */
-static tessera_status check_runs(const struct reading *r, const int *ranks, tessera_error *error) {
-    char name[256], before[256];
-    const int *blocks = ranks + map_unit_block(r->m, 0);
-    for (int i = 1; i < r->m->num_blocks; i++) {
-        if (blocks[i] == blocks[i - 1]) continue;
-        for (int k = 0; k < i - 1; k++)
-            if (blocks[k] == blocks[i])
-                return error_set(error, TESSERA_ERROR_FORMAT,
-                                 "%s: \"%s\" is on rank %d, which has earlier blocks, but %s between them is on rank %d: a rank holds one run of "
-                                 "neighbouring blocks, so place it on rank %d or on a rank without blocks",
-                                 r->path, name_of(r, map_unit_block(r->m, i), name, sizeof name), blocks[i],
-                                 name_of(r, map_unit_block(r->m, i - 1), before, sizeof before), blocks[i - 1], blocks[i - 1]);
-    }
-    return TESSERA_OK;
-}
-
 static tessera_status place_units(const struct reading *r, int *ranks, tessera_error *error) {
     const struct entry **entries = calloc((size_t)map_units(r->m), sizeof *entries);
     tessera_status status = entries != NULL ? place_tensors(r, entries, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: out of memory", r->path);
@@ -199,7 +182,7 @@ static tessera_status read_map(struct reading *r, const cJSON *root, int *ranks,
     TRY(check_end(r, map_unit_finish(m), map_unit_block(m, m->num_blocks - 1), ranks, error));
     ranks[map_unit_embed(m)] = ranks[map_unit_block(m, 0)];
     ranks[map_unit_finish(m)] = ranks[map_unit_block(m, m->num_blocks - 1)];
-    return check_runs(r, ranks, error);
+    return TESSERA_OK;
 }
 
 tessera_status map_file_read(const struct json *file, const struct map_modules *modules, int num_ranks, int *ranks, tessera_error *error) {

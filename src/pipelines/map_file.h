@@ -11,7 +11,7 @@
 #include "pipelines/map_modules.h"
 
 /* The rank of each unit into ranks [map_units(modules)]. FORMAT errors name the file and the entry: a module that the model does not have, a
- * rank that there is not, tensors without one, a block that is cut, a rank whose blocks are not neighbours. */
+ * rank that there is not, tensors without one, a block that is cut. */
 tessera_status map_file_read(const struct json *file, const struct map_modules *modules, int num_ranks, int *ranks, tessera_error *error);
 
 #endif

@@ -83,28 +83,31 @@ bool tessera_map_get_rank(const tessera_map *map, int rank, tessera_map_rank *ou
 
 /* ---- seconds ---- */
 
-/* Each run of blocks is a stage on a rank of its own. */
+/* Each run of blocks is a stage. */
 static struct plan evaluate(const struct tessera_map *map, const struct plan_machine *machine) {
     struct plan_mesh mesh = {.patches = 1};
     struct plan_machine stages = *machine;
-    int first[PLAN_MAX_BLOCKS + 1];
+    int first[PLAN_MAX_BLOCKS + 1], ranks[PLAN_MAX_BLOCKS];
     for (int axis = 0; axis < MESH_AXES; axis++) mesh.degrees[axis] = 1;
     mesh.degrees[MESH_PIPEFUSION] = 0;
-    for (int i = 0; i < map->num_entries; i++)
-        if (map->entries[i].first_block >= 0) first[mesh.degrees[MESH_PIPEFUSION]++] = map->entries[i].first_block;
+    for (int i = 0; i < map->num_entries; i++) {
+        if (map->entries[i].first_block < 0) continue;
+        ranks[mesh.degrees[MESH_PIPEFUSION]] = map->entries[i].rank;
+        first[mesh.degrees[MESH_PIPEFUSION]++] = map->entries[i].first_block;
+    }
     first[mesh.degrees[MESH_PIPEFUSION]] = map->model.num_blocks;
     stages.ranks = mesh.degrees[MESH_PIPEFUSION];
-    return plan_evaluate_stages(&map->plan, &stages, &mesh, first);
+    return plan_evaluate_stages(&map->plan, &stages, &mesh, first, ranks);
 }
 
 /* The rank whose blocks have most work, and its share of all. */
 static double slowest_share(const struct tessera_map *map, int *rank) {
     double all = 0, most = 0;
     for (int i = 0; i < map->plan.num_blocks; i++) all += map->plan.blocks[i].work;
-    for (int i = 0; i < map->num_entries; i++) {
+    for (int r = 0; r < map->ranks; r++) {
         double work = 0;
-        for (int b = map->entries[i].first_block; b >= 0 && b <= map->entries[i].last_block; b++) work += map->plan.blocks[b].work;
-        if (work > most) most = work, *rank = map->entries[i].rank;
+        for (int i = 0; i < map->plan.num_blocks; i++) work += map->placement.blocks[i] == r ? map->plan.blocks[i].work : 0;
+        if (work > most) most = work, *rank = r;
     }
     return all > 0 ? most / all : 0;
 }
@@ -113,12 +116,11 @@ static double slowest_share(const struct tessera_map *map, int *rank) {
 static double most_read(const struct tessera_map *map, int *rank) {
     double most = 0;
     *rank = 0;
-    for (int i = 0; i < map->num_entries && map->keep == PLACEMENT_WINDOW; i++) {
-        const struct device_map_entry *e = &map->entries[i];
-        double over = e->bytes + map->model.denoise - map->rooms[e->rank];
-        if (e->first_block < 0 || over <= most) continue;
-        most = isfinite(over) ? over : e->bytes;
-        *rank = e->rank;
+    for (int r = 0; r < map->ranks && map->keep == PLACEMENT_WINDOW; r++) {
+        double bytes = device_map_share(map, map->modules.denoiser, r), over = bytes + map->model.denoise - map->rooms[r];
+        if (bytes == 0 || over <= most) continue;
+        most = isfinite(over) ? over : bytes;
+        *rank = r;
     }
     return most;
 }

@@ -302,7 +302,19 @@ int pipeline_rank_of(const struct pipeline *p, const char *name) {
 }
 
 bool pipeline_has_blocks(const struct pipeline *p) {
-    return p->stages.count == 0 || p->stages.me >= 0;
+    return p->num_stages == 0 || p->stages[0].me >= 0;
+}
+
+/* Blocks between this rank's stages. */
+static tessera_status list_between(struct pipeline *p, tessera_error *error) {
+    p->between = calloc((size_t)p->num_stages, sizeof *p->between);
+    if (p->between == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int k = 1; k < p->num_stages; k++) {
+        struct span before = stages_blocks(&p->stages[k - 1]), mine = stages_blocks(&p->stages[k]);
+        int64_t end = before.first + before.count;
+        p->between[k - 1] = (struct span){end, mine.first - end};
+    }
+    return TESSERA_OK;
 }
 
 /* The stages of a device map: a picture goes through them as a whole. */
@@ -314,11 +326,11 @@ static tessera_status open_placed(struct pipeline *p, const tessera_mesh *mesh, 
                              "mesh.map: a device map shares a picture by its model's parts alone: all degrees but pipefusion, and num_pipeline_patch, "
                              "must be 1, and parallel_vae false");
     TRY(device_map_suits(mesh->map, p, denoiser->num_blocks, team_size(&p->team), error));
-    TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, error));
+    TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, &p->num_stages, error));
     p->map = mesh->map;
-    p->team.stages = p->stages.count;
+    p->team.stages = p->stages[0].count;
     p->team.choice.parts = 1;
-    return TESSERA_OK;
+    return list_between(p, error);
 }
 
 /* Which blocks this rank runs, and how pictures go through the stages. */
@@ -330,11 +342,11 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
     const struct denoiser *denoiser = described->denoiser;
     if (denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json", p->folder, p->denoiser);
     if (mesh->map != NULL) return open_placed(p, mesh, denoiser, error);
-    tessera_status status = team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error);
-    if (status == TESSERA_OK)
-        status = stages_open(denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks,
-                             p->team.shares.stages, &p->stages, error);
-    return status;
+    TRY(team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error));
+    p->stages = calloc(1, sizeof *p->stages);
+    if (p->stages == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    p->num_stages = 1;
+    return stages_open(denoiser, stages, team_coordinate(&p->team, MESH_PIPEFUSION), mesh->stage_blocks, p->team.shares.stages, p->stages, error);
 }
 
 /* A backend for each device that some role lives on. */
@@ -431,7 +443,9 @@ void pipeline_free(struct pipeline *p) {
     }
     for (int i = 0; i < PIPELINE_MAX_TOKENIZERS; i++) tokenizer_free(p->tokenizers[i].tokenizer);
     close_backends(p);
-    stages_free(&p->stages);
+    for (int i = 0; i < p->num_stages; i++) stages_free(&p->stages[i]);
+    free(p->stages);
+    free(p->between);
     team_close(&p->team);
     json_free(p->index);
     adapters_free(p);

@@ -119,7 +119,9 @@ struct pipeline {
     struct json *index;     /* model_index.json */
     struct json *scheduler; /* its configuration, once it was asked for; until pipeline_forget */
     struct team team;
-    struct stages stages; /* of the denoiser; zeros: one */
+    struct stages *stages; /* [num_stages] of the denoiser that this rank has; none: it has all blocks */
+    int num_stages;
+    struct span *between; /* [num_stages - 1] runs of blocks that other ranks compute; NULL without stages */
     const struct tessera_map *map; /* that places its parts; borrowed; or NULL */
     struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
     enum dtype dtype;

@@ -64,9 +64,21 @@ static bool open_latents(struct relay *r) {
     return open;
 }
 
+static bool is_own(const struct relay *r, int stage) {
+    return r->stages->ranks[stage] == comm_rank(r->pipe);
+}
+
+/* From stage s; where that is this member's, the line is both's. */
+static bool open_skips_from(struct relay *r, int s) {
+    if (!open_line(r, s, "skips", &r->skips_from[s])) return false;
+    for (int k = 0; k < r->place; k++)
+        if (r->first[k].stage == s) r->first[k].skips_to[r->stage] = r->skips_from[s];
+    return true;
+}
+
 static bool open_lines(struct relay *r) {
     int last = r->count - 1;
-    bool open = open_latents(r);
+    bool open = r->place > 0 || open_latents(r);
     r->skips_from = calloc(2 * (size_t)r->count, sizeof *r->skips_from);
     if (r->skips_from == NULL) return false;
     r->skips_to = r->skips_from + r->count;
@@ -74,39 +86,50 @@ static bool open_lines(struct relay *r) {
     if (r->stage > 0) open = open_line(r, r->stage - 1, "stages", &r->from_before) && open;
     if (r->stage < last) open = open_line(r, r->stage + 1, "stages", &r->to_next) && open;
     for (int s = 0; s < r->stage; s++)
-        if (r->stages->comes[s] > 0) open = open_line(r, s, "skips", &r->skips_from[s]) && open;
+        if (r->stages->comes[s] > 0) open = open_skips_from(r, s) && open;
     for (int i = 0; i < r->stages->num_leaves; i++) {
         int to = r->stages->goes[i];
-        if (r->skips_to[to] == NULL) open = open_line(r, to, "skips", &r->skips_to[to]) && open;
+        if (r->skips_to[to] == NULL && !is_own(r, to)) open = open_line(r, to, "skips", &r->skips_to[to]) && open;
     }
     return open;
 }
 
-tessera_status relay_open(struct relay *relay, struct comm *pipe, const struct denoiser *denoiser, const struct stages *stages,
+tessera_status relay_open(struct relay *relays, int held, struct comm *pipe, const struct denoiser *denoiser, const struct stages *stages,
                           struct run *run, int kinds, tessera_error *error) {
-    *relay = (struct relay){.pipe = pipe,
-                            .denoiser = denoiser,
-                            .stages = stages,
-                            .run = run,
-                            .stage = stages != NULL ? stages->me : 0,
-                            .count = stages != NULL ? stages->count : 1,
-                            .kinds = kinds,
-                            .store.backend = run->backend};
-    return comm_size(pipe) == 1 || open_lines(relay) ? TESSERA_OK : out_of_memory(error);
+    bool open = true;
+    for (int k = 0; k < held; k++) {
+        relays[k] = (struct relay){.first = relays,
+                                   .place = k,
+                                   .held = held,
+                                   .pipe = pipe,
+                                   .denoiser = denoiser,
+                                   .stages = stages != NULL ? &stages[k] : NULL,
+                                   .run = run,
+                                   .stage = stages != NULL ? stages[k].me : 0,
+                                   .count = stages != NULL ? stages[k].count : 1,
+                                   .kinds = kinds,
+                                   .store.backend = run->backend};
+        open = open && (comm_size(pipe) == 1 || open_lines(&relays[k]));
+    }
+    return open ? TESSERA_OK : out_of_memory(error);
 }
 
-void relay_close(struct relay *relay) {
+static void close_one(struct relay *relay) {
     close_line(relay->from_before);
     close_line(relay->to_next);
     for (int s = 0; relay->skips_from != NULL && s < relay->count; s++) {
         close_line(relay->skips_from[s]);
-        close_line(relay->skips_to[s]);
+        if (!is_own(relay, s)) close_line(relay->skips_to[s]);
     }
     parcel_line_close(relay->latents);
     for (int i = 0; i < 2; i++) parcel_line_close(relay->latents_to[i]);
     free(relay->skips_from);
     state_store_close(&relay->store);
     *relay = (struct relay){0};
+}
+
+void relay_close(struct relay *relays, int held) {
+    for (int k = 0; k < held; k++) close_one(&relays[k]);
 }
 
 /* ---- what must come ---- */
@@ -162,7 +185,7 @@ static tessera_status expect(struct relay_line *line, const struct relay_unit *u
 
 /* Lets the next unit's messages come while this one is computed. A step cache may leave its skips out. */
 static tessera_status expect_next(struct relay *r, const struct relay_unit *next, tessera_error *error) {
-    if (next == NULL || r->came[next->batch].constants == 0) return TESSERA_OK;
+    if (next == NULL || r->stages->returns || r->came[next->batch].constants == 0) return TESSERA_OK;
     TRY(expect(r->from_before, next, error));
     for (int s = 0; s < r->stage && !r->may_skip; s++) TRY(expect(r->skips_from[s], next, error));
     return TESSERA_OK;
@@ -186,13 +209,12 @@ tessera_status relay_take(struct relay *r, const struct relay_unit *unit, const 
 
 /* ---- sending ---- */
 
-static tessera_status send(struct relay *r, struct relay_line *line, const struct denoiser_state *state, struct state_message *message,
+/* The line's next message. */
+static tessera_status pack(struct relay *r, struct relay_line *line, const struct denoiser_state *state, struct state_message *message,
                            tessera_error *error) {
     uint8_t *room = parcel_room(line->parcels, denoiser_state_bytes(state, message->by_digest), error);
     if (room == NULL) return error->status;
-    TRY(denoiser_state_pack(state, message, r->run->backend, room, error));
-    parcel_send(line->parcels);
-    return TESSERA_OK;
+    return denoiser_state_pack(state, message, r->run->backend, room, error);
 }
 
 static tessera_status send_skips(struct relay *r, const struct denoiser_state *state, tessera_error *error) {
@@ -201,9 +223,20 @@ static tessera_status send_skips(struct relay *r, const struct denoiser_state *s
         struct state_message message = {.job = comm_job_number(r->pipe)};
         for (int i = 0; i < state->num_skips; i++)
             if (r->stages->goes[i] == s) skips.skips[skips.num_skips++] = state->skips[i];
-        if (skips.num_skips > 0) TRY(send(r, r->skips_to[s], &skips, &message, error));
+        if (skips.num_skips == 0) continue;
+        TRY(pack(r, r->skips_to[s], &skips, &message, error));
+        if (r->stages->returns)
+            parcel_hold(r->skips_to[s]->parcels);
+        else
+            parcel_send(r->skips_to[s]->parcels);
     }
     return TESSERA_OK;
+}
+
+/* The oldest skips that this member's stages up to this one hold for stage `to`. */
+static void send_held(struct relay *r, int to) {
+    for (int k = 0; k <= r->place; k++)
+        if (r->first[k].skips_to[to] != NULL) parcel_send_held(r->first[k].skips_to[to]->parcels);
 }
 
 tessera_status relay_send(struct relay *r, const struct relay_unit *unit, const struct denoiser_state *state, bool skipped,
@@ -215,8 +248,18 @@ tessera_status relay_send(struct relay *r, const struct relay_unit *unit, const 
     message->constants = denoiser_state_constants(r->denoiser);
     message->job = comm_job_number(r->pipe);
     message->skipped = skipped;
-    TRY(send(r, r->to_next, &without, message, error));
-    return skipped ? TESSERA_OK : send_skips(r, state, error);
+    TRY(pack(r, r->to_next, &without, message, error));
+    parcel_send(r->to_next->parcels);
+    if (!skipped) TRY(send_skips(r, state, error));
+    if (r->stages->returns) send_held(r, r->stage + 1);
+    return TESSERA_OK;
+}
+
+void relay_pass(struct relay *r, int units) {
+    if (r->stages == NULL || !r->stages->returns || r->stage < 0) return;
+    int end = r->place + 1 < r->held ? r->first[r->place + 1].stage : r->count - 1;
+    for (int to = r->stage + 2; to <= end; to++)
+        for (int i = 0; i < units; i++) send_held(r, to);
 }
 
 /* ---- latents ---- */
@@ -246,5 +289,5 @@ tessera_status relay_take_latents(struct relay *r, float *x, float *x_0, int64_t
 }
 
 tessera_status relay_expect_latents(struct relay *r, int64_t count, tessera_error *error) {
-    return parcel_expect(r->latents, latents_bytes(r, count), error);
+    return r->stages->returns ? TESSERA_OK : parcel_expect(r->latents, latents_bytes(r, count), error);
 }

@@ -226,9 +226,11 @@ tessera_status source_component(const struct pipeline *p, const struct pipeline_
     struct component_source source = {
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
-        source.share = team_share(&p->team, p->stages.count > 0 && p->stages.me >= 0 ? stages_blocks(&p->stages) : (struct span){0, 0});
+        source.share = team_share(&p->team, stages_extent(p->stages, p->num_stages));
+    if (strcmp(slot->name, p->denoiser) == 0 && p->between != NULL) source.elsewhere = p->between, source.num_elsewhere = p->num_stages - 1;
+    struct span others = p->workers != NULL ? (struct span){p->workers->first, p->workers->end - p->workers->first} : (struct span){0};
     if (p->workers != NULL && strcmp(slot->name, p->denoiser) == 0) {
-        source.elsewhere = (struct span){p->workers->first, p->workers->end - p->workers->first};
+        source.elsewhere = &others, source.num_elsewhere = 1;
         source.no_finish = p->workers->finish;
     }
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));

@@ -109,19 +109,38 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
     return status;
 }
 
-tessera_status stages_open_placed(const struct denoiser *denoiser, const int *blocks, int member, struct stages *out, tessera_error *error) {
-    int count = 1;
-    for (int i = 1; i < denoiser->num_blocks; i++) count += blocks[i] != blocks[i - 1];
-    TRY(allocate(count, -1, out, error));
+/* The view of stage `me` (-1: of a member without one). */
+static tessera_status open_view(const struct denoiser *denoiser, const int *blocks, int count, int me, struct stages *out, tessera_error *error) {
+    TRY(allocate(count, me, out, error));
     for (int i = 0, s = -1; i < denoiser->num_blocks; i++) {
         if (i > 0 && blocks[i] == blocks[i - 1]) continue;
         out->first[++s] = i;
         out->ranks[s] = blocks[i];
-        if (blocks[i] == member) out->me = s;
+        for (int other = 0; other < s; other++) out->returns = out->returns || out->ranks[other] == blocks[i];
     }
     out->first[count] = denoiser->num_blocks;
     route_skips(denoiser, out);
     return TESSERA_OK;
+}
+
+tessera_status stages_open_placed(const struct denoiser *denoiser, const int *blocks, int member, struct stages **out, int *held,
+                                  tessera_error *error) {
+    int count = 0, mine[MAX_BLOCKS] = {-1};
+    *out = NULL, *held = 0;
+    for (int i = 0; i < denoiser->num_blocks; i++) {
+        if (i > 0 && blocks[i] == blocks[i - 1]) continue;
+        if (blocks[i] == member && *held < MAX_BLOCKS) mine[(*held)++] = count;
+        count++;
+    }
+    if (*held == 0) *held = 1;
+    *out = calloc((size_t)*held, sizeof **out);
+    tessera_status status = *out != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    for (int k = 0; k < *held && status == TESSERA_OK; k++) status = open_view(denoiser, blocks, count, mine[k], &(*out)[k], error);
+    if (status == TESSERA_OK) return TESSERA_OK;
+    for (int k = 0; *out != NULL && k < *held; k++) stages_free(&(*out)[k]);
+    free(*out);
+    *out = NULL, *held = 0;
+    return status;
 }
 
 void stages_free(struct stages *stages) {
@@ -129,6 +148,12 @@ void stages_free(struct stages *stages) {
     free(stages->first);
     free(stages->comes);
     *stages = (struct stages){0};
+}
+
+struct span stages_extent(const struct stages *stages, int held) {
+    if (held == 0 || stages[0].me < 0) return (struct span){0, 0};
+    struct span first = stages_blocks(&stages[0]), last = stages_blocks(&stages[held - 1]);
+    return (struct span){first.first, last.first + last.count - first.first};
 }
 
 struct span stages_blocks(const struct stages *stages) {

@@ -1,5 +1,5 @@
-/* Pictures by device maps: in float32 those of one rank to the bit, in every family, for every word, for files that place parts anywhere,
- * and with every way of keeping weights; each rank holds what the map gives it.
+/* Pictures by device maps: in float32 those of one rank to the bit, in every family, for every word, for files that place parts anywhere and
+ * return to a rank, and with every way of keeping weights; each rank holds what the map gives it.
  *
  *     mpirun -n N test_map_pictures FOLDER        (for a map's file) */
 #include <stdlib.h>
@@ -145,6 +145,16 @@ static char *reversed(const char *model) {
     return text;
 }
 
+/* Runs of `run` blocks to the ranks in turn, from rank `first` on, so that a rank has several. */
+static char *in_turn(const char *model, int run, int first) {
+    tessera_map *map = open_map(model, "balanced");
+    int ranks = tessera_world_size(world);
+    for (int b = 0; map != NULL && b < map->modules.num_blocks; b++) map->placement.blocks[b] = (b / run + first) % ranks;
+    char *text = tessera_map_json(map);
+    tessera_map_free(map);
+    return text;
+}
+
 static void check_map(const char *model, const char *name, const tessera_map *map, const char *offload, bool from_picture, const tessera_image *whole,
                       const struct told *alone) {
     char what[256];
@@ -175,6 +185,11 @@ static void try_model(const char *model) {
     for (int i = 0; i < IMAGES; i++) free(told.latents[i]);
     for (size_t w = 0; w < sizeof words / sizeof *words; w++) try_map(model, words[w], NULL, w == 0, &whole, &told);
     try_map(model, "ranks in the other order", back, true, &whole, &told);
+    for (int first = 0; first < 2; first++) {
+        char *turns = in_turn(model, 1 + first, first); /* the last run is on one rank or on another */
+        try_map(model, first == 0 ? "blocks in turn" : "pairs of blocks in turn", turns, first == 0, &whole, &told);
+        free(turns);
+    }
     snprintf(apart, sizeof apart, "{\"\": 0, \"%s\": %d}", denoiser, last);
     try_map(model, "the denoiser on the last rank", apart, false, &whole, &told);
     snprintf(apart, sizeof apart, "{\"\": %d}", last);

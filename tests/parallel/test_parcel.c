@@ -68,6 +68,47 @@ static void run_left_over(struct comm *world) {
     parcel_line_close(NULL);
 }
 
+/* What is held goes when it is told to, the oldest first. */
+static void run_held(struct comm *world) {
+    int me = comm_rank(world), n = comm_size(world), from = (me - 1 + n) % n;
+    struct parcel_line *out = parcel_line_open(world, (me + 1) % n, "out"), *in = parcel_line_open(world, from, "in");
+    tessera_error error = {0};
+    const void *got = NULL;
+    for (int i = 0; i < AHEAD; i++) {
+        void *room = parcel_room(out, length_of(i), &error);
+        CHECK(room != NULL, "%s", error.message);
+        if (room != NULL) fill_bytes(room, length_of(i), seed_of(me, i)), parcel_hold(out);
+    }
+    uint64_t before = comm_stats_read(world, "out").messages_sent;
+    for (int i = 0; i < AHEAD; i++) parcel_send_held(out);
+    parcel_send_held(out); /* of which there is none left */
+    CHECK(comm_stats_read(world, "out").messages_sent - before == AHEAD, "what was held was sent before");
+    for (int i = 0; i < AHEAD; i++) {
+        CHECK_OK(parcel_receive(in, length_of(i), &got, &error), error);
+        check_parcel(got, from, i);
+    }
+    parcel_line_close(in);
+    parcel_line_close(out);
+}
+
+/* A line to oneself: parcels wait in their order, the one before lasts, nothing is counted, and what was not taken is given back. */
+static void run_own(struct comm *world) {
+    int me = comm_rank(world);
+    struct parcel_line *line = parcel_line_open(world, me, "own");
+    const void *parcels[2];
+    tessera_error error = {0};
+    for (int i = 0; i < AHEAD; i++) send(line, me, i);
+    for (int i = 0; i < PARCELS - AHEAD; i++) {
+        CHECK_OK(parcel_expect(line, length_of(i), &error), error);
+        CHECK_OK(parcel_receive(line, length_of(i), &parcels[i % 2], &error), error);
+        send(line, me, i + AHEAD);
+        check_parcel(parcels[i % 2], me, i);
+        if (i > 0) check_parcel(parcels[(i + 1) % 2], me, i - 1);
+    }
+    CHECK(comm_stats_read(world, "own").bytes_sent == 0, "parcels to oneself are counted");
+    parcel_line_close(line);
+}
+
 int main(void) {
     struct comm *world = NULL;
     tessera_error error = {0};
@@ -83,6 +124,8 @@ int main(void) {
         CHECK(row.messages_sent == PARCELS, "%llu messages, %d are right", (unsigned long long)row.messages_sent, PARCELS);
         CHECK(row.bytes_sent == bytes, "%llu bytes, %llu are right", (unsigned long long)row.bytes_sent, (unsigned long long)bytes);
         run_left_over(world);
+        run_held(world);
     }
+    run_own(world);
     return ranks_report(world);
 }

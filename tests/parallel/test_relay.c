@@ -40,11 +40,11 @@ static void open_stage(struct comm *world, struct stage *s, int64_t rows, int64_
                                      .text = tensor_of(NULL, DTYPE_F32, SHAPE(1, TEXT, 4)),
                                      .text_mask = tensor_of(mask, DTYPE_F32, SHAPE(1, TEXT))};
     CHECK_OK(stages_open(&s->denoiser, 2, comm_rank(world), (const int[]){1, 1}, NULL, &s->stages, &error), error);
-    CHECK_OK(relay_open(&s->relay, world, &s->denoiser, &s->stages, &s->run, KINDS, &error), error);
+    CHECK_OK(relay_open(&s->relay, 1, world, &s->denoiser, &s->stages, &s->run, KINDS, &error), error);
 }
 
 static void close_stage(struct stage *s) {
-    relay_close(&s->relay);
+    relay_close(&s->relay, 1);
     stages_free(&s->stages);
     arena_free(s->run.arena);
     backend_free(s->run.backend);
@@ -96,7 +96,7 @@ static void test_units(struct comm *world, bool reads) {
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < UNITS && status == TESSERA_OK; i++) status = pass(&s, i, &error);
     CHECK(s.relay.store.count == (comm_rank(world) == 1 ? 1 + reads : 0), "%d constants", s.relay.store.count);
-    relay_close(&s.relay); /* its messages are the job's */
+    relay_close(&s.relay, 1); /* its messages are the job's */
     CHECK_OK(comm_job_end(world, status, &error), error);
     size_t picture = 64 + aligned(ROWS * COLUMNS * WIDTH * 2), cond = 64 + aligned(3 * 4), text = 64 + aligned(TEXT * WIDTH * 2),
            mask = 64 + aligned(TEXT * 4), digest = 64 + 64, once = mask - digest + (reads ? text - digest : 0);
@@ -119,7 +119,7 @@ static void test_mismatch(struct comm *world, int64_t rows, int64_t columns, int
     if (other == (units == 0)) s.in.latents = tensor_of(NULL, DTYPE_F32, SHAPE(1, rows, columns, 4));
     if (status == TESSERA_OK) status = pass(&s, units, &error);
     if (status != TESSERA_OK) comm_job_fail(world, &error);
-    relay_close(&s.relay);
+    relay_close(&s.relay, 1);
     status = comm_job_end(world, status, &error);
     CHECK(status == TESSERA_ERROR_FORMAT && strstr(error.message, field) != NULL, "rank %d: %s", comm_rank(world), error.message);
     close_stage(&s);

@@ -115,13 +115,11 @@ static int sent_to(const struct stages *s, const struct stack *left, int to, int
     return count;
 }
 
-/* Every stage's blocks over what earlier stages send it. */
-static void check_skips(const struct denoiser *d, int count, const int *given) {
-    struct stages plans[MAX_STAGES];
-    struct stack left[MAX_STAGES] = {0};
+/* Every stage's blocks over what earlier stages send it, by their views. */
+static void check_views(const struct denoiser *d, int count, const struct stages *plans) {
+    struct stack left[MAX_BLOCKS] = {0};
     int want[MAX_BLOCKS * 2], pops = pops_of_one_rank(d, want), at = 0;
     for (int s = 0; s < count; s++) {
-        plans[s] = opened(d, count, s, given, NULL);
         for (int from = 0; from < s; from++) {
             int sent = sent_to(&plans[from], &left[from], s, left[s].skips + left[s].height);
             CHECK(sent == plans[s].comes[from], "%s, %d stages: stage %d sends %d skips, stage %d takes %d", d->class->name, count, from,
@@ -140,7 +138,40 @@ static void check_skips(const struct denoiser *d, int count, const int *given) {
               left[s].height, plans[s].num_leaves);
     }
     CHECK(at == pops, "%s, %d stages: %d of %d skips were read", d->class->name, count, at, pops);
+}
+
+static void check_skips(const struct denoiser *d, int count, const int *given) {
+    struct stages plans[MAX_STAGES];
+    for (int s = 0; s < count; s++) plans[s] = opened(d, count, s, given, NULL);
+    check_views(d, count, plans);
     for (int s = 0; s < count; s++) stages_free(&plans[s]);
+}
+
+/* Runs of `run` blocks on `members` in turn: each member has its own stages, in their order, and one beside them has none. */
+static void check_placed(const struct denoiser *d, int members, int run) {
+    struct stages plans[MAX_BLOCKS], *held[MAX_STAGES] = {NULL};
+    int blocks[MAX_BLOCKS], count = (d->num_blocks + run - 1) / run, counts[MAX_STAGES], seen = 0;
+    tessera_error error = {0};
+    for (int i = 0; i < d->num_blocks; i++) blocks[i] = i / run % members;
+    for (int m = 0; m <= members; m++) {
+        CHECK(stages_open_placed(d, blocks, m, &held[m], &counts[m], &error) == TESSERA_OK, "%s", error.message);
+        for (int k = 0; held[m] != NULL && k < counts[m] && held[m][k].me >= 0; k++, seen++) {
+            const struct stages *s = &held[m][k];
+            CHECK(s->count == count && s->me == m + k * members && s->ranks[s->me] == m, "%s: member %d has stage %d of %d", d->class->name, m, s->me,
+                  s->count);
+            CHECK(s->returns == (count > members), "%s: %d stages on %d members return: %d", d->class->name, count, members, s->returns);
+            plans[s->me] = *s;
+        }
+    }
+    CHECK(seen == count && counts[members] == 1 && held[members][0].me == -1, "%s: %d of %d stages", d->class->name, seen, count);
+    struct span extent = stages_extent(held[0], counts[0]), none = stages_extent(held[members], 1);
+    CHECK(extent.first == 0 && extent.count == stages_blocks(&held[0][counts[0] - 1]).first + stages_blocks(&held[0][counts[0] - 1]).count && none.count == 0,
+          "%s: from %d on %d blocks", d->class->name, (int)extent.first, (int)extent.count);
+    if (seen == count) check_views(d, count, plans);
+    for (int m = 0; m <= members; m++) {
+        for (int k = 0; k < counts[m]; k++) stages_free(&held[m][k]);
+        free(held[m]);
+    }
 }
 
 /* ---- tests ---- */
@@ -157,6 +188,9 @@ static void test_model(const char *folder, const char *config, int blocks, int s
         if (d->row_unit == 0) check_balance(d, count, unequal); /* a U-Net's blocks are too unlike: filling up is not the best there */
         check_skips(d, count, NULL);
     }
+    for (int members = 1; members <= 3; members++)
+        for (int run = 1; run <= 3; run++)
+            if (members * run <= blocks && (members > 1 || run == 1)) check_placed(d, members, members == 1 ? blocks : run);
     component_close(&component);
 }
 
