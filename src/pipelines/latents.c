@@ -131,11 +131,11 @@ static tessera_status move_states(struct generation *g, tessera_error *error) {
     return run_status(run, error);
 }
 
-/* The rank that gets the pictures is told of steps, and those that take them need to know. */
+/* The rank that gets the pictures is told of steps, and those that take them need to know: also where a device map has all blocks on one. */
 static tessera_status agree_on_steps(struct generation *g, bool *shown, tessera_error *error) {
     struct team *team = &g->pipeline->team;
     *shown = g->request->step != NULL && team_rank(team) == 0;
-    return team_stages(team) > 1 ? team_broadcast(team, 0, shown, sizeof *shown, error) : TESSERA_OK;
+    return team_degree(team, MESH_PIPEFUSION) > 1 ? team_broadcast(team, 0, shown, sizeof *shown, error) : TESSERA_OK;
 }
 
 /* This rank's blocks; where it has none, the description alone. */
