@@ -127,7 +127,7 @@ enum generate_option {
 extern const struct option generate_options[GENERATE_OPTION_COUNT];
 
 /* Options of other programs that are not there, behind those; values[GENERATE_OPTION_COUNT + i]. */
-enum { FOREIGN_OPTION_COUNT = 107 };
+enum { FOREIGN_OPTION_COUNT = 119 };
 extern const struct option foreign_options[FOREIGN_OPTION_COUNT];
 
 #endif

@@ -30,6 +30,7 @@ static tessera_status read_output_root(struct session *s) {
 /* What the command line says in other programs' words; before anything is read. */
 static tessera_status translate_command_line(struct session *s) {
     s->usage = true;
+    if (s->rank == 0 && !s->quiet) options_print_ignored(generate_options, GENERATE_OPTION_COUNT, s->values);
     if (s->rank == 0 && !s->quiet) options_print_ignored(foreign_options, FOREIGN_OPTION_COUNT, s->values + GENERATE_OPTION_COUNT);
     TRY(read_output_root(s));
     TRY(habits_apply(s->values, &s->error));
@@ -95,10 +96,7 @@ static tessera_status check_command_line(struct session *s) {
     TRY(status);
     s->usage = true;
     TRY(prompts_check(values, &s->error));
-    if (s->rank == 0 && !s->quiet && prompt_tags_weigh(&values[GENERATE_PROMPT]))
-        fprintf(stderr, "tessera: a weight in a prompt, as in (red:1.3), is read as text: words have no weights here\n");
-    if (s->rank == 0 && !s->quiet && prompt_tags_embed(&values[GENERATE_PROMPT]))
-        fprintf(stderr, "tessera: embedding:NAME in a prompt is read as text: textual inversion is not there\n");
+    if (s->rank == 0 && !s->quiet) prompt_tags_announce(&values[GENERATE_PROMPT], values[GENERATE_NEGATIVE_PROMPT].text);
     TRY(mesh_options_read(values, s->world, &s->mesh, &s->error));
     s->limits = calloc((size_t)tessera_world_size(s->world), sizeof *s->limits);
     if (s->limits == NULL) return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");

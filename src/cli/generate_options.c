@@ -4,9 +4,15 @@
 #include "tessera_files.h"
 #include "tessera_plan.h"
 
+#define NO_FLOAT16 "nothing is computed in float16: bf16 is taken, which is as fast"
+
 static const struct option_synonym dtype_synonyms[] = {
     {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"},
-    {"full", "f32"}, {"autocast", "bf16"}, {0}}; /* A1111's --precision */
+    {"full", "f32"}, {"autocast", "bf16"}, /* A1111's --precision */
+    {"float16", "bf16"}, {"torch.float16", "bf16"}, {"fp16", "bf16"}, {"f16", "bf16"}, {"half", "bf16"}, {0}};
+
+static const struct option_synonym dtype_notices[] = {
+    {"float16", NO_FLOAT16}, {"torch.float16", NO_FLOAT16}, {"fp16", NO_FLOAT16}, {"f16", NO_FLOAT16}, {"half", NO_FLOAT16}, {0}};
 
 /* A1111's spellings: a menu's words begin with a capital letter. */
 static const struct option_synonym schedule_synonyms[] = {
@@ -462,6 +468,7 @@ const struct option generate_options[] = {
     [GENERATE_DTYPE] = {.name = "dtype",
                         .aliases = {"torch-dtype", "precision"},
                         .synonyms = dtype_synonyms,
+                        .notices = dtype_notices,
                         .section = SECTION_MACHINE,
                         .type = OPTION_CHOICE,
                         .placeholder = "f32|bf16",

@@ -90,10 +90,11 @@ const char *options_spelling(const struct option *option, const struct option_va
     return out;
 }
 
-static const char *synonym_value(const struct option *option, const char *text) {
-    for (const struct option_synonym *s = option->synonyms; s != NULL && s->spelling != NULL; s++)
+/* What `text` stands for in a list; NULL: nothing. */
+static const char *synonym_value(const struct option_synonym *list, const char *text) {
+    for (const struct option_synonym *s = list; s != NULL && s->spelling != NULL; s++)
         if (strcasecmp(s->spelling, text) == 0) return s->value;
-    return text;
+    return NULL;
 }
 
 static tessera_status read_number(const struct option *option, const char *text, struct option_value *value, tessera_error *error) {
@@ -150,7 +151,9 @@ tessera_status options_read_value(const struct option *option, const char *text,
         TRY(read_seed(option, text, value, error));
         break;
     case OPTION_CHOICE:
-        value->text = synonym_value(option, text);
+        value->text = synonym_value(option->synonyms, text);
+        if (value->text == NULL) value->text = text;
+        value->notice = synonym_value(option->notices, text);
         if (!text_is_choice(option->placeholder, value->text))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "%s takes one of %s, not '%s'", name, option->placeholder, text);
         break;
@@ -337,8 +340,10 @@ void options_print(FILE *stream, const struct option *options, int count, bool a
 void options_print_ignored(const struct option *options, int count, const struct option_value *values) {
     for (int i = 0; i < count; i++) {
         const struct option *option = &options[i];
-        if (option->ignored == NULL || !values[i].given || (option->type == OPTION_FLAG && !values[i].flag)) continue;
         char name[OPTION_SPELLING_BYTES];
+        if (values[i].given && values[i].notice != NULL)
+            fprintf(stderr, "tessera: %s: %s\n", options_spelling(option, &values[i], name), values[i].notice);
+        if (option->ignored == NULL || !values[i].given || (option->type == OPTION_FLAG && !values[i].flag)) continue;
         fprintf(stderr, "tessera: %s has no effect: %s\n", options_spelling(option, &values[i], name), option->ignored);
     }
 }

@@ -29,6 +29,7 @@ struct option {
     const char *help;                      /* one line; the range is printed after it */
     double low, high;                      /* of INTEGER and NUMBER, both allowed */
     const struct option_synonym *synonyms; /* of a CHOICE, ended by an empty one; or NULL */
+    const struct option_synonym *notices;  /* what to say where a synonym is not quite what was asked for; ended by an empty one, or NULL */
     const char *record;                    /* its key in a picture's record, or NULL */
     bool opens;                            /* its value names what is opened: a file, a folder, or a model on the hub */
     bool positional;                       /* a word that is no option's value may give it, after the path */
@@ -44,6 +45,7 @@ struct option_value {
     uint64_t seed;
     double number;
     const char *text;     /* TEXT, CHOICE: borrowed */
+    const char *notice;   /* of option.notices, or NULL */
     const char **texts;   /* TEXTS: [count], the array owned, the strings borrowed */
     const char *spelling; /* the word that named the option, "--cfg_scale" or "--cfg_scale=7"; NULL: none did */
     int count;

@@ -126,6 +126,15 @@ static tessera_status check_format(const char *output, tessera_error *error) {
     return TESSERA_OK;
 }
 
+enum { NAME_BYTES = 255, LONGER_BYTES = 32 }; /* of a file's name on common file systems; what a temporary file's has more */
+
+static tessera_status check_length(const char *output, tessera_error *error) {
+    const char *slash = strrchr(output, '/'), *name = slash != NULL ? slash + 1 : output;
+    if (strlen(name) + LONGER_BYTES <= NAME_BYTES) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "--output %.40s...: the file's name has %zu bytes; at most %d are possible", output, strlen(name),
+                     NAME_BYTES - LONGER_BYTES);
+}
+
 static tessera_status check_folder(const char *folder, const char *output, tessera_error *error) {
     if (!file_is_folder(folder))
         return error_set(error, TESSERA_ERROR_IO, "--output %s: there is no folder %s; create it first", output, folder);
@@ -142,6 +151,7 @@ tessera_status output_check(const char *output, tessera_error *error) {
         return check_folder(output, output, error);
     }
     TRY(check_format(output, error));
+    TRY(check_length(output, error));
     struct stat facts;
     bool there = stat(output, &facts) == 0;
     if (there && access(output, W_OK) != 0) return error_set_errno(error, "--output %s: the file there cannot be written", output);

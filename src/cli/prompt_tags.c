@@ -2,13 +2,23 @@
 #include "cli/prompt_tags.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "cli/generate.h"
 
-#define TAG "<lora:"
+#define TAG "<lora:" /* "<lyco:" is the same, of an extension of A1111: as long, and taken for it */
+
+static bool begins_tag(const char *text) {
+    return strncmp(text, TAG, strlen(TAG)) == 0 || strncmp(text, "<lyco:", strlen(TAG)) == 0;
+}
+
+static bool has_tag(const char *text) {
+    while (*text != 0 && !begins_tag(text)) text++;
+    return *text != 0;
+}
 
 static tessera_status keep(struct prompt_tags *tags, char *text, tessera_error *error) {
     char **texts = text != NULL ? realloc(tags->texts, (size_t)(tags->count + 1) * sizeof *texts) : NULL;
@@ -42,7 +52,7 @@ static tessera_status take_tags(const char *prompt, const char *folder, char **p
     *list = strdup("");
     *plain = malloc(strlen(prompt) + 1);
     while (*plain != NULL && *list != NULL && *prompt != 0) {
-        const char *end = strncmp(prompt, TAG, strlen(TAG)) == 0 ? strchr(prompt, '>') : NULL;
+        const char *end = begins_tag(prompt) ? strchr(prompt, '>') : NULL;
         if (end == NULL) {
             (*plain)[n++] = *prompt++;
             continue;
@@ -74,7 +84,7 @@ tessera_status prompt_tags_take(struct option_value *values, struct prompt_tags 
     const char *folder = values[GENERATE_LORA_FOLDER].text != NULL ? values[GENERATE_LORA_FOLDER].text : "";
     char *first = NULL;
     bool any = false;
-    for (int i = 0; i < prompts->count; i++) any = any || strstr(prompts->texts[i], TAG) != NULL;
+    for (int i = 0; i < prompts->count; i++) any = any || has_tag(prompts->texts[i]);
     for (int i = 0; any && i < prompts->count; i++) {
         char *plain = NULL, *list = NULL;
         tessera_status status = take_tags(prompts->texts[i], folder, &plain, &list, error);
@@ -93,25 +103,62 @@ tessera_status prompt_tags_take(struct option_value *values, struct prompt_tags 
     return first != NULL ? give_loras(first, values, error) : TESSERA_OK;
 }
 
-/* "...:1.3)" */
-static bool ends_in_weight(const char *colon) {
-    char *end;
-    if (!isdigit((unsigned char)colon[1]) && colon[1] != '.') return false;
-    strtod(colon + 1, &end);
-    return *end == ')';
+/* ---- what is read as text ---- */
+
+/* "...:1.3)", or "((" */
+static bool has_weight(const char *text) {
+    for (const char *colon = strchr(text, ':'); colon != NULL; colon = strchr(colon + 1, ':')) {
+        char *end;
+        if (!isdigit((unsigned char)colon[1]) && colon[1] != '.') continue;
+        strtod(colon + 1, &end);
+        if (*end == ')') return true;
+    }
+    return strstr(text, "((") != NULL;
 }
 
-bool prompt_tags_weigh(const struct option_value *prompts) {
-    for (int i = 0; i < prompts->count; i++)
-        for (const char *colon = strchr(prompts->texts[i], ':'); colon != NULL; colon = strchr(colon + 1, ':'))
-            if (ends_in_weight(colon)) return true;
+/* "[cat:dog:0.5]", "[cat:0.5]", "[cat|dog]" and "{cat|dog}". */
+static bool changes(const char *text) {
+    for (const char *open = strpbrk(text, "[{"); open != NULL; open = strpbrk(open + 1, "[{")) {
+        const char *close = strchr(open, *open == '[' ? ']' : '}'), *colon = close;
+        if (close == NULL) continue;
+        if (memchr(open, '|', (size_t)(close - open)) != NULL) return true;
+        while (colon > open && *colon != ':') colon--;
+        if (*open == '[' && colon > open && (isdigit((unsigned char)colon[1]) || colon[1] == '.')) return true;
+    }
     return false;
 }
 
-bool prompt_tags_embed(const struct option_value *prompts) {
-    for (int i = 0; i < prompts->count; i++)
-        if (strstr(prompts->texts[i], "embedding:") != NULL) return true;
-    return false;
+/* " AND " or "BREAK" as a word, in a prompt that is not written in capital letters throughout. */
+static bool joins(const char *text) {
+    bool small = false;
+    for (const char *c = text; *c != 0; c++) small = small || islower((unsigned char)*c);
+    const char *word = strstr(text, "BREAK");
+    bool breaks = word != NULL && (word == text || !isalnum((unsigned char)word[-1])) && !isalnum((unsigned char)word[5]);
+    return small && (breaks || strstr(text, " AND ") != NULL);
+}
+
+static bool names_hypernetwork(const char *text) {
+    return strstr(text, "<hypernet:") != NULL;
+}
+
+static bool names_embedding(const char *text) {
+    return strstr(text, "embedding:") != NULL;
+}
+
+void prompt_tags_announce(const struct option_value *prompts, const char *negative_prompt) {
+    static const struct {
+        bool (*is_in)(const char *text);
+        const char *notice;
+    } kinds[] = {{has_weight, "a weight in a prompt, as in (red:1.3), is read as text: words have no weights here"},
+                 {changes, "words that change while a picture is drawn, as in [cat:dog:0.5] or {cat|dog}, are read as text"},
+                 {joins, "AND and BREAK in a prompt are read as text: it is one prompt"},
+                 {names_hypernetwork, "<hypernet:NAME> in a prompt is read as text: hypernetworks are not there"},
+                 {names_embedding, "embedding:NAME in a prompt is read as text: textual inversion is not there"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        bool any = negative_prompt != NULL && kinds[i].is_in(negative_prompt);
+        for (int k = 0; k < prompts->count && !any; k++) any = kinds[i].is_in(prompts->texts[k]);
+        if (any) fprintf(stderr, "tessera: %s\n", kinds[i].notice);
+    }
 }
 
 void prompt_tags_free(struct prompt_tags *tags) {

@@ -25,6 +25,12 @@ static tessera_status add_prompt(struct option_value *values, const char *text, 
     return options_read_value(&generate_options[GENERATE_PROMPT], text, &values[GENERATE_PROMPT], error);
 }
 
+/* A zero byte would end a prompt before its end. */
+static tessera_status check_text(const char *path, const char *text, size_t length, tessera_error *error) {
+    if (strlen(text) == length) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: holds a zero byte, which is no UTF-8 text: save it as UTF-8", path);
+}
+
 /* All of standard input; the caller frees. */
 static tessera_status read_input(char **text, size_t *length, tessera_error *error) {
     size_t capacity = 1 << 16, n;
@@ -42,7 +48,7 @@ static tessera_status read_input(char **text, size_t *length, tessera_error *err
     if (*text == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the prompts");
     if (ferror(stdin)) return error_set_errno(error, "standard input cannot be read");
     (*text)[*length] = 0;
-    return TESSERA_OK;
+    return check_text("standard input", *text, *length, error);
 }
 
 static bool is_input(const char *path) {
@@ -59,6 +65,7 @@ static tessera_status read_lines(struct option_value *values, char **text, tesse
     size_t length;
     if (path == NULL) return TESSERA_OK;
     if (!is_input(path)) TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
+    if (!is_input(path)) TRY(check_text(path, *text, length, error));
     char *rest = *text, *line;
     while ((line = strsep(&rest, "\n")) != NULL) {
         line[strcspn(line, "\r")] = 0;
@@ -82,6 +89,7 @@ static tessera_status read_table(struct option_value *values, char **text, tesse
     size_t length;
     if (path == NULL) return TESSERA_OK;
     TRY(file_read(path, PROMPTS_FILE_BYTES, text, &length, error));
+    TRY(check_text(path, *text, length, error));
     char *at = *text;
     int column = prompt_column(&at);
     if (column < 0) return error_set(error, TESSERA_ERROR_FORMAT, "%s: no column of its first line is named \"prompt\"", path);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -55,6 +56,9 @@ tessera_status tessera_picture_read(const char *path, tessera_picture *picture, 
     if (path == NULL || picture == NULL || !sized_write(picture, &read, sizeof read, PICTURE_LEAST_BYTES))
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "tessera_picture_read: path or picture is NULL, or its size is not set: begin with TESSERA_PICTURE");
+    struct stat facts;
+    bool is_pipe = stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode); /* it could be read once, and opening it may block */
+    if (is_pipe) return error_set(error, TESSERA_ERROR_IO, "%s: a pipe or device: write the picture to a file first", path);
     TRY(!file_is_folder(path) && is_png(path) ? read_png(path, &read, error) : read_other(path, &read, error));
     sized_write(picture, &read, sizeof read, PICTURE_LEAST_BYTES);
     return TESSERA_OK;

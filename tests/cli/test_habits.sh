@@ -94,6 +94,29 @@ run 0 -m $sd -p "embedding:bad cat" --size 64x64 $quick --precision full --sched
 says "textual inversion is not there"; says "\-\-offload stages is the option"
 run 0 inspect words.png; prints '"karras"'; prints '"f32"'
 
+run 0 -m $sd -p "cat" --size 64x64 $quick --torch_dtype float16 --batch-size 2 --safety_checker None -o half.png
+says "torch_dtype: nothing is computed in float16: bf16"; says "\-\-batch-count N makes N"; says "pictures are not checked"
+run 2 -p a --use_karras_sigmas; says "\-\-schedule karras"
+run 2 -p a --ip_adapter_image a.png; says "IP-Adapters are not there"
+
+# what other programs read in a prompt, the negative one too, is text here, and a line says so once; other brackets are nothing special
+run 0 -m $sd -p "[cat:dog:0.5] <hypernet:a:1>" -n "((bad)) a AND b" --size 64x64 $quick -o text.png
+for word in "(red:1.3)" "cat|dog" "AND and BREAK" "hypernetworks are not there"; do
+    check "a line says '$word' once" test "$(grep -cF "$word" err)" -eq 1
+done
+run 0 -m $sd -p "{cat|dog}" --size 64x64 $quick -o text-2.png; says "cat|dog"
+run 0 -m $sd -p "cat BREAK dog" --size 64x64 $quick -o text-3.png; says "AND and BREAK"
+run 0 -m $sd -p "[cat] (dog) 16:9 {red} BREAKFAST" -n "A AND B" --size 64x64 $quick -o text-4.png
+check "nothing is said of other brackets" sh -c "! grep -q 'read as text' err"
+run 1 -m $sd -p "cat <lyco:none:0.5>" --size 64x64 $quick -o text-5.png; says "none.safetensors: cannot open"
+
+# what would be found out after hours, cut a prompt, or block
+run 2 -p a -o "$(printf '%0300d' 0).png"; says "the file's name has 304 bytes"
+printf 'a\000b\n' >zero.txt
+run 1 --prompts-file zero.txt $quick; says "zero.txt: holds a zero byte"
+mkfifo pipe.png
+run 1 -p a --init-image pipe.png $quick; says "pipe.png: a pipe or device"
+
 # sizes and versions
 run 2 generate -p a --size 64; says "WIDTHxHEIGHT"
 for command in generate plan inspect convert make-model download coco evaluate report latency completion; do
