@@ -299,9 +299,32 @@ static void check_extremes(void) {
     }
 }
 
+/* The last step of DDPM, to timestep 0, adds no noise, whatever the variance: it ends at x_0. */
+static void check_ddpm_end(void) {
+    static const char *const variances[] = {"fixed_small", "fixed_small_log", "fixed_large"};
+    const float output[2] = {0.5f, -0.25f}, noise[2] = {1.0f, -1.0f};
+    for (int i = 0; i < 3; i++) {
+        char text[160];
+        struct scheduler *s = NULL;
+        struct scheduler_state state = {0};
+        tessera_error error = {0};
+        float x[2] = {0.3f, -0.2f}, x_0[2];
+        snprintf(text, sizeof text, "{\"_class_name\": \"DDPMScheduler\", \"variance_type\": \"%s\"}", variances[i]);
+        tessera_status status = open_text(text, &s, &error);
+        if (status == TESSERA_OK) status = scheduler_set_timesteps(s, 10, 0.0f, &error);
+        CHECK(status == TESSERA_OK && s->timesteps[9] == 0.0f, "%s: %s", variances[i], error.message);
+        scheduler_predict_x_0(s, 9, x_0, x, output, 2);
+        scheduler_step(s, &state, 9, x, output, noise, 2);
+        CHECK(fabsf(x[0] - x_0[0]) < 1e-6f && fabsf(x[1] - x_0[1]) < 1e-6f, "%s: ends at %g, %g instead of %g, %g", variances[i], (double)x[0],
+              (double)x[1], (double)x_0[0], (double)x_0[1]);
+        scheduler_free(s);
+    }
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof case_names / sizeof case_names[0]; i++) check_case(case_names[i]);
     check_refusals();
     check_extremes();
+    check_ddpm_end();
     return CHECK_REPORT();
 }
