@@ -176,6 +176,25 @@ static void test_errors(void) {
     CHECK(image_file_read(CASE "/case.json", &out, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
 }
 
+/* Indices behind the end of a palette, and what a GIF's frame leaves free. */
+static void test_palettes(void) {
+    static const uint8_t gif[] = {'G', 'I', 'F', '8', '9', 'a', 2, 0, 1, 0, 0x80, 0, 0, 0xFF, 0, 0, 0, 0xFF, 0, /* 2x1, red and green */
+                                  0x21, 0xF9, 4, 1, 0, 0, 1, 0,                                                 /* colour 1 is transparent */
+                                  0x2C, 1, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x54, 1, 0, 0x3B};                     /* at x = 1: colour 2 */
+    static const uint8_t bmp[] = {'B', 'M', 66, 0, 0, 0, 0, 0, 0, 0, 62, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 4, 0, 0, 0, 0, 0,
+                                  4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 10, 20, 30, 0, 40, 50, 60, 0, /* two colours */
+                                  0x21, 0, 0, 0};                                                                           /* colours 2 and 1 */
+    static const uint8_t of_gif[] = {0, 0xFF, 0, 2, 2, 2}, of_bmp[] = {0, 0, 0, 60, 50, 40};
+    struct image image = {0};
+    tessera_error error = {0};
+    CHECK(image_read("palette.gif", gif, sizeof gif, &image, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(image.pixels != NULL && memcmp(image.pixels, of_gif, sizeof of_gif) == 0, "a GIF's pixels behind its palette");
+    image_free(&image);
+    CHECK(image_read("palette.bmp", bmp, sizeof bmp, &image, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(image.pixels != NULL && memcmp(image.pixels, of_bmp, sizeof of_bmp) == 0, "a BMP's pixels behind its palette");
+    image_free(&image);
+}
+
 int main(void) {
     struct case_io c;
     tessera_error error = {0};
@@ -188,6 +207,7 @@ int main(void) {
     test_kinds();
     test_refused();
     test_errors();
+    test_palettes();
     case_close(&c);
     return CHECK_REPORT();
 }
