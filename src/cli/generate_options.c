@@ -9,10 +9,10 @@
 static const struct option_synonym dtype_synonyms[] = {
     {"fp32", "f32"}, {"float32", "f32"}, {"float", "f32"}, {"torch.float32", "f32"}, {"bfloat16", "bf16"}, {"torch.bfloat16", "bf16"},
     {"full", "f32"}, {"autocast", "bf16"}, /* A1111's --precision */
-    {"float16", "bf16"}, {"torch.float16", "bf16"}, {"fp16", "bf16"}, {"f16", "bf16"}, {"half", "bf16"}, {0}};
+    {"float16", "bf16"}, {"torch.float16", "bf16"}, {"fp16", "bf16"}, {"half", "bf16"}, {0}};
 
 static const struct option_synonym dtype_notices[] = {
-    {"float16", NO_FLOAT16}, {"torch.float16", NO_FLOAT16}, {"fp16", NO_FLOAT16}, {"f16", NO_FLOAT16}, {"half", NO_FLOAT16}, {0}};
+    {"float16", NO_FLOAT16}, {"torch.float16", NO_FLOAT16}, {"fp16", NO_FLOAT16}, {"half", NO_FLOAT16}, {0}};
 
 /* A1111's spellings: a menu's words begin with a capital letter. */
 static const struct option_synonym schedule_synonyms[] = {
