@@ -69,8 +69,8 @@ tsan: packages  ## run tests with threads (of comm/, of workers, of programs wit
 	@tools/install-packages.sh $(CLANG_PACKAGES)
 	@tools/forget-moved-build.sh build-tsan
 	@CC=clang cmake -S . -B build-tsan -DTESSERA_TSAN=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub tessera test_threads test_server test_remote test_worker cases
-	cd build-tsan && $(QUIET_THREADS) $(CTEST) -R '^comm/|test_hub$$|^tsan/|^split/test_(server|remote|worker)$$' -E '^comm/start'
+	@cmake --build build-tsan -j $(JOBS) --target tests_comm comm_rank tests_hub tessera test_threads test_server test_server_queue test_remote test_worker cases
+	cd build-tsan && $(QUIET_THREADS) $(CTEST) -R '^comm/|test_hub$$|^tsan/|^split/test_(server|server_queue|remote|worker)$$' -E '^comm/start'
 
 fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@tools/install-packages.sh $(CLANG_PACKAGES)

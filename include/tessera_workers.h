@@ -39,6 +39,8 @@ typedef struct tessera_workers_options {
 #define TESSERA_WORKERS_OPTIONS                                                                                                            \
     { .struct_size = sizeof(tessera_workers_options) }
 
+/* ARGUMENT saying what is possible where `verify` of the options is none of it. Asks nobody. */
+tessera_status tessera_workers_check_verify(const char *verify, tessera_error *error);
 /* Asks each worker which part it has. NULL and `error` where a file or option is wrong, or no worker of some part can be reached. */
 tessera_workers *tessera_workers_open(const tessera_workers_options *options, tessera_error *error);
 /* After the models that use it; NULL is allowed. */

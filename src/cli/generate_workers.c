@@ -6,6 +6,12 @@
 #include "base/error.h"
 #include "cli/session.h"
 
+static tessera_status check_verify(struct session *s) {
+    tessera_error why = {0};
+    tessera_status status = tessera_workers_check_verify(s->values[GENERATE_VERIFY].text, &why);
+    return status == TESSERA_OK ? status : error_set(&s->error, status, "--%s", why.message);
+}
+
 static tessera_status check_options(struct session *s) {
     static const int needs[] = {GENERATE_VERIFY, GENERATE_WORKER_TIMEOUT, GENERATE_RECEIPTS};
     const struct option_value *v = s->values;
@@ -21,6 +27,7 @@ static tessera_status check_options(struct session *s) {
                          v[GENERATE_WORKER_TOKEN_FILE].text);
     if (named && tessera_world_size(s->world) > 1)
         return error_set(&s->error, TESSERA_ERROR_ARGUMENT, "--workers: one process uses them by itself: start it without mpirun");
+    TRY(check_verify(s));
     s->usage = false;
     return TESSERA_OK;
 }

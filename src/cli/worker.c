@@ -156,13 +156,31 @@ static void print_worker(const struct worker *worker, const struct worker_option
     fflush(stdout);
 }
 
+/* At SIGHUP. A file that is wrong changes nothing. */
+static void reload_tokens(struct worker *worker, const struct worker_options *o) {
+    tessera_error error = {0};
+    int revoked, added;
+    if (o->tokens == NULL)
+        fputs("tessera: SIGHUP: there is no --token-file to read again\n", stderr);
+    else if (worker_reload_tokens(worker, &revoked, &added, &error) == TESSERA_OK)
+        fprintf(stderr, "tessera: %s: read again: %d tokens added, %d revoked\n", o->tokens, added, revoked);
+    else
+        fprintf(stderr, "tessera: %s; the tokens of before stay valid\n", error.message);
+}
+
 static tessera_status serve(const struct worker_options *o, bool quiet, tessera_error *error) {
+    static const struct timespec moment = {.tv_nsec = 100000000}; /* a signal to stop ends it, or the next one does */
     struct worker *worker = NULL;
+    sigset_t reload;
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &reload, NULL); /* also in the threads that begin now */
     signal(SIGPIPE, SIG_IGN); /* clients may leave */
     progress_catch_signals();
     TRY(worker_start(o, &worker, error));
     print_worker(worker, o);
-    while (progress_signal() == 0) usleep(100000); /* a signal ends the sleep, or the next one does */
+    while (progress_signal() == 0)
+        if (sigtimedwait(&reload, NULL, &moment) == SIGHUP) reload_tokens(worker, o);
     if (!quiet) fprintf(stderr, "tessera: stopping; the request that is computed is answered first\n");
     worker_stop(worker);
     return TESSERA_OK;
@@ -184,7 +202,7 @@ const struct command worker_command = {
     .summary = "compute one part of a model for others, over HTTPS",
     .details = "Lends this machine: whoever has a token sends the state that enters the part and gets the state that leaves it, signed. The\n"
                "worker sees neither prompt nor picture, but much of both can be computed from what it sees (docs/strangers.md).\n"
-               "SIGTERM and SIGINT end it; the request that is computed is answered first.\n",
+               "SIGHUP has it read the token file again. SIGTERM and SIGINT end it; the request that is computed is answered first.\n",
     .examples = "  tessera worker --make-identity --identity worker.pem\n"
                 "  tessera worker --split-model-file-path sd3-1-of-2.safetensors --host 0.0.0.0 --port 8443 --identity worker.pem --token-file tokens\n",
     .options = worker_options,

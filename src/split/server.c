@@ -50,6 +50,7 @@ static void drop_body(struct server *server, struct server_request *r) {
     r->body = NULL;
     pthread_mutex_lock(&server->guard);
     server->counts.memory -= r->reserved;
+    server->shares[r->token].memory -= r->reserved;
     pthread_mutex_unlock(&server->guard);
     r->reserved = 0;
 }
@@ -128,12 +129,20 @@ static const struct server_route *find_route(const struct server *server, const 
 
 /* The token and its rate; a reply's status where it fails. Routes that are open ask for none. */
 static int admit(struct server *server, struct server_request *r, struct MHD_Connection *connection, double *wait) {
-    const struct tokens *tokens = server->options.tokens;
     if (r->route != NULL && r->route->open) return 0;
-    int token = tokens != NULL ? tokens_find(tokens, header(connection, "Authorization")) : 0;
+    pthread_mutex_lock(&server->guard);
+    int token = server->options.tokens != NULL ? tokens_find(&server->tokens, header(connection, "Authorization")) : 0;
+    pthread_mutex_unlock(&server->guard);
     if (token < 0) return 401;
+    r->token = token;
     if (!links_show_token(&server->links, r->link, token)) return 429;
     return bucket_take(&server->token_buckets[token], server->options.limits.requests, clock_seconds(), wait) ? 0 : 429;
+}
+
+void server_replace_tokens(struct server *server, const struct tokens *read, int *revoked, int *added) {
+    pthread_mutex_lock(&server->guard);
+    tokens_replace(&server->tokens, read, revoked, added);
+    pthread_mutex_unlock(&server->guard);
 }
 
 /* How long the body is, from the headers; a reply's status where it cannot be taken. */
@@ -177,7 +186,7 @@ static int gates(struct server *server, struct server_request *r, struct MHD_Con
     if (r->route == NULL) return other_method ? 405 : 404;
     if ((status = measure(r, connection)) != 0) return status;
     if (server_stopping(server)) return 503;
-    return r->route->compute != NULL && server_queue_is_full(server) ? 429 : 0;
+    return r->route->compute != NULL && server_queue_is_full(server, r->token) ? 429 : 0;
 }
 
 static enum MHD_Result begin(struct server *server, struct MHD_Connection *connection, const char *method, const char *path,
@@ -201,12 +210,17 @@ static enum MHD_Result begin(struct server *server, struct MHD_Connection *conne
 
 /* ---- the body ---- */
 
-/* Memory for the whole body, if so much is left. */
+/* Memory for the whole body, if so much is left; a quarter of all is not for a token that has the rest. */
 static bool reserve(struct server *server, struct server_request *r) {
-    size_t bytes = (r->whole + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t bytes = (r->whole + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, all = server->options.limits.memory;
     pthread_mutex_lock(&server->guard);
-    bool fits = bytes <= server->options.limits.memory - server->counts.memory;
-    if (fits) server->counts.memory += r->reserved = bytes;
+    size_t *own = &server->shares[r->token].memory;
+    bool fits = bytes <= all - server->counts.memory && (*own == 0 || *own + bytes <= all - all / 4);
+    if (fits) {
+        r->reserved = bytes;
+        server->counts.memory += bytes;
+        *own += bytes;
+    }
     pthread_mutex_unlock(&server->guard);
     if (fits) r->body = aligned_alloc(ALIGNMENT, bytes);
     if (r->body != NULL) return true;
@@ -383,6 +397,7 @@ tessera_status server_start(const struct server_options *options, struct server 
     *out = NULL;
     if (server == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a server");
     server->options = *options;
+    if (options->tokens != NULL) server->tokens = *options->tokens;
     server->listener = -1;
     fit_connections(server);
     links_open(&server->links, server->options.limits.links);

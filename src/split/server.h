@@ -1,7 +1,7 @@
 /* An HTTPS server that can be exposed to the internet: HTTP/1.1 with keep-alive over TLS 1.3, by libmicrohttpd and GnuTLS.
  *
  *     one thread (epoll)   handshakes, heads, bodies, replies: all connections
- *     one thread           computes: takes requests of `queued` routes one after another from a bounded queue
+ *     one thread           computes: takes requests of `queued` routes one after another from a bounded queue, which tokens share fairly
  *     one thread           ends connections that are past a deadline (links.h)
  *
  * A request goes through these gates in this order; each answers before the next one costs anything:
@@ -11,7 +11,8 @@
  *     bearer token                                             401
  *     rate of the token                                        429 with Retry-After
  *     path, method, Content-Length                             404, 405, 411, 413
- *     a full queue, no memory left for bodies                  429 with Retry-After
+ *     a full queue, no memory left for bodies, or the          429 with Retry-After
+ *     token's shares of them are used up
  *     the route's check of the body's first bytes              its own status; only then memory for the body is taken
  *
  * Plain HTTP is served on loopback only. */
@@ -62,7 +63,7 @@ struct server_options {
     const char *host;              /* a name or an address */
     int port;                      /* 0: any free one */
     const char *key, *certificate; /* PEM; both NULL: plain HTTP, on loopback only */
-    const struct tokens *tokens;   /* NULL: every request is allowed; on loopback only */
+    const struct tokens *tokens;   /* copied; NULL: every request is allowed; on loopback only */
     struct server_limits limits;
     const struct server_route *routes;
     int num_routes;
@@ -83,6 +84,8 @@ struct server;
 /* Options, and what they point to, outlive the server. ARGUMENT: a host that is not there, or not loopback where it must be; IO: the port is
  * taken; UNSUPPORTED: TLS refuses key or certificate. */
 tessera_status server_start(const struct server_options *options, struct server **out, tessera_error *error);
+/* Other tokens from now on, from any thread: those of `read` (of tokens_read) that were there keep their rates. Requests that have passed stay. */
+void server_replace_tokens(struct server *server, const struct tokens *read, int *revoked, int *added);
 int server_port(const struct server *server);
 /* What the server has done; from any thread. */
 struct server_counts server_counts(struct server *server);

@@ -28,12 +28,16 @@ void server_queue_open(struct server *server) {
 
 /* ---- the computing thread ---- */
 
+/* The oldest request of the token that has had the least time. */
 static struct server_request *pop(struct server *server) {
-    struct server_request *r = server->first;
-    if (r == NULL) return NULL;
-    server->first = r->next;
-    if (server->first == NULL) server->last = NULL;
-    return r;
+    struct server_request *best = NULL, *before = NULL, *before_best = NULL;
+    for (struct server_request *r = server->first; r != NULL; before = r, r = r->next)
+        if (best == NULL || server->shares[r->token].used < server->shares[best->token].used) best = r, before_best = before;
+    if (best == NULL) return NULL;
+    *(before_best != NULL ? &before_best->next : &server->first) = best->next;
+    if (server->last == best) server->last = before_best;
+    server->used_so_far = server->shares[best->token].used;
+    return best;
 }
 
 static void compute(struct server *server, struct server_request *r, bool stopping) {
@@ -47,8 +51,11 @@ static void compute(struct server *server, struct server_request *r, bool stoppi
     }
     struct MHD_Connection *connection = r->connection;
     pthread_mutex_lock(&server->guard);
+    double seconds = clock_seconds() - start;
     server->counts.queued--;
-    server->counts.computing_seconds += clock_seconds() - start;
+    server->counts.computing_seconds += seconds;
+    server->shares[r->token].queued--;
+    server->shares[r->token].used += seconds;
     pthread_mutex_unlock(&server->guard);
     MHD_resume_connection(connection); /* from here on the request is the server's thread's */
 }
@@ -103,22 +110,33 @@ bool server_stopping(struct server *server) {
     return stopping;
 }
 
-bool server_queue_is_full(struct server *server) {
+/* Where the queue is full, a token may still have as many requests in it as if all that wait had the same. */
+static bool is_full(const struct server *server, int token) {
+    int limit = server->options.limits.queue, tokens = 0;
+    if (server->counts.queued < limit) return false;
+    for (int i = 0; i < TOKENS_MOST; i++) tokens += i == token || server->shares[i].queued > 0;
+    int share = limit / tokens > 0 ? limit / tokens : 1;
+    return server->shares[token].queued >= share;
+}
+
+bool server_queue_is_full(struct server *server, int token) {
     pthread_mutex_lock(&server->guard);
-    bool full = server->counts.queued >= server->options.limits.queue;
+    bool full = is_full(server, token);
     pthread_mutex_unlock(&server->guard);
     return full;
 }
 
 bool server_queue_push(struct server *server, struct server_request *r) {
     pthread_mutex_lock(&server->guard);
-    bool taken = server->counts.queued < server->options.limits.queue && !server->stopping;
+    bool taken = !is_full(server, r->token) && !server->stopping;
+    struct server_share *share = &server->shares[r->token];
     if (taken) {
         MHD_suspend_connection(r->connection); /* before the other thread can resume it */
         r->next = NULL;
         *(server->last != NULL ? &server->last->next : &server->first) = r;
         server->last = r;
         server->counts.queued++;
+        if (share->queued++ == 0 && share->used < server->used_so_far) share->used = server->used_so_far;
         pthread_cond_broadcast(&server->wake);
     }
     pthread_mutex_unlock(&server->guard);

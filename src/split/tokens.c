@@ -74,7 +74,7 @@ static tessera_status none(const char *path, tessera_error *error) {
 }
 
 tessera_status tokens_read(const char *path, struct tokens *out, tessera_error *error) {
-    out->count = 0;
+    *out = (struct tokens){0};
     TRY(each_token(path, keep_digest, out, error));
     return out->count > 0 ? TESSERA_OK : none(path, error);
 }
@@ -91,14 +91,41 @@ tessera_status tokens_read_first(const char *path, char **out, tessera_error *er
     return *out != NULL ? TESSERA_OK : none(path, error);
 }
 
+static int place_of(const struct tokens *tokens, const uint8_t digest[TOKEN_DIGEST_BYTES]) {
+    int found = -1;
+    for (int i = 0; i < tokens->count; i++)
+        if (CRYPTO_memcmp(digest, tokens->digests[i], TOKEN_DIGEST_BYTES) == 0 && !tokens->revoked[i]) found = i; /* no end before the last */
+    return found;
+}
+
+static int free_place(const struct tokens *tokens) {
+    int place = 0;
+    while (place < tokens->count && !tokens->revoked[place]) place++;
+    return place;
+}
+
+void tokens_replace(struct tokens *tokens, const struct tokens *read, int *revoked, int *added) {
+    *revoked = *added = 0;
+    for (int i = 0; i < tokens->count; i++) {
+        bool goes = !tokens->revoked[i] && place_of(read, tokens->digests[i]) < 0;
+        *revoked += goes;
+        tokens->revoked[i] = tokens->revoked[i] || goes;
+    }
+    for (int i = 0; i < read->count; i++) {
+        if (place_of(tokens, read->digests[i]) >= 0) continue;
+        int place = free_place(tokens); /* both have at most TOKENS_MOST that are not revoked */
+        memcpy(tokens->digests[place], read->digests[i], TOKEN_DIGEST_BYTES);
+        tokens->revoked[place] = false;
+        if (place == tokens->count) tokens->count++;
+        ++*added;
+    }
+}
+
 int tokens_find(const struct tokens *tokens, const char *header) {
     static const char scheme[] = "Bearer ";
     uint8_t digest[TOKEN_DIGEST_BYTES];
-    int found = -1;
     if (header == NULL || strncasecmp(header, scheme, sizeof scheme - 1) != 0) return -1;
     const char *token = header + sizeof scheme - 1;
     SHA256((const uint8_t *)token, strlen(token), digest);
-    for (int i = 0; i < tokens->count; i++)
-        if (CRYPTO_memcmp(digest, tokens->digests[i], sizeof digest) == 0) found = i; /* no end before the last */
-    return found;
+    return place_of(tokens, digest);
 }

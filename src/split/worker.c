@@ -18,7 +18,6 @@ struct worker {
     struct split_part *part;
     struct manifest manifest;
     struct identity *identity;
-    struct tokens tokens;
     struct server *server;
     struct server_route routes[NUM_ROUTES];
     struct kept_replies replies;
@@ -257,7 +256,7 @@ static tessera_status open_identity(struct worker *w, tessera_error *error) {
     TRY(identity_open(w->options.identity, &w->identity, error));
     if (!w->options.insecure && identity_certificate(w->identity) == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: has no certificate, which TLS needs: make a new identity", w->options.identity);
-    return w->options.tokens != NULL ? tokens_read(w->options.tokens, &w->tokens, error) : TESSERA_OK;
+    return TESSERA_OK;
 }
 
 static void list_routes(struct worker *w) {
@@ -277,12 +276,14 @@ static void list_routes(struct worker *w) {
 
 static tessera_status start_server(struct worker *w, tessera_error *error) {
     const struct worker_options *o = &w->options;
+    struct tokens tokens;
     list_routes(w);
+    if (o->tokens != NULL) TRY(tokens_read(o->tokens, &tokens, error));
     const struct server_options options = {.host = o->host,
                                            .port = o->port,
                                            .key = o->insecure ? NULL : identity_key(w->identity),
                                            .certificate = o->insecure ? NULL : identity_certificate(w->identity),
-                                           .tokens = o->tokens != NULL ? &w->tokens : NULL,
+                                           .tokens = o->tokens != NULL ? &tokens : NULL,
                                            .limits = o->limits,
                                            .routes = w->routes,
                                            .num_routes = NUM_ROUTES,
@@ -314,6 +315,15 @@ const struct part_header *worker_part(const struct worker *worker) {
 
 const char *worker_specification(const struct worker *worker) {
     return split_part_specification(worker->part);
+}
+
+tessera_status worker_reload_tokens(struct worker *worker, int *revoked, int *added, tessera_error *error) {
+    struct tokens tokens;
+    *revoked = *added = 0;
+    if (worker->options.tokens == NULL) return TESSERA_OK;
+    TRY(tokens_read(worker->options.tokens, &tokens, error));
+    server_replace_tokens(worker->server, &tokens, revoked, added);
+    return TESSERA_OK;
 }
 
 void worker_pin(const struct worker *worker, char out[IDENTITY_PIN_CHARS]) {

@@ -41,6 +41,8 @@ tessera_status worker_start(const struct worker_options *options, struct worker 
 int worker_port(const struct worker *worker);
 const struct part_header *worker_part(const struct worker *worker);
 const char *worker_specification(const struct worker *worker);
+/* Reads the token file again; counts as of tokens_replace. On failure the tokens stay as they are. Errors as of tokens_read. */
+tessera_status worker_reload_tokens(struct worker *worker, int *revoked, int *added, tessera_error *error);
 void worker_pin(const struct worker *worker, char out[IDENTITY_PIN_CHARS]);
 /* The request that is computed ends and is answered, those that wait get 503. NULL is allowed. */
 void worker_stop(struct worker *worker);

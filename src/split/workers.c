@@ -54,6 +54,11 @@ static tessera_status open_client(struct client *c, const tessera_workers_option
     return status;
 }
 
+tessera_status tessera_workers_check_verify(const char *verify, tessera_error *error) {
+    struct verification read;
+    return verification_read(verify, &read, error);
+}
+
 tessera_workers *tessera_workers_open(const tessera_workers_options *given, tessera_error *error) {
     tessera_workers_options options = TESSERA_WORKERS_OPTIONS;
     tessera_error own = {0};

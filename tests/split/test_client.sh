@@ -79,7 +79,9 @@ run 1 $one --worker "2=$(address b1)" --worker-token-file "$work/tokens"; says "
 run 1 $one --worker "1=$(address b1)" "2=$(address a1)" --worker-token-file "$work/tokens"; says "follow one another"
 run 1 $one --workers "$work/workers.json" --worker "3=$(address a1)" --worker-token-file "$work/tokens"; says "manifest has 2 parts"
 run 2 $one --verify challenge=1; says "none are named"
-run 1 $one --worker "1=$(address a1)" --verify sometimes; says "challenge=K"
+for words in sometimes challenge challenge=0 challenge=3x exact=1 exact=2,fraction=2 replicas=3,part=1; do
+    run 2 $one --worker "1=$(address a1)" --verify $words; says "--verify $words: .*such as challenge=3"
+done
 sed 's/"pin"/"pni"/' "$work/workers.json" >"$work/bad.json"
 run 1 $one --workers "$work/bad.json"; says "parts\[0\].replicas\[0\].pni"
 # another model's parts

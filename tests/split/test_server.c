@@ -1,181 +1,5 @@
 /* The server that strangers reach: real sockets on loopback, with TLS where it says so. Honest requests by libcurl, the others by hand. */
-#include <arpa/inet.h>
-#include <curl/curl.h>
-#include <errno.h>
-#include <poll.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/clock.h"
-#include "check.h"
-#include "split/identity.h"
-#include "split/server.h"
-
-#define TOKEN "0123456789abcdef0123456789abcdef"
-enum { LARGEST = 1 << 20, HEAD = 16 };
-
-static char folder[] = "/tmp/tessera-server-XXXXXX";
-static struct tokens tokens;
-static struct identity *identity;
-static char pin[16 + IDENTITY_PIN_CHARS];
-
-/* ---- the routes ---- */
-
-/* What the computing thread waits for, and has done. */
-static atomic_int gate_open = 1, computed;
-
-static void answer_health(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
-    (void)user, (void)body, (void)size;
-    server_reply_text(reply, 200, "ok\n");
-}
-
-/* Bodies begin with 16 letters a. */
-static void check_echo(void *user, const uint8_t *head, size_t bytes, size_t whole, struct server_reply *reply) {
-    (void)user;
-    if (whole < HEAD) return server_reply_text(reply, 400, "field length: too short\n");
-    for (size_t i = 0; i < bytes; i++)
-        if (head[i] != 'a') return server_reply_text(reply, 400, "field head: not the letter a\n");
-}
-
-static void compute_echo(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
-    (void)user;
-    while (!gate_open) usleep(1000);
-    computed++;
-    reply->status = 200;
-    reply->type = "application/octet-stream";
-    reply->data = malloc(size);
-    reply->size = size;
-    memcpy(reply->data, body, size);
-}
-
-static const struct server_route routes[] = {
-    {.method = "GET", .path = "/health", .open = true, .answer = answer_health},
-    {.method = "POST", .path = "/echo", .head_bytes = HEAD, .largest = LARGEST, .check = check_echo, .compute = compute_echo},
-};
-
-static struct server *start(struct server_limits limits, bool tls) {
-    struct server_options options = {.host = "127.0.0.1",
-                                     .key = tls ? identity_key(identity) : NULL,
-                                     .certificate = tls ? identity_certificate(identity) : NULL,
-                                     .tokens = &tokens,
-                                     .limits = limits,
-                                     .routes = routes,
-                                     .num_routes = 2};
-    struct server *server = NULL;
-    tessera_error error = {0};
-    CHECK(server_start(&options, &server, &error) == TESSERA_OK, "%s", error.message);
-    if (server == NULL) exit(1);
-    return server;
-}
-
-/* ---- a client by libcurl ---- */
-
-struct got {
-    CURLcode code;
-    long status, retry_after;
-    size_t size;
-    char text[256];
-};
-
-static size_t take(char *data, size_t size, size_t count, void *user) {
-    struct got *got = user;
-    size_t room = sizeof got->text - 1 - (got->size < sizeof got->text - 1 ? got->size : sizeof got->text - 1);
-    size_t n = size * count < room ? size * count : room;
-    memcpy(got->text + got->size, data, n);
-    got->size += size * count;
-    return size * count;
-}
-
-static const char *interface; /* the client's own address, or NULL */
-
-/* A request to the server, with TLS where `tls`; size 0: GET. */
-static struct got ask_with(CURL *curl, struct server *server, bool tls, const char *path, const char *token, size_t size, char letter) {
-    struct got got = {0};
-    char url[128], header[600];
-    char *body = malloc(size + 1);
-    memset(body, letter, size + 1);
-    snprintf(url, sizeof url, "%s://127.0.0.1:%d%s", tls ? "https" : "http", server_port(server), path);
-    snprintf(header, sizeof header, "Authorization: Bearer %s", token != NULL ? token : "");
-    struct curl_slist *headers = token != NULL ? curl_slist_append(NULL, header) : NULL;
-    curl_easy_reset(curl);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_INTERFACE, interface);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
-    curl_easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, pin);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &got);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 60L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    if (size > 0) curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)size);
-    if (size > 0) curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
-    got.code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &got.status);
-    curl_off_t wait = 0;
-    curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);
-    got.retry_after = (long)wait;
-    curl_slist_free_all(headers);
-    free(body);
-    return got;
-}
-
-static struct got ask(struct server *server, bool tls, const char *path, const char *token, size_t size, char letter) {
-    CURL *curl = curl_easy_init();
-    struct got got = ask_with(curl, server, tls, path, token, size, letter);
-    curl_easy_cleanup(curl);
-    return got;
-}
-
-/* The server answers an honest client. */
-static void check_alive(struct server *server, bool tls, const char *when) {
-    struct got got = ask(server, tls, "/echo", TOKEN, 5000, 'a');
-    CHECK(got.status == 200 && got.size == 5000, "%s: status %ld, %s", when, got.status, curl_easy_strerror(got.code));
-}
-
-/* ---- a client by hand ---- */
-
-static int dial(struct server *server) {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)server_port(server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) return close(fd), -1;
-    return fd;
-}
-
-/* Until the other side closes, at most 30 s; what came, as text. -1: it did not close. */
-static long read_to_end(int fd, char *out, size_t size) {
-    size_t got = 0;
-    char drop[4096];
-    double until = clock_seconds() + 30;
-    while (clock_seconds() < until) {
-        struct pollfd wait = {.fd = fd, .events = POLLIN};
-        if (poll(&wait, 1, 100) == 0) continue;
-        bool keep = got + 1 < size;
-        ssize_t n = recv(fd, keep ? out + got : drop, keep ? size - 1 - got : sizeof drop, 0);
-        if (n <= 0) return out[got] = 0, (long)got;
-        if (keep) got += (size_t)n;
-    }
-    return out[got] = 0, -1;
-}
-
-/* What the server replies to these bytes, in plain HTTP. */
-static int status_of(struct server *server, const char *bytes, size_t size) {
-    char text[4096] = "";
-    int fd = dial(server), status = 0;
-    if (send(fd, bytes, size, MSG_NOSIGNAL) < 0) perror("send");
-    shutdown(fd, SHUT_WR);
-    CHECK(read_to_end(fd, text, sizeof text) >= 0, "the connection stays open");
-    close(fd);
-    sscanf(text, "HTTP/1.1 %d", &status);
-    return status;
-}
+#include "server_case.h"
 
 /* ---- tests ---- */
 
@@ -223,8 +47,6 @@ static void test_wrong_pin(void) {
     CHECK(server_counts(server).requests == 0, "the request was sent");
     server_stop(server, 5);
 }
-
-#define HEADERS "Host: x\r\nAuthorization: Bearer " TOKEN "\r\n"
 
 /* Bytes that are no request, or not such a one: an error or the end of the connection, and the server goes on. */
 static void test_garbage(void) {
@@ -358,140 +180,21 @@ static void test_connections_of_a_token(void) {
     server_stop(server, 5);
 }
 
-/* ---- the queue ---- */
-
-struct asked {
-    pthread_t thread;
-    struct server *server;
-    struct got got;
-};
-
-static void *run_ask(void *user) {
-    struct asked *a = user;
-    a->got = ask(a->server, true, "/echo", TOKEN, 70000, 'a');
-    return NULL;
-}
-
-static void wait_until_queued(struct server *server, int count) {
-    double until = clock_seconds() + 30;
-    while (server_counts(server).queued != count && clock_seconds() < until) usleep(1000);
-    CHECK(server_counts(server).queued == count, "%d are queued, not %d", server_counts(server).queued, count);
-}
-
-static void test_full_queue(void) {
-    struct server_limits limits = server_default_limits();
-    limits.queue = 2;
-    struct server *server = start(limits, true);
-    struct asked asked[2];
-    gate_open = 0;
-    for (int i = 0; i < 2; i++) {
-        asked[i].server = server;
-        pthread_create(&asked[i].thread, NULL, run_ask, &asked[i]);
-        wait_until_queued(server, i + 1);
-    }
-    struct got got = ask(server, true, "/echo", TOKEN, 100, 'a');
-    CHECK(got.status == 429 && got.retry_after > 0, "a third: %ld, Retry-After %ld", got.status, got.retry_after);
-    gate_open = 1;
-    for (int i = 0; i < 2; i++) {
-        pthread_join(asked[i].thread, NULL);
-        CHECK(asked[i].got.status == 200 && asked[i].got.size == 70000, "request %d: %ld", i, asked[i].got.status);
-    }
-    check_alive(server, true, "after a full queue");
-    server_stop(server, 5);
-}
-
-/* Three requests are on their way when the queue has one place left: the first to be whole gets it. */
-static void test_race_for_queue(void) {
-    struct server_limits limits = server_default_limits();
-    static const char begin[] = "POST /echo HTTP/1.1\r\n" HEADERS "Connection: close\r\nContent-Length: 20\r\n\r\naaaaaaaaaaaaaaaa";
-    int fds[3], answered[2] = {0}; /* 200, 429 */
-    limits.queue = 1;
-    struct server *server = start(limits, false);
-    gate_open = 0;
-    for (int i = 0; i < 3; i++) {
-        fds[i] = dial(server);
-        CHECK(send(fds[i], begin, sizeof begin - 1, MSG_NOSIGNAL) > 0, "send");
-    }
-    double until = clock_seconds() + 30;
-    while ((server_counts(server).active != 3 || server_counts(server).bytes_received < 48) && clock_seconds() < until) usleep(1000);
-    for (int i = 0; i < 3; i++) CHECK(send(fds[i], "aaaa", 4, MSG_NOSIGNAL) == 4, "send");
-    while (server_counts(server).too_many < 2 && clock_seconds() < until) usleep(1000);
-    gate_open = 1;
-    for (int i = 0; i < 3; i++) {
-        char text[4096] = "";
-        int status = 0;
-        read_to_end(fds[i], text, sizeof text);
-        sscanf(text, "HTTP/1.1 %d", &status);
-        answered[0] += status == 200;
-        answered[1] += status == 429;
-        close(fds[i]);
-    }
-    CHECK(answered[0] == 1 && answered[1] == 2, "%d were computed, %d refused", answered[0], answered[1]);
-    server_stop(server, 5);
-}
-
-static void test_memory(void) {
-    struct server_limits limits = server_default_limits();
-    limits.memory = 100000;
-    struct server *server = start(limits, true);
-    struct asked asked = {.server = server};
-    gate_open = 0;
-    pthread_create(&asked.thread, NULL, run_ask, &asked);
-    wait_until_queued(server, 1);
-    CHECK(ask(server, true, "/echo", TOKEN, 40000, 'a').status == 429, "more than 100,000 bytes");
-    gate_open = 1;
-    pthread_join(asked.thread, NULL);
-    CHECK(asked.got.status == 200, "%ld", asked.got.status);
-    check_alive(server, true, "after that");
-    server_stop(server, 5);
-}
-
-static void *run_stop(void *user) {
-    server_stop(user, 20);
-    return NULL;
-}
-
-/* The request that is computed gets its answer, the one that waits a 503, a new one no connection. */
-static void test_stop(void) {
+static void test_replaced_tokens(void) {
     struct server *server = start(server_default_limits(), true);
-    struct asked asked[2];
-    pthread_t stopping;
-    int port = server_port(server), before = computed;
-    gate_open = 0;
-    for (int i = 0; i < 2; i++) {
-        asked[i].server = server;
-        pthread_create(&asked[i].thread, NULL, run_ask, &asked[i]);
-        wait_until_queued(server, i + 1);
-    }
-    usleep(100000); /* the first is being computed */
-    pthread_create(&stopping, NULL, run_stop, server);
-    usleep(100000);
-    gate_open = 1;
-    pthread_join(asked[0].thread, NULL);
-    pthread_join(asked[1].thread, NULL);
-    pthread_join(stopping, NULL);
-    CHECK(asked[0].got.status == 200 && asked[0].got.size == 70000, "the first: %ld", asked[0].got.status);
-    CHECK(asked[1].got.status == 503 && asked[1].got.retry_after > 0, "the second: %ld", asked[1].got.status);
-    CHECK(computed == before + 1, "%d were computed", computed - before);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) != 0, "the port is still open");
-    close(fd);
-}
-
-/* A client that leaves while its request is computed. */
-static void test_leaving(void) {
-    struct server *server = start(server_default_limits(), false);
-    static const char request[] = "POST /echo HTTP/1.1\r\n" HEADERS "Content-Length: 16\r\n\r\naaaaaaaaaaaaaaaa";
-    gate_open = 0;
-    int fd = dial(server);
-    send(fd, request, sizeof request - 1, MSG_NOSIGNAL);
-    wait_until_queued(server, 1);
-    struct linger at_once = {1, 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(fd);
-    gate_open = 1;
-    check_alive(server, false, "after a client has left");
+    struct tokens read;
+    tessera_error error = {0};
+    int revoked, added;
+    CURL *curl = curl_easy_init();
+    CHECK(ask_with(curl, server, true, "/echo", TOKEN, 100, 'a').status == 200, "before");
+    CHECK(tokens_read(write_tokens(OTHER "\n"), &read, &error) == TESSERA_OK, "%s", error.message);
+    server_replace_tokens(server, &read, &revoked, &added);
+    CHECK(revoked == 1 && added == 0, "%d, %d", revoked, added);
+    CHECK(ask_with(curl, server, true, "/echo", TOKEN, 100, 'a').status == 401, "a token that is revoked");
+    CHECK(ask_with(curl, server, true, "/echo", OTHER, 100, 'a').status == 200, "one that stays");
+    server_replace_tokens(server, &tokens, &revoked, &added);
+    CHECK(ask_with(curl, server, true, "/echo", TOKEN, 100, 'a').status == 200, "and back");
+    curl_easy_cleanup(curl);
     server_stop(server, 5);
 }
 
@@ -513,37 +216,6 @@ static void test_options(void) {
     options.host = "127.0.0.1", options.port = server_port(first);
     CHECK(server_start(&options, &server, &error) == TESSERA_ERROR_IO, "a port that is taken: %s", error.message);
     server_stop(first, 0);
-}
-
-static const char *write_tokens(const char *text, mode_t mode) {
-    static char path[128];
-    snprintf(path, sizeof path, "%s/tokens", folder);
-    FILE *stream = fopen(path, "w");
-    fputs(text, stream);
-    fclose(stream);
-    chmod(path, mode);
-    return path;
-}
-
-static void test_tokens(void) {
-    struct tokens read;
-    tessera_error error = {0};
-    char *first = NULL;
-    CHECK(tokens_read(write_tokens("# ours\n\n  " TOKEN " \r\nanother-token-of-a-friend\n", 0600), &read, &error) == TESSERA_OK &&
-              read.count == 2,
-          "%s", error.message);
-    CHECK(tokens_find(&read, "Bearer " TOKEN) == 0 && tokens_find(&read, "bearer another-token-of-a-friend") == 1, "both are found");
-    CHECK(tokens_find(&read, NULL) == -1 && tokens_find(&read, TOKEN) == -1 && tokens_find(&read, "Bearer ") == -1, "no token");
-    CHECK(tokens_find(&read, "Bearer " TOKEN "0") == -1, "a longer one");
-    CHECK(tokens_read_first(write_tokens(TOKEN "\n", 0600), &first, &error) == TESSERA_OK && strcmp(first, TOKEN) == 0, "%s",
-          error.message);
-    free(first);
-    CHECK(tokens_read(write_tokens(TOKEN "\n", 0644), &read, &error) == TESSERA_ERROR_IO && strstr(error.message, "chmod") != NULL, "%s",
-          error.message);
-    CHECK(tokens_read(write_tokens("short\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT && strstr(error.message, "line 1") != NULL,
-          "%s", error.message);
-    CHECK(tokens_read(write_tokens("two words that are long\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
-    CHECK(tokens_read(write_tokens("# nothing\n", 0600), &read, &error) == TESSERA_ERROR_FORMAT, "%s", error.message);
 }
 
 static void test_buckets(void) {
@@ -571,24 +243,9 @@ static void test_buckets(void) {
     CHECK(rate_address_same(&a, &b), "one customer's addresses");
 }
 
-static void make_identity(void) {
-    char path[128];
-    tessera_error error = {0};
-    snprintf(path, sizeof path, "%s/id.pem", folder);
-    CHECK(identity_make(path, NULL, 0, &error) == TESSERA_OK && identity_open(path, &identity, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(tokens_read(write_tokens(TOKEN "\n", 0600), &tokens, &error) == TESSERA_OK, "%s", error.message);
-    if (identity == NULL) exit(1);
-    char bare[IDENTITY_PIN_CHARS];
-    identity_pin(identity_public(identity), bare);
-    snprintf(pin, sizeof pin, "sha256//%s", bare);
-}
-
 int main(void) {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-    if (mkdtemp(folder) == NULL) return 1;
-    make_identity();
+    begin();
     test_buckets();
-    test_tokens();
     test_options();
     test_honest();
     test_wrong_pin();
@@ -596,16 +253,8 @@ int main(void) {
     test_slow();
     test_rate();
     test_connections_of_a_token();
-    test_full_queue();
-    test_race_for_queue();
-    test_memory();
-    test_leaving();
-    test_stop();
+    test_replaced_tokens();
     test_many(true);
     test_many(false);
-    identity_free(identity);
-    curl_global_cleanup();
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return CHECK_REPORT() | system(command);
+    return end();
 }

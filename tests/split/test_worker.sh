@@ -52,6 +52,15 @@ wait_until grep -q serves "$work/out"
 prints "SD3Transformer2DModel, blocks 1 to 2"
 prints "tessera-split-1 reproducible bf16"
 prints "https://127.0.0.1:"
+# SIGHUP: the token file is read again; one that is wrong changes nothing
+echo fedcba9876543210fedcba9876543210 >"$work/tokens"
+kill -HUP $pid
+wait_until grep -q "read again: 1 tokens added, 1 revoked" "$work/err"
+says "read again: 1 tokens added, 1 revoked"
+echo short >"$work/tokens"
+kill -HUP $pid
+wait_until grep -q "tokens of before stay valid" "$work/err"
+says "line 1.*the tokens of before stay valid"
 kill -TERM $pid
 wait $pid
 check "SIGTERM ends it with 0" test $? -eq 0
