@@ -8,7 +8,7 @@
 #include "cli/progress.h"
 #include "split/factory.h"
 
-enum split_option { SPLIT_MODEL, SPLIT_START, SPLIT_END, SPLIT_OUTPUT, SPLIT_LAST, SPLIT_PARTS, SPLIT_KEY, SPLIT_OPTION_COUNT };
+enum split_option { SPLIT_MODEL, SPLIT_START, SPLIT_END, SPLIT_OUTPUT, SPLIT_LAST, SPLIT_PARTS, SPLIT_KEY, SPLIT_CLIENT, SPLIT_OPTION_COUNT };
 enum { MOST_BLOCKS = 65535 };
 
 /* What Python programs and people write. */
@@ -56,6 +56,10 @@ static const struct option split_options[SPLIT_OPTION_COUNT] = {
                    .type = OPTION_TEXT,
                    .placeholder = "IDENTITY.pem",
                    .help = "sign FILE.manifest.json, the list of the parts and their digests, with this key"},
+    [SPLIT_CLIENT] = {.name = "client-folder",
+                      .type = OPTION_TEXT,
+                      .placeholder = "FOLDER",
+                      .help = "also write the model without the weights of the parts, for a client that need not have them"},
 };
 
 static void print_blocks(const struct part_file *part) {
@@ -98,6 +102,7 @@ static tessera_status split(const struct option_value *values, const char *folde
         .parts = values[SPLIT_PARTS].given ? values[SPLIT_PARTS].integer : 1,
         .output = values[SPLIT_OUTPUT].text,
         .owner = owner,
+        .client_folder = values[SPLIT_CLIENT].text,
         .report = report,
         .stop = is_stopped,
         .user = (void *)(uintptr_t)values,
@@ -129,6 +134,7 @@ static int run_split(const char *path, struct option_value *values) {
     if (status == TESSERA_OK) status = find_model(values[SPLIT_MODEL].text, NULL, quiet, &folder, &error);
     if (status == TESSERA_OK) status = split(values, folder, owner, &error);
     if (status == TESSERA_OK && owner != NULL) say_signed(values, owner);
+    if (status == TESSERA_OK && values[SPLIT_CLIENT].given) printf("%s: the model without these blocks\n", values[SPLIT_CLIENT].text);
     if (status == TESSERA_OK && owner == NULL && !quiet)
         fputs("tessera: note: no manifest was written, without which workers and clients cannot tell whose parts these are: sign one with "
               "--key "

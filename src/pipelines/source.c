@@ -232,6 +232,7 @@ tessera_status source_component(const struct pipeline *p, const struct pipeline_
     if (p->workers != NULL && strcmp(slot->name, p->denoiser) == 0) {
         source.elsewhere = &others, source.num_elsewhere = 1;
         source.no_finish = p->workers->finish;
+        source.share_only = true; /* their weights need not be here */
     }
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));

@@ -239,7 +239,7 @@ static tessera_status settle(struct client *c, struct client_task *task, tessera
         const struct wire_reply *reply = &remote_call_result(a->call)->reply;
         struct client_answer lie = {.there = true, .worker = a->worker, .reply = reply->signed_fields};
         memcpy(lie.signature, reply->signature, sizeof lie.signature);
-        client_convict(c, a->worker, task->unit, task->part, &task->state, &lie);
+        client_convict(c, a->worker, task->attempts[winner].worker, task->unit, task->part, &task->state, &lie);
         liars[count++] = a->worker;
     }
     accept_answer(c, task, winner, verified);

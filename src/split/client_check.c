@@ -2,7 +2,7 @@
  *
  *     exact       hashes of all answers are equal, or the majority's counts; without one this machine computes the part itself
  *     replicas    answers closer to one another than honest kernels are apart; the largest such group counts if it is a majority
- *     challenge   this machine computes the part itself, and compares the signed hash
+ *     challenge   this machine computes the part itself, and compares the signed hash; or a worker of another operator does (client_dispute.c)
  *
  * A worker whose reproducible answer was wrong is asked for the hashes after each block. The first that differs from ours names the block which
  * convicts it; receipt.h says how. */
@@ -30,6 +30,13 @@ static tessera_status pack(struct client *c, const struct denoiser_state *reques
     return denoiser_state_pack(request, &message, c->job.run->backend, *out, error);
 }
 
+/* While this machine computes, requests that are under way go on: a worker that waits for the rest of one would close its connection. */
+static void move_transfers(void *user) {
+    struct client *c = user;
+    tessera_error ignored = {0};
+    remotes_wait(c->remotes, 0, &ignored); /* what libcurl has to say comes up at the next wait */
+}
+
 tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
                                  struct split_answer *out, tessera_error *error) {
     struct denoiser_state sent = split_request_state(c->job.denoiser, &split_part_header(on)->range, state);
@@ -38,7 +45,8 @@ tessera_status client_compute_on(struct client *c, struct split_part *on, const 
     size_t size = 0;
     *out = (struct split_answer){0};
     tessera_status status = pack(c, &sent, &bytes, &size, error);
-    const struct split_request request = {.bytes = bytes, .size = size, .store = &store, .block_hashes = hashes};
+    const struct split_request request = {
+        .bytes = bytes, .size = size, .store = &store, .block_hashes = hashes, .between = move_transfers, .user = c};
     if (status == TESSERA_OK) status = split_part_compute(on, &request, out, error);
     state_store_close(&store);
     free(bytes);
@@ -106,7 +114,7 @@ static tessera_status without_majority(struct client *c, struct client_task *tas
         task->wanted = v->count + 1;
         return TESSERA_OK;
     }
-    if (c->verification.kind == VERIFY_EXACT) {
+    if (c->verification.kind == VERIFY_EXACT && c->parts[task->part].own != NULL) {
         TRY(decide_alone(c, task, v, winner, losers, error));
         if (*winner >= 0) return TESSERA_OK;
     }
@@ -139,23 +147,13 @@ tessera_status client_compare(struct client *c, struct client_task *task, int *w
 
 /* ---- receipts ---- */
 
-/* What a worker says its hashes after each block are. */
-static tessera_status ask_hashes(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
-                                 struct remote_call **out, tessera_error *error) {
-    struct remote_input input = client_input(c, unit, part, worker, state);
-    TRY(remote_hashes(c->workers[worker].remote, &input, NULL, out, error));
-    tessera_status status = remotes_wait_for(c->remotes, *out, error);
-    const struct remote_result *r = remote_call_result(*out);
-    if (status == TESSERA_OK && r->outcome != REMOTE_DONE) status = error_set(error, TESSERA_ERROR_IO, "%s", r->error.message);
-    return status;
-}
-
-/* The file that convicts a worker, beside the notice. */
-static tessera_status save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error) {
+tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error) {
     const struct receipt_reply *r = &receipt->reply;
-    char name[64];
-    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u.json", r->job[0], r->job[1], r->job[2], r->job[3], part + 1,
-             r->step, r->row);
+    uint8_t key[CANONICAL_HASH_BYTES];
+    char name[96];
+    canonical_hash(receipt->worker.bytes, sizeof receipt->worker.bytes, key);
+    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u-%02x%02x%02x%02x.json", r->job[0], r->job[1], r->job[2], r->job[3],
+             part + 1, r->step, r->row, key[0], key[1], key[2], key[3]);
     char *path = file_join(c->receipts != NULL ? c->receipts : ".", name);
     tessera_status status = path != NULL ? receipt_write(receipt, path, error) : out_of_memory(error);
     if (status != TESSERA_OK) {
@@ -164,7 +162,8 @@ static tessera_status save_receipt(struct client *c, int worker, int part, const
     }
     free(c->workers[worker].receipt);
     c->workers[worker].receipt = path;
-    client_say(c, "worker %s gave another result at block %d: receipt %s", c->workers[worker].url, receipt->block, path);
+    client_say(c, "worker %s %s at block %d: receipt %s", c->workers[worker].url,
+               c->workers[worker].dropped != NULL ? "gave another result" : "is in dispute", receipt->block, path);
     return TESSERA_OK;
 }
 
@@ -190,10 +189,10 @@ static tessera_status write_receipt(struct client *c, int worker, int part, cons
     receipt.hashes = malloc(hash_bytes);
     tessera_status status = receipt.hashes != NULL ? pack(c, &sent, &bytes, &size, error) : out_of_memory(error);
     if (receipt.hashes != NULL) memcpy(receipt.hashes, hashes->hashes, hash_bytes);
-    const struct split_request request = {.bytes = bytes, .size = size, .store = &store};
+    const struct split_request request = {.bytes = bytes, .size = size, .store = &store, .between = move_transfers, .user = c};
     if (status == TESSERA_OK)
         status = receipt_accuse(&receipt, own_part, &request, (const uint8_t(*)[CANONICAL_HASH_BYTES])own->hashes, error);
-    if (status == TESSERA_OK) status = save_receipt(c, worker, part, &receipt, error);
+    if (status == TESSERA_OK) status = client_save_receipt(c, worker, part, &receipt, error);
     state_store_close(&store);
     receipt_free(&receipt);
     free(bytes);
@@ -205,7 +204,7 @@ static tessera_status seek_receipt(struct client *c, int worker, struct workers_
     struct remote_call *call = NULL;
     struct split_answer own = {0};
     tessera_status status = client_compute(c, part, state, true, &own, error);
-    if (status == TESSERA_OK) status = ask_hashes(c, worker, unit, part, state, &call, error);
+    if (status == TESSERA_OK) status = client_ask_hashes(c, worker, unit, part, state, &call, error);
     if (status == TESSERA_OK) {
         const struct remote_result *r = remote_call_result(call);
         if (memcmp(r->reply.signed_fields.output_hash, answer->reply.output_hash, CANONICAL_HASH_BYTES) != 0)
@@ -218,15 +217,16 @@ static tessera_status seek_receipt(struct client *c, int worker, struct workers_
     return status;
 }
 
-void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+void client_convict(struct client *c, int worker, int witness, struct workers_unit unit, int part, const struct denoiser_state *state,
                     const struct client_answer *answer) {
-    bool bits = strstr(answer->reply.specification, " reproducible ") != NULL &&
-                strcmp(answer->reply.specification, split_part_specification(c->parts[part].own)) == 0;
+    const struct client_part *p = &c->parts[part];
+    bool bits = strstr(answer->reply.specification, " reproducible ") != NULL && strcmp(answer->reply.specification, p->specification) == 0;
     tessera_error why = {0};
     client_drop(c, worker, "its answer for step %d of picture %d is wrong", unit.step + 1, unit.picture + 1);
-    if (!bits || c->workers[worker].receipt != NULL) return;
-    if (seek_receipt(c, worker, unit, part, state, answer, &why) != TESSERA_OK)
-        client_say(c, "worker %s: no receipt convicts it before others: %s", c->workers[worker].url, why.message);
+    if (!bits || c->workers[worker].receipt != NULL || (p->own == NULL && witness < 0)) return;
+    tessera_status status = p->own != NULL ? seek_receipt(c, worker, unit, part, state, answer, &why)
+                                           : client_accuse(c, worker, witness, unit, part, state, answer, &why);
+    if (status != TESSERA_OK) client_say(c, "worker %s: no receipt convicts it before others: %s", c->workers[worker].url, why.message);
 }
 
 /* ---- challenges ---- */
@@ -244,7 +244,7 @@ static tessera_status check_part(struct client *c, struct workers_unit unit, int
                          "this machine's own blocks gave two results for one step: answers cannot be checked with them");
     *right = memcmp(memory->output_hash, said.reply.output_hash, CANONICAL_HASH_BYTES) == 0;
     if (!*right) {
-        client_convict(c, said.worker, unit, part, state, &said);
+        client_convict(c, said.worker, -1, unit, part, state, &said);
         client_void(c, said.worker);
         return TESSERA_OK;
     }
@@ -255,16 +255,35 @@ static tessera_status check_part(struct client *c, struct workers_unit unit, int
     return TESSERA_OK;
 }
 
+/* Where the state that this machine's, or another worker's, answer leads to lies. */
+struct memory {
+    struct split_answer own;
+    struct remote_call *call;
+};
+
+static tessera_status check_one(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state, struct memory *memory,
+                                bool *right, tessera_error *error) {
+    enum client_checked outcome = CLIENT_UNCHECKED;
+    if (c->verification.asks || c->parts[part].own == NULL)
+        TRY(client_check_elsewhere(c, unit, part, state, &memory->call, &outcome, error));
+    *right = outcome == CLIENT_RIGHT;
+    if (outcome != CLIENT_UNCHECKED || c->parts[part].own == NULL) return TESSERA_OK;
+    return check_part(c, unit, part, state, &memory->own, right, error);
+}
+
 tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *given, tessera_error *error) {
-    struct split_answer *memories = calloc((size_t)c->num_parts, sizeof *memories);
+    struct memory *memories = calloc((size_t)c->num_parts, sizeof *memories);
     struct denoiser_state state = *given;
     bool right = true;
     tessera_status status = memories != NULL ? TESSERA_OK : out_of_memory(error);
     for (int p = 0; p < c->num_parts && right && status == TESSERA_OK; p++) {
         if (!client_answer_at(c, unit, p)->there) break; /* void since another check */
-        status = check_part(c, unit, p, &state, &memories[p], &right, error);
+        status = check_one(c, unit, p, &state, &memories[p], &right, error);
     }
-    for (int p = 0; memories != NULL && p < c->num_parts; p++) split_answer_free(&memories[p]);
+    for (int p = 0; memories != NULL && p < c->num_parts; p++) {
+        split_answer_free(&memories[p].own);
+        remote_call_end(memories[p].call);
+    }
     free(memories);
     return status;
 }

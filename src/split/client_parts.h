@@ -4,6 +4,7 @@
  *     client_workers.c   opening, descriptions, the known-answer test, who is used and who is not
  *     client.c           pipelines/workers.h: requests through the parts, one worker or another
  *     client_check.c     are answers right, and who lied
+ *     client_dispute.c   two workers differ, and this machine has not computed it itself
  *     client_distance.c  how far answers lie apart, and how far honest ones may */
 #ifndef TESSERA_SPLIT_CLIENT_PARTS_H
 #define TESSERA_SPLIT_CLIENT_PARTS_H
@@ -38,7 +39,8 @@ struct client_part {
     struct split_range range;
     uint8_t digest[CANONICAL_HASH_BYTES];
     int first_worker, count; /* of client.workers */
-    struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned */
+    struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned; NULL: it has not the weights */
+    char specification[SPLIT_SPECIFICATION_CHARS]; /* of answers whose bits can be compared with this machine's, or one another's */
     bool is_reproducible;    /* it */
     double test_tolerance, tolerance; /* answers by different kernels that lie closer agree: to the known-answer test, to a picture's states */
     bool told_few,
@@ -140,13 +142,30 @@ tessera_status client_compute(struct client *c, int part, const struct denoiser_
                               tessera_error *error);
 /* All wanted answers of a task's part are there: the attempt to go on with; -1: more answers are needed. *losers: bits of attempts that lied. */
 tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error);
-/* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is written where it can be. */
-void client_convict(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+/* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is written where it can be: by this machine's part, or by what
+ * `witness` says, a worker whose answer was right (-1: none). */
+void client_convict(struct client *c, int worker, int witness, struct workers_unit unit, int part, const struct denoiser_state *state,
                     const struct client_answer *answer);
+/* The file that convicts a worker, or that it is to be judged by, beside the notice. */
+tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error);
 tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error);
 /* The same on a part that is open: with other kernels, say. */
 tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
                                  struct split_answer *out, tessera_error *error);
+
+/* ---- client_dispute.c ---- */
+
+/* What a worker says its hashes after each block are. */
+tessera_status client_ask_hashes(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
+                                 struct remote_call **out, tessera_error *error);
+/* Writes the worker's receipt by the hashes and the state of a witness. */
+tessera_status client_accuse(struct client *c, int worker, int witness, struct workers_unit unit, int part,
+                             const struct denoiser_state *state, const struct client_answer *answer, tessera_error *error);
+enum client_checked { CLIENT_UNCHECKED, CLIENT_RIGHT, CLIENT_WRONG };
+/* Asks a worker of another operator for one part of a unit whose answer was taken as it came. RIGHT: the state goes on with that, which lies in
+ * *memory; WRONG: the answer is void, and its worker dropped; UNCHECKED: there is none to ask. IO where nobody can tell who of two is right. */
+tessera_status client_check_elsewhere(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state,
+                                      struct remote_call **memory, enum client_checked *outcome, tessera_error *error);
 
 /* ---- client_distance.c ---- */
 

@@ -225,20 +225,58 @@ tessera_status client_open_part(const struct client *c, int index, bool reproduc
     return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
 }
 
-static tessera_status open_part(struct client *c, int index, tessera_error *error) {
-    struct client_part *part = &c->parts[index];
-    bool reproducible =
+/* Which answers to compare bit by bit: those of this arithmetic. */
+static void name_bits(struct client *c, struct client_part *part) {
+    bool needed =
         c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
-    for (int i = part->first_worker; i < part->first_worker + part->count && !reproducible;
-         i++) /* then answers can be compared bit by bit */
-        reproducible = c->workers[i].described && strstr(c->workers[i].description.specification, " reproducible ") != NULL;
-    TRY(client_open_part(c, index, reproducible, &part->own, error));
-    part->is_reproducible = reproducible;
+    for (int i = part->first_worker; i < part->first_worker + part->count && !needed; i++)
+        needed = c->workers[i].described && strstr(c->workers[i].description.specification, " reproducible ") != NULL;
+    part->is_reproducible = needed;
+    snprintf(part->specification, sizeof part->specification, SPLIT_SPECIFICATION " %s %s", needed ? "reproducible" : "fast",
+             c->job.run->dtype == DTYPE_F32 ? "f32" : "bf16");
+}
+
+static tessera_status open_own_part(struct client *c, int index, tessera_error *error) {
+    struct client_part *part = &c->parts[index];
+    TRY(client_open_part(c, index, part->is_reproducible, &part->own, error));
     memcpy(part->digest, split_part_header(part->own)->digest, sizeof part->digest);
     if (!c->has_manifest || memcmp(part->digest, c->manifest.parts[index].digest, sizeof part->digest) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT,
                      "workers: part %d of the manifest (model %.100s) holds other weights than %s: take the manifest of this model",
                      index + 1, c->manifest.model, c->job.folder);
+}
+
+/* Of a part whose weights are not here its owner's word is known: the manifest. */
+static tessera_status know_part(struct client *c, int index, const struct part_header *header, tessera_error *error) {
+    struct client_part *part = &c->parts[index];
+    int first = part->range.first, last = part->range.end - 1;
+    if (!c->has_manifest)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "workers: %s has no weights of part %d, blocks %d to %d, with which to compare what workers have: name the manifest of the "
+                         "model's owner in the list of workers (\"manifest\", \"manifest_pin\")",
+                         c->job.folder, index + 1, first, last);
+    if (strcmp(c->manifest.class_name, header->class_name) != 0 || strcmp(c->manifest.configuration, header->configuration) != 0)
+        return error_set(error, TESSERA_ERROR_FORMAT, "workers: the manifest is of model %.100s, whose configuration is not that of %s",
+                         c->manifest.model, c->job.folder);
+    if (c->verification.kind == VERIFY_REPLICAS)
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "verify replicas: needs the weights of blocks %d to %d, to measure how far apart honest answers may lie, and %s has none: "
+                         "take exact=N or challenge=K, with reproducible workers",
+                         first, last, c->job.folder);
+    memcpy(part->digest, c->manifest.parts[index].digest, sizeof part->digest);
+    client_say(c, "part %d, blocks %d to %d: the weights are not here: its workers are known by the manifest%s, and compared with one another",
+               index + 1, first, last, c->parts[index].count > 1 ? "" : " alone");
+    return TESSERA_OK;
+}
+
+static tessera_status open_part(struct client *c, int index, tessera_error *error) {
+    struct part_header header;
+    bool is_here = false;
+    name_bits(c, &c->parts[index]);
+    tessera_status status = part_file_is_in_model(c->job.folder, &c->parts[index].range, &header, &is_here, error);
+    if (status == TESSERA_OK && !is_here) status = know_part(c, index, &header, error);
+    part_header_free(&header);
+    return status == TESSERA_OK && is_here ? open_own_part(c, index, error) : status;
 }
 
 static tessera_status open_parts(struct client *c, tessera_error *error) {
@@ -319,8 +357,9 @@ static tessera_status judge_test(struct test *t, tessera_error *error) {
     struct client *c = t->c;
     const struct client_part *part = &c->parts[c->workers[t->worker].part];
     const struct remote_result *r = remote_call_result(t->call);
-    bool same_kernels = strcmp(r->reply.signed_fields.specification, split_part_specification(part->own)) == 0;
+    bool same_kernels = strcmp(r->reply.signed_fields.specification, part->specification) == 0;
     c->workers[t->worker].tested = true;
+    if (part->own == NULL) return TESSERA_OK; /* compare_tests */
     if (same_kernels && strstr(r->reply.signed_fields.specification, " reproducible ") != NULL) {
         if (memcmp(r->reply.signed_fields.output_hash, t->known->output_hash, CANONICAL_HASH_BYTES) != 0)
             client_drop(c, t->worker, "a request whose answer is known got another answer");
@@ -333,10 +372,38 @@ static tessera_status judge_test(struct test *t, tessera_error *error) {
     return status;
 }
 
+/* Where nobody here knows the answer: that of most workers is right. Others than reproducible ones have no bits to compare. */
+static tessera_status compare_tests(struct client *c, int index, struct test *tests, tessera_error *error) {
+    const struct client_part *part = &c->parts[index];
+    const uint8_t *hashes[WORKERS_MOST_REPLICAS];
+    int workers[WORKERS_MOST_REPLICAS], count = 0, best = -1, most = 0;
+    for (int i = 0; i < part->count; i++) {
+        if (tests[i].call == NULL || !client_worker_usable(&c->workers[part->first_worker + i])) continue;
+        const struct receipt_reply *reply = &remote_call_result(tests[i].call)->reply.signed_fields;
+        if (strcmp(reply->specification, part->specification) != 0 || strstr(reply->specification, " reproducible ") == NULL) continue;
+        hashes[count] = reply->output_hash;
+        workers[count++] = part->first_worker + i;
+    }
+    for (int i = 0; i < count; i++) {
+        int same = 0;
+        for (int k = 0; k < count; k++) same += memcmp(hashes[i], hashes[k], CANONICAL_HASH_BYTES) == 0;
+        if (same > most) best = i, most = same;
+    }
+    if (2 * most <= count && count > 0)
+        return error_set(error, TESSERA_ERROR_IO,
+                         "workers: %s and others of part %d answer the same test differently, and without the weights of its blocks nobody here can "
+                         "tell who is right: name more workers",
+                         c->workers[workers[0]].url, index + 1);
+    for (int i = 0; i < count; i++)
+        if (memcmp(hashes[i], hashes[best], CANONICAL_HASH_BYTES) != 0)
+            client_drop(c, workers[i], "a test got another answer from it than from most workers of the part");
+    return TESSERA_OK;
+}
+
 /* Has one of a part's workers other kernels than this machine's part, so that answers differ by rounding? */
 static bool has_other_kernels(const struct client *c, const struct client_part *part) {
     for (int i = part->first_worker; i < part->first_worker + part->count; i++)
-        if (c->workers[i].described && strcmp(c->workers[i].description.specification, split_part_specification(part->own)) != 0) return true;
+        if (c->workers[i].described && strcmp(c->workers[i].description.specification, part->specification) != 0) return true;
     return !part->is_reproducible;
 }
 
@@ -354,8 +421,9 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
     if (left == 0) return TESSERA_OK;
     tessera_status status = make_test_state(c, index, like, &state, &memory, error);
     if (status == TESSERA_OK) status = identity_random(nonce, sizeof nonce, error);
-    if (status == TESSERA_OK) status = client_compute(c, index, &state, false, &known, error);
-    if (status == TESSERA_OK && has_other_kernels(c, part)) status = client_measure_tolerances(c, index, &state, &known, error);
+    bool knows = part->own != NULL;
+    if (status == TESSERA_OK && knows) status = client_compute(c, index, &state, false, &known, error);
+    if (status == TESSERA_OK && knows && has_other_kernels(c, part)) status = client_measure_tolerances(c, index, &state, &known, error);
     left = 0;
     for (int i = 0; i < part->count && status == TESSERA_OK; i++) {
         int worker = part->first_worker + i;
@@ -383,15 +451,30 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
                 c->workers[t->worker].gone = true; /* in this job */
         }
     }
+    if (status == TESSERA_OK && !knows) status = compare_tests(c, index, tests, error);
     for (int i = 0; i < part->count; i++) remote_call_end(tests[i].call);
     split_answer_free(&known);
     free(memory);
     return status;
 }
 
+/* Steps that this machine cannot compute need two operators. */
+static tessera_status check_operators(const struct client *c, int index, tessera_error *error) {
+    const struct client_part *part = &c->parts[index];
+    const char *first = c->workers[part->first_worker].operator_name;
+    bool alone = true;
+    for (int i = 1; i < part->count; i++) alone = alone && strcmp(c->workers[part->first_worker + i].operator_name, first) == 0;
+    if (!alone || part->own != NULL || c->verification.kind != VERIFY_CHALLENGE) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT,
+                     "verify challenge: part %d has one operator alone, and %s has not the weights of its blocks %d to %d: name a worker of another "
+                     "operator, or take the whole model",
+                     index + 1, c->job.folder, part->range.first, part->range.end - 1);
+}
+
 tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error) {
     TRY(open_parts(c, error));
     check_digests(c);
+    for (int p = 0; p < c->num_parts; p++) TRY(check_operators(c, p, error));
     for (int p = 0; p < c->num_parts; p++) {
         struct test *tests = calloc((size_t)c->parts[p].count, sizeof *tests);
         tessera_status status = tests != NULL ? test_part(c, p, tests, state, error) : out_of_memory(error);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "parallel/balance.h"
+#include "split/client_folder.h"
 
 static const char ending[] = ".safetensors";
 
@@ -144,6 +145,8 @@ tessera_status factory_split(const struct factory_options *options, tessera_erro
     TRY(part_file_denoiser_folder(options->folder, &f.folder, error));
     tessera_status status = plan(&f, error);
     if (status == TESSERA_OK) status = write_parts(&f, error);
+    if (status == TESSERA_OK && options->client_folder != NULL)
+        status = client_folder_write(options->folder, &f.range, options->client_folder, error);
     manifest_free(&f.manifest);
     free(f.bounds);
     free(f.folder);

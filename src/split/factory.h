@@ -17,6 +17,7 @@ struct factory_options {
     /* The file to write, which ends in ".safetensors"; of several parts "-1-of-3" and so on come before that, and ".manifest.json" takes its place
      * for the manifest. */
     const char *output;
+    const char *client_folder; /* the model without the parts' blocks (client_folder.h) goes to this new folder; NULL: it is not written */
     const struct identity *owner;                                               /* who signs the manifest; NULL: none is written */
     void (*report)(void *user, const char *path, const struct part_file *part); /* each file that is written; or NULL */
     bool (*stop)(void *user);                                                   /* asked before each part; or NULL */

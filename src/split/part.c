@@ -271,6 +271,7 @@ static tessera_status compute_blocks(struct work *w, tessera_error *error) {
         TRY(run_status(run, error));
         if (w->answer->hashes != NULL || i == end - 1) note_hash(w);
         if (w->part->streamed) component_drop_block(&w->part->file.component, i);
+        if (w->request->between != NULL) w->request->between(w->request->user);
     }
     return TESSERA_OK;
 }

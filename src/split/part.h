@@ -55,6 +55,8 @@ struct split_request {
     /* NULL: the whole part; else these blocks of it alone, and `bytes` is the state as it stands within the part before them
      * (split_state_form): one block of a dispute. */
     const struct split_range *only;
+    void (*between)(void *user); /* after each block; or NULL */
+    void *user;
 };
 /* The state that a request holds, in its bytes and in the store, which keeps its constants. Errors: FORMAT naming the field; MEMORY. */
 tessera_status split_part_read(struct split_part *part, const struct split_request *request, struct denoiser_state *state,

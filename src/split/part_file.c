@@ -64,11 +64,15 @@ static int by_bytes(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What the blocks of the range ask their file for; free it either way. `described`: without weights. */
-static tessera_status list_names(struct component *described, const struct split_range *range, struct names *out, tessera_error *error) {
+/* What the blocks of the range, or all others (`rest`), ask their file for; free it either way. `described`: without weights. */
+static tessera_status list_names(struct component *described, const struct split_range *range, bool rest, struct names *out,
+                                 tessera_error *error) {
     const struct load_hooks hooks = {.user = out, .record = add_name};
     *out = (struct names){0};
-    for (int i = range->first; i < range->end + range->finish; i++) TRY(component_ask(described, i, &hooks, error));
+    for (int i = COMPONENT_EMBED; i <= described->num_blocks; i++) {
+        bool inside = i >= range->first && i < range->end + range->finish;
+        if (inside != rest) TRY(component_ask(described, i, &hooks, error));
+    }
     if (out->out_of_memory) return out_of_memory(error);
     if (out->count > 0) qsort(out->names, (size_t)out->count, sizeof *out->names, by_bytes);
     int count = 0; /* a tensor that two layers share is asked for twice */
@@ -102,6 +106,16 @@ static tessera_status stored_tensor(const struct weights *weights, const char *n
     *made = out->data = malloc(tensor_bytes(out) + 1);
     if (*made == NULL) return out_of_memory(error);
     weights_read(weights, name, NULL, *made);
+    return TESSERA_OK;
+}
+
+/* The entries of these tensors; made[i] is to be freed behind entry i. */
+static tessera_status fill_entries(const struct weights *weights, const struct names *names, struct safetensors_entry *entries, void **made,
+                                   tessera_error *error) {
+    for (int i = 0; i < names->count; i++) {
+        entries[i].name = names->names[i];
+        TRY(stored_tensor(weights, names->names[i], &entries[i].tensor, &made[i], error));
+    }
     return TESSERA_OK;
 }
 
@@ -167,8 +181,8 @@ static tessera_status check_class(const struct component *c, struct part_header 
                      c->denoiser->class->name);
 }
 
-/* The names that the range asks for, of a model with the header's configuration; free them either way. Checks class and range. */
-static tessera_status read_names(const char *path, struct part_header *header, struct names *names, tessera_error *error) {
+/* The names that the range (or, `rest`, what is not of it) asks for, of a model with the header's configuration; free them either way. Checks class and range. */
+static tessera_status read_names(const char *path, struct part_header *header, bool rest, struct names *names, tessera_error *error) {
     struct component_source source = {.folder = path};
     struct component described = {0};
     *names = (struct names){0};
@@ -176,7 +190,7 @@ static tessera_status read_names(const char *path, struct part_header *header, s
     TRY(component_describe(&source, DTYPE_F32, &described, error));
     tessera_status status = check_class(&described, header, path, error);
     if (status == TESSERA_OK) status = split_range_check(&header->range, described.num_blocks, error);
-    if (status == TESSERA_OK) status = list_names(&described, &header->range, names, error);
+    if (status == TESSERA_OK) status = list_names(&described, &header->range, rest, names, error);
     component_close(&described);
     return status;
 }
@@ -270,7 +284,7 @@ static tessera_status open_file(const char *path, struct safetensors *file, enum
                                 tessera_error *error) {
     struct weights *weights;
     tessera_status status = read_header(file, &out->header, error);
-    if (status == TESSERA_OK) status = read_names(path, &out->header, names, error);
+    if (status == TESSERA_OK) status = read_names(path, &out->header, false, names, error);
     if (status == TESSERA_ERROR_ARGUMENT) { /* the file's range, not a caller's */
         const tessera_error told = *error;
         status = error_set(error, TESSERA_ERROR_FORMAT, "%s: __metadata__: %s", path, told.message);
@@ -313,16 +327,47 @@ tessera_status part_file_denoiser_folder(const char *folder, char **out, tessera
     return *out != NULL ? TESSERA_OK : out_of_memory(error);
 }
 
+/* The header but for its digest, and the names that the range asks for. */
+static tessera_status describe_model(const char *folder, const struct split_range *range, struct part_header *header, struct names *names,
+                                     tessera_error *error) {
+    struct json *config;
+    *header = (struct part_header){0};
+    TRY(json_open_in(folder, "config.json", &config, error));
+    header->configuration = cJSON_PrintUnformatted(json_root(config));
+    json_free(config);
+    if (header->configuration == NULL) return out_of_memory(error);
+    header->range = *range;
+    return read_names(folder, header, false, names, error);
+}
+
+static tessera_status count_present(const char *folder, const struct names *names, int *count, tessera_error *error) {
+    struct weights *weights;
+    *count = 0;
+    TRY(weights_open(folder, &weights, error));
+    for (int i = 0; i < names->count; i++) *count += weights_has(weights, names->names[i]);
+    weights_close(weights);
+    return TESSERA_OK;
+}
+
+tessera_status part_file_is_in_model(const char *folder, const struct split_range *range, struct part_header *header, bool *is,
+                                     tessera_error *error) {
+    struct names names = {0};
+    char *inside;
+    int count = 0;
+    *header = (struct part_header){0};
+    TRY(part_file_denoiser_folder(folder, &inside, error));
+    tessera_status status = describe_model(inside, range, header, &names, error);
+    if (status == TESSERA_OK) status = count_present(inside, &names, &count, error);
+    *is = count > 0; /* that all are there is checked where they are opened */
+    names_free(&names);
+    free(inside);
+    return status;
+}
+
 static tessera_status open_model(const char *folder, const struct split_range *range, enum dtype dtype, struct part_file *out,
                                  struct names *names, tessera_error *error) {
     struct weights *weights;
-    struct json *config;
-    TRY(json_open_in(folder, "config.json", &config, error));
-    out->header.configuration = cJSON_PrintUnformatted(json_root(config));
-    json_free(config);
-    if (out->header.configuration == NULL) return out_of_memory(error);
-    out->header.range = *range;
-    TRY(read_names(folder, &out->header, names, error));
+    TRY(describe_model(folder, range, &out->header, names, error));
     TRY(weights_open(folder, &weights, error));
     return open_component(folder, weights, false, dtype, names, out, error);
 }
@@ -342,9 +387,23 @@ tessera_status part_file_of_model(const char *folder, const struct split_range *
 
 /* ---- writing ---- */
 
-static tessera_status write_tensors(const struct part_file *model, const struct names *names, struct safetensors_entry *entries,
-                                    void **made, const char *path, tessera_error *error) {
+/* Names that the weights have, to a new file with these notes. */
+static tessera_status write_names(const struct weights *weights, const struct names *names, const struct safetensors_note *notes,
+                                  const char *path, tessera_error *error) {
+    struct safetensors_entry *entries = calloc((size_t)names->count + 1, sizeof *entries);
+    void **made = calloc((size_t)names->count + 1, sizeof *made);
+    tessera_status status = entries != NULL && made != NULL ? fill_entries(weights, names, entries, made, error) : out_of_memory(error);
+    if (status == TESSERA_OK) status = safetensors_write_noted(path, entries, names->count, notes, error);
+    for (int i = 0; made != NULL && i < names->count; i++) free(made[i]);
+    free(made);
+    free(entries);
+    return status;
+}
+
+tessera_status part_file_write(const struct part_file *model, const char *path, tessera_error *error) {
+    struct part_header header = model->header;
     const struct part_header *h = &model->header;
+    struct names names;
     char first[16], last[16];
     snprintf(first, sizeof first, "%d", h->range.first);
     snprintf(last, sizeof last, "%d", h->range.end - 1);
@@ -356,25 +415,26 @@ static tessera_status write_tensors(const struct part_file *model, const struct 
                                              {"tessera.last", last},
                                              {"tessera.has_last_block", h->range.finish ? "true" : "false"},
                                              {NULL, NULL}};
-    for (int i = 0; i < names->count; i++) {
-        entries[i].name = names->names[i];
-        TRY(stored_tensor(model->component.weights, names->names[i], &entries[i].tensor, &made[i], error));
-    }
-    return safetensors_write_noted(path, entries, names->count, notes, error);
+    tessera_status status = read_names(path, &header, false, &names, error);
+    keep_present(model->component.weights, &names);
+    if (status == TESSERA_OK) status = write_names(model->component.weights, &names, notes, path, error);
+    names_free(&names);
+    return status;
 }
 
-tessera_status part_file_write(const struct part_file *model, const char *path, tessera_error *error) {
-    struct part_header header = model->header;
-    struct names names;
-    tessera_status status = read_names(path, &header, &names, error);
-    keep_present(model->component.weights, &names);
-    struct safetensors_entry *entries = calloc((size_t)names.count + 1, sizeof *entries);
-    void **made = calloc((size_t)names.count + 1, sizeof *made);
-    if (status == TESSERA_OK && (entries == NULL || made == NULL)) status = out_of_memory(error);
-    if (status == TESSERA_OK) status = write_tensors(model, &names, entries, made, path, error);
-    for (int i = 0; made != NULL && i < names.count; i++) free(made[i]);
-    free(made);
-    free(entries);
+tessera_status part_file_write_rest(const char *folder, const struct split_range *range, const char *path, tessera_error *error) {
+    static const struct safetensors_note notes[] = {{"format", "pt"}, {NULL, NULL}};
+    struct part_header header;
+    struct names names = {0}, inside = {0};
+    struct weights *weights = NULL;
+    tessera_status status = describe_model(folder, range, &header, &inside, error);
+    if (status == TESSERA_OK) status = read_names(folder, &header, true, &names, error);
+    if (status == TESSERA_OK) status = weights_open(folder, &weights, error);
+    if (status == TESSERA_OK) keep_present(weights, &names);
+    if (status == TESSERA_OK) status = write_names(weights, &names, notes, path, error);
+    weights_close(weights);
     names_free(&names);
+    names_free(&inside);
+    part_header_free(&header);
     return status;
 }

@@ -42,6 +42,10 @@ tessera_status part_file_open(const char *path, enum dtype dtype, struct part_fi
 /* The same range of a whole model: a model's folder, or its denoiser's; the digest is that of the file which part_file_write would make. */
 tessera_status part_file_of_model(const char *folder, const struct split_range *range, enum dtype dtype, struct part_file *out,
                                   tessera_error *error);
+/* Are the weights of the range in a model's folder? `header` gets class, configuration and range; part_header_free
+ * either way. */
+tessera_status part_file_is_in_model(const char *folder, const struct split_range *range, struct part_header *header, bool *is,
+                                     tessera_error *error);
 /* The folder of a model's denoiser: transformer/ or unet/ in it, or the folder itself. The caller frees it. UNSUPPORTED for a single file. */
 tessera_status part_file_denoiser_folder(const char *folder, char **out, tessera_error *error);
 void part_file_close(struct part_file *file); /* zeros are fine */
@@ -49,5 +53,9 @@ void part_file_close(struct part_file *file); /* zeros are fine */
 /* Writes the range of an open model (part_file_of_model) to a new file, which appears whole or not at all; header gets what it says. Existing
  * files are replaced. UNSUPPORTED where weights have a type that safetensors files do not have. */
 tessera_status part_file_write(const struct part_file *model, const char *path, tessera_error *error);
+
+/* Writes the tensors of a denoiser's folder that are not of the range's blocks alone: what a client needs who has the range computed by others. Errors as
+ * above. */
+tessera_status part_file_write_rest(const char *folder, const struct split_range *range, const char *path, tessera_error *error);
 
 #endif

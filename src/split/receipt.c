@@ -228,8 +228,8 @@ tessera_status receipt_write(const struct receipt *receipt, const char *path, te
 /* ---- accusing ---- */
 
 /* The state before receipt->block, as it stands within the part. */
-static tessera_status set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
-                                tessera_error *error) {
+tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
+                                 tessera_error *error) {
     struct state_message message = {.constants = denoiser_state_constants(denoiser)};
     free(receipt->state);
     receipt->state_bytes = denoiser_state_bytes(state, 0);
@@ -253,21 +253,26 @@ static tessera_status set_state_behind(struct receipt *receipt, struct split_par
     tessera_status status = denoiser_state_unpack(answer.bytes, answer.size, &form, NULL, &left, &message, error);
     if (status == TESSERA_OK) {
         split_answer_merge_within(d, before.end, state, &left);
-        status = set_state(receipt, d, state, error);
+        status = receipt_set_state(receipt, d, state, error);
     }
     split_answer_free(&answer);
     return status;
 }
 
+int receipt_first_difference(const struct receipt *receipt, const uint8_t (*other)[CANONICAL_HASH_BYTES]) {
+    int place = 0;
+    while (place < receipt->count && memcmp(other[place], receipt->hashes[place], CANONICAL_HASH_BYTES) == 0) place++;
+    return place;
+}
+
 tessera_status receipt_accuse(struct receipt *receipt, struct split_part *part, const struct split_request *request,
                               const uint8_t (*own)[CANONICAL_HASH_BYTES], tessera_error *error) {
     struct denoiser_state state;
-    int place = 0;
+    int place = receipt_first_difference(receipt, own);
     TRY(split_part_read(part, request, &state, error));
-    while (place < receipt->count && memcmp(own[place], receipt->hashes[place], CANONICAL_HASH_BYTES) == 0) place++;
     if (place == receipt->count) place = 0;
     receipt->block = receipt->range.first + place;
-    if (place == 0) return set_state(receipt, split_part_denoiser(part), &state, error);
+    if (place == 0) return receipt_set_state(receipt, split_part_denoiser(part), &state, error);
     return set_state_behind(receipt, part, request, &state, error);
 }
 

@@ -67,6 +67,12 @@ void receipt_free(struct receipt *receipt); /* zeros are fine */
 tessera_status receipt_accuse(struct receipt *receipt, struct split_part *part, const struct split_request *request,
                               const uint8_t (*own)[CANONICAL_HASH_BYTES], tessera_error *error);
 
+/* The same where a witness has said its hashes and given the state: receipt->block is set; `state` stands within the part before it. MEMORY. */
+tessera_status receipt_set_state(struct receipt *receipt, const struct denoiser *denoiser, const struct denoiser_state *state,
+                                 tessera_error *error);
+/* The place of the first of [receipt->count] hashes that differs; receipt->count where none does. */
+int receipt_first_difference(const struct receipt *receipt, const uint8_t (*other)[CANONICAL_HASH_BYTES]);
+
 enum receipt_verdict {
     RECEIPT_CLEARED,     /* the block gives what the worker signed: it is innocent of this */
     RECEIPT_CONVICTED,   /* the block gives something else */

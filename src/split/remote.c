@@ -126,7 +126,7 @@ static tessera_status pack(struct remote_call *call, bool whole, tessera_error *
 }
 
 static const char *path_of(const struct remote_call *call) {
-    static const char *const paths[] = {[CALL_DESCRIBE] = "/v1/part", [CALL_RUN] = "/v1/run", [CALL_HASHES] = "/v1/hashes"};
+    static const char *const paths[] = {[CALL_DESCRIBE] = "/v1/part", [CALL_RUN] = "/v1/run", [CALL_HASHES] = "/v1/hashes", [CALL_STATE] = "/v1/state"};
     return paths[call->kind];
 }
 
@@ -159,13 +159,20 @@ tessera_status remote_describe(struct remote *remote, void *user, struct remote_
     return status;
 }
 
+/* Of the answer that the call asks for. */
+static struct denoiser_state answer_form(const struct remote_call *call, const struct split_shape *shape) {
+    const struct remote_input *in = &call->input;
+    if (call->kind == CALL_STATE) return split_answer_form(in->denoiser, in->run, in->range, (int)in->block, false, shape);
+    return split_answer_form(in->denoiser, in->run, in->range, in->range->end, in->range->finish, shape);
+}
+
 /* The longest reply that can be right. */
 static tessera_status measure(struct remote_call *call, tessera_error *error) {
     const struct remote_input *in = &call->input;
     struct split_shape shape = split_shape_of(in->state);
     call->most = WIRE_REPLY_BYTES + (size_t)RECEIPT_MOST_HASHES * CANONICAL_HASH_BYTES;
     if (call->kind == CALL_HASHES) return TESSERA_OK;
-    struct denoiser_state form = split_answer_form(in->denoiser, in->run, in->range, in->range->end, in->range->finish, &shape);
+    struct denoiser_state form = answer_form(call, &shape);
     TRY(run_status(in->run, error));
     call->most = WIRE_REPLY_BYTES + denoiser_state_bytes(&form, 0);
     return TESSERA_OK;
@@ -173,7 +180,7 @@ static tessera_status measure(struct remote_call *call, tessera_error *error) {
 
 static tessera_status begin(struct remote_call *call, const struct remote_input *input, tessera_error *error) {
     call->input = *input;
-    call->request = (struct wire_request){.step = input->step, .row = input->row};
+    call->request = (struct wire_request){.step = input->step, .row = input->row, .block = call->kind == CALL_STATE ? input->block : 0};
     memcpy(call->request.job, input->job, sizeof input->job);
     memcpy(call->request.part_digest, input->part_digest, sizeof input->part_digest);
     TRY(identity_random(call->request.id, sizeof call->request.id, error));
@@ -198,6 +205,10 @@ tessera_status remote_run(struct remote *remote, const struct remote_input *inpu
 
 tessera_status remote_hashes(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out, tessera_error *error) {
     return compute_remotely(remote, CALL_HASHES, input, user, out, error);
+}
+
+tessera_status remote_state(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out, tessera_error *error) {
+    return compute_remotely(remote, CALL_STATE, input, user, out, error);
 }
 
 static bool is_listed(const struct remote_call *call) {
@@ -230,6 +241,20 @@ static tessera_status same_hash(const uint8_t *a, const uint8_t *b, const char *
     return error_set(error, TESSERA_ERROR_FORMAT, "the worker's reply signs another %s than it had", what);
 }
 
+/* The state before a block, and that its hash is the one in the reply. `state` enters the part. */
+static tessera_status read_before(struct remote_call *call, const struct split_shape *shape, struct denoiser_state state, tessera_error *error) {
+    const struct remote_input *in = &call->input;
+    struct denoiser_state form = answer_form(call, shape), answer;
+    struct state_message message = {.job = split_job_number(in->job)};
+    uint8_t hash[CANONICAL_HASH_BYTES];
+    TRY(run_status(in->run, error));
+    TRY(denoiser_state_unpack(call->data + WIRE_REPLY_BYTES, (size_t)call->result.reply.state_bytes, &form, NULL, &answer, &message, error));
+    split_answer_merge_within(in->denoiser, (int)in->block, &state, &answer);
+    split_state_hash(&state, hash);
+    call->result.before = state;
+    return same_hash(hash, call->result.reply.signed_fields.output_hash, "output", error);
+}
+
 /* The state in the reply, and that input and output are what the worker signed. */
 static tessera_status read_state(struct remote_call *call, tessera_error *error) {
     const struct remote_input *in = &call->input;
@@ -239,6 +264,7 @@ static tessera_status read_state(struct remote_call *call, tessera_error *error)
     split_state_hash(&state, hash);
     TRY(same_hash(hash, call->result.reply.signed_fields.input_hash, "input", error));
     if (call->kind == CALL_HASHES) return TESSERA_OK;
+    if (call->kind == CALL_STATE) return read_before(call, &shape, state, error);
     TRY(split_answer_read(in->denoiser, in->run, in->range, &shape, split_job_number(in->job), call->data + WIRE_REPLY_BYTES,
                           (size_t)call->result.reply.state_bytes, &call->result.answer, error));
     split_answer_merge(in->denoiser, in->range, &state, &call->result.answer);
@@ -250,7 +276,7 @@ static tessera_status check_counts(const struct remote_call *call, tessera_error
     const struct wire_reply *reply = &call->result.reply;
     const struct split_range *range = call->input.range;
     uint32_t hashes = call->kind == CALL_HASHES ? (uint32_t)(range->end - range->first + range->finish) : 0;
-    if (reply->num_hashes == hashes && (call->kind == CALL_RUN || reply->state_bytes == 0)) return TESSERA_OK;
+    if (reply->num_hashes == hashes && (call->kind != CALL_HASHES || reply->state_bytes == 0)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "the worker's reply has %u hashes and a state of %llu bytes", reply->num_hashes,
                      (unsigned long long)reply->state_bytes);
 }

@@ -58,7 +58,8 @@ struct remote_result {
     uint64_t bytes_sent, bytes_received; /* with heads, without TLS */
     struct worker_description description; /* of remote_describe */
     struct denoiser_state answer;          /* of remote_run: for split_answer_merge; lies in the call's memory */
-    struct wire_reply reply;               /* of remote_run and remote_hashes: what is signed, and the signatures */
+    struct denoiser_state before;          /* of remote_state: within the part; lies in the memories of call and request */
+    struct wire_reply reply;               /* of all but remote_describe: what is signed, and the signatures */
     const uint8_t (*hashes)[CANONICAL_HASH_BYTES]; /* of remote_hashes: [reply.num_hashes] */
 };
 
@@ -75,6 +76,7 @@ struct remote_input {
     uint8_t part_digest[CANONICAL_HASH_BYTES];
     const char *specification; /* that was agreed: of the worker's description */
     uint32_t step, row;
+    uint32_t block; /* of remote_state */
     const struct denoiser *denoiser; /* of the client's model: a description is enough */
     struct run *run;                 /* for the forms of states; its backend shares the host's memory */
     const struct split_range *range;
@@ -90,6 +92,10 @@ tessera_status remote_run(struct remote *remote, const struct remote_input *inpu
 /* The hashes of the state after each block, signed: what a challenge asks for. */
 tessera_status remote_hashes(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
                              tessera_error *error);
+
+/* The state before a block of the part, not its first: no signature proves it, but its hash does, which the worker or another one has signed. */
+tessera_status remote_state(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
+                            tessera_error *error);
 
 /* Lets calls go on, and returns as soon as one has finished, or after `seconds` (0: at once). */
 tessera_status remotes_wait(struct remotes *remotes, double seconds, tessera_error *error);

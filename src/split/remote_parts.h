@@ -18,7 +18,7 @@ struct remote {
     unsigned num_known;
 };
 
-enum call_kind { CALL_DESCRIBE, CALL_RUN, CALL_HASHES };
+enum call_kind { CALL_DESCRIBE, CALL_RUN, CALL_HASHES, CALL_STATE };
 
 struct remote_call {
     struct remote *remote;

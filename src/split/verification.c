@@ -9,7 +9,7 @@
 
 static tessera_status wrong(const char *words, tessera_error *error) {
     return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "verify %.100s: must be challenge=K, such as challenge=3 (K steps, 1 to %d); exact=N,fraction=P, such as exact=2,fraction=0.1 "
+                     "verify %.100s: must be challenge=K, such as challenge=3 (K steps, 1 to %d; with ,by=replica other operators compute them); exact=N,fraction=P, such as exact=2,fraction=0.1 "
                      "(N workers, 2 to %d, for a share P of the requests, 0 to 1; without fraction: all); replicas=N,fraction=P, such as replicas=3; "
                      "or none",
                      words, VERIFY_MOST_STEPS, VERIFY_MOST_REPLICAS);
@@ -37,6 +37,8 @@ tessera_status verification_read(const char *words, struct verification *out, te
     if (rest == NULL) return wrong(words, error);
     bool challenge = out->kind == VERIFY_CHALLENGE;
     if (*rest == ',' && !challenge) rest = number_after(rest + 1, "fraction", &out->fraction);
+    out->asks = challenge && strcmp(rest, ",by=replica") == 0;
+    if (out->asks) rest += strlen(rest);
     bool fits = rest != NULL && *rest == 0 && count == (double)(int)count && count >= (challenge ? 1 : 2) &&
                 count <= (challenge ? VERIFY_MOST_STEPS : VERIFY_MOST_REPLICAS) && out->fraction >= 0 && out->fraction <= 1;
     if (!fits) return wrong(words, error);

@@ -2,7 +2,7 @@
  *
  *     exact=N,fraction=P      a share P of the requests goes to N workers, whose signed hashes must be equal
  *     replicas=N,fraction=P   the same for kernels that differ by rounding: the distance decides
- *     challenge=K             when a picture is done, K of its steps are computed again */
+ *     challenge=K             when a picture is done, K of its steps are computed again; ",by=replica": by workers of other operators */
 #ifndef TESSERA_SPLIT_VERIFICATION_H
 #define TESSERA_SPLIT_VERIFICATION_H
 
@@ -14,6 +14,7 @@ enum { VERIFY_MOST_REPLICAS = 9, VERIFY_MOST_STEPS = 10000 };
 struct verification {
     enum verification_kind kind;
     int count;       /* N or K */
+    bool asks;       /* challenge: workers of other operators compute the steps, not this machine */
     double fraction; /* of the requests that are checked */
 };
 

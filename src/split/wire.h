@@ -1,16 +1,20 @@
-/* What client and worker send each other: the bodies of POST /v1/run and POST /v1/hashes (docs/strangers.md has the rest of the protocol).
+/* What client and worker send each other: the bodies of POST /v1/run, /v1/hashes and /v1/state (docs/strangers.md has the rest of the protocol).
  *
  *     request   head 128 bytes, then the message of a state (models/state.h)
  *       0  "TDRQ"              4  u16 version         6  u16 flags, 0       8  u64 bytes of the state
- *      16  id [16]            32  job nonce [32]     64  part digest [32]  96  u32 step, u32 row      104  zeros
+ *      16  id [16]            32  job nonce [32]     64  part digest [32]  96  u32 step, u32 row
+ *     104  u32 block (state; else 0)                                                                108  zeros
  *
- *     reply     head 448 bytes, then the message of a state (run), then hashes of 32 bytes each (hashes), of the state after each block
+ *     reply     head 448 bytes, then the message of a state (run, state), then hashes of 32 bytes each (hashes), of the state after each block
  *       0  "TDRP"              4  u16 version         6  u16 flags, 0       8  u64 bytes of the state
  *      16  id [16]            32  job nonce [32]     64  part digest [32]  96  u32 step, u32 row      104  u32 hashes, u32 0
  *     112  public key [44], 4 zeros                 160  specification [64], a text padded with zeros
  *     224  hash of the input [32]                   256  hash of the output [32]
  *     288  signature [64] of these                  352  signature [64] of these and the hashes; zeros without hashes
  *     416  zeros
+ *
+ * A reply to /v1/state holds the state before `block`, within the part, and the hash of that as the output's. It has no signatures: whoever asks knows
+ * the hash from what the worker signed.
  *
  * Numbers are little-endian. The signatures are receipt.h's. A request is named by its id, which the client draws at random: the same bytes
  * sent again get the same reply, and other bytes under a known id are refused. The message's constants come whole or by digest; a worker
@@ -25,7 +29,7 @@ enum { WIRE_UNKNOWN_CONSTANTS = 424 }; /* HTTP's "Failed Dependency" */
 
 struct wire_request {
     uint8_t id[WIRE_ID_BYTES], job[SPLIT_NONCE_BYTES], part_digest[CANONICAL_HASH_BYTES];
-    uint32_t step, row;
+    uint32_t step, row, block;
     uint64_t state_bytes;
 };
 

@@ -8,9 +8,10 @@
 #include "split/kept.h"
 #include "split/worker_metrics.h"
 
-enum { NUM_ROUTES = 5 };
+enum { NUM_ROUTES = 6 };
 #define RUN_PATH "/v1/run"
 #define HASHES_PATH "/v1/hashes"
+#define STATE_PATH "/v1/state"
 #define STOP_SECONDS 10.0 /* for replies to be taken */
 
 struct worker {
@@ -128,13 +129,17 @@ static void answer_hashes(void *user, const uint8_t *body, size_t size, struct s
     answer_again(user, HASHES_PATH, body, size, reply);
 }
 
+static void answer_state(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
+    answer_again(user, STATE_PATH, body, size, reply);
+}
+
 /* ---- computing ---- */
 
 /* One request on its way to a reply. */
 struct task {
     struct worker *worker;
     const char *path;
-    bool hashes;
+    bool hashes, state; /* of /v1/hashes, /v1/state */
     const uint8_t *body;
     size_t size;
     struct wire_request request;
@@ -166,7 +171,9 @@ static tessera_status compute_state(struct task *t, tessera_error *error) {
                                     .job = split_job_number(t->request.job),
                                     .store = kept_job_store(&w->jobs, t->request.job),
                                     .block_hashes = t->hashes};
+    const struct split_range before = {split_part_header(w->part)->range.first, (int)t->request.block, false};
     unsigned missing = 0;
+    if (t->state) request.only = &before;
     TRY(split_part_missing(w->part, request.bytes, request.size, request.job, request.store, &missing, error));
     if (missing != 0) return ask_for_constants(t, missing), TESSERA_OK;
     tessera_status status = split_part_compute(w->part, &request, &t->answer, error);
@@ -187,6 +194,7 @@ static tessera_status sign(struct task *t, struct wire_reply *head, tessera_erro
     memcpy(s->job, t->request.job, sizeof s->job);
     memcpy(s->input_hash, t->answer.input_hash, sizeof s->input_hash);
     memcpy(s->output_hash, t->answer.output_hash, sizeof s->output_hash);
+    if (t->state) return TESSERA_OK;
     TRY(receipt_sign(s, w->identity, head->signature, error));
     if (!t->hashes) return TESSERA_OK;
     return receipt_sign_blocks(s, t->answer.hashes, t->answer.num_hashes, w->identity, head->blocks_signature, error);
@@ -205,7 +213,11 @@ static tessera_status write_reply(struct task *t, const struct wire_reply *head,
 
 static tessera_status compute_reply(struct task *t, tessera_error *error) {
     struct wire_reply head;
+    const struct split_range *range = &split_part_header(t->worker->part)->range;
     TRY(wire_request_read(t->body, t->size, t->size, &t->request, error));
+    if (t->state ? t->request.block <= (uint32_t)range->first || t->request.block > (uint32_t)range->end : t->request.block != 0)
+        return error_set(error, TESSERA_ERROR_FORMAT, "request: field block: is %u: /v1/state needs %d to %d, others 0", t->request.block,
+                         range->first + 1, range->end);
     TRY(compute_state(t, error));
     if (t->reply->status != 0) return TESSERA_OK;
     TRY(sign(t, &head, error));
@@ -214,8 +226,9 @@ static tessera_status compute_reply(struct task *t, tessera_error *error) {
     return TESSERA_OK;
 }
 
-static void compute(struct worker *w, const char *path, bool hashes, const uint8_t *body, size_t size, struct server_reply *reply) {
-    struct task t = {.worker = w, .path = path, .hashes = hashes, .body = body, .size = size, .reply = reply};
+static void compute(struct worker *w, const char *path, const uint8_t *body, size_t size, struct server_reply *reply) {
+    bool hashes = strcmp(path, HASHES_PATH) == 0, state = strcmp(path, STATE_PATH) == 0;
+    struct task t = {.worker = w, .path = path, .hashes = hashes, .state = state, .body = body, .size = size, .reply = reply};
     tessera_error error = {0};
     double start = clock_seconds();
     if (answer_again(w, path, body, size, reply)) return; /* a retry that waited behind its request */
@@ -229,11 +242,15 @@ static void compute(struct worker *w, const char *path, bool hashes, const uint8
 }
 
 static void compute_run(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
-    compute(user, RUN_PATH, false, body, size, reply);
+    compute(user, RUN_PATH, body, size, reply);
 }
 
 static void compute_hashes(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
-    compute(user, HASHES_PATH, true, body, size, reply);
+    compute(user, HASHES_PATH, body, size, reply);
+}
+
+static void compute_before_block(void *user, const uint8_t *body, size_t size, struct server_reply *reply) {
+    compute(user, STATE_PATH, body, size, reply);
 }
 
 /* ---- beginning and end ---- */
@@ -264,13 +281,15 @@ static void list_routes(struct worker *w) {
                                       .head_bytes = WIRE_REQUEST_BYTES + SPLIT_HEAD_BYTES,
                                       .largest = w->options.most_request_bytes,
                                       .check = check_request};
-    struct server_route run = post, hashes = post;
+    struct server_route run = post, hashes = post, state = post;
     run.path = RUN_PATH, run.answer = answer_run, run.compute = compute_run;
     hashes.path = HASHES_PATH, hashes.answer = answer_hashes, hashes.compute = compute_hashes;
+    state.path = STATE_PATH, state.answer = answer_state, state.compute = compute_before_block;
     w->routes[0] = run;
     w->routes[1] = hashes;
     w->routes[2] = (struct server_route){.method = "GET", .path = "/health", .open = true, .answer = answer_health};
     w->routes[3] = (struct server_route){.method = "GET", .path = "/metrics", .answer = answer_metrics};
+    w->routes[5] = state;
     w->routes[4] = (struct server_route){.method = "GET", .path = "/v1/part", .answer = answer_part};
 }
 

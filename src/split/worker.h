@@ -5,8 +5,9 @@
  *     GET  /v1/part     which part this is and how it is computed: JSON (struct worker_description)
  *     POST /v1/run      a request of wire.h -> a reply with the state that leaves the part
  *     POST /v1/hashes   the same request    -> a reply with the hash of the state after each block
+ *     POST /v1/state    the same, and a block -> a reply with the state before that block, for whoever judges it
  *
- * A reply is signed. The worker reads all of its part at the start and computes its digest from the weights, so that it never serves a
+ * Replies are signed, but for the last. The worker reads all of its part at the start and computes its digest from the weights, so that it never serves a
  * part that is not what its manifest says. docs/strangers.md is the guide, and has the protocol. */
 #ifndef TESSERA_SPLIT_WORKER_H
 #define TESSERA_SPLIT_WORKER_H

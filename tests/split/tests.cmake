@@ -18,3 +18,7 @@ add_test(NAME split/demo COMMAND sh examples/multiparty.sh $<TARGET_FILE:tessera
 set_tests_properties(split/demo PROPERTIES TIMEOUT 600)
 add_test(NAME split/verify-study COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_verify_study.sh $<TARGET_FILE:tessera> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(split/verify-study PROPERTIES TIMEOUT 900)
+# A client without the workers' weights.
+add_test(NAME split/weightless COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_weightless.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(split/weightless PROPERTIES TIMEOUT 900)
