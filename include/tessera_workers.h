@@ -10,7 +10,8 @@
  *     tessera_model_free(model);
  *     tessera_workers_free(workers);
  *
- * This process keeps the text encoders, the blocks before and behind the workers', the sampler and the autoencoder, and loads nothing else.
+ * This process keeps the text encoders, the blocks before and behind the workers', the sampler and the autoencoder, and loads nothing else;
+ * the weights of the workers' blocks need not be there (tessera split --client-folder).
  * docs/strangers.md is the guide, docs/threat-model.md says what remains. Structs carry their size, as in tessera.h. */
 #ifndef TESSERA_WORKERS_H
 #define TESSERA_WORKERS_H
@@ -29,7 +30,7 @@ typedef struct tessera_workers_options {
     const char *const *workers; /* [num_workers] "PART=URL#PIN,URL#PIN": replicas of part 1, 2, ... */
     int num_workers;
     const char *token_file; /* whose first token goes to those of `workers`; NULL: none does */
-    /* "exact=N,fraction=P", "replicas=N,fraction=P" or "challenge=K"; NULL or "none": answers are taken as they come. */
+    /* "exact=N,fraction=P", "replicas=N,fraction=P", "challenge=K" or "challenge=K,by=replica"; NULL or "none": answers are taken as they come. */
     const char *verify;
     double timeout;        /* seconds that one request may take, its wait at the worker included; 0: 300 */
     const char *receipts;  /* folder for what convicts a worker; NULL: the current one */

@@ -20,7 +20,9 @@ static void test_words(void) {
     v = read("replicas=2", TESSERA_OK);
     CHECK(v.kind == VERIFY_REPLICAS && v.count == 2 && v.fraction == 1, "%d %g", v.count, v.fraction);
     v = read("challenge=3", TESSERA_OK);
-    CHECK(v.kind == VERIFY_CHALLENGE && v.count == 3, "%d", v.count);
+    CHECK(v.kind == VERIFY_CHALLENGE && v.count == 3 && !v.asks, "%d", v.count);
+    v = read("challenge=3,by=replica", TESSERA_OK);
+    CHECK(v.kind == VERIFY_CHALLENGE && v.count == 3 && v.asks, "%d", v.count);
     static const char *const wrong[] = {"",
                                         "exact",
                                         "exact=",
@@ -33,6 +35,9 @@ static void test_words(void) {
                                         "challenge=0",
                                         "challenge=3,fraction=1",
                                         "challenge=nan",
+                                        "challenge=3,by=",
+                                        "challenge=3,by=replicas",
+                                        "exact=2,by=replica",
                                         "replicas=3x"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) read(wrong[i], TESSERA_ERROR_ARGUMENT);
 }

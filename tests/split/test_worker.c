@@ -8,6 +8,33 @@
 
 /* ---- pictures ---- */
 
+/* The state before each block, and behind the last one: its hash is the one that the worker signed. Other blocks are refused. */
+static void test_states(struct worker_case *w) {
+    struct denoiser_state state = entering_state(w);
+    struct remote_input input = input_of(w, &state);
+    struct remote_call *hashes = NULL, *call = NULL;
+    tessera_error error = {0};
+    uint8_t hash[CANONICAL_HASH_BYTES];
+    CHECK(remote_hashes(w->remote, &input, NULL, &hashes, &error) == TESSERA_OK, "%s", error.message);
+    const struct remote_result *signed_ones = wait_for_call(w, hashes);
+    CHECK(signed_ones->outcome == REMOTE_DONE, "%s", signed_ones->error.message);
+    for (int block = w->range.first; block <= w->range.end + 1 && signed_ones->outcome == REMOTE_DONE; block++) {
+        bool inside = block > w->range.first && block <= w->range.end;
+        input.block = (uint32_t)block;
+        CHECK(remote_state(w->remote, &input, NULL, &call, &error) == TESSERA_OK, "%s", error.message);
+        const struct remote_result *result = wait_for_call(w, call);
+        CHECK(result->outcome == (inside ? REMOTE_DONE : REMOTE_REFUSED), "block %d: %s", block, result->error.message);
+        CHECK(inside || strstr(result->error.message, "field block") != NULL, "block %d: %s", block, result->error.message);
+        if (inside && result->outcome == REMOTE_DONE) {
+            split_state_hash(&result->before, hash);
+            CHECK(memcmp(hash, signed_ones->hashes[block - w->range.first - 1], sizeof hash) == 0, "the state before block %d", block);
+        }
+        remote_call_end(call);
+    }
+    remote_call_end(hashes);
+    arena_release(w->s.t.run.arena, 0);
+}
+
 /* Two passes of a model through a worker: the second one's constants travel by digest. */
 static void test_picture(const char *name, enum dtype dtype, struct split_range range) {
     struct worker_case w;
@@ -15,6 +42,7 @@ static void test_picture(const char *name, enum dtype dtype, struct split_range 
     if (!worker_case_open(&w, name, dtype, range, options)) return;
     uint64_t sent[2];
     for (int i = 0; i < 2; i++) sent[i] = check_picture(&w, true);
+    test_states(&w);
     unsigned constants = denoiser_state_constants(w.s.t.component.denoiser);
     bool has_constants = (constants & 1u << STATE_TEXT) != 0 || w.s.inputs.in.text_mask.data != NULL;
     if (has_constants && w.s.t.component.denoiser->form.cond_width > 0)
@@ -348,6 +376,7 @@ static void test_one_worker(void) {
     test_refusals(&w);
     test_by_hand(&w);
     test_hashes(&w);
+    test_states(&w);
     test_crowd(&w);
     test_stop(&w, SIGTERM);
     CHECK(worker_process_start(w.part, worker_folder, options, &w.process), "a second start");
