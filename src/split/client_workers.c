@@ -213,6 +213,10 @@ static void check_specification(struct client *c, int worker) {
                     needs_bits ? "only --verify replicas can check that" : "--kernels reproducible needs reproducible workers");
 }
 
+static tessera_status other_model(int index, tessera_status status, const tessera_error *why, tessera_error *error) {
+    return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why->message);
+}
+
 tessera_status client_open_part(const struct client *c, int index, bool reproducible, struct split_part **out, tessera_error *error) {
     const struct split_part_options options = {.kernels = reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
                                                .dtype = c->job.run->dtype,
@@ -221,8 +225,7 @@ tessera_status client_open_part(const struct client *c, int index, bool reproduc
                                                .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
     tessera_error why = {0};
     tessera_status status = split_part_open_model(c->job.folder, &c->parts[index].range, &options, out, &why);
-    if (status == TESSERA_OK) return TESSERA_OK;
-    return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why.message);
+    return status == TESSERA_OK ? TESSERA_OK : other_model(index, status, &why, error);
 }
 
 /* Which answers to compare bit by bit: those of this arithmetic. */
@@ -273,7 +276,9 @@ static tessera_status open_part(struct client *c, int index, tessera_error *erro
     struct part_header header;
     bool is_here = false;
     name_bits(c, &c->parts[index]);
-    tessera_status status = part_file_is_in_model(c->job.folder, &c->parts[index].range, &header, &is_here, error);
+    tessera_error why = {0};
+    tessera_status status = part_file_is_in_model(c->job.folder, &c->parts[index].range, &header, &is_here, &why);
+    if (status != TESSERA_OK) other_model(index, status, &why, error);
     if (status == TESSERA_OK && !is_here) status = know_part(c, index, &header, error);
     part_header_free(&header);
     return status == TESSERA_OK && is_here ? open_own_part(c, index, error) : status;
