@@ -8,7 +8,17 @@
 #include "cli/progress.h"
 #include "split/factory.h"
 
-enum split_option { SPLIT_MODEL, SPLIT_START, SPLIT_END, SPLIT_OUTPUT, SPLIT_LAST, SPLIT_PARTS, SPLIT_KEY, SPLIT_CLIENT, SPLIT_OPTION_COUNT };
+enum split_option {
+    SPLIT_MODEL,
+    SPLIT_START,
+    SPLIT_END,
+    SPLIT_OUTPUT,
+    SPLIT_LAST,
+    SPLIT_PARTS,
+    SPLIT_KEY,
+    SPLIT_CLIENT,
+    SPLIT_OPTION_COUNT
+};
 enum { MOST_BLOCKS = 65535 };
 
 /* What Python programs and people write. */

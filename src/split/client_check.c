@@ -152,8 +152,8 @@ tessera_status client_save_receipt(struct client *c, int worker, int part, const
     uint8_t key[CANONICAL_HASH_BYTES];
     char name[96];
     canonical_hash(receipt->worker.bytes, sizeof receipt->worker.bytes, key);
-    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u-%02x%02x%02x%02x.json", r->job[0], r->job[1], r->job[2], r->job[3],
-             part + 1, r->step, r->row, key[0], key[1], key[2], key[3]);
+    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u-%02x%02x%02x%02x.json", r->job[0], r->job[1], r->job[2],
+             r->job[3], part + 1, r->step, r->row, key[0], key[1], key[2], key[3]);
     char *path = file_join(c->receipts != NULL ? c->receipts : ".", name);
     tessera_status status = path != NULL ? receipt_write(receipt, path, error) : out_of_memory(error);
     if (status != TESSERA_OK) {

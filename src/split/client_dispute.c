@@ -50,8 +50,10 @@ static tessera_status take_hashes(struct client *c, const struct request *q, int
         status = error_set(error, TESSERA_ERROR_FORMAT, "asked again, it signed another answer to the same request");
     if (status == TESSERA_OK) {
         size_t bytes = r->reply.num_hashes * sizeof *out->hashes;
-        *out = (struct receipt){
-            .reply = answer->reply, .range = c->parts[q->part].range, .worker = c->workers[worker].description.worker, .hashes = malloc(bytes)};
+        *out = (struct receipt){.reply = answer->reply,
+                                .range = c->parts[q->part].range,
+                                .worker = c->workers[worker].description.worker,
+                                .hashes = malloc(bytes)};
         memcpy(out->signature, answer->signature, sizeof out->signature);
         memcpy(out->blocks_signature, r->reply.blocks_signature, sizeof out->blocks_signature);
         if (out->hashes != NULL) memcpy(out->hashes, r->hashes, bytes);
@@ -74,8 +76,7 @@ static tessera_status fetch_state(struct client *c, const struct request *q, int
         TRY(remote_state(c->workers[workers[i]].remote, &input, NULL, call, error));
         TRY(remotes_wait_for(c->remotes, *call, error));
         const struct remote_result *r = remote_call_result(*call);
-        if (r->outcome == REMOTE_DONE &&
-            memcmp(r->reply.signed_fields.output_hash, hashes->hashes[place - 1], CANONICAL_HASH_BYTES) == 0) {
+        if (r->outcome == REMOTE_DONE && memcmp(r->reply.signed_fields.output_hash, hashes->hashes[place - 1], CANONICAL_HASH_BYTES) == 0) {
             *out = r->before;
             return TESSERA_OK;
         }
@@ -96,12 +97,14 @@ tessera_status client_accuse(struct client *c, int worker, int witness, struct w
     struct denoiser_state before;
     int place = 0;
     tessera_status status = take_hashes(c, &q, worker, answer, &receipt, error);
-    bool contradicts = status == TESSERA_OK && memcmp(receipt.hashes[receipt.count - 1], answer->reply.output_hash, CANONICAL_HASH_BYTES) != 0;
+    bool contradicts =
+        status == TESSERA_OK && memcmp(receipt.hashes[receipt.count - 1], answer->reply.output_hash, CANONICAL_HASH_BYTES) != 0;
     if (status == TESSERA_OK && !contradicts) {
         status = client_ask_hashes(c, witness, unit, part, state, &theirs, error);
         if (status == TESSERA_OK) place = receipt_first_difference(&receipt, remote_call_result(theirs)->hashes);
         if (place == receipt.count)
-            status = error_set(error, TESSERA_ERROR_FORMAT, "its hashes after each block are right, and do not lead to the answer that it signed");
+            status = error_set(error, TESSERA_ERROR_FORMAT,
+                               "its hashes after each block are right, and do not lead to the answer that it signed");
     }
     if (status == TESSERA_OK) status = fetch_state(c, &q, place, &receipt, &witness, 1, &call, &before, error);
     receipt.block = c->parts[part].range.first + place;
@@ -183,7 +186,8 @@ static tessera_status ask_third(struct client *c, const struct request *q, struc
     bool same[2] = {false, false};
     TRY(run_at_another(c, q, not_of, 2, &worker, &call, error));
     for (int i = 0; i < 2 && call != NULL; i++)
-        same[i] = memcmp(remote_call_result(call)->reply.signed_fields.output_hash, sides[i].answer->reply.output_hash, CANONICAL_HASH_BYTES) == 0;
+        same[i] = memcmp(remote_call_result(call)->reply.signed_fields.output_hash, sides[i].answer->reply.output_hash,
+                         CANONICAL_HASH_BYTES) == 0;
     for (int i = 0; i < 2; i++) sides[i].loses = same[1 - i];
     remote_call_end(call);
     return TESSERA_OK;
@@ -220,7 +224,8 @@ static void drop_losers(struct client *c, const struct request *q, struct side s
     for (int i = 0; i < 2; i++) {
         if (!sides[i].loses) continue;
         if (sides[i].why[0] == 0)
-            snprintf(sides[i].why, sizeof sides[i].why, "its answer for step %d of picture %d is wrong", q->unit.step + 1, q->unit.picture + 1);
+            snprintf(sides[i].why, sizeof sides[i].why, "its answer for step %d of picture %d is wrong", q->unit.step + 1,
+                     q->unit.picture + 1);
         client_drop(c, sides[i].worker, "%s", sides[i].why);
         keep_receipt(c, q, &sides[i]);
     }
@@ -228,10 +233,11 @@ static void drop_losers(struct client *c, const struct request *q, struct side s
 
 static tessera_status undecided(struct client *c, const struct request *q, struct side sides[2], tessera_error *error) {
     for (int i = 0; i < 2; i++) keep_receipt(c, q, &sides[i]);
-    return error_set(error, TESSERA_ERROR_IO,
-                     "workers: %s and %s gave different answers to one request of part %d, and nobody can tell whose is right: name a worker of a "
-                     "third operator, or judge their receipts with the model's weights (tessera verify)",
-                     c->workers[sides[0].worker].url, c->workers[sides[1].worker].url, q->part + 1);
+    return error_set(
+        error, TESSERA_ERROR_IO,
+        "workers: %s and %s gave different answers to one request of part %d, and nobody can tell whose is right: name a worker of a "
+        "third operator, or judge their receipts with the model's weights (tessera verify)",
+        c->workers[sides[0].worker].url, c->workers[sides[1].worker].url, q->part + 1);
 }
 
 /* *lost: bits of the two that lied. */
@@ -261,7 +267,8 @@ static void agree(struct client *c, const struct request *q, int other, const st
 }
 
 static void say_unchecked(struct client *c, int part) {
-    if (!c->parts[part].unchecked) client_say(c, "part %d: no worker of another operator is left to ask: answers are not checked", part + 1);
+    if (!c->parts[part].unchecked)
+        client_say(c, "part %d: no worker of another operator is left to ask: answers are not checked", part + 1);
     c->parts[part].unchecked = true;
 }
 

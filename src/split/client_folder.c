@@ -35,7 +35,7 @@ static tessera_status copy_bytes(FILE *from, const char *path, const char *to, t
     char *chunk = malloc(CHUNK);
     size_t count = 0;
     while (chunk != NULL && (count = fread(chunk, 1, CHUNK, from)) > 0 && fwrite(chunk, 1, count, output.stream) == count) continue;
-    tessera_status status = chunk == NULL                              ? out_of_memory(error)
+    tessera_status status = chunk == NULL                           ? out_of_memory(error)
                             : ferror(from) || ferror(output.stream) ? error_set_errno(error, "%s: cannot be copied to %s", path, to)
                                                                     : TESSERA_OK;
     free(chunk);
@@ -95,10 +95,10 @@ static tessera_status write_rest(const char *denoiser, const char *folder, const
 tessera_status client_folder_write(const char *folder, const struct split_range *range, const char *output, tessera_error *error) {
     char *denoiser;
     TRY(part_file_denoiser_folder(folder, &denoiser, error));
-    tessera_status status =
-        strcmp(denoiser, folder) == 0
-            ? error_set(error, TESSERA_ERROR_ARGUMENT, "--client-folder %s: needs a whole model, but %s is a denoiser alone", output, folder)
-            : copy_folder(folder, output, denoiser, error);
+    tessera_status status = strcmp(denoiser, folder) == 0
+                                ? error_set(error, TESSERA_ERROR_ARGUMENT,
+                                            "--client-folder %s: needs a whole model, but %s is a denoiser alone", output, folder)
+                                : copy_folder(folder, output, denoiser, error);
     if (status == TESSERA_OK) status = write_rest(denoiser, folder, output, range, error);
     free(denoiser);
     return status;

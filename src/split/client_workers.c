@@ -230,8 +230,7 @@ tessera_status client_open_part(const struct client *c, int index, bool reproduc
 
 /* Which answers to compare bit by bit: those of this arithmetic. */
 static void name_bits(struct client *c, struct client_part *part) {
-    bool needed =
-        c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
+    bool needed = c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
     for (int i = part->first_worker; i < part->first_worker + part->count && !needed; i++)
         needed = c->workers[i].described && strstr(c->workers[i].description.specification, " reproducible ") != NULL;
     part->is_reproducible = needed;
@@ -254,20 +253,23 @@ static tessera_status know_part(struct client *c, int index, const struct part_h
     struct client_part *part = &c->parts[index];
     int first = part->range.first, last = part->range.end - 1;
     if (!c->has_manifest)
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "workers: %s has no weights of part %d, blocks %d to %d, with which to compare what workers have: name the manifest of the "
-                         "model's owner in the list of workers (\"manifest\", \"manifest_pin\")",
-                         c->job.folder, index + 1, first, last);
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "workers: %s has no weights of part %d, blocks %d to %d, with which to compare what workers have: name the manifest of the "
+            "model's owner in the list of workers (\"manifest\", \"manifest_pin\")",
+            c->job.folder, index + 1, first, last);
     if (strcmp(c->manifest.class_name, header->class_name) != 0 || strcmp(c->manifest.configuration, header->configuration) != 0)
         return error_set(error, TESSERA_ERROR_FORMAT, "workers: the manifest is of model %.100s, whose configuration is not that of %s",
                          c->manifest.model, c->job.folder);
     if (c->verification.kind == VERIFY_REPLICAS)
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "verify replicas: needs the weights of blocks %d to %d, to measure how far apart honest answers may lie, and %s has none: "
-                         "take exact=N or challenge=K, with reproducible workers",
-                         first, last, c->job.folder);
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "verify replicas: needs the weights of blocks %d to %d, to measure how far apart honest answers may lie, and %s has none: "
+            "take exact=N or challenge=K, with reproducible workers",
+            first, last, c->job.folder);
     memcpy(part->digest, c->manifest.parts[index].digest, sizeof part->digest);
-    client_say(c, "part %d, blocks %d to %d: the weights are not here: its workers are known by the manifest%s, and compared with one another",
+    client_say(c,
+               "part %d, blocks %d to %d: the weights are not here: its workers are known by the manifest%s, and compared with one another",
                index + 1, first, last, c->parts[index].count > 1 ? "" : " alone");
     return TESSERA_OK;
 }
@@ -395,10 +397,11 @@ static tessera_status compare_tests(struct client *c, int index, struct test *te
         if (same > most) best = i, most = same;
     }
     if (2 * most <= count && count > 0)
-        return error_set(error, TESSERA_ERROR_IO,
-                         "workers: %s and others of part %d answer the same test differently, and without the weights of its blocks nobody here can "
-                         "tell who is right: name more workers",
-                         c->workers[workers[0]].url, index + 1);
+        return error_set(
+            error, TESSERA_ERROR_IO,
+            "workers: %s and others of part %d answer the same test differently, and without the weights of its blocks nobody here can "
+            "tell who is right: name more workers",
+            c->workers[workers[0]].url, index + 1);
     for (int i = 0; i < count; i++)
         if (memcmp(hashes[i], hashes[best], CANONICAL_HASH_BYTES) != 0)
             client_drop(c, workers[i], "a test got another answer from it than from most workers of the part");
@@ -470,10 +473,11 @@ static tessera_status check_operators(const struct client *c, int index, tessera
     bool alone = true;
     for (int i = 1; i < part->count; i++) alone = alone && strcmp(c->workers[part->first_worker + i].operator_name, first) == 0;
     if (!alone || part->own != NULL || c->verification.kind != VERIFY_CHALLENGE) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "verify challenge: part %d has one operator alone, and %s has not the weights of its blocks %d to %d: name a worker of another "
-                     "operator, or take the whole model",
-                     index + 1, c->job.folder, part->range.first, part->range.end - 1);
+    return error_set(
+        error, TESSERA_ERROR_ARGUMENT,
+        "verify challenge: part %d has one operator alone, and %s has not the weights of its blocks %d to %d: name a worker of another "
+        "operator, or take the whole model",
+        index + 1, c->job.folder, part->range.first, part->range.end - 1);
 }
 
 tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error) {

@@ -8,10 +8,29 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "split/identity.h"
 
 static const cJSON *find(const struct fields *f, const char *key) {
     return cJSON_GetObjectItemCaseSensitive(f->item, key);
+}
+
+tessera_status fields_parse(const char *name, const char *text, size_t length, fields_reader *read, void *out, tessera_error *error) {
+    struct json *json;
+    TRY(json_parse(name, text, length, &json, error));
+    const struct fields f = {.name = name, .item = json_root(json), .place = -1, .error = error};
+    tessera_status status = read(&f, out);
+    json_free(json);
+    return status;
+}
+
+tessera_status fields_open(const char *path, size_t most_bytes, fields_reader *read, void *out, tessera_error *error) {
+    char *text;
+    size_t length;
+    TRY(file_read_regular(path, most_bytes, &text, &length, error));
+    tessera_status status = fields_parse(path, text, length, read, out, error);
+    free(text);
+    return status;
 }
 
 tessera_status fields_wrong(const struct fields *f, const char *key, const char *what) {

@@ -13,6 +13,11 @@ struct fields {
     tessera_error *error;
 };
 
+/* Reads the file's root by `read` into `out`; FORMAT where it is no JSON, or longer than most_bytes. `name` stands for a text in messages. */
+typedef tessera_status fields_reader(const struct fields *f, void *out);
+tessera_status fields_open(const char *path, size_t most_bytes, fields_reader *read, void *out, tessera_error *error);
+tessera_status fields_parse(const char *name, const char *text, size_t length, fields_reader *read, void *out, tessera_error *error);
+
 /* "NAME: field KEY: what". */
 tessera_status fields_wrong(const struct fields *f, const char *key, const char *what);
 /* A copy, which the caller frees, also after an error. */

@@ -7,7 +7,6 @@
 #include <cjson/cJSON.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "split/fields.h"
 
 enum { MOST_BLOCKS = 1 << 16, MOST_NAME = 255 };
@@ -116,26 +115,26 @@ static tessera_status check_owner(const struct fields *f, const struct manifest 
                      f->name, own, pin);
 }
 
+struct reading {
+    struct manifest *manifest;
+    const char *pin;
+};
+
+static tessera_status read_manifest(const struct fields *f, void *out) {
+    const struct reading *r = out;
+    TRY(read_fields(f, r->manifest));
+    return check_owner(f, r->manifest, r->pin);
+}
+
 tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out,
                               tessera_error *error) {
-    struct json *json;
     *out = (struct manifest){0};
-    TRY(json_parse(name, text, length, &json, error));
-    const struct fields f = {.name = name, .item = json_root(json), .place = -1, .error = error};
-    tessera_status status = read_fields(&f, out);
-    if (status == TESSERA_OK) status = check_owner(&f, out, pin);
-    json_free(json);
-    return status;
+    return fields_parse(name, text, length, read_manifest, &(struct reading){out, pin}, error);
 }
 
 tessera_status manifest_open(const char *path, const char *pin, struct manifest *out, tessera_error *error) {
-    char *text;
-    size_t length;
     *out = (struct manifest){0};
-    TRY(file_read_regular(path, MANIFEST_MOST_BYTES, &text, &length, error));
-    tessera_status status = manifest_parse(path, text, length, pin, out, error);
-    free(text);
-    return status;
+    return fields_open(path, MANIFEST_MOST_BYTES, read_manifest, &(struct reading){out, pin}, error);
 }
 
 /* ---- writing ---- */

@@ -6,8 +6,6 @@
 
 #include <cjson/cJSON.h>
 
-#include "base/file.h"
-#include "base/json.h"
 #include "split/fields.h"
 
 #define RECEIPT_VERSION "tessera-receipt-1"
@@ -152,7 +150,8 @@ static tessera_status check_signatures(const struct fields *f, const struct rece
     return fields_wrong(f, "blocks_signature", "not that of public_key for these hashes: it proves nothing");
 }
 
-static tessera_status read_receipt(const struct fields *f, struct receipt *r) {
+static tessera_status read_receipt(const struct fields *f, void *out) {
+    struct receipt *r = out;
     const char *version = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(f->item, "receipt"));
     if (version == NULL || strcmp(version, RECEIPT_VERSION) != 0)
         return fields_wrong(f, "receipt", "is not \"" RECEIPT_VERSION "\": not a receipt, or one of another version");
@@ -167,23 +166,13 @@ static tessera_status read_receipt(const struct fields *f, struct receipt *r) {
 }
 
 tessera_status receipt_parse(const char *name, const char *text, size_t length, struct receipt *out, tessera_error *error) {
-    struct json *json;
     *out = (struct receipt){0};
-    TRY(json_parse(name, text, length, &json, error));
-    const struct fields f = {.name = name, .item = json_root(json), .place = -1, .error = error};
-    tessera_status status = read_receipt(&f, out);
-    json_free(json);
-    return status;
+    return fields_parse(name, text, length, read_receipt, out, error);
 }
 
 tessera_status receipt_open(const char *path, struct receipt *out, tessera_error *error) {
-    char *text;
-    size_t length;
     *out = (struct receipt){0};
-    TRY(file_read_regular(path, RECEIPT_MOST_BYTES, &text, &length, error));
-    tessera_status status = receipt_parse(path, text, length, out, error);
-    free(text);
-    return status;
+    return fields_open(path, RECEIPT_MOST_BYTES, read_receipt, out, error);
 }
 
 /* ---- writing ---- */

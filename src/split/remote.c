@@ -126,7 +126,8 @@ static tessera_status pack(struct remote_call *call, bool whole, tessera_error *
 }
 
 static const char *path_of(const struct remote_call *call) {
-    static const char *const paths[] = {[CALL_DESCRIBE] = "/v1/part", [CALL_RUN] = "/v1/run", [CALL_HASHES] = "/v1/hashes", [CALL_STATE] = "/v1/state"};
+    static const char *const paths[] = {
+        [CALL_DESCRIBE] = "/v1/part", [CALL_RUN] = "/v1/run", [CALL_HASHES] = "/v1/hashes", [CALL_STATE] = "/v1/state"};
     return paths[call->kind];
 }
 
@@ -207,7 +208,8 @@ tessera_status remote_hashes(struct remote *remote, const struct remote_input *i
     return compute_remotely(remote, CALL_HASHES, input, user, out, error);
 }
 
-tessera_status remote_state(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out, tessera_error *error) {
+tessera_status remote_state(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
+                            tessera_error *error) {
     return compute_remotely(remote, CALL_STATE, input, user, out, error);
 }
 
@@ -242,13 +244,15 @@ static tessera_status same_hash(const uint8_t *a, const uint8_t *b, const char *
 }
 
 /* The state before a block, and that its hash is the one in the reply. `state` enters the part. */
-static tessera_status read_before(struct remote_call *call, const struct split_shape *shape, struct denoiser_state state, tessera_error *error) {
+static tessera_status read_before(struct remote_call *call, const struct split_shape *shape, struct denoiser_state state,
+                                  tessera_error *error) {
     const struct remote_input *in = &call->input;
     struct denoiser_state form = answer_form(call, shape), answer;
     struct state_message message = {.job = split_job_number(in->job)};
     uint8_t hash[CANONICAL_HASH_BYTES];
     TRY(run_status(in->run, error));
-    TRY(denoiser_state_unpack(call->data + WIRE_REPLY_BYTES, (size_t)call->result.reply.state_bytes, &form, NULL, &answer, &message, error));
+    TRY(denoiser_state_unpack(call->data + WIRE_REPLY_BYTES, (size_t)call->result.reply.state_bytes, &form, NULL, &answer, &message,
+                              error));
     split_answer_merge_within(in->denoiser, (int)in->block, &state, &answer);
     split_state_hash(&state, hash);
     call->result.before = state;

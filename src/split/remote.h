@@ -76,7 +76,7 @@ struct remote_input {
     uint8_t part_digest[CANONICAL_HASH_BYTES];
     const char *specification; /* that was agreed: of the worker's description */
     uint32_t step, row;
-    uint32_t block; /* of remote_state */
+    uint32_t block;                  /* of remote_state */
     const struct denoiser *denoiser; /* of the client's model: a description is enough */
     struct run *run;                 /* for the forms of states; its backend shares the host's memory */
     const struct split_range *range;

@@ -94,7 +94,8 @@ tessera_status tokens_read_first(const char *path, char **out, tessera_error *er
 static int place_of(const struct tokens *tokens, const uint8_t digest[TOKEN_DIGEST_BYTES]) {
     int found = -1;
     for (int i = 0; i < tokens->count; i++)
-        if (CRYPTO_memcmp(digest, tokens->digests[i], TOKEN_DIGEST_BYTES) == 0 && !tokens->revoked[i]) found = i; /* no end before the last */
+        if (CRYPTO_memcmp(digest, tokens->digests[i], TOKEN_DIGEST_BYTES) == 0 && !tokens->revoked[i])
+            found = i; /* no end before the last */
     return found;
 }
 

@@ -8,11 +8,13 @@
 #include "split/identity.h"
 
 static tessera_status wrong(const char *words, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "verify %.100s: must be challenge=K, such as challenge=3 (K steps, 1 to %d; with ,by=replica other operators compute them); exact=N,fraction=P, such as exact=2,fraction=0.1 "
-                     "(N workers, 2 to %d, for a share P of the requests, 0 to 1; without fraction: all); replicas=N,fraction=P, such as replicas=3; "
-                     "or none",
-                     words, VERIFY_MOST_STEPS, VERIFY_MOST_REPLICAS);
+    return error_set(
+        error, TESSERA_ERROR_ARGUMENT,
+        "verify %.100s: must be challenge=K, such as challenge=3 (K steps, 1 to %d; with ,by=replica other operators compute them); "
+        "exact=N,fraction=P, such as exact=2,fraction=0.1 "
+        "(N workers, 2 to %d, for a share P of the requests, 0 to 1; without fraction: all); replicas=N,fraction=P, such as replicas=3; "
+        "or none",
+        words, VERIFY_MOST_STEPS, VERIFY_MOST_REPLICAS);
 }
 
 /* The number behind `name` and '='; NULL where the words do not begin so. */

@@ -8,23 +8,69 @@
 enum {
     AT_VERSION = 4,
     AT_FLAGS = 6,
-    AT_STATE_BYTES = 8,
-    AT_ID = 16,
-    AT_JOB = 32,
-    AT_PART = 64,
-    AT_STEP = 96,
-    AT_ROW = 100,
-    AT_BLOCK = 104,
     AT_REQUEST_ZEROS = 108,
-    AT_HASHES = 104,
+    AT_HASHES_ZEROS = 108,
     AT_WORKER = 112,
     AT_SPECIFICATION = 160,
-    AT_INPUT = 224,
-    AT_OUTPUT = 256,
-    AT_SIGNATURE = 288,
-    AT_BLOCKS_SIGNATURE = 352,
     AT_REPLY_ZEROS = 416
 };
+
+/* Where a field stands in the head, and in the struct. */
+struct field {
+    size_t at, bytes, offset;
+    bool is_number; /* little-endian in the head; of `bytes` bytes in the struct, too */
+};
+#define NUMBER(type, at, member)                                                                                                           \
+    { at, sizeof((type *)0)->member, offsetof(type, member), true }
+#define BYTES(type, at, member)                                                                                                            \
+    { at, sizeof((type *)0)->member, offsetof(type, member), false }
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static const struct field request_fields[] = {
+    NUMBER(struct wire_request, 8, state_bytes), BYTES(struct wire_request, 16, id),    BYTES(struct wire_request, 32, job),
+    BYTES(struct wire_request, 64, part_digest), NUMBER(struct wire_request, 96, step), NUMBER(struct wire_request, 100, row),
+    NUMBER(struct wire_request, 104, block),
+};
+/* All but the specification, which is a text. */
+static const struct field reply_fields[] = {
+    NUMBER(struct wire_reply, 8, state_bytes),
+    BYTES(struct wire_reply, 16, id),
+    BYTES(struct wire_reply, 32, signed_fields.job),
+    BYTES(struct wire_reply, 64, signed_fields.part_digest),
+    NUMBER(struct wire_reply, 96, signed_fields.step),
+    NUMBER(struct wire_reply, 100, signed_fields.row),
+    NUMBER(struct wire_reply, 104, num_hashes),
+    BYTES(struct wire_reply, AT_WORKER, worker.bytes),
+    BYTES(struct wire_reply, 224, signed_fields.input_hash),
+    BYTES(struct wire_reply, 256, signed_fields.output_hash),
+    BYTES(struct wire_reply, 288, signature),
+    BYTES(struct wire_reply, 352, blocks_signature),
+};
+
+static void write_fields(const struct field *fields, size_t count, const void *from, uint8_t *out) {
+    for (const struct field *f = fields; f < fields + count; f++) {
+        const char *member = (const char *)from + f->offset;
+        uint32_t four;
+        uint64_t eight = 0;
+        if (!f->is_number) memcpy(out + f->at, member, f->bytes);
+        if (!f->is_number) continue;
+        memcpy(f->bytes == sizeof four ? (void *)&four : (void *)&eight, member, f->bytes);
+        little_endian_put(out + f->at, f->bytes == sizeof four ? four : eight, (int)f->bytes);
+    }
+}
+
+static void read_fields(const struct field *fields, size_t count, const uint8_t *bytes, void *out) {
+    for (const struct field *f = fields; f < fields + count; f++) {
+        char *member = (char *)out + f->offset;
+        uint64_t eight = f->is_number ? little_endian_get(bytes + f->at, (int)f->bytes) : 0;
+        uint32_t four = (uint32_t)eight;
+        memcpy(member,
+               !f->is_number             ? (const void *)(bytes + f->at)
+               : f->bytes == sizeof four ? (const void *)&four
+                                         : (const void *)&eight,
+               f->bytes);
+    }
+}
 
 static bool all_zeros(const uint8_t *bytes, size_t count) {
     uint8_t any = 0;
@@ -50,13 +96,7 @@ void wire_request_write(const struct wire_request *request, uint8_t out[WIRE_REQ
     memset(out, 0, WIRE_REQUEST_BYTES);
     memcpy(out, "TDRQ", 4);
     little_endian_put(out + AT_VERSION, WIRE_VERSION, 2);
-    little_endian_put(out + AT_STATE_BYTES, request->state_bytes, 8);
-    memcpy(out + AT_ID, request->id, sizeof request->id);
-    memcpy(out + AT_JOB, request->job, sizeof request->job);
-    memcpy(out + AT_PART, request->part_digest, sizeof request->part_digest);
-    little_endian_put(out + AT_STEP, request->step, 4);
-    little_endian_put(out + AT_ROW, request->row, 4);
-    little_endian_put(out + AT_BLOCK, request->block, 4);
+    write_fields(request_fields, COUNT(request_fields), request, out);
 }
 
 tessera_status wire_request_read(const uint8_t *bytes, size_t size, size_t whole, struct wire_request *out, tessera_error *error) {
@@ -64,37 +104,20 @@ tessera_status wire_request_read(const uint8_t *bytes, size_t size, size_t whole
     if (size < WIRE_REQUEST_BYTES) return wrong(what, "length", error);
     TRY(check_start(bytes, what, "TDRQ", error));
     if (!all_zeros(bytes + AT_REQUEST_ZEROS, WIRE_REQUEST_BYTES - AT_REQUEST_ZEROS)) return wrong(what, "zeros", error);
-    out->state_bytes = little_endian_get(bytes + AT_STATE_BYTES, 8);
+    read_fields(request_fields, COUNT(request_fields), bytes, out);
     if (out->state_bytes != whole - WIRE_REQUEST_BYTES) return wrong(what, "bytes of the state", error);
-    memcpy(out->id, bytes + AT_ID, sizeof out->id);
-    memcpy(out->job, bytes + AT_JOB, sizeof out->job);
-    memcpy(out->part_digest, bytes + AT_PART, sizeof out->part_digest);
-    out->step = (uint32_t)little_endian_get(bytes + AT_STEP, 4);
-    out->row = (uint32_t)little_endian_get(bytes + AT_ROW, 4);
-    out->block = (uint32_t)little_endian_get(bytes + AT_BLOCK, 4);
     return TESSERA_OK;
 }
 
 /* ---- replies ---- */
 
 void wire_reply_write(const struct wire_reply *reply, uint8_t out[WIRE_REPLY_BYTES]) {
-    const struct receipt_reply *s = &reply->signed_fields;
+    const char *specification = reply->signed_fields.specification;
     memset(out, 0, WIRE_REPLY_BYTES);
     memcpy(out, "TDRP", 4);
     little_endian_put(out + AT_VERSION, WIRE_VERSION, 2);
-    little_endian_put(out + AT_STATE_BYTES, reply->state_bytes, 8);
-    memcpy(out + AT_ID, reply->id, sizeof reply->id);
-    memcpy(out + AT_JOB, s->job, sizeof s->job);
-    memcpy(out + AT_PART, s->part_digest, sizeof s->part_digest);
-    little_endian_put(out + AT_STEP, s->step, 4);
-    little_endian_put(out + AT_ROW, s->row, 4);
-    little_endian_put(out + AT_HASHES, reply->num_hashes, 4);
-    memcpy(out + AT_WORKER, reply->worker.bytes, sizeof reply->worker.bytes);
-    memcpy(out + AT_SPECIFICATION, s->specification, strnlen(s->specification, SPLIT_SPECIFICATION_CHARS - 1));
-    memcpy(out + AT_INPUT, s->input_hash, sizeof s->input_hash);
-    memcpy(out + AT_OUTPUT, s->output_hash, sizeof s->output_hash);
-    memcpy(out + AT_SIGNATURE, reply->signature, sizeof reply->signature);
-    memcpy(out + AT_BLOCKS_SIGNATURE, reply->blocks_signature, sizeof reply->blocks_signature);
+    write_fields(reply_fields, COUNT(reply_fields), reply, out);
+    memcpy(out + AT_SPECIFICATION, specification, strnlen(specification, SPLIT_SPECIFICATION_CHARS - 1));
 }
 
 /* A text of printable ASCII, and zeros behind it. */
@@ -107,35 +130,19 @@ static bool read_specification(const uint8_t *bytes, char out[SPLIT_SPECIFICATIO
     return true;
 }
 
-static void read_fields(const uint8_t *bytes, struct wire_reply *out) {
-    struct receipt_reply *s = &out->signed_fields;
-    memcpy(out->id, bytes + AT_ID, sizeof out->id);
-    memcpy(s->job, bytes + AT_JOB, sizeof s->job);
-    memcpy(s->part_digest, bytes + AT_PART, sizeof s->part_digest);
-    s->step = (uint32_t)little_endian_get(bytes + AT_STEP, 4);
-    s->row = (uint32_t)little_endian_get(bytes + AT_ROW, 4);
-    memcpy(out->worker.bytes, bytes + AT_WORKER, sizeof out->worker.bytes);
-    memcpy(s->input_hash, bytes + AT_INPUT, sizeof s->input_hash);
-    memcpy(s->output_hash, bytes + AT_OUTPUT, sizeof s->output_hash);
-    memcpy(out->signature, bytes + AT_SIGNATURE, sizeof out->signature);
-    memcpy(out->blocks_signature, bytes + AT_BLOCKS_SIGNATURE, sizeof out->blocks_signature);
-}
-
 tessera_status wire_reply_read(const uint8_t *bytes, size_t size, struct wire_reply *out, tessera_error *error) {
     static const char what[] = "reply";
     if (size < WIRE_REPLY_BYTES) return wrong(what, "length", error);
     TRY(check_start(bytes, what, "TDRP", error));
-    if (!all_zeros(bytes + AT_HASHES + 4, 4) || !all_zeros(bytes + AT_WORKER + IDENTITY_PUBLIC_BYTES, 4) ||
+    if (!all_zeros(bytes + AT_HASHES_ZEROS, 4) || !all_zeros(bytes + AT_WORKER + IDENTITY_PUBLIC_BYTES, 4) ||
         !all_zeros(bytes + AT_REPLY_ZEROS, WIRE_REPLY_BYTES - AT_REPLY_ZEROS))
         return wrong(what, "zeros", error);
     if (!read_specification(bytes + AT_SPECIFICATION, out->signed_fields.specification)) return wrong(what, "specification", error);
-    out->state_bytes = little_endian_get(bytes + AT_STATE_BYTES, 8);
-    out->num_hashes = (uint32_t)little_endian_get(bytes + AT_HASHES, 4);
+    read_fields(reply_fields, COUNT(reply_fields), bytes, out);
     size_t rest = size - WIRE_REPLY_BYTES;
     if (out->num_hashes > RECEIPT_MOST_HASHES) return wrong(what, "hashes", error);
     if (out->state_bytes > rest || rest - out->state_bytes != (size_t)out->num_hashes * CANONICAL_HASH_BYTES)
         return wrong(what, "bytes of the state", error);
-    read_fields(bytes, out);
     return TESSERA_OK;
 }
 

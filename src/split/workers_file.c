@@ -8,8 +8,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "base/file.h"
-#include "base/json.h"
+#include "split/fields.h"
 
 static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a list of workers");
@@ -50,42 +49,32 @@ static tessera_status add_replica(struct workers_file *file, int part, struct wo
 
 /* ---- the file ---- */
 
-struct reading {
-    const char *name;
-    struct workers_file *out;
-    tessera_error *error;
-};
-
-static tessera_status wrong(const struct reading *r, const char *field, const char *what) {
-    return error_set(r->error, TESSERA_ERROR_FORMAT, "%s: field %s: %s", r->name, field, what);
-}
-
 /* The object has these fields alone. */
-static tessera_status check_fields(const struct reading *r, const cJSON *object, const char *where, const char *const *known) {
+static tessera_status check_fields(const struct fields *r, const cJSON *object, const char *where, const char *const *known) {
     char field[160];
     for (const cJSON *item = object->child; item != NULL; item = item->next) {
         int i = 0;
         while (known[i] != NULL && strcmp(known[i], item->string) != 0) i++;
         snprintf(field, sizeof field, "%s%.60s", where, item->string);
-        if (known[i] == NULL) return wrong(r, field, "is not known here: is it misspelt?");
+        if (known[i] == NULL) return fields_wrong(r, field, "is not known here: is it misspelt?");
     }
     return TESSERA_OK;
 }
 
 /* A text that may be missing where !needed: *out stays NULL then. */
-static tessera_status read_text(const struct reading *r, const cJSON *object, const char *where, const char *key, bool needed, char **out) {
+static tessera_status read_text(const struct fields *r, const cJSON *object, const char *where, const char *key, bool needed, char **out) {
     char field[160];
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
     const char *value = cJSON_GetStringValue(item);
     snprintf(field, sizeof field, "%s%s", where, key);
     if (item == NULL && !needed) return TESSERA_OK;
-    if (value == NULL || value[0] == 0) return wrong(r, field, "is missing, or no text");
+    if (value == NULL || value[0] == 0) return fields_wrong(r, field, "is missing, or no text");
     *out = strdup(value);
     return *out != NULL ? TESSERA_OK : out_of_memory(r->error);
 }
 
 /* A file's name, relative to the folder of the JSON file. */
-static tessera_status read_path(const struct reading *r, const cJSON *object, const char *where, const char *key, char **out) {
+static tessera_status read_path(const struct fields *r, const cJSON *object, const char *where, const char *key, char **out) {
     char *given = NULL;
     const char *slash = strrchr(r->name, '/');
     TRY(read_text(r, object, where, key, false, &given));
@@ -100,74 +89,66 @@ static tessera_status read_path(const struct reading *r, const cJSON *object, co
     return out_of_memory(r->error);
 }
 
-static tessera_status read_replica(const struct reading *r, const cJSON *item, int part, int index) {
+static tessera_status read_replica(const struct fields *r, const cJSON *item, int part, int index, struct workers_file *out) {
     static const char *const known[] = {"url", "pin", "operator", "token_file", NULL};
     struct workers_replica replica = {0};
     char where[64];
     snprintf(where, sizeof where, "parts[%d].replicas[%d].", part, index);
-    if (!cJSON_IsObject(item)) return wrong(r, where, "is no object");
+    if (!cJSON_IsObject(item)) return fields_wrong(r, where, "is no object");
     tessera_status status = check_fields(r, item, where, known);
     if (status == TESSERA_OK) status = read_text(r, item, where, "url", true, &replica.url);
     if (status == TESSERA_OK) status = read_text(r, item, where, "pin", true, &replica.pin);
     if (status == TESSERA_OK) status = read_text(r, item, where, "operator", false, &replica.operator_name);
     if (status == TESSERA_OK) status = read_path(r, item, where, "token_file", &replica.token_file);
-    if (status == TESSERA_OK) return add_replica(r->out, part, replica, r->error);
+    if (status == TESSERA_OK) return add_replica(out, part, replica, r->error);
     free_replica(&replica);
     return status;
 }
 
-static tessera_status read_part(const struct reading *r, const cJSON *item, int part) {
+static tessera_status read_part(const struct fields *r, const cJSON *item, int part, struct workers_file *out) {
     static const char *const known[] = {"replicas", NULL};
     char where[32];
     int index = 0;
     snprintf(where, sizeof where, "parts[%d].", part);
-    if (!cJSON_IsObject(item)) return wrong(r, where, "is no object");
+    if (!cJSON_IsObject(item)) return fields_wrong(r, where, "is no object");
     TRY(check_fields(r, item, where, known));
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(item, "replicas");
     int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
-    if (count < 1 || count > WORKERS_MOST_REPLICAS) return wrong(r, where, "replicas: no list of 1 to 64 workers");
-    for (const cJSON *replica = list->child; replica != NULL; replica = replica->next) TRY(read_replica(r, replica, part, index++));
+    if (count < 1 || count > WORKERS_MOST_REPLICAS) return fields_wrong(r, where, "replicas: no list of 1 to 64 workers");
+    for (const cJSON *replica = list->child; replica != NULL; replica = replica->next) TRY(read_replica(r, replica, part, index++, out));
     return TESSERA_OK;
 }
 
-static tessera_status read_manifest(const struct reading *r, const cJSON *root) {
+static tessera_status read_manifest(const struct fields *r, const cJSON *root, struct workers_file *out) {
     const cJSON *manifest = cJSON_GetObjectItemCaseSensitive(root, "manifest");
-    TRY(read_text(r, root, "", "manifest_pin", false, &r->out->manifest_pin));
-    if (manifest == NULL && r->out->manifest_pin != NULL) return wrong(r, "manifest_pin", "stands there without a manifest");
-    if (!cJSON_IsObject(manifest)) return read_path(r, root, "", "manifest", &r->out->manifest_file);
-    r->out->manifest_text = cJSON_PrintUnformatted(manifest);
-    return r->out->manifest_text != NULL ? TESSERA_OK : out_of_memory(r->error);
+    TRY(read_text(r, root, "", "manifest_pin", false, &out->manifest_pin));
+    if (manifest == NULL && out->manifest_pin != NULL) return fields_wrong(r, "manifest_pin", "stands there without a manifest");
+    if (!cJSON_IsObject(manifest)) return read_path(r, root, "", "manifest", &out->manifest_file);
+    out->manifest_text = cJSON_PrintUnformatted(manifest);
+    return out->manifest_text != NULL ? TESSERA_OK : out_of_memory(r->error);
 }
 
-static tessera_status read_fields(const struct reading *r, const cJSON *root) {
+static tessera_status read_fields(const struct fields *r, void *user) {
+    const cJSON *root = r->item;
+    struct workers_file *out = user;
     static const char *const known[] = {"manifest", "manifest_pin", "parts", NULL};
     int part = 0;
-    if (!cJSON_IsObject(root)) return wrong(r, "parts", "is missing: the file is no object");
+    if (!cJSON_IsObject(root)) return fields_wrong(r, "parts", "is missing: the file is no object");
     TRY(check_fields(r, root, "", known));
-    TRY(read_manifest(r, root));
+    TRY(read_manifest(r, root, out));
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "parts");
     int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
-    if (count < 1 || count > WORKERS_MOST_PARTS) return wrong(r, "parts", "no list of 1 to 64 parts");
-    for (const cJSON *item = list->child; item != NULL; item = item->next) TRY(read_part(r, item, part++));
+    if (count < 1 || count > WORKERS_MOST_PARTS) return fields_wrong(r, "parts", "no list of 1 to 64 parts");
+    for (const cJSON *item = list->child; item != NULL; item = item->next) TRY(read_part(r, item, part++, out));
     return TESSERA_OK;
 }
 
 tessera_status workers_file_parse(const char *name, const char *text, size_t length, struct workers_file *out, tessera_error *error) {
-    const struct reading r = {name, out, error};
-    struct json *json;
-    TRY(json_parse(name, text, length, &json, error));
-    tessera_status status = read_fields(&r, json_root(json));
-    json_free(json);
-    return status;
+    return fields_parse(name, text, length, read_fields, out, error);
 }
 
 tessera_status workers_file_read(const char *path, struct workers_file *out, tessera_error *error) {
-    char *text;
-    size_t length;
-    TRY(file_read_regular(path, WORKERS_FILE_MOST_BYTES, &text, &length, error));
-    tessera_status status = workers_file_parse(path, text, length, out, error);
-    free(text);
-    return status;
+    return fields_open(path, WORKERS_FILE_MOST_BYTES, read_fields, out, error);
 }
 
 /* ---- words ---- */

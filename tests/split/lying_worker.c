@@ -9,9 +9,12 @@
  *     garbage   random bytes      half   half of a reply         huge      says that its state has 2^60 bytes
  *     other     signs for another job     forged   signs with another key's signature      silent   never answers
  *
+ *     exit      ends, as if it were killed
+ *     mute      as bit, and ends when it is asked for the hashes after its blocks
+ *
  *     noise     changes each number by 6e-7 of it, up or down: four times what honest kernels lie apart
  *
- * q8, bit, old and noise are signed as an honest answer is, and hashes after each block are made to fit. */
+ * q8, bit, mute, old and noise are signed as an honest answer is, and hashes after each block are made to fit. */
 #include <cjson/cJSON.h>
 #include <signal.h>
 #include <math.h>
@@ -128,7 +131,7 @@ static void add_noise(struct split_answer *a) {
 static void change_answer(struct liar *l, const struct wire_request *request, struct split_answer *a) {
     uint32_t nan = 0x7fc00000;
     int row = request->row & 1;
-    if (is(l, "bit")) a->bytes[STATE_HEAD_BYTES + 2 * STATE_RECORD_BYTES + 64] ^= 1;
+    if (is(l, "bit") || is(l, "mute")) a->bytes[STATE_HEAD_BYTES + 2 * STATE_RECORD_BYTES + 64] ^= 1;
     if (is(l, "noise")) add_noise(a);
     if (is(l, "nan")) memcpy(a->bytes + a->size - 4, &nan, 4);
     if (is(l, "old") && l->old[row] != NULL && l->old_bytes[row] == a->size) {
@@ -197,6 +200,7 @@ static void compute(struct liar *l, bool hashes, const uint8_t *body, size_t siz
     if (!hashes) l->honest--;
     bool lies = l->honest < 0;
     if (lies && is(l, "silent")) sleep(600);
+    if ((lies && is(l, "exit")) || (hashes && is(l, "mute"))) _exit(0);
     if (wire_request_read(body, size, size, &request, &error) != TESSERA_OK) return server_reply_text(reply, 400, "%s\n", error.message);
     if (memcmp(l->job, request.job, sizeof l->job) != 0) state_store_close(&l->store), l->store = split_part_store(l->part);
     memcpy(l->job, request.job, sizeof l->job);

@@ -100,7 +100,8 @@ static size_t take(char *data, size_t size, size_t count, void *user) {
 static const char *interface; /* the client's own address, or NULL */
 
 /* A request to the server, with TLS where `tls`; size 0: GET. */
-static inline struct got ask_with(CURL *curl, struct server *server, bool tls, const char *path, const char *token, size_t size, char letter) {
+static inline struct got ask_with(CURL *curl, struct server *server, bool tls, const char *path, const char *token, size_t size,
+                                  char letter) {
     struct got got = {0};
     char url[128], header[600];
     char *body = malloc(size + 1);
@@ -184,7 +185,6 @@ static inline int status_of(struct server *server, const char *bytes, size_t siz
 }
 
 #define HEADERS "Host: x\r\nAuthorization: Bearer " TOKEN "\r\n"
-
 
 static inline const char *write_tokens(const char *text) {
     static char path[128];

@@ -5,18 +5,9 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "in_folder.h"
 #include "split/factory.h"
 #include "tensor/safetensors.h"
-
-static char folder[] = "/tmp/tessera-manifest-XXXXXX";
-
-static const char *in_folder(const char *name) {
-    static char paths[4][256];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 static char *read_all(const char *path, size_t *length) {
     FILE *stream = fopen(path, "rb");

@@ -4,20 +4,12 @@
 #include <unistd.h>
 
 #include "split/receipt.h"
+#include "in_folder.h"
 #include "split_case.h"
 
-static char folder[] = "/tmp/tessera-receipt-XXXXXX";
 static struct identity *worker;
 static const struct split_part_options options = {
     .kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = 2, .streamed = true};
-
-static const char *in_folder(const char *name) {
-    static char paths[4][256];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 /* A part at work, and the accuser who computes rightly. */
 struct trial {

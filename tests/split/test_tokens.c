@@ -62,7 +62,8 @@ static void test_replace(void) {
     replace(&tokens, FRIEND "\n", 1, 0);
     CHECK(tokens_find(&tokens, "Bearer " TOKEN) == -1 && tokens_find(&tokens, "Bearer " FRIEND) == 1, "the first is revoked");
     replace(&tokens, "a-third-token-of-ours\n" FRIEND "\n", 0, 1);
-    CHECK(tokens_find(&tokens, "Bearer a-third-token-of-ours") == 0 && tokens_find(&tokens, "Bearer " FRIEND) == 1, "a new one in its place");
+    CHECK(tokens_find(&tokens, "Bearer a-third-token-of-ours") == 0 && tokens_find(&tokens, "Bearer " FRIEND) == 1,
+          "a new one in its place");
     replace(&tokens, TOKEN "\na-third-token-of-ours\n" FRIEND "\n", 0, 1);
     CHECK(tokens_find(&tokens, "Bearer " TOKEN) == 2 && tokens.count == 3, "the first is back");
 }

@@ -22,3 +22,6 @@ set_tests_properties(split/verify-study PROPERTIES TIMEOUT 900)
 add_test(NAME split/weightless COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_weightless.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker>
          WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 set_tests_properties(split/weightless PROPERTIES TIMEOUT 900)
+add_test(NAME split/moments COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/test_moments.sh $<TARGET_FILE:tessera> $<TARGET_FILE:lying_worker>
+         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(split/moments PROPERTIES TIMEOUT 900)

@@ -20,6 +20,6 @@ start() {
 address() { awk '/^pin/ {pin = $2} /^serves/ {url = $2} END {print url "#" pin}' "$work/$1.out"; }
 # stop NAME [SIGNAL]
 stop() {
-    eval "kill -s ${2:-TERM} \$pid_$1; wait \$pid_$1 2>/dev/null"
+    eval "kill -s ${2:-TERM} \$pid_$1 2>/dev/null; wait \$pid_$1 2>/dev/null"
     pids=$(echo "$pids" | tr ' ' '\n' | grep -vx "$(eval echo "\$pid_$1")" | tr '\n' ' ')
 }
