@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ABSENT(name)                                                                  \
-    void name(void) {                                                                 \
-        fprintf(stderr, "static/absent.c: this program has no %s\n", #name);          \
-        exit(1);                                                                      \
+#define ABSENT(name)                                                                                                                       \
+    void name(void) {                                                                                                                      \
+        fprintf(stderr, "static/absent.c: this program has no %s\n", #name);                                                               \
+        exit(1);                                                                                                                           \
     }
 
 ABSENT(EVP_DigestFinal_ex)

@@ -214,9 +214,12 @@ char *cJSON_GetStringValue(const cJSON *item) {
 /* Of a value without members. */
 char *cJSON_PrintUnformatted(const cJSON *item) {
     char text[64];
-    if (cJSON_IsNumber(item)) snprintf(text, sizeof text, "%1.15g", item->valuedouble);
-    else if (cJSON_IsString(item)) snprintf(text, sizeof text, "\"%s\"", item->valuestring);
-    else snprintf(text, sizeof text, "%s", cJSON_IsNull(item) ? "null" : cJSON_IsTrue(item) ? "true" : cJSON_IsFalse(item) ? "false" : "?");
+    if (cJSON_IsNumber(item))
+        snprintf(text, sizeof text, "%1.15g", item->valuedouble);
+    else if (cJSON_IsString(item))
+        snprintf(text, sizeof text, "\"%s\"", item->valuestring);
+    else
+        snprintf(text, sizeof text, "%s", cJSON_IsNull(item) ? "null" : cJSON_IsTrue(item) ? "true" : cJSON_IsFalse(item) ? "false" : "?");
     return strdup(text);
 }
 
