@@ -15,6 +15,7 @@
 #include "split/study.h"
 
 enum { ALIGNMENT = 64, MOST_CONFIG_BYTES = 1 << 20, STATES = 2 * STUDY_STEPS }; /* each step that is studied, and the one before it */
+enum { MODEL_STEPS = 20, MOST_LEFT_OUT = 3 };
 static const int steps[STUDY_STEPS] = {2, 7, 12, 18};
 static const char *const prompts[STUDY_PICTURES] = {"a lion on a blue background", "a red apple"};
 
@@ -28,7 +29,13 @@ struct inputs {
     struct message states[STUDY_PICTURES][STATES];
 };
 
-/* ---- states: a class of denoisers that is SD3's, and keeps what enters a part ---- */
+/* ---- states: classes of denoisers that keep what enters a part, else the engine's ---- */
+
+/* U-Nets are not among them: their blocks differ in shape, so that none can be left out. */
+static const struct denoiser_class *const studied[] = {&sd3_transformer_class, &flux_transformer_class, &pixart_transformer_class,
+                                                       &hunyuan_transformer_class};
+enum { STUDIED = sizeof studied / sizeof *studied };
+static struct denoiser_class watched[STUDIED];
 
 /* A class has no place for a caller's data, so that this stands here. */
 static struct {
@@ -54,50 +61,64 @@ static struct denoiser_state watched_block(const struct denoiser *denoiser, stru
             struct denoiser_state sent = split_request_state(denoiser, &in->range, &state);
             pack(denoiser, run->backend, &sent, &in->states[watch.picture][i], &watch.error);
         }
-    return sd3_transformer_class.block(denoiser, run, index, state);
+    return studied[denoiser->class - watched]->block(denoiser, run, index, state);
 }
 
-static struct denoiser_class watched_class;
 static struct denoiser *watched_open(const struct json *config, struct loader *loader) {
-    struct denoiser *denoiser = sd3_transformer_class.open(config, loader);
+    const char *name = NULL;
+    int class = 0;
+    json_string(config, "_class_name", "", &name, NULL);
+    while (class < STUDIED - 1 && strcmp(studied[class]->name, name) != 0) class ++;
+    struct denoiser *denoiser = studied[class]->open(config, loader);
     if (denoiser == NULL) return NULL;
-    denoiser->class = &watched_class;
+    denoiser->class = &watched[class];
     watch.inputs->range = (struct split_range){1, denoiser->num_blocks - 1, false};
     return denoiser;
 }
 
-static tessera_status make_inputs(const char *folder, enum dtype dtype, struct inputs *inputs, tessera_error *error) {
-    static const struct denoiser_class *const classes[] = {&watched_class};
+/* A picture of the model, whose states `watch` keeps. */
+static tessera_status make_picture(const struct study_model *study, tessera_model *model, int picture, tessera_error *error) {
+    tessera_request request = TESSERA_REQUEST;
+    tessera_image image = TESSERA_IMAGE;
+    tessera_request_defaults(model, false, &request);
+    request.prompt = prompts[picture];
+    request.seed = (uint64_t)picture;
+    request.latents_only = true;
+    request.num_inference_steps = MODEL_STEPS;
+    if (study->side > 0) request.width = request.height = study->side;
+    watch.picture = picture;
+    watch.step = -1;
+    tessera_status status = tessera_generate(model, &request, &image, error);
+    tessera_image_free(&image);
+    if (status == TESSERA_OK && watch.error.status != TESSERA_OK) status = error_set(error, watch.error.status, "%s", watch.error.message);
+    if (status == TESSERA_OK && watch.inputs->range.end - watch.inputs->range.first <= MOST_LEFT_OUT)
+        status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: verify-study needs a transformer (no U-Net) of at least %d blocks",
+                           study->folder, MOST_LEFT_OUT + 3);
+    for (int s = 0; s < STATES && status == TESSERA_OK; s++)
+        if (watch.inputs->states[picture][s].bytes == NULL)
+            status =
+                error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: its pictures have no %d steps", study->folder, steps[STUDY_STEPS - 1] + 1);
+    return status;
+}
+
+static tessera_status make_inputs(const struct study_model *study, enum dtype dtype, struct inputs *inputs, tessera_error *error) {
+    const struct denoiser_class *classes[STUDIED];
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
-    watched_class = sd3_transformer_class;
-    watched_class.open = watched_open;
-    watched_class.block = watched_block;
+    for (int i = 0; i < STUDIED; i++) {
+        watched[i] = *studied[i];
+        watched[i].open = watched_open;
+        watched[i].block = watched_block;
+        classes[i] = &watched[i];
+    }
     options.denoisers = classes;
-    options.num_denoisers = 1;
+    options.num_denoisers = STUDIED;
     options.dtype = dtype == DTYPE_F32 ? TESSERA_F32 : TESSERA_BF16;
     watch.inputs = inputs;
     watch.error = (tessera_error){0};
-    tessera_model *model = tessera_model_open(folder, &options, error);
+    tessera_model *model = tessera_model_open(study->folder, &options, error);
     if (model == NULL) return error->status;
     tessera_status status = TESSERA_OK;
-    for (int i = 0; i < STUDY_PICTURES && status == TESSERA_OK; i++) {
-        tessera_request request = TESSERA_REQUEST;
-        tessera_image image = TESSERA_IMAGE;
-        tessera_request_defaults(model, false, &request);
-        request.prompt = prompts[i];
-        request.seed = (uint64_t)i;
-        request.latents_only = true;
-        watch.picture = i;
-        watch.step = -1;
-        status = tessera_generate(model, &request, &image, error);
-        tessera_image_free(&image);
-        if (status == TESSERA_OK && watch.error.status != TESSERA_OK)
-            status = error_set(error, watch.error.status, "%s", watch.error.message);
-        for (int s = 0; s < STATES && status == TESSERA_OK; s++)
-            if (inputs->states[i][s].bytes == NULL)
-                status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: not an SD3 transformer with %d steps", folder,
-                                   steps[STUDY_STEPS - 1] + 1);
-    }
+    for (int i = 0; i < STUDY_PICTURES && status == TESSERA_OK; i++) status = make_picture(study, model, i, error);
     tessera_model_free(model);
     return status;
 }
@@ -166,24 +187,25 @@ static tessera_status open_path(const char *folder, const struct inputs *in, enu
     return status == TESSERA_ERROR_UNSUPPORTED && isa != NULL ? TESSERA_OK : status;
 }
 
-static tessera_status make_honest(const char *folder, const struct inputs *in, enum dtype dtype, struct study_answers *out,
+static tessera_status make_honest(const struct study_model *study, const struct inputs *in, enum dtype dtype, struct study_answers *out,
                                   tessera_error *error) {
     static const struct {
         const char *name, *isa;
         tessera_kernels kernels;
-        bool bf16; /* has instructions of its own for bfloat16 alone */
-    } paths[] = {{"reproducible", NULL, TESSERA_KERNELS_REPRODUCIBLE, false},
-                 {"reproducible, plain", "plain", TESSERA_KERNELS_REPRODUCIBLE, false},
-                 {"fastest", NULL, TESSERA_KERNELS_BEST, false},
-                 {"plain", "plain", TESSERA_KERNELS_OWN, false},
-                 {"avx2", "avx2", TESSERA_KERNELS_OWN, false},
-                 {"avx512", "avx512", TESSERA_KERNELS_OWN, false},
-                 {"avx512bf16", "avx512bf16", TESSERA_KERNELS_OWN, true},
-                 {"amx", "amx", TESSERA_KERNELS_OWN, true}};
+        bool bf16, plain, instead; /* has instructions of its own for bfloat16 alone; is plain C; takes its place */
+    } paths[] = {{"reproducible", NULL, TESSERA_KERNELS_REPRODUCIBLE, .bf16 = false},
+                 {"reproducible, plain", "plain", TESSERA_KERNELS_REPRODUCIBLE, .plain = true},
+                 {"reproducible, avx2", "avx2", TESSERA_KERNELS_REPRODUCIBLE, .instead = true},
+                 {"fastest", NULL, TESSERA_KERNELS_BEST, .bf16 = false},
+                 {"plain", "plain", TESSERA_KERNELS_OWN, .plain = true},
+                 {"avx2", "avx2", TESSERA_KERNELS_OWN, .bf16 = false},
+                 {"avx512", "avx512", TESSERA_KERNELS_OWN, .bf16 = false},
+                 {"avx512bf16", "avx512bf16", TESSERA_KERNELS_OWN, .bf16 = true},
+                 {"amx", "amx", TESSERA_KERNELS_OWN, .bf16 = true}};
     for (size_t p = 0; p < sizeof paths / sizeof *paths; p++) {
         struct split_part *part;
-        if (paths[p].bf16 && dtype == DTYPE_F32) continue;
-        TRY(open_path(folder, in, dtype, paths[p].isa, paths[p].kernels, &part, error));
+        if ((paths[p].bf16 && dtype == DTYPE_F32) || (study->no_plain ? paths[p].plain : paths[p].instead)) continue;
+        TRY(open_path(study->folder, in, dtype, paths[p].isa, paths[p].kernels, &part, error));
         if (part == NULL) continue;
         struct study_source *source = &out->honest[out->num_honest++];
         snprintf(source->name, sizeof source->name, "%s", paths[p].name);
@@ -192,8 +214,10 @@ static tessera_status make_honest(const char *folder, const struct inputs *in, e
         if (status != TESSERA_OK) return status;
     }
     for (int i = 0; i < STUDY_INPUTS; i++) {
-        out->equal += memcmp(out->honest[0].answers[i], out->honest[1].answers[i], out->size * sizeof(float)) == 0;
-        out->compared++;
+        for (int p = 1; p < out->num_honest && strncmp(out->honest[p].name, "reproducible", strlen("reproducible")) == 0; p++) {
+            out->equal += memcmp(out->honest[0].answers[i], out->honest[p].answers[i], out->size * sizeof(float)) == 0;
+            out->compared++;
+        }
         for (int a = 0; a < out->num_honest; a++)
             for (int b = 0; b < out->num_honest; b++)
                 out->honest_distance =
@@ -286,7 +310,7 @@ static tessera_status cheat_with_work(const char *folder, const struct inputs *i
     struct split_part *part;
     TRY(open_path(folder, in, dtype, NULL, TESSERA_KERNELS_BEST, &part, error));
     tessera_status status = TESSERA_OK;
-    for (int fewer = 1; fewer <= 3 && status == TESSERA_OK; fewer++) {
+    for (int fewer = 1; fewer <= MOST_LEFT_OUT && status == TESSERA_OK; fewer++) {
         char name[32];
         snprintf(name, sizeof name, "%d of %d blocks left out", fewer, in->range.end - in->range.first);
         status = answer_all(part, in, in->range.end - fewer, new_cheat(out, name), &out->size, error);
@@ -335,13 +359,13 @@ static tessera_status make_cheats(const char *folder, const struct inputs *in, e
     return cheat_with_work(folder, in, dtype, out, error);
 }
 
-tessera_status study_answers_make(const char *folder, enum dtype dtype, struct study_answers *out, tessera_error *error) {
+tessera_status study_answers_make(const struct study_model *study, enum dtype dtype, struct study_answers *out, tessera_error *error) {
     struct inputs inputs = {0};
     *out = (struct study_answers){0};
     unsetenv("TESSERA_ISA");
-    tessera_status status = make_inputs(folder, dtype, &inputs, error);
-    if (status == TESSERA_OK) status = make_honest(folder, &inputs, dtype, out, error);
-    if (status == TESSERA_OK) status = make_cheats(folder, &inputs, dtype, out, error);
+    tessera_status status = make_inputs(study, dtype, &inputs, error);
+    if (status == TESSERA_OK) status = make_honest(study, &inputs, dtype, out, error);
+    if (status == TESSERA_OK) status = make_cheats(study->folder, &inputs, dtype, out, error);
     for (int i = 0; i < STUDY_PICTURES * STATES; i++) free(inputs.states[i / STATES][i % STATES].bytes);
     return status;
 }

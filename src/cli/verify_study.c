@@ -1,4 +1,4 @@
-/* `tessera verify-study`: how often each kind of cheating is found, and honest workers are accused, on the embedded model. Tables in Markdown. */
+/* `tessera verify-study`: how often each kind of cheating is found, and honest workers are accused, on the embedded model or another. Tables in Markdown. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "checkpoint/published.h"
 #include "cli/command.h"
+#include "cli/find_model.h"
 #include "cli/study_answers.h"
 #include "split/study.h"
 
@@ -17,8 +18,24 @@ static const int lengths[LENGTHS] = {4, 8, 16, PROJECTIONS};
  * threshold above. */
 #define THRESHOLD 2
 
-enum study_option { STUDY_TRIALS, STUDY_OPTION_COUNT };
+enum study_option { STUDY_MODEL, STUDY_SIDE, STUDY_NO_PLAIN, STUDY_TRIALS, STUDY_OPTION_COUNT };
 static const struct option study_options[STUDY_OPTION_COUNT] = {
+    [STUDY_MODEL] =
+        {.name = "model",
+         .letter = 'm',
+         .type = OPTION_TEXT,
+         .placeholder = "MODEL",
+         .help = "folder in diffusers' layout whose denoiser is a transformer, or OWNER/NAME on the hub (default: the embedded model)",
+         .opens = true},
+    [STUDY_SIDE] = {.name = "side",
+                    .type = OPTION_INTEGER,
+                    .placeholder = "PIXELS",
+                    .help = "width and height of the pictures whose states are answered (default: the model's)",
+                    .low = 16,
+                    .high = 4096},
+    [STUDY_NO_PLAIN] = {.name = "no-plain",
+                        .type = OPTION_FLAG,
+                        .help = "leave out plain C, which takes a hundred times as long as vector instructions"},
     [STUDY_TRIALS] = {.name = "trials",
                       .type = OPTION_INTEGER,
                       .placeholder = "N",
@@ -132,19 +149,19 @@ static void print_replicas(struct tables *t) {
     printf("\n");
 }
 
-static tessera_status study_dtype(const char *folder, enum dtype dtype, int trials, tessera_error *error) {
+static tessera_status study_dtype(const struct study_model *study, enum dtype dtype, int trials, tessera_error *error) {
     struct tables t = {.trials = trials};
     const struct study_answers *a = &t.answers;
     random_seed(&t.random, 0);
-    tessera_status status = study_answers_make(folder, dtype, &t.answers, error);
+    tessera_status status = study_answers_make(study, dtype, &t.answers, error);
     if (status == TESSERA_OK) status = project_all(&t, error);
     if (status == TESSERA_OK) {
         t.threshold = THRESHOLD * a->honest_distance;
         printf("## %s\n\nHonest kernel paths:", dtype == DTYPE_F32 ? "float32" : "bfloat16");
         for (int p = 0; p < a->num_honest; p++) printf("%s %s", p > 0 ? ";" : "", a->honest[p].name);
         printf(".\nTheir largest distance in %d states is %.3g; answers agree up to %d times that. Each entry is of %d checked answers.\n"
-               "Reproducible kernels in plain C and on the fastest path: %d of %d answers are equal to the bit.\n\n",
-               STUDY_INPUTS, a->honest_distance, THRESHOLD, trials, a->equal, a->compared);
+               "Reproducible kernels %s and on the fastest path: %d of %d answers are equal to the bit.\n\n",
+               STUDY_INPUTS, a->honest_distance, THRESHOLD, trials, study->no_plain ? "with AVX2" : "in plain C", a->equal, a->compared);
         print_kinds(&t);
         print_replicas(&t);
         fflush(stdout);
@@ -187,9 +204,12 @@ static int run_study(const char *path, struct option_value *values) {
     char *folder = NULL;
     int trials = values[STUDY_TRIALS].given ? (int)values[STUDY_TRIALS].integer : 10000;
     (void)path;
-    tessera_status status = embedded_model_find(TESSERA_EMBEDDED_MODEL, &folder, &error);
-    if (status == TESSERA_OK) status = study_dtype(folder, DTYPE_F32, trials, &error);
-    if (status == TESSERA_OK) status = study_dtype(folder, DTYPE_BF16, trials, &error);
+    struct study_model study = {.side = (int)values[STUDY_SIDE].integer, .no_plain = values[STUDY_NO_PLAIN].flag};
+    tessera_status status = values[STUDY_MODEL].given ? find_model(values[STUDY_MODEL].text, NULL, false, &folder, &error)
+                                                      : embedded_model_find(TESSERA_EMBEDDED_MODEL, &folder, &error);
+    study.folder = folder;
+    if (status == TESSERA_OK) status = study_dtype(&study, DTYPE_F32, trials, &error);
+    if (status == TESSERA_OK) status = study_dtype(&study, DTYPE_BF16, trials, &error);
     if (status == TESSERA_OK) print_chances();
     free(folder);
     return status == TESSERA_OK ? EXIT_DONE : command_fail(&error, false);
@@ -198,14 +218,14 @@ static int run_study(const char *path, struct option_value *values) {
 const struct command verify_study_command = {
     .name = "verify-study",
     .usage = "verify-study [OPTIONS]",
-    .summary = "how often cheating workers are found: tables for the embedded model",
-    .details =
-        "States of two pictures go through a part of six blocks, by each kernel path that this processor has, and by cheats: noise, small "
-        "weights,\n"
-        "blocks left out, old answers, the wrong step. Replicas are compared by random projections, and the majority wins "
-        "(docs/verify-study.md).\n"
-        "What adversaries who collude win, and what challenges miss, is counted.\n",
-    .examples = "  tessera verify-study\n  tessera verify-study --trials 100000\n",
+    .summary = "how often cheating workers are found: tables for the embedded model or another",
+    .details = "States of two pictures go through all blocks but the first and the last, by each kernel path that this processor has, and "
+               "by cheats: noise, small "
+               "weights,\n"
+               "blocks left out, old answers, the wrong step. Replicas are compared by random projections, and the majority wins "
+               "(docs/verify-study.md).\n"
+               "What adversaries who collude win, and what challenges miss, is counted.\n",
+    .examples = "  tessera verify-study\n  tessera verify-study --model sd3-medium --side 512 --no-plain\n",
     .options = study_options,
     .option_count = STUDY_OPTION_COUNT,
     .run = run_study,

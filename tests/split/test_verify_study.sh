@@ -21,4 +21,11 @@ check "rows that accuse honest workers" 0 "$(awk -F'|' 'NF == 10 && $5 ~ /%/ && 
 check "two replicas know that one lies, not which" 2 "$(grep -c '^| 2 | 0.00 % | 100.00 % | 0.00 % | 0.00 % |' "$out")"
 check "more replicas find it" 14 "$(grep -c '^| [3-9] | 100.00 % | 0.00 % | 0.00 % | 0.00 % |' "$out")"
 check "one lie and three challenges" 1 "$(grep -c '^| 1 | 96.4 % | 92.9 % | 89.3 % |' "$out")"
+# another model: the same one by its folder, with AVX2 in plain C's place where there is AVX2
+OMP_WAIT_POLICY=passive "$1" verify-study --model models/emoji --side 64 --no-plain --trials 100 >"$out"
+check "no plain C" 0 "$(grep -c 'Honest kernel paths:.*plain' "$out")"
+check "cheats of both types" 24 "$(awk -F'|' 'NF == 10 && $5 ~ /%/ && $2 !~ /none/' "$out" | wc -l)"
+"$1" verify-study --model tests/cases/pipeline_sd15/model --side 64 --trials 100 >"$out" 2>&1 && status=0 || status=$?
+check "a U-Net is refused" 1 "$status"
+check "and why" 1 "$(grep -c 'needs a transformer (no U-Net)' "$out")"
 [ "$failed" -eq 0 ]
