@@ -17,63 +17,10 @@ void plan_model_free(struct plan_model *model) {
     *model = (struct plan_model){0};
 }
 
-/* ---- names ---- */
-
-const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh) {
-    if (mesh->degrees[MESH_PATCH] == 1) return NULL;
-    return mesh->patch > 0 ? strategy_at(mesh->patch) : strategy_of_patches(NULL);
-}
-
 /* Does a rank's attention see every part of the picture? */
 static bool sees_all(const struct plan_mesh *mesh) {
     const struct strategy *patch = plan_mesh_patch(mesh);
     return patch == NULL || patch->parts_seen(mesh->degrees[MESH_PATCH]) == mesh->degrees[MESH_PATCH];
-}
-
-bool plan_mesh_is_exact(const struct plan_mesh *mesh) {
-    return mesh->patches == 1 && mesh->degrees[MESH_PATCH] == 1;
-}
-
-int plan_mesh_ranks(const struct plan_mesh *mesh) {
-    int ranks = 1;
-    for (int a = 0; a < MESH_AXES; a++) ranks *= mesh->degrees[a];
-    return ranks;
-}
-
-/* Appends to `out` at *used, cut at its end. */
-static void append(char *out, size_t capacity, size_t *used, const char *between, const char *name, int number) {
-    if (*used >= capacity) return;
-    int more = snprintf(out + *used, capacity - *used, "%s%s %d", *used > 0 ? between : "", name, number);
-    *used += more > 0 ? (size_t)more : 0;
-}
-
-const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capacity) {
-    size_t used = 0;
-    snprintf(out, capacity, "one rank");
-    for (int a = 0; a < MESH_AXES; a++)
-        if (mesh->degrees[a] > 1)
-            append(out, capacity, &used, " x ", a == MESH_PATCH ? plan_mesh_patch(mesh)->name : mesh_axis_name((enum mesh_axis)a),
-                   mesh->degrees[a]);
-    if (mesh->patches > 1) append(out, capacity, &used, ", ", "patches", mesh->patches);
-    if (mesh->split_text && used < capacity) snprintf(out + used, capacity - used, ", text split");
-    return out;
-}
-
-const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t capacity) {
-    static const char *const names[MESH_AXES] = {
-        "--data-parallel-degree",  NULL, "--pipefusion-parallel-degree", NULL, "--ring-degree", "--ulysses-degree",
-        "--tensor-parallel-degree"};
-    size_t used = 0;
-    out[0] = 0;
-    for (int a = 0; a < MESH_AXES; a++)
-        if (names[a] != NULL && mesh->degrees[a] > 1) append(out, capacity, &used, " ", names[a], mesh->degrees[a]);
-    if (mesh->patches > 1 || mesh->degrees[MESH_PIPEFUSION] > 1) append(out, capacity, &used, " ", "--num-pipeline-patch", mesh->patches);
-    if (mesh->degrees[MESH_CFG] > 1 && used < capacity)
-        used += (size_t)snprintf(out + used, capacity - used, "%s--use-cfg-parallel", used > 0 ? " " : "");
-    if (mesh->degrees[MESH_PATCH] > 1 && used < capacity)
-        snprintf(out + used, capacity - used, "%s--parallelism %s%s%s", used > 0 ? " " : "", plan_mesh_patch(mesh)->name,
-                 mesh->degrees[MESH_CFG] > 1 ? "" : " --no-split-batch", mesh->split_text ? " --split-text" : "");
-    return out;
 }
 
 const char *plan_limit_name(enum plan_limit limit) {

@@ -156,8 +156,6 @@ int plan_coordinate(const struct plan_mesh *mesh, int rank, enum mesh_axis axis)
 int plan_stride(const struct plan_mesh *mesh, enum mesh_axis axis);
 /* Ranks among which the positions of a picture are cut. */
 int plan_parts(const struct plan_mesh *mesh);
-/* First position of part `part` of `parts` on a level; `parts` itself gives the end. */
-int64_t plan_bound(const struct plan_model *model, int parts, int part, int level);
 /* Is the text cut over the ranks of a sequence, or of displaced patches, as the picture is? Otherwise each has all of it. */
 bool plan_cuts_text(const struct plan_model *model, const struct plan_mesh *mesh);
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "parallel/balance.h"
 #include "parallel/strategy.h"
 
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
@@ -87,6 +86,7 @@ static struct plan_estimate estimate_of(const struct plan_model *m, const struct
     p.cuts_text = plan_cuts_text(m, mesh);
     p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_parts(mesh)) : (double)m->text_tokens;
     p.tensor = tensor_share(m, mesh->degrees[MESH_TENSOR]);
+    p.patch = plan_mesh_patch(mesh);
     return p;
 }
 
@@ -121,18 +121,30 @@ static double weight_seconds(const struct plan_estimate *p, const struct plan_bl
     return p->machine->streaming > 0 ? bytes / (p->machine->streaming * p->rate / p->machine->operations) : 0;
 }
 
+static void add_meeting(const struct plan_estimate *e, const struct meeting *meeting, double attention, struct plan_cost *cost) {
+    struct plan_chain chain = plan_chain_of(e->mesh);
+    for (int i = 0; i < chain.count; i++)
+        if (chain.strategies[i]->meeting_wait != NULL) chain.strategies[i]->meeting_wait(e, meeting, attention, cost);
+}
+
+static void add_step_end(const struct plan_estimate *e, struct plan_cost *cost) {
+    struct plan_chain chain = plan_chain_of(e->mesh);
+    for (int i = 0; i < chain.count; i++)
+        if (chain.strategies[i]->end_wait != NULL) chain.strategies[i]->end_wait(e, cost);
+}
+
 static void add_block(const struct plan_estimate *p, const struct plan_block *block, struct plan_cost *cost) {
     double attention = attention_seconds(p, block);
     int layers = 0;
     cost->compute += attention + product_seconds(p, block) + element_seconds(p, block) + weight_seconds(p, block);
     for (int i = 0; i < block->num_meetings; i++) layers += block->meetings[i].kind == MEETING_ATTENTION ? block->meetings[i].count : 0;
-    for (int i = 0; i < block->num_meetings; i++) plan_estimate_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
+    for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
 }
 
 /* Embedding, last projection, and what happens to the prediction. */
 static void add_ends(const struct plan_estimate *p, struct plan_cost *cost) {
     cost->compute += p->batch * p->positions * p->m->end_operations / p->rate;
-    plan_estimate_end(p, cost);
+    add_step_end(p, cost);
 }
 
 /* ---- a step ---- */
@@ -140,13 +152,6 @@ static void add_ends(const struct plan_estimate *p, struct plan_cost *cost) {
 static double seconds_of(const struct plan_cost *cost) {
     double busy = cost->compute + cost->wait.latency + cost->wait.bandwidth;
     return fmax(busy, cost->hidden.bandwidth);
-}
-
-void plan_stages(const struct plan_model *m, int stages, int *first) {
-    double work[PLAN_MAX_BLOCKS];
-    for (int i = 0; i < m->num_blocks; i++) work[i] = m->blocks[i].work;
-    if (balance_work(work, m->num_blocks, NULL, stages, first)) return;
-    for (int s = 0; s <= stages; s++) first[s] = s * m->num_blocks / stages; /* no memory: an estimate can do with this */
 }
 
 /* What a stage does of a pass. */

@@ -85,7 +85,7 @@ double plan_estimate_keys(const struct plan_estimate *e, const struct meeting *a
 
 double plan_estimate_parts_seen(const struct plan_estimate *e) {
     int parts = plan_parts(e->mesh);
-    return e->hides ? plan_mesh_patch(e->mesh)->parts_seen(parts) : parts;
+    return e->hides ? e->patch->parts_seen(parts) : parts;
 }
 
 struct plan_wait plan_wait_of_rows(const struct plan_estimate *e, const struct meeting *meeting) {
@@ -100,18 +100,4 @@ struct plan_wait plan_wait_of_prediction(const struct plan_estimate *e) {
     struct plan_group rows = plan_rows_group(e->mesh);
     double token = (double)(e->m->patch_size * e->m->patch_size) * (double)e->m->out_channels * e->m->element_bytes;
     return plan_wait_to_all(e, rows, (rows.degree - 1) * e->batch * e->positions * token);
-}
-
-/* ---- strategies ---- */
-
-void plan_estimate_meeting(const struct plan_estimate *e, const struct meeting *meeting, double attention, struct plan_cost *cost) {
-    struct plan_chain chain = plan_chain_of(e->mesh);
-    for (int i = 0; i < chain.count; i++)
-        if (chain.strategies[i]->meeting_wait != NULL) chain.strategies[i]->meeting_wait(e, meeting, attention, cost);
-}
-
-void plan_estimate_end(const struct plan_estimate *e, struct plan_cost *cost) {
-    struct plan_chain chain = plan_chain_of(e->mesh);
-    for (int i = 0; i < chain.count; i++)
-        if (chain.strategies[i]->end_wait != NULL) chain.strategies[i]->end_wait(e, cost);
 }

@@ -19,6 +19,7 @@ struct plan_estimate {
     const struct plan_model *m;
     const struct plan_machine *machine;
     const struct plan_mesh *mesh;
+    const struct strategy *patch; /* the mesh's; see plan_mesh_patch */
     double rate, batch, share;
     bool has_text, hides; /* hides: a strategy of the patch axis after warm-up */
     double positions;     /* of the largest part */
@@ -55,10 +56,6 @@ bool plan_estimate_has_text(const struct plan_estimate *estimate, const struct m
 double plan_estimate_keys(const struct plan_estimate *estimate, const struct meeting *attention);
 /* Parts of the picture that a rank's attention sees. */
 double plan_estimate_parts_seen(const struct plan_estimate *estimate);
-
-/* What the mesh's strategies add: for a meeting of a block whose attention layers take `attention` seconds each, and at a step's end. */
-void plan_estimate_meeting(const struct plan_estimate *estimate, const struct meeting *meeting, double attention, struct plan_cost *cost);
-void plan_estimate_end(const struct plan_estimate *estimate, struct plan_cost *cost);
 
 /* Where rows meet: a halo, or a group norm's statistics, among all that share the rows; a step's end, where the prediction goes to all. */
 struct plan_wait plan_wait_of_rows(const struct plan_estimate *estimate, const struct meeting *meeting);
