@@ -1,5 +1,6 @@
-/* The names of tessera_model.h as the library exports them: each begins with tessera_, so that short names of a program and of the library
- * never meet. A function that is declared there is listed here; a test compares. */
+/* The names of tessera_model.h as the library exports them: each begins with tessera_, so that
+ * short names of a program and of the library never meet. A function that is declared there is
+ * listed here; a test compares. */
 #ifndef TESSERA_NAMES_H
 #define TESSERA_NAMES_H
 

@@ -1,4 +1,5 @@
-/* Plans: which mesh of ranks suits a model, a picture and a network, before anything runs and without the model's weights.
+/* Plans: which mesh of ranks suits a model, a picture and a network, before anything runs and
+ * without the model's weights.
  *
  *     tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
  *     machine.ranks = 8;
@@ -7,9 +8,10 @@
  *     if (plans != NULL && tessera_plans_get(plans, 0, &best)) printf("%s: %g s\n", best.mesh_text, best.picture_seconds);
  *     tessera_plans_free(plans);
  *
- * Bytes are exact for every strategy, seconds are predicted (docs/planner.md says how).
- * Each struct begins with its size, which its initialiser sets: a program that was compiled against an older header goes on working with a
- * newer library, whose additional fields it has at their defaults and does not get back. A field that the library does not know must be 0. */
+ * Bytes are exact for every strategy, seconds are predicted (docs/planner.md says how). Each struct
+ * begins with its size, which its initialiser sets: a program that was compiled against an older
+ * header goes on working with a newer library, whose additional fields it has at their defaults and
+ * does not get back. A field that the library does not know must be 0. */
 #ifndef TESSERA_PLAN_H
 #define TESSERA_PLAN_H
 
@@ -31,7 +33,8 @@ typedef struct tessera_plan_request {
 } tessera_plan_request;
 #define TESSERA_PLAN_REQUEST {.struct_size = sizeof(tessera_plan_request), .max_sequence_length = -1, .guidance_scale = -1}
 
-/* Rank r is on host r / per_host. Links: seconds that an empty message takes one way, and bytes a second. */
+/* Rank r is on host r / per_host. Links: seconds that an empty message takes one way, and bytes a
+ * second. */
 typedef struct tessera_plan_machine {
     size_t struct_size;
     int ranks, per_host;
@@ -80,10 +83,12 @@ typedef struct tessera_plan_model {
 
 typedef struct tessera_plans tessera_plans;
 
-/* All possible meshes of the machine's ranks, the best first: those that fit by seconds, then the others by what is missing. `model` is as in
- * tessera_model_open, its config files are enough; or one of TESSERA_PUBLISHED_MODELS, whose configs come with the library; `options` (whose mesh does not count), `request` and `machine` may be NULL.
- * `allow_displaced`: also meshes that are not exact. NULL and `error` on failure: errors as tessera_model_open's and of sizes; ARGUMENT if
- * no mesh is possible. */
+/* All possible meshes of the machine's ranks, the best first: those that fit by seconds, then the
+ * others by what is missing. `model` is as in tessera_model_open, its config files are enough; or
+ * one of TESSERA_PUBLISHED_MODELS, whose configs come with the library; `options` (whose mesh does
+ * not count), `request` and `machine` may be NULL. `allow_displaced`: also meshes that are not
+ * exact. NULL and `error` on failure: errors as tessera_model_open's and of sizes; ARGUMENT if no
+ * mesh is possible. */
 tessera_plans *tessera_plans_open(const char *model, const tessera_model_options *options, const tessera_plan_request *request,
                                   const tessera_plan_machine *machine, bool allow_displaced, tessera_error *error);
 void tessera_plans_free(tessera_plans *plans); /* NULL is allowed */
@@ -91,8 +96,8 @@ int tessera_plans_count(const tessera_plans *plans);
 /* False if there is no such plan, or the struct's size is not set. */
 bool tessera_plans_get(const tessera_plans *plans, int plan, tessera_plan *out);
 bool tessera_plans_model(const tessera_plans *plans, tessera_plan_model *out);
-/* The smallest number of ranks above the machine's, up to `most`, on which a plan fits into its memory, and that plan's mesh as text; 0: there
- * is none. */
+/* The smallest number of ranks above the machine's, up to `most`, on which a plan fits into its
+ * memory, and that plan's mesh as text; 0: there is none. */
 int tessera_plans_least_ranks(const tessera_plans *plans, int most, char *mesh_text, size_t capacity);
 /* What rank `rank` sends in a step after warm-up, and in one of warm-up, in bytes. */
 uint64_t tessera_plans_step_bytes(const tessera_plans *plans, int plan, int rank);
@@ -100,30 +105,35 @@ uint64_t tessera_plans_warmup_bytes(const tessera_plans *plans, int plan, int ra
 /* Draws the mesh and who talks to whom, as SVG, to `stream` (a FILE *). At most 64 ranks. */
 tessera_status tessera_plans_draw(const tessera_plans *plans, int plan, void *stream, tessera_error *error);
 
-/* Chooses how the ranks of options->mesh->world share a model and a request: measures how fast they compute and what connects them, plans,
- * and fills the degrees of *mesh, of which all else stays. On all ranks of the world, and each gets the same mesh.
+/* Chooses how the ranks of options->mesh->world share a model and a request: measures how fast they
+ * compute and what connects them, plans, and fills the degrees of *mesh, of which all else stays.
+ * On all ranks of the world, and each gets the same mesh.
  *   allow_displaced    also meshes that are not exact
  *   rank_weights       [ranks] or NULL: gets how fast each rank is; where they are unequal, mesh->rank_weights points to it, so that it must
  *                      live as long as the mesh is used. Weights that options->mesh has count instead of measured ones.
  *   reason             [capacity] or NULL: gets three lines that say why
- * Speeds are kept in a file for the next time ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors are
- * those of tessera_plans_open; a failure on one rank is one on all of them. */
+ * Speeds are kept in a file for the next time ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache);
+ * links are measured each time. Errors are those of tessera_plans_open; a failure on one rank is
+ * one on all of them. */
 tessera_status tessera_mesh_choose(const char *model, const tessera_model_options *options, const tessera_plan_request *request,
                                    bool allow_displaced, tessera_mesh *mesh, double *rank_weights, char *reason, size_t capacity,
                                    tessera_error *error);
 
 /* ---- device maps ----
  *
- * Which rank holds which text encoder, which blocks of the denoiser, and the autoencoder: for models that no rank can hold alone.
+ * Which rank holds which text encoder, which blocks of the denoiser, and the autoencoder: for
+ * models that no rank can hold alone.
  *
  *     tessera_map *map = tessera_map_open("flux-dev", &options, &request, "auto", 2, memory, &error);
  *     tessera_map_entry entry = TESSERA_MAP_ENTRY;
  *     for (int i = 0; tessera_map_get(map, i, &entry); i++) printf("%s: rank %d\n", entry.component, entry.rank);
  *
- * A mesh that names a map (tessera_mesh.map) shares the model so. In float32 the picture is that of one rank to the bit. */
+ * A mesh that names a map (tessera_mesh.map) shares the model so. In float32 the picture is that of
+ * one rank to the bit. */
 
-/* accelerate's words, separated by |: as even as the ranks' memory allows ("auto" and "balanced"); the same, but rank 0 gets only what does
- * not fit on the others; ranks filled one after another. */
+/* accelerate's words, separated by |: as even as the ranks' memory allows ("auto" and "balanced");
+ * the same, but rank 0 gets only what does not fit on the others; ranks filled one after another.
+ */
 #define TESSERA_DEVICE_MAPS "auto|balanced|balanced_low_0|sequential"
 
 typedef struct tessera_map tessera_map;
@@ -131,9 +141,10 @@ typedef struct tessera_map tessera_map;
 /* model, options (offload and files count) and request as in tessera_plans_open.
  *   map       one of TESSERA_DEVICE_MAPS, or FILE.json in accelerate's form: {"text_encoder": 0, "transformer": 1, "vae": 0}, "" for all others
  *   memory    [ranks] bytes that each process may hold, 0: no limit; NULL: none has
- * Room for computing a picture of the request's size is set aside. Where options->offload leaves the choice, the map is for the first of
- * "none", "stages" and "blocks" with which it fits. Also a map that does not fit is returned (tessera_map_check). NULL and `error` on failure:
- * FORMAT names file and field. On several ranks, each opens the same. */
+ * Room for computing a picture of the request's size is set aside. Where options->offload leaves
+ * the choice, the map is for the first of "none", "stages" and "blocks" with which it fits. Also a
+ * map that does not fit is returned (tessera_map_check). NULL and `error` on failure: FORMAT names
+ * file and field. On several ranks, each opens the same. */
 tessera_map *tessera_map_open(const char *model, const tessera_model_options *options, const tessera_plan_request *request, const char *map,
                               int ranks, const uint64_t *memory, tessera_error *error);
 void tessera_map_free(tessera_map *map); /* NULL is allowed */
@@ -178,7 +189,8 @@ typedef struct tessera_map_times {
 #define TESSERA_MAP_TIMES {.struct_size = sizeof(tessera_map_times)}
 /* machine->ranks and memory do not count. */
 tessera_status tessera_map_time(const tessera_map *map, const tessera_plan_machine *machine, tessera_map_times *out, tessera_error *error);
-/* The map in accelerate's form, which tessera_map_open reads as a file. The caller frees; NULL if memory is out. */
+/* The map in accelerate's form, which tessera_map_open reads as a file. The caller frees; NULL if
+ * memory is out. */
 char *tessera_map_json(const tessera_map *map);
 
 #ifdef __cplusplus

@@ -1,10 +1,12 @@
-/* The stages of a picture one by one: they can run in different programs, on different machines and days.
+/* The stages of a picture one by one: they can run in different programs, on different machines and
+ * days.
  *
  *     prompts --tessera_encode--> states --tessera_generate (latents_only)--> latents --tessera_decode--> picture
  *
- * The three give the same picture to the bit as one call of tessera_generate, where the kernel path, element type and number of threads
- * are the same. Numbers are handed out as they are; a program that keeps them keeps tessera_part_fingerprint beside them, and compares it
- * before it uses them with a model. */
+ * The three give the same picture to the bit as one call of tessera_generate, where the kernel
+ * path, element type and number of threads are the same. Numbers are handed out as they are; a
+ * program that keeps them keeps tessera_part_fingerprint beside them, and compares it before it
+ * uses them with a model. */
 #ifndef TESSERA_STAGES_H
 #define TESSERA_STAGES_H
 
@@ -14,7 +16,8 @@
 extern "C" {
 #endif
 
-/* What prompts became: float32 tensors whose first extent is the prompts, [negative, prompt] where the picture is guided, else [prompt]. */
+/* What prompts became: float32 tensors whose first extent is the prompts, [negative, prompt] where
+ * the picture is guided, else [prompt]. */
 #define TESSERA_STATES_MAX 5
 typedef struct tessera_state {
     const char *name; /* "text" [prompts, tokens, channels], "text_mask" [prompts, tokens], "pooled" [prompts, channels], "text_2", "text_2_mask" */
@@ -30,23 +33,26 @@ typedef struct tessera_states {
 } tessera_states;
 #define TESSERA_STATES {.struct_size = sizeof(tessera_states)}
 
-/* Reads the request's prompts with the model's text encoders, which are all that is loaded. On all ranks, and each gets the states. Free
- * them with tessera_states_free. Errors are those of tessera_generate. */
+/* Reads the request's prompts with the model's text encoders, which are all that is loaded. On all
+ * ranks, and each gets the states. Free them with tessera_states_free. Errors are those of
+ * tessera_generate. */
 tessera_status tessera_encode(tessera_model *model, const tessera_request *request, tessera_states *states, tessera_error *error);
 /* NULL is allowed; for states that tessera_encode filled. */
 void tessera_states_free(tessera_states *states);
 
-/* Makes pictures of latents as tessera_image has them, [count, channels, rows, columns], by the model's autoencoder, which is all that is
- * loaded. `request`: the one that led to them; of it width, height and use_resolution_binning are used. On all ranks. ARGUMENT if `values`,
- * the number of floats, is not what pictures of this size have. */
+/* Makes pictures of latents as tessera_image has them, [count, channels, rows, columns], by the
+ * model's autoencoder, which is all that is loaded. `request`: the one that led to them; of it
+ * width, height and use_resolution_binning are used. On all ranks. ARGUMENT if `values`, the number
+ * of floats, is not what pictures of this size have. */
 tessera_status tessera_decode(tessera_model *model, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
                               tessera_error *error);
 
-/* Parts of a model by which numbers are bound to it: what reads prompts (encoders, tokenizers, LoRA), and what latents mean. */
+/* Parts of a model by which numbers are bound to it: what reads prompts (encoders, tokenizers,
+ * LoRA), and what latents mean. */
 typedef enum tessera_part { TESSERA_PART_TEXT, TESSERA_PART_AUTOENCODER } tessera_part;
 #define TESSERA_FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
-/* Enough to tell two models apart by mistake, not for security: of the part's files, names and sizes, small ones whole, large ones in
- * samples. Where the files lie does not matter. */
+/* Enough to tell two models apart by mistake, not for security: of the part's files, names and
+ * sizes, small ones whole, large ones in samples. Where the files lie does not matter. */
 tessera_status tessera_part_fingerprint(tessera_model *model, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error);
 
 #ifdef __cplusplus

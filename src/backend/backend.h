@@ -17,6 +17,7 @@
 
 #include "base/arena.h"
 #include "tensor/tensor.h"
+#include "tessera_model/layers.h" /* activations, norms and attention as models ask for them */
 
 struct backend;
 

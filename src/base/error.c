@@ -49,25 +49,3 @@ tessera_status error_set_errno(tessera_error *error, const char *format, ...) {
     snprintf(text + length, sizeof text - length, ": %s", strerror_r(number, reason, sizeof reason));
     return error_store(error, TESSERA_ERROR_IO, text);
 }
-
-const char *error_status_name(tessera_status status) {
-    switch (status) {
-    case TESSERA_OK:
-        return "ok";
-    case TESSERA_ERROR_ARGUMENT:
-        return "argument error";
-    case TESSERA_ERROR_IO:
-        return "input/output error";
-    case TESSERA_ERROR_FORMAT:
-        return "format error";
-    case TESSERA_ERROR_UNSUPPORTED:
-        return "unsupported";
-    case TESSERA_ERROR_MEMORY:
-        return "out of memory";
-    case TESSERA_ERROR_CANCELLED:
-        return "cancelled";
-    case TESSERA_ERROR_INTERNAL:
-        return "internal error";
-    }
-    return "unknown error";
-}

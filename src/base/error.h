@@ -5,12 +5,9 @@
 #ifndef TESSERA_BASE_ERROR_H
 #define TESSERA_BASE_ERROR_H
 
-#include "tessera_model.h" /* TRY and error_set, for authors of models too */
+#include "tessera_model/errors.h" /* TRY and error_set, for authors of models too */
 
 /* As error_set, with ": <strerror(errno)>" at the end; the status is TESSERA_ERROR_IO. */
 tessera_status error_set_errno(tessera_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* A short name for people, e.g. "format error". */
-const char *error_status_name(tessera_status status);
 
 #endif

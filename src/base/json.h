@@ -1,11 +1,12 @@
 /* JSON: cJSON behind a small face that names file and field in every error.
  *
  * A document is read once and freed once; values are borrowed from it. What authors of
- * models need, json_open and the getters (json_int, ...), is in tessera_model.h. */
+ * models need, json_open and the getters (json_int, ...), is in tessera_model/config.h. */
 #ifndef TESSERA_BASE_JSON_H
 #define TESSERA_BASE_JSON_H
 
 #include "base/error.h"
+#include "tessera_model/config.h"
 
 struct cJSON; /* a value in a document, borrowed */
 

@@ -69,10 +69,6 @@ void single_file_close(struct single_file *file) {
     free(file);
 }
 
-const char *single_file_path(const struct single_file *file) {
-    return file->path;
-}
-
 const char *single_file_folder(const struct single_file *file) {
     return file->folder;
 }

@@ -18,7 +18,6 @@ void single_file_close(struct single_file *file);
  * single_file_open. */
 tessera_status single_file_pipeline(const char *path, char *out, size_t size, tessera_error *error);
 
-const char *single_file_path(const struct single_file *file);
 /* The model folder whose model_index.json and configs serve; lives as long as `file`. */
 const char *single_file_folder(const struct single_file *file);
 /* The folder of any part of the model, components, tokenizers and scheduler alike ("vae", "tokenizer_2"); the caller frees. */

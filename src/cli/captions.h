@@ -8,7 +8,7 @@
 #ifndef TESSERA_CLI_CAPTIONS_H
 #define TESSERA_CLI_CAPTIONS_H
 
-#include "tessera_model.h" /* struct json */
+#include "tessera_model/config.h" /* struct json */
 
 struct caption {
     int number; /* the picture's place among those that were chosen, before they were cut into parts */

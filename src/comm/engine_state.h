@@ -1,4 +1,5 @@
-/* The engine's insides, shared by engine.c (the computing threads' side) and progress.c (the communication thread's). */
+/* The engine's insides, shared by engine.c (the computing threads' side) and progress.c (the
+ * communication thread's). */
 #ifndef TESSERA_COMM_ENGINE_STATE_H
 #define TESSERA_COMM_ENGINE_STATE_H
 
@@ -19,7 +20,7 @@ struct comm_request {
     struct comm_explanation explanation; /* of another length than `bytes` */
     /* of the communication thread */
     double ready_at;            /* an injected delay ends then */
-    size_t posted, done;        /* bytes given to MPI, bytes that it has finished */
+    size_t posted;              /* bytes given to MPI */
     bool all_posted, has_begun; /* has_begun: its first chunk has come */
     int in_flight;              /* chunks */
 };
@@ -54,16 +55,18 @@ struct engine {
     struct comm_stats_row stats[COMM_STATS_LABELS];
 };
 
-/* One wait of at most a second for the communication thread. `stalled` counts those in a row in which it made no round; after too many
- * the engine gives up, and `what` says in what. The caller holds the lock. */
+/* One wait of at most a second for the communication thread. `stalled` counts those in a row in
+ * which it made no round; after too many the engine gives up, and `what` says in what. The caller
+ * holds the lock. */
 void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what);
 
-/* Why nothing more can be sent: the world has failed, it is over, or the job under way has failed. The caller holds the lock. */
+/* Why nothing more can be sent: the world has failed, it is over, or the job under way has failed.
+ * The caller holds the lock. */
 tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error);
 
 /* The tag of a group's messages in a job. */
 static inline int engine_tag(int context, int64_t job) {
-    return context | (int)(job & 15) << 10; /* ENGINE_CONTEXTS, JOBS_TAG_BITS */
+    return context | (int)(job & 15) << 10; /* of the 15 bits that MPI grants contexts take 10 */
 }
 
 /* The communication thread: starts MPI, works until the end or a failure. */

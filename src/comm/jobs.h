@@ -1,4 +1,5 @@
-/* Jobs: work that a set of ranks does together and that ends alike on all of them, whatever happens to it on one.
+/* Jobs: work that a set of ranks does together and that ends alike on all of them, whatever happens
+ * to it on one.
  *
  *     computing thread                              communication thread
  *     jobs_begin    the number goes up
@@ -8,21 +9,23 @@
  *     jobs_end  --> [ ended ]   ------------------> tells the outcome, hears everybody's, receives what nobody asked for any more
  *               <-- [ settled ]
  *
- * An outcome goes from each rank to each other one, once per job, on the channel of the signs of life: at the job's end, or as soon as
- * the job has failed somewhere. So no step sends anything for it. It says how this rank ended the job and how many chunks it gave to MPI
- * for the receiver, per group. The receiver drains those that it never asked for; then nothing of the job is left in MPI, and the next
- * job's messages meet the next job's receives. The tag holds the job's number besides, so a late message is never taken for another
- * job's. With all outcomes every rank chooses the same one: the lowest rank's failure, a cancellation only where nothing else failed.
+ * An outcome goes from each rank to each other one, once per job, on the channel of the signs of
+ * life: at the job's end, or as soon as the job has failed somewhere. So no step sends anything for
+ * it. It says how this rank ended the job and how many chunks it gave to MPI for the receiver, per
+ * group. The receiver drains those that it never asked for; then nothing of the job is left in MPI,
+ * and the next job's messages meet the next job's receives. The tag holds the job's number besides,
+ * so a late message is never taken for another job's. With all outcomes every rank chooses the same
+ * one: the lowest rank's failure, a cancellation only where nothing else failed.
  *
- * The groups of a mesh share one struct jobs (comm_job_share); a group of its own has one of its own. All fields are guarded by the
- * engine's lock, except those that say otherwise. */
+ * The groups of a mesh share one struct jobs (comm_job_share); a group of its own has one of its
+ * own. All fields are guarded by the engine's lock, except those that say otherwise. */
 #ifndef TESSERA_COMM_JOBS_H
 #define TESSERA_COMM_JOBS_H
 
 #include <mpi.h>
 #include "comm/engine_state.h"
 
-enum { JOBS_GROUPS = 16, JOBS_TAG_BITS = 4 /* of the number; MPI grants 15 bits, contexts take 10 */ };
+enum { JOBS_GROUPS = 16 };
 
 /* An outcome as it is sent; ranks run the same program on the same kind of machine. */
 struct job_outcome {
@@ -66,7 +69,8 @@ struct jobs {
 
 /* ---- the computing threads' side ---- */
 
-/* For a group of these members with this context; NULL when memory is out. Freed by the last jobs_release. */
+/* For a group of these members with this context; NULL when memory is out. Freed by the last
+ * jobs_release. */
 struct jobs *jobs_new(struct engine *engine, int context, int rank, int size, const int *world);
 /* One more group: its index, or -1 where there is no more room. */
 int jobs_add_group(struct jobs *jobs, struct comm *comm, int context);
@@ -79,7 +83,8 @@ tessera_status jobs_end(struct jobs *jobs, tessera_status status, tessera_error 
 /* Of the job under way, or of the last. */
 uint64_t jobs_number(struct jobs *jobs);
 
-/* These four with the engine's lock held. Takes a new request in; false: the job has failed, and the request is complete. */
+/* These four with the engine's lock held. Takes a new request in; false: the job has failed, and
+ * the request is complete. */
 bool jobs_take(struct jobs *jobs, struct comm_request *request);
 /* The request's owner is done with it. */
 void jobs_give_back(struct jobs *jobs, struct comm_request *request);

@@ -2,11 +2,13 @@
  *
  *     posted queue -> unposted list -> slots (one MPI request each) -> complete
  *
- * A message keeps at most CHUNK_WINDOW chunks with MPI; all but its last are sent so that they end when the receiver takes them
- * (MPI_Issend), since what MPI sends at once it copies, and it would copy a whole message. Order between two ranks in one context is MPI's
- * own (same source, tag and communicator), as long as chunks are given to MPI in the order of their messages: so a message waits in the
- * unposted list until no earlier one of the same direction, peer and context is there. After a failure this thread tells the others, stops
- * calling MPI, and only then lets the waits return: so MPI no longer writes into buffers that their owners are about to free. */
+ * A message keeps at most CHUNK_WINDOW chunks with MPI; all but its last are sent so that they end
+ * when the receiver takes them (MPI_Issend), since what MPI sends at once it copies, and it would
+ * copy a whole message. Order between two ranks in one context is MPI's own (same source, tag and
+ * communicator), as long as chunks are given to MPI in the order of their messages: so a message
+ * waits in the unposted list until no earlier one of the same direction, peer and context is there.
+ * After a failure this thread tells the others, stops calling MPI, and only then lets the waits
+ * return: so MPI no longer writes into buffers that their owners are about to free. */
 #include "comm/progress.h"
 
 #include <math.h>
@@ -21,9 +23,11 @@
 
 enum { CHUNK_BYTES = ENGINE_CHUNK_BYTES, CHUNK_WINDOW = 16, EAGER_POLLS = 8, EAGER_POLLS_WAITED = 64 };
 
-/* Naps double from the first to the longest, seconds. Polls go on at `often` at least where a thread waits, which leaves its core idle, or
- * where messages move while it computes; but whoever computes on that core loses what they take, so that after a long time in which nothing
- * happened they may be NAP_SHARE of that time apart: a message is never taken later than by that share of what it took. */
+/* Naps double from the first to the longest, seconds. Polls go on at `often` at least where a
+ * thread waits, which leaves its core idle, or where messages move while it computes; but whoever
+ * computes on that core loses what they take, so that after a long time in which nothing happened
+ * they may be NAP_SHARE of that time apart: a message is never taken later than by that share of
+ * what it took. */
 #define NAP_FIRST 5e-6
 #define NAP_OFTEN_WAITED 50e-6
 #define NAP_OFTEN_BUSY 1e-3
@@ -131,7 +135,8 @@ static bool post_chunks(struct progress *p, double now) {
     return any;
 }
 
-/* Ends the job of a message of another length, of which this chunk is `bytes` long, or longer. The caller holds the lock. */
+/* Ends the job of a message of another length, of which this chunk is `bytes` long, or longer. The
+ * caller holds the lock. */
 static void refuse_length(struct progress *p, const struct slot *slot, size_t bytes, const char *what) {
     const struct comm_request *r = slot->request;
     const struct comm_explanation *e = &r->explanation;
@@ -157,11 +162,11 @@ static bool end_chunk(struct progress *p, const struct slot *slot, const MPI_Sta
         r->jobs->receiving--;
     }
     r->in_flight--;
-    r->done += slot->bytes;
     return r->all_posted && r->in_flight == 0;
 }
 
-/* What MPI says of one chunk: a message that was too long for its buffer ends its job, anything else all. */
+/* What MPI says of one chunk: a message that was too long for its buffer ends its job, anything
+ * else all. */
 static void check_chunk(struct progress *p, const struct slot *slot, int code) {
     int class = MPI_SUCCESS;
     if (code != MPI_SUCCESS) MPI_Error_class(code, &class);
@@ -285,7 +290,8 @@ static void set_phase(struct progress *p, enum engine_phase phase) {
     pthread_mutex_unlock(&engine->lock);
 }
 
-/* Tells the failure to all who can be reached, until all have said it too: whoever has is sure to know it. */
+/* Tells the failure to all who can be reached, until all have said it too: whoever has is sure to
+ * know it. */
 static void say_goodbye(struct progress *p) {
     double until = clock_seconds() + GOODBYE_SECONDS;
     liveness_tell(&p->liveness, LIVENESS_ABORT, &p->failure);

@@ -2,6 +2,7 @@
  * each kind of block is a few lines of chains and joins. */
 #include "metrics/inception.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

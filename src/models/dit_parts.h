@@ -8,6 +8,8 @@
 #define TESSERA_MODELS_DIT_PARTS_H
 
 #include "nn/load.h"
+#include "tessera_model/denoiser.h"
+#include "tessera_model/transformers.h"
 
 /* What meets in a block of self attention with `sums` layers whose inputs are cut. Attention to the text needs nothing: each rank
  * has all of it. */

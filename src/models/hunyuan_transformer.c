@@ -512,8 +512,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_picture_token = 2.0 * (double)picture_weights,
         .operations_per_text_token = 2.0 * (double)text_weights,
         .operations_per_token_pair = 4.0 * (double)m->inner_dim,
-        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index < last ? DENOISER_CARRIES_TEXT : 0u) |
-                   (index > 0 && index < last ? DENOISER_CARRIES_SKIPS : 0u),
+        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (index < last ? DENOISER_CARRIES_TEXT : 0u),
         .pushes = pushes(base, index),
         .pops = pops(base, index),
     };

@@ -644,8 +644,7 @@ static void describe(const struct denoiser *base, int index, struct denoiser_blo
         .operations_per_picture_token = 2.0 * ((double)size.per_position * share + (double)size.per_resized_position * resized),
         .operations_per_text_token = 2.0 * (double)size.per_text_token,
         .operations_per_token_pair = 4.0 * (double)(b->shape.out * b->shape.transformers * b->shape.layers) * share * share,
-        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND |
-                   (index < m->base.num_blocks - 1 ? DENOISER_CARRIES_SKIPS : 0u),
+        .carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT | DENOISER_CARRIES_COND,
         .out = {!resizes ? level
                 : down   ? level + 1
                          : level - 1,

@@ -13,6 +13,7 @@
 
 #include "nn/load.h"
 #include "parallel/meeting.h"
+#include "tessera_model/transformers.h"
 
 enum { UNET_MAX_RESNETS = 2, UNET_MAX_LAYERS = 1 }; /* of a block */
 

@@ -1,7 +1,7 @@
-/* Positions of a picture's patches as vectors: position_sincos_2d of tessera_model.h. */
+/* Positions of a picture's patches as vectors: position_sincos_2d of tessera_model/tokens.h. */
 #ifndef TESSERA_NN_POSITION_H
 #define TESSERA_NN_POSITION_H
 
-#include "tessera_model.h"
+#include "tessera_model/tokens.h"
 
 #endif

@@ -39,11 +39,6 @@ int64_t cut_bound(int64_t units, int parts, int part, const double *shares) {
     return bound;
 }
 
-tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, const double *shares, struct cut **out,
-                          tessera_error *error) {
-    return cut_part(rows, columns, (struct span){0, rows}, members, me, shares, out, error);
-}
-
 tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
                         tessera_error *error) {
     int64_t first = part_rows.first * columns, total = part_rows.count * columns;

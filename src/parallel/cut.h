@@ -1,8 +1,9 @@
 /* Cuts: which positions of a picture each rank of a group works on.
  *
- * A picture is a grid of rows x columns positions (patches of a transformer, latent places of a U-Net), numbered row by row; member i has
- * the positions bounds[i] .. bounds[i + 1] - 1. A cut by tokens divides anywhere; a cut by rows divides between rows, at multiples of a
- * unit, so that the grids of the coarser levels (halved once or more) are cut at the same places:
+ * A picture is a grid of rows x columns positions (patches of a transformer, latent places of a
+ * U-Net), numbered row by row; member i has the positions bounds[i] .. bounds[i + 1] - 1. A cut by
+ * tokens divides anywhere; a cut by rows divides between rows, at multiples of a unit, so that the
+ * grids of the coarser levels (halved once or more) are cut at the same places:
  *
  *     level 0:  0 . . . | 4 . . . | 8 . . . |         unit 4
  *     level 1:  0   .   | 2   .   | 4   .   |
@@ -12,6 +13,7 @@
 #define TESSERA_PARALLEL_CUT_H
 
 #include "base/error.h"
+#include "tessera_model/tokens.h"
 
 struct cut {
     int64_t rows, columns; /* of the whole picture */
@@ -20,24 +22,25 @@ struct cut {
     struct cut *finer, *coarser; /* of a cut by rows: the levels beside this one; owned by the finest */
 };
 
-/* Where part `part` of `parts` of so many units begins (`parts` itself: the end): units * part / parts, or, where ranks are unequal,
- * shares[part] of them, shares [parts + 1] rising from 0 to 1; but no part is empty while units last. */
+/* The first unit of part `part` of `parts`; part == parts gives the end. Equal parts begin at
+ * units * part / parts. Where ranks are unequal, shares [parts + 1] rise from 0 to 1 and part `part`
+ * begins at units * shares[part]. No part is empty unless there are fewer units than parts. */
 int64_t cut_bound(int64_t units, int parts, int part, const double *shares);
 
-/* rows x columns in `members` parts at the bounds of cut_bound; shares NULL: as equal as they can be. */
-tessera_status cut_tokens(int64_t rows, int64_t columns, int members, int me, const double *shares, struct cut **out, tessera_error *error);
-
-/* Of some rows of it: a part that is worked on by itself, cut in the same way; bounds[0] is where it begins. */
+/* The tokens of `part_rows` of a picture of rows x columns, in `members` parts at the bounds of
+ * cut_bound (shares NULL: as equal as they can be). bounds[0] is where the first of those rows
+ * begins. ARGUMENT if there are fewer tokens than members. */
 tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
                         tessera_error *error);
 
-/* Whole rows in multiples of `unit` (the last part may end between) on `levels` levels, each of half the rows and columns, rounded up, of
- * the one before. ARGUMENT if there are fewer units than members: it names the most that are possible. */
+/* Cuts between rows, at multiples of `unit`, on `levels` levels; each level has half the rows and
+ * columns of the one before, rounded up. The last part may be shorter than a multiple. ARGUMENT if
+ * there are fewer units than members; the message says how many members are possible. */
 tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, const double *shares,
                         struct cut **out, tessera_error *error);
 /* With all coarser levels; NULL is fine. */
 void cut_free(struct cut *cut);
-/* cut_mine, this rank's positions, is in tessera_model.h. */
+/* cut_mine, this rank's positions, is in tessera_model/tokens.h. */
 
 /* Positions of a member. */
 static inline int64_t cut_first(const struct cut *cut, int member) {
@@ -47,7 +50,8 @@ static inline int64_t cut_count(const struct cut *cut, int member) {
     return cut->bounds[member + 1] - cut->bounds[member];
 }
 
-/* The cut of the level whose rows and columns are halved `level` times, of the finest level's; NULL stays NULL. */
+/* From the finest level's cut to that of the level whose rows and columns are halved `level` times;
+ * NULL stays NULL. */
 static inline const struct cut *cut_at_level(const struct cut *cut, int level) {
     while (cut != NULL && level-- > 0) cut = cut->coarser;
     return cut;

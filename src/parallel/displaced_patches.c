@@ -1,15 +1,16 @@
-/* Displaced patches (Li et al. 2024, DistriFusion, section 4.2): in every layer in which positions meet, the others' part is that of one step
- * before (displaced.h).
+/* Displaced patches (Li et al. 2024, DistriFusion, section 4.2): in every layer in which positions
+ * meet, the others' part is that of one step before (displaced.h).
  *
  *     attention    keys and values   [ this rank's, fresh | the others', of step t - 1 ]    each one's positions and its part T_i of the text
  *                  queries           this rank's positions and its part of the text
  *     halo         the neighbours' rows of step t - 1
  *     group norm   own statistics fresh, the others' as the mode says
  *
- * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, 8 (n - 1) (1 + 2 B groups) a norm, a row to each neighbour, all
- * behind the computing of a whole step. A text that is not split (split_text) or has fewer tokens than there are ranks never travels: each
- * rank carries its own stream of it, T_me is 0, and the keys contain the whole text, fresh. In synchronous steps everything is fresh, and
- * each block is computed with while others arrive. */
+ * Sent per rank and step: 2 B (S_me + T_me) C to each of the n - 1 others, 8 (n - 1) (1 + 2 B
+ * groups) a norm, a row to each neighbour, all behind the computing of a whole step. A text that is
+ * not split (split_text) or has fewer tokens than there are ranks never travels: each rank carries
+ * its own stream of it, T_me is 0, and the keys contain the whole text, fresh. In synchronous steps
+ * everything is fresh, and each block is computed with while others arrive. */
 #include "parallel/displaced_patches.h"
 
 #include <assert.h>
@@ -57,14 +58,15 @@ void displaced_patches_close(void *state) {
 
 /* ---- cut and text ---- */
 
-bool displaced_patches_keep_text_whole(const struct strategy_choice *choice) {
+static bool keeps_text_whole(const struct strategy_choice *choice) {
     return !choice->split_text;
 }
 
-/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text, where that is not split, are to be in
- * proportion to the shares s:
+/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text,
+ * where that is not split, are to be in proportion to the shares s:
  *
- *     end_i = (s_i (S + n T) - i T) / S */
+ *     end_i = (s_i (S + n T) - i T) / S
+ */
 static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
     int members = comm_size(p->rows);
     double text = (double)p->text_tokens;
@@ -119,7 +121,8 @@ static struct tensor half_of(struct tensor block, int half) {
     return block;
 }
 
-/* This rank's keys or values into its block; those that are attended to: with a whole text, which is in no block, beside them. */
+/* This rank's keys or values into its block; those that are attended to: with a whole text, which
+ * is in no block, beside them. */
 static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS],
                                struct tensor half) {
     struct token_rows to[STREAMS] = {rows[0], rows[1]};
@@ -131,7 +134,8 @@ static struct tensor fill_half(struct run *run, const struct attention_call *cal
     return half;
 }
 
-/* To this rank's block, and to each of the others': in a synchronous step while those behind it arrive. */
+/* To this rank's block, and to each of the others': in a synchronous step while those behind it
+ * arrive. */
 static struct tensor attend_blocks(struct run *run, struct displaced *d, const struct attention_call *call, struct tensor k,
                                    struct tensor v, char *const *all) {
     int me = call->cut->me, members = call->cut->members;
@@ -206,8 +210,9 @@ static struct moments moments_of(const float *stats) {
     return (struct moments){stats[0], (double)stats[1] + (double)stats[0] * stats[0]};
 }
 
-/* mean_j B_j of group g over all members' blocks [weight, groups x (mean, square)], weighted by rows, which the published code has equal;
- * `old`, where it is not NULL, in place of member `self`'s block. Blocks may lie anywhere in memory. */
+/* mean_j B_j of group g over all members' blocks [weight, groups x (mean, square)], weighted by
+ * rows, which the published code has equal; `old`, where it is not NULL, in place of member
+ * `self`'s block. Blocks may lie anywhere in memory. */
 static struct moments average(char *const *blocks, int members, int64_t g, int self, const double *old) {
     struct moments sum = {0, 0};
     double total = 0;
@@ -223,7 +228,8 @@ static struct moments average(char *const *blocks, int members, int64_t g, int s
     return (struct moments){sum.mean / total, sum.square / total};
 }
 
-/* This rank's block goes out, the others' are at data->all; *old, in the mode that asks for it, becomes this rank's of the step before. */
+/* This rank's block goes out, the others' are at data->all; *old, in the mode that asks for it,
+ * becomes this rank's of the step before. */
 static tessera_status exchange_moments(struct run *run, struct displaced *d, const double *block, int64_t numbers, double *old,
                                        struct displaced_data *data) {
     int members = comm_size(d->group), me = comm_rank(d->group);
@@ -237,8 +243,8 @@ static tessera_status exchange_moments(struct run *run, struct displaced *d, con
     return displaced_wait_all(d, &run->error);
 }
 
-/* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or with the others' taken as they were: where
- * the variance comes out negative, this rank's own. */
+/* DistriFusion's statistics after warm-up (section 4.2, "corrected asynchronous group norm"), or
+ * with the others' taken as they were: where the variance comes out negative, this rank's own. */
 static void displace_stats(struct run *run, struct displaced *d, float *values, int64_t groups, double weight) {
     int64_t each = 1 + 2 * groups;
     bool corrects = d->mode == SYNC_CORRECTED_ASYNC_GN;
@@ -304,7 +310,8 @@ void displaced_patches_part_bytes(struct plan_pass *p, int64_t latents) {
     plan_pass_add_gather(p, MESH_PATCH);
 }
 
-/* After warm-up all of it is hidden; before, keys and values as far as attention to the own ones takes as long. */
+/* After warm-up all of it is hidden; before, keys and values as far as attention to the own ones
+ * takes as long. */
 void displaced_patches_meeting_wait(const struct plan_estimate *e, const struct meeting *meeting, double attention,
                                     struct plan_cost *cost) {
     struct plan_group group = plan_rows_group(e->mesh);
@@ -334,7 +341,7 @@ const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .attend = attend,
                                                     .halo = displaced_patches_halo,
                                                     .group_stats = displaced_patches_group_stats,
-                                                    .keeps_text_whole = displaced_patches_keep_text_whole,
+                                                    .keeps_text_whole = keeps_text_whole,
                                                     .cut = displaced_patches_cut,
                                                     .cuts_whole_rows = true,
                                                     .parts_seen = parts_seen,

@@ -38,9 +38,6 @@ struct step_cache {
 
 /* "fbcache", "teacache"; NULL behind the last. */
 const char *step_cache_kind_name(int kind);
-/* What their authors recommend for Flux: 0.08 (ParaAttention, in diffusers' documentation) and 0.25 (TeaCache4FLUX: 1.5 times as fast).
- * Without a polynomial TeaCache has 0.1, which leaves out as much as a first-block cache does (docs/step-caches.md). */
-double step_cache_default_threshold(enum step_cache_kind kind, const struct denoiser *denoiser);
 
 /* A cache for one picture. threshold 0: the kind's default. `patches`: parts beside the whole picture, 0 without a pipeline. The groups are
  * those over which a picture's tokens and its rows of guidance are spread (rows, then cfg; where weights are cut, tensor too); sums are

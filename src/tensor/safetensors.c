@@ -7,7 +7,7 @@
  * header of odd length): safetensors_tensor lends an aligned copy then, which the file object keeps. A tensor of a type that is not known
  * stays in the file as
  * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. A file of PyTorch
- * (torch_file.h) becomes the same object, and what is neither is named for what it is. */
+ * (torch_file.h) becomes the same object. safetensors_open.c tells the formats apart. */
 #include "tensor/safetensors.h"
 
 #include <assert.h>
@@ -16,10 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/json.h"
 #include "tensor/file_kind.h"
-#include "tensor/gguf.h"
 #include "tensor/torch_file.h"
 
 #define LENGTH_BYTES ((size_t)8)
@@ -245,7 +243,8 @@ static tessera_status take_torch(struct safetensors *file, tessera_error *error)
     return sort_names(file, error);
 }
 
-static tessera_status parse_torch(const char *path, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error) {
+tessera_status safetensors_parse_torch(const char *path, const uint8_t *data, size_t length, struct safetensors **out,
+                                       tessera_error *error) {
     struct safetensors *file = calloc(1, sizeof *file);
     tessera_status status = file == NULL || (file->path = strdup(path)) == NULL
                                 ? error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory to open it", path)
@@ -289,29 +288,8 @@ tessera_status safetensors_of(const char *name, const struct safetensors_entry *
     return status;
 }
 
-static bool is_any(const uint8_t *data, size_t length) {
-    (void)data, (void)length;
-    return true;
-}
-
-/* Formats by their first bytes; what is none of the others says what is wrong with it as safetensors. */
-static const struct {
-    bool (*is)(const uint8_t *data, size_t length);
-    tessera_status (*parse)(const char *path, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
-} formats[] = {{torch_file_is, parse_torch}, {gguf_is, gguf_parse}, {is_any, safetensors_parse}};
-
-tessera_status safetensors_open(const char *path, struct safetensors **out, tessera_error *error) {
-    *out = NULL;
-    struct file_map map;
-    TRY(file_map_open(path, &map, error));
-    int format = 0;
-    while (!formats[format].is(map.data, map.length)) format++;
-    tessera_status status = formats[format].parse(path, map.data, map.length, out, error);
-    if (status == TESSERA_OK)
-        (*out)->map = map;
-    else
-        file_map_close(&map);
-    return status;
+void safetensors_keep_map(struct safetensors *file, struct file_map map) {
+    file->map = map;
 }
 
 void safetensors_close(struct safetensors *file) {

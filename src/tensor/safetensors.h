@@ -6,15 +6,22 @@
 #ifndef TESSERA_TENSOR_SAFETENSORS_H
 #define TESSERA_TENSOR_SAFETENSORS_H
 
+#include "base/file.h"
 #include "tensor/tensor.h"
+#include "tessera_model/files.h"
 
 /* The file's name of a tensor's type, for messages and lists; NULL if there is no such tensor. */
 const char *safetensors_type_name(const struct safetensors *file, const char *name);
 
-/* What a program reads and writes files with is in tessera_model.h: safetensors_open, safetensors_write_noted and others. Their FORMAT errors name the file and the field, or what
+/* What a program reads and writes files with is in tessera_model/files.h: safetensors_open, safetensors_write_noted and others. Their FORMAT errors name the file and the field, or what
  * the file is instead. safetensors_open also opens the files of PyTorch, without running anything in them (torch_file.h), and GGUF files (gguf.h). Here is
  * the same over bytes that the caller keeps (tests, fuzzing); `name` stands for the file in messages. */
 tessera_status safetensors_parse(const char *name, const uint8_t *data, size_t length, struct safetensors **out, tessera_error *error);
+/* The same of a PyTorch file's bytes. */
+tessera_status safetensors_parse_torch(const char *path, const uint8_t *data, size_t length, struct safetensors **out,
+                                       tessera_error *error);
+/* The file's bytes belong to it from now on: safetensors_close ends the map. */
+void safetensors_keep_map(struct safetensors *file, struct file_map map);
 /* The same interface over tensors of a file of another format (gguf.h): entries and names are copied, data are lent. FORMAT if a name occurs
  * twice. */
 tessera_status safetensors_of(const char *name, const struct safetensors_entry *entries, int count, struct safetensors **out,

@@ -1,4 +1,4 @@
-/* Tensors: what there is beside tessera_model.h's struct tensor, which owns nothing and whose elements are contiguous.
+/* Tensors: what there is beside tessera_model/tensors.h's struct tensor, which owns nothing and whose elements are contiguous.
  *
  * Pictures and feature maps are [batch, rows, columns, channels], tokens [batch, tokens, channels]: the same memory, so a cut by rows is a
  * contiguous piece of each picture. */
@@ -6,6 +6,7 @@
 #define TESSERA_TENSOR_TENSOR_H
 
 #include "base/error.h"
+#include "tessera_model/tensors.h"
 
 /* Numbers of a type lie in blocks of dtype_block numbers; 1 for plain types, whose size dtype_size gives. */
 int64_t dtype_block(enum dtype dtype);

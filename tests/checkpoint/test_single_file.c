@@ -47,7 +47,7 @@ static void compare(const char *name, const struct weights *view, const char *fo
 static void check_component(const struct single_file *file, const char *component, const char *folder) {
     struct weights *view = NULL;
     tessera_error error = {0};
-    CHECK(single_file_has(file, component), "%s has no %s", single_file_path(file), component);
+    CHECK(single_file_has(file, component), "the file has no %s", component);
     CHECK(single_file_weights(file, component, &view, &error) == TESSERA_OK, "%s", error.message);
     if (view != NULL) compare(component, view, folder);
     weights_close(view);

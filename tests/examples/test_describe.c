@@ -9,6 +9,7 @@
 #include "models/registry.h"
 #include "parallel/plan.h"
 #include "pipelines/world.h"
+#include "tessera_model.h"
 
 #define CASES "tests/cases/auraflow/"
 

@@ -53,6 +53,17 @@ static inline void check_close(const struct case_io *c, const char *what, enum d
         CHECK(d.relative_l2 <= 0.03, "%s: relative L2 error %.4f", what, d.relative_l2);
 }
 
+/* Skips on the stack behind block `index`, as the blocks' descriptions count them. */
+static inline int denoiser_skips_after(const struct denoiser *denoiser, int index) {
+    int height = 0;
+    for (int i = 0; i <= index; i++) {
+        struct denoiser_block_info info;
+        denoiser->class->describe(denoiser, i, &info);
+        height += info.pushes - info.pops;
+    }
+    return height;
+}
+
 /* Writes text to a new file in `folder`. */
 static inline void write_text(const char *folder, const char *name, const char *text) {
     char *path = file_join(folder, name);

@@ -17,7 +17,7 @@ static void check_description(const struct denoiser *m, int index, const struct 
     struct denoiser_block_info info;
     m->class->describe(m, index, &info);
     CHECK(info.parameters > 0 && info.operations_per_picture_token > 0, "block %d is described", index);
-    CHECK((state->num_skips > 0) == ((info.carries & DENOISER_CARRIES_SKIPS) != 0), "block %d carries what it says", index);
+    CHECK(state->num_skips == denoiser_skips_after(m, index), "block %d leaves as many skips as it says", index);
     for (int s = 0; s < state->num_skips; s++) CHECK(state->skips[s].data != state->picture.data, "skip %d is the picture", s);
     snprintf(name, 96, "mid.%s", info.name);
     char *piece = strstr(name, ".resnets."); /* a level's last piece gives what the level gives */

@@ -8,6 +8,7 @@
 #include "case_io.h"
 #include "check.h"
 #include "models/registry.h"
+#include "tessera_model.h"
 
 #define CASE "tests/cases/pipefusion/pipefusion_p1_w0"
 #define PIPELINE "tests/cases/pipeline_sd3/model"
