@@ -38,7 +38,8 @@ bool bins_pixart(int64_t sample_size, int *width, int *height) {
     return true;
 }
 
-void bins_hunyuandit(int *width, int *height) {
+bool bins_hunyuandit(int64_t sample_size, int *width, int *height) {
+    (void)sample_size;
     static const struct {
         double ratio; /* width / height */
         int sizes[3][2], count;
@@ -60,6 +61,7 @@ void bins_hunyuandit(int *width, int *height) {
     }
     *width = shapes[shape].sizes[size][0];
     *height = shapes[shape].sizes[size][1];
+    return true;
 }
 
 /* Where output place i falls between two input places: the lower one, the upper one, and the upper one's share. */

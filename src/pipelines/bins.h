@@ -9,8 +9,8 @@
 /* PixArt: the bin of the nearest aspect ratio, for a transformer whose sample_size is 32, 64, 128 or 256 (pictures of about 256, 512, 1024,
  * 2048 pixels a side). False if sample_size is none of these. */
 bool bins_pixart(int64_t sample_size, int *width, int *height);
-/* HunyuanDiT: the nearest of five aspect ratios, of its sizes the one nearest in area. */
-void bins_hunyuandit(int *width, int *height);
+/* HunyuanDiT: the nearest of five aspect ratios, of its sizes the one nearest in area. True: models of any sample_size have them. */
+bool bins_hunyuandit(int64_t sample_size, int *width, int *height);
 
 /* Scales x [rows, columns, 3] (bilinear, corners not aligned, as torch's interpolate) until it covers [out_rows, out_columns, 3], and cuts
  * out the middle. */

@@ -30,6 +30,7 @@ const struct pipeline_class flux_class = {
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,
+    .rounds_sizes = true,
     .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };
@@ -45,6 +46,7 @@ const struct pipeline_class flux_control_class = {
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,
+    .rounds_sizes = true,
     .has_control = true,
     .extra = {.latents = 1},
     .text = TEXT_T5,

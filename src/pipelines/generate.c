@@ -8,24 +8,15 @@
  * Pictures are made one after the other, so memory does not grow with their number; noise is drawn for all at once, as torch does for a
  * batch. Latents and noise live in float32, [rows, columns, channels]. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
 #include "pipelines/layout.h"
 #include "pipelines/request.h"
 #include "pipelines/text_ahead.h"
-
-tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error) {
-    const tessera_request *r = g->request;
-    TRY(team_job_status(&g->pipeline->team, error));
-    if (!atomic_load(&g->control->stop) && (r->progress == NULL || r->progress(r->progress_user, phase, done, total))) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");
-}
 
 /* What is opened as a denoiser and as an autoencoder must be that. */
 static tessera_status check_kinds(const struct pipeline *p, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
@@ -34,20 +25,10 @@ static tessera_status check_kinds(const struct pipeline *p, const struct denoise
                      p->denoiser);
 }
 
-void pipeline_notice(const struct pipeline *p, const tessera_request *request, const char *format, ...) {
-    char text[sizeof((tessera_error *)0)->message];
-    va_list arguments;
-    if (request->notice == NULL) return;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    request->notice(request->notice_user, text);
-}
-
 /* One line where the size that is worked at is not the one requested. */
 static void announce_size(const struct generation *g) {
     const tessera_request *r = g->request;
-    bool resized = g->pipeline->class->bins != BINS_HUNYUANDIT;
+    bool resized = g->pipeline->class->nearest_size == NULL || g->pipeline->class->scales_back;
     const struct team *team = &g->pipeline->team;
     if ((g->width == r->width && g->height == r->height) || team_rank(team) != 0 || team_coordinate(team, MESH_DATA) != 0) return;
     if (!r->use_resolution_binning || r->init_image != NULL)
@@ -194,10 +175,6 @@ static tessera_status check_widths(const struct generation *g, tessera_error *er
                      (long long)pooled);
 }
 
-double generation_clock(const struct generation *g) {
-    return clock_seconds() - g->pipeline->seconds_load;
-}
-
 /* The scale of guidance by a negative prompt; at most 1: none. */
 static float guidance_of(const struct pipeline_class *class, const tessera_request *r) {
     if (!class->distilled) return r->guidance_scale;
@@ -327,7 +304,7 @@ static tessera_status allocate_pictures(const struct generation *g, tessera_imag
 
 static tessera_status allocate_image(struct generation *g, tessera_error *error) {
     tessera_image *image = g->image;
-    bool scaled = g->pipeline->class->bins == BINS_PIXART; /* others' pictures stay as large as they were worked at */
+    bool scaled = g->pipeline->class->scales_back; /* others' pictures stay as large as they were worked at */
     const tessera_request *r = g->request;
     *image = (tessera_image){.struct_size = sizeof(tessera_image),
                              .count = r->made_images > 0 ? r->made_images : r->num_images - r->first_image,
@@ -476,3 +453,4 @@ tessera_status pipeline_decode(struct pipeline *p, const tessera_request *reques
     struct generation g = {.pipeline = p, .request = request, .control = &control, .image = image, .given_latents = latents, .given_values = values};
     return run_stages(&g, decode_alone, error);
 }
+

@@ -1,5 +1,6 @@
 /* HunyuanDiT: what the prompt and the sizes become (Li et al. 2024, section 2.1; diffusers' HunyuanDiTPipeline): the states of a bilingual
  * CLIP (a BERT) and of mT5 with their masks, and, for models that are told sizes, original and target size and crop. */
+#include "pipelines/bins.h"
 #include "pipelines/prompt.h"
 
 enum { BERT_TOKENS = 77, T5_TOKENS = 256, TRAINED_SIDE = 1024 };
@@ -35,7 +36,8 @@ const struct pipeline_class hunyuandit_class = {
     .guidance_scale = 5.0f,
     .strength = 0.8f,
     .sample_size = 128,
-    .bins = BINS_HUNYUANDIT,
+    .nearest_size = bins_hunyuandit,
+    .rounds_sizes = true,
     .text_tokens = BERT_TOKENS + T5_TOKENS,
     .encode_prompts = encode_prompts,
     .size_conditions = size_conditions,

@@ -10,7 +10,6 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "pipelines/bins.h"
 #include "pipelines/device_map.h"
 #include "pipelines/source.h"
 
@@ -70,14 +69,10 @@ int64_t pipeline_latent_channels(const struct pipeline *p, const struct denoiser
 }
 
 tessera_status pipeline_working_size(const struct pipeline *p, bool use_bins, int *width, int *height, tessera_error *error) {
-    if (p->class->bins == BINS_HUNYUANDIT || p->class->distilled) { /* diffusers rounds their sizes down to multiples of 16 */
-        int asked_width = *width, asked_height = *height;
-        *width = asked_width / 16 * 16, *height = asked_height / 16 * 16;
-        if (p->class->bins == BINS_HUNYUANDIT && use_bins && asked_width > 0 && asked_height > 0) bins_hunyuandit(width, height);
-        return TESSERA_OK;
-    }
-    if (p->class->bins != BINS_PIXART || !use_bins || *width < 1 || *height < 1 || bins_pixart(p->sample_size, width, height))
-        return TESSERA_OK;
+    const struct pipeline_class *class = p->class;
+    bool has_size = *width > 0 && *height > 0;
+    if (class->rounds_sizes) *width = *width / 16 * 16, *height = *height / 16 * 16;
+    if (class->nearest_size == NULL || !use_bins || !has_size || class->nearest_size(p->sample_size, width, height)) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT,
                      "%s/%s/config.json: field sample_size is %lld: resolution bins exist for 32, 64, 128 and 256; switch them off",
                      p->folder, p->denoiser, (long long)p->sample_size);
@@ -268,8 +263,7 @@ static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_err
 /* diffusers' default is to use them where there are any. */
 static bool has_bins(const struct pipeline *p) {
     int width = 1, height = 1;
-    if (p->class->bins == BINS_PIXART) return bins_pixart(p->sample_size, &width, &height);
-    return p->class->bins == BINS_HUNYUANDIT;
+    return p->class->nearest_size != NULL && p->class->nearest_size(p->sample_size, &width, &height);
 }
 
 static tessera_status find_defaults(struct pipeline *p, tessera_error *error) {

@@ -68,7 +68,11 @@ struct pipeline_class {
         int latents, channels;
     } extra;
     bool whole_steps; /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
-    enum { BINS_NONE, BINS_PIXART, BINS_HUNYUANDIT } bins;
+    /* Sizes that the family was trained at: makes *width and *height the nearest of them. False where a
+     * denoiser of this sample_size has none. NULL: the family has none. */
+    bool (*nearest_size)(int64_t sample_size, int *width, int *height);
+    bool scales_back;  /* from there to the requested size; otherwise pictures stay as they are drawn */
+    bool rounds_sizes; /* down to multiples of 16, as diffusers does, before all else */
     /* How many tokens the denoiser reads: those of TEXT_ bits, and so many more. */
     unsigned text;
     int text_tokens;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "pipelines/bins.h"
 #include "pipelines/prompt.h"
 #include "tokenizers/text.h"
 
@@ -74,7 +75,8 @@ const struct pipeline_class pixart_alpha_class = {
     .guidance_scale = 4.5f,
     .strength = 0.8f,
     .sample_size = 128,
-    .bins = BINS_PIXART,
+    .nearest_size = bins_pixart,
+    .scales_back = true,
     .text = TEXT_T5,
     .encode_prompts = encode_prompts,
     .size_conditions = size_conditions,
@@ -87,7 +89,8 @@ const struct pipeline_class pixart_sigma_class = {
     .guidance_scale = 4.5f,
     .strength = 0.8f,
     .sample_size = 128,
-    .bins = BINS_PIXART,
+    .nearest_size = bins_pixart,
+    .scales_back = true,
     .text = TEXT_T5,
     .encode_prompts = encode_prompts,
 };

@@ -176,12 +176,3 @@ tessera_status tessera_generate(tessera_model *model, const tessera_request *giv
     sized_write(out, &image, sizeof image, IMAGE_LEAST_BYTES);
     return TESSERA_OK;
 }
-
-void tessera_image_free(tessera_image *image) {
-    static const tessera_image empty = TESSERA_IMAGE;
-    if (image == NULL) return;
-    free(image->pixels);
-    free(image->pixels_f32);
-    free(image->latents);
-    sized_write(image, &empty, sizeof empty, sizeof empty.struct_size);
-}

@@ -9,7 +9,7 @@ static void expect_pixart(int64_t sample_size, int width, int height, int bin_wi
 
 static void expect_hunyuandit(int width, int height, int bin_width, int bin_height) {
     int w = width, h = height;
-    bins_hunyuandit(&w, &h);
+    CHECK(bins_hunyuandit(0, &w, &h), "every model has bins");
     CHECK(w == bin_width && h == bin_height, "%dx%d: %dx%d", width, height, w, h);
 }
 
