@@ -1,5 +1,6 @@
-/* The collectives of collectives.h, made of point-to-point messages. An operation is the list of its requests and, where it has one, the
- * second half that the wait runs once the first has ended. Operations and their scratch memory stay in the group's pool. */
+/* The collectives of collectives.h, made of point-to-point messages. An operation is the list of
+ * its requests and, where it has one, the second half that the wait runs once the first has ended.
+ * Operations and their scratch memory stay in the group's pool. */
 #include "comm/collectives.h"
 
 #include "base/bf16.h"
@@ -207,7 +208,8 @@ static void sum_slice(const struct comm_operation *operation, uint8_t *out, cons
     }
 }
 
-/* The slices of this rank's share, in the scratch after the pointers to them: those of the other ranks in rank order. */
+/* The slices of this rank's share, in the scratch after the pointers to them: those of the other
+ * ranks in rank order. */
 static const uint8_t **scratch_parts(const struct comm *comm, struct comm_operation *operation, size_t slice_bytes) {
     const uint8_t **parts = (const uint8_t **)operation->scratch;
     uint8_t *place = operation->scratch + (size_t)comm->size * sizeof *parts;
@@ -258,7 +260,8 @@ struct comm_operation *comm_all_reduce_start(struct comm *comm, void *data, size
 
 /* ---- broadcast ---- */
 
-/* With ranks counted from the root, the parent of v is v without its lowest set bit; its children are v + 1, v + 2, v + 4, ... below it. */
+/* With ranks counted from the root, the parent of v is v without its lowest set bit; its children
+ * are v + 1, v + 2, v + 4, ... below it. */
 static void send_to_children(struct comm *comm, struct comm_operation *operation) {
     int v = (comm->rank - operation->root + comm->size) % comm->size;
     int limit = v == 0 ? comm->size : v & -v, first = 1;

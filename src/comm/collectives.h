@@ -1,7 +1,8 @@
 /* Collective operations, on all members of a group, in the same order on each.
  *
- * Each starts its messages and returns, so that the caller may compute; comm_operation_wait ends it. Buffers stay as they are in between.
- * n members, `bytes` or `counts` have an entry per member, blocks lie one after another in rank order:
+ * Each starts its messages and returns, so that the caller may compute; comm_operation_wait ends
+ * it. Buffers stay as they are in between. n members, `bytes` or `counts` have an entry per member,
+ * blocks lie one after another in rank order:
  *
  *     all_gather    mine [bytes[rank]]            -> all [sum of bytes]          sent per rank: (n-1) bytes[rank]
  *     all_to_all    out  [sum of out_bytes]       -> in  [sum of in_bytes]       sent per rank: all but its own block
@@ -9,9 +10,11 @@
  *     broadcast     data [bytes] from the root, by a binomial tree               sent together: (n-1) bytes
  *     ring_shift    out to the next member, in from the previous one             sent per rank: out_bytes
  *
- * all_reduce is a reduce-scatter by direct exchange (rank i receives everybody's slice i and adds in rank order), then an all-gather of
- * the sums (Thakur et al. 2005, section 4): every slice is summed by one rank in one order, so all ranks hold the same bits, whatever
- * arrived first. Empty blocks send no message. A gather is an all_to_all whose members have a block for the root only. */
+ * all_reduce is a reduce-scatter by direct exchange (rank i receives everybody's slice i and adds
+ * in rank order), then an all-gather of the sums (Thakur et al. 2005, section 4): every slice is
+ * summed by one rank in one order, so all ranks hold the same bits, whatever arrived first. Empty
+ * blocks send no message. A gather is an all_to_all whose members have a block for the root only.
+ */
 #ifndef TESSERA_COMM_COLLECTIVES_H
 #define TESSERA_COMM_COLLECTIVES_H
 
@@ -40,7 +43,8 @@ tessera_status comm_all_reduce(struct comm *comm, void *data, size_t count, enum
 tessera_status comm_broadcast(struct comm *comm, int root, void *data, size_t bytes, tessera_error *error);
 tessera_status comm_ring_shift(struct comm *comm, const void *out, size_t out_bytes, void *in, size_t in_bytes, tessera_error *error);
 
-/* Returns when all members have come here: a dissemination barrier, ceil(log2 n) empty messages per member. */
+/* Returns when all members have come here: a dissemination barrier, ceil(log2 n) empty messages per
+ * member. */
 tessera_status comm_barrier(struct comm *comm, tessera_error *error);
 
 #endif

@@ -1,9 +1,12 @@
-/* The computing threads' side of the engine: opening and ending it, posting messages and waiting for them, counting.
+/* The computing threads' side of the engine: opening and ending it, posting messages and waiting
+ * for them, counting.
  *
- * Requests live in a pool that grows in blocks and is never returned before the end, so a step that sends what the step before sent
- * allocates nothing. A process without a launcher has no thread: its world is one rank, to whom no message can be posted.
- * Waits never trust MPI: they wake every second, and if the communication thread has made no round for as long as a silent rank would be
- * given, it is stuck inside MPI, which is a failure too; the thread and the engine's memory are then left to the end of the process. */
+ * Requests live in a pool that grows in blocks and is never returned before the end, so a step that
+ * sends what the step before sent allocates nothing. A process without a launcher has no thread:
+ * its world is one rank, to whom no message can be posted. Waits never trust MPI: they wake every
+ * second, and if the communication thread has made no round for as long as a silent rank would be
+ * given, it is stuck inside MPI, which is a failure too; the thread and the engine's memory are
+ * then left to the end of the process. */
 #include "comm/engine_state.h"
 
 #include <assert.h>
@@ -36,7 +39,8 @@ void engine_sleep(struct engine *engine, pthread_cond_t *condition, double secon
     pthread_cond_timedwait(condition, &engine->lock, &until);
 }
 
-/* Whether a launcher that speaks MPI's start-up protocols (Open MPI's own, PMI, PMIx) started this process. */
+/* Whether a launcher that speaks MPI's start-up protocols (Open MPI's own, PMI, PMIx) started this
+ * process. */
 static tessera_status find_launcher(bool *found, tessera_error *error) {
     *found = getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMI_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
@@ -119,7 +123,8 @@ static tessera_status failure(const struct engine *engine, tessera_error *error)
     return engine->error.status;
 }
 
-/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds the lock. */
+/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds
+ * the lock. */
 static void give_up(struct engine *engine, const char *what) {
     if (engine->phase == ENGINE_FAILED) return;
     if (engine->phase == ENGINE_STARTING)
@@ -137,8 +142,9 @@ static void give_up(struct engine *engine, const char *what) {
     pthread_cond_broadcast(&engine->done);
 }
 
-/* How many seconds without a round of the thread are too many. Ranks that wait for others to start give up in turns: the launcher ends the
- * rest when the first has gone. Open MPI 4.1's mpirun often crashed or hung (PMIx_server_finalize) where all went at once. */
+/* How many seconds without a round of the thread are too many. Ranks that wait for others to start
+ * give up in turns: the launcher ends the rest when the first has gone. Open MPI 4.1's mpirun often
+ * crashed or hung (PMIx_server_finalize) where all went at once. */
 static double patience(const struct engine *engine) {
     int turn = comm_launched_rank();
     if (engine->phase == ENGINE_STARTING) return engine->options.start_seconds + (turn < START_TURNS ? turn : START_TURNS);
@@ -325,8 +331,8 @@ tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error)
     return jobs->failure.status;
 }
 
-/* A rank that has left the world answers no more. What it sent before may still be on its way, for as long as a silent rank is given. Within a
- * job its leaving ends the job at once (outcomes.c). */
+/* A rank that has left the world answers no more. What it sent before may still be on its way, for
+ * as long as a silent rank is given. Within a job its leaving ends the job at once (outcomes.c). */
 static void check_peer(struct engine *engine, int peer, double *left_at) {
     char text[64];
     if (!engine->finished[peer]) return;

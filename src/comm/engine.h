@@ -5,10 +5,11 @@
  *     engine_wait  <-- (condition)      <-- MPI_Testsome, naps of 5 us to 5 ms between polls
  *                                           heartbeats, abort notices, the orderly end (liveness.h)
  *
- * MPI makes progress only inside its calls. A dedicated thread calls it often enough that messages move while others compute, and
- * naps in between so that it takes no core from them; a new post wakes it at once. A long message goes as chunks: each finished chunk is
- * a sign that data flows, which keeps the naps short, and no length ever meets the limit of MPI's int counts.
- * This header is for the room; callers outside it use comm.h. */
+ * MPI makes progress only inside its calls. A dedicated thread calls it often enough that messages
+ * move while others compute, and naps in between so that it takes no core from them; a new post
+ * wakes it at once. A long message goes as chunks: each finished chunk is a sign that data flows,
+ * which keeps the naps short, and no length ever meets the limit of MPI's int counts. This header
+ * is for the room; callers outside it use comm.h. */
 #ifndef TESSERA_COMM_ENGINE_H
 #define TESSERA_COMM_ENGINE_H
 
@@ -20,7 +21,8 @@ enum { ENGINE_HOST_LENGTH = 256, ENGINE_CONTEXTS = 1024, ENGINE_CONTEXT_WORLD = 
 struct engine;
 struct jobs; /* jobs.h */
 
-/* Starts the thread and MPI if a launcher started this process; else an engine of one rank without either. */
+/* Starts the thread and MPI if a launcher started this process; else an engine of one rank without
+ * either. */
 tessera_status engine_open(const struct comm_options *options, struct engine **out, tessera_error *error);
 void engine_hold(struct engine *engine);    /* one more user */
 void engine_release(struct engine *engine); /* the last user's release ends all */
@@ -34,7 +36,8 @@ const char *engine_host(const struct engine *engine, int rank);
 void engine_contexts(struct engine *engine, uint64_t used[ENGINE_CONTEXTS / 64]);
 void engine_context_set(struct engine *engine, int context, bool used);
 
-/* To or from a member, by its number among the jobs' members, of one of their groups. NULL when memory is out; the job has then failed. */
+/* To or from a member, by its number among the jobs' members, of one of their groups. NULL when
+ * memory is out; the job has then failed. */
 struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int member, void *data, size_t bytes,
                                  struct comm_explanation explanation);
 /* Gives the failure of the job, or of the engine, if there is one. */

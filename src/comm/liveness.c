@@ -1,4 +1,5 @@
-/* Heartbeats, abort notices and the orderly end, as liveness.h describes them. All MPI calls here are non-blocking. */
+/* Heartbeats, abort notices and the orderly end, as liveness.h describes them. All MPI calls here
+ * are non-blocking. */
 #include "comm/liveness.h"
 
 #include <stddef.h>

@@ -6,9 +6,10 @@
  *     LAST     FINISH has come from all: the last message before MPI ends
  *     OUTCOME  how a job ended on a rank (jobs.h), for outcomes.c
  *
- * A rank of whom nothing has come for silence_seconds has failed: killed, stopped, or its network is gone. Computing, however long, does
- * not stop the beats. Every rank watches every other, so a cut between any two is seen; a beat costs about a microsecond. If this process
- * itself was suspended, its peers' beats are waiting unread: their silence is then counted from its return. */
+ * A rank of whom nothing has come for silence_seconds has failed: killed, stopped, or its network
+ * is gone. Computing, however long, does not stop the beats. Every rank watches every other, so a
+ * cut between any two is seen; a beat costs about a microsecond. If this process itself was
+ * suspended, its peers' beats are waiting unread: their silence is then counted from its return. */
 #ifndef TESSERA_COMM_LIVENESS_H
 #define TESSERA_COMM_LIVENESS_H
 

@@ -1,4 +1,5 @@
-/* The mesh of mesh.h: each group is one split of the whole, whose colour is the coordinate on the axes that the group does not span. */
+/* The mesh of mesh.h: each group is one split of the whole, whose colour is the coordinate on the
+ * axes that the group does not span. */
 #include "comm/mesh.h"
 
 #include <stdio.h>
@@ -82,7 +83,8 @@ static int index_along(const struct mesh *mesh, unsigned axes) {
     return index;
 }
 
-/* Groups of ranks that make one picture run its jobs together; the others, which may hold several pictures', run their own. */
+/* Groups of ranks that make one picture run its jobs together; the others, which may hold several
+ * pictures', run their own. */
 static tessera_status share_jobs(struct mesh *mesh, tessera_error *error) {
     for (int group = 0; group < MESH_GROUPS; group++)
         if (group != MESH_DATA && group != MESH_WORLD) TRY(comm_job_share(mesh->group[group], mesh->group[MESH_PICTURE], error));

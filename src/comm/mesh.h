@@ -2,9 +2,10 @@
  *
  *     data x cfg x pipefusion x (patch | ring x ulysses) x tensor
  *
- * The innermost axis changes fastest with the rank, so ranks that talk most (tensor) are neighbours. A rank belongs to one group per
- * axis (those that differ from it in that coordinate only) and to the composite groups below. Axes of degree 1 have a group of one,
- * so callers need no second path. A mesh is built from any group; several may live in one process. */
+ * The innermost axis changes fastest with the rank, so ranks that talk most (tensor) are
+ * neighbours. A rank belongs to one group per axis (those that differ from it in that coordinate
+ * only) and to the composite groups below. Axes of degree 1 have a group of one, so callers need no
+ * second path. A mesh is built from any group; several may live in one process. */
 #ifndef TESSERA_COMM_MESH_H
 #define TESSERA_COMM_MESH_H
 
@@ -33,8 +34,9 @@ struct mesh {
         *group[MESH_GROUPS]; /* owned; indexed by mesh_axis or mesh_group. A member's rank counts along the axes, innermost fastest */
 };
 
-/* On all members of `comm`. The product of the degrees must be its size, and patch excludes ring and ulysses: else an ARGUMENT error that
- * says which degrees are possible (the same on all members). */
+/* On all members of `comm`. The product of the degrees must be its size, and patch excludes ring
+ * and ulysses: else an ARGUMENT error that says which degrees are possible (the same on all
+ * members). */
 tessera_status mesh_open(struct comm *comm, const int degrees[MESH_AXES], struct mesh **out, tessera_error *error);
 void mesh_free(struct mesh *mesh);
 

@@ -1,4 +1,5 @@
-/* The communication thread's side of jobs.h. All of it runs with the engine's lock held: the calls of MPI here do not block. */
+/* The communication thread's side of jobs.h. All of it runs with the engine's lock held: the calls
+ * of MPI here do not block. */
 #include "comm/jobs.h"
 
 #include <stdlib.h>
@@ -77,7 +78,8 @@ void outcomes_hear_finish(struct engine *engine, int from) {
 
 /* ---- ending a job ---- */
 
-/* Drops a job's messages from a list of those that MPI has not seen, or not all of; the list's end. */
+/* Drops a job's messages from a list of those that MPI has not seen, or not all of; the list's end.
+ */
 static struct comm_request **drop(struct comm_request **link, const struct jobs *jobs) {
     while (*link != NULL) {
         struct comm_request *r = *link;
@@ -92,7 +94,8 @@ static struct comm_request **drop(struct comm_request **link, const struct jobs 
     return link;
 }
 
-/* The last one first, so that a message which arrives meanwhile meets the receive that was meant for it. */
+/* The last one first, so that a message which arrives meanwhile meets the receive that was meant
+ * for it. */
 static void cancel_receives(struct progress *p, const struct jobs *jobs) {
     for (;;) {
         int last = -1;

@@ -1,9 +1,10 @@
-/* See ping.h. Pairs are those of a tournament: in round r of n - 1 (n even; an odd group has a bye) members i and j meet where i + j = r
- * modulo n - 1, and the last meets the one that is left.
+/* See ping.h. Pairs are those of a tournament: in round r of n - 1 (n even; an odd group has a bye)
+ * members i and j meet where i + j = r modulo n - 1, and the last meets the one that is left.
  *
  *     latency     what an exchange of empty messages takes between two computations: what wakes the threads of communication on both
  *                 sides, which sleep meanwhile, is part of it
- *     bandwidth   bytes / (half of the fastest way of a large message - that of an empty one) */
+ *     bandwidth   bytes / (half of the fastest way of a large message - that of an empty one)
+ */
 #include "comm/ping.h"
 
 #include <stdlib.h>
@@ -56,8 +57,9 @@ static tessera_status exchange(struct comm *comm, int to, int from, tessera_erro
     return status;
 }
 
-/* Both compute for a while, then exchange an empty message: the mean of what they wait for it, without the extremes. Who comes d late to an
- * exchange waits d less and is d early at the next one, so that an even number of them has no d in its mean. */
+/* Both compute for a while, then exchange an empty message: the mean of what they wait for it,
+ * without the extremes. Who comes d late to an exchange waits d less and is d early at the next
+ * one, so that an even number of them has no d in its mean. */
 static tessera_status usual(struct comm *comm, int peer, double *seconds, tessera_error *error) {
     double all[EMPTY_ROUNDS];
     for (int i = 0; i < EMPTY_ROUNDS; i++) {

@@ -1,4 +1,5 @@
-/* The communication thread's own state, shared by progress.c (messages) and outcomes.c (the ends of jobs). */
+/* The communication thread's own state, shared by progress.c (messages) and outcomes.c (the ends of
+ * jobs). */
 #ifndef TESSERA_COMM_PROGRESS_H
 #define TESSERA_COMM_PROGRESS_H
 

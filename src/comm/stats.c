@@ -1,4 +1,5 @@
-/* The table of --comm-stats: every rank's rows are gathered on member 0, whose table has a line per label and rank. */
+/* The table of --comm-stats: every rank's rows are gathered on member 0, whose table has a line per
+ * label and rank. */
 #include "comm/stats.h"
 
 #include <inttypes.h>
@@ -34,7 +35,8 @@ static void print_row(FILE *stream, const char *label, int rank, const struct co
             row->bytes_received, row->seconds_waited);
 }
 
-/* One label's lines: those of the ranks (`rows` of rank r from starts[r] to starts[r + 1]) that used it. */
+/* One label's lines: those of the ranks (`rows` of rank r from starts[r] to starts[r + 1]) that
+ * used it. */
 static void print_label(FILE *stream, const char *label, const struct comm_stats_row *rows, const size_t *starts, int size) {
     for (int rank = 0; rank < size; rank++)
         for (size_t i = starts[rank]; i < starts[rank + 1]; i++)

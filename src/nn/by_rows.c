@@ -7,7 +7,8 @@
 
 enum { EVEN_ROWS = 64 /* products are fastest in multiples of their tiles */ };
 
-/* How many rows a piece has; the same on ranks that hold different shares of the weights, so only x's own width counts. */
+/* How many rows a piece has; the same on ranks that hold different shares of the weights, so only
+ * x's own width counts. */
 static int64_t rows_at_once(const struct run *run, const struct tensor *x, int arrays) {
     size_t row = tensor_bytes(x) / (size_t)x->shape[1] * (size_t)arrays;
     int64_t rows = row > 0 ? (int64_t)(run->chunk_bytes / row) : x->shape[1];

@@ -1,11 +1,13 @@
-/* Work that is local to a token, on some rows at a time: what it holds beside its result is then no more than run->chunk_bytes.
+/* Work that is local to a token, on some rows at a time: what it holds beside its result is then no
+ * more than run->chunk_bytes.
  *
  *     x [B, S, C]    rows 0 .. n | rows n .. 2n | ...        f(rows) -> the same rows of the result
  *
- * With chunk_bytes 0, or where all rows fit, f is called once, with x itself. Norms, activations, sums and attention of other rows are not
- * touched, so results differ only where a product's kernel sums a row in another order for another number of rows: oneDNN's in bfloat16
- * and, for some shapes, in float32 may; reproducible kernels never do. All ranks that share x take the same pieces: sums over ranks are
- * inside. */
+ * With chunk_bytes 0, or where all rows fit, f is called once, with x itself. Norms, activations,
+ * sums and attention of other rows are not touched, so results differ only where a product's kernel
+ * sums a row in another order for another number of rows: oneDNN's in bfloat16 and, for some
+ * shapes, in float32 may; reproducible kernels never do. All ranks that share x take the same
+ * pieces: sums over ranks are inside. */
 #ifndef TESSERA_NN_BY_ROWS_H
 #define TESSERA_NN_BY_ROWS_H
 

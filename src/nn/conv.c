@@ -43,7 +43,8 @@ static struct tensor with_halo(struct run *run, struct tensor x, const struct ha
     return joined;
 }
 
-/* Of a picture cut by rows, the rows that the kernel reaches beyond this rank's come from the neighbours and replace the padding there. */
+/* Of a picture cut by rows, the rows that the kernel reaches beyond this rank's come from the
+ * neighbours and replace the padding there. */
 static struct tensor convolve_cut(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
                                   struct conv2d_geometry g) {
     int64_t kernel = layer->weight.shape[1], below = kernel - g.stride - g.pad_top;

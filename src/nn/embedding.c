@@ -1,4 +1,5 @@
-/* Embeddings: rows of a table by index, and sinusoids of a timestep (Vaswani et al. 2017, section 3.5). */
+/* Embeddings: rows of a table by index, and sinusoids of a timestep (Vaswani et al. 2017, section
+ * 3.5). */
 #include "base/elementary.h"
 #include "nn/layers.h"
 
@@ -18,7 +19,8 @@ struct tensor nn_embed(struct run *run, struct tensor table, const int32_t *ids,
     return run_leave(run, scope, nn_embed_rows(run, table, run_upload(run, index), batch, tokens));
 }
 
-/* Float32 throughout, as torch computes it: timesteps reach 1000, so float64 would differ from the reference. */
+/* Float32 throughout, as torch computes it: timesteps reach 1000, so float64 would differ from the
+ * reference. */
 struct tensor nn_timestep_embedding(struct run *run, const float *timesteps, int64_t count, int64_t channels) {
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(count, channels));
     float *host = run_map(run, &out, MAP_WRITE);

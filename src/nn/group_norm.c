@@ -1,4 +1,5 @@
-/* Group normalisation (Wu and He 2018): statistics over a whole picture, so parts of a picture must agree on them first. */
+/* Group normalisation (Wu and He 2018): statistics over a whole picture, so parts of a picture must
+ * agree on them first. */
 #include <assert.h>
 
 #include "nn/layers.h"

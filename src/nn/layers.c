@@ -1,6 +1,7 @@
 /* Layers that are local to a token: products, norms, element by element work, and moving rows.
  *
- * Each is one operator of the backend; what layers add is the result's shape, its place, the count of operations and the sticky error. */
+ * Each is one operator of the backend; what layers add is the result's shape, its place, the count
+ * of operations and the sticky error. */
 #include <assert.h>
 #include <string.h>
 

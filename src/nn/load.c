@@ -1,5 +1,6 @@
-/* Loading layers that a rank has whole: linears, norms, tensors, tables. Every shape is checked. load_shares.c loads parts of layers,
- * load_conv.c convolutions; load_stored.c brings the numbers. */
+/* Loading layers that a rank has whole: linears, norms, tensors, tables. Every shape is checked.
+ * load_shares.c loads parts of layers, load_conv.c convolutions; load_stored.c brings the numbers.
+ */
 #include <stdio.h>
 
 #include "nn/load_side.h"

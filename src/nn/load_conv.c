@@ -1,5 +1,5 @@
-/* Loading convolutions: kernels [O, I, kh, kw] of a file become [O, kh, kw, I]; of a convolution whose outputs or inputs are shared out over
- * ranks this rank loads its part. */
+/* Loading convolutions: kernels [O, I, kh, kw] of a file become [O, kh, kw, I]; of a convolution
+ * whose outputs or inputs are shared out over ranks this rank loads its part. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,13 +15,15 @@ static void reorder_kernel(char *to, const char *from, const int64_t *shape, siz
     }
 }
 
-/* The type of re-ordered kernels: blocks follow another order, so only numbers that stand alone can stay small. */
+/* The type of re-ordered kernels: blocks follow another order, so only numbers that stand alone can
+ * stay small. */
 static enum dtype kernel_dtype(const struct loader *loader, const char *name, const struct tensor *t) {
     bool saves = dtype_is_small(t->dtype) && dtype_block(t->dtype) == 1;
     return saves ? stored_matrix_dtype(loader, name, t) : loader->dtype;
 }
 
-/* Outputs and inputs of the kernels `file`; 1x1 kernels lie in the file in the order that is wanted. */
+/* Outputs and inputs of the kernels `file`; 1x1 kernels lie in the file in the order that is
+ * wanted. */
 static struct tensor reordered(struct loader *loader, const char *name, struct tensor file, struct span outputs, struct span inputs) {
     struct load_piece piece = {file.shape, outputs, inputs};
     enum dtype dtype = kernel_dtype(loader, name, &file);
@@ -41,7 +43,8 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
     return weight;
 }
 
-/* The weights of the convolution `name`, [out, in, kernel, kernel] in the file, or `flat`: [out, in * kernel * kernel]. */
+/* The weights of the convolution `name`, [out, in, kernel, kernel] in the file, or `flat`: [out, in
+ * * kernel * kernel]. */
 static struct conv share_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, bool flat, struct span outputs,
                               struct span inputs) {
     struct conv layer = {.first_input = inputs.first};

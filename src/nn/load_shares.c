@@ -1,4 +1,5 @@
-/* Layers whose units (heads, channels, groups of channels) are shared out over ranks: of each a rank loads its part.
+/* Layers whose units (heads, channels, groups of channels) are shared out over ranks: of each a
+ * rank loads its part.
  *
  *     outputs    [units at hand * width, in]     load_linear_outputs, load_linear_part: rows of the matrix, and of its bias
  *     inputs     [out, units at hand * width]    load_linear_inputs, load_linear_joined_inputs: columns; the first rank has the bias
@@ -72,7 +73,8 @@ static void refuse_cut(struct loader *loader, const char *name, const struct ten
               degrees);
 }
 
-/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`, stored as [out, in]. */
+/* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`,
+ * stored as [out, in]. */
 static struct tensor share_matrix(struct loader *loader, const char *name, struct tensor whole, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
     int64_t width = columns[0].count + columns[1].count, in = whole.shape[1];
@@ -105,7 +107,8 @@ static struct linear share_linear(struct loader *loader, const char *name, int64
     return layer;
 }
 
-/* This rank's share of one of `parts` equal parts of a linear's outputs, each `units` groups of `width`. */
+/* This rank's share of one of `parts` equal parts of a linear's outputs, each `units` groups of
+ * `width`. */
 static struct linear share_outputs(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
                                    const char *name) {
     struct span mine = load_channels(loader, units, width);

@@ -63,7 +63,8 @@ static void fill_difference(struct loader *loader, const struct making *m, struc
     arena_release(loader->arena, mark);
 }
 
-/* What the arena needs for a while: the numbers in float32, and for a difference the weight before and after, which may be wanted whole. */
+/* What the arena needs for a while: the numbers in float32, and for a difference the weight before
+ * and after, which may be wanted whole. */
 static void plan_room(struct loader *loader, const struct making *m, int64_t rank) {
     int64_t product = rank > 0 ? rank * (m->width + m->rows.count) : 0, weight = tensor_count(m->whole);
     size_t beside = (size_t)(rank > 0 ? product : 4 * weight) * sizeof(float) + tensor_bytes(m->whole) + 6 * ARENA_SLACK;

@@ -4,10 +4,12 @@
 
 #include "nn/load_stored.h"
 
-/* To be called before the weight itself is brought: a difference reads the weight and lets go of its bytes.
+/* To be called before the weight itself is brought: a difference reads the weight and lets go of
+ * its bytes.
  *
- * The side products of some rows and of columns (two ranges, side by side; the second may be empty) of the matrix `name`, which stored_find
- * gave as `whole`. NULL: it has none, or layers get no data, or loading failed. */
+ * The side products of some rows and of columns (two ranges, side by side; the second may be empty)
+ * of the matrix `name`, which stored_find gave as `whole`. NULL: it has none, or layers get no
+ * data, or loading failed. */
 const struct linear_side *load_side(struct loader *loader, const char *name, const struct tensor *whole, struct span rows,
                                     const struct span columns[2]);
 

@@ -1,8 +1,8 @@
 /* From a stored tensor to the numbers that a layer wants.
  *
- * A tensor is lent from the map when its type (and its alignment, which the format does not promise) is what the layer wants;
- * otherwise it is converted once into the loader's arena. Of a weight that is cut over ranks only this rank's piece is read, changed by the
- * hook and kept. */
+ * A tensor is lent from the map when its type (and its alignment, which the format does not
+ * promise) is what the layer wants; otherwise it is converted once into the loader's arena. Of a
+ * weight that is cut over ranks only this rank's piece is read, changed by the hook and kept. */
 #include "nn/load_stored.h"
 
 #include <stdio.h>
@@ -11,7 +11,8 @@
 
 #include "tensor/scaled_weights.h"
 
-/* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside, and a recipe its bytes; the arena rounds up. */
+/* A tensor becomes at most F32; a change of it or of its order takes two F32 copies beside, and a
+ * recipe its bytes; the arena rounds up. */
 static void plan_room(struct loader *loader, const struct tensor *t) {
     size_t wide = (size_t)tensor_count(t) * sizeof(float) + ARENA_SLACK, beside = 2 * wide + tensor_bytes(t);
     if (t->data == NULL) beside += tensor_bytes(t);
@@ -58,8 +59,9 @@ static void add_span(struct loader *loader, const struct tensor *source) {
     loader->spans[loader->num_spans++] = (struct load_span){source->data, tensor_bytes(source)};
 }
 
-/* Notes the mapped bytes that a tensor comes from; `scaled`: where it has scales of its own, or NULL. What says how such scales are laid out is
- * not among them: it is read when they are found. */
+/* Notes the mapped bytes that a tensor comes from; `scaled`: where it has scales of its own, or
+ * NULL. What says how such scales are laid out is not among them: it is read when they are found.
+ */
 static void note_spans(struct loader *loader, const char *name, const struct scaled_weight *scaled) {
     if (!loader->notes_spans || loader->mode != LOAD_DESCRIBE || load_failed(loader)) return;
     struct tensor source = weights_source(loader->weights, name);
@@ -211,8 +213,8 @@ static struct tensor rows_of(struct tensor t, struct span rows) {
     return t;
 }
 
-/* `count` numbers from number `first` of `row`, as `dtype`; `scratch`, where the types differ and blocks do not begin and end there, has room
- * for all `all` numbers of the row. */
+/* `count` numbers from number `first` of `row`, as `dtype`; `scratch`, where the types differ and
+ * blocks do not begin and end there, has room for all `all` numbers of the row. */
 static void copy_numbers(void *to, enum dtype dtype, const void *row, enum dtype from, int64_t first, int64_t count, int64_t all,
                          float *scratch) {
     if (scratch != NULL) {
@@ -232,9 +234,10 @@ static bool is_whole(const struct tensor *t, struct load_piece piece) {
     return piece.rows.count == t->shape[0] && piece.inputs.count == inputs_of(t);
 }
 
-/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie without gaps. What `scaled` describes
- * (NULL: nothing) or lies misaligned passes through a copy of a row, a piece of a row that cuts blocks through F32; where blocks cross rows,
- * a piece is cut out of the whole in F32. */
+/* Copies the piece as `dtype` to rows that are `stride` numbers apart, at once where both sides lie
+ * without gaps. What `scaled` describes (NULL: nothing) or lies misaligned passes through a copy of
+ * a row, a piece of a row that cuts blocks through F32; where blocks cross rows, a piece is cut out
+ * of the whole in F32. */
 static void copy_piece(struct loader *loader, struct tensor t, const struct scaled_weight *scaled, struct load_piece piece, enum dtype dtype,
                        void *to, int64_t stride) {
     int64_t step = inputs_of(&t) * taps_of(&t), first = piece.inputs.first * taps_of(&t), width = piece.inputs.count * taps_of(&t);
@@ -263,8 +266,8 @@ static void copy_piece(struct loader *loader, struct tensor t, const struct scal
     weights_forget(loader->weights, scaled != NULL ? &scaled->stored : &t); /* what was copied need not stay in memory twice */
 }
 
-/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it: that gets a copy in F32 of the piece alone,
- * unless the change depends on the whole weight. */
+/* The piece of `t` in the arena as `dtype`, rows `stride` elements apart, as the hook changes it:
+ * that gets a copy in F32 of the piece alone, unless the change depends on the whole weight. */
 static void put_changed(struct loader *loader, const char *name, struct tensor t, const struct scaled_weight *scaled, struct load_piece piece,
                         enum dtype dtype, void *to, int64_t stride) {
     bool whole = loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
@@ -280,7 +283,8 @@ static void put_changed(struct loader *loader, const char *name, struct tensor t
     if (!in_place) copy_piece(loader, part, NULL, whole ? piece : whole_of(&part), dtype, to, stride);
 }
 
-/* Brings the numbers of `t`, or, where it has scales of its own, its codes; then *scaled describes it and is returned, else NULL. */
+/* Brings the numbers of `t`, or, where it has scales of its own, its codes; then *scaled describes
+ * it and is returned, else NULL. */
 static const struct scaled_weight *bring(struct loader *loader, const char *name, struct tensor *t, struct scaled_weight *scaled) {
     bool found = find_scaled(loader, name, scaled);
     if (load_failed(loader)) return NULL;

@@ -1,4 +1,5 @@
-/* The loader itself: its first error, what a name is below its prefix, its memory, and what its mode lets layers have. */
+/* The loader itself: its first error, what a name is below its prefix, its memory, and what its
+ * mode lets layers have. */
 #include "nn/loader.h"
 
 #include <stdio.h>

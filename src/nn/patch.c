@@ -1,4 +1,5 @@
-/* Patches are gathers of strips of p neighbouring pixels: the strip is the longest run that stays together. */
+/* Patches are gathers of strips of p neighbouring pixels: the strip is the longest run that stays
+ * together. */
 #include "nn/patch.h"
 
 #include "nn/layers.h"

@@ -1,4 +1,5 @@
-/* Pictures as sequences of square patches, and back: nn_patches and nn_unpatch of tessera_model.h. */
+/* Pictures as sequences of square patches, and back: nn_patches and nn_unpatch of tessera_model.h.
+ */
 #ifndef TESSERA_NN_PATCH_H
 #define TESSERA_NN_PATCH_H
 

@@ -1,8 +1,9 @@
 /* Sinusoidal positions in two dimensions (Dosovitskiy et al. 2020 as DiT, PixArt and SD3 use them).
  *
- * The first half of the channels tells the column, the second the row; each half is sines, then cosines, of
- * position / 10000^(i / n). Positions are float32 and angles float64, as diffusers computes them. A half depends on its own side
- * only: it is computed along the table's first row or column and copied from there. */
+ * The first half of the channels tells the column, the second the row; each half is sines, then
+ * cosines, of position / 10000^(i / n). Positions are float32 and angles float64, as diffusers
+ * computes them. A half depends on its own side only: it is computed along the table's first row or
+ * column and copied from there. */
 #include "nn/position.h"
 
 #include <string.h>

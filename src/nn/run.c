@@ -1,7 +1,7 @@
 /* Runs: scopes in an arena, and errors that stick.
  *
- * Leaving a scope moves what is kept down to the scope's start, lowest address first, so that nothing is overwritten before it
- * has been moved:
+ * Leaving a scope moves what is kept down to the scope's start, lowest address first, so that
+ * nothing is overwritten before it has been moved:
  *
  *     scope ^ [ temporaries | keep A | temporaries | keep B ]      before
  *     scope ^ [ keep A | keep B ]                                  after
@@ -108,8 +108,9 @@ static int sort_by_address(struct tensor **order, struct tensor **keep, int coun
     return filled;
 }
 
-/* Tensors below the scope's start stay: they are older than the scope, or not the arena's at all. While moving, the whole scope is
- * one allocation, large enough too for tensors that come from elsewhere. */
+/* Tensors below the scope's start stay: they are older than the scope, or not the arena's at all.
+ * While moving, the whole scope is one allocation, large enough too for tensors that come from
+ * elsewhere. */
 void run_leave_all(struct run *run, size_t scope, struct tensor **keep, int count) {
     assert(count >= 0 && count <= MAX_KEPT);
     struct tensor *order[MAX_KEPT];

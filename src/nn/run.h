@@ -1,5 +1,5 @@
-/* A run: everything a layer needs to know that is not a weight. Layers and models never ask for more.
- * tessera_model.h has what models see of it. */
+/* A run: everything a layer needs to know that is not a weight. Layers and models never ask for
+ * more. tessera_model.h has what models see of it. */
 #ifndef TESSERA_NN_RUN_H
 #define TESSERA_NN_RUN_H
 
@@ -21,8 +21,9 @@ struct run {
 
 /* The run's error, copied to the caller's (which may be NULL). */
 tessera_status run_status(const struct run *run, tessera_error *error);
-/* A tensor of `from`'s memory in `to`'s: the one way from a device to another, a copy that counts in to->backend->counts.moved. Where both
- * runs are of one backend, the tensor itself. Empty stays empty. */
+/* A tensor of `from`'s memory in `to`'s: the one way from a device to another, a copy that counts
+ * in to->backend->counts.moved. Where both runs are of one backend, the tensor itself. Empty stays
+ * empty. */
 struct tensor run_move(struct run *to, struct run *from, struct tensor t);
 /* `out`, or an empty tensor if `status` is a failure (kept in run->error). */
 struct tensor run_checked(struct run *run, tessera_status status, struct tensor out);

@@ -1,17 +1,19 @@
-/* The composite behind weights of another type: a tile of output channels is cast to the activations' type, multiplied, and put in its
- * place among the outputs.
+/* The composite behind weights of another type: a tile of output channels is cast to the
+ * activations' type, multiplied, and put in its place among the outputs.
  *
  *     w [O, K], small     -- cast -->  tile [n, K]  -- linear -->  part [M, n]  -- copy_rows -->  out [M, c .. c + n]
  *
- * It is made of the backend's other operators alone, so every backend has it, and no more than a tile of the weights is there in a wide
- * type. Where the backend supports the types the operator is called as it is. */
+ * It is made of the backend's other operators alone, so every backend has it, and no more than a
+ * tile of the weights is there in a wide type. Where the backend supports the types the operator is
+ * called as it is. */
 #include "nn/small_weights.h"
 #include "backend/memory.h"
 
 enum { TILE_NUMBERS = 4 << 20, TILE_CHANNELS_MIN = 64 };
 
-/* How many of `channels` outputs with `depth` weights each make a tile. Where blocks cross rows a tile ends between two of them: a block's
- * length is a power of two, and so is the least number of rows that holds whole blocks. */
+/* How many of `channels` outputs with `depth` weights each make a tile. Where blocks cross rows a
+ * tile ends between two of them: a block's length is a power of two, and so is the least number of
+ * rows that holds whole blocks. */
 static int64_t tile_of(int64_t channels, int64_t depth, int64_t block) {
     int64_t most = TILE_NUMBERS / (depth > 0 ? depth : 1), rows = 1;
     if (most < TILE_CHANNELS_MIN) most = TILE_CHANNELS_MIN;

@@ -1,4 +1,5 @@
-/* Attention over tokens that are spread over ranks: what every link of the chain works with, and its end, a rank alone. */
+/* Attention over tokens that are spread over ranks: what every link of the chain works with, and
+ * its end, a rank alone. */
 #include <assert.h>
 
 #include "parallel/online_attention.h"
@@ -148,7 +149,8 @@ void attention_next(struct run *run, const struct strategy_link *link, struct at
 
 /* ---- for layers ---- */
 
-/* Of streams[2], in the order of tokens, those of the picture and of the text; where the second is empty, both are rows of the first. */
+/* Of streams[2], in the order of tokens, those of the picture and of the text; where the second is
+ * empty, both are rows of the first. */
 static void split_streams(const struct tensor *streams, struct text_span text, int64_t words, struct token_rows rows[STREAMS]) {
     bool text_first = text.total > 0 && text.first == 0, joined = streams[1].data == NULL;
     int64_t tokens = streams[0].shape[1];

@@ -1,7 +1,9 @@
-/* See balance.h. By dynamic programming: the shortest time in which the first `end` pieces are done by the first s + 1 stages is, over
- * where the last of these stages begins, the longer of what the stages before it take and what it takes itself.
+/* See balance.h. By dynamic programming: the shortest time in which the first `end` pieces are done
+ * by the first s + 1 stages is, over where the last of these stages begins, the longer of what the
+ * stages before it take and what it takes itself.
  *
- *     time[s][end] = min over begin of max(time[s - 1][begin], work of begin .. end - 1 / speed of s) */
+ *     time[s][end] = min over begin of max(time[s - 1][begin], work of begin .. end - 1 / speed of s)
+ */
 #include "parallel/balance.h"
 
 #include <assert.h>
@@ -9,7 +11,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Stage s of the programme: time[] of the stages before becomes that of one stage more; begins[end]: where stage s then begins. */
+/* Stage s of the programme: time[] of the stages before becomes that of one stage more;
+ * begins[end]: where stage s then begins. */
 static void add_stage(const double *done, int pieces, double speed, int s, double *time, int16_t *begins) {
     for (int end = pieces; end > s; end--) { /* downwards: time[begin] is still that of the stages before */
         double best = -1;

@@ -1,5 +1,6 @@
-/* CFG parallelism (Ho and Salimans 2022, equation 6): each half of guidance on other ranks. Positions do not meet, so that its only hook is
- * what it sends, once a step: the predictions of a half, float32, to the other one (pipelines/denoise.c). */
+/* CFG parallelism (Ho and Salimans 2022, equation 6): each half of guidance on other ranks.
+ * Positions do not meet, so that its only hook is what it sends, once a step: the predictions of a
+ * half, float32, to the other one (pipelines/denoise.c). */
 #include "parallel/strategy.h"
 
 static bool takes_part(const struct strategy_choice *choice) {

@@ -1,5 +1,6 @@
-/* See displaced.h. In synchronous steps a place has a store of its own, filled by messages of its own. The first displaced step moves the
- * stores into the buffers of groups of places, made so that what a member gets is one piece of them:
+/* See displaced.h. In synchronous steps a place has a store of its own, filled by messages of its
+ * own. The first displaced step moves the stores into the buffers of groups of places, made so that
+ * what a member gets is one piece of them:
  *
  *     out   [ rows up, all places | blocks, all places | rows down, all places ]       one, sent to ...
  *             --------- the member above --------------
@@ -7,9 +8,10 @@
  *                                  ---- any other -----
  *     in    [ of member 0 | of member 1 | ... ]                                        two: one is read, one is filled for the next step
  *
- * A group is sent when its last place is filled; receives are posted with the sends. The first of its places waits, in the next step, for
- * both: so one `out` is enough, and it still holds what this rank sent a step before when a layer asks for it. A step that skips layers
- * sends what it began, the places that it skipped as they were. */
+ * A group is sent when its last place is filled; receives are posted with the sends. The first of
+ * its places waits, in the next step, for both: so one `out` is enough, and it still holds what
+ * this rank sent a step before when a layer asks for it. A step that skips layers sends what it
+ * began, the places that it skipped as they were. */
 #include "parallel/displaced.h"
 
 #include <assert.h>
@@ -157,7 +159,8 @@ static void leave_store(const struct displaced *d, struct displaced_place *p, co
     p->store = NULL;
 }
 
-/* The second `in` comes when the stores are gone, so that the groups never need more than they end with. */
+/* The second `in` comes when the stores are gone, so that the groups never need more than they end
+ * with. */
 static bool group_open(const struct displaced *d, struct displaced_group *g) {
     size_t n = (size_t)comm_size(d->group);
     g->from = calloc(n + 1, sizeof *g->from);
@@ -213,7 +216,8 @@ static void send_group(struct displaced *d) {
     d->unsent = NULL;
 }
 
-/* Waits for those of `requests` (NULL: there are none) that are under way, after a failure too, and clears them. */
+/* Waits for those of `requests` (NULL: there are none) that are under way, after a failure too, and
+ * clears them. */
 static tessera_status wait_all(struct comm *comm, struct comm_request **requests, int count, tessera_error *error) {
     tessera_status status = TESSERA_OK;
     for (int i = 0; i < count && requests != NULL; i++) {

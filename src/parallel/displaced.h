@@ -1,13 +1,15 @@
-/* Displaced patches: what others computed one step before stands in for what they compute now (Li et al. 2024, DistriFusion, section 4.2).
+/* Displaced patches: what others computed one step before stands in for what they compute now (Li
+ * et al. 2024, DistriFusion, section 4.2).
  *
  *     step t, rank p:   own part fresh  +  the others' parts of step t - 1, which arrived while step t - 1's later layers and step t's
  *                       earlier ones were computed;  own part sent for step t + 1
  *
- * Steps with index <= warmup_steps are synchronous: exact, and they leave behind what the first displaced step reads. Every layer that
- * exchanges has a place of its own, found by its number within the step: all ranks go through the same layers in the same order.
- * In displaced steps `comm_checkpoint` places in a row share their messages: one to each other member once the last of them is filled.
- * The modes say what group norms do after warm-up and whether halos, keys and values are stale; tests/cases/DEFINITIONS.md has them in
- * full. */
+ * Steps with index <= warmup_steps are synchronous: exact, and they leave behind what the first
+ * displaced step reads. Every layer that exchanges has a place of its own, found by its number
+ * within the step: all ranks go through the same layers in the same order. In displaced steps
+ * `comm_checkpoint` places in a row share their messages: one to each other member once the last of
+ * them is filled. The modes say what group norms do after warm-up and whether halos, keys and
+ * values are stale; tests/cases/DEFINITIONS.md has them in full. */
 #ifndef TESSERA_PARALLEL_DISPLACED_H
 #define TESSERA_PARALLEL_DISPLACED_H
 
@@ -23,7 +25,8 @@ enum sync_mode {
     SYNC_MODES
 };
 
-/* Layers whose exchanges are one message: DistriFusion's default; less where a step then had fewer messages than this to hide. */
+/* Layers whose exchanges are one message: DistriFusion's default; less where a step then had fewer
+ * messages than this to hide. */
 enum { DISPLACED_CHECKPOINT = 60, DISPLACED_MESSAGES = 8 };
 
 struct displaced_place;
@@ -50,7 +53,8 @@ struct displaced {
 /* "corrected_async_gn", ...; NULL behind the last. */
 const char *sync_mode_name(int mode);
 
-/* Before step `index` of a picture (0: the first one that is run). What the step before has left unsent, having skipped layers, is sent. */
+/* Before step `index` of a picture (0: the first one that is run). What the step before has left
+ * unsent, having skipped layers, is sent. */
 void displaced_step(struct displaced *displaced, int index);
 /* Waits for what is under way and forgets everything: between pictures. */
 tessera_status displaced_reset(struct displaced *displaced, tessera_error *error);
@@ -69,10 +73,11 @@ struct displaced_data {
     char *out[2], *in[2];
 };
 
-/* The next layer's exchange. In a displaced step *data holds what all have sent in the step before, this rank's own, too. The caller now
- * writes its own block and `out`, which then may no longer change, and calls displaced_send. In a synchronous step, and in mode full_sync,
- * fresh data of the others now come, and the caller must wait for all of them (a member's block first, if it likes); else waiting does
- * nothing. */
+/* The next layer's exchange. In a displaced step *data holds what all have sent in the step before,
+ * this rank's own, too. The caller now writes its own block and `out`, which then may no longer
+ * change, and calls displaced_send. In a synchronous step, and in mode full_sync, fresh data of the
+ * others now come, and the caller must wait for all of them (a member's block first, if it likes);
+ * else waiting does nothing. */
 tessera_status displaced_receive(struct displaced *displaced, const struct displaced_sizes *sizes, struct displaced_data *data,
                                  tessera_error *error);
 void displaced_send(struct displaced *displaced);

@@ -1,8 +1,9 @@
-/* Positions from all ranks to all, where a denoiser's prediction becomes a whole picture again; and rows of the picture itself to the one
- * rank that writes it.
+/* Positions from all ranks to all, where a denoiser's prediction becomes a whole picture again; and
+ * rows of the picture itself to the one rank that writes it.
  *
  *     gather        sent per rank: (n - 1) of its own part
- *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes */
+ *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes
+ */
 #include <assert.h>
 
 #include "parallel/strategy.h"

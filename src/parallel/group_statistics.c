@@ -1,5 +1,5 @@
-/* Group norm over ranks: the mean and the variance of each group of channels of a whole picture, from those of the ranks' parts
- * (Chan, Golub and LeVeque 1979, equation 2.1).
+/* Group norm over ranks: the mean and the variance of each group of channels of a whole picture,
+ * from those of the ranks' parts (Chan, Golub and LeVeque 1979, equation 2.1).
  *
  *     merge parts       group_statistics_merge   one (mean, variance) per rank; weights say how large each part is
  *     merge rows        exchange_row_stats       one (mean, variance) per row of the picture, for reproducible kernels
@@ -17,7 +17,8 @@ static void merge(double *mean, double *variance, double seen, const float *part
     *mean += distance * share;
 }
 
-/* Every member's numbers [weight, (mean, variance) of each group] in all[members][1 + 2 groups]: float32. */
+/* Every member's numbers [weight, (mean, variance) of each group] in all[members][1 + 2 groups]:
+ * float32. */
 static tessera_status gather_stats(struct comm *group, float *all, int64_t each, const float *stats, double weight, tessera_error *error) {
     int members = comm_size(group);
     size_t *bytes = calloc((size_t)members, sizeof *bytes);
@@ -54,7 +55,8 @@ void group_statistics_merge(struct run *run, struct comm *group, struct tensor *
 
 /* ---- row by row, so that the bits do not depend on the cut ---- */
 
-/* All members' rows, one member after the other, [B, its rows, numbers]; the caller frees. counts [members]: of rows. */
+/* All members' rows, one member after the other, [B, its rows, numbers]; the caller frees. counts
+ * [members]: of rows. */
 static float *gather_rows(struct run *run, const float *mine, int64_t batch, int64_t rows, int64_t numbers, int64_t *counts) {
     struct comm *group = parallel_cuts_rows(run->parallel) ? run->parallel->rows : NULL;
     int members = group != NULL ? comm_size(group) : 1;
@@ -75,7 +77,8 @@ static float *gather_rows(struct run *run, const float *mine, int64_t batch, int
     return all;
 }
 
-/* One group: `rows` have (mean, variance) `numbers` apart. seen, mean and spread (the sum of variances) take them in. */
+/* One group: `rows` have (mean, variance) `numbers` apart. seen, mean and spread (the sum of
+ * variances) take them in. */
 static void merge_rows(double *seen, double *mean, double *spread, const float *rows, int64_t count, int64_t numbers) {
     for (int64_t i = 0; i < count; i++, rows += numbers) {
         double distance = rows[0] - *mean, share = *seen / (*seen + 1.0);

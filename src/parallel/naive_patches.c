@@ -1,6 +1,7 @@
-/* Naive patches: each rank makes a part of the picture as if it were a picture of its own, and the parts are laid side by side:
- * DistriFusion's baseline (Li et al. 2024, section 4.1), fast and with visible seams. Not exact. A part is a rectangle of [B, H, W, C]: whole
- * rows, or all rows of some columns.
+/* Naive patches: each rank makes a part of the picture as if it were a picture of its own, and the
+ * parts are laid side by side: DistriFusion's baseline (Li et al. 2024, section 4.1), fast and with
+ * visible seams. Not exact. A part is a rectangle of [B, H, W, C]: whole rows, or all rows of some
+ * columns.
  *
  * Sent per rank and step: (n - 1) times its part of the prediction. */
 #include "parallel/naive_patches.h"

@@ -1,8 +1,10 @@
-/* Attention to keys and values that come in blocks, as others send them: each block is computed with while the next one arrives.
+/* Attention to keys and values that come in blocks, as others send them: each block is computed
+ * with while the next one arrives.
  *
  *     out = sum_t exp(lse_t - lse) out_t,   lse = log sum_t exp(lse_t)        (the online softmax of Milakov and Gimelshein 2018)
  *
- * out_t and lse_t are of block t alone. The sum is float32; each out_t is rounded to the type of q. */
+ * out_t and lse_t are of block t alone. The sum is float32; each out_t is rounded to the type of q.
+ */
 #ifndef TESSERA_PARALLEL_ONLINE_ATTENTION_H
 #define TESSERA_PARALLEL_ONLINE_ATTENTION_H
 
@@ -10,7 +12,8 @@
 
 struct run;
 
-/* Softmax(scale q k^T) v: q [B, Q, N, D], k and v [B, K, N, D] -> [B, Q, N, D]; *lse F32 [B, N, Q] unless it is NULL. */
+/* Softmax(scale q k^T) v: q [B, Q, N, D], k and v [B, K, N, D] -> [B, Q, N, D]; *lse F32 [B, N, Q]
+ * unless it is NULL. */
 struct tensor attention_to_block(struct run *run, struct tensor q, struct tensor k, struct tensor v, float scale, struct tensor *lse);
 
 struct online_attention {

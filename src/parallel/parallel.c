@@ -1,4 +1,5 @@
-/* What layers ask of the chain of strategies, and the cuts that a run keeps: a model asks for the same few grids at every step. */
+/* What layers ask of the chain of strategies, and the cuts that a run keeps: a model asks for the
+ * same few grids at every step. */
 #include "parallel/strategy.h"
 
 /* The one of a part of a picture that begins at `first_row` and has part_rows rows. */

@@ -1,10 +1,11 @@
 /* What a rank knows of the others while it runs a model.
  *
- * Models and layers never see it: they hold a struct run, and the few layers in which positions of a picture meet hand it on to
- * exchange.h. A run without one (NULL), or one whose groups have one member each, is alone and computes everything.
+ * Models and layers never see it: they hold a struct run, and the few layers in which positions of
+ * a picture meet hand it on to exchange.h. A run without one (NULL), or one whose groups have one
+ * member each, is alone and computes everything.
  *
- * The same struct serves the denoiser and the autoencoder, over other groups. What ranks do where positions meet is a chain of strategies
- * (strategy.h), composed when the mesh is made. */
+ * The same struct serves the denoiser and the autoencoder, over other groups. What ranks do where
+ * positions meet is a chain of strategies (strategy.h), composed when the mesh is made. */
 #ifndef TESSERA_PARALLEL_PARALLEL_H
 #define TESSERA_PARALLEL_PARALLEL_H
 
@@ -51,7 +52,8 @@ struct parallel {
     int num_cuts;
 };
 
-/* The chain of the strategies that `choice` asks for, over a mesh's groups (group[axis], and MESH_ROWS for `rows`). parallel_free ends it. */
+/* The chain of the strategies that `choice` asks for, over a mesh's groups (group[axis], and
+ * MESH_ROWS for `rows`). parallel_free ends it. */
 tessera_status parallel_compose(const struct strategy_choice *choice, struct comm *const group[MESH_GROUPS], struct parallel *out,
                                 tessera_error *error);
 /* A strategy more, at its place in the table; `state` stays the caller's. */
@@ -67,7 +69,8 @@ struct strategy_moment {
 void parallel_begin(struct parallel *parallel, const struct strategy_moment *moment);
 /* Between pictures, after a failure too: waits for what is under way and forgets everything. */
 tessera_status parallel_reset(struct parallel *parallel, tessera_error *error);
-/* Is each part of a picture one of its own, so that exchange_split and exchange_unite have something to do? */
+/* Is each part of a picture one of its own, so that exchange_split and exchange_unite have
+ * something to do? */
 bool parallel_splits_pictures(const struct parallel *parallel);
 
 static inline bool parallel_cuts_rows(const struct parallel *parallel) {

@@ -1,5 +1,5 @@
-/* Partially conditioned patches (Zhang, Luo and Lu 2024, PCPP, arXiv 2412.02962): displaced patches, of which each sees its direct neighbours
- * alone.
+/* Partially conditioned patches (Zhang, Luo and Lu 2024, PCPP, arXiv 2412.02962): displaced
+ * patches, of which each sees its direct neighbours alone.
  *
  *     patch p - 2       not seen
  *     patch p - 1       keys and values of step t - 1
@@ -7,9 +7,10 @@
  *     patch p + 1       keys and values of step t - 1
  *     patch p + 2       not seen
  *
- * Sent per rank and step, whatever the number of ranks: 2 B S_me C to each of at most two neighbours, a layer; attention costs 3 / n of that
- * to the whole picture. Halos and group norms are those of displaced patches. Synchronous steps see everything, so that they are exact;
- * on two ranks this is displaced patches.
+ * Sent per rank and step, whatever the number of ranks: 2 B S_me C to each of at most two
+ * neighbours, a layer; attention costs 3 / n of that to the whole picture. Halos and group norms
+ * are those of displaced patches. Synchronous steps see everything, so that they are exact; on two
+ * ranks this is displaced patches.
  *
  * Left out: the paper's share of a neighbour that is seen, here always all of it. */
 #include <string.h>

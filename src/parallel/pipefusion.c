@@ -1,8 +1,10 @@
-/* See pipefusion.h. A store holds a layer's keys and values [B, S + T, heads, D]: the picture's positions by their number, and the text's,
- * in the order of tokens. Writing what is fresh into it and attending to all of it is the whole strategy.
+/* See pipefusion.h. A store holds a layer's keys and values [B, S + T, heads, D]: the picture's
+ * positions by their number, and the text's, in the order of tokens. Writing what is fresh into it
+ * and attending to all of it is the whole strategy.
  *
  *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all parts together, as in ring attention; each rank keeps all
- *     sent to the next stage, for each part: its state, with the text that blocks change in part 0 only (models/state.h) */
+ *     sent to the next stage, for each part: its state, with the text that blocks change in part 0 only (models/state.h)
+ */
 #include "parallel/pipefusion.h"
 
 #include <assert.h>
@@ -135,7 +137,8 @@ static int64_t picture_of(const struct attention_call *call) {
     return call->cut->rows * call->cut->columns;
 }
 
-/* The layer's store is where keys and values belong: it is taken once a call, here or in `attend`. */
+/* The layer's store is where keys and values belong: it is taken once a call, here or in `attend`.
+ */
 static void place(struct run *run, const struct strategy_link *link, struct attention_call *call) {
     struct pipefusion *p = link->state;
     if (p->count == 1) {
@@ -195,7 +198,8 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 
 /* ---- bytes ---- */
 
-/* As models/state.h has them: a message's head, and what describes each of its tensors, which begin at multiples of 64 bytes. */
+/* As models/state.h has them: a message's head, and what describes each of its tensors, which begin
+ * at multiples of 64 bytes. */
 enum { STATE_HEAD = 64, STATE_RECORD = 64, STATE_ALIGNMENT = 64, STATE_DIGEST = 32 };
 
 /* What a tensor takes in a state. */
@@ -207,8 +211,8 @@ static int64_t state_map(const struct plan_pass *p, struct denoiser_map map) {
     return state_tensor(p->batch * plan_pass_positions(p, p->me, map.level) * map.channels * p->m->element_bytes);
 }
 
-/* A stage's state to the next one: tokens, conditioning, the text where its stream goes on, otherwise its digest. Skips, and the last stage's
- * latents to the first. */
+/* A stage's state to the next one: tokens, conditioning, the text where its stream goes on,
+ * otherwise its digest. Skips, and the last stage's latents to the first. */
 static void part_bytes(struct plan_pass *p, int64_t latents) {
     const struct plan_model *m = p->m;
     if (p->degrees[MESH_PIPEFUSION] == 1) return;

@@ -1,13 +1,16 @@
-/* Ring attention (Liu et al. 2023): keys and values go round, and each block is attended to while the next one arrives.
+/* Ring attention (Liu et al. 2023): keys and values go round, and each block is attended to while
+ * the next one arrives.
  *
  *     R times { attend to the block of keys and values at hand, while the next one arrives }          (online_attention.h)
  *
- * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C channels, B pictures:
+ * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C channels, B
+ * pictures:
  *
  *     2 (R - 1)  B S / n  C          k and v of the group, a U-th of the heads each
  *
- * A block is [2, B, tokens, heads, D], keys first, as it is sent and as it is read. A text that every rank has whole is not in it, but joins
- * the keys of the first round. Reproducible kernels gather all keys first, and then attend once. */
+ * A block is [2, B, tokens, heads, D], keys first, as it is sent and as it is read. A text that
+ * every rank has whole is not in it, but joins the keys of the first round. Reproducible kernels
+ * gather all keys first, and then attend once. */
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
 
@@ -94,7 +97,8 @@ static void gather_stream(struct run *run, const struct strategy_link *link, str
     }
 }
 
-/* Reproducible attention keeps one order of keys, so it waits until all of them are here: as many bytes are sent, but each rank holds all. */
+/* Reproducible attention keeps one order of keys, so it waits until all of them are here: as many
+ * bytes are sent, but each rank holds all. */
 static void attend_gathered(struct run *run, const struct strategy_link *link, struct attention_call *call) {
     struct span everyone = {0, comm_size(link->group)};
     struct attention_call all = *call;
@@ -171,7 +175,8 @@ static void collect(struct run *run, const struct strategy_link *link, const str
     transfer_wait(run, &t);
 }
 
-/* Keys and values of all groups but the one ahead pass through this rank; where they are collected, this group's go to all others. */
+/* Keys and values of all groups but the one ahead pass through this rank; where they are collected,
+ * this group's go to all others. */
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     int ring = p->degrees[MESH_RING], u = p->degrees[MESH_ULYSSES], at = p->at[MESH_RING];
     if (a->kind != MEETING_ATTENTION) return;
@@ -181,7 +186,8 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_RING, a->count * 2 * tokens * mine * p->batch * a->width, p->m->element_bytes);
 }
 
-/* Rounds that a block's arrival takes longer than attention to the one at hand; in parts all are gathered before they are computed with. */
+/* Rounds that a block's arrival takes longer than attention to the one at hand; in parts all are
+ * gathered before they are computed with. */
 static void meeting_wait(const struct plan_estimate *e, const struct meeting *a, double attention, struct plan_cost *cost) {
     if (a->kind != MEETING_ATTENTION) return;
     struct plan_group group = plan_axis_group(e->mesh, MESH_RING);

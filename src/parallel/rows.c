@@ -1,4 +1,5 @@
-/* Rows of a picture over ranks, exactly: what convolutions need of the neighbours, and which statistics group norms merge.
+/* Rows of a picture over ranks, exactly: what convolutions need of the neighbours, and which
+ * statistics group norms merge.
  *
  *     member i - 1   . . . . .           above: the last rows of member i - 1
  *                    a a a a a   <---
@@ -7,7 +8,8 @@
  *                    b b b b b   <---    below: the first rows of member i + 1
  *     member i + 1   . . . . .
  *
- * Sent per rank: at most `above` rows down and `below` rows up; for statistics (n - 1) times 3 numbers per group. */
+ * Sent per rank: at most `above` rows down and `below` rows up; for statistics (n - 1) times 3
+ * numbers per group. */
 #include "parallel/rows.h"
 
 #include <assert.h>

@@ -1,5 +1,6 @@
-/* A strategy: what it does wherever parts of a picture meet, as a set of hooks. One file has all hooks of a strategy, one line of the table
- * in strategies.c lists it, and nothing else asks which strategies there are.
+/* A strategy: what it does wherever parts of a picture meet, as a set of hooks. One file has all
+ * hooks of a strategy, one line of the table in strategies.c lists it, and nothing else asks which
+ * strategies there are.
  *
  *     parallel_compose          the chain of a run, outermost first:    ulysses -> pipefusion -> ring -> rows
  *
@@ -11,12 +12,14 @@
  *     plan_step_bytes           the sum of what all links send (`meeting_bytes`, `part_bytes`)
  *     plan_evaluate             the sum of what is waited for meanwhile (`meeting_wait`, `end_wait`)
  *
- * A hook that is NULL leaves its question to the next link; behind the last one it is answered as by one rank alone.
+ * A hook that is NULL leaves its question to the next link; behind the last one it is answered as
+ * by one rank alone.
  *
- * The order of tokens is the model's, and everywhere the same: the picture's row by row and the text's behind them, or before them
- * (text_first). A rank holds a span of both. Where keys of several ranks lie in one tensor, the picture's come in rank order, then the
- * text's in rank order (or first), so that the order does not depend on whether the text is cut. Picture and text stay apart until they are
- * where an operator reads them. */
+ * The order of tokens is the model's, and everywhere the same: the picture's row by row and the
+ * text's behind them, or before them (text_first). A rank holds a span of both. Where keys of
+ * several ranks lie in one tensor, the picture's come in rank order, then the text's in rank order
+ * (or first), so that the order does not depend on whether the text is cut. Picture and text stay
+ * apart until they are where an operator reads them. */
 #ifndef TESSERA_PARALLEL_STRATEGY_H
 #define TESSERA_PARALLEL_STRATEGY_H
 
@@ -47,7 +50,8 @@ struct attention_call {
 int64_t attention_picture_tokens(const struct attention_call *call, struct span members);
 int64_t attention_text_tokens(const struct run *run, const struct attention_call *call, struct span members);
 
-/* Hands a call on to the link behind `link`: where the next one wants keys and values whose counts are known; its result. */
+/* Hands a call on to the link behind `link`: where the next one wants keys and values whose counts
+ * are known; its result. */
 void attention_place_next(struct run *run, const struct strategy_link *link, struct attention_call *call);
 void attention_next(struct run *run, const struct strategy_link *link, struct attention_call *call);
 
@@ -60,7 +64,8 @@ void attention_set_out(struct attention_call *call, struct tensor out);
 /* Brings keys and values to where `place` says, if they are not there yet. */
 void attention_bring(struct run *run, const struct strategy_link *link, struct attention_call *call);
 
-/* Copies: rows of equal counts; of them some heads [.., first .. first + heads, D] to the heads from `at` on. Empty ones are fine. */
+/* Copies: rows of equal counts; of them some heads [.., first .. first + heads, D] to the heads
+ * from `at` on. Empty ones are fine. */
 void token_rows_copy(struct run *run, struct token_rows to, struct token_rows from);
 void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, struct token_rows from, int64_t first, int64_t heads);
 
@@ -71,7 +76,8 @@ struct strategy {
     int group;        /* of the mesh: an enum mesh_axis, or MESH_ROWS */
     bool (*takes_part)(const struct strategy_choice *choice);
 
-    /* Its state, if it has one: made with the mesh, told of each pass, forgetful between pictures. */
+    /* Its state, if it has one: made with the mesh, told of each pass, forgetful between pictures.
+     */
     tessera_status (*open)(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error);
     void (*begin)(void *state, const struct strategy_moment *moment);
     tessera_status (*reset)(void *state, tessera_error *error);
@@ -79,10 +85,11 @@ struct strategy {
 
     /* call->out from q, k and v. */
     void (*attend)(struct run *run, const struct strategy_link *link, struct attention_call *call);
-    /* Where `attend` reads keys and values: sets x and first of k and v, whose counts are given, so that they can be received there. */
+    /* Where `attend` reads keys and values: sets x and first of k and v, whose counts are given, so
+     * that they can be received there. */
     void (*place)(struct run *run, const struct strategy_link *link, struct attention_call *call);
-    /* Keys and values of the other members' positions beside the call's own, in k and v [B, ., N, D], whose row `origin` is the picture's
-     * first position. */
+    /* Keys and values of the other members' positions beside the call's own, in k and v [B, ., N,
+     * D], whose row `origin` is the picture's first position. */
     void (*collect)(struct run *run, const struct strategy_link *link, const struct attention_call *call, struct tensor k, struct tensor v,
                     int64_t origin);
 
@@ -93,19 +100,22 @@ struct strategy {
     struct span (*part)(const void *state, int64_t rows); /* the rows at hand of a picture's */
     tessera_status (*cut)(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out);
 
-    /* A part of the latents [B, H, W, C] that is a picture of its own, of whole `unit`s, and all parts [B, h, w, c] side by side again. */
+    /* A part of the latents [B, H, W, C] that is a picture of its own, of whole `unit`s, and all
+     * parts [B, h, w, c] side by side again. */
     struct tensor (*split)(struct run *run, const struct strategy_link *link, struct tensor latents, int64_t unit);
     struct tensor (*unite)(struct run *run, const struct strategy_link *link, struct tensor mine, struct tensor latents, int64_t unit);
 
     bool cuts_whole_rows; /* `cut` never divides a row of tokens */
     bool collects_keys;   /* where a picture goes in parts, `attend` asks the links behind it to `collect` */
-    /* Of those on the patch axis that a plan may choose: of a picture in `parts` parts, how many a rank's attention sees after warm-up. NULL:
-     * no plan has it. */
+    /* Of those on the patch axis that a plan may choose: of a picture in `parts` parts, how many a
+     * rank's attention sees after warm-up. NULL: no plan has it. */
     int (*parts_seen)(int parts);
-    /* What the rank of `pass` sends: for one meeting of a block; where it is done with a part of the picture, of so many latents. */
+    /* What the rank of `pass` sends: for one meeting of a block; where it is done with a part of
+     * the picture, of so many latents. */
     void (*meeting_bytes)(struct plan_pass *pass, const struct meeting *meeting);
     void (*part_bytes)(struct plan_pass *pass, int64_t latents);
-    /* How long that takes, added to *cost: in one meeting of a block, beside attention of so many seconds a layer; at the end of a step. */
+    /* How long that takes, added to *cost: in one meeting of a block, beside attention of so many
+     * seconds a layer; at the end of a step. */
     void (*meeting_wait)(const struct plan_estimate *estimate, const struct meeting *meeting, double attention, struct plan_cost *cost);
     void (*end_wait)(const struct plan_estimate *estimate, struct plan_cost *cost);
 };

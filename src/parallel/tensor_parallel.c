@@ -1,11 +1,14 @@
-/* Sums where weights are cut (Shoeybi et al. 2019, section 3): a layer's outputs are cut over ranks, the next layer's inputs alike, and
- * what each rank gets from its share of the inputs is added.
+/* Sums where weights are cut (Shoeybi et al. 2019, section 3): a layer's outputs are cut over
+ * ranks, the next layer's inputs alike, and what each rank gets from its share of the inputs is
+ * added.
  *
  *     sent per rank: 2 (n - 1) / n of x
  *
- * Where what follows needs all of a layer's outputs and no sum is due, their shares are laid side by side instead:
+ * Where what follows needs all of a layer's outputs and no sum is due, their shares are laid side
+ * by side instead:
  *
- *     sent per rank: (n - 1) of its own share, half as much */
+ *     sent per rank: (n - 1) of its own share, half as much
+ */
 #include <assert.h>
 
 #include "parallel/strategy.h"
@@ -77,7 +80,8 @@ static bool takes_part(const struct strategy_choice *choice) {
     return choice->degrees[MESH_TENSOR] > 1;
 }
 
-/* Sums: what is not this rank's slice goes to whose it is, then its slice's sum to all. Joins: its share of the channels to all. */
+/* Sums: what is not this rank's slice goes to whose it is, then its slice's sum to all. Joins: its
+ * share of the channels to all. */
 static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     int t = p->degrees[MESH_TENSOR];
     if (meeting->kind == MEETING_SUM) {

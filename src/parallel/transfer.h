@@ -1,5 +1,6 @@
-/* Rows of tensors between members of a group, from where they lie to where they are read: no buffer in between, as many transfers at once
- * as a layer has. Rows of a batch of B are B messages. Where a backend's memory is not the host's they go through host memory. */
+/* Rows of tensors between members of a group, from where they lie to where they are read: no buffer
+ * in between, as many transfers at once as a layer has. Rows of a batch of B are B messages. Where
+ * a backend's memory is not the host's they go through host memory. */
 #ifndef TESSERA_PARALLEL_TRANSFER_H
 #define TESSERA_PARALLEL_TRANSFER_H
 
@@ -21,11 +22,13 @@ struct transfer {
     int count, capacity;
 };
 
-/* Rows of one member go into as many of another's, both of the same batch and width. They stay as they are until transfer_wait. Does nothing
- * for no rows, or after a failure. The first of a transfer says `group`. */
+/* Rows of one member go into as many of another's, both of the same batch and width. They stay as
+ * they are until transfer_wait. Does nothing for no rows, or after a failure. The first of a
+ * transfer says `group`. */
 void transfer_send(struct run *run, struct transfer *transfer, int to, struct token_rows rows);
 void transfer_receive(struct run *run, struct transfer *transfer, int from, struct token_rows rows);
-/* Waits for all that was started, after a failure too, so that no message comes into memory that is not its own any more. */
+/* Waits for all that was started, after a failure too, so that no message comes into memory that is
+ * not its own any more. */
 void transfer_wait(struct run *run, struct transfer *transfer);
 
 /* All of x as one row: one message. */

@@ -8,14 +8,17 @@
  *       | the way back
  *     out [B, my tokens, N heads, D]
  *
- * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C = N D, B pictures:
+ * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C = N D, B
+ * pictures:
  *
  *     4 (U - 1) / U  B S / n  C          q, k, v and out
  *
- * Tokens and heads need not divide: member i has what its cut says, such a part of the text, and heads N j / U to N (j + 1) / U. A text that
- * every rank has whole is not exchanged: each takes its heads of it, and the heads' outputs are gathered: T (U - 1) / U B C more elements.
+ * Tokens and heads need not divide: member i has what its cut says, such a part of the text, and
+ * heads N j / U to N (j + 1) / U. A text that every rank has whole is not exchanged: each takes its
+ * heads of it, and the heads' outputs are gathered: T (U - 1) / U B C more elements.
  *
- * Copies: queries, keys and values once, into messages, as a rank's heads lie between others'; the outputs once, out of them. */
+ * Copies: queries, keys and values once, into messages, as a rank's heads lie between others'; the
+ * outputs once, out of them. */
 #include "parallel/strategy.h"
 
 static bool takes_part(const struct strategy_choice *choice) {
@@ -102,7 +105,8 @@ static void return_tokens(struct run *run, const struct strategy_link *link, con
     }
 }
 
-/* Memory for the result: one tensor where the queries are, so that what follows finds it as they lay. */
+/* Memory for the result: one tensor where the queries are, so that what follows finds it as they
+ * lay. */
 static void reserve_out(struct run *run, struct attention_call *call) {
     bool joined = call->q[STREAM_TEXT].count > 0 && call->q[STREAM_TEXT].x.data == call->q[STREAM_PICTURE].x.data;
     for (int s = 0; s < STREAMS; s++) {
@@ -139,8 +143,8 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 
 /* ---- for plans ---- */
 
-/* e B D times: (N - N_me) (q_me + 2 k_me) of the way there, N_me (the group's q - q_me) of the way back, N_me (U - 1) T of a whole text that
- * asks. */
+/* e B D times: (N - N_me) (q_me + 2 k_me) of the way there, N_me (the group's q - q_me) of the way
+ * back, N_me (U - 1) T of a whole text that asks. */
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     if (a->kind != MEETING_ATTENTION) return;
     int u = p->degrees[MESH_ULYSSES], first = p->at[MESH_RING] * u;
