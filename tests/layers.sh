@@ -13,7 +13,7 @@ set -eu
 rooms="base hub image tensor backend comm parallel nn models metrics checkpoint schedulers tokenizers pipelines split cli"
 # Circles that are still there: files that may reach each other. Take names away, add none.
 circles="
-comm: collectives comm engine jobs liveness outcomes progress
+comm: engine jobs liveness outcomes progress
 pipelines: adapters denoise denoise_workers device_map flux generate hunyuandit latents map_file map_modules offload picture pipeline
 pipelines: pixart plan_model prompt sd3 source stable_diffusion stable_diffusion_xl tessera
 split: client client_check client_distance client_workers server server_queue

@@ -9,36 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "comm/comm_state.h"
-
-struct comm_operation {
-    struct comm_operation *next, *next_of_all; /* in the pool; in the list of all */
-    int count;
-    void (*second_half)(struct comm *comm, struct comm_operation *operation); /* NULL: none */
-    uint8_t *data;
-    size_t length; /* elements of an all_reduce, bytes of a broadcast */
-    enum comm_type type;
-    int root;
-    uint8_t *scratch;
-    size_t scratch_bytes;
-    struct comm_request *requests[]; /* 2 per member are enough */
-};
-
-void operations_free(struct comm *comm) {
-    while (comm->all_operations != NULL) {
-        struct comm_operation *operation = comm->all_operations;
-        comm->all_operations = operation->next_of_all;
-        free(operation->scratch);
-        free(operation);
-    }
-}
-
-void operations_reclaim(struct comm *comm) {
-    comm->operations = NULL;
-    for (struct comm_operation *operation = comm->all_operations; operation != NULL; operation = operation->next_of_all) {
-        operation->next = comm->operations;
-        comm->operations = operation;
-    }
-}
+#include "comm/operations.h"
 
 static void out_of_memory(struct comm *comm) {
     comm_job_fail(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for a collective operation"});

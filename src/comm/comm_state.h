@@ -1,8 +1,8 @@
-/* A group's insides, shared by comm.c and collectives.c. */
+/* A group's insides, shared by the files that work on groups: comm.c, agreement.c, operations.c,
+ * collectives.c. */
 #ifndef TESSERA_COMM_COMM_STATE_H
 #define TESSERA_COMM_COMM_STATE_H
 
-#include "comm/collectives.h"
 #include "comm/engine.h"
 #include "comm/jobs.h"
 
@@ -12,13 +12,13 @@ struct comm {
     struct jobs *jobs; /* its own, or shared with other groups (jobs.h) */
     int group;         /* among the jobs' groups */
     int *members;      /* [size] the members' numbers among the jobs'; NULL: the same as here */
-    struct comm_operation *operations, *all_operations; /* the pool of collectives.c; those in use, too */
+    struct comm_operation *operations, *all_operations; /* the pool of operations.h; those in use, too */
     int world[];                       /* [size] the members' world ranks */
 };
 
-/* Frees them all. */
-void operations_free(struct comm *comm);
-/* Takes back those that nobody has waited for, at a job's end: their requests are gone. */
-void operations_reclaim(struct comm *comm);
+/* A group of so many members without context and members; NULL when memory is out. (comm.c) */
+struct comm *group_new(struct engine *engine, int size);
+/* Gives a group that has its members and its context jobs of its own; false when memory is out. */
+bool group_open_jobs(struct comm *comm);
 
 #endif

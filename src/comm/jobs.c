@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "comm/comm_state.h"
+#include "comm/operations.h"
 
 static void jobs_free(struct jobs *jobs) {
     if (jobs == NULL) return;

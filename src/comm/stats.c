@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "comm/collectives.h"
 #include "comm/comm_state.h"
 
 const char *comm_label(struct comm *comm, const char *label) {
