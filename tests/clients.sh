@@ -15,7 +15,7 @@ while :; do
 done
 failed=0
 for file in $files; do
-    foreign=$(includes "$file" | grep -v -e '^cli/' -e '^base/' -e '^tessera[a-z_]*\.h$' || true)
+    foreign=$(includes "$file" | grep -v -e '^cli/' -e '^base/' -e '^tessera[a-z_/]*\.h$' || true)
     [ -z "$foreign" ] || { echo "$file: includes $foreign" >&2; failed=$((failed + 1)); }
 done
 echo "$(echo $files | wc -w) files, $failed failed"
