@@ -21,9 +21,10 @@ CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 SHELL_PACKAGES = zsh fish
 # For the test of the page of `tessera report`, which skips the browser where there is none.
 BROWSER_PACKAGES = chromium
+LINT_PACKAGES = cppcheck clang-format
 CLANG_PACKAGES = clang libclang-rt-14-dev libomp-dev
 
-.PHONY: all help demo demo-multiparty test soak test-hybrids bench quality asan tsan fuzz cuda cross shells browser install packages clean
+.PHONY: all help demo demo-multiparty test soak test-hybrids bench quality asan tsan fuzz lint cuda cross shells browser install packages clean
 
 all: packages  ## build build/tessera
 	@tools/forget-moved-build.sh build
@@ -78,6 +79,10 @@ fuzz: packages  ## fuzz every parser of outside data for FUZZ_SECONDS each
 	@CC=clang cmake -S . -B build-fuzz -DTESSERA_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@cmake --build build-fuzz -j $(JOBS) --target fuzz
 	fuzz/run.sh build-fuzz/fuzz $(FUZZ_SECONDS) $(JOBS)
+
+lint:  ## look for mistakes with cppcheck, and at the form of the lines that you changed
+	@tools/install-packages.sh $(LINT_PACKAGES)
+	@tools/lint.sh
 
 cross:  ## install the compiler and the emulator that `make test` tests aarch64 with, if they are there
 	@tools/install-packages.sh $(CROSS_PACKAGES)

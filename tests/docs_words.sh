@@ -53,7 +53,7 @@ for file in $guides; do
         sed -n 's/^#* //p' "$target" 2>/dev/null | tr 'A-Z' 'a-z' | sed -E 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qxF -- "${link#*#}" ||
             fail "$file" "a link to $link, but there is no such heading"
     done
-    for path in $(grep -oE '`(src|include|tests|bench|docs|tools|examples|fuzz|man|models|assets|cmake)/[a-zA-Z0-9_./*-]+`' "$file" | tr -d '`' | grep -v '/[A-Z]*/'); do
+    for path in $(grep -oE '`(src|include|tests|bench|docs|tools|examples|fuzz|man|models|assets|cmake)/[a-zA-Z0-9_./*-]+`' "$file" | tr -d '`' | grep -vE '/[A-Z]+(/|\.|$)|/test_NAME'); do
         ls -d $path >/dev/null 2>&1 || fail "$file" "names $path, which is not there"
     done
     for target in $(grep -oE '(`|^    |^)make [a-z][a-z-]*' "$file" | sed 's/.*make //'); do

@@ -1,4 +1,4 @@
-/* What a subcommand is: one entry of commands.c's table, from which help, completion, parsing and dispatch come. */
+/* What a subcommand is: one entry of the table COMMANDS, from which help, completion, parsing and dispatch come. */
 #ifndef TESSERA_CLI_COMMAND_H
 #define TESSERA_CLI_COMMAND_H
 
@@ -19,8 +19,29 @@ struct command {
     int (*run)(const char *path, struct option_value *values);
 };
 
-extern const struct command generate_command, encode_command, decode_command, inspect_command, download_command, convert_command, make_model_command, plan_command,
-    latency_command, coco_command, evaluate_command, report_command, split_command, verify_command, verify_study_command, worker_command, completion_command;
+/* COMMAND(variable), in the order of `tessera help`. A new subcommand is one file and one line here. */
+#define COMMANDS(COMMAND)         \
+    COMMAND(generate_command)     \
+    COMMAND(encode_command)       \
+    COMMAND(decode_command)       \
+    COMMAND(inspect_command)      \
+    COMMAND(download_command)     \
+    COMMAND(convert_command)      \
+    COMMAND(make_model_command)   \
+    COMMAND(plan_command)         \
+    COMMAND(latency_command)      \
+    COMMAND(coco_command)         \
+    COMMAND(evaluate_command)     \
+    COMMAND(report_command)       \
+    COMMAND(split_command)        \
+    COMMAND(verify_command)       \
+    COMMAND(verify_study_command) \
+    COMMAND(worker_command)       \
+    COMMAND(completion_command)
+
+#define DECLARE_COMMAND(variable) extern const struct command variable;
+COMMANDS(DECLARE_COMMAND)
+#undef DECLARE_COMMAND
 
 /* The table, in the order of `tessera help`; NULL behind its end. */
 const struct command *command_at(int i);

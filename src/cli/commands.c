@@ -1,4 +1,4 @@
-/* The table of subcommands, and the options that they share; see command.h. */
+/* The subcommands by number, and the options that they share; see command.h. */
 #include <assert.h>
 #include <string.h>
 #include "cli/command.h"
@@ -16,10 +16,10 @@ static const struct option common_options[COMMON_OPTION_COUNT] = {
                         .help = "say more on standard error: what was chosen, and where files come from"},
 };
 
+#define COMMAND_ADDRESS(command) &command,
+
 const struct command *command_at(int i) {
-    const struct command *const commands[] = {&generate_command,   &encode_command,     &decode_command,   &inspect_command,   &download_command, &convert_command,
-                                              &make_model_command, &plan_command,      &latency_command,  &coco_command,
-                                              &evaluate_command,   &report_command,    &split_command,     &verify_command, &verify_study_command,    &worker_command,     &completion_command};
+    const struct command *const commands[] = {COMMANDS(COMMAND_ADDRESS)};
     return i < (int)(sizeof commands / sizeof *commands) ? commands[i] : NULL;
 }
 

@@ -46,8 +46,16 @@ struct denoiser_inputs denoiser_upload(struct run *run, const struct denoiser_in
 /* Inputs from anywhere, embed, all blocks, finish: F32 [B, H, W, out_channels] in the run's arena. */
 struct tensor denoiser_forward(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs);
 
-extern const struct denoiser_class pixart_transformer_class, sd3_transformer_class;
-extern const struct denoiser_class flux_transformer_class, hunyuan_transformer_class;
-extern const struct denoiser_class unet_2d_condition_class;
+/* CLASS(variable). A new model is one file and one line here; registry.c looks classes up by name. */
+#define DENOISER_CLASSES(CLASS)          \
+    CLASS(pixart_transformer_class)      \
+    CLASS(sd3_transformer_class)         \
+    CLASS(flux_transformer_class)        \
+    CLASS(hunyuan_transformer_class)     \
+    CLASS(unet_2d_condition_class)
+
+#define DECLARE_CLASS(class) extern const struct denoiser_class class;
+DENOISER_CLASSES(DECLARE_CLASS)
+#undef DECLARE_CLASS
 
 #endif

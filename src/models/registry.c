@@ -1,7 +1,7 @@
 /* The registry: from the class name in config.json to the code that knows the class.
  *
  * A diffusers component names its class in "_class_name", a transformers component in "architectures"[0]. A new model is
- * one file and one line here, or comes with the component_source. */
+ * one file and one line of the table in denoiser.h, or comes with the component_source. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,8 @@
 #include "base/file.h"
 #include "models/component.h"
 
-static const struct denoiser_class *const denoiser_classes[] = {
-    &pixart_transformer_class, &sd3_transformer_class, &flux_transformer_class, &hunyuan_transformer_class, &unet_2d_condition_class,
-};
+#define CLASS_ADDRESS(class) &class,
+static const struct denoiser_class *const denoiser_classes[] = {DENOISER_CLASSES(CLASS_ADDRESS)};
 static const struct text_encoder_class *const text_encoder_classes[] = {&bert_class, &clip_text_class, &clip_text_with_projection_class,
                                                                         &t5_encoder_class};
 

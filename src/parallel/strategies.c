@@ -1,21 +1,11 @@
-/* The strategies there are, and the chain of those that a mesh has. See strategy.h. */
+/* The strategies in order, and the chain of those that a mesh has. See strategy.h. */
 #include <assert.h>
 #include <string.h>
 
 #include "parallel/strategy.h"
 
-/* From the outermost to the innermost. */
-static const struct strategy *const strategies[] = {
-    &cfg_strategy,               /* each half of guidance elsewhere */
-    &naive_patches_strategy,     /* parts that are pictures of their own */
-    &displaced_patches_strategy, /* parts that see the others one step late */
-    &pcpp_strategy,              /* of those the neighbours alone */
-    &ulysses_strategy,           /* heads for tokens */
-    &pipefusion_strategy,        /* parts one after another through stages of blocks */
-    &ring_strategy,              /* keys and values go round */
-    &rows_strategy,              /* neighbours' rows and common statistics, exactly */
-    &tensor_strategy,            /* each layer's heads and channels elsewhere */
-};
+#define STRATEGY_ADDRESS(strategy) &strategy,
+static const struct strategy *const strategies[] = {STRATEGY_TABLE(STRATEGY_ADDRESS)};
 enum { STRATEGIES = sizeof strategies / sizeof *strategies };
 static_assert((int)STRATEGIES <= (int)PARALLEL_MAX_LINKS, "a chain has room for every strategy");
 

@@ -1,6 +1,6 @@
 /* A strategy: what it does wherever parts of a picture meet, as a set of hooks. One file has all
- * hooks of a strategy, one line of the table in strategies.c lists it, and nothing else asks which
- * strategies there are.
+ * hooks of a strategy, one line of the table below lists it, and nothing else asks which strategies
+ * there are.
  *
  *     parallel_compose          the chain of a run, outermost first:    ulysses -> pipefusion -> ring -> rows
  *
@@ -120,10 +120,23 @@ struct strategy {
     void (*end_wait)(const struct plan_estimate *estimate, struct plan_cost *cost);
 };
 
-/* ---- the table (strategies.c) ---- */
+/* ---- the table ---- */
 
-extern const struct strategy cfg_strategy, naive_patches_strategy, displaced_patches_strategy, pcpp_strategy, ulysses_strategy,
-    pipefusion_strategy, ring_strategy, rows_strategy, tensor_strategy;
+/* STRATEGY(variable), from the outermost to the innermost. A new strategy is one file and one line here. */
+#define STRATEGY_TABLE(STRATEGY)                                                                   \
+    STRATEGY(cfg_strategy)                /* each half of guidance elsewhere */                    \
+    STRATEGY(naive_patches_strategy)      /* patches that are pictures of their own */             \
+    STRATEGY(displaced_patches_strategy)  /* patches that see the others one step late */          \
+    STRATEGY(pcpp_strategy)               /* of those the neighbours alone */                      \
+    STRATEGY(ulysses_strategy)            /* heads for tokens */                                   \
+    STRATEGY(pipefusion_strategy)         /* patches one after another through stages of blocks */ \
+    STRATEGY(ring_strategy)               /* keys and values go round */                           \
+    STRATEGY(rows_strategy)               /* neighbours' rows and common statistics, exactly */    \
+    STRATEGY(tensor_strategy)             /* each layer's heads and channels elsewhere */
+
+#define DECLARE_STRATEGY(variable) extern const struct strategy variable;
+STRATEGY_TABLE(DECLARE_STRATEGY)
+#undef DECLARE_STRATEGY
 
 /* The strategy at a place of the table, outermost first; NULL behind the last. */
 const struct strategy *strategy_at(int place);

@@ -1,6 +1,6 @@
 /* The table of samplers, and what all of them share: opening by class name, bounds, the frame of a step.
  *
- * A new sampler is one file that fills in a struct scheduler_class and one line in the table below. */
+ * A new sampler is one file that fills in a struct scheduler_class and one line of the table in classes.h. */
 #include "schedulers/scheduler.h"
 
 #include <assert.h>
@@ -15,25 +15,10 @@
 enum { MAX_STEPS = 10000 }; /* more is a slip of the finger, not a schedule */
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
-static const struct scheduler_class *const classes[] = {
-    &flow_match_euler_class, &ddim_class, &ddpm_class, &pndm_class, &euler_class, &euler_ancestral_class, &dpm_solver_multistep_class,
-    &unipc_multistep_class,  &lcm_class,
-};
-
-static const char *const class_names[] = {
-    "FlowMatchEulerDiscreteScheduler",
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "PNDMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "UniPCMultistepScheduler",
-    "LCMScheduler",
-    NULL,
-};
-
-_Static_assert(sizeof(class_names) / sizeof(class_names[0]) == sizeof(classes) / sizeof(classes[0]) + 1, "one name per class");
+#define CLASS_ADDRESS(class, name) &class,
+#define CLASS_NAME(class, name) name,
+static const struct scheduler_class *const classes[] = {SCHEDULER_CLASSES(CLASS_ADDRESS)};
+static const char *const class_names[] = {SCHEDULER_CLASSES(CLASS_NAME) NULL};
 
 const char *const *scheduler_names(void) {
     return class_names;

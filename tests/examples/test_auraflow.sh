@@ -43,8 +43,9 @@ check "the model's file includes nothing of the engine's rooms" sh -c "! grep '#
 
 # The guide, block by block, where its paths lead to copies outside the source tree.
 ln -s "$root/tests" "$work/tests"
-cp -r examples/auraflow "$work/examples/auraflow"
-rm -f "$work/examples/auraflow/auraflow"
+cp -r examples/auraflow examples/short "$work/examples"
+rm -f "$work/examples/auraflow/auraflow" "$work/examples/short/short"
+ln -s "$prefix/bin/tessera" "$work/bin/tessera"
 awk '/^```bash$/ { inside = 1; next } /^```/ { inside = 0 } inside' docs/new-model.md >"$work/guide.sh"
 ln -s "$(command -v "${MPIEXEC:-mpirun}")" "$work/bin/mpirun"
 PATH=$work/bin:$PATH OMP_NUM_THREADS=1
@@ -56,6 +57,12 @@ runs=$(grep -c '\./auraflow' "$work/guide.sh")
 check "the guide has a command for each lesson" test "$runs" -ge 10
 check "the guide's commands run" sh -e "$work/guide.sh"
 check "each of them passes" test "$(grep -c ': pass$' "$work/check")" -eq "$runs"
+# The shortest model: the same pixels on every mesh, up to rounding; PipeFusion's patches may differ a little more.
+alike() { paste -d ' ' one "$1" | tr ', ' '\n\n' | awk -v most="$2" '{ x[NR] = $1 } END { for (i = 1; i <= NR / 2; i++) if (x[i] - x[i + NR / 2] > most || x[i + NR / 2] - x[i] > most) exit 1; exit NR != 48 }'; }
+for mesh in ring ulysses tensor; do check "the shortest model draws the same on $mesh" alike $mesh 1; done
+check "and nearly the same on pipefusion" alike pipefusion 8
+check "its picture is no even grey" sh -c "test \$(tr ' ,' '\n\n' <one | sort -u | wc -l) -gt 4"
+check "it has fewer than 80 lines" test "$(grep -vcE '^ *(}|/\*|\*).*$|^$|^#include' ../short/short_transformer.c)" -lt 80
 
 # run RANKS CASE OPTIONS...: the case on a mesh. The guide has run others.
 run() {

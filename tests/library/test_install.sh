@@ -64,6 +64,13 @@ check "example and program draw the same" "$build/tests/same_picture" lion.png e
 check "the example draws on two ranks" timeout 300 "${MPIEXEC:-mpirun}" -n 2 --oversubscribe ./generate emoji "a lion" two.png 2 2
 check "it writes one picture" "$prefix/bin/tessera" inspect two.png
 
+# A CMake project, as docs/library.md has it.
+mkdir cmake-client
+awk '/^```cmake$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$root/docs/library.md" >cmake-client/CMakeLists.txt
+awk '/^```c$/ && ++number == 1 { inside = 1; next } /^```/ { inside = 0 } inside' "$root/docs/library.md" >cmake-client/client.c
+check "a CMake project finds the library" sh -c "cmake -DCMAKE_C_FLAGS='$CFLAGS' -S cmake-client -B cmake-client/build && cmake --build cmake-client/build"
+check "its program draws" ./cmake-client/build/client "$models/emoji"
+
 # Its static twin: nothing of libtessera is left to load.
 others=$(pkg-config --static --libs tessera | sed 's/-ltessera//')
 check "it compiles with libtessera.a" \
