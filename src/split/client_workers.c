@@ -10,7 +10,8 @@
 #include "split/client_parts.h"
 #include "split/tokens.h"
 
-enum { TEST_SIDE = 8, ALIGNMENT = 64 }; /* TEST_SIDE: patches on a side of the picture in the known-answer test */
+/* The known-answer test: patches on a side of the picture, and tokens of the text (CLIP's), beside those that the model adds to it. */
+enum { TEST_SIDE = 8, TEST_TEXT = 77, ALIGNMENT = 64 };
 #define RETRY_SECONDS 0.5
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -332,6 +333,8 @@ static tessera_status make_test_state(struct client *c, int part, const struct d
     shape.batch = 1;
     if (shape.rows > TEST_SIDE) shape.rows = TEST_SIDE;
     if (shape.columns > TEST_SIDE) shape.columns = TEST_SIDE;
+    int64_t text = TEST_TEXT + c->job.denoiser->form.text_added;
+    if (shape.text_tokens > text) shape.text_tokens = text;
     *out = split_state_form(c->job.denoiser, c->job.run, &c->parts[part].range, c->parts[part].range.first, &shape);
     TRY(run_status(c->job.run, error));
     TRY(identity_random(&seed, sizeof seed, error));
