@@ -291,13 +291,6 @@ struct announcement {
     int64_t shape[PROMPT_READING_PARTS][TENSOR_MAX_DIMS];
 };
 
-void prompt_reading_parts(struct prompt_reading *reading, struct tensor *parts[PROMPT_READING_PARTS]) {
-    parts[0] = &reading->mask;
-    parts[1] = &reading->states.last_hidden_state;
-    parts[2] = &reading->states.penultimate;
-    parts[3] = &reading->states.pooled;
-}
-
 /* The picture's rank `root` has `reading`; the others get it, in their run->arena. */
 static tessera_status share(struct pipeline *p, struct run *run, int root, struct prompt_reading *reading, tessera_error *error) {
     struct announcement a = {.length = reading->length, .tokens = reading->tokens};

@@ -3,6 +3,7 @@
 #define TESSERA_PIPELINES_PROMPT_H
 
 #include "pipelines/pipeline.h"
+#include "pipelines/prompt_reading.h"
 
 /* Which encoder reads the text, and how. */
 struct prompt_reader {
@@ -15,17 +16,6 @@ struct prompt_reader {
     char *(*clean)(const char *text); /* what is read in place of a text; the caller frees it, NULL: memory is out. NULL: the text itself */
     int skip; /* layers left out at the end (clip-skip) for the prompt; the negative one has them all, as in diffusers */
 };
-
-struct prompt_reading {
-    struct text_encoder_output states;
-    struct tensor mask; /* F32 [count, tokens]: 1 a token, 0 padding */
-    int length;         /* tokens of a chunk */
-    int tokens;         /* of all chunks */
-};
-
-/* The tensors of a reading, all F32, empty ones too. */
-enum { PROMPT_READING_PARTS = 4 };
-void prompt_reading_parts(struct prompt_reading *reading, struct tensor *parts[PROMPT_READING_PARTS]);
 
 /* The states of `prompts` (a NULL reads as ""), in run->arena. */
 tessera_status prompt_read(struct pipeline *p, struct run *run, const struct prompt_reader *reader, const struct prompts *prompts,

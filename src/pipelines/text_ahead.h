@@ -3,7 +3,7 @@
 #ifndef TESSERA_PIPELINES_TEXT_AHEAD_H
 #define TESSERA_PIPELINES_TEXT_AHEAD_H
 
-#include "pipelines/prompt.h"
+#include "pipelines/prompt_reading.h"
 
 enum { TEXT_AHEAD_MOST = 64 };                /* requests */
 #define TEXT_AHEAD_BYTES ((size_t)64 << 20) /* of what is kept, at most */
