@@ -7,7 +7,7 @@
 . tests/check.sh
 
 sources="tests/backend/test_reproducible.c tests/backend/no_onednn.c src/backend/memory.c src/backend/cpu/cpu.c src/backend/cpu/reproducible/*.c
-    src/backend/cpu/kernels*.c src/tensor/tensor.c src/tensor/quantize.c src/tensor/dequantize.c src/base/thread_limit.c
+    src/backend/cpu/kernels*.c src/tensor/tensor.c src/tensor/convert.c src/tensor/quantize.c src/tensor/dequantize.c src/base/thread_limit.c
     src/base/arena.c src/base/clock.c src/base/elementary.c src/base/error.c src/base/random.c src/base/text.c"
 
 # build NAME COMPILER FLAGS...: $work/NAME
