@@ -1,4 +1,11 @@
-/* A denoising under way, as denoise.c and denoise_workers.c see it. Private to the two. */
+/* A denoising under way, as denoise.c and the files that it is made of see it. Private to them:
+ *
+ *     denoise.c           opens a denoising and goes through the list of units
+ *     flow_units.c        the list, and where a unit lies in its picture
+ *     flow_stages.c       what a stage of the pipeline does with a unit
+ *     flow_guidance.c     from predictions to the guided one
+ *     flow_steps.c        the sampler's step, and where its latents go
+ *     denoise_workers.c   in place of the list, where workers compute blocks */
 #ifndef TESSERA_PIPELINES_FLOW_H
 #define TESSERA_PIPELINES_FLOW_H
 
@@ -8,7 +15,7 @@
 
 enum { BOTH_ROWS = -1 };
 
-/* A piece of work; see above. */
+/* A piece of work; see denoise.c. */
 struct unit {
     int step, picture;
     int part; /* or PATCHES_WHOLE */
@@ -53,17 +60,44 @@ struct course {
     struct rewind past;  /* zeros where nothing ever goes back */
 };
 
-/* ---- denoise.c ---- */
+/* ---- flow_units.c ---- */
 
 tessera_status flow_out_of_memory(tessera_error *error);
 /* The first unit of a step of a picture. */
 struct unit flow_unit_of(const struct flow *f, int step, int picture);
+/* The part after this one, or the unit, of the same step and picture or the next; unit.step == f->steps is the end. */
+struct unit flow_next_part(const struct flow *f, struct unit u);
+struct unit flow_next_unit(const struct flow *f, struct unit u);
+/* Where a unit's rows lie in the latents, in positions. */
+struct span flow_positions(const struct flow *f, struct unit u);
+/* The rows of guidance that this rank computes in a unit: one, or BOTH_ROWS. */
+int flow_rows_at_hand(const struct flow *f, struct unit u);
+
+/* ---- flow_guidance.c ---- */
+
+/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
+ * them where two ranks share them. A learned variance, the channels behind the first, is left out. */
+tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error);
+/* The guided prediction of the unit's positions `at` into f->prediction. */
+void flow_guide(struct flow *f, struct unit u, struct span at);
+
+/* ---- flow_steps.c ---- */
+
+/* Guidance and the sampler's step, of what is in f->predictions; the new latents are on their way to the first stage. */
+tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *error);
+/* Takes the latents that have come from the last stage until those that are due before `u` are among them. */
+tessera_status flow_await_latents(struct flow *f, struct unit u, tessera_error *error);
+/* Does this rank tell of each step? Member 0 of the pipeline does. */
+bool flow_tells(const struct flow *f);
+/* Calls `arrived` if the unit's latents are its picture's last ones of the step. */
+void flow_tell_arrived(const struct flow *f, struct unit u);
+
+/* ---- flow_stages.c ---- */
+
 /* The unit's first state; *scope: of run_enter before it was made. */
 tessera_status flow_embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error);
-/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions. */
-tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error);
-/* Guidance and the sampler's step, of what is in f->predictions. */
-tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *error);
+/* This rank's work on a unit at its stage f->at, with the step where it is the last one. */
+tessera_status flow_run_unit(struct flow *f, struct unit u, tessera_error *error);
 
 /* ---- denoise_workers.c ---- */
 

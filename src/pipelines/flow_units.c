@@ -1,0 +1,39 @@
+/* The list of units of a denoising (denoise.c), which is the same on every rank, and where a unit lies in its picture. See flow.h. */
+#include "pipelines/flow.h"
+
+tessera_status flow_out_of_memory(tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for the denoising of a picture");
+}
+
+static bool is_whole(const struct flow *f, int step) {
+    return f->parts == 1 || step < f->whole_steps;
+}
+
+struct unit flow_unit_of(const struct flow *f, int step, int picture) {
+    bool whole = is_whole(f, step);
+    return (struct unit){
+        .step = step, .picture = picture, .part = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
+}
+
+struct unit flow_next_part(const struct flow *f, struct unit u) {
+    if (u.part != PATCHES_WHOLE && ++u.part < f->parts) return u;
+    return u.picture + 1 < f->pictures ? flow_unit_of(f, u.step, u.picture + 1) : flow_unit_of(f, u.step + 1, 0);
+}
+
+struct unit flow_next_unit(const struct flow *f, struct unit u) {
+    if (u.row != 0) return flow_next_part(f, u);
+    u.row = 1;
+    return u;
+}
+
+struct span flow_positions(const struct flow *f, struct unit u) {
+    if (u.part == PATCHES_WHOLE) return (struct span){0, f->positions};
+    int64_t unit = f->d->denoiser->patch_size * f->d->columns;
+    struct span rows = cut_share(f->d->rows / f->d->denoiser->patch_size, f->parts, u.part);
+    return (struct span){rows.first * unit, rows.count * unit};
+}
+
+int flow_rows_at_hand(const struct flow *f, struct unit u) {
+    if (!f->d->guided) return BOTH_ROWS;
+    return team_degree(f->d->team, MESH_CFG) == 2 ? team_coordinate(f->d->team, MESH_CFG) : u.row;
+}
