@@ -261,11 +261,13 @@ tessera_status offload_choose(struct pipeline *p, const tessera_request *request
         TRY(find_needs(p, &q, error));
         TRY(find_weights(p, error));
         p->choice = choose(p);
-        TRY(team_greatest(&p->team, MESH_PICTURE, &p->choice, error));
         p->judged = q, p->is_judged = true;
     }
-    p->offload = choices[p->choice].way;
-    p->by_rows = choices[p->choice].by_rows;
+    /* In every request: after one that failed, ranks may differ in what they have judged. */
+    int choice = p->choice;
+    TRY(team_greatest(&p->team, MESH_PICTURE, &choice, error));
+    p->offload = choices[choice].way;
+    p->by_rows = choices[choice].by_rows;
     return check_peak(p, &q, error);
 }
 

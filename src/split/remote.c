@@ -160,10 +160,11 @@ tessera_status remote_describe(struct remote *remote, void *user, struct remote_
     return status;
 }
 
-/* Of the answer that the call asks for. */
+/* Of the answer that the call asks for. A block outside the range has none: the worker refuses it. */
 static struct denoiser_state answer_form(const struct remote_call *call, const struct split_shape *shape) {
     const struct remote_input *in = &call->input;
-    if (call->kind == CALL_STATE) return split_answer_form(in->denoiser, in->run, in->range, (int)in->block, false, shape);
+    bool inside = (int)in->block > in->range->first && (int)in->block <= in->range->end;
+    if (call->kind == CALL_STATE && inside) return split_answer_form(in->denoiser, in->run, in->range, (int)in->block, false, shape);
     return split_answer_form(in->denoiser, in->run, in->range, in->range->end, in->range->finish, shape);
 }
 
