@@ -64,8 +64,8 @@ run 1 generate --model "$client" $options --prompt "a lion" --worker "1=$(addres
 says "name the manifest"
 
 # signed lies: two honest operators, of which one judges, or the majority
-# They answer the known-answer test, and then lie at once ("old" needs an answer before): a busy machine sends a worker few requests.
-for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 challenge=4"; do
+# They answer the known-answer test, and then lie at once. A challenge asks two of the three; "old", which needs an answer before, is asked always.
+for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 exact=3"; do
     start liar "$liar" "$first" ${how% *}
     list liar a1 a2
     draw --verify ${how##* }
