@@ -132,7 +132,15 @@ static void void_from(struct client *c, int picture, int step) {
     drop_tasks(c, picture);
 }
 
+/* What it answered to tasks under way is no vote. */
+static void withdraw_answers(struct client *c, int worker) {
+    for (struct client_task *task = c->tasks; task != NULL; task = task->next)
+        for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++)
+            if (task->attempts[i].worker == worker) end_attempt(c, &task->attempts[i]);
+}
+
 void client_void(struct client *c, int worker) {
+    withdraw_answers(c, worker);
     for (int i = 0; i < c->job.pictures && c->handle.rewinds; i++) {
         int step = first_trusting(c, i, worker);
         if (step == c->job.steps) continue;
@@ -173,15 +181,17 @@ static int choose_worker(const struct client *c, const struct client_task *task,
     return -1;
 }
 
-static int usable_workers(const struct client *c, int part) {
-    int count = 0;
-    for (int i = 0; i < c->parts[part].count; i++) count += client_worker_usable(&c->workers[c->parts[part].first_worker + i]);
-    return count;
-}
-
 static int attempts_of(const struct client_task *task, bool good) {
     int count = 0;
     for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) count += task->attempts[i].call != NULL && (!good || task->attempts[i].good);
+    return count;
+}
+
+int client_possible_answers(const struct client *c, const struct client_task *task) {
+    const struct client_part *part = &c->parts[task->part];
+    int count = attempts_of(task, false);
+    for (int i = part->first_worker; i < part->first_worker + part->count; i++)
+        count += client_worker_usable(&c->workers[i]) && !tried_by(c, task, i, false);
     return count;
 }
 
@@ -269,16 +279,15 @@ static tessera_status take_call(struct client *c, struct remote_call *call, tess
 
 static tessera_status dispatch_task(struct client *c, struct client_task *task, bool *settled, tessera_error *error) {
     if (task->part == c->num_parts) return TESSERA_OK;
-    int usable = usable_workers(c, task->part), under_way = attempts_of(task, false);
-    if (usable == 0 && under_way == 0) return client_check_part(c, task->part, error);
-    if (task->wanted > usable && task->wanted > 1) {
+    int possible = client_possible_answers(c, task), under_way = attempts_of(task, false);
+    if (possible == 0) return client_check_part(c, task->part, error);
+    if (task->wanted > possible) {
         if (!c->parts[task->part].told_few)
-            client_say(c, "part %d: %d workers are left, fewer than are to be compared", task->part + 1, usable);
+            client_say(c, "part %d: %d workers are left, fewer than are to be compared", task->part + 1, possible);
         c->parts[task->part].told_few = true;
-        int there = attempts_of(task, true);
-        task->wanted = usable > there ? usable : there > 0 ? there : 1;
+        task->wanted = possible;
         if (task->wanted == 1) c->parts[task->part].unchecked = true;
-        if (there >= task->wanted) {
+        if (attempts_of(task, true) >= task->wanted) {
             *settled = true; /* tasks may be gone after that */
             return settle(c, task, error);
         }

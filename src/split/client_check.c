@@ -98,19 +98,9 @@ static tessera_status decide_alone(struct client *c, const struct client_task *t
     return status;
 }
 
-static bool another_is_left(const struct client *c, const struct client_task *task) {
-    const struct client_part *part = &c->parts[task->part];
-    for (int i = part->first_worker; i < part->first_worker + part->count; i++) {
-        bool tried = !client_worker_usable(&c->workers[i]);
-        for (int k = 0; k < CLIENT_MOST_ATTEMPTS; k++) tried = tried || (task->attempts[k].call != NULL && task->attempts[k].worker == i);
-        if (!tried) return true;
-    }
-    return false;
-}
-
 static tessera_status without_majority(struct client *c, struct client_task *task, const struct votes *v, int *winner, unsigned *losers,
                                        tessera_error *error) {
-    if (another_is_left(c, task) && v->count + 1 < CLIENT_MOST_ATTEMPTS) {
+    if (client_possible_answers(c, task) > v->count && v->count + 1 < CLIENT_MOST_ATTEMPTS) {
         task->wanted = v->count + 1;
         return TESSERA_OK;
     }

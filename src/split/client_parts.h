@@ -181,6 +181,8 @@ tessera_status client_measure_tolerances(struct client *c, int part, const struc
 
 /* ---- client.c ---- */
 
+/* How many answers a task's part can have: those that are there or under way, and those of workers that it has not asked yet. */
+int client_possible_answers(const struct client *c, const struct client_task *task);
 /* The answers of a worker that were not verified are void, and what pictures did since then. */
 void client_void(struct client *c, int worker);
 extern const struct workers_calls client_calls;

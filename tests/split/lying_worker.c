@@ -11,6 +11,7 @@
  *
  *     exit      ends, as if it were killed
  *     mute      as bit, and ends when it is asked for the hashes after its blocks
+ *     slow      tells no lie, and takes half a second more for each answer
  *
  *     noise     changes each number by 6e-7 of it, up or down: four times what honest kernels lie apart
  *
@@ -200,6 +201,7 @@ static void compute(struct liar *l, bool hashes, const uint8_t *body, size_t siz
     if (!hashes) l->honest--;
     bool lies = l->honest < 0;
     if (lies && is(l, "silent")) sleep(600);
+    if (lies && is(l, "slow")) usleep(500000);
     if ((lies && is(l, "exit")) || (hashes && is(l, "mute"))) _exit(0);
     if (wire_request_read(body, size, size, &request, &error) != TESSERA_OK) return server_reply_text(reply, 400, "%s\n", error.message);
     if (memcmp(l->job, request.job, sizeof l->job) != 0) state_store_close(&l->store), l->store = split_part_store(l->part);

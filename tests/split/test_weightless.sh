@@ -77,6 +77,15 @@ for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 exact=3"; do
     prints "onvicted"
     stop liar KILL
 done
+# The other row of guidance waits for an honest worker that is slow: what the liar answered to it, before it was found out, is no vote.
+start liar "$liar" "$first" bit 1
+start slow "$liar" "$first" slow 1
+list liar a1 slow
+draw --verify exact=3
+right "bit, a slow witness"
+check "a slow witness: it is not dropped" sh -c "! grep '$(address slow | sed 's/#.*//').*is dropped' '$work/err'"
+stop liar KILL
+stop slow KILL
 # with the weights at hand the one block is judged here: one other operator is enough
 start liar "$liar" "$first" bit 1
 rm -f "$work/remote.png"
