@@ -1,11 +1,11 @@
 /* Layer, root-mean-square and group normalisation.
  *
  * A row is read in chunks three times (mean, squared distance, output): it stays in the first-level cache. Sums run over 16
- * lanes so that they vectorise without reordering a sum behind the compiler's back. Group statistics use float64: a picture
- * has up to 2^27 elements per group. */
+ * lanes so that they vectorise without reordering a sum behind the compiler's back. Group statistics use float64, as a picture
+ * has up to 2^27 elements per group, and one sum for each channel, which vectorises however narrow groups are. */
 #include "backend/cpu/kernels.h"
 
-#define LANES 16
+enum { LANES = 16, CHANNELS = 128 /* of which group statistics are taken at a time */ };
 
 /* Sum over the row of (x - mean)^power, power 1 or 2. */
 static float row_moment(const struct tensor *x, int64_t at, int64_t channels, float mean, int power) {
@@ -74,39 +74,66 @@ static void norm(struct backend *backend, struct tensor *out, const struct tenso
     }
 }
 
-/* Sum over one picture's pixels and one group's channels of (x - mean)^power in float64. */
-static double group_moment(const struct tensor *x, int64_t at, int64_t pixels, int64_t channels, int64_t width, double mean, int power) {
-    double lanes[LANES] = {0}, total = 0;
-    float row[ROW_CHUNK];
-    for (int64_t p = 0; p < pixels; p++)
-        for (int64_t c = 0; c < width; c += ROW_CHUNK) {
-            int64_t n = min64(ROW_CHUNK, width - c), whole = n / LANES * LANES;
-            row_load(row, x->data, x->dtype, at + p * channels + c, n);
-            for (int64_t i = 0; i < whole; i += LANES)
-                for (int j = 0; j < LANES; j++) {
-                    double d = (double)row[i + j] - mean;
-                    lanes[j] += power == 1 ? d : d * d;
-                }
-            for (int64_t i = whole; i < n; i++) {
-                double d = (double)row[i] - mean;
-                lanes[i - whole] += power == 1 ? d : d * d;
-            }
+/* Count, mean and sum of squared distances to the mean. */
+struct moments {
+    double count, mean, squares;
+};
+
+/* Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1. */
+static void merge_moments(struct moments *into, double count, double mean, double squares) {
+    double apart = mean - into->mean, total = into->count + count;
+    into->squares += squares + apart * apart * into->count * count / total;
+    into->mean += apart * count / total;
+    into->count = total;
+}
+
+/* Moments of `n` neighbouring channels (at most CHANNELS) over one picture's pixels, which lie `stride` apart, in one pass. Distances are to the
+ * first pixel, which keeps their squares small. */
+static void channel_moments(struct moments *out, const struct tensor *x, int64_t at, int64_t pixels, int64_t stride, int64_t n) {
+    float first[CHANNELS] = {0}, row[CHANNELS] = {0};
+    double sums[CHANNELS] = {0}, squares[CHANNELS] = {0};
+    int64_t padded = round_up(n, LANES);
+    row_load(first, x->data, x->dtype, at, n);
+    for (int64_t p = 0; p < pixels; p++) {
+        row_load(row, x->data, x->dtype, at + p * stride, n);
+        for (int64_t i = 0; i < padded; i++) {
+            double d = (double)row[i] - (double)first[i];
+            sums[i] += d;
+            squares[i] += d * d;
         }
-    for (int j = 0; j < LANES; j++) total += lanes[j];
-    return total;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double mean = sums[i] / (double)pixels;
+        out[i] = (struct moments){(double)pixels, (double)first[i] + mean, squares[i] - sums[i] * mean};
+    }
+}
+
+/* Of one picture's groups `first` to `end`, which lie side by side. */
+static void some_group_stats(float *out, const struct tensor *x, int64_t picture, int64_t first, int64_t end, int64_t groups) {
+    int64_t pixels = x->shape[1] * x->shape[2], channels = x->shape[3], width = channels / groups;
+    struct moments group = {0}, each[CHANNELS];
+    for (int64_t c = first * width; c < end * width; c += CHANNELS) {
+        int64_t n = min64(CHANNELS, end * width - c);
+        channel_moments(each, x, picture * pixels * channels + c, pixels, channels, n);
+        for (int64_t i = 0; i < n; i++) {
+            if ((c + i) % width == 0) group = (struct moments){0};
+            merge_moments(&group, each[i].count, each[i].mean, each[i].squares);
+            if ((c + i) % width < width - 1) continue;
+            float *stats = out + (picture * groups + (c + i) / width) * 2;
+            stats[0] = (float)group.mean;
+            stats[1] = (float)(fmax(group.squares, 0) / group.count);
+        }
+    }
 }
 
 static void group_stats(struct backend *backend, struct tensor *stats, const struct tensor *x) {
-    int64_t batch = x->shape[0], pixels = x->shape[1] * x->shape[2], channels = x->shape[3], groups = stats->shape[1],
-            width = channels / groups;
-    float *out = stats->data;
+    int64_t batch = x->shape[0], channels = x->shape[3], groups = stats->shape[1], width = channels / groups,
+            together = width < LANES ? LANES / width : 1, runs = (groups + together - 1) / together;
     assert(stats->dtype == DTYPE_F32 && stats->shape[0] == batch && channels % groups == 0 && is_activation(x));
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
-    for (int64_t item = 0; item < batch * groups; item++) {
-        int64_t at = item / groups * pixels * channels + item % groups * width;
-        double count = (double)(pixels * width), mean = group_moment(x, at, pixels, channels, width, 0.0, 1) / count;
-        out[item * 2] = (float)mean;
-        out[item * 2 + 1] = (float)(group_moment(x, at, pixels, channels, width, mean, 2) / count);
+    for (int64_t item = 0; item < batch * runs; item++) {
+        int64_t first = item % runs * together;
+        some_group_stats(stats->data, x, item / runs, first, min64(first + together, groups), groups);
     }
 }
 
