@@ -54,6 +54,23 @@ const char *tessera_version(void);
 const char *const *tessera_families(void);
 const char *const *tessera_schedulers(void);
 
+/* How the families differ for a program that turns its users' wishes into a tessera_request. */
+typedef struct tessera_family {
+    size_t struct_size;
+    const char *t5_encoder; /* the component that is a T5 encoder, "text_encoder_3"; NULL: the family has none */
+    bool flow_matching;     /* the denoiser predicts velocities: samplers for flow matching suit it */
+    bool distilled;         /* guidance_scale is an input of the denoiser; true_cfg_scale is for classifier-free guidance */
+    bool has_control;       /* it draws after a control picture, which every request must have */
+    bool rounds_sizes;      /* pictures may be smaller than requested; those of other families never are */
+    bool is_unet;           /* the denoiser is a U-Net: a picture goes through a pipeline as a whole */
+} tessera_family;
+#define TESSERA_FAMILY                                                                                                                     \
+    { .struct_size = sizeof(tessera_family) }
+
+/* Fills `family` with what is true of this pipeline class ("FluxPipeline", or diffusers' class from picture to picture). False, and
+ * nothing is written, if the library does not have the class, a pointer is NULL, or the struct's size is not set. */
+bool tessera_family_describe(const char *pipeline_class, tessera_family *family);
+
 typedef enum tessera_status {
     TESSERA_OK = 0,
     TESSERA_ERROR_ARGUMENT,    /* the caller asked for what makes no sense: a size, a count, a NULL */

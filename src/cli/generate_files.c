@@ -35,7 +35,7 @@ static tessera_status write_picture(struct session *s, const char *path, const t
         return error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory for the picture's record");
     char *record = record_text(s->record, task->prompt, task->seed, task->index);
     char *description = NULL;
-    char *parameters = parameters_text(s->values, tessera_model_pipeline_class(s->model), task->prompt, task->seed);
+    char *parameters = parameters_text(s->values, &s->family, task->prompt, task->seed);
     if (asprintf(&description, "%s; %dx%d, %d steps, guidance %g, seed %llu, picture %d of %d, %s", task->prompt, image->width,
                  image->height, s->request.num_inference_steps, (double)s->request.guidance_scale, (unsigned long long)task->seed,
                  task->index + 1, s->request.num_images, s->values[GENERATE_DTYPE].text) < 0)

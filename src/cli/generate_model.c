@@ -58,9 +58,7 @@ static void settle_values(struct session *s) {
     s->values[GENERATE_THREADS].integer = tessera_model_threads(s->model);
     s->values[GENERATE_THREADS].given = true;
     if (s->values[GENERATE_DTYPE].text == NULL) s->values[GENERATE_DTYPE].text = "bf16";
-    const char *class = tessera_model_pipeline_class(s->model);
-    bool unet = strncmp(class, "StableDiffusion", 15) == 0 && class[15] != '3';
-    mesh_options_settle(&s->mesh, unet, s->values);
+    mesh_options_settle(&s->mesh, s->family.is_unet, s->values);
 }
 
 /* The ranks of a run must agree on what they are asked for. */
@@ -214,7 +212,9 @@ static tessera_status describe(struct session *s) {
     s->facts.mesh = s->mesh.text;
     s->facts.ranks = s->mesh.ranks;
     if (s->embeds.file != NULL) TRY(embeds_check(&s->embeds, s->model, &s->error));
-    habits_apply_family(s->values, tessera_model_pipeline_class(s->model), s->rank == 0 && !s->quiet);
+    s->family = (tessera_family)TESSERA_FAMILY;
+    tessera_family_describe(tessera_model_pipeline_class(s->model), &s->family);
+    habits_apply_family(s->values, &s->family, s->rank == 0 && !s->quiet);
     TRY(set_request(s));
     if (s->verbose)
         fprintf(stderr, "tessera: model %s, %s; kernels %s, %d threads; mesh %s\n", s->model_folder, tessera_model_pipeline_class(s->model),

@@ -28,8 +28,6 @@ struct delivery {
 /* Captions whose pictures are there are not drawn again, so that an evaluation which was stopped goes on. */
 static tessera_status find_done(struct session *s) {
     struct captions *captions = &s->prompts.captions;
-    const char *class = tessera_model_pipeline_class(s->model);
-    bool keeps_size = strncmp(class, "Hunyuan", 7) != 0 && strncmp(class, "Flux", 4) != 0; /* the others may draw another one */
     for (int i = 0; i < captions->count; i++) {
         char *path = session_file(s, &(struct task){.place = i});
         if (path == NULL) return s->error.status;
@@ -37,7 +35,7 @@ static tessera_status find_done(struct session *s) {
         tessera_status status = TESSERA_OK;
         if (captions->is_done[i] && !s->request.latents_only)
             status = record_check_same(path, s->record, s->values[GENERATE_PROMPT].texts[i],
-                                       s->request.seed + (uint64_t)captions->list[i].number, keeps_size, &s->error);
+                                       s->request.seed + (uint64_t)captions->list[i].number, !s->family.rounds_sizes, &s->error);
         free(path);
         TRY(status);
     }

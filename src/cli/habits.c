@@ -10,10 +10,6 @@
 #include "cli/quantity.h"
 #include "tessera_files.h"
 
-static bool begins(const char *text, const char *beginning) {
-    return strncmp(text, beginning, strlen(beginning)) == 0;
-}
-
 /* Spellings as plain_name leaves them. */
 static const struct {
     const char *name, *class_name;
@@ -191,17 +187,18 @@ static tessera_status give_encoder(struct option_value *values, int word, int op
 
 tessera_status habits_apply_model(struct option_value *values, const char *model, tessera_error *error) {
     static const struct {
-        const char *class_name;
+        const char *component;
         int option;
-    } families[] = {{"StableDiffusion3", GENERATE_TEXT_ENCODER_3},
-                    {"Flux", GENERATE_TEXT_ENCODER_2},
-                    {"HunyuanDiT", GENERATE_TEXT_ENCODER_2},
-                    {"PixArt", GENERATE_TEXT_ENCODER}};
+    } encoders[] = {{"text_encoder", GENERATE_TEXT_ENCODER},
+                    {"text_encoder_2", GENERATE_TEXT_ENCODER_2},
+                    {"text_encoder_3", GENERATE_TEXT_ENCODER_3}};
+    tessera_family family = TESSERA_FAMILY;
     char class_name[TESSERA_CLASS_BYTES];
     if (!values[GENERATE_T5XXL].given) return TESSERA_OK;
     TRY(tessera_path_pipeline_class(model, class_name, error));
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (begins(class_name, families[i].class_name)) return give_encoder(values, GENERATE_T5XXL, families[i].option, error);
+    if (!tessera_family_describe(class_name, &family)) return TESSERA_OK; /* opening the model says that it is not known */
+    for (size_t i = 0; i < sizeof encoders / sizeof *encoders && family.t5_encoder != NULL; i++)
+        if (strcmp(family.t5_encoder, encoders[i].component) == 0) return give_encoder(values, GENERATE_T5XXL, encoders[i].option, error);
     return error_set(error, TESSERA_ERROR_ARGUMENT, "--t5xxl: %s is a %s, which has no T5 encoder; leave the option out", model, class_name);
 }
 
@@ -224,17 +221,17 @@ static void take_number(struct option_value *values, int from, int to) {
     values[to].given = true;
 }
 
-void habits_apply_family(struct option_value *values, const char *pipeline_class, bool talks) {
-    bool flux = begins(pipeline_class, "Flux"), flow = flux || begins(pipeline_class, "StableDiffusion3");
-    take_number(values, GENERATE_CFG_SCALE, flux ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE);
-    if (flux) take_number(values, GENERATE_DISTILLED_GUIDANCE, GENERATE_GUIDANCE_SCALE);
-    if (flux && values[GENERATE_CFG_SCALE].given && values[GENERATE_TRUE_CFG_SCALE].number > 1 && !values[GENERATE_NEGATIVE_PROMPT].given) {
+void habits_apply_family(struct option_value *values, const tessera_family *family, bool talks) {
+    bool distilled = family->distilled;
+    take_number(values, GENERATE_CFG_SCALE, distilled ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE);
+    if (distilled) take_number(values, GENERATE_DISTILLED_GUIDANCE, GENERATE_GUIDANCE_SCALE);
+    if (distilled && values[GENERATE_CFG_SCALE].given && values[GENERATE_TRUE_CFG_SCALE].number > 1 && !values[GENERATE_NEGATIVE_PROMPT].given) {
         values[GENERATE_NEGATIVE_PROMPT].text = "";
         values[GENERATE_NEGATIVE_PROMPT].given = true;
     }
-    if (!flux && values[GENERATE_DISTILLED_GUIDANCE].given && talks)
+    if (!distilled && values[GENERATE_DISTILLED_GUIDANCE].given && talks)
         fprintf(stderr, "tessera: --guidance has no effect: only Flux takes it as an input; --guidance-scale is the other kind\n");
     struct option_value *scheduler = &values[GENERATE_SCHEDULER];
-    if (flow && values[GENERATE_SAMPLER].flag && strcmp(scheduler->text, "EulerDiscreteScheduler") == 0)
+    if (family->flow_matching && values[GENERATE_SAMPLER].flag && strcmp(scheduler->text, "EulerDiscreteScheduler") == 0)
         scheduler->text = "FlowMatchEulerDiscreteScheduler";
 }

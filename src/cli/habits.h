@@ -14,9 +14,8 @@ tessera_status habits_apply(struct option_value *values, tessera_error *error);
  * where the family has no T5 or two options give the same encoder. */
 tessera_status habits_apply_model(struct option_value *values, const char *model, tessera_error *error);
 
-/* --cfg-scale and --guidance, and sampler names that mean another class for models of flow matching; `pipeline_class` as in
- * model_index.json. Notices go to stderr if `talks`. */
-void habits_apply_family(struct option_value *values, const char *pipeline_class, bool talks);
+/* --cfg-scale and --guidance, and sampler names that mean another class for models of flow matching. Notices go to stderr if `talks`. */
+void habits_apply_family(struct option_value *values, const tessera_family *family, bool talks);
 
 /* The sampler's class in diffusers for a name of sd-cli, A1111 or ComfyUI ("euler_a", "DPM++ 2M Karras"), or for that class's own; NULL if
  * there is none. A schedule of sigmas behind it ("karras") is stored in *schedule (else NULL). */

@@ -199,7 +199,9 @@ static tessera_status time_runs(struct latency *l, tessera_model *model, const t
 static tessera_status time_model(struct latency *l, tessera_model *model, const struct subject *s, struct times *out) {
     tessera_request request = request_of(model, s);
     uint8_t *black = NULL;
-    if (strcmp(tessera_model_pipeline_class(model), "FluxControlPipeline") == 0) {
+    tessera_family family = TESSERA_FAMILY;
+    tessera_family_describe(tessera_model_pipeline_class(model), &family);
+    if (family.has_control) {
         request.control_image = black = calloc((size_t)request.width * (size_t)request.height, 3);
         if (black == NULL) return error_set(&l->error, TESSERA_ERROR_MEMORY, "out of memory for a control picture");
     }

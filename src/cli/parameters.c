@@ -42,11 +42,10 @@ static void print_number(FILE *out, const char *key, const struct option_value *
     if (value->given) fprintf(out, ", %s: %.9g", key, value->number);
 }
 
-char *parameters_text(const struct option_value *v, const char *pipeline_class, const char *prompt, uint64_t seed) {
+char *parameters_text(const struct option_value *v, const tessera_family *family, const char *prompt, uint64_t seed) {
     char *text = NULL;
     size_t bytes = 0;
     int length;
-    bool flux = strncmp(pipeline_class, "Flux", 4) == 0;
     FILE *out = open_memstream(&text, &bytes);
     if (out == NULL) return NULL;
     fputs(prompt, out);
@@ -58,8 +57,8 @@ char *parameters_text(const struct option_value *v, const char *pipeline_class, 
     if (sampler != NULL) fprintf(out, ", Sampler: %s", sampler);
     const char *schedule = v[GENERATE_SCHEDULE].text;
     if (schedule != NULL && strcmp(schedule, "trained") != 0) fprintf(out, ", Schedule type: %s", schedule);
-    print_number(out, "CFG scale", &v[flux ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE]);
-    if (flux) print_number(out, "Distilled CFG Scale", &v[GENERATE_GUIDANCE_SCALE]);
+    print_number(out, "CFG scale", &v[family->distilled ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE]);
+    if (family->distilled) print_number(out, "Distilled CFG Scale", &v[GENERATE_GUIDANCE_SCALE]);
     fprintf(out, ", Seed: %" PRIu64 ", Size: %dx%d", seed, v[GENERATE_WIDTH].integer, v[GENERATE_HEIGHT].integer);
     const char *model = v[GENERATE_MODEL].text != NULL ? plain_base(v[GENERATE_MODEL].text, &length) : NULL;
     if (model != NULL) fprintf(out, ", Model: %.*s", length, model);

@@ -12,8 +12,9 @@
 
 #define PARAMETERS_KEY "parameters"
 
-/* From the settled `values` of generate.h and the picture's own prompt and seed; the caller frees. NULL when memory is out. */
-char *parameters_text(const struct option_value *values, const char *pipeline_class, const char *prompt, uint64_t seed);
+/* From the settled `values` of generate.h, the model's family, and the picture's own prompt and seed; the caller frees. NULL when memory is
+ * out. */
+char *parameters_text(const struct option_value *values, const tessera_family *family, const char *prompt, uint64_t seed);
 
 /* Gives what the chunk of the picture `path` says to those `values` that were not given; what it cannot restore goes to stderr if `talks`.
  * `values` borrows from `text`, which is cut up. FORMAT: it is no such chunk, or a value has no meaning here; ARGUMENT: its model has to be

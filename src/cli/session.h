@@ -45,6 +45,7 @@ struct session {
     uint64_t *peaks; /* [ranks] of resident memory, at the end */
     tessera_map *map; /* of --device-map, or NULL */
     tessera_model *model;
+    tessera_family family; /* of the model, once it is open */
     tessera_workers *workers; /* of --workers and --worker; NULL: none */
     tessera_request request; /* what all pictures have in common */
     struct record_facts facts;

@@ -11,7 +11,7 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     if (request->max_sequence_length < 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: Flux needs at least 1 token of text");
     TRY(prompt_read(p, run, &(struct prompt_reader){"text_encoder", "tokenizer", .states = TEXT_STATE_POOLED}, prompts, &clip, error));
-    struct prompt_reader reader = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length};
+    struct prompt_reader reader = {p->class->t5_encoder, "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length};
     reader.limit_is_requested = true;
     TRY(prompt_read(p, run, &reader, prompts, &t5, error));
     states->text = t5.states.last_hidden_state;
@@ -27,6 +27,7 @@ const struct pipeline_class flux_class = {
     .strength = 0.6f,
     .img2img_guidance_scale = 7.0f,
     .sample_size = 128,
+    .t5_encoder = "text_encoder_2",
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,
@@ -43,6 +44,7 @@ const struct pipeline_class flux_control_class = {
     .strength = 0.6f,
     .img2img_guidance_scale = 7.0f,
     .sample_size = 128,
+    .t5_encoder = "text_encoder_2",
     .flow_matching = true,
     .sigmas_from_steps = true,
     .distilled = true,

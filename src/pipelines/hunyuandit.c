@@ -9,7 +9,7 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
                                      struct prompt_states *states, tessera_error *error) {
     struct prompt_reading bert, t5;
     struct prompt_reader reader_bert = {"text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = BERT_TOKENS, .masked = true};
-    struct prompt_reader reader_t5 = {"text_encoder_2", "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = T5_TOKENS, .masked = true};
+    struct prompt_reader reader_t5 = {p->class->t5_encoder, "tokenizer_2", .states = TEXT_STATE_LAST, .max_length = T5_TOKENS, .masked = true};
     TRY(prompt_read(p, run, &reader_bert, prompts, &bert, error));
     TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
     states->text = bert.states.last_hidden_state;
@@ -36,6 +36,7 @@ const struct pipeline_class hunyuandit_class = {
     .guidance_scale = 5.0f,
     .strength = 0.8f,
     .sample_size = 128,
+    .t5_encoder = "text_encoder_2",
     .nearest_size = bins_hunyuandit,
     .rounds_sizes = true,
     .text_tokens = BERT_TOKENS + T5_TOKENS,

@@ -37,21 +37,26 @@ static void plain_class_name(const char *name, char *out, size_t capacity) {
     snprintf(out, capacity, "%.*s%s", at != NULL ? (int)(at - name) : (int)strlen(name), name, at != NULL ? at + strlen(variant) : "");
 }
 
+const struct pipeline_class *pipeline_class_find(const char *name) {
+    char plain[128];
+    plain_class_name(name, plain, sizeof plain);
+    for (size_t i = 0; i < NUM_CLASSES; i++) {
+        assert(strcmp(classes[i]->name, class_names[i]) == 0);
+        if (strcmp(classes[i]->name, plain) == 0) return classes[i];
+    }
+    return NULL;
+}
+
 static tessera_status find_class(struct pipeline *p, tessera_error *error) {
     const char *name = NULL;
-    char plain[128];
     TRY(json_string(p->index, "_class_name", NULL, &name, error));
     if (name == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: field _class_name is missing: is this a model folder of diffusers?",
                          json_path(p->index));
     char known[256] = "";
-    plain_class_name(name, plain, sizeof plain);
+    p->class = pipeline_class_find(name);
+    if (p->class != NULL) return TESSERA_OK;
     for (size_t i = 0; i < NUM_CLASSES; i++) {
-        assert(strcmp(classes[i]->name, class_names[i]) == 0);
-        if (strcmp(classes[i]->name, plain) == 0) {
-            p->class = classes[i];
-            return TESSERA_OK;
-        }
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", classes[i]->name);
     }

@@ -58,6 +58,8 @@ struct pipeline_class {
     int img2img_steps; /* picture to picture, where diffusers' defaults differ from those above; 0: they do not */
     float img2img_guidance_scale;
     int64_t sample_size;    /* default latent side where the denoiser's config.json names none */
+    const char *t5_encoder; /* the component that is a T5 encoder, "text_encoder_3"; NULL: the family has none */
+    bool is_unet;           /* its denoiser is a U-Net: a picture goes through a pipeline as a whole */
     bool flow_matching;     /* what the denoiser was trained to predict: as struct scheduler has it */
     bool sigmas_from_steps; /* see struct scheduler */
     bool distilled;         /* the guidance scale is an input of the denoiser; guidance proper is true_cfg_scale's */
@@ -198,6 +200,8 @@ tessera_status pipeline_tokenizer(struct pipeline *pipeline, const char *name, c
 
 /* Every family's name, as model_index.json has it; ends with NULL. */
 const char *const *pipeline_class_names(void);
+/* The family of this name, or of this name without the "Img2Img" of diffusers' pipelines from picture to picture; NULL: not here. */
+const struct pipeline_class *pipeline_class_find(const char *name);
 
 /* From the pixels that are asked for to those that are worked at: the nearest trained size where the family has such bins and `use_bins`, else
  * the size itself, as far as the family does not round it. ARGUMENT if the denoiser's sample_size has no bins. */

@@ -53,7 +53,7 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     if (request->max_sequence_length < 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "max-sequence-length: PixArt needs at least 1 token of text");
     struct prompt_reader reader = {
-        "text_encoder", "tokenizer", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length, .limit_is_requested = true,
+        p->class->t5_encoder, "tokenizer", .states = TEXT_STATE_LAST, .max_length = request->max_sequence_length, .limit_is_requested = true,
         .masked = true, .clean = clean};
     TRY(prompt_read(p, run, &reader, prompts, &t5, error));
     states->text = t5.states.last_hidden_state;
@@ -75,6 +75,7 @@ const struct pipeline_class pixart_alpha_class = {
     .guidance_scale = 4.5f,
     .strength = 0.8f,
     .sample_size = 128,
+    .t5_encoder = "text_encoder",
     .nearest_size = bins_pixart,
     .scales_back = true,
     .text = TEXT_T5,
@@ -89,6 +90,7 @@ const struct pipeline_class pixart_sigma_class = {
     .guidance_scale = 4.5f,
     .strength = 0.8f,
     .sample_size = 128,
+    .t5_encoder = "text_encoder",
     .nearest_size = bins_pixart,
     .scales_back = true,
     .text = TEXT_T5,

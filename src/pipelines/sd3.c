@@ -27,9 +27,9 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     struct prompt_reader reader_g = {"text_encoder_2", "tokenizer_2", .states = clip, .max_length = l.length, .chunked = true};
     reader_g.skip = request->clip_skip;
     TRY(prompt_read(p, run, &reader_g, prompts, &g, error));
-    struct prompt_reader reader_t5 = {"text_encoder_3", "tokenizer_3", .states = TEXT_STATE_LAST,
+    struct prompt_reader reader_t5 = {p->class->t5_encoder, "tokenizer_3", .states = TEXT_STATE_LAST,
                                       .max_length = request->max_sequence_length, .limit_is_requested = true};
-    if (pipeline_has(p, "text_encoder_3") && request->max_sequence_length > 0) TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
+    if (pipeline_has(p, p->class->t5_encoder) && request->max_sequence_length > 0) TRY(prompt_read(p, run, &reader_t5, prompts, &t5, error));
     struct tensor states_t5 = t5.states.last_hidden_state;
     int64_t width_l = l.states.penultimate.shape[2];
     TRY(check_widths(p, width_l + g.states.penultimate.shape[2], states_t5.data != NULL ? states_t5.shape[2] : 0, error));
@@ -51,6 +51,7 @@ const struct pipeline_class stable_diffusion_3_class = {
     .strength = 0.6f,
     .img2img_steps = 50,
     .sample_size = 128,
+    .t5_encoder = "text_encoder_3",
     .flow_matching = true,
     .text = TEXT_CLIP | TEXT_T5,
     .encode_prompts = encode_prompts,

@@ -19,6 +19,7 @@ const struct pipeline_class stable_diffusion_class = {
     .guidance_scale = 7.5f,
     .strength = 0.8f,
     .sample_size = 64,
+    .is_unet = true,
     .whole_steps = true,
     .text = TEXT_CLIP,
     .encode_prompts = encode_prompts,

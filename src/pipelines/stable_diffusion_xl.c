@@ -62,6 +62,7 @@ const struct pipeline_class stable_diffusion_xl_class = {
     .guidance_scale = 5.0f,
     .strength = 0.3f,
     .sample_size = 128,
+    .is_unet = true,
     .whole_steps = true,
     .text = TEXT_CLIP,
     .encode_prompts = encode_prompts,

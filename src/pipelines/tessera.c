@@ -30,6 +30,22 @@ const char *const *tessera_schedulers(void) {
     return scheduler_names();
 }
 
+/* What the first version of tessera_family has. */
+#define FAMILY_LEAST_BYTES (offsetof(tessera_family, is_unet) + sizeof(bool))
+
+bool tessera_family_describe(const char *pipeline_class, tessera_family *out) {
+    const struct pipeline_class *class = pipeline_class != NULL ? pipeline_class_find(pipeline_class) : NULL;
+    if (class == NULL || out == NULL) return false;
+    const tessera_family family = {.struct_size = sizeof family,
+                                   .t5_encoder = class->t5_encoder,
+                                   .flow_matching = class->flow_matching,
+                                   .distilled = class->distilled,
+                                   .has_control = class->has_control,
+                                   .rounds_sizes = class->rounds_sizes,
+                                   .is_unet = class->is_unet};
+    return sized_write(out, &family, sizeof family, FAMILY_LEAST_BYTES);
+}
+
 /* ---- models ---- */
 
 /* The caller's error, or `own` where there is none; says nothing yet. */

@@ -21,6 +21,27 @@ static void test_library(void) {
     tessera_model_free(model);
 }
 
+/* Each family describes itself, and diffusers' picture-to-picture classes are the same families. */
+static void test_families(void) {
+    static const char *const with_t5[] = {"StableDiffusion3Pipeline", "FluxPipeline", "FluxControlPipeline", "PixArtAlphaPipeline",
+                                          "PixArtSigmaPipeline", "HunyuanDiTPipeline", NULL};
+    for (const char *const *name = tessera_families(); *name != NULL; name++) {
+        tessera_family family = TESSERA_FAMILY;
+        CHECK(tessera_family_describe(*name, &family), "%s", *name);
+        CHECK((family.t5_encoder != NULL) == lists(with_t5, *name), "%s: T5 is %s", *name, family.t5_encoder);
+        CHECK(family.is_unet == (family.t5_encoder == NULL), "%s: U-Net %d", *name, family.is_unet);
+        CHECK(family.has_control == (strcmp(*name, "FluxControlPipeline") == 0), "%s: control %d", *name, family.has_control);
+        CHECK(family.distilled == (strncmp(*name, "Flux", 4) == 0), "%s: distilled %d", *name, family.distilled);
+    }
+    tessera_family family = TESSERA_FAMILY;
+    CHECK(tessera_family_describe("StableDiffusion3Img2ImgPipeline", &family) && strcmp(family.t5_encoder, "text_encoder_3") == 0 &&
+              family.flow_matching && !family.rounds_sizes,
+          "SD3 from picture to picture");
+    CHECK(tessera_family_describe("HunyuanDiTPipeline", &family) && family.rounds_sizes && !family.flow_matching, "HunyuanDiT");
+    CHECK(!tessera_family_describe("NoPipeline", &family) && !tessera_family_describe(NULL, &family), "families that are not there");
+    CHECK(!tessera_family_describe("FluxPipeline", NULL) && !tessera_family_describe("FluxPipeline", &(tessera_family){0}), "no struct");
+}
+
 static void test_plans(void) {
     tessera_error error;
     tessera_plan_machine machine = TESSERA_PLAN_MACHINE;
@@ -107,6 +128,7 @@ static void test_refused(void) {
 
 int main(void) {
     test_library();
+    test_families();
     test_plans();
     test_sizes();
     test_refused();
