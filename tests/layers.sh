@@ -13,7 +13,6 @@ set -eu
 rooms="base hub image tensor backend comm parallel nn models metrics checkpoint schedulers tokenizers pipelines split cli"
 # Circles that are still there: files that may reach each other. Take names away, add none.
 circles="
-comm: engine jobs liveness outcomes progress
 pipelines: adapters device_map flux hunyuandit map_file map_modules offload pipeline
 pipelines: pixart plan_model prompt sd3 source stable_diffusion stable_diffusion_xl
 split: client client_check client_dispute client_distance client_workers server server_queue

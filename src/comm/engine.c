@@ -3,10 +3,7 @@
  *
  * Requests live in a pool that grows in blocks and is never returned before the end, so a step that
  * sends what the step before sent allocates nothing. A process without a launcher has no thread:
- * its world is one rank, to whom no message can be posted. Waits never trust MPI: they wake every
- * second, and if the communication thread has made no round for as long as a silent rank would be
- * given, it is stuck inside MPI, which is a failure too; the thread and the engine's memory are
- * then left to the end of the process. */
+ * its world is one rank, to whom no message can be posted. */
 #include "comm/engine_state.h"
 
 #include <assert.h>
@@ -14,14 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "comm/jobs.h"
 
 enum {
     POOL_BLOCK = 64,
-    START_TURNS = 2, /* seconds */
     FAREWELL_MICROSECONDS = 300000 /* after a failure, before this process may end: the launcher then kills the others, who have to print */
 };
 
@@ -29,15 +24,6 @@ struct request_block {
     struct request_block *next;
     struct comm_request requests[POOL_BLOCK];
 };
-
-void engine_sleep(struct engine *engine, pthread_cond_t *condition, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t nanoseconds = until.tv_nsec + (int64_t)(seconds * 1e9);
-    until.tv_sec += nanoseconds / 1000000000;
-    until.tv_nsec = nanoseconds % 1000000000;
-    pthread_cond_timedwait(condition, &engine->lock, &until);
-}
 
 /* Whether a launcher that speaks MPI's start-up protocols (Open MPI's own, PMI, PMIx) started this
  * process. */
@@ -116,59 +102,13 @@ void engine_hold(struct engine *engine) {
     pthread_mutex_unlock(&engine->lock);
 }
 
-/* The failure that the engine is in; the caller holds the lock. */
-static tessera_status failure(const struct engine *engine, tessera_error *error) {
-    if (engine->phase != ENGINE_FAILED) return TESSERA_OK;
-    if (error != NULL) *error = engine->error;
-    return engine->error.status;
-}
-
-/* Leaves the communication thread to itself, for it does not come back from MPI; the caller holds
- * the lock. */
-static void give_up(struct engine *engine, const char *what) {
-    if (engine->phase == ENGINE_FAILED) return;
-    if (engine->phase == ENGINE_STARTING)
-        error_set(&engine->error, TESSERA_ERROR_IO,
-                  "rank %d: MPI did not start in time: another rank was killed or stopped while it started, or its machine cannot be "
-                  "reached; where machines start slowly, set TESSERA_START_SECONDS=60",
-                  comm_launched_rank());
-    else if (!engine->abort_wanted)
-        error_set(&engine->error, TESSERA_ERROR_IO, "rank %d on %s: MPI does not return from %s", engine->rank, engine->hosts[engine->rank],
-                  what);
-    engine->phase = ENGINE_FAILED;
-    pthread_detach(engine->thread);
-    engine->has_thread = false;
-    engine->users++; /* the thread: so the memory stays */
-    pthread_cond_broadcast(&engine->done);
-}
-
-/* How many seconds without a round of the thread are too many. Ranks that wait for others to start
- * give up in turns: the launcher ends the rest when the first has gone. Open MPI 4.1's mpirun often
- * crashed or hung (PMIx_server_finalize) where all went at once. */
-static double patience(const struct engine *engine) {
-    int turn = comm_launched_rank();
-    if (engine->phase == ENGINE_STARTING) return engine->options.start_seconds + (turn < START_TURNS ? turn : START_TURNS);
-    return engine->phase == ENGINE_FINISHING ? engine->options.finish_seconds : engine->options.silence_seconds + 2;
-}
-
-void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what) {
-    double limit = patience(engine), start = clock_seconds();
-    uint64_t rounds = engine->rounds;
-    engine_sleep(engine, &engine->done, 1.0);
-    if (engine->rounds != rounds)
-        *stalled = 0;
-    else if (clock_seconds() - start > 0.9)
-        ++*stalled;
-    if (*stalled >= limit) give_up(engine, what);
-}
-
 tessera_status engine_finish(struct engine *engine, tessera_error *error) {
     pthread_mutex_lock(&engine->lock);
     if (engine->phase == ENGINE_RUNNING) engine->phase = engine->has_thread ? ENGINE_FINISHING : ENGINE_FINISHED;
     pthread_cond_signal(&engine->wake);
     int stalled = 0;
     while (engine->phase == ENGINE_FINISHING) engine_wait_for_thread(engine, &stalled, "its end");
-    tessera_status status = failure(engine, error);
+    tessera_status status = engine_failure(engine, error);
     pthread_mutex_unlock(&engine->lock);
     return status;
 }
@@ -191,7 +131,7 @@ static tessera_status start_thread(struct engine *engine, tessera_error *error) 
     pthread_mutex_lock(&engine->lock);
     engine->has_thread = true;
     while (engine->phase == ENGINE_STARTING) engine_wait_for_thread(engine, &stalled, "its start");
-    tessera_status status = failure(engine, error);
+    tessera_status status = engine_failure(engine, error);
     pthread_mutex_unlock(&engine->lock);
     return status;
 }
@@ -267,15 +207,6 @@ static struct comm_request *pool_take(struct engine *engine) {
     return request;
 }
 
-/* Asks the thread to fail; the caller holds the lock. The first cause stays. */
-static void want_abort(struct engine *engine, tessera_status status, const char *message) {
-    if (engine->abort_wanted || engine->phase >= ENGINE_FINISHED) return;
-    error_set(&engine->error, status, "rank %d on %s: %s", engine->rank, engine->hosts[engine->rank], message);
-    engine->abort_wanted = true;
-    if (!engine->has_thread) engine->phase = ENGINE_FAILED;
-    pthread_cond_signal(&engine->wake);
-}
-
 static void count(struct engine *engine, const struct comm_request *request) {
     struct comm_stats_row *row = &engine->stats[request->label];
     if (request->is_send) {
@@ -293,7 +224,7 @@ struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int
     struct comm_request *request = pool_take(engine);
     if (request == NULL) {
         if (!jobs_fail_here(jobs, TESSERA_ERROR_MEMORY, "no memory for a message"))
-            want_abort(engine, TESSERA_ERROR_MEMORY, "no memory for a message");
+            engine_want_abort(engine, TESSERA_ERROR_MEMORY, "no memory for a message");
     } else {
         *request = (struct comm_request){.is_send = is_send,
                                          .peer = jobs->world[member],
@@ -319,18 +250,6 @@ struct comm_request *engine_post(struct jobs *jobs, int group, bool is_send, int
     return request;
 }
 
-tessera_status engine_any_failure(const struct jobs *jobs, tessera_error *error) {
-    const struct engine *engine = jobs->engine;
-    tessera_status status = failure(engine, error);
-    if (status == TESSERA_OK && engine->phase >= ENGINE_FINISHING && engine->size > 1)
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "rank %d on %s: this call needs the other ranks, but comes after the world's end (tessera_world_finish)",
-                         engine->rank, engine->hosts[engine->rank]);
-    if (status != TESSERA_OK || !jobs->failed) return status;
-    if (error != NULL) *error = jobs->failure;
-    return jobs->failure.status;
-}
-
 /* A rank that has left the world answers no more. What it sent before may still be on its way, for
  * as long as a silent rank is given. Within a job its leaving ends the job at once (outcomes.c). */
 static void check_peer(struct engine *engine, int peer, double *left_at) {
@@ -339,7 +258,7 @@ static void check_peer(struct engine *engine, int peer, double *left_at) {
     if (*left_at == 0) *left_at = clock_seconds();
     if (clock_seconds() - *left_at <= engine->options.silence_seconds) return;
     snprintf(text, sizeof text, "rank %d has left the world, and answers no more", peer);
-    want_abort(engine, TESSERA_ERROR_IO, text);
+    engine_want_abort(engine, TESSERA_ERROR_IO, text);
 }
 
 tessera_status engine_wait(struct jobs *jobs, struct comm_request *request, tessera_error *error) {
@@ -370,14 +289,6 @@ bool engine_test(struct engine *engine, const struct comm_request *request) {
     bool ready = request == NULL || request->complete || engine->phase == ENGINE_FAILED;
     pthread_mutex_unlock(&engine->lock);
     return ready;
-}
-
-void engine_abort(struct engine *engine, const tessera_error *error) {
-    int stalled = 0;
-    pthread_mutex_lock(&engine->lock);
-    want_abort(engine, error->status != TESSERA_OK ? error->status : TESSERA_ERROR_INTERNAL, error->message);
-    while (engine->abort_wanted && engine->phase < ENGINE_FINISHED) engine_wait_for_thread(engine, &stalled, "an abort");
-    pthread_mutex_unlock(&engine->lock);
 }
 
 tessera_status engine_status(struct jobs *jobs, tessera_error *error) {

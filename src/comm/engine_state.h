@@ -1,5 +1,5 @@
-/* The engine's insides, shared by engine.c (the computing threads' side) and progress.c (the
- * communication thread's). */
+/* The engine's insides, shared by engine.c (the computing threads' side), progress.c (the
+ * communication thread's) and engine_failure.c (both). */
 #ifndef TESSERA_COMM_ENGINE_STATE_H
 #define TESSERA_COMM_ENGINE_STATE_H
 
@@ -59,6 +59,12 @@ struct engine {
  * which it made no round; after too many the engine gives up, and `what` says in what. The caller
  * holds the lock. */
 void engine_wait_for_thread(struct engine *engine, int *stalled, const char *what);
+
+/* The failure that the engine is in, OK if none. The caller holds the lock. */
+tessera_status engine_failure(const struct engine *engine, tessera_error *error);
+
+/* Asks the thread to fail; the caller holds the lock. The first cause stays. */
+void engine_want_abort(struct engine *engine, tessera_status status, const char *message);
 
 /* Why nothing more can be sent: the world has failed, it is over, or the job under way has failed.
  * The caller holds the lock. */

@@ -45,7 +45,7 @@ static void take_early(struct jobs *jobs) {
             at = &early->next;
             continue;
         }
-        outcomes_note(jobs, member, &early->outcome);
+        jobs_note(jobs, member, &early->outcome);
         *at = early->next;
         free(early);
     }
@@ -93,50 +93,7 @@ void jobs_release(struct jobs *jobs, int group) {
     if (last) jobs_free(jobs);
 }
 
-/* ---- requests ---- */
-
-bool jobs_take(struct jobs *jobs, struct comm_request *request) {
-    request->job_next = jobs->live;
-    request->job_before = NULL;
-    if (jobs->live != NULL) jobs->live->job_before = request;
-    jobs->live = request;
-    request->complete = jobs->failed;
-    if (!jobs->failed) jobs->under_way++;
-    return !jobs->failed;
-}
-
-void jobs_give_back(struct jobs *jobs, struct comm_request *request) {
-    if (request->job_before != NULL)
-        request->job_before->job_next = request->job_next;
-    else
-        jobs->live = request->job_next;
-    if (request->job_next != NULL) request->job_next->job_before = request->job_before;
-    request->next = jobs->engine->pool;
-    jobs->engine->pool = request;
-}
-
-void jobs_complete(struct comm_request *request) {
-    request->complete = true;
-    request->jobs->under_way--;
-}
-
 /* ---- a job ---- */
-
-/* The lock is held. */
-static void count_unsettled(struct jobs *jobs) {
-    if (!jobs->failed && !jobs->ended) jobs->engine->unsettled++;
-}
-
-bool jobs_fail_here(struct jobs *jobs, tessera_status status, const char *message) {
-    if (jobs->depth == 0) return false;
-    if (jobs->failed) return true;
-    count_unsettled(jobs);
-    jobs->failed = true;
-    error_set(&jobs->cause, status != TESSERA_OK ? status : TESSERA_ERROR_INTERNAL, "%s", message);
-    jobs->failure = jobs->cause;
-    pthread_cond_signal(&jobs->engine->wake);
-    return true;
-}
 
 uint64_t jobs_number(struct jobs *jobs) {
     pthread_mutex_lock(&jobs->engine->lock);
@@ -150,13 +107,14 @@ tessera_status jobs_begin(struct jobs *jobs, tessera_error *error) {
     pthread_mutex_lock(&engine->lock);
     tessera_status status = jobs->depth == 0 && jobs->size > 1 ? engine_any_failure(jobs, error) : TESSERA_OK;
     if (jobs->depth++ == 0 && jobs->size > 1) {
-        size_t size = (size_t)jobs->size, slot = (size_t)(++jobs->job & 1);
+        jobs->job++;
         jobs->settled = jobs->told = jobs->cancelled = jobs->counted = false;
         jobs->cause = (tessera_error){0};
-        memset(jobs->heard + (1 - slot) * size, 0, size * sizeof *jobs->heard); /* the job before: the next one's go there */
-        for (size_t i = 0; i < size; i++)
-            if (jobs->heard[slot * size + i]) outcomes_note(jobs, (int)i, &jobs->outcomes[slot * size + i]);
-        outcomes_note_finished(jobs);
+        /* what came for the job before: the next job's outcomes go there */
+        memset(jobs_heard(jobs, jobs->job + 1, 0), 0, (size_t)jobs->size * sizeof *jobs->heard);
+        for (int i = 0; i < jobs->size; i++)
+            if (*jobs_heard(jobs, jobs->job, i)) jobs_note(jobs, i, jobs_outcome(jobs, jobs->job, i));
+        jobs_note_finished(jobs);
     }
     pthread_mutex_unlock(&engine->lock);
     return status;
@@ -175,7 +133,7 @@ void jobs_fail(struct jobs *jobs, const tessera_error *error) {
 
 /* Of all ranks' outcomes the one that counts: *member; OK where none failed. The lock is held. */
 static tessera_status choose(const struct jobs *jobs, int *member) {
-    const struct job_outcome *outcomes = jobs->outcomes + (size_t)(jobs->job & 1) * (size_t)jobs->size;
+    const struct job_outcome *outcomes = jobs_outcome(jobs, jobs->job, 0);
     tessera_status chosen = TESSERA_OK;
     for (int i = 0; i < jobs->size; i++) {
         tessera_status status = i == jobs->rank ? jobs->cause.status : (tessera_status)outcomes[i].status;
@@ -194,7 +152,7 @@ static void tell_chosen(const struct jobs *jobs, int member, tessera_status stat
     bool learned = jobs->cause.status == TESSERA_OK && strcmp(error->message, jobs->failure.message) == 0;
     if (mine == status && !learned) return;
     int rank = jobs->world[member];
-    const char *text = jobs->outcomes[(size_t)(jobs->job & 1) * (size_t)jobs->size + (size_t)member].text;
+    const char *text = jobs_outcome(jobs, jobs->job, member)->text;
     error_set(error, status, "rank %d on %s: %.900s", rank, engine->hosts[rank], text);
 }
 
@@ -215,7 +173,7 @@ tessera_status jobs_end(struct jobs *jobs, tessera_status status, tessera_error 
     jobs->depth += outermost; /* until it is settled */
     if (status != TESSERA_OK && jobs->size > 1) jobs_fail_here(jobs, status, message);
     if (outermost) {
-        count_unsettled(jobs);
+        jobs_count_unsettled(jobs);
         jobs->ended = true;
         pthread_cond_signal(&engine->wake);
         while (!jobs->settled && engine->phase == ENGINE_RUNNING) engine_wait_for_thread(engine, &stalled, "a job's end");

@@ -83,14 +83,36 @@ tessera_status jobs_end(struct jobs *jobs, tessera_status status, tessera_error 
 /* Of the job under way, or of the last. */
 uint64_t jobs_number(struct jobs *jobs);
 
-/* These four with the engine's lock held. Takes a new request in; false: the job has failed, and
- * the request is complete. */
+/* ---- both sides (job_state.c) ---- */
+
+/* Room for a member's outcome of this job, and whether it has come. */
+static inline struct job_outcome *jobs_outcome(const struct jobs *jobs, int64_t job, int member) {
+    return &jobs->outcomes[(size_t)(job & 1) * (size_t)jobs->size + (size_t)member];
+}
+
+static inline bool *jobs_heard(const struct jobs *jobs, int64_t job, int member) {
+    return &jobs->heard[(size_t)(job & 1) * (size_t)jobs->size + (size_t)member];
+}
+
+/* These with the engine's lock held. Takes a new request in; false: the job has failed, and the
+ * request is complete. */
 bool jobs_take(struct jobs *jobs, struct comm_request *request);
 /* The request's owner is done with it. */
 void jobs_give_back(struct jobs *jobs, struct comm_request *request);
 void jobs_complete(struct comm_request *request);
 /* This rank's own failure, the first time; false where no job is under way. */
 bool jobs_fail_here(struct jobs *jobs, tessera_status status, const char *message);
+/* The job is about to fail or end: one more that the communication thread has to settle. */
+void jobs_count_unsettled(struct jobs *jobs);
+/* Takes note of an outcome of this number from a member. */
+void jobs_note(struct jobs *jobs, int member, const struct job_outcome *outcome);
+/* At a job's beginning: members who have ended their world already. */
+void jobs_note_finished(struct jobs *jobs);
+
+/* These take the lock. An outcome has come from a rank. */
+void jobs_hear(struct engine *engine, int from, const struct job_outcome *outcome);
+/* A rank has ended its world: it takes part in no job of which it has not said so. */
+void jobs_hear_finish(struct engine *engine, int from);
 
 /* ---- the communication thread's side (outcomes.c) ---- */
 
@@ -98,12 +120,5 @@ struct progress;
 
 /* Moves all jobs that have failed or ended on; true if anything happened. */
 bool outcomes_poll(struct progress *progress);
-void outcomes_hear(struct engine *engine, int from, const struct job_outcome *outcome);
-/* With the lock held: takes note of an outcome of this number from a member. */
-void outcomes_note(struct jobs *jobs, int member, const struct job_outcome *outcome);
-/* A rank has ended its world: it takes part in no job of which it has not said so. */
-void outcomes_hear_finish(struct engine *engine, int from);
-/* With the lock held: at a job's beginning, those who have ended already. */
-void outcomes_note_finished(struct jobs *jobs);
 
 #endif

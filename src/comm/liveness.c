@@ -75,10 +75,10 @@ static void hear(struct liveness *l, int from, double now) {
     int kind = l->incoming.note.kind;
     if (kind == LIVENESS_OUTCOME) {
         l->heard[from] = now;
-        outcomes_hear(l->engine, from, &l->incoming.outcome);
+        jobs_hear(l->engine, from, &l->incoming.outcome);
     }
     if (kind < 0 || kind >= LIVENESS_KINDS) return;
-    if (kind == LIVENESS_FINISH) outcomes_hear_finish(l->engine, from);
+    if (kind == LIVENESS_FINISH) jobs_hear_finish(l->engine, from);
     l->heard[from] = now;
     l->said[kind * l->engine->size + from] = true;
     if (kind != LIVENESS_ABORT || l->failed) return;

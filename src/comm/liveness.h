@@ -4,7 +4,7 @@
  *     ABORT    the text of a failure; who hears one tells it to all, once, so that it reaches everyone whom anyone can reach
  *     FINISH   this rank has nothing more to do; BEATs go on
  *     LAST     FINISH has come from all: the last message before MPI ends
- *     OUTCOME  how a job ended on a rank (jobs.h), for outcomes.c
+ *     OUTCOME  how a job ended on a rank (jobs.h), for job_state.c
  *
  * A rank of whom nothing has come for silence_seconds has failed: killed, stopped, or its network
  * is gone. Computing, however long, does not stop the beats. Every rank watches every other, so a

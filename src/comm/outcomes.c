@@ -1,82 +1,11 @@
-/* The communication thread's side of jobs.h. All of it runs with the engine's lock held: the calls
- * of MPI here do not block. */
+/* How the communication thread ends a job that is over or has failed. All of it runs with the
+ * engine's lock held: the calls of MPI here do not block. */
 #include "comm/jobs.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include "comm/liveness.h"
 #include "comm/progress.h"
-
-static struct job_outcome *outcome_of(const struct jobs *jobs, int64_t job, int member) {
-    return &jobs->outcomes[(size_t)(job & 1) * (size_t)jobs->size + (size_t)member];
-}
-
-static bool *heard_of(const struct jobs *jobs, int64_t job, int member) {
-    return &jobs->heard[(size_t)(job & 1) * (size_t)jobs->size + (size_t)member];
-}
-
-static int member_of(const struct jobs *jobs, int world_rank) {
-    for (int i = 0; i < jobs->size; i++)
-        if (jobs->world[i] == world_rank) return i;
-    return -1;
-}
-
-/* ---- hearing ---- */
-
-/* A failure of another rank ends what this one waits for. */
-void outcomes_note(struct jobs *jobs, int member, const struct job_outcome *outcome) {
-    bool late = outcome->job < jobs->job || (outcome->job == jobs->job && jobs->depth == 0);
-    if (late || outcome->job > jobs->job + 1) return;
-    struct job_outcome *kept = outcome_of(jobs, outcome->job, member);
-    if (kept != outcome) *kept = *outcome;
-    *heard_of(jobs, outcome->job, member) = true;
-    if (outcome->job != jobs->job || outcome->status == TESSERA_OK || jobs->failed) return;
-    int rank = jobs->world[member];
-    if (!jobs->ended) jobs->engine->unsettled++;
-    jobs->failed = true;
-    error_set(&jobs->failure, (tessera_status)outcome->status, "rank %d on %s: %.900s", rank, jobs->engine->hosts[rank], outcome->text);
-}
-
-void outcomes_hear(struct engine *engine, int from, const struct job_outcome *outcome) {
-    pthread_mutex_lock(&engine->lock);
-    struct jobs *jobs = engine->jobs;
-    while (jobs != NULL && (jobs->context != outcome->jobs || member_of(jobs, from) < 0)) jobs = jobs->next;
-    if (jobs != NULL) {
-        outcomes_note(jobs, member_of(jobs, from), outcome);
-    } else {
-        struct early_outcome *early = malloc(sizeof *early);
-        if (early != NULL) {
-            *early = (struct early_outcome){.next = engine->early, .from = from, .outcome = *outcome};
-            engine->early = early;
-        }
-    }
-    pthread_mutex_unlock(&engine->lock);
-}
-
-/* That a member has gone in good order counts as its outcome. */
-static void note_finish(struct jobs *jobs, int member) {
-    if (jobs->depth == 0 || member == jobs->rank || *heard_of(jobs, jobs->job, member)) return;
-    struct job_outcome outcome = {.job = jobs->job, .chunks = {-1}, .status = TESSERA_ERROR_IO};
-    strcpy(outcome.text, "has left the world, and takes no part in this job");
-    outcomes_note(jobs, member, &outcome);
-}
-
-void outcomes_note_finished(struct jobs *jobs) {
-    for (int i = 0; i < jobs->size; i++)
-        if (jobs->engine->finished[jobs->world[i]]) note_finish(jobs, i);
-}
-
-void outcomes_hear_finish(struct engine *engine, int from) {
-    pthread_mutex_lock(&engine->lock);
-    engine->finished[from] = true;
-    for (struct jobs *jobs = engine->jobs; jobs != NULL; jobs = jobs->next) {
-        int member = member_of(jobs, from);
-        if (member >= 0) note_finish(jobs, member);
-    }
-    pthread_mutex_unlock(&engine->lock);
-}
-
-/* ---- ending a job ---- */
 
 /* Drops a job's messages from a list of those that MPI has not seen, or not all of; the list's end.
  */
@@ -125,14 +54,14 @@ static void tell(struct progress *p, struct jobs *jobs) {
 
 static bool all_heard(const struct jobs *jobs) {
     for (int i = 0; i < jobs->size; i++)
-        if (i != jobs->rank && !*heard_of(jobs, jobs->job, i)) return false;
+        if (i != jobs->rank && !*jobs_heard(jobs, jobs->job, i)) return false;
     return true;
 }
 
 /* What others sent and this rank did not take. */
 static void count_left(struct jobs *jobs) {
     for (int i = 0; i < jobs->size; i++) {
-        const struct job_outcome *outcome = outcome_of(jobs, jobs->job, i);
+        const struct job_outcome *outcome = jobs_outcome(jobs, jobs->job, i);
         for (int g = 0; i != jobs->rank && outcome->chunks[0] >= 0 && g < jobs->num_groups; g++)
             jobs->left[g * jobs->size + i] = outcome->chunks[g] - jobs->received[g * jobs->size + i];
     }

@@ -208,10 +208,10 @@ static void run_strange_outcomes(struct comm *world) {
     engine->early = NULL;
     struct jobs *jobs = world->jobs;
     struct job_outcome far = {.jobs = jobs->context, .job = jobs->job + 3, .status = TESSERA_ERROR_MEMORY};
-    outcomes_note(jobs, stranger, &far);
+    jobs_note(jobs, stranger, &far);
     CHECK(!jobs->heard[(size_t)(far.job & 1) * (size_t)jobs->size + (size_t)stranger], "a job three ahead has an outcome");
     struct job_outcome late = {.jobs = jobs->context, .job = jobs->job, .status = TESSERA_ERROR_MEMORY};
-    outcomes_note(jobs, stranger, &late);
+    jobs_note(jobs, stranger, &late);
     CHECK(!jobs->failed, "a job that has ended fails");
     pthread_mutex_unlock(&engine->lock);
     free(early);
