@@ -24,21 +24,6 @@ static tessera_status out_of_memory(tessera_error *error) {
 
 /* ---- tasks ---- */
 
-static void end_attempt(struct client *c, struct client_attempt *a) {
-    if (a->call == NULL) return;
-    if (!a->good) c->workers[a->worker].under_way--;
-    remote_call_end(a->call);
-    *a = (struct client_attempt){0};
-}
-
-static void free_task(struct client *c, struct client_task *task) {
-    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) end_attempt(c, &task->attempts[i]);
-    for (int p = 0; task->won != NULL && p < c->num_parts; p++) remote_call_end(task->won[p]);
-    free(task->won);
-    free(task->memory);
-    free(task);
-}
-
 /* The tensors of a state, empty ones left out. */
 static int list_fields(struct denoiser_state *state, struct tensor *out[4 + DENOISER_MAX_SKIPS]) {
     struct tensor *const fields[] = {&state->picture, &state->text, &state->text_mask, &state->cond};
@@ -90,7 +75,7 @@ static tessera_status send_unit(tessera_workers *handle, struct workers_unit uni
     task->won = calloc((size_t)c->num_parts, sizeof(struct remote_call *));
     tessera_status status = task->won != NULL ? keep_state(c, task, state, error) : out_of_memory(error);
     if (status != TESSERA_OK) {
-        free_task(c, task);
+        client_free_task(c, task);
         return status;
     }
     reach_part(c, task);
@@ -99,68 +84,7 @@ static tessera_status send_unit(tessera_workers *handle, struct workers_unit uni
     return TESSERA_OK;
 }
 
-/* ---- what is void ---- */
-
-static void drop_tasks(struct client *c, int picture) {
-    for (struct client_task **at = &c->tasks; *at != NULL;) {
-        struct client_task *task = *at;
-        if (task->unit.picture != picture) {
-            at = &task->next;
-            continue;
-        }
-        *at = task->next;
-        free_task(c, task);
-    }
-}
-
-/* The first step in which a picture goes on with an unverified answer of the worker; job.steps: none. */
-static int first_trusting(const struct client *c, int picture, int worker) {
-    for (struct workers_unit u = {.picture = picture}; u.step < c->job.steps; u.step++)
-        for (u.row = 0; u.row < c->job.rows; u.row++)
-            for (int p = 0; p < c->num_parts; p++) {
-                const struct client_answer *a = client_answer_at(c, u, p);
-                if (a->there && a->worker == worker && !a->verified) return u.step;
-            }
-    return c->job.steps;
-}
-
-static void void_from(struct client *c, int picture, int step) {
-    for (struct workers_unit u = {.picture = picture, .step = step}; u.step < c->job.steps; u.step++)
-        for (u.row = 0; u.row < c->job.rows; u.row++)
-            for (int p = 0; p < c->num_parts; p++) *client_answer_at(c, u, p) = (struct client_answer){0};
-    if (step < c->rewinds[picture]) c->rewinds[picture] = step;
-    drop_tasks(c, picture);
-}
-
-/* What it answered to tasks under way is no vote. */
-static void withdraw_answers(struct client *c, int worker) {
-    for (struct client_task *task = c->tasks; task != NULL; task = task->next)
-        for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++)
-            if (task->attempts[i].worker == worker) end_attempt(c, &task->attempts[i]);
-}
-
-void client_void(struct client *c, int worker) {
-    withdraw_answers(c, worker);
-    for (int i = 0; i < c->job.pictures && c->handle.rewinds; i++) {
-        int step = first_trusting(c, i, worker);
-        if (step == c->job.steps) continue;
-        client_say(c, "picture %d goes back to step %d: since then it relied on unverified answers of %s", i + 1, step + 1,
-                   c->workers[worker].url);
-        void_from(c, i, step);
-    }
-}
-
 /* ---- choosing workers ---- */
-
-static bool tried_by(const struct client *c, const struct client_task *task, int worker, bool operators) {
-    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) {
-        const struct client_attempt *a = &task->attempts[i];
-        if (a->call == NULL) continue;
-        if (a->worker == worker || (operators && strcmp(c->workers[a->worker].operator_name, c->workers[worker].operator_name) == 0))
-            return true;
-    }
-    return false;
-}
 
 /* The worker of the task's part that would be done first; -1: all are busy. Where answers are compared, of an operator of its own if there is one. */
 static int choose_worker(const struct client *c, const struct client_task *task, int most_under_way) {
@@ -172,27 +96,13 @@ static int choose_worker(const struct client *c, const struct client_task *task,
         for (int i = part->first_worker; i < part->first_worker + part->count; i++) {
             const struct client_worker *w = &c->workers[i];
             double cost = (w->under_way + 1) * (w->usual > 0 ? w->usual : 1e-3);
-            if (!client_worker_usable(w) || w->retry_at > now || w->under_way >= most_under_way || tried_by(c, task, i, operators))
+            if (!client_worker_usable(w) || w->retry_at > now || w->under_way >= most_under_way || client_tried(c, task, i, operators))
                 continue;
             if (best < 0 || cost < least) best = i, least = cost;
         }
         if (best >= 0) return best;
     }
     return -1;
-}
-
-static int attempts_of(const struct client_task *task, bool good) {
-    int count = 0;
-    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) count += task->attempts[i].call != NULL && (!good || task->attempts[i].good);
-    return count;
-}
-
-int client_possible_answers(const struct client *c, const struct client_task *task) {
-    const struct client_part *part = &c->parts[task->part];
-    int count = attempts_of(task, false);
-    for (int i = part->first_worker; i < part->first_worker + part->count; i++)
-        count += client_worker_usable(&c->workers[i]) && !tried_by(c, task, i, false);
-    return count;
 }
 
 static tessera_status start_attempt(struct client *c, struct client_task *task, int worker, tessera_error *error) {
@@ -227,7 +137,7 @@ static void accept_answer(struct client *c, struct client_task *task, int winner
     if (verified) c->workers[won->worker].checks++;
     task->won[task->part] = won->call;
     *won = (struct client_attempt){0};
-    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) end_attempt(c, &task->attempts[i]); /* before the state that they are of changes */
+    for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) client_end_attempt(c, &task->attempts[i]); /* before the state that they are of changes */
     split_answer_merge(c->job.denoiser, &c->parts[task->part].range, &task->state, &result->answer);
     task->part++;
     reach_part(c, task);
@@ -237,7 +147,7 @@ static void accept_answer(struct client *c, struct client_task *task, int winner
 static tessera_status settle(struct client *c, struct client_task *task, tessera_error *error) {
     int winner = -1, liars[CLIENT_MOST_ATTEMPTS], count = 0;
     unsigned losers = 0;
-    bool verified = attempts_of(task, true) > 1;
+    bool verified = client_attempts(task, true) > 1;
     TRY(client_compare(c, task, &winner, &losers, error));
     if (winner < 0) return TESSERA_OK;
     for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++) {
@@ -272,14 +182,14 @@ static tessera_status take_call(struct client *c, struct remote_call *call, tess
         return TESSERA_OK;
     }
     a->good = true;
-    return attempts_of(task, true) >= task->wanted ? settle(c, task, error) : TESSERA_OK;
+    return client_attempts(task, true) >= task->wanted ? settle(c, task, error) : TESSERA_OK;
 }
 
 /* ---- one round ---- */
 
 static tessera_status dispatch_task(struct client *c, struct client_task *task, bool *settled, tessera_error *error) {
     if (task->part == c->num_parts) return TESSERA_OK;
-    int possible = client_possible_answers(c, task), under_way = attempts_of(task, false);
+    int possible = client_possible_answers(c, task), under_way = client_attempts(task, false);
     if (possible == 0) return client_check_part(c, task->part, error);
     if (task->wanted > possible) {
         if (!c->parts[task->part].told_few)
@@ -287,7 +197,7 @@ static tessera_status dispatch_task(struct client *c, struct client_task *task, 
         c->parts[task->part].told_few = true;
         task->wanted = possible;
         if (task->wanted == 1) c->parts[task->part].unchecked = true;
-        if (attempts_of(task, true) >= task->wanted) {
+        if (client_attempts(task, true) >= task->wanted) {
             *settled = true; /* tasks may be gone after that */
             return settle(c, task, error);
         }
@@ -352,7 +262,7 @@ static tessera_status take(tessera_workers *handle, struct workers_unit *unit, s
     struct client *c = client_of(handle);
     struct remote_call *call;
     *event = WORKERS_NOTHING;
-    if (c->given != NULL) free_task(c, c->given);
+    if (c->given != NULL) client_free_task(c, c->given);
     c->given = NULL;
     for (double until = clock_seconds() + WAIT_SECONDS;;) {
         while ((call = remotes_next(c->remotes)) != NULL) TRY(take_call(c, call, error));
@@ -392,11 +302,11 @@ static tessera_status begin(tessera_workers *handle, const struct workers_job *j
 
 static void end(tessera_workers *handle) {
     struct client *c = client_of(handle);
-    if (c->given != NULL) free_task(c, c->given);
+    if (c->given != NULL) client_free_task(c, c->given);
     c->given = NULL;
     while (c->tasks != NULL) {
         struct client_task *next = c->tasks->next;
-        free_task(c, c->tasks);
+        client_free_task(c, c->tasks);
         c->tasks = next;
     }
     free(c->nonces);

@@ -10,52 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "split/client_parts.h"
-
-enum { ALIGNMENT = 64 };
 
 static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for checking an answer");
-}
-
-/* ---- this machine's answer ---- */
-
-/* The request's message, aligned; job 0, constants whole. The caller frees. */
-static tessera_status pack(struct client *c, const struct denoiser_state *request, uint8_t **out, size_t *size, tessera_error *error) {
-    struct state_message message = {.constants = denoiser_state_constants(c->job.denoiser)};
-    *size = denoiser_state_bytes(request, 0);
-    *out = aligned_alloc(ALIGNMENT, (*size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    if (*out == NULL) return out_of_memory(error);
-    return denoiser_state_pack(request, &message, c->job.run->backend, *out, error);
-}
-
-/* While this machine computes, requests that are under way go on: a worker that waits for the rest of one would close its connection. */
-static void move_transfers(void *user) {
-    struct client *c = user;
-    tessera_error ignored = {0};
-    remotes_wait(c->remotes, 0, &ignored); /* what libcurl has to say comes up at the next wait */
-}
-
-tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
-                                 struct split_answer *out, tessera_error *error) {
-    struct denoiser_state sent = split_request_state(c->job.denoiser, &split_part_header(on)->range, state);
-    struct state_store store = split_part_store(on);
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    *out = (struct split_answer){0};
-    tessera_status status = pack(c, &sent, &bytes, &size, error);
-    const struct split_request request = {
-        .bytes = bytes, .size = size, .store = &store, .block_hashes = hashes, .between = move_transfers, .user = c};
-    if (status == TESSERA_OK) status = split_part_compute(on, &request, out, error);
-    state_store_close(&store);
-    free(bytes);
-    return status;
-}
-
-tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
-                              tessera_error *error) {
-    return client_compute_on(c, c->parts[part].own, state, hashes, out, error);
 }
 
 /* ---- comparing ---- */
@@ -137,26 +95,6 @@ tessera_status client_compare(struct client *c, struct client_task *task, int *w
 
 /* ---- receipts ---- */
 
-tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error) {
-    const struct receipt_reply *r = &receipt->reply;
-    uint8_t key[CANONICAL_HASH_BYTES];
-    char name[96];
-    canonical_hash(receipt->worker.bytes, sizeof receipt->worker.bytes, key);
-    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u-%02x%02x%02x%02x.json", r->job[0], r->job[1], r->job[2],
-             r->job[3], part + 1, r->step, r->row, key[0], key[1], key[2], key[3]);
-    char *path = file_join(c->receipts != NULL ? c->receipts : ".", name);
-    tessera_status status = path != NULL ? receipt_write(receipt, path, error) : out_of_memory(error);
-    if (status != TESSERA_OK) {
-        free(path);
-        return status;
-    }
-    free(c->workers[worker].receipt);
-    c->workers[worker].receipt = path;
-    client_say(c, "worker %s %s at block %d: receipt %s", c->workers[worker].url,
-               c->workers[worker].dropped != NULL ? "gave another result" : "is in dispute", receipt->block, path);
-    return TESSERA_OK;
-}
-
 static bool same_hashes(const struct split_answer *own, const struct remote_result *hashes) {
     return memcmp(own->hashes, hashes->hashes, (size_t)own->num_hashes * sizeof *own->hashes) == 0;
 }
@@ -165,27 +103,28 @@ static tessera_status write_receipt(struct client *c, int worker, int part, cons
                                     const struct client_answer *answer, const struct remote_result *hashes, const struct split_answer *own,
                                     tessera_error *error) {
     struct split_part *own_part = c->parts[part].own;
-    struct denoiser_state sent = split_request_state(c->job.denoiser, &c->parts[part].range, state);
     struct receipt receipt = {
         .reply = answer->reply, .range = c->parts[part].range, .worker = c->workers[worker].description.worker, .count = own->num_hashes};
     struct state_store store = split_part_store(own_part);
-    uint8_t *bytes = NULL;
-    size_t size = 0, hash_bytes = (size_t)own->num_hashes * sizeof *own->hashes;
+    struct split_request request;
+    uint8_t *memory = NULL;
+    size_t hash_bytes = (size_t)own->num_hashes * sizeof *own->hashes;
     if (same_hashes(own, hashes))
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "its hashes after each block are right, and do not lead to the answer that it signed");
     memcpy(receipt.signature, answer->signature, sizeof receipt.signature);
     memcpy(receipt.blocks_signature, hashes->reply.blocks_signature, sizeof receipt.blocks_signature);
     receipt.hashes = malloc(hash_bytes);
-    tessera_status status = receipt.hashes != NULL ? pack(c, &sent, &bytes, &size, error) : out_of_memory(error);
+    tessera_status status = receipt.hashes != NULL ? client_make_request(c, &receipt.range, state, &request, &memory, error)
+                                                   : out_of_memory(error);
     if (receipt.hashes != NULL) memcpy(receipt.hashes, hashes->hashes, hash_bytes);
-    const struct split_request request = {.bytes = bytes, .size = size, .store = &store, .between = move_transfers, .user = c};
+    request.store = &store;
     if (status == TESSERA_OK)
         status = receipt_accuse(&receipt, own_part, &request, (const uint8_t(*)[CANONICAL_HASH_BYTES])own->hashes, error);
     if (status == TESSERA_OK) status = client_save_receipt(c, worker, part, &receipt, error);
     state_store_close(&store);
     receipt_free(&receipt);
-    free(bytes);
+    free(memory);
     return status;
 }
 

@@ -5,11 +5,13 @@
  *     that block alone is judged: by this machine, if it has the weights; else a worker of a third operator computes the request
  *
  * Who cannot say how an answer came about loses. Of losers a receipt remains (receipt.h), which anybody with the weights can judge. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "split/client_parts.h"
 
 enum { PAUSE_MICROSECONDS = 10000 };
@@ -87,7 +89,28 @@ static tessera_status fetch_state(struct client *c, const struct request *q, int
                      c->parts[q->part].range.first + place);
 }
 
-/* ---- receipts by what a witness says ---- */
+/* ---- receipts ---- */
+
+tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error) {
+    const struct receipt_reply *r = &receipt->reply;
+    uint8_t key[CANONICAL_HASH_BYTES];
+    char name[96];
+    canonical_hash(receipt->worker.bytes, sizeof receipt->worker.bytes, key);
+    snprintf(name, sizeof name, "receipt-%02x%02x%02x%02x-part%d-step%u-row%u-%02x%02x%02x%02x.json", r->job[0], r->job[1], r->job[2],
+             r->job[3], part + 1, r->step, r->row, key[0], key[1], key[2], key[3]);
+    char *path = file_join(c->receipts != NULL ? c->receipts : ".", name);
+    tessera_status status = path != NULL ? receipt_write(receipt, path, error)
+                                         : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a receipt");
+    if (status != TESSERA_OK) {
+        free(path);
+        return status;
+    }
+    free(c->workers[worker].receipt);
+    c->workers[worker].receipt = path;
+    client_say(c, "worker %s %s at block %d: receipt %s", c->workers[worker].url,
+               c->workers[worker].dropped != NULL ? "gave another result" : "is in dispute", receipt->block, path);
+    return TESSERA_OK;
+}
 
 tessera_status client_accuse(struct client *c, int worker, int witness, struct workers_unit unit, int part,
                              const struct denoiser_state *state, const struct client_answer *answer, tessera_error *error) {

@@ -1,11 +1,16 @@
 /* What the files of the client share: which worker has which part, what is under way, and what was answered. Private to them.
  *
  *     workers.c          include/tessera_workers.h
- *     client_workers.c   opening, descriptions, the known-answer test, who is used and who is not
  *     client.c           pipelines/workers.h: requests through the parts, one worker or another
+ *     client_prepare.c   the known-answer test
  *     client_check.c     are answers right, and who lied
- *     client_dispute.c   two workers differ, and this machine has not computed it itself
- *     client_distance.c  how far answers lie apart, and how far honest ones may */
+ *     client_dispute.c   two workers differ, and this machine has not computed it itself; receipts
+ *     client_distance.c  how far answers lie apart, and how far honest ones may
+ *     client_compute.c   this machine's own parts
+ *     client_tasks.c     the answers of tasks, and their ends
+ *     client_workers.c   opening, descriptions, who is used and who is not
+ *
+ * A file calls only those below it in this list. */
 #ifndef TESSERA_SPLIT_CLIENT_PARTS_H
 #define TESSERA_SPLIT_CLIENT_PARTS_H
 
@@ -118,11 +123,6 @@ void client_close_workers(struct client *c);
 /* Asks what the workers have that have not said it; `ranges`: takes the parts' ranges from them, where there is no manifest. IO where a part has no
  * worker. */
 tessera_status client_describe_workers(struct client *c, bool ranges, tessera_error *error);
-/* Opens this machine's parts for the job's model, compares digests, and gives each worker that was not tested a request whose answer is
- * known. `state`: the first one of the job, for its kind. */
-tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error);
-/* This machine's copy of a part, streamed. */
-tessera_status client_open_part(const struct client *c, int part, bool reproducible, struct split_part **out, tessera_error *error);
 /* May it be asked (though it may be busy)? */
 bool client_worker_usable(const struct client_worker *w);
 /* Never again. The first reason stays. */
@@ -135,26 +135,58 @@ bool client_take_result(struct client *c, int worker, struct remote_call *call);
 /* What a request of this unit to a part is. */
 struct remote_input client_input(struct client *c, struct workers_unit unit, int part, int worker, const struct denoiser_state *state);
 
-/* ---- client_check.c ---- */
+/* ---- client_tasks.c ---- */
 
+/* Has the task asked this worker, or with `operators` one of the same operator? */
+bool client_tried(const struct client *c, const struct client_task *task, int worker, bool operators);
+/* How many answers of a task's part are there, or without `good` there or under way. */
+int client_attempts(const struct client_task *task, bool good);
+/* How many answers a task's part can have: those that are there or under way, and those of workers that it has not asked yet. */
+int client_possible_answers(const struct client *c, const struct client_task *task);
+void client_end_attempt(struct client *c, struct client_attempt *attempt);
+void client_free_task(struct client *c, struct client_task *task);
+/* The answers of a worker that were not verified are void, and what pictures did since then. */
+void client_void(struct client *c, int worker);
+
+/* ---- client_compute.c ---- */
+
+/* Opens this machine's parts for the job's model, those whose weights are here. */
+tessera_status client_open_parts(struct client *c, tessera_error *error);
+/* Drops workers that have other weights than this machine's parts or the manifest, or other arithmetic than the job needs. */
+void client_check_digests(struct client *c);
+/* This machine's copy of a part, streamed. */
+tessera_status client_open_part(const struct client *c, int part, bool reproducible, struct split_part **out, tessera_error *error);
+/* What is asked of the blocks of `range` for this state: *out but its store; job 0, constants whole. Its bytes are *memory, which the caller
+ * frees. */
+tessera_status client_make_request(struct client *c, const struct split_range *range, const struct denoiser_state *state,
+                                   struct split_request *out, uint8_t **memory, tessera_error *error);
 /* The state's fields that a part's request holds, computed by this machine's part; split_answer_free. */
 tessera_status client_compute(struct client *c, int part, const struct denoiser_state *state, bool hashes, struct split_answer *out,
                               tessera_error *error);
+/* The same on a part that is open: with other kernels, say. */
+tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
+                                 struct split_answer *out, tessera_error *error);
+
+/* ---- client_prepare.c ---- */
+
+/* Opens this machine's parts for the job's model, compares digests, and gives each worker that was not tested a request whose answer is
+ * known. `state`: the first one of the job, for its kind. */
+tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error);
+
+/* ---- client_check.c ---- */
+
 /* All wanted answers of a task's part are there: the attempt to go on with; -1: more answers are needed. *losers: bits of attempts that lied. */
 tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error);
 /* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is written where it can be: by this machine's part, or by what
  * `witness` says, a worker whose answer was right (-1: none). */
 void client_convict(struct client *c, int worker, int witness, struct workers_unit unit, int part, const struct denoiser_state *state,
                     const struct client_answer *answer);
-/* The file that convicts a worker, or that it is to be judged by, beside the notice. */
-tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error);
 tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error);
-/* The same on a part that is open: with other kernels, say. */
-tessera_status client_compute_on(struct client *c, struct split_part *on, const struct denoiser_state *state, bool hashes,
-                                 struct split_answer *out, tessera_error *error);
 
 /* ---- client_dispute.c ---- */
 
+/* The file that convicts a worker, or that it is to be judged by, beside the notice. */
+tessera_status client_save_receipt(struct client *c, int worker, int part, const struct receipt *receipt, tessera_error *error);
 /* What a worker says its hashes after each block are. */
 tessera_status client_ask_hashes(struct client *c, int worker, struct workers_unit unit, int part, const struct denoiser_state *state,
                                  struct remote_call **out, tessera_error *error);
@@ -181,10 +213,6 @@ tessera_status client_measure_tolerances(struct client *c, int part, const struc
 
 /* ---- client.c ---- */
 
-/* How many answers a task's part can have: those that are there or under way, and those of workers that it has not asked yet. */
-int client_possible_answers(const struct client *c, const struct client_task *task);
-/* The answers of a worker that were not verified are void, and what pictures did since then. */
-void client_void(struct client *c, int worker);
 extern const struct workers_calls client_calls;
 
 #endif

@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,17 +32,6 @@ struct server_limits server_default_limits(void) {
 }
 
 /* ---- replies ---- */
-
-void server_reply_text(struct server_reply *reply, int status, const char *format, ...) {
-    va_list arguments;
-    char *text = NULL;
-    va_start(arguments, format);
-    int length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    reply->status = status;
-    reply->data = length < 0 ? NULL : text;
-    reply->size = length < 0 ? 0 : (size_t)length;
-}
 
 static void drop_body(struct server *server, struct server_request *r) {
     free(r->body);
