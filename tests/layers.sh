@@ -15,8 +15,7 @@ rooms="base hub image tensor backend comm parallel nn models metrics checkpoint 
 circles="
 pipelines: adapters device_map flux hunyuandit map_file map_modules offload pipeline
 pipelines: pixart plan_model prompt sd3 source stable_diffusion stable_diffusion_xl
-cli: coco commands completion convert decode download encode evaluate generate inspect latency main make_model plan report split
-cli: verify verify_study worker
+cli: commands completion
 "
 source=$1 build=${2:-}
 work=$(mktemp -d)

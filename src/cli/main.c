@@ -1,16 +1,11 @@
 /* The `tessera` command: help from the table of subcommands, and dispatch.
  *
  * Exit status: 0 done, 1 failed, 2 wrong command line, 128 + signal when stopped by one. */
-#include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include "base/error.h"
 #include "cli/bus_error.h"
 #include "cli/command.h"
-#include "cli/progress.h"
 #include "comm/comm.h"
 
 /* The words that are answered here, after the table's own. */
@@ -19,34 +14,6 @@ static const char *const words[] = {"help", "help-all", "version"};
 static const char *name_at(const void *user, int i) {
     int commands = *(const int *)user;
     return i < commands ? command_at(i)->name : words[i - commands];
-}
-
-/* What `ulimit -v` and its kin leave to a process that ran out of memory; "" where there is no limit. */
-static const char *memory_limit(const tessera_error *error, char *out, size_t capacity) {
-    struct rlimit limit;
-    out[0] = 0;
-    bool memory = error->status == TESSERA_ERROR_MEMORY || strstr(error->message, strerror(ENOMEM)) != NULL;
-    if (memory && getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        snprintf(out, capacity, " (this process may have %llu MiB of address space: ulimit -v)", (unsigned long long)limit.rlim_cur >> 20);
-    return out;
-}
-
-int command_fail(const tessera_error *error, bool usage) {
-    char limit[96];
-    fprintf(stderr, "tessera: error: %s%s\n", error->message, memory_limit(error, limit, sizeof limit));
-    return usage ? EXIT_USAGE : EXIT_FAILED;
-}
-
-int command_stopped(bool talks, const char *format, ...) {
-    if (talks) {
-        va_list arguments;
-        va_start(arguments, format);
-        fputs("tessera: stopped; ", stderr);
-        vfprintf(stderr, format, arguments);
-        fputc('\n', stderr);
-        va_end(arguments);
-    }
-    return 128 + (progress_signal() != 0 ? progress_signal() : SIGINT);
 }
 
 static void print_help(FILE *stream) {
