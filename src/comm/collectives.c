@@ -1,6 +1,6 @@
 /* The collectives of collectives.h, made of point-to-point messages. An operation is the list of
- * its requests and, where it has one, the second half that the wait runs once the first has ended.
- * Operations and their scratch memory stay in the group's pool. */
+ * its requests and, where it has one, the second half that runs once the first has ended. A group
+ * keeps one operation and its scratch memory for all that it does. */
 #include "comm/collectives.h"
 
 #include "base/bf16.h"
@@ -9,27 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include "comm/comm_state.h"
-#include "comm/operations.h"
 
 static void out_of_memory(struct comm *comm) {
     comm_job_fail(comm, &(tessera_error){TESSERA_ERROR_MEMORY, "no memory for a collective operation"});
 }
 
-/* From the pool; NULL when memory is out, and then the job has failed. */
+/* The group's operation, for a new one; NULL when memory is out, and then the job has failed. */
 static struct comm_operation *operation_take(struct comm *comm) {
-    struct comm_operation *operation = comm->operations;
-    if (operation != NULL) {
-        comm->operations = operation->next;
-    } else {
-        operation = calloc(1, sizeof *operation + 2 * (size_t)comm->size * sizeof operation->requests[0]);
-        if (operation == NULL) out_of_memory(comm);
-        if (operation == NULL) return NULL;
-        operation->next_of_all = comm->all_operations;
-        comm->all_operations = operation;
+    if (comm->operation == NULL)
+        comm->operation = calloc(1, sizeof *comm->operation + 2 * (size_t)comm->size * sizeof comm->operation->requests[0]);
+    if (comm->operation == NULL) {
+        out_of_memory(comm);
+        return NULL;
     }
-    operation->count = 0;
-    operation->second_half = NULL;
-    return operation;
+    comm->operation->count = 0;
+    comm->operation->second_half = NULL;
+    return comm->operation;
 }
 
 static bool reserve_scratch(struct comm *comm, struct comm_operation *operation, size_t bytes) {
@@ -67,15 +62,13 @@ static tessera_status wait_all(struct comm *comm, struct comm_operation *operati
     return status;
 }
 
-tessera_status comm_operation_wait(struct comm *comm, struct comm_operation *operation, tessera_error *error) {
+static tessera_status finish(struct comm *comm, struct comm_operation *operation, tessera_error *error) {
     if (operation == NULL) return comm_wait(comm, NULL, error);
     tessera_status status = wait_all(comm, operation, error);
     if (status == TESSERA_OK && operation->second_half != NULL) {
         operation->second_half(comm, operation);
         status = wait_all(comm, operation, error);
     }
-    operation->next = comm->operations;
-    comm->operations = operation;
     return status;
 }
 
@@ -90,7 +83,7 @@ static void copy(void *to, const void *from, size_t bytes) {
     if (bytes > 0 && to != from) memmove(to, from, bytes);
 }
 
-struct comm_operation *comm_all_gather_start(struct comm *comm, const void *mine, void *all, const size_t *bytes) {
+static struct comm_operation *start_all_gather(struct comm *comm, const void *mine, void *all, const size_t *bytes) {
     struct comm_operation *operation = operation_take(comm);
     if (operation == NULL) return NULL;
     size_t my_bytes = bytes[comm->rank];
@@ -103,7 +96,7 @@ struct comm_operation *comm_all_gather_start(struct comm *comm, const void *mine
     return operation;
 }
 
-struct comm_operation *comm_all_to_all_start(struct comm *comm, const void *out, const size_t *out_bytes, void *in,
+static struct comm_operation *start_all_to_all(struct comm *comm, const void *out, const size_t *out_bytes, void *in,
                                              const size_t *in_bytes) {
     struct comm_operation *operation = operation_take(comm);
     if (operation == NULL) return NULL;
@@ -209,7 +202,7 @@ static void all_reduce_second_half(struct comm *comm, struct comm_operation *ope
     }
 }
 
-struct comm_operation *comm_all_reduce_start(struct comm *comm, void *data, size_t count, enum comm_type type) {
+static struct comm_operation *start_all_reduce(struct comm *comm, void *data, size_t count, enum comm_type type) {
     struct comm_operation *operation = operation_take(comm);
     if (operation == NULL || comm->size == 1) return operation;
     operation->data = data;
@@ -242,7 +235,7 @@ static void send_to_children(struct comm *comm, struct comm_operation *operation
             send(comm, operation, (v + bit + operation->root) % comm->size, operation->data, operation->length);
 }
 
-struct comm_operation *comm_broadcast_start(struct comm *comm, int root, void *data, size_t bytes) {
+static struct comm_operation *start_broadcast(struct comm *comm, int root, void *data, size_t bytes) {
     struct comm_operation *operation = operation_take(comm);
     if (operation == NULL) return NULL;
     operation->root = root;
@@ -258,40 +251,23 @@ struct comm_operation *comm_broadcast_start(struct comm *comm, int root, void *d
     return operation;
 }
 
-struct comm_operation *comm_ring_shift_start(struct comm *comm, const void *out, size_t out_bytes, void *in, size_t in_bytes) {
-    struct comm_operation *operation = operation_take(comm);
-    if (operation == NULL) return NULL;
-    if (comm->size == 1) {
-        assert(out_bytes == in_bytes);
-        copy(in, out, in_bytes);
-        return operation;
-    }
-    receive(comm, operation, (comm->rank - 1 + comm->size) % comm->size, in, in_bytes);
-    send(comm, operation, (comm->rank + 1) % comm->size, out, out_bytes);
-    return operation;
-}
-
 /* ---- started and waited for ---- */
 
 tessera_status comm_all_gather(struct comm *comm, const void *mine, void *all, const size_t *bytes, tessera_error *error) {
-    return comm_operation_wait(comm, comm_all_gather_start(comm, mine, all, bytes), error);
+    return finish(comm, start_all_gather(comm, mine, all, bytes), error);
 }
 
 tessera_status comm_all_to_all(struct comm *comm, const void *out, const size_t *out_bytes, void *in, const size_t *in_bytes,
                                tessera_error *error) {
-    return comm_operation_wait(comm, comm_all_to_all_start(comm, out, out_bytes, in, in_bytes), error);
+    return finish(comm, start_all_to_all(comm, out, out_bytes, in, in_bytes), error);
 }
 
 tessera_status comm_all_reduce(struct comm *comm, void *data, size_t count, enum comm_type type, tessera_error *error) {
-    return comm_operation_wait(comm, comm_all_reduce_start(comm, data, count, type), error);
+    return finish(comm, start_all_reduce(comm, data, count, type), error);
 }
 
 tessera_status comm_broadcast(struct comm *comm, int root, void *data, size_t bytes, tessera_error *error) {
-    return comm_operation_wait(comm, comm_broadcast_start(comm, root, data, bytes), error);
-}
-
-tessera_status comm_ring_shift(struct comm *comm, const void *out, size_t out_bytes, void *in, size_t in_bytes, tessera_error *error) {
-    return comm_operation_wait(comm, comm_ring_shift_start(comm, out, out_bytes, in, in_bytes), error);
+    return finish(comm, start_broadcast(comm, root, data, bytes), error);
 }
 
 tessera_status comm_barrier(struct comm *comm, tessera_error *error) {

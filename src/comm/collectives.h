@@ -1,14 +1,12 @@
 /* Collective operations, on all members of a group, in the same order on each.
  *
- * Each starts its messages and returns, so that the caller may compute; comm_operation_wait ends
- * it. Buffers stay as they are in between. n members, `bytes` or `counts` have an entry per member,
- * blocks lie one after another in rank order:
+ * n members, `bytes` or `counts` have an entry per member, blocks lie one after another in rank
+ * order:
  *
  *     all_gather    mine [bytes[rank]]            -> all [sum of bytes]          sent per rank: (n-1) bytes[rank]
  *     all_to_all    out  [sum of out_bytes]       -> in  [sum of in_bytes]       sent per rank: all but its own block
  *     all_reduce    data [count], in place, sums                                 sent per rank: 2 (n-1)/n of the data
  *     broadcast     data [bytes] from the root, by a binomial tree               sent together: (n-1) bytes
- *     ring_shift    out to the next member, in from the previous one             sent per rank: out_bytes
  *
  * all_reduce is a reduce-scatter by direct exchange (rank i receives everybody's slice i and adds
  * in rank order), then an all-gather of the sums (Thakur et al. 2005, section 4): every slice is
@@ -20,28 +18,14 @@
 
 #include "comm/comm.h"
 
-struct comm_operation; /* from a pool of its group, given back by comm_operation_wait */
-
 enum comm_type { COMM_F32, COMM_BF16, COMM_F64 }; /* bfloat16 is summed in float32 and rounded once, to nearest even */
 
 /* `mine` may lie at its place in `all`. */
-struct comm_operation *comm_all_gather_start(struct comm *comm, const void *mine, void *all, const size_t *bytes);
-struct comm_operation *comm_all_to_all_start(struct comm *comm, const void *out, const size_t *out_bytes, void *in, const size_t *in_bytes);
-/* The first half overlaps with computing, the second runs in the wait. */
-struct comm_operation *comm_all_reduce_start(struct comm *comm, void *data, size_t count, enum comm_type type);
-struct comm_operation *comm_broadcast_start(struct comm *comm, int root, void *data, size_t bytes);
-/* A lone member copies. `in` and `out` must not overlap. */
-struct comm_operation *comm_ring_shift_start(struct comm *comm, const void *out, size_t out_bytes, void *in, size_t in_bytes);
-
-tessera_status comm_operation_wait(struct comm *comm, struct comm_operation *operation, tessera_error *error);
-
-/* The same, started and waited for. */
 tessera_status comm_all_gather(struct comm *comm, const void *mine, void *all, const size_t *bytes, tessera_error *error);
 tessera_status comm_all_to_all(struct comm *comm, const void *out, const size_t *out_bytes, void *in, const size_t *in_bytes,
                                tessera_error *error);
 tessera_status comm_all_reduce(struct comm *comm, void *data, size_t count, enum comm_type type, tessera_error *error);
 tessera_status comm_broadcast(struct comm *comm, int root, void *data, size_t bytes, tessera_error *error);
-tessera_status comm_ring_shift(struct comm *comm, const void *out, size_t out_bytes, void *in, size_t in_bytes, tessera_error *error);
 
 /* Returns when all members have come here: a dissemination barrier, ceil(log2 n) empty messages per
  * member. */

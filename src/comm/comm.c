@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/operations.h"
-
 struct comm *group_new(struct engine *engine, int size) {
     struct comm *comm = calloc(1, sizeof *comm + (size_t)size * sizeof comm->world[0]);
     if (comm == NULL) return NULL;
@@ -16,7 +14,7 @@ struct comm *group_new(struct engine *engine, int size) {
 
 bool group_open_jobs(struct comm *comm) {
     comm->jobs = jobs_new(comm->engine, comm->context, comm->rank, comm->size, comm->world);
-    if (comm->jobs != NULL) comm->group = jobs_add_group(comm->jobs, comm, comm->context);
+    if (comm->jobs != NULL) comm->group = jobs_add_group(comm->jobs, comm->context);
     return comm->jobs != NULL;
 }
 
@@ -47,8 +45,9 @@ tessera_status comm_finish(struct comm *comm, tessera_error *error) {
 void comm_free(struct comm *comm) {
     if (comm == NULL) return;
     if (comm->context != ENGINE_CONTEXT_WORLD) engine_context_set(comm->engine, comm->context, false);
-    jobs_release(comm->jobs, comm->group);
-    operations_free(comm);
+    jobs_release(comm->jobs);
+    if (comm->operation != NULL) free(comm->operation->scratch);
+    free(comm->operation);
     engine_release(comm->engine);
     free(comm->members);
     free(comm);
@@ -75,7 +74,7 @@ uint64_t comm_job_number(struct comm *comm) {
 tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_error *error) {
     if (comm->jobs == with->jobs) return TESSERA_OK;
     int *members = malloc((size_t)comm->size * sizeof *members);
-    int group = members != NULL ? jobs_add_group(with->jobs, comm, comm->context) : -1;
+    int group = members != NULL ? jobs_add_group(with->jobs, comm->context) : -1;
     if (group < 0) {
         free(members);
         return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a process group");
@@ -84,7 +83,7 @@ tessera_status comm_job_share(struct comm *comm, struct comm *with, tessera_erro
         members[i] = 0;
         while (with->jobs->world[members[i]] != comm->world[i]) members[i]++;
     }
-    jobs_release(comm->jobs, comm->group);
+    jobs_release(comm->jobs);
     free(comm->members);
     comm->jobs = with->jobs;
     comm->group = group;
@@ -100,10 +99,6 @@ int comm_rank(const struct comm *comm) {
 
 int comm_size(const struct comm *comm) {
     return comm != NULL ? comm->size : 1;
-}
-
-int comm_world_rank(const struct comm *comm, int rank) {
-    return comm->world[rank];
 }
 
 const char *comm_host(const struct comm *comm, int rank) {

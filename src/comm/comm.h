@@ -73,7 +73,6 @@ void comm_free(struct comm *comm);
 
 int comm_rank(const struct comm *comm); /* mine in this group; NULL is a group of this process alone */
 int comm_size(const struct comm *comm);
-int comm_world_rank(const struct comm *comm, int rank);   /* of member `rank` */
 const char *comm_host(const struct comm *comm, int rank); /* of member `rank`; lives as long as the world */
 int comm_local_size(const struct comm *comm);             /* members on this rank's host, itself among them */
 

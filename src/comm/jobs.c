@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "comm/comm_state.h"
-#include "comm/operations.h"
 
 static void jobs_free(struct jobs *jobs) {
     if (jobs == NULL) return;
@@ -68,11 +67,10 @@ struct jobs *jobs_new(struct engine *engine, int context, int rank, int size, co
     return jobs;
 }
 
-int jobs_add_group(struct jobs *jobs, struct comm *comm, int context) {
+int jobs_add_group(struct jobs *jobs, int context) {
     pthread_mutex_lock(&jobs->engine->lock);
     int group = jobs->num_groups < JOBS_GROUPS ? jobs->num_groups++ : -1;
     if (group >= 0) {
-        jobs->groups[group] = comm;
         jobs->contexts[group] = context;
         jobs->users++;
     }
@@ -80,10 +78,9 @@ int jobs_add_group(struct jobs *jobs, struct comm *comm, int context) {
     return group;
 }
 
-void jobs_release(struct jobs *jobs, int group) {
+void jobs_release(struct jobs *jobs) {
     struct engine *engine = jobs->engine;
     pthread_mutex_lock(&engine->lock);
-    jobs->groups[group] = NULL;
     bool last = --jobs->users == 0;
     struct jobs **at = &engine->jobs;
     while (last && *at != jobs) at = &(*at)->next;
@@ -159,8 +156,6 @@ static void tell_chosen(const struct jobs *jobs, int member, tessera_status stat
 /* The next job finds nothing of this one. The lock is held. */
 static void clear(struct jobs *jobs) {
     while (jobs->live != NULL) jobs_give_back(jobs, jobs->live);
-    for (int i = 0; i < jobs->num_groups; i++)
-        if (jobs->groups[i] != NULL) operations_reclaim(jobs->groups[i]);
     jobs->failed = jobs->ended = false;
 }
 

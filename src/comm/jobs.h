@@ -50,7 +50,6 @@ struct jobs {
     int users, context, rank, size;
     int *world; /* [size] the members' world ranks */
     int num_groups, contexts[JOBS_GROUPS];
-    struct comm *groups[JOBS_GROUPS]; /* NULL once freed */
     int64_t job;                      /* the number of the one under way, or of the last */
     int depth;                        /* of jobs_begin; 0: none is under way */
     bool failed, ended, settled;
@@ -73,8 +72,8 @@ struct jobs {
  * jobs_release. */
 struct jobs *jobs_new(struct engine *engine, int context, int rank, int size, const int *world);
 /* One more group: its index, or -1 where there is no more room. */
-int jobs_add_group(struct jobs *jobs, struct comm *comm, int context);
-void jobs_release(struct jobs *jobs, int group);
+int jobs_add_group(struct jobs *jobs, int context);
+void jobs_release(struct jobs *jobs);
 
 tessera_status jobs_begin(struct jobs *jobs, tessera_error *error);
 void jobs_fail(struct jobs *jobs, const tessera_error *error);

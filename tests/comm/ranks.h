@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include "check.h"
 #include "comm/collectives.h"
 
@@ -28,6 +29,18 @@ static inline size_t wrong_bytes(const uint8_t *bytes, size_t count, uint32_t se
         wrong += bytes[i] != (uint8_t)(state >> 24);
     }
     return wrong;
+}
+
+/* `out` goes to the next member, and `in` comes from the one before. */
+static inline tessera_status pass_round(struct comm *group, const void *out, size_t out_bytes, void *in, size_t in_bytes,
+                                        tessera_error *error) {
+    int size = comm_size(group), me = comm_rank(group);
+    if (size == 1) memcpy(in, out, in_bytes);
+    if (size == 1) return TESSERA_OK;
+    struct comm_request *received = comm_receive_start(group, (me + size - 1) % size, in, in_bytes);
+    struct comm_request *sent = comm_send_start(group, (me + 1) % size, out, out_bytes);
+    tessera_status status = comm_wait(group, received, error), second = comm_wait(group, sent, status == TESSERA_OK ? error : NULL);
+    return status == TESSERA_OK ? second : status;
 }
 
 /* The program's exit status: every rank fails if one did. Ends and frees the world. */

@@ -67,10 +67,8 @@ static void test_all_reduce(struct comm *world, size_t count) {
     double *doubles = malloc((count + 1) * sizeof *doubles);
     for (size_t i = 0; i < count; i++) doubles[i] = data[i] = term(rank, i);
     bytes_sent(world);
-    struct comm_operation *first = comm_all_reduce_start(world, data, count, COMM_F32);
-    struct comm_operation *second = comm_all_reduce_start(world, doubles, count, COMM_F64);
-    CHECK_OK(comm_operation_wait(world, second, &error), error);
-    CHECK_OK(comm_operation_wait(world, first, &error), error);
+    CHECK_OK(comm_all_reduce(world, data, count, COMM_F32, &error), error);
+    CHECK_OK(comm_all_reduce(world, doubles, count, COMM_F64, &error), error);
     size_t mine = count * (size_t)(rank + 1) / (size_t)size - count * (size_t)rank / (size_t)size;
     CHECK(bytes_sent(world) == (count - mine + (size_t)(size - 1) * mine) * 12, "all_reduce's bytes for %zu", count);
     int wrong = 0;
@@ -122,27 +120,14 @@ static void test_broadcast(struct comm *world) {
     free(data);
 }
 
-static void test_ring(struct comm *world) {
-    int size = comm_size(world), rank = comm_rank(world), previous = (rank + size - 1) % size;
-    uint8_t *out = malloc(LARGEST), *in = malloc(LARGEST);
-    size_t out_bytes = size > 1 ? uneven(rank, 3) : 100, in_bytes = size > 1 ? uneven(previous, 3) : 100;
-    fill_bytes(out, out_bytes, (uint32_t)rank);
-    CHECK_OK(comm_ring_shift(world, out, out_bytes, in, in_bytes, &error), error);
-    CHECK(wrong_bytes(in, in_bytes, (uint32_t)previous) == 0, "from the previous rank");
-    free(in);
-    free(out);
-}
-
-/* Sums of sums through many operations, some under way together: the bits that a delay must not change. */
+/* Sums of sums through many operations: the bits that a delay must not change. */
 static void write_sums(struct comm *world, const char *path) {
     enum { COUNT = 3001, ROUNDS = 8 };
     float *a = malloc(COUNT * sizeof *a), *b = malloc(COUNT * sizeof *b);
     for (size_t i = 0; i < COUNT; i++) b[i] = 1 + (a[i] = term(comm_rank(world), i));
     for (int round = 0; round < ROUNDS; round++) {
-        struct comm_operation *first = comm_all_reduce_start(world, a, COUNT, COMM_F32);
-        struct comm_operation *second = comm_all_reduce_start(world, b, COUNT, COMM_F32);
-        CHECK_OK(comm_operation_wait(world, first, &error), error);
-        CHECK_OK(comm_operation_wait(world, second, &error), error);
+        CHECK_OK(comm_all_reduce(world, a, COUNT, COMM_F32, &error), error);
+        CHECK_OK(comm_all_reduce(world, b, COUNT, COMM_F32, &error), error);
         for (size_t i = 0; i < COUNT; i++) a[i] = a[i] * 0.3f + b[(i + (size_t)comm_rank(world)) % COUNT] * 1e-2f;
     }
     FILE *stream = comm_rank(world) == 0 ? fopen(path, "wb") : NULL;
@@ -167,7 +152,6 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) test_all_reduce(world, counts[i]);
     test_bf16(world);
     test_broadcast(world);
-    test_ring(world);
     for (int i = 0; i < 20; i++) CHECK_OK(comm_barrier(world, &error), error);
     return ranks_report(world);
 }

@@ -45,7 +45,7 @@ static tessera_status exchange(struct comm *group, int kind, uint32_t seed, stru
         TRY(comm_all_gather(group, room->a, room->b, room->bytes, error));
         for (int i = 0; i < size && each > 0; i++) CHECK(room->b[(size_t)i * each] == (float)(i + 1), "another rank's block");
     } else if (kind == 2) {
-        TRY(comm_ring_shift(group, room->a, count * sizeof(float), room->b, count * sizeof(float), error));
+        TRY(pass_round(group, room->a, count * sizeof(float), room->b, count * sizeof(float), error));
         CHECK(room->b[count - 1] == (float)((me - 1 + size) % size + 1), "%g from the rank before", room->b[count - 1]);
     } else {
         TRY(comm_broadcast(group, 0, room->a, count * sizeof(float), error));
@@ -61,7 +61,12 @@ static void leave_messages(struct mesh *mesh, struct room *room) {
     comm_send_start(group, next, room->a, NUMBERS * sizeof(float));
     comm_send_start(group, next, room->a, 7);
     comm_receive_start(group, next, room->b, NUMBERS * sizeof(float));
-    comm_all_reduce_start(mesh->group[MESH_STAGE], room->b, NUMBERS, COMM_F32);
+    struct comm *sum = mesh->group[MESH_STAGE];
+    size_t size = (size_t)comm_size(sum);
+    for (size_t i = 0; i < size; i++) { /* as the first half of comm_all_reduce sends each member its slice */
+        size_t slice = NUMBERS * (i + 1) / size - NUMBERS * i / size;
+        if ((int)i != comm_rank(sum)) comm_send_start(sum, (int)i, room->b, slice * sizeof(float));
+    }
 }
 
 static tessera_status run_job(struct comm *world, struct mesh *mesh, const struct plan *plan, uint32_t seed, struct room *room,
