@@ -60,10 +60,6 @@ void remote_close(struct remote *remote) {
     free(remote);
 }
 
-const char *remote_url(const struct remote *remote) {
-    return remote->url;
-}
-
 void call_list_add(struct call_list *list, struct remote_call *call) {
     call->before = list->last;
     call->after = NULL;
@@ -217,14 +213,6 @@ tessera_status remote_state(struct remote *remote, const struct remote_input *in
 static bool is_listed(const struct remote_call *call) {
     const struct remotes *remotes = call->remote->remotes;
     return call->before != NULL || call->after != NULL || remotes->under_way.first == call || remotes->finished.first == call;
-}
-
-tessera_status remote_call_again(struct remote_call *call, tessera_error *error) {
-    if (!call->finished) return TESSERA_OK;
-    if (is_listed(call)) call_list_remove(&call->remote->remotes->finished, call);
-    call->start = clock_seconds();
-    call->result = (struct remote_result){.outcome = REMOTE_DONE};
-    return start(call, error);
 }
 
 void remote_call_end(struct remote_call *call) {
@@ -403,8 +391,4 @@ const struct remote_result *remote_call_result(const struct remote_call *call) {
 
 void *remote_call_user(const struct remote_call *call) {
     return call->user;
-}
-
-struct remote *remote_call_remote(const struct remote_call *call) {
-    return call->remote;
 }

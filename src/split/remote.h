@@ -39,7 +39,6 @@ void remotes_close(struct remotes *remotes); /* after all its workers; NULL is a
 /* Connects nothing yet. ARGUMENT where URL or pin are none, or the URL is plain HTTP and must not be. Strings are copied. */
 tessera_status remote_open(struct remotes *remotes, const struct remote_options *options, struct remote **out, tessera_error *error);
 void remote_close(struct remote *remote); /* after all its calls; NULL is allowed */
-const char *remote_url(const struct remote *remote);
 
 /* ---- what comes back ---- */
 
@@ -105,9 +104,6 @@ tessera_status remotes_wait_for(struct remotes *remotes, const struct remote_cal
 struct remote_call *remotes_next(struct remotes *remotes);
 const struct remote_result *remote_call_result(const struct remote_call *call);
 void *remote_call_user(const struct remote_call *call);
-struct remote *remote_call_remote(const struct remote_call *call);
-/* The same request once more, byte for byte and under the same id, of a call that has finished: the worker does nothing twice. */
-tessera_status remote_call_again(struct remote_call *call, tessera_error *error);
 void remote_call_end(struct remote_call *call); /* NULL is allowed */
 
 #endif
