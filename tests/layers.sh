@@ -11,10 +11,9 @@
 # strategies work on nn/run.c's runs.
 set -eu
 rooms="base hub image tensor backend comm parallel nn models metrics checkpoint schedulers tokenizers pipelines split cli"
-# Circles that are still there: files that may reach each other. Take names away, add none.
+# Circles that a subject has in itself: files that may reach each other, with the reason. Add none without one.
+# cli: `tessera completion` writes out the table of subcommands, of which it is one.
 circles="
-pipelines: adapters device_map flux hunyuandit map_file map_modules offload pipeline
-pipelines: pixart plan_model prompt sd3 source stable_diffusion stable_diffusion_xl
 cli: commands completion
 "
 source=$1 build=${2:-}

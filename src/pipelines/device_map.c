@@ -312,25 +312,9 @@ tessera_status device_map_check(const struct tessera_map *map, tessera_error *er
 
 /* ---- for a pipeline ---- */
 
-int device_map_rank(const struct tessera_map *map, const char *component) {
-    for (int i = 0; i < map->modules.num_encoders; i++)
-        if (strcmp(map->modules.encoders[i], component) == 0) return map->placement.encoders[i];
-    return strcmp(map->modules.autoencoder, component) == 0 ? map->placement.autoencoder : -1;
-}
-
 double device_map_share(const struct tessera_map *map, const char *component, int rank) {
     double bytes = 0;
     for (int i = 0; i < map->num_entries; i++)
         if (map->entries[i].rank == rank && strcmp(map->entries[i].component, component) == 0) bytes += map->entries[i].bytes;
     return bytes;
-}
-
-tessera_status device_map_suits(const struct tessera_map *map, const struct pipeline *p, int num_blocks, int ranks, tessera_error *error) {
-    bool same = map->pipeline->class == p->class && map->pipeline->num_slots == p->num_slots && map->modules.num_blocks == num_blocks &&
-                strcmp(map->modules.denoiser, p->denoiser) == 0;
-    for (int i = 0; i < p->num_slots; i++)
-        same = same && (strcmp(p->slots[i].name, p->denoiser) == 0 || device_map_rank(map, p->slots[i].name) >= 0);
-    if (!same) return error_set(error, TESSERA_ERROR_ARGUMENT, "mesh.map: was made for another model than %s", p->name);
-    if (map->ranks == ranks) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT, "mesh.map: is for %d ranks, and %d make a picture", map->ranks, ranks);
 }

@@ -51,11 +51,7 @@ double device_map_need(const struct tessera_map *map, int rank);
 /* MEMORY if a rank needs more than it may take, by how much, and what would fit. */
 tessera_status device_map_check(const struct tessera_map *map, tessera_error *error);
 
-/* The rank of a component that is placed whole; -1: it is the denoiser, or there is none of this name. */
-int device_map_rank(const struct tessera_map *map, const char *component);
 /* Bytes of a component's weights on a rank. */
 double device_map_share(const struct tessera_map *map, const char *component, int rank);
-/* Does the map place this pipeline's parts? ARGUMENT if it was made for another model, or for other ranks. */
-tessera_status device_map_suits(const struct tessera_map *map, const struct pipeline *pipeline, int num_blocks, int ranks, tessera_error *error);
 
 #endif

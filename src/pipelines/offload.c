@@ -100,14 +100,9 @@ double offload_base(size_t resident, double pictures) {
 
 /* ---- what weights take ---- */
 
-static enum pipeline_role role_of(const struct pipeline *p, const struct pipeline_slot *slot) {
-    if (strcmp(slot->name, p->denoiser) == 0) return ROLE_DENOISER;
-    return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
-}
-
 /* In this request, on this rank. */
 static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slot) {
-    enum pipeline_role role = role_of(p, slot);
+    enum pipeline_role role = pipeline_role_of(p, slot);
     if ((p->needs.roles & 1u << role) == 0) return false;
     if (role == ROLE_DENOISER) return pipeline_has_blocks(p);
     bool shared = role == ROLE_AUTOENCODER && p->team.mesh != NULL && p->team.parallel_vae;
@@ -147,7 +142,7 @@ static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
 
 static size_t needs_of(const struct pipeline *p, const struct pipeline_slot *slot, bool by_rows) {
     const struct offload_needs *needs = &p->needs;
-    switch (role_of(p, slot)) {
+    switch (pipeline_role_of(p, slot)) {
     case ROLE_DENOISER: return by_rows ? needs->denoise_by_rows : needs->denoise;
     case ROLE_AUTOENCODER: return by_rows ? needs->decode_by_rows : needs->decode;
     default: return needs->text;
@@ -169,7 +164,7 @@ static void lay_out(const struct pipeline *p, bool by_rows, struct here *out) {
         const struct pipeline_slot *slot = &p->slots[i];
         struct placement_part weight = {(double)slot->whole, (double)slot->window};
         if (!takes_part(p, slot)) continue;
-        switch (role_of(p, slot)) {
+        switch (pipeline_role_of(p, slot)) {
         case ROLE_DENOISER: out->block = weight.bytes, out->window = weight.largest; break;
         case ROLE_AUTOENCODER: m->autoencoder = weight; break;
         default: m->encoders[m->num_encoders++] = weight;

@@ -5,7 +5,14 @@
  * Components (text encoders, denoiser, autoencoder) are opened when they are first needed. Whether they stay open between requests or are
  * closed when their stage is over says offload.h.
  *
- * A model is a folder in diffusers' layout, a single-file checkpoint, or a name on the hub (source.c says where a component lies). */
+ * A model is a folder in diffusers' layout, a single-file checkpoint, or a name on the hub.
+ *
+ *     pipeline.c   opens and frees a pipeline, and finds its family's class
+ *     loading.c    weights come and go
+ *     slots.c      components by name, described or opened without weights
+ *     source.c     where a component lies
+ *
+ * A file calls only those below it in this list. */
 #ifndef TESSERA_PIPELINES_PIPELINE_H
 #define TESSERA_PIPELINES_PIPELINE_H
 
@@ -169,6 +176,7 @@ void pipeline_free(struct pipeline *pipeline);
 bool pipeline_has(const struct pipeline *pipeline, const char *name);
 /* The place of a component among the slots; -1 if it has none. */
 int pipeline_slot_index(const struct pipeline *pipeline, const char *name);
+enum pipeline_role pipeline_role_of(const struct pipeline *pipeline, const struct pipeline_slot *slot);
 /* The component's slot; FORMAT if it has none. */
 tessera_status pipeline_need_slot(const struct pipeline *pipeline, const char *name, const struct pipeline_slot **out, tessera_error *error);
 /* The component as its config.json describes it, without weights; it stays the pipeline's, until pipeline_forget. */

@@ -312,13 +312,3 @@ tessera_status plan_model_of_activations(struct pipeline *p, const struct plan_r
     if (status != TESSERA_OK) plan_model_free(out);
     return status;
 }
-
-tessera_status plan_model_open(const char *model, const tessera_model_options *options, const struct plan_request *request,
-                               struct plan_model *out, tessera_error *error) {
-    struct pipeline *pipeline = NULL;
-    *out = (struct plan_model){0};
-    TRY(pipeline_open_described(model, options, &pipeline, error));
-    tessera_status status = plan_model_of(pipeline, request, out, error);
-    pipeline_free(pipeline);
-    return status;
-}

@@ -81,8 +81,7 @@ tessera_status source_open(struct pipeline *p, const char *model, const tessera_
     if (options->variant != NULL && (p->variant = strdup(options->variant)) == NULL) return out_of_memory(error);
     TRY(find_folder(p, options->config, error));
     TRY(json_open_in(p->folder, "model_index.json", &p->index, error));
-    TRY(fingerprint_adapters(p, options, error));
-    return adapters_open(p, options->loras, options->num_loras, error);
+    return fingerprint_adapters(p, options, error);
 }
 
 tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
@@ -92,6 +91,16 @@ tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, 
 }
 
 /* ---- components ---- */
+
+bool pipeline_has(const struct pipeline *p, const char *name) {
+    const cJSON *entry = json_find(p->index, name);
+    return cJSON_IsArray(entry) && cJSON_IsString(cJSON_GetArrayItem(entry, 1));
+}
+
+enum pipeline_role pipeline_role_of(const struct pipeline *p, const struct pipeline_slot *slot) {
+    if (strcmp(slot->name, p->denoiser) == 0) return ROLE_DENOISER;
+    return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
+}
 
 tessera_status source_weights(const struct pipeline *p, const struct pipeline_slot *slot, struct weights **out, tessera_error *error) {
     *out = NULL;
@@ -216,15 +225,10 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
     return weigh ? check_loras(p, error) : TESSERA_OK;
 }
 
-static enum pipeline_role role_of(const struct pipeline *p, const struct pipeline_slot *slot) {
-    if (strcmp(slot->name, p->denoiser) == 0) return ROLE_DENOISER;
-    return strcmp(slot->name, p->autoencoder) == 0 ? ROLE_AUTOENCODER : ROLE_TEXT;
-}
-
 tessera_status source_component(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error) {
     struct load_hooks hooks;
     struct component_source source = {
-        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[role_of(p, slot)]};
+        .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[pipeline_role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
         source.share = team_share(&p->team, stages_extent(p->stages, p->num_stages));
     if (strcmp(slot->name, p->denoiser) == 0 && p->between != NULL) source.elsewhere = p->between, source.num_elsewhere = p->num_stages - 1;
