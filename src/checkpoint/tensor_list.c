@@ -48,12 +48,6 @@ bool tensor_list_is_buffer(const char *name) {
     return strcmp(name, "pos_embed.pos_embed") == 0;
 }
 
-int64_t tensor_list_parameters(const struct tensor_list *list) {
-    int64_t sum = 0;
-    for (int i = 0; i < list->count; i++) sum += tensor_list_is_buffer(list->entries[i].name) ? 0 : tensor_count(&list->entries[i].tensor);
-    return sum;
-}
-
 size_t tensor_list_bytes(const struct tensor_list *list) {
     size_t sum = 0;
     for (int i = 0; i < list->count; i++) sum += tensor_bytes(&list->entries[i].tensor);

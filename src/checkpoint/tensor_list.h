@@ -18,7 +18,6 @@ void tensor_list_clear(struct tensor_list *list);
 
 /* Is it a table that follows from the config (SD3's positions), which counts as a buffer and not as a parameter? */
 bool tensor_list_is_buffer(const char *name);
-int64_t tensor_list_parameters(const struct tensor_list *list); /* elements, buffers left out */
 size_t tensor_list_bytes(const struct tensor_list *list);       /* in BF16, buffers included */
 
 #endif

@@ -50,17 +50,6 @@ tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulyss
     return TESSERA_OK;
 }
 
-tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows, int64_t columns, int ranks, tessera_error *error) {
-    int64_t unit = denoiser->row_unit, p = denoiser->patch_size;
-    int64_t most = unit > 0 ? (rows + unit - 1) / unit : (rows / p) * (columns / p);
-    if (ranks <= most) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "%s: latents of %lld rows and %lld columns cannot be cut over %d ranks: a part has at least %lld %s, so at most %lld "
-                     "are possible",
-                     denoiser->class->name, (long long)rows, (long long)columns, ranks, (long long)(unit > 0 ? unit : 1),
-                     unit > 0 ? "rows" : "patch", (long long)most);
-}
-
 struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
                                      unsigned parts) {
     struct denoiser_state state = {0};

@@ -18,9 +18,6 @@
  * possible. */
 tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulysses, int tensor, tessera_error *error);
 
-/* Can a picture of so many latent rows and columns be cut over `ranks`? ARGUMENT errors as above. */
-tessera_status denoiser_check_cut(const struct denoiser *denoiser, int64_t rows, int64_t columns, int ranks, tessera_error *error);
-
 /* Gives back all that was made since `scope` (of run_enter, before the state was made) but the state, which is moved. */
 void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state);
 

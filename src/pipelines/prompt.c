@@ -29,7 +29,7 @@ static const char *text_of(const struct reading *r, int i) {
 static tessera_status tokenize(struct reading *r, int chunk, float *mask, tessera_error *error) {
     for (int i = 0; i < r->prompts->count; i++) {
         size_t first = (size_t)i * (size_t)r->length;
-        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r, i), r->length, chunk, r->ids + first, mask + first, NULL, error));
+        TRY(tokenizer_encode(r->tokenizer, text_of(r, i), r->length, chunk, r->ids + first, mask + first, NULL, error));
     }
     return TESSERA_OK;
 }
@@ -38,7 +38,7 @@ static tessera_status tokenize(struct reading *r, int chunk, float *mask, tesser
 static tessera_status count_tokens(const struct reading *r, const char *text, size_t bytes, int *out, tessera_error *error) {
     char *prefix = strndup(text, bytes);
     if (prefix == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    tessera_status status = tokenizer_encode_chunk(r->tokenizer, prefix, r->length, 0, r->ids, NULL, out, error);
+    tessera_status status = tokenizer_encode(r->tokenizer, prefix, r->length, 0, r->ids, NULL, out, error);
     free(prefix);
     return status;
 }
@@ -106,7 +106,7 @@ static tessera_status choose_chunks(struct reading *r, tessera_error *error) {
     r->chunks = 1;
     for (int i = 0; i < r->prompts->count; i++) {
         int tokens, room = r->length - 2; /* of a chunk, without its frame */
-        TRY(tokenizer_encode_chunk(r->tokenizer, text_of(r, i), r->length, 0, r->ids, NULL, &tokens, error));
+        TRY(tokenizer_encode(r->tokenizer, text_of(r, i), r->length, 0, r->ids, NULL, &tokens, error));
         int chunks = (tokens - 2 + room - 1) / (room > 0 ? room : 1);
         if (r->reader->chunked && request->long_prompt)
             r->chunks = chunks > r->chunks ? chunks : r->chunks;

@@ -209,15 +209,3 @@ struct denoiser_state step_cache_run(struct step_cache *cache, const struct deno
     cache->blocks_skipped += end - first;
     return reuse(denoiser, run, first, end, mine, state);
 }
-
-struct tensor step_cache_forward(struct step_cache *cache, const struct denoiser *denoiser, struct run *run,
-                                 const struct denoiser_inputs *inputs, bool last_step) {
-    bool skip = false;
-    size_t before = run_enter(run);
-    struct denoiser_inputs in = denoiser_upload(run, inputs);
-    size_t scope = run_enter(run);
-    struct denoiser_state state = denoiser_embed(denoiser, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
-    state = step_cache_run(cache, denoiser, run, (struct span){0, denoiser->num_blocks}, scope, 0, last_step, state, &skip);
-    if (run_failed(run)) return (struct tensor){0};
-    return run_leave(run, before, denoiser_finish(denoiser, run, state));
-}

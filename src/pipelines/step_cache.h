@@ -56,8 +56,4 @@ void step_cache_close(struct step_cache *cache);
 struct denoiser_state step_cache_run(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, struct span blocks,
                                      size_t scope, int part, bool last_step, struct denoiser_state state, bool *skip);
 
-/* denoiser_forward with a cache (NULL: without): one step of a whole picture, all blocks on this rank. */
-struct tensor step_cache_forward(struct step_cache *cache, const struct denoiser *denoiser, struct run *run,
-                                 const struct denoiser_inputs *inputs, bool last_step);
-
 #endif

@@ -41,12 +41,6 @@ static void compose_autoencoder(struct team *team) {
     parallel_add(&team->autoencoder, &rows_strategy, group, NULL);
 }
 
-tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error) {
-    *team = (struct team){.mesh = mesh, .choice.parts = parts};
-    if (mesh != NULL) compose_autoencoder(team);
-    return check_chain(team, error);
-}
-
 /* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
 static int place_of(const char *name, const char *(*name_at)(int)) {
     if (name == NULL) return 0;

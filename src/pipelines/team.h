@@ -29,9 +29,6 @@ tessera_status team_check_mesh(const tessera_mesh *mesh, tessera_error *error);
 /* Collective where options name a world of several ranks. ARGUMENT errors say which degrees are possible. */
 tessera_status team_open(struct team *team, const tessera_mesh *mesh, tessera_error *error);
 void team_close(struct team *team);
-/* The same over a mesh that stays the caller's (NULL: this rank alone), without options: a picture in `parts` parts. The autoencoder's chain
- * ends with parallel_free. */
-tessera_status team_of_mesh(struct team *team, struct mesh *mesh, int parts, tessera_error *error);
 
 int team_degree(const struct team *team, enum mesh_axis axis);
 int team_coordinate(const struct team *team, enum mesh_axis axis);

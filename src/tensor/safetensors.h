@@ -38,10 +38,6 @@ bool safetensors_locate(const struct safetensors *file, const void *data, int *d
 /* NULL if absent. Logarithmic or constant time. */
 const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
 
-/* Writes tensors (borrowed) to a new file, atomically; a path that ends in ".gguf" becomes a GGUF file. UNSUPPORTED where a tensor has a type
- * that the engine does not know or that GGUF files do not have. */
-tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error);
-
 /* Writes piece by piece, for files larger than memory. Of the entries only names, types and shapes are used; their data follow in the
  * same order in pieces of any size. `format` becomes __metadata__.format of a safetensors file ("pt" is what transformers asks for); NULL: none. */
 struct safetensors_writer;

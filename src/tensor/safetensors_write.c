@@ -171,10 +171,6 @@ void safetensors_writer_discard(struct safetensors_writer *writer) {
     free_writer(writer);
 }
 
-tessera_status safetensors_write(const char *path, const struct safetensors_entry *entries, int count, tessera_error *error) {
-    return safetensors_write_noted(path, entries, count, &(struct safetensors_note){NULL, NULL}, error);
-}
-
 tessera_status safetensors_write_noted(const char *path, const struct safetensors_entry *entries, int count,
                                        const struct safetensors_note *notes, tessera_error *error) {
     struct safetensors_writer *writer;

@@ -264,13 +264,8 @@ static void write_frame(const struct text_ids *tokens, size_t first, int32_t bos
     }
 }
 
-tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
-                                tessera_error *error) {
-    return tokenizer_encode_chunk(tokenizer, text, max_length, 0, ids, mask, count, error);
-}
-
-tessera_status tokenizer_encode_chunk(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids,
-                                      float *mask, int *count, tessera_error *error) {
+tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids, float *mask,
+                                int *count, tessera_error *error) {
     if (max_length < 2) return error_set(error, TESSERA_ERROR_ARGUMENT, "max_length is %d; a tokenizer needs at least 2", max_length);
     size_t length = text != NULL ? strlen(text) : 0;
     if (length > MOST_TEXT_BYTES)

@@ -11,14 +11,11 @@ struct tokenizer;
 tessera_status tokenizer_open(const char *folder, struct tokenizer **out, tessera_error *error);
 void tokenizer_free(struct tokenizer *tokenizer);
 
-/* padding="max_length", truncation=True: writes exactly max_length ids, and to `mask` (may be NULL) 1 for tokens and 0 for padding.
- * *count (may be NULL) is how many tokens the whole text has, so that a caller can say what was cut off. `text` is UTF-8; bytes
- * that are not are replaced by U+FFFD. */
-tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int32_t *ids, float *mask, int *count,
-                                tessera_error *error);
-/* The same of a part: chunk `chunk` has the tokens from chunk * (max_length - 2) on, in a frame of its own; *count is the whole text's. */
-tessera_status tokenizer_encode_chunk(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids,
-                                      float *mask, int *count, tessera_error *error);
+/* padding="max_length", truncation=True: writes exactly max_length ids, and to `mask` (may be NULL) 1 for tokens and 0 for padding. `chunk`:
+ * 0 for what fits of the text, else the tokens from chunk * (max_length - 2) on, in a frame of their own. *count (may be NULL) is how many
+ * tokens the whole text has, so that a caller can say what was cut off. `text` is UTF-8; bytes that are not are replaced by U+FFFD. */
+tessera_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int max_length, int chunk, int32_t *ids, float *mask,
+                                int *count, tessera_error *error);
 const char *tokenizer_kind(const struct tokenizer *tokenizer);     /* "CLIP", "T5" or "BERT" */
 int tokenizer_model_max_length(const struct tokenizer *tokenizer); /* of tokenizer_config.json; 0 if absent or senseless */
 

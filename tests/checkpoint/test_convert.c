@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "check.h"
 #include "checkpoint/required.h"
+#include "safetensors_write.h"
 #include "tensor/weights.h"
 
 #define CASES "tests/cases/"

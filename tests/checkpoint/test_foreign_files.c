@@ -8,6 +8,7 @@
 #include "check.h"
 #include "checkpoint/required.h"
 #include "checkpoint/single_file.h"
+#include "safetensors_write.h"
 #include "tensor/scaled_weights.h"
 
 #define CASES "tests/cases/"

@@ -11,6 +11,7 @@
 #include "checkpoint/lora_key.h"
 #include "checkpoint/lora_merge.h"
 #include "models/registry.h"
+#include "safetensors_write.h"
 
 static float pseudo_random(uint32_t *state) {
     *state = *state * 1664525u + 1013904223u;

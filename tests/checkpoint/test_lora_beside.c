@@ -8,6 +8,7 @@
 #include "check.h"
 #include "checkpoint/lora.h"
 #include "nn/layers.h"
+#include "safetensors_write.h"
 
 #define FOLDER "tests/checkpoint/adapters/"
 enum { SIDE = 64, RANK = 4, ROWS = 5, DEGREE = 2 };

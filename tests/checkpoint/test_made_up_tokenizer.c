@@ -16,7 +16,7 @@ static void check_text(const struct tokenizer *tokenizer, const char *text, int 
     tessera_error error = {0};
     int32_t ids[LENGTH];
     int count = 0;
-    CHECK(tokenizer_encode(tokenizer, text, LENGTH, ids, NULL, &count, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(tokenizer_encode(tokenizer, text, LENGTH, 0, ids, NULL, &count, &error) == TESSERA_OK, "%s", error.message);
     CHECK(count >= least && count <= most, "\"%s\": %d tokens", text, count);
     for (int i = 0; i < count && i < LENGTH; i++) CHECK(ids[i] != 2 && ids[i] >= 0 && ids[i] < SIZE, "\"%s\": id %d", text, (int)ids[i]);
     CHECK(ids[LENGTH - 1] == 0 || count >= LENGTH, "padded");
@@ -35,8 +35,8 @@ int main(void) {
         check_text(tokenizer, "a cat on the mat", 6, 14);
         check_text(tokenizer, "\"quotes\\\" {~}", 6, 20);
         int32_t a[LENGTH], b[LENGTH];
-        tokenizer_encode(tokenizer, "a red cat", LENGTH, a, NULL, NULL, &error);
-        tokenizer_encode(tokenizer, "a red car", LENGTH, b, NULL, NULL, &error);
+        tokenizer_encode(tokenizer, "a red cat", LENGTH, 0, a, NULL, NULL, &error);
+        tokenizer_encode(tokenizer, "a red car", LENGTH, 0, b, NULL, NULL, &error);
         CHECK(memcmp(a, b, sizeof a) != 0, "texts differ");
         CHECK(tokenizer_model_max_length(tokenizer) == 512, "length");
     }

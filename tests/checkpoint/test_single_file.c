@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "check.h"
 #include "checkpoint/required.h"
+#include "safetensors_write.h"
 
 #define CASES "tests/cases/"
 

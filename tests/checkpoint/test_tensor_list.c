@@ -37,6 +37,13 @@ static const struct {
     {"hunyuandit", "text_encoder_2", 1669958656, 219},
 };
 
+/* Elements, buffers left out. */
+static int64_t count_parameters(const struct tensor_list *list) {
+    int64_t sum = 0;
+    for (int i = 0; i < list->count; i++) sum += tensor_list_is_buffer(list->entries[i].name) ? 0 : tensor_count(&list->entries[i].tensor);
+    return sum;
+}
+
 static void test_sizes(void) {
     tessera_error error = {0};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
@@ -45,8 +52,8 @@ static void test_sizes(void) {
         char *component = file_join(folder != NULL ? folder : "", published[i].component);
         struct tensor_list list = {0};
         CHECK(tensor_list_read(&list, component, &error) == TESSERA_OK, "%s", error.message);
-        CHECK(tensor_list_parameters(&list) == published[i].parameters, "%s %s: %lld", published[i].class_name, published[i].component,
-              (long long)tensor_list_parameters(&list));
+        CHECK(count_parameters(&list) == published[i].parameters, "%s %s: %lld", published[i].class_name, published[i].component,
+              (long long)count_parameters(&list));
         CHECK(list.count == published[i].tensors, "%s %s: %d tensors", published[i].class_name, published[i].component, list.count);
         tensor_list_clear(&list);
         free(component);

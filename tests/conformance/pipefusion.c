@@ -3,8 +3,10 @@
  * On several ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
 #include <stdio.h>
 
+#include "check_cut.h"
 #include "loop.h"
 #include "pipelines/denoise.h"
+#include "team_of_mesh.h"
 
 struct pipeline_run {
     struct conformance_case *c;
@@ -54,8 +56,7 @@ static struct denoising denoising_of(const struct pipeline_run *p, const struct 
 static tessera_status count_alone(const struct pipeline_run *p, const struct denoiser *whole, int steps, double *operations,
                                   tessera_error *error) {
     struct run run = p->c->run;
-    struct team alone;
-    TRY(team_of_mesh(&alone, NULL, p->team.choice.parts, error));
+    struct team alone = team_of_mesh(NULL, p->team.choice.parts);
     alone.whole_steps = 1;
     struct tensor x = case_room(p->c, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
     TRY(run_status(&run, error));
@@ -65,7 +66,6 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
     run.parallel = NULL;
     run.operations = 0;
     tessera_status status = denoise_pictures(&d, 1, (float *[]){x.data}, error);
-    parallel_free(&alone.autoencoder);
     *operations = run.operations;
     return status;
 }
@@ -147,7 +147,7 @@ static bool check_mesh(struct conformance_case *c, const struct denoiser *whole,
     if (degrees[MESH_CFG] > 1 && loop->scale == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree 2: no guidance"), false;
     if (degrees[MESH_PIPEFUSION] > whole->num_blocks) return error_set(error, TESSERA_ERROR_ARGUMENT, "more stages than blocks"), false;
     return denoiser_check_degrees(whole, degrees[MESH_ULYSSES], degrees[MESH_TENSOR], error) == TESSERA_OK &&
-           denoiser_check_cut(whole, rows, x->shape[2], degrees[MESH_RING] * degrees[MESH_ULYSSES], error) == TESSERA_OK;
+           check_cut(whole, rows, x->shape[2], degrees[MESH_RING] * degrees[MESH_ULYSSES], error) == TESSERA_OK;
 }
 
 static tessera_status run_stage(struct pipeline_run *p, const struct component *whole, tessera_error *error) {
@@ -164,10 +164,9 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
 }
 
 static void run_parts(struct conformance_case *c, int parts, int warmup) {
-    struct pipeline_run p = {.c = c};
+    struct pipeline_run p = {.c = c, .team = team_of_mesh((struct mesh *)(uintptr_t)c->mesh, parts)};
     struct component whole = {0};
     tessera_error error = {0};
-    if (team_of_mesh(&p.team, (struct mesh *)(uintptr_t)c->mesh, parts, &error) != TESSERA_OK) case_error(c, &error);
     p.team.shares.rows = c->shares.rows;
     p.team.shares.heads = c->shares.heads;
     p.team.whole_steps = warmup;
@@ -182,7 +181,6 @@ static void run_parts(struct conformance_case *c, int parts, int warmup) {
             case_error(c, &error);
     }
     c->run.parallel = NULL;
-    parallel_free(&p.team.autoencoder);
     component_close(&p.mine);
     component_close(&whole);
     stages_free(&p.stages);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "check_cut.h"
 #include "mesh_loop.h"
 
 /* ---- a denoiser ---- */
@@ -21,7 +22,7 @@ static tessera_status check_mesh(const struct conformance_case *c, const struct 
     const int *degrees = c->mesh->degrees;
     if (degrees[MESH_CFG] > 1 && !guided) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree 2: this case has no guidance");
     TRY(denoiser_check_degrees(denoiser, degrees[MESH_ULYSSES], degrees[MESH_TENSOR], error));
-    return denoiser_check_cut(denoiser, latents.shape[1], latents.shape[2], degrees[MESH_RING] * degrees[MESH_ULYSSES], error);
+    return check_cut(denoiser, latents.shape[1], latents.shape[2], degrees[MESH_RING] * degrees[MESH_ULYSSES], error);
 }
 
 bool spread_open(struct conformance_case *c, bool guided, struct tensor latents, struct spread_denoiser *d) {

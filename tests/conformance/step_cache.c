@@ -9,8 +9,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "cached_forward.h"
 #include "loop.h"
-#include "pipelines/step_cache.h"
 
 enum { MAX_STEPS = 64 };
 
@@ -72,7 +72,7 @@ static void check_counts(struct conformance_case *c, const struct passage *passa
 
 static struct tensor predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *in, void *user) {
     struct passage *passage = user;
-    struct tensor out = step_cache_forward(&passage->cache, passage->denoiser, &c->run, in, step == loop->steps - 1);
+    struct tensor out = cached_forward(&passage->cache, passage->denoiser, &c->run, in, step == loop->steps - 1);
     if (!run_failed(&c->run)) return case_host(c, out);
     case_error(c, &c->run.error);
     if (c->world->ranks > 1) comm_abort(c->world->comm, &c->run.error);

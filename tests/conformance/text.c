@@ -11,7 +11,7 @@ static void check_prompt(struct conformance_case *c, const struct tokenizer *tok
     tessera_error error = {0};
     int32_t *ids = malloc(sizeof *ids * (size_t)max_length);
     int wrong = -1, i = 0;
-    if (tokenizer_encode(tokenizer, prompt, max_length, ids, NULL, NULL, &error) != TESSERA_OK) {
+    if (tokenizer_encode(tokenizer, prompt, max_length, 0, ids, NULL, NULL, &error) != TESSERA_OK) {
         case_error(c, &error);
     } else {
         const cJSON *id;

@@ -11,6 +11,7 @@
 #include "metrics/lpips.h"
 #include "metrics/psnr.h"
 #include "metrics/ssim.h"
+#include "safetensors_write.h"
 
 #define CASE "tests/metrics/case"
 enum { PAIRS = 6 };

@@ -6,6 +6,7 @@
 
 #include "component_test.h"
 #include "models/autoencoder_kl.h"
+#include "safetensors_write.h"
 
 #define SD "tests/cases/vae_sd"
 #define SD3 "tests/cases/vae_sd3"

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "denoiser_test.h"
+#include "safetensors_write.h"
 
 static void check_cuts(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const struct denoiser *m = t->component.denoiser;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "check.h"
 #include "nn/load.h"
+#include "safetensors_write.h"
 
 static float values[24];
 

@@ -15,6 +15,7 @@
  * Prints one line per case; exits 1 if one failed. Degrees that a model cannot have (more ranks than heads) are left out. */
 #include <stdlib.h>
 
+#include "check_cut.h"
 #include "comm/mesh.h"
 #include "denoiser_test.h"
 #include "mesh_loop.h"
@@ -163,7 +164,7 @@ static void run_meshes(const struct world *world, const struct denoiser *denoise
         const struct tensor *latents = &s->in->latents;
         int sequence = degrees[MESH_RING] * degrees[MESH_ULYSSES];
         if (denoiser_check_degrees(denoiser, degrees[MESH_ULYSSES], degrees[MESH_TENSOR], &error) != TESSERA_OK) continue;
-        if (denoiser_check_cut(denoiser, latents->shape[1], latents->shape[2], sequence, &error) != TESSERA_OK) continue;
+        if (check_cut(denoiser, latents->shape[1], latents->shape[2], sequence, &error) != TESSERA_OK) continue;
         CHECK(mesh_open(world->comm, degrees, &mesh, &error) == TESSERA_OK, "%s", error.message);
         run_mesh(denoiser, s, mesh, worst);
         mesh_free(mesh);

@@ -15,6 +15,7 @@
 #include "checkpoint/random_component.h"
 #include "models/registry.h"
 #include "pipelines/denoise.h"
+#include "team_of_mesh.h"
 
 enum { SIDE = 64, PATCH = 2, TEXT = 77, PARTS = 4, STEPS = 3, CHANNELS = 16, TEXT_WIDTH = 4096, POOLED_WIDTH = 2048, WIDTH = 1536 };
 
@@ -78,7 +79,7 @@ static tessera_status open_rank(struct rank *r, tessera_error *error) {
     for (int i = 0; i < MESH_AXES; i++) degrees[i] = i == MESH_PIPEFUSION ? comm_size(r->comm) : 1;
     struct component_source source = {.folder = r->folder};
     TRY(mesh_open(r->comm, degrees, &r->mesh, error));
-    TRY(team_of_mesh(&r->team, r->mesh, PARTS, error));
+    r->team = team_of_mesh(r->mesh, PARTS);
     r->team.whole_steps = 1;
     TRY(component_describe(&source, DTYPE_BF16, &r->described, error));
     TRY(stages_open(r->described.denoiser, comm_size(r->comm), comm_rank(r->comm), NULL, NULL, &r->stages, error));
@@ -96,7 +97,6 @@ static void close_rank(struct rank *r) {
     component_close(&r->described);
     component_close(&r->mine);
     stages_free(&r->stages);
-    parallel_free(&r->team.autoencoder);
     arena_free(r->run.arena);
     if (r->run.backend != NULL) backend_free(r->run.backend);
     mesh_free(r->mesh);

@@ -2,6 +2,7 @@
  * The numbers themselves are compared with the reference by the conformance program (kind step_cache). */
 #include "pipelines/step_cache.h"
 
+#include "cached_forward.h"
 #include "models/denoiser_test.h"
 
 #define CASES "tests/cases/step_cache/"
@@ -61,7 +62,7 @@ static void check_stages(const struct case_io *c, const struct denoiser *d, stru
         struct denoiser_inputs in = inputs_at(given, timesteps[i], room);
         int64_t skipped = whole.blocks_skipped;
         bool skip = false, last_step = i == STEPS - 1;
-        struct tensor one = step_cache_forward(&whole, d, run, &in, last_step);
+        struct tensor one = cached_forward(&whole, d, run, &in, last_step);
         struct tensor many = run_stages(caches, d, run, &in, last_step, &skip);
         CHECK(!run_failed(run), "%s", run->error.message);
         CHECK(skip == (whole.blocks_skipped > skipped), "step %d: the stages decided otherwise", i);
@@ -115,7 +116,7 @@ static void check_size(const struct denoiser *d, struct run *run, const struct d
     for (int i = 0; i < 4; i++) {
         size_t scope = run_enter(run);
         if (i == 2) in.latents.shape[1] -= d->patch_size;
-        step_cache_forward(&cache, d, run, &in, false);
+        cached_forward(&cache, d, run, &in, false);
         CHECK(!run_failed(run), "%s", run->error.message);
         CHECK(isnan(cache.compared) == (i % 2 == 0), "call %d compared %g", i, cache.compared);
         run_leave_all(run, scope, NULL, 0);
@@ -132,7 +133,7 @@ static double second_step(const struct denoiser *d, struct run *run, const struc
     for (int i = 0; i < 2; i++) {
         size_t scope = run_enter(run);
         struct denoiser_inputs in = inputs_at(given, i == 0 ? 900.0f : 899.0f, room);
-        step_cache_forward(&cache, d, run, &in, false);
+        cached_forward(&cache, d, run, &in, false);
         CHECK(!run_failed(run), "%s", run->error.message);
         run_leave_all(run, scope, NULL, 0);
     }

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "safetensors_write.h"
 #include "tensor/safetensors.h"
 
 /* A file: a header and so many bytes of data; `field` is what the message names (NULL: the file is whole). */

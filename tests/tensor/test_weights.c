@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "check.h"
+#include "safetensors_write.h"
 #include "tensor/weights.h"
 
 static char folder[] = "/tmp/tessera-test-XXXXXX";

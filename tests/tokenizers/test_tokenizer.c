@@ -20,7 +20,7 @@ static void check_prompt(const struct tokenizer *tokenizer, const char *folder, 
     float mask[LONGEST];
     int count = 0, differing = 0, place = 0;
     tessera_error error = {0};
-    CHECK(tokenizer_encode(tokenizer, prompt, max_length, ids, mask, &count, &error) == TESSERA_OK, "%s: %s", folder, error.message);
+    CHECK(tokenizer_encode(tokenizer, prompt, max_length, 0, ids, mask, &count, &error) == TESSERA_OK, "%s: %s", folder, error.message);
     for (const struct cJSON *id = expected->child; id != NULL; id = id->next, place++)
         if (place >= max_length || ids[place] != id->valueint) differing++;
     CHECK(place == max_length && differing == 0, "%s: %d ids of \"%s\" differ", folder, differing, prompt);
@@ -60,16 +60,16 @@ static void test_frame(void) {
     CHECK(tokenizer_open("tests/cases/tokenizer_clip/tokenizer", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
     if (tokenizer == NULL) return;
     CHECK(tokenizer_model_max_length(tokenizer) == 77, "%d", tokenizer_model_max_length(tokenizer));
-    CHECK(tokenizer_encode(tokenizer, "a", 1, ids, NULL, NULL, &error) == TESSERA_ERROR_ARGUMENT, "max_length 1 is refused");
-    CHECK(tokenizer_encode(tokenizer, "1 2 3 4 5", 4, ids, NULL, &count, &error) == TESSERA_OK && ids[3] == 790 && count == 7, "%d", count);
+    CHECK(tokenizer_encode(tokenizer, "a", 1, 0, ids, NULL, NULL, &error) == TESSERA_ERROR_ARGUMENT, "max_length 1 is refused");
+    CHECK(tokenizer_encode(tokenizer, "1 2 3 4 5", 4, 0, ids, NULL, &count, &error) == TESSERA_OK && ids[3] == 790 && count == 7, "%d", count);
     int32_t broken[8], repaired[8];
-    tokenizer_encode(tokenizer, "\xFF", 8, broken, NULL, NULL, &error);
-    tokenizer_encode(tokenizer, "\xEF\xBF\xBD", 8, repaired, NULL, NULL, &error);
+    tokenizer_encode(tokenizer, "\xFF", 8, 0, broken, NULL, NULL, &error);
+    tokenizer_encode(tokenizer, "\xEF\xBF\xBD", 8, 0, repaired, NULL, NULL, &error);
     CHECK(memcmp(broken, repaired, sizeof broken) == 0, "a stray byte becomes U+FFFD");
     char *longest = malloc(1000001);
     memset(longest, 'a', 1000000);
     longest[1000000] = 0;
-    CHECK(tokenizer_encode(tokenizer, longest, 8, ids, NULL, &count, &error) == TESSERA_OK && count > 1000, "a word of 1 MB: %d", count);
+    CHECK(tokenizer_encode(tokenizer, longest, 8, 0, ids, NULL, &count, &error) == TESSERA_OK && count > 1000, "a word of 1 MB: %d", count);
     free(longest);
     tokenizer_free(tokenizer);
     CHECK(tokenizer_open("tests/cases/no_such_folder", &tokenizer, &error) == TESSERA_ERROR_IO && tokenizer == NULL, "missing folder");
@@ -185,7 +185,7 @@ static void test_ties(void) {
         char *want = strchr(line, '\t');
         int count = 0, i = 0;
         *want++ = 0;
-        CHECK(tokenizer_encode(tokenizer, line, 1024, ids, NULL, &count, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(tokenizer_encode(tokenizer, line, 1024, 0, ids, NULL, &count, &error) == TESSERA_OK, "%s", error.message);
         bool same = true;
         for (char *end; *want != 0; want = end) {
             long id = strtol(want, &end, 10);

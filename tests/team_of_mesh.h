@@ -1,0 +1,16 @@
+/* A team of ranks without the options that it is opened by. */
+#ifndef TESSERA_TESTS_TEAM_OF_MESH_H
+#define TESSERA_TESTS_TEAM_OF_MESH_H
+
+#include <string.h>
+
+#include "pipelines/team.h"
+
+/* Over a mesh that stays the caller's (NULL: this rank alone): a picture in `parts` parts, an autoencoder that is not shared. */
+static inline struct team team_of_mesh(struct mesh *mesh, int parts) {
+    struct team team = {.mesh = mesh, .choice.parts = parts};
+    if (mesh != NULL) memcpy(team.choice.degrees, mesh->degrees, sizeof team.choice.degrees);
+    return team;
+}
+
+#endif
