@@ -16,6 +16,7 @@
 #include "base/order.h"
 #include "checkpoint/published.h"
 #include "cli/binding.h"
+#include "cli/plan_options.h"
 #include "cli/progress.h"
 #include "comm/collectives.h"
 #include "pipelines/plan_auto.h"
@@ -53,19 +54,8 @@ static const struct option latency_options[LATENCY_OPTION_COUNT] = {
                        .type = OPTION_TEXTS,
                        .placeholder = "PIXELS",
                        .help = "width and height of the pictures; several are measured one after the other (default: the model's)"},
-    [LATENCY_STEPS] = {.name = "steps",
-                       .aliases = {"num-inference-steps"},
-                       .type = OPTION_INTEGER,
-                       .placeholder = "N",
-                       .help = "default: the model's",
-                       .low = 1,
-                       .high = 10000},
-    [LATENCY_GUIDANCE_SCALE] = {.name = "guidance-scale",
-                                .type = OPTION_NUMBER,
-                                .placeholder = "X",
-                                .help = "up to 1: one prediction a step; default: the model's",
-                                .low = 0,
-                                .high = 1000},
+    [LATENCY_STEPS] = PLAN_OPTION_STEPS,
+    [LATENCY_GUIDANCE_SCALE] = PLAN_OPTION_GUIDANCE_SCALE,
     [LATENCY_NO_BINNING] = {.name = "no-resolution-binning",
                             .aliases = {"no-use-resolution-binning"},
                             .type = OPTION_FLAG,
@@ -91,7 +81,7 @@ static const struct option latency_options[LATENCY_OPTION_COUNT] = {
                             .help = "pictures of each mesh with time taken, of which the fastest counts (default: 3)",
                             .low = 1,
                             .high = 10000},
-    [LATENCY_DTYPE] = {.name = "dtype", .type = OPTION_CHOICE, .placeholder = "bf16|f32", .help = "what products are computed in"},
+    [LATENCY_DTYPE] = PLAN_OPTION_DTYPE,
     [LATENCY_THREADS] =
         {.name = "threads", .type = OPTION_INTEGER, .placeholder = "N", .help = "of each rank; default: its share", .low = 1, .high = 1024},
     [LATENCY_JSON] = {.name = "json", .type = OPTION_FLAG, .help = "one JSON object on standard output, at the end"},

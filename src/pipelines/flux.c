@@ -19,38 +19,12 @@ static tessera_status encode_prompts(struct pipeline *p, struct run *run, const 
     return TESSERA_OK;
 }
 
-const struct pipeline_class flux_class = {
-    .name = "FluxPipeline",
-    .num_inference_steps = 28,
-    .max_sequence_length = 512,
-    .guidance_scale = 3.5f,
-    .strength = 0.6f,
-    .img2img_guidance_scale = 7.0f,
-    .sample_size = 128,
-    .t5_encoder = "text_encoder_2",
-    .flow_matching = true,
-    .sigmas_from_steps = true,
-    .distilled = true,
-    .rounds_sizes = true,
-    .text = TEXT_T5,
-    .encode_prompts = encode_prompts,
-};
+/* What all of them have. */
+#define FLUX                                                                                                                               \
+    .num_inference_steps = 28, .max_sequence_length = 512, .guidance_scale = 3.5f, .strength = 0.6f, .img2img_guidance_scale = 7.0f,       \
+    .sample_size = 128, .t5_encoder = "text_encoder_2", .flow_matching = true, .sigmas_from_steps = true, .distilled = true,               \
+    .rounds_sizes = true, .text = TEXT_T5, .encode_prompts = encode_prompts
 
-const struct pipeline_class flux_control_class = {
-    .name = "FluxControlPipeline",
-    .num_inference_steps = 28,
-    .max_sequence_length = 512,
-    .guidance_scale = 3.5f,
-    .strength = 0.6f,
-    .img2img_guidance_scale = 7.0f,
-    .sample_size = 128,
-    .t5_encoder = "text_encoder_2",
-    .flow_matching = true,
-    .sigmas_from_steps = true,
-    .distilled = true,
-    .rounds_sizes = true,
-    .has_control = true,
-    .extra = {.latents = 1},
-    .text = TEXT_T5,
-    .encode_prompts = encode_prompts,
-};
+const struct pipeline_class flux_class = {.name = "FluxPipeline", FLUX};
+
+const struct pipeline_class flux_control_class = {.name = "FluxControlPipeline", FLUX, .has_control = true, .extra = {.latents = 1}};

@@ -109,21 +109,23 @@ static bool same_machine(const struct rank_facts *a, const struct rank_facts *b)
     return a == b || (a->kernel[0] != 0 && strcmp(a->kernel, b->kernel) == 0);
 }
 
-static int ranks_on_machine(const struct rank_facts *facts, int n, int rank) {
-    int count = 0;
-    for (int i = 0; i < n; i++) count += same_machine(&facts[i], &facts[rank]);
-    return count;
-}
+struct crowd {
+    int ranks;       /* on one machine */
+    double crowding; /* their threads for each of its processors */
+};
 
-/* Threads of a rank's machine for each of its processors. Ranks that are bound to some do not all have the same. */
-static double crowding_of(const struct rank_facts *facts, int n, int rank) {
+/* Of a rank's machine. Ranks that are bound to some processors do not all have the same. */
+static struct crowd crowd_of(const struct rank_facts *facts, int n, int rank) {
+    struct crowd crowd = {0};
     long threads = 0, processors = 0, online = sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 0; i < n; i++) {
         if (!same_machine(&facts[i], &facts[rank])) continue;
+        crowd.ranks++;
         threads += facts[i].threads;
         processors += facts[i].processors;
     }
-    return (double)threads / (double)(processors < online ? processors : online);
+    crowd.crowding = (double)threads / (double)(processors < online ? processors : online);
+    return crowd;
 }
 
 /* The nearest rank on this one's host in a direction (1, -1), around the host; itself if it is alone there. */
@@ -184,10 +186,10 @@ static tessera_status gather_facts(struct comm *comm, const struct plan_model *m
     look_at_self(comm, options, &mine);
     TRY(comm_all_gather(comm, &mine, facts, bytes, error));
     for (int i = 0; i < n; i++) {
-        double crowding = crowding_of(facts, n, i);
-        if (crowding > machine->crowding) machine->crowding = crowding, machine->crowd = ranks_on_machine(facts, n, i);
+        struct crowd crowd = crowd_of(facts, n, i);
+        if (crowd.crowding > machine->crowding) machine->crowding = crowd.crowding, machine->crowd = crowd.ranks;
     }
-    struct plan_measurer me = {mine.threads, ranks_on_machine(facts, n, comm_rank(comm)), machine->crowding > 1};
+    struct plan_measurer me = {mine.threads, crowd_of(facts, n, comm_rank(comm)).ranks, machine->crowding > 1};
     TRY(plan_known_speed(model, tokens, me, &mine.speed, error));
     return comm_all_gather(comm, &mine, facts, bytes, error);
 }

@@ -31,18 +31,6 @@ static uint32_t word_at(const uint8_t *from) {
 
 /* ---- float8 ---- */
 
-static inline float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static inline uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
 /* A float8 with `mantissa` bits and an exponent bias; magnitudes from `special` on are infinity (its fraction 0) or NaN. A subnormal one
  * counts steps. As for float16 (tensor.c), nothing depends on subnormal float32 arithmetic or branches. */
 static inline float widen(uint8_t x, int mantissa, uint32_t bias, uint32_t special, float step) {

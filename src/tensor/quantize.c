@@ -33,12 +33,9 @@ static float inverse(float d) {
 /* Round to nearest even, as torch's and ml_dtypes' casts do. Below 2^-6 the sum with 2^14, whose last bit is worth 2^-9, rounds to e4m3's
  * subnormal steps. */
 static uint8_t e4m3_of(float x) {
-    uint32_t bits, sum;
-    memcpy(&bits, &x, sizeof bits);
+    uint32_t bits = bits_of(x);
     uint32_t magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
-    float subnormal = fabsf(x) + 0x1p14f;
-    memcpy(&sum, &subnormal, sizeof sum);
-    if (magnitude < 0x3c800000u) return (uint8_t)(sign | (sum - 0x46800000u));
+    if (magnitude < 0x3c800000u) return (uint8_t)(sign | (bits_of(fabsf(x) + 0x1p14f) - 0x46800000u));
     uint32_t rounded = (magnitude - (120u << 23) + 0x7ffffu + (magnitude >> 20 & 1)) >> 20;
     return (uint8_t)(sign | (rounded < 0x7f ? rounded : 0x7f));
 }
@@ -103,8 +100,7 @@ static void write_nf4(uint8_t *to, const float *x) {
     float most = 0;
     for (int i = 0; i < NF4_BLOCK; i++) most = fmaxf(most, fabsf(x[i]));
     float id = inverse(most);
-    uint32_t bits;
-    memcpy(&bits, &most, sizeof bits);
+    uint32_t bits = bits_of(most);
     for (int i = 0; i < 4; i++) *to++ = (uint8_t)(bits >> 8 * i);
     for (int i = 0; i < NF4_BLOCK; i += 2) *to++ = (uint8_t)(nearest_nf4(x[i] * id) << 4 | nearest_nf4(x[i + 1] * id));
 }

@@ -159,9 +159,7 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
 static inline float float_of_half(uint16_t half) {
     uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, sign = (uint32_t)(half & 0x8000u) << 16;
     float x = float_of(magnitude) * 0x1p112f;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return float_of(bits | sign | ((half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u));
+    return float_of(bits_of(x) | sign | ((half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u));
 }
 
 static void widen_half(float *restrict to, const uint16_t *restrict half, int64_t count) {

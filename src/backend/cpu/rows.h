@@ -17,18 +17,6 @@
 
 #define ROW_CHUNK 512 /* floats that a row kernel holds on its stack at a time */
 
-static inline uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static inline float float_of(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* Elements [at, at + count) of a F32 or BF16 array, which activations are, as float32. */
 static inline void row_load(float *restrict to, const void *from, enum dtype dtype, int64_t at, int64_t count) {
     const uint16_t *restrict half = (const uint16_t *)from + at;
