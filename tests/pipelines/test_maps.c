@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "check.h"
 #include "pipelines/device_map.h"
+#include "pipelines/placed.h"
 
 static const char *const models[] = {
     "tests/cases/pipeline_sd15/model",   "tests/cases/pipeline_sdxl/model",         "tests/cases/pipeline_sd3/model",
@@ -329,13 +330,13 @@ static void test_suits(void) {
     tessera_map *map = opened(flux, "auto", 2, NULL, NULL, &error), *other = opened(models[2], "auto", 2, NULL, NULL, &error);
     if (map == NULL || other == NULL) return;
     int blocks = map->model.num_blocks;
-    CHECK(device_map_suits(map, map->pipeline, blocks, 2, &error) == TESSERA_OK, "%s", error.message);
-    CHECK(device_map_suits(map, map->pipeline, blocks, 3, &error) == TESSERA_ERROR_ARGUMENT, "for 3 ranks");
-    CHECK(device_map_suits(map, other->pipeline, other->model.num_blocks, 2, &error) == TESSERA_ERROR_ARGUMENT, "for another model");
+    CHECK(placed_suits(map, map->pipeline, blocks, 2, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(placed_suits(map, map->pipeline, blocks, 3, &error) == TESSERA_ERROR_ARGUMENT, "for 3 ranks");
+    CHECK(placed_suits(map, other->pipeline, other->model.num_blocks, 2, &error) == TESSERA_ERROR_ARGUMENT, "for another model");
     double shares = device_map_share(map, "transformer", 0) + device_map_share(map, "transformer", 1), all = 0;
     for (int i = 0; i < blocks; i++) all += map->model.blocks[i];
-    CHECK(shares == all && device_map_share(map, "vae", 1 - device_map_rank(map, "vae")) == 0, "shares of %g are %g", all, shares);
-    CHECK(device_map_rank(map, "transformer") == -1 && device_map_rank(map, "vae") >= 0, "ranks of components");
+    CHECK(shares == all && device_map_share(map, "vae", 1 - placed_rank(map, "vae")) == 0, "shares of %g are %g", all, shares);
+    CHECK(placed_rank(map, "transformer") == -1 && placed_rank(map, "vae") >= 0, "ranks of components");
     tessera_map_free(map);
     tessera_map_free(other);
 }
