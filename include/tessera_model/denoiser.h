@@ -98,7 +98,7 @@ struct denoiser_block_info {
     struct meeting_list meetings;
 };
 
-struct part_watch;
+struct segment_watch;
 
 /* What a state between blocks looks like. The batch, the picture's size and the number of text tokens
  * follow from the inputs. From both a process knows which state it must receive from another one, and
@@ -124,7 +124,7 @@ struct denoiser {
     int64_t row_unit;    /* pictures are cut by rows, in multiples of this; 0: by tokens */
     int64_t sample_size; /* config's default latent side, 0 if absent */
     bool text_stream;    /* blocks change the text (joint attention); otherwise they only read it */
-    const struct part_watch *watch; /* the engine's */
+    const struct segment_watch *watch; /* the engine's */
 };
 
 enum { DENOISER_CHANGE_POWERS = 5 };
@@ -133,9 +133,9 @@ struct denoiser_class {
     /* The handle, which embeds struct denoiser first, and room for its layers, in load_alloc's
      * memory; NULL and load_error on failure. It reads sizes from config.json and loads nothing. */
     struct denoiser *(*open)(const struct json *config, struct loader *loader);
-    /* Load the layers of embed, of one block, of finish. Weights come and go part by part. After
+    /* Load the layers of embed, of one block, of finish. Weights come and go segment by segment. After
      * `open` the engine calls each function once, and layers get their shapes. It calls the function
-     * again whenever it brings the part's weights into memory or drops them. */
+     * again whenever it brings the segment's weights into memory or drops them. */
     void (*load_embed)(struct denoiser *, struct loader *);
     void (*load_block)(struct denoiser *, int index, struct loader *);
     void (*load_finish)(struct denoiser *, struct loader *);

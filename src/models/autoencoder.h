@@ -3,7 +3,7 @@
 #define TESSERA_MODELS_AUTOENCODER_H
 
 #include "base/json.h"
-#include "models/part.h"
+#include "models/segment.h"
 #include "nn/load.h"
 
 struct autoencoder {
@@ -11,17 +11,17 @@ struct autoencoder {
     int64_t latent_channels, scale;     /* picture side / latent side */
     float scaling_factor, shift_factor; /* latents = (z - shift) * scaling */
     bool has_encoder;
-    const struct part_watch *watch; /* or NULL; see component_watch */
+    const struct segment_watch *watch; /* or NULL; see component_watch */
 };
 
-/* An autoencoder's two parts, whose weights come and go as a denoiser's blocks do. */
-enum autoencoder_part { AUTOENCODER_ENCODER, AUTOENCODER_DECODER, AUTOENCODER_PARTS };
+/* An autoencoder's two segments, whose weights come and go as a denoiser's blocks do. */
+enum autoencoder_segment { AUTOENCODER_ENCODER, AUTOENCODER_DECODER, AUTOENCODER_SEGMENTS };
 
 struct autoencoder_class {
     const char *name; /* config.json's _class_name */
-    /* The handle and room for its layers; then the layers of one part, as a denoiser's block (tessera_model.h). */
+    /* The handle and room for its layers; then the layers of one segment, as a denoiser's block (tessera_model.h). */
     struct autoencoder *(*open)(const struct json *config, struct loader *loader);
-    void (*load_part)(struct autoencoder *, enum autoencoder_part, struct loader *);
+    void (*load_segment)(struct autoencoder *, enum autoencoder_segment, struct loader *);
     /* This rank's pixel rows of a picture height x width, to give to encode and to get from decode: all where it is alone. More ranks than
      * latent rows are an ARGUMENT error in run->error. */
     struct span (*rows)(const struct autoencoder *, struct run *, int64_t height, int64_t width);
@@ -34,7 +34,7 @@ struct autoencoder_class {
     struct tensor (*decode_tiled)(const struct autoencoder *, struct run *, struct tensor z);
 };
 
-/* The class's functions, each told to who watches the part. */
+/* The class's functions, each told to who watches the segment. */
 struct tensor autoencoder_encode(const struct autoencoder *, struct run *, struct tensor image);
 struct tensor autoencoder_decode(const struct autoencoder *, struct run *, struct tensor z, bool tiled);
 

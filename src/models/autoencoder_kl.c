@@ -230,10 +230,10 @@ static struct autoencoder *open(const struct json *config, struct loader *loader
     return &vae->base;
 }
 
-static void load_part(struct autoencoder *base, enum autoencoder_part part, struct loader *loader) {
+static void load_segment(struct autoencoder *base, enum autoencoder_segment segment, struct loader *loader) {
     struct autoencoder_kl *vae = (struct autoencoder_kl *)base;
     load_set_prefix(loader, "%s", "");
-    if (part == AUTOENCODER_DECODER)
+    if (segment == AUTOENCODER_DECODER)
         load_decoder(loader, &vae->layout, &vae->decoder);
     else if (base->has_encoder)
         load_encoder(loader, &vae->layout, &vae->encoder);
@@ -492,7 +492,7 @@ struct tensor autoencoder_kl_decode_tiled(const struct autoencoder *base, struct
 
 const struct autoencoder_class autoencoder_kl_class = {.name = "AutoencoderKL",
                                                        .open = open,
-                                                       .load_part = load_part,
+                                                       .load_segment = load_segment,
                                                        .rows = autoencoder_kl_rows,
                                                        .encode = autoencoder_kl_encode,
                                                        .decode = autoencoder_kl_decode,

@@ -7,7 +7,7 @@
 struct loader component_loader(const struct component *component, enum load_mode mode, struct arena *arena);
 /* Hooks of what is described by its configuration alone. */
 extern const struct load_hooks component_asks_nothing;
-/* Describes all parts of a component whose handle is open. Errors of names, shapes and types. */
-tessera_status component_describe_parts(struct component *component, tessera_error *error);
+/* Describes all segments of a component whose handle is open. Errors of names, shapes and types. */
+tessera_status component_describe_segments(struct component *component, tessera_error *error);
 
 #endif

@@ -53,30 +53,30 @@ tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulyss
 struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
                                      unsigned parts) {
     struct denoiser_state state = {0};
-    if (!part_begin(denoiser->watch, run, COMPONENT_EMBED)) return state;
+    if (!segment_begin(denoiser->watch, run, COMPONENT_EMBED)) return state;
     state = denoiser->class->embed(denoiser, run, inputs, parts);
-    part_end(denoiser->watch, COMPONENT_EMBED);
+    segment_end(denoiser->watch, COMPONENT_EMBED);
     return state;
 }
 
 struct denoiser_state denoiser_block(const struct denoiser *denoiser, struct run *run, int index, struct denoiser_state state) {
-    if (!part_begin(denoiser->watch, run, index)) return (struct denoiser_state){0};
+    if (!segment_begin(denoiser->watch, run, index)) return (struct denoiser_state){0};
     state = denoiser->class->block(denoiser, run, index, state);
-    part_end(denoiser->watch, index);
+    segment_end(denoiser->watch, index);
     return state;
 }
 
 struct tensor denoiser_finish(const struct denoiser *denoiser, struct run *run, struct denoiser_state state) {
-    if (!part_begin(denoiser->watch, run, denoiser->num_blocks)) return (struct tensor){0};
+    if (!segment_begin(denoiser->watch, run, denoiser->num_blocks)) return (struct tensor){0};
     struct tensor out = denoiser->class->finish(denoiser, run, state);
-    part_end(denoiser->watch, denoiser->num_blocks);
+    segment_end(denoiser->watch, denoiser->num_blocks);
     return out;
 }
 
 struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *run, const struct denoiser_state *state) {
-    if (!part_begin(denoiser->watch, run, 0)) return (struct tensor){0};
+    if (!segment_begin(denoiser->watch, run, 0)) return (struct tensor){0};
     struct tensor input = denoiser->class->first_input(denoiser, run, state);
-    part_end(denoiser->watch, 0);
+    segment_end(denoiser->watch, 0);
     return input;
 }
 

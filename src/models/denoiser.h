@@ -10,7 +10,7 @@
 #define TESSERA_MODELS_DENOISER_H
 
 #include "base/json.h"
-#include "models/part.h"
+#include "models/segment.h"
 #include "nn/load.h"
 #include "parallel/meeting.h"
 
@@ -21,9 +21,9 @@ tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulyss
 /* Gives back all that was made since `scope` (of run_enter, before the state was made) but the state, which is moved. */
 void denoiser_keep_state(struct run *run, size_t scope, struct denoiser_state *state);
 
-/* The class's functions of the same names, each told to who watches the part. first_input is of block 0. */
+/* The class's functions of the same names, each told to who watches the segment. first_input is of block 0. */
 struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
-                                     unsigned parts);
+                                     unsigned segments);
 struct denoiser_state denoiser_block(const struct denoiser *denoiser, struct run *run, int index, struct denoiser_state state);
 struct tensor denoiser_finish(const struct denoiser *denoiser, struct run *run, struct denoiser_state state);
 struct tensor denoiser_first_input(const struct denoiser *denoiser, struct run *run, const struct denoiser_state *state);

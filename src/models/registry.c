@@ -130,9 +130,9 @@ static tessera_status open_layers(const struct component_source *source, struct 
     if (denoiser != NULL && (out->denoiser = denoiser->open(out->config, &loader)) != NULL) out->num_blocks = out->denoiser->num_blocks;
     if (text_encoder != NULL && (out->text_encoder = text_encoder->open(out->config, &loader)) != NULL)
         out->num_blocks = out->text_encoder->num_blocks;
-    if (autoencoder != NULL && (out->autoencoder = autoencoder->open(out->config, &loader)) != NULL) out->num_blocks = AUTOENCODER_PARTS;
+    if (autoencoder != NULL && (out->autoencoder = autoencoder->open(out->config, &loader)) != NULL) out->num_blocks = AUTOENCODER_SEGMENTS;
     if (load_failed(&loader)) return error_set(error, loader.error.status, "%s", loader.error.message);
-    return component_describe_parts(out, error);
+    return component_describe_segments(out, error);
 }
 
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {

@@ -6,14 +6,14 @@
 #include "models/denoiser.h"
 #include "models/text_encoder.h"
 
-/* The parts of a component whose weights come and go one by one: what stands before its blocks (COMPONENT_EMBED), each block, and what
+/* The segments of a component whose weights come and go one by one: what stands before its blocks (COMPONENT_EMBED), each block, and what
  * follows the last (num_blocks). An autoencoder has two blocks, its encoder and its decoder, and nothing around them.
  *
- * Whatever decides when weights are in memory does it with component_load_block and component_drop_block: a whole model loads all parts,
- * stages load a component and drop it, streaming watches a component and keeps a window of its parts, and a device map, a pipeline stage or
+ * Whatever decides when weights are in memory does it with component_load_block and component_drop_block: a whole model loads all segments,
+ * stages load a component and drop it, streaming watches a component and keeps a window of its segments, and a device map, a pipeline stage or
  * a part of a split model loads some. */
-/* One part, with memory of its own. */
-struct component_part {
+/* One segment, with memory of its own. */
+struct component_segment {
     struct arena *arena;  /* what its layers do not borrow from the file; NULL while it is not loaded */
     struct arena *memory; /* all of it on the component's backend; NULL where that shares the host's memory */
     size_t bytes;         /* of its weights, when they are loaded */
@@ -35,7 +35,7 @@ struct component {
     struct text_encoder *text_encoder;
     struct autoencoder *autoencoder;
     int num_blocks;
-    struct component_part *parts; /* [num_blocks + 2]: embed, blocks, finish */
+    struct component_segment *segments; /* [num_blocks + 2]: embed, blocks, finish */
     struct load_hooks hooks;
     struct load_share share;
     bool share_only, no_embed, no_finish; /* as in component_source */
@@ -49,12 +49,12 @@ struct component_source {
     const char *folder;             /* holds config.json; may be NULL where config, and weights or hooks that record, are given */
     struct json *config;            /* becomes the component's, on failure too; NULL: the folder's own */
     struct weights *weights;        /* becomes the component's, on failure too; NULL: the folder's own (none where hooks record) */
-    const struct load_hooks *hooks; /* copied, or NULL; their user must live as long as parts are loaded */
+    const struct load_hooks *hooks; /* copied, or NULL; their user must live as long as segments are loaded */
     const struct denoiser_class *const *denoisers; /* [num_denoisers] that config.json may name beside those of the registry */
     int num_denoisers;
     struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
     struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
-    bool share_only;         /* the weights hold this share's parts alone: the others are described by the configuration */
+    bool share_only;         /* the weights hold this segments of this share alone: the others are described by the configuration */
     bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not the share's */
     const struct span *elsewhere; /* [num_elsewhere] runs of blocks that others compute: not the share's either; copied */
     int num_elsewhere;
@@ -69,19 +69,19 @@ enum component_kind component_kind_of(const char *class_name, const struct denoi
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
 /* The same without weights: layers that say what they would ask of their file. Hooks of the source are not used. */
 tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
-/* Tells hooks->record of the tensors that the layers of a part ask for, once each. Of a component that is only described. */
-tessera_status component_ask(struct component *component, int part, const struct load_hooks *hooks, tessera_error *error);
-/* Brings the weights of one part into memory; nothing happens if they are there. On failure the part is as if dropped. */
-tessera_status component_load_block(struct component *component, int part, tessera_error *error);
-/* Gives the memory of one part's weights back to the system, mapped pages included; its layers are described only. */
-void component_drop_block(struct component *component, int part);
-/* Is the part of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
-bool component_has_part(const struct component *component, int part);
-/* All parts of this rank's share, one by one. */
+/* Tells hooks->record of the tensors that the layers of a segment ask for, once each. Of a component that is only described. */
+tessera_status component_ask(struct component *component, int segment, const struct load_hooks *hooks, tessera_error *error);
+/* Brings the weights of one segment into memory; nothing happens if they are there. On failure the segment is as if dropped. */
+tessera_status component_load_block(struct component *component, int segment, tessera_error *error);
+/* Gives the memory of one segment's weights back to the system, mapped pages included; its layers are described only. */
+void component_drop_block(struct component *component, int segment);
+/* Is the segment of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
+bool component_has_segment(const struct component *component, int segment);
+/* All segments of this rank's share, one by one. */
 tessera_status component_load(struct component *component, tessera_error *error);
-/* From now on `watch` is told before and after each part is computed with (part.h), by every job that uses the component; NULL: nobody is.
+/* From now on `watch` is told before and after each segment is computed with (segment.h), by every job that uses the component; NULL: nobody is.
  * `watch` lives as long as the component, or until another takes its place. */
-void component_watch(struct component *component, const struct part_watch *watch);
+void component_watch(struct component *component, const struct segment_watch *watch);
 void component_close(struct component *component);
 
 #endif

@@ -2,7 +2,7 @@
  *
  *     ABSENT --request--> WANTED --the thread--> READ --before--> LOADED --its buffer is needed--> ABSENT
  *
- * Only the thread takes a part from WANTED to READ (or to FAILED), all else is done by whoever computes. A part that has been computed keeps
+ * Only the thread takes a segment from WANTED to READ (or to FAILED), all else is done by whoever computes. A segment that has been computed keeps
  * its buffer until another one needs it: block 0 may be asked for twice in a row. */
 #include "models/stream.h"
 
@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/disk.h"
 
-enum { NO_PART = -1, CHUNK = 16 << 20 };
+enum { NO_SEGMENT = -1, CHUNK = 16 << 20 };
 
 enum state { ABSENT, WANTED, READ, FAILED, LOADED };
 
@@ -23,10 +23,10 @@ enum state { ABSENT, WANTED, READ, FAILED, LOADED };
 struct piece {
     int file;
     uint64_t offset;
-    size_t bytes, needed, at; /* `at`: where in the part's buffer */
+    size_t bytes, needed, at; /* `at`: where in the segment's buffer */
 };
 
-struct part {
+struct segment {
     struct piece *pieces;
     int num_pieces;
     struct load_copies copies; /* where the mapped bytes lie in the buffer; its memory is known once there is one */
@@ -40,28 +40,28 @@ struct part {
 struct buffer {
     char *memory;
     size_t bytes;
-    int part; /* or NO_PART */
+    int segment; /* or NO_SEGMENT */
 };
 
 struct component_stream {
     struct component *component;
-    struct part_watch watch;
+    struct segment_watch watch;
     struct disk_file *files;
     int num_files;
-    struct part *parts; /* [num_parts]: embed, blocks, finish */
-    int num_parts;
-    struct buffer *buffers; /* the rotating ones first, then one for each part that is kept */
+    struct segment *segments; /* [num_segments]: embed, blocks, finish */
+    int num_segments;
+    struct buffer *buffers; /* the rotating ones first, then one for each segment that is kept */
     int num_rotating, num_buffers;
-    int computing; /* the part between `before` and `after`; NO_PART */
+    int computing; /* the segment between `before` and `after`; NO_SEGMENT */
     struct stream_counts counts;
 
     pthread_t thread;
     bool has_thread;
-    pthread_mutex_t lock; /* guards what follows, and the parts' states */
+    pthread_mutex_t lock; /* guards what follows, and the segments' states */
     pthread_cond_t changed;
-    int *queue, queued; /* parts to read, the next first */
+    int *queue, queued; /* segments to read, the next first */
     bool stops;
-    tessera_error error; /* of the part that FAILED */
+    tessera_error error; /* of the segment that FAILED */
 };
 
 static size_t aligned(size_t bytes) {
@@ -103,36 +103,36 @@ static int file_of(struct component_stream *s, const struct weights_place *place
 }
 
 /* Spans in the order of the files, as pieces; what lies together is one. */
-static void make_pieces(struct part *part, const struct located *found, int count) {
+static void make_pieces(struct segment *segment, const struct located *found, int count) {
     struct piece *piece = NULL;
     for (int i = 0; i < count; i++) {
         uint64_t first = found[i].offset / DISK_ALIGNMENT * DISK_ALIGNMENT, end = found[i].offset + found[i].span->bytes;
         bool joins = piece != NULL && piece->file == found[i].file && first <= piece->offset + piece->bytes;
         if (!joins) {
             size_t at = piece != NULL ? piece->at + piece->bytes : 0;
-            piece = &part->pieces[part->num_pieces++];
+            piece = &segment->pieces[segment->num_pieces++];
             *piece = (struct piece){.file = found[i].file, .offset = first, .at = at};
         }
         if (end > piece->offset + piece->needed) piece->needed = (size_t)(end - piece->offset);
         piece->bytes = aligned(piece->needed);
-        part->bytes = piece->at + piece->bytes;
+        segment->bytes = piece->at + piece->bytes;
         size_t at = piece->at + (size_t)(found[i].offset - piece->offset);
-        part->copies.list[part->copies.count++] = (struct load_copy){found[i].span->data, found[i].span->bytes, at, false};
+        segment->copies.list[segment->copies.count++] = (struct load_copy){found[i].span->data, found[i].span->bytes, at, false};
     }
-    part->copies.bytes = part->bytes;
-    qsort(part->copies.list, (size_t)part->copies.count, sizeof *part->copies.list, by_address);
+    segment->copies.bytes = segment->bytes;
+    qsort(segment->copies.list, (size_t)segment->copies.count, sizeof *segment->copies.list, by_address);
 }
 
 /* Spans that are not in a mapped file are in memory for as long as the component is open. */
 static tessera_status locate(struct component_stream *s, int index, int descriptors[], tessera_error *error) {
-    const struct component_part *p = &s->component->parts[index];
-    struct part *part = &s->parts[index];
+    const struct component_segment *p = &s->component->segments[index];
+    struct segment *segment = &s->segments[index];
     struct located *found = calloc((size_t)p->num_spans + 1, sizeof *found);
-    part->pieces = calloc((size_t)p->num_spans + 1, sizeof *part->pieces);
-    part->copies.list = calloc((size_t)p->num_spans + 1, sizeof *part->copies.list);
+    segment->pieces = calloc((size_t)p->num_spans + 1, sizeof *segment->pieces);
+    segment->copies.list = calloc((size_t)p->num_spans + 1, sizeof *segment->copies.list);
     tessera_status status = TESSERA_OK;
     int count = 0;
-    if (found == NULL || part->pieces == NULL || part->copies.list == NULL)
+    if (found == NULL || segment->pieces == NULL || segment->copies.list == NULL)
         status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d tensors", p->num_spans);
     for (int i = 0; i < p->num_spans && status == TESSERA_OK; i++) {
         struct weights_place place;
@@ -143,8 +143,8 @@ static tessera_status locate(struct component_stream *s, int index, int descript
     }
     if (status == TESSERA_OK) {
         qsort(found, (size_t)count, sizeof *found, by_place);
-        make_pieces(part, found, count);
-        part->cost = part->bytes + aligned(p->converted);
+        make_pieces(segment, found, count);
+        segment->cost = segment->bytes + aligned(p->converted);
     }
     free(found);
     return status;
@@ -153,47 +153,47 @@ static tessera_status locate(struct component_stream *s, int index, int descript
 /* ---- what is kept ---- */
 
 /* At most: each span may begin and end inside a disk's block. */
-static size_t most_of(const struct component_part *p) {
+static size_t most_of(const struct component_segment *p) {
     return p->stored + aligned(p->converted) + (size_t)p->num_spans * 2 * DISK_ALIGNMENT;
 }
 
-size_t component_stream_part(const struct component *c, int part) {
-    return most_of(&c->parts[part + 1]);
+size_t component_stream_segment(const struct component *c, int segment) {
+    return most_of(&c->segments[segment + 1]);
 }
 
 size_t component_stream_whole(const struct component *c) {
     size_t bytes = 0;
     for (int i = 0; i < c->num_blocks + 2; i++)
-        if (component_has_part(c, i - 1)) bytes += most_of(&c->parts[i]);
+        if (component_has_segment(c, i - 1)) bytes += most_of(&c->segments[i]);
     return bytes;
 }
 
 size_t component_stream_least(const struct component *c) {
     size_t most = 0;
     for (int i = 0; i < c->num_blocks + 2; i++)
-        if (component_has_part(c, i - 1) && most_of(&c->parts[i]) > most) most = most_of(&c->parts[i]);
+        if (component_has_segment(c, i - 1) && most_of(&c->segments[i]) > most) most = most_of(&c->segments[i]);
     return most;
 }
 
-/* Marks `kept` of `count` parts, evenly, and returns the memory that goes with it where the others pass through `rotating` buffers. */
+/* Marks `kept` of `count` segments, evenly, and returns the memory that goes with it where the others pass through `rotating` buffers. */
 static size_t mark_kept(struct component_stream *s, int kept, int count, int rotating) {
     size_t bytes = 0, widest = 0;
-    for (int i = 0, place = 0; i < s->num_parts; i++) {
-        struct part *part = &s->parts[i];
-        if (!part->is_mine) continue;
-        part->is_kept = (place + 1) * kept / count > place * kept / count;
+    for (int i = 0, place = 0; i < s->num_segments; i++) {
+        struct segment *segment = &s->segments[i];
+        if (!segment->is_mine) continue;
+        segment->is_kept = (place + 1) * kept / count > place * kept / count;
         place++;
-        if (part->is_kept)
-            bytes += part->cost;
-        else if (part->cost > widest)
-            widest = part->cost;
+        if (segment->is_kept)
+            bytes += segment->cost;
+        else if (segment->cost > widest)
+            widest = segment->cost;
     }
     return bytes + (size_t)rotating * widest;
 }
 
 static tessera_status choose_kept(struct component_stream *s, size_t budget, tessera_error *error) {
     int count = 0;
-    for (int i = 0; i < s->num_parts; i++) count += s->parts[i].is_mine;
+    for (int i = 0; i < s->num_segments; i++) count += s->segments[i].is_mine;
     for (int kept = count; kept >= 0; kept--) {
         s->num_rotating = kept == count ? 0 : 2;
         if (mark_kept(s, kept, count, s->num_rotating) <= budget) return TESSERA_OK;
@@ -201,12 +201,12 @@ static tessera_status choose_kept(struct component_stream *s, size_t budget, tes
     s->num_rotating = 1;
     size_t least = mark_kept(s, 0, count, 1);
     if (least <= budget) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_MEMORY, "%s: its largest part takes %.2f GB of memory, and %.2f GB are left for its weights: allow %.2f GB more",
+    return error_set(error, TESSERA_ERROR_MEMORY, "%s: its largest block or embedding takes %.2f GB of memory, and %.2f GB are left for its weights: allow %.2f GB more",
                      weights_folder(s->component->weights), (double)least / 1e9, (double)budget / 1e9, (double)(least - budget) / 1e9);
 }
 
 static bool make_buffer(struct buffer *buffer, size_t bytes) {
-    *buffer = (struct buffer){.bytes = bytes, .part = NO_PART};
+    *buffer = (struct buffer){.bytes = bytes, .segment = NO_SEGMENT};
     if (bytes == 0) return true;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     buffer->memory = memory != MAP_FAILED ? memory : NULL;
@@ -215,13 +215,13 @@ static bool make_buffer(struct buffer *buffer, size_t bytes) {
 
 static tessera_status make_buffers(struct component_stream *s, tessera_error *error) {
     size_t widest = 0;
-    s->buffers = calloc((size_t)(s->num_parts + 2), sizeof *s->buffers);
+    s->buffers = calloc((size_t)(s->num_segments + 2), sizeof *s->buffers);
     bool good = s->buffers != NULL;
-    for (int i = 0; i < s->num_parts; i++)
-        if (s->parts[i].is_mine && !s->parts[i].is_kept && s->parts[i].bytes > widest) widest = s->parts[i].bytes;
+    for (int i = 0; i < s->num_segments; i++)
+        if (s->segments[i].is_mine && !s->segments[i].is_kept && s->segments[i].bytes > widest) widest = s->segments[i].bytes;
     for (int i = 0; i < s->num_rotating && good; i++) good = make_buffer(&s->buffers[s->num_buffers++], widest);
-    for (int i = 0; i < s->num_parts && good; i++)
-        if (s->parts[i].is_mine && s->parts[i].is_kept) good = make_buffer(&s->buffers[s->num_buffers++], s->parts[i].bytes);
+    for (int i = 0; i < s->num_segments && good; i++)
+        if (s->segments[i].is_mine && s->segments[i].is_kept) good = make_buffer(&s->buffers[s->num_buffers++], s->segments[i].bytes);
     return good ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "no memory for the weights of some blocks");
 }
 
@@ -243,12 +243,12 @@ static tessera_status read_piece(struct component_stream *s, const struct piece 
     return TESSERA_OK;
 }
 
-static tessera_status read_part(struct component_stream *s, const struct part *part, tessera_error *error) {
-    for (int i = 0; i < part->num_pieces; i++) TRY(read_piece(s, &part->pieces[i], part->buffer->memory, error));
+static tessera_status read_segment(struct component_stream *s, const struct segment *segment, tessera_error *error) {
+    for (int i = 0; i < segment->num_pieces; i++) TRY(read_piece(s, &segment->pieces[i], segment->buffer->memory, error));
     return TESSERA_OK;
 }
 
-static void *read_parts(void *user) {
+static void *read_segments(void *user) {
     struct component_stream *s = user;
     pthread_mutex_lock(&s->lock);
     while (!s->stops) {
@@ -256,15 +256,15 @@ static void *read_parts(void *user) {
             pthread_cond_wait(&s->changed, &s->lock);
             continue;
         }
-        struct part *part = &s->parts[s->queue[0]];
+        struct segment *segment = &s->segments[s->queue[0]];
         tessera_error error = {0};
         pthread_mutex_unlock(&s->lock);
-        tessera_status status = read_part(s, part, &error);
+        tessera_status status = read_segment(s, segment, &error);
         pthread_mutex_lock(&s->lock);
         memmove(s->queue, s->queue + 1, (size_t)--s->queued * sizeof *s->queue);
-        part->state = status == TESSERA_OK ? READ : FAILED;
+        segment->state = status == TESSERA_OK ? READ : FAILED;
         if (status == TESSERA_OK)
-            s->counts.bytes_read += part->bytes;
+            s->counts.bytes_read += segment->bytes;
         else
             s->error = error;
         pthread_cond_broadcast(&s->changed);
@@ -273,55 +273,55 @@ static void *read_parts(void *user) {
     return NULL;
 }
 
-/* ---- parts come and go ---- */
+/* ---- segments come and go ---- */
 
-/* Under the lock: takes the part out of its buffer. */
+/* Under the lock: takes the segment out of its buffer. */
 static void drop(struct component_stream *s, struct buffer *buffer) {
-    struct part *part = &s->parts[buffer->part];
-    while (part->state == WANTED) pthread_cond_wait(&s->changed, &s->lock);
-    if (part->state == LOADED) component_drop_block(s->component, buffer->part - 1);
-    part->state = ABSENT;
-    part->buffer = NULL;
-    buffer->part = NO_PART;
+    struct segment *segment = &s->segments[buffer->segment];
+    while (segment->state == WANTED) pthread_cond_wait(&s->changed, &s->lock);
+    if (segment->state == LOADED) component_drop_block(s->component, buffer->segment - 1);
+    segment->state = ABSENT;
+    segment->buffer = NULL;
+    buffer->segment = NO_SEGMENT;
 }
 
-/* Under the lock: a buffer for the part; NULL if all are taken. `by_force`: from a part that is not being computed. */
+/* Under the lock: a buffer for the segment; NULL if all are taken. `by_force`: from a segment that is not being computed. */
 static struct buffer *find_buffer(struct component_stream *s, int index, bool by_force) {
-    const struct part *part = &s->parts[index];
-    int first = part->is_kept ? s->num_rotating : 0, end = part->is_kept ? s->num_buffers : s->num_rotating;
+    const struct segment *segment = &s->segments[index];
+    int first = segment->is_kept ? s->num_rotating : 0, end = segment->is_kept ? s->num_buffers : s->num_rotating;
     struct buffer *taken = NULL;
     for (int i = first; i < end; i++) {
         struct buffer *b = &s->buffers[i];
-        if (b->part == NO_PART && b->bytes >= part->bytes && (!part->is_kept || b->bytes == part->bytes)) return b;
-        if (!part->is_kept && b->part != s->computing && (by_force || s->parts[b->part].state == LOADED)) taken = b;
+        if (b->segment == NO_SEGMENT && b->bytes >= segment->bytes && (!segment->is_kept || b->bytes == segment->bytes)) return b;
+        if (!segment->is_kept && b->segment != s->computing && (by_force || s->segments[b->segment].state == LOADED)) taken = b;
     }
     if (taken != NULL) drop(s, taken);
     return taken;
 }
 
-/* Under the lock: asks for a part that is absent, if there is a buffer for it. */
+/* Under the lock: asks for a segment that is absent, if there is a buffer for it. */
 static bool request(struct component_stream *s, int index, bool by_force) {
-    struct part *part = &s->parts[index];
+    struct segment *segment = &s->segments[index];
     struct buffer *buffer = find_buffer(s, index, by_force);
     if (buffer == NULL) return false;
-    buffer->part = index;
-    part->buffer = buffer;
-    part->state = WANTED;
+    buffer->segment = index;
+    segment->buffer = buffer;
+    segment->state = WANTED;
     s->queue[s->queued++] = index;
     pthread_cond_broadcast(&s->changed);
     return true;
 }
 
-/* Under the lock: asks for the parts behind `index`, as far as there are buffers; behind the last comes the first, of the next pass. */
+/* Under the lock: asks for the segments behind `index`, as far as there are buffers; behind the last comes the first, of the next pass. */
 static void request_next(struct component_stream *s, int index) {
-    for (int i = 1; i < s->num_parts; i++) {
-        int next = (index + i) % s->num_parts;
-        if (!s->parts[next].is_mine || s->parts[next].state != ABSENT) continue;
+    for (int i = 1; i < s->num_segments; i++) {
+        int next = (index + i) % s->num_segments;
+        if (!s->segments[next].is_mine || s->segments[next].state != ABSENT) continue;
         if (!request(s, next, false)) return;
     }
 }
 
-/* Of a part that stays, the pages that no layer borrows from go back to the system. */
+/* Of a segment that stays, the pages that no layer borrows from go back to the system. */
 static void release_copied(const struct load_copies *copies) {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     for (int i = 0; i < copies->count; i++) {
@@ -331,42 +331,42 @@ static void release_copied(const struct load_copies *copies) {
     }
 }
 
-/* Its bytes are there: makes the part's layers. */
+/* Its bytes are there: makes the segment's layers. */
 static tessera_status load(struct component_stream *s, int index, tessera_error *error) {
-    struct part *part = &s->parts[index];
-    struct component_part *p = &s->component->parts[index];
-    part->copies.memory = part->buffer->memory;
-    for (int i = 0; i < part->copies.count; i++) part->copies.list[i].is_lent = false;
-    p->copies = &part->copies;
+    struct segment *segment = &s->segments[index];
+    struct component_segment *p = &s->component->segments[index];
+    segment->copies.memory = segment->buffer->memory;
+    for (int i = 0; i < segment->copies.count; i++) segment->copies.list[i].is_lent = false;
+    p->copies = &segment->copies;
     tessera_status status = component_load_block(s->component, index - 1, error);
     p->copies = NULL;
-    if (status == TESSERA_OK && part->is_kept) release_copied(&part->copies);
+    if (status == TESSERA_OK && segment->is_kept) release_copied(&segment->copies);
     return status;
 }
 
 static tessera_status before(void *user, int number, tessera_error *error) {
     struct component_stream *s = user;
     int index = number + 1;
-    struct part *part = &s->parts[index];
+    struct segment *segment = &s->segments[index];
     tessera_status status = TESSERA_OK;
-    if (!part->is_mine) return TESSERA_OK; /* computed without weights */
+    if (!segment->is_mine) return TESSERA_OK; /* computed without weights */
     pthread_mutex_lock(&s->lock);
     s->computing = index;
-    if (part->state == FAILED) drop(s, part->buffer);
-    if (part->state == ABSENT) request(s, index, true);
+    if (segment->state == FAILED) drop(s, segment->buffer);
+    if (segment->state == ABSENT) request(s, index, true);
     double start = clock_seconds();
-    while (part->state == WANTED) pthread_cond_wait(&s->changed, &s->lock);
+    while (segment->state == WANTED) pthread_cond_wait(&s->changed, &s->lock);
     s->counts.seconds_waited += clock_seconds() - start;
-    if (part->state == FAILED) status = error_set(error, s->error.status, "%s", s->error.message);
+    if (segment->state == FAILED) status = error_set(error, s->error.status, "%s", s->error.message);
     pthread_mutex_unlock(&s->lock);
-    if (status == TESSERA_OK && part->state == READ) status = load(s, index, error);
+    if (status == TESSERA_OK && segment->state == READ) status = load(s, index, error);
     pthread_mutex_lock(&s->lock);
     if (status == TESSERA_OK) {
-        part->state = LOADED;
+        segment->state = LOADED;
         request_next(s, index);
     } else {
-        drop(s, part->buffer);
-        s->computing = NO_PART;
+        drop(s, segment->buffer);
+        s->computing = NO_SEGMENT;
     }
     pthread_mutex_unlock(&s->lock);
     return status;
@@ -375,21 +375,21 @@ static tessera_status before(void *user, int number, tessera_error *error) {
 static void after(void *user, int number) {
     struct component_stream *s = user;
     (void)number;
-    s->computing = NO_PART;
+    s->computing = NO_SEGMENT;
 }
 
 /* ---- opening and closing ---- */
 
 static tessera_status describe(struct component_stream *s, size_t budget, tessera_error *error) {
-    s->num_parts = s->component->num_blocks + 2;
-    s->parts = calloc((size_t)s->num_parts, sizeof *s->parts);
-    s->queue = calloc((size_t)s->num_parts, sizeof *s->queue);
+    s->num_segments = s->component->num_blocks + 2;
+    s->segments = calloc((size_t)s->num_segments, sizeof *s->segments);
+    s->queue = calloc((size_t)s->num_segments, sizeof *s->queue);
     int *descriptors = calloc((size_t)weights_files(s->component->weights) + 1, sizeof *descriptors);
     tessera_status status = TESSERA_OK;
-    if (s->parts == NULL || s->queue == NULL || descriptors == NULL)
-        status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d blocks", s->num_parts);
-    for (int i = 0; i < s->num_parts && status == TESSERA_OK; i++) {
-        s->parts[i].is_mine = component_has_part(s->component, i - 1);
+    if (s->segments == NULL || s->queue == NULL || descriptors == NULL)
+        status = error_set(error, TESSERA_ERROR_MEMORY, "no memory for a list of %d blocks", s->num_segments);
+    for (int i = 0; i < s->num_segments && status == TESSERA_OK; i++) {
+        s->segments[i].is_mine = component_has_segment(s->component, i - 1);
         status = locate(s, i, descriptors, error);
     }
     free(descriptors);
@@ -398,7 +398,7 @@ static tessera_status describe(struct component_stream *s, size_t budget, tesser
 }
 
 static tessera_status start(struct component_stream *s, tessera_error *error) {
-    s->has_thread = pthread_create(&s->thread, NULL, read_parts, s) == 0;
+    s->has_thread = pthread_create(&s->thread, NULL, read_segments, s) == 0;
     if (!s->has_thread) return error_set(error, TESSERA_ERROR_MEMORY, "no thread to read weights with");
     component_watch(s->component, &s->watch);
     return TESSERA_OK;
@@ -408,8 +408,8 @@ tessera_status component_stream_open(struct component *component, size_t budget,
     struct component_stream *s = *out = calloc(1, sizeof *s);
     if (s == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     s->component = component;
-    s->computing = NO_PART;
-    s->watch = (struct part_watch){.user = s, .before = before, .after = after};
+    s->computing = NO_SEGMENT;
+    s->watch = (struct segment_watch){.user = s, .before = before, .after = after};
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     tessera_status status = describe(s, budget, error);
@@ -428,10 +428,10 @@ void component_stream_close(struct component_stream *s) {
     pthread_mutex_unlock(&s->lock);
     if (s->has_thread) pthread_join(s->thread, NULL);
     component_watch(s->component, NULL);
-    for (int i = 0; s->parts != NULL && i < s->num_parts; i++) {
-        if (s->parts[i].state == LOADED) component_drop_block(s->component, i - 1);
-        free(s->parts[i].pieces);
-        free(s->parts[i].copies.list);
+    for (int i = 0; s->segments != NULL && i < s->num_segments; i++) {
+        if (s->segments[i].state == LOADED) component_drop_block(s->component, i - 1);
+        free(s->segments[i].pieces);
+        free(s->segments[i].copies.list);
     }
     for (int i = 0; i < s->num_buffers; i++)
         if (s->buffers[i].memory != NULL) munmap(s->buffers[i].memory, s->buffers[i].bytes);
@@ -441,7 +441,7 @@ void component_stream_close(struct component_stream *s) {
     free(s->files);
     free(s->buffers);
     free(s->queue);
-    free(s->parts);
+    free(s->segments);
     free(s);
 }
 
@@ -452,10 +452,10 @@ struct stream_counts component_stream_counts(struct component_stream *s) {
     return counts;
 }
 
-void component_stream_kept(const struct component_stream *s, int *kept, int *parts) {
-    *kept = *parts = 0;
-    for (int i = 0; i < s->num_parts; i++) {
-        *parts += s->parts[i].is_mine;
-        *kept += s->parts[i].is_mine && s->parts[i].is_kept;
+void component_stream_kept(const struct component_stream *s, int *kept, int *segments) {
+    *kept = *segments = 0;
+    for (int i = 0; i < s->num_segments; i++) {
+        *segments += s->segments[i].is_mine;
+        *kept += s->segments[i].is_mine && s->segments[i].is_kept;
     }
 }

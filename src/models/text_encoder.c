@@ -1,4 +1,4 @@
-/* A prompt's way through a text encoder's parts. Between blocks only the state lives, and what the outputs are made of. */
+/* A prompt's way through a text encoder's segments. Between blocks only the state lives, and what the outputs are made of. */
 #include "models/text_encoder.h"
 
 static bool skips_too_many(const struct text_encoder *encoder, int skip, tessera_error *error) {
@@ -11,25 +11,25 @@ static bool skips_too_many(const struct text_encoder *encoder, int skip, tessera
 static struct text_encoder_state embed(const struct text_encoder *encoder, struct run *run, const int32_t *ids, int64_t batch,
                                        int64_t tokens) {
     struct text_encoder_state state = {0};
-    if (!part_begin(encoder->watch, run, COMPONENT_EMBED)) return state;
+    if (!segment_begin(encoder->watch, run, COMPONENT_EMBED)) return state;
     state = encoder->class->embed(encoder, run, ids, batch, tokens);
-    part_end(encoder->watch, COMPONENT_EMBED);
+    segment_end(encoder->watch, COMPONENT_EMBED);
     return state;
 }
 
 static struct tensor block(const struct text_encoder *encoder, struct run *run, int index, const struct text_encoder_state *state) {
-    if (!part_begin(encoder->watch, run, index)) return (struct tensor){0};
+    if (!segment_begin(encoder->watch, run, index)) return (struct tensor){0};
     struct tensor x = encoder->class->block(encoder, run, index, state);
-    part_end(encoder->watch, index);
+    segment_end(encoder->watch, index);
     return x;
 }
 
 static struct text_encoder_output finish(const struct text_encoder *encoder, struct run *run, struct tensor last, struct tensor x,
                                          const int32_t *ids) {
     struct text_encoder_output out = {0};
-    if (!part_begin(encoder->watch, run, encoder->num_blocks)) return out;
+    if (!segment_begin(encoder->watch, run, encoder->num_blocks)) return out;
     out = encoder->class->finish(encoder, run, last, x, ids);
-    part_end(encoder->watch, encoder->num_blocks);
+    segment_end(encoder->watch, encoder->num_blocks);
     return out;
 }
 

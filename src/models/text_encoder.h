@@ -2,12 +2,12 @@
  *
  *     ids --embed--> state --block 0--> state --block 1--> ... --finish--> outputs
  *
- * Parts are embed, the blocks and finish, as in a denoiser; a block's weights are needed only while it is computed. */
+ * Segments are embed, the blocks and finish, as in a denoiser; a block's weights are needed only while it is computed. */
 #ifndef TESSERA_MODELS_TEXT_ENCODER_H
 #define TESSERA_MODELS_TEXT_ENCODER_H
 
 #include "base/json.h"
-#include "models/part.h"
+#include "models/segment.h"
 #include "nn/load.h"
 
 struct text_encoder_output {
@@ -28,7 +28,7 @@ struct text_encoder_state {
 
 struct text_encoder {
     const struct text_encoder_class *class;
-    const struct part_watch *watch;               /* or NULL; see component_watch */
+    const struct segment_watch *watch;               /* or NULL; see component_watch */
     unsigned states;                              /* TEXT_STATE_ bits: what the class gives; the rest of its output is empty */
     int num_blocks;                               /* layers */
     int64_t vocab_size, hidden_size, pooled_size; /* pooled_size 0: none */
@@ -52,7 +52,7 @@ struct text_encoder_class {
                                          const int32_t *ids);
 };
 
-/* Prompts to states: ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` blocks at the end have no part in the first two
+/* Prompts to states: ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` blocks at the end have no effect on the first two
  * outputs (clip-skip); the pooled state is always the whole model's. Errors go to run->error. */
 struct text_encoder_output text_encoder_encode(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask,
                                                int64_t batch, int64_t tokens, int skip);

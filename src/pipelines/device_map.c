@@ -26,9 +26,9 @@ static tessera_status weigh_denoiser(struct tessera_map *map, const struct compo
     map->block_windows = calloc((size_t)c->num_blocks + 1, sizeof *map->block_windows);
     if (map->block_bytes == NULL || map->block_windows == NULL) return out_of_memory(error);
     int last = c->num_blocks - 1;
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
-        int block = part < 0 ? 0 : part > last ? last : part;
-        struct placement_part weight = offload_weigh_part(c, part);
+    for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
+        int block = segment < 0 ? 0 : segment > last ? last : segment;
+        struct placement_part weight = offload_weigh_segment(c, segment);
         map->block_bytes[block] += weight.bytes;
         map->block_windows[block] = fmax(map->block_windows[block], weight.largest);
     }

@@ -1,4 +1,4 @@
-/* See map_modules.h. The model's own code lists its tensors, part by part (load_hooks.record). */
+/* See map_modules.h. The model's own code lists its tensors, segment by segment (load_hooks.record). */
 #include "pipelines/map_modules.h"
 
 #include <stdarg.h>
@@ -38,10 +38,10 @@ static void record(void *user, const char *name, int ndim, const int64_t *shape)
     if (!l->failed) m->tensors[m->count++] = (struct map_tensor){full, l->unit};
 }
 
-/* The unit of a component's part. */
-static int unit_of(const struct map_modules *m, const struct component *c, int encoder, int part) {
+/* The unit of a component's segment. */
+static int unit_of(const struct map_modules *m, const struct component *c, int encoder, int segment) {
     if (c->denoiser == NULL) return c->autoencoder != NULL ? map_unit_autoencoder(m) : encoder;
-    return part == COMPONENT_EMBED ? map_unit_embed(m) : part == c->num_blocks ? map_unit_finish(m) : map_unit_block(m, part);
+    return segment == COMPONENT_EMBED ? map_unit_embed(m) : segment == c->num_blocks ? map_unit_finish(m) : map_unit_block(m, segment);
 }
 
 static tessera_status list_component(struct map_modules *m, const struct pipeline *p, const struct pipeline_slot *slot, int encoder,
@@ -52,9 +52,9 @@ static tessera_status list_component(struct map_modules *m, const struct pipelin
     TRY(source_describe_with(p, slot, &hooks, &c, error));
     tessera_status status = TESSERA_OK;
     if (c.denoiser != NULL) m->num_blocks = c.num_blocks;
-    for (int part = COMPONENT_EMBED; part <= c.num_blocks && status == TESSERA_OK; part++) {
-        listing.unit = unit_of(m, &c, encoder, part);
-        status = component_load_block(&c, part, error);
+    for (int segment = COMPONENT_EMBED; segment <= c.num_blocks && status == TESSERA_OK; segment++) {
+        listing.unit = unit_of(m, &c, encoder, segment);
+        status = component_load_block(&c, segment, error);
         listing.unit = -1;
     }
     component_close(&c);

@@ -109,17 +109,17 @@ static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slo
     return shared || pipeline_rank_of(p, slot->name) == team_rank(&p->team);
 }
 
-struct placement_part offload_weigh_part(const struct component *c, int part) {
-    const struct component_part *p = &c->parts[part + 1];
+struct placement_part offload_weigh_segment(const struct component *c, int segment) {
+    const struct component_segment *p = &c->segments[segment + 1];
     size_t held = p->stored > p->bytes ? p->stored : p->bytes;
-    return (struct placement_part){(double)held, (double)(c->weights != NULL ? component_stream_part(c, part) : p->bytes)};
+    return (struct placement_part){(double)held, (double)(c->weights != NULL ? component_stream_segment(c, segment) : p->bytes)};
 }
 
 struct placement_part offload_weigh(const struct component *c) {
     struct placement_part sum = {0};
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
-        struct placement_part one = offload_weigh_part(c, part);
-        if (!component_has_part(c, part)) continue;
+    for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
+        struct placement_part one = offload_weigh_segment(c, segment);
+        if (!component_has_segment(c, segment)) continue;
         sum.bytes += one.bytes;
         if (one.largest > sum.largest) sum.largest = one.largest;
     }

@@ -43,10 +43,10 @@ tessera_status offload_read(const char *name, enum offload *out, tessera_error *
 /* What the stages of such a request need on each rank of a mesh. */
 tessera_status offload_needs_of(struct pipeline *p, const struct plan_request *request, const int degrees[MESH_AXES],
                                 struct offload_needs *out, tessera_error *error);
-/* What weights take that this rank has of a component, or one part of them: as they are stored until they are loaded, then what layers hold;
- * `largest`: the widest part on its way from one to the other. */
+/* What weights take that this rank has of a component, or one segment of it: as they are stored until they are loaded, then what layers hold;
+ * `largest`: the largest segment on its way from one to the other. */
 struct placement_part offload_weigh(const struct component *component);
-struct placement_part offload_weigh_part(const struct component *component, int part);
+struct placement_part offload_weigh_segment(const struct component *component, int segment);
 /* What a process holds whatever the way: what was resident when the model was opened, what libraries take while they compute, and pictures. */
 double offload_base(size_t resident, double pictures);
 double offload_picture_bytes(double pictures, double width, double height);

@@ -102,12 +102,12 @@ struct pipeline_slot {
     char *file;    /* a safetensors file of its own, or NULL */
     bool replaced; /* not the model's own */
     size_t bytes;  /* of the weights once they are loaded, on all ranks together; 0 where the pipeline is only described */
-    size_t whole, window; /* memory for this rank's share, and for its widest part on its way; 0: not looked at yet */
+    size_t whole, window; /* memory for this rank's share, and for its largest segment on its way; 0: not looked at yet */
     bool is_open, is_described;
     bool is_loaded; /* its weights are there, or come as they are needed */
     struct component component;
     struct component described; /* without weights */
-    struct component_stream *stream; /* where the model is offloaded: what loads its parts; else NULL */
+    struct component_stream *stream; /* where the model is offloaded: what loads its segments; else NULL */
 };
 
 /* One that prompts were read with. */

@@ -28,10 +28,10 @@ static tessera_status describe(const struct pipeline *p, const char *name, struc
 
 /* Bytes of the weights that layers hold with this share. */
 static tessera_status count_bytes(const struct pipeline *p, struct load_share share, double *bytes, tessera_error *error) {
-    struct component part = {0};
-    TRY(describe(p, p->denoiser, share, &part, error));
-    *bytes = (double)part.weight_bytes;
-    component_close(&part);
+    struct component component = {0};
+    TRY(describe(p, p->denoiser, share, &component, error));
+    *bytes = (double)component.weight_bytes;
+    component_close(&component);
     return TESSERA_OK;
 }
 
@@ -44,7 +44,7 @@ static bool copy_block(const struct component *c, int index, struct plan_block *
     *out = (struct plan_block){.picture_operations = info.operations_per_picture_token,
                                .text_operations = info.operations_per_text_token,
                                .pair_operations = info.operations_per_token_pair,
-                               .weight_bytes = (double)c->parts[index + 1].bytes,
+                               .weight_bytes = (double)c->segments[index + 1].bytes,
                                .work = stages_work(d, index),
                                .carries_text = (info.carries & DENOISER_CARRIES_TEXT) != 0,
                                .out = info.out,
@@ -101,7 +101,7 @@ static tessera_status count_cut(const struct pipeline *p, double whole, struct p
     double kept = floor((double)m->heads / 2) / (double)m->heads;
     m->shared_cut_bytes = (whole - (double)half.weight_bytes) / (1.0 - kept);
     for (int i = 0; i < m->num_blocks; i++) {
-        double gone = m->blocks[i].weight_bytes - (double)half.parts[i + 1].bytes;
+        double gone = m->blocks[i].weight_bytes - (double)half.segments[i + 1].bytes;
         m->blocks[i].cut_bytes = fmin(gone / (1.0 - kept), m->blocks[i].weight_bytes);
         m->shared_cut_bytes -= m->blocks[i].cut_bytes;
     }
@@ -163,10 +163,10 @@ static int64_t text_tokens(const struct pipeline *p, int max_sequence_length) {
 
 /* Numbers in the weights of a component, whatever their types. */
 static tessera_status count_parameters(const struct pipeline *p, const struct pipeline_slot *slot, double *count, tessera_error *error) {
-    struct component part = {0};
-    TRY(source_describe(p, slot, (struct load_share){0}, &part, error));
-    *count = (double)part.weight_bytes / (double)dtype_size(p->dtype);
-    component_close(&part);
+    struct component component = {0};
+    TRY(source_describe(p, slot, (struct load_share){0}, &component, error));
+    *count = (double)component.weight_bytes / (double)dtype_size(p->dtype);
+    component_close(&component);
     return TESSERA_OK;
 }
 

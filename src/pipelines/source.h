@@ -11,7 +11,7 @@ tessera_status source_open(struct pipeline *p, const char *model, const tessera_
 tessera_status source_list(struct pipeline *p, const tessera_model_options *options, bool weigh, tessera_error *error);
 /* The weights of a slot as they are stored; the caller closes them. */
 tessera_status source_weights(const struct pipeline *p, const struct pipeline_slot *slot, struct weights **out, tessera_error *error);
-/* Opens the component of a slot, this rank's share of it; none of its parts is loaded. The caller closes it. */
+/* Opens the component of a slot, this rank's share of it; none of its segments is loaded. The caller closes it. */
 tessera_status source_component(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error);
 /* A component as its config.json describes it: widths and counts, without weights. `share`: of a denoiser, of which the description then is
  * (zeros: all). The caller closes it. */

@@ -68,8 +68,8 @@ static tessera_status balance(struct factory *f, const struct component *compone
     double *bytes = calloc((size_t)count, sizeof *bytes);
     f->bounds = calloc((size_t)parts + 1, sizeof *f->bounds);
     bool good = bytes != NULL && f->bounds != NULL;
-    for (int i = 0; i < count && good; i++) bytes[i] = (double)component->parts[f->range.first + i + 1].stored;
-    if (good && f->range.finish) bytes[count - 1] += (double)component->parts[f->num_blocks + 1].stored;
+    for (int i = 0; i < count && good; i++) bytes[i] = (double)component->segments[f->range.first + i + 1].stored;
+    if (good && f->range.finish) bytes[count - 1] += (double)component->segments[f->num_blocks + 1].stored;
     good = good && balance_work(bytes, count, NULL, parts, f->bounds);
     for (int i = 0; i <= parts && good; i++) f->bounds[i] += f->range.first;
     free(bytes);

@@ -1,7 +1,7 @@
-/* What a component holds in memory, by the system's count: nothing when it is opened, one part's weights when one is loaded, nothing when they
+/* What a component holds in memory, by the system's count: nothing when it is opened, one segment's weights when one is loaded, nothing when they
  * are dropped; of weights that are lent from the file, converted, misaligned in it, or rearranged when they are loaded. A type that is no wider
  * than the computing type stays as it is stored: in float32, bfloat16 weights take half of what their copies would. A denoiser and a text encoder compute the same bits
- * with a window of one or two parts as with all weights in memory, and hold no more than the window. */
+ * with a window of one or two segments as with all weights in memory, and hold no more than the window. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -150,7 +150,7 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
     size_t start = resident_bytes();
     CHECK(component_open(&source, dtype, &c, &error) == TESSERA_OK, "%s", error.message);
     if (error.status != TESSERA_OK) return;
-    size_t block = c.parts[1].bytes, least = least_bytes(&c, kind, dtype);
+    size_t block = c.segments[1].bytes, least = least_bytes(&c, kind, dtype);
     CHECK(block < least + least / 20, "a block takes %zu bytes; its weights as stored or computed %zu", block, least);
     CHECK(block > 8 * MIB && c.weight_bytes > BLOCKS * block / 2, "%zu bytes a block", block);
     check_grown("opened", start, 0, block);
@@ -160,10 +160,10 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
             CHECK(component_load_block(&c, i, &error) == TESSERA_OK, "%s", error.message);
             touch(&c, i, kind, dtype);
         }
-        size_t all = c.parts[1].bytes + c.parts[2].bytes + c.parts[3].bytes;
+        size_t all = c.segments[1].bytes + c.segments[2].bytes + c.segments[3].bytes;
         check_grown("loaded", before, all, block);
         component_drop_block(&c, 1);
-        check_grown("one dropped", before, all - c.parts[2].bytes, block);
+        check_grown("one dropped", before, all - c.segments[2].bytes, block);
         component_drop_block(&c, 0);
         component_drop_block(&c, 2);
         component_drop_block(&c, 2); /* again: nothing happens */
@@ -174,39 +174,39 @@ static void test_type(const char *folder, const struct kind *kind, enum dtype dt
 
 /* ---- windows ---- */
 
-/* Keeps the last `size` parts that were needed, and looks at the memory while each is there. */
+/* Keeps the last `size` segments that were needed, and looks at the memory while each is there. */
 struct window {
     struct component *c;
-    int size, parts[BLOCKS + 2], count, calls;
-    size_t before, block; /* resident bytes without any part; bytes of a block's weights */
+    int size, segments[BLOCKS + 2], count, calls;
+    size_t before, block; /* resident bytes without any segment; bytes of a block's weights */
     bool open;            /* between before and after */
 };
 
-static tessera_status bring(void *user, int part, tessera_error *error) {
+static tessera_status bring(void *user, int segment, tessera_error *error) {
     struct window *w = user;
-    CHECK(!w->open, "part %d begins before the one before it ended", part);
+    CHECK(!w->open, "segment %d begins before the one before it ended", segment);
     w->open = true;
     w->calls++;
     if (w->count == w->size) {
-        component_drop_block(w->c, w->parts[0]);
-        memmove(w->parts, w->parts + 1, (size_t)--w->count * sizeof *w->parts);
+        component_drop_block(w->c, w->segments[0]);
+        memmove(w->segments, w->segments + 1, (size_t)--w->count * sizeof *w->segments);
     }
-    w->parts[w->count++] = part;
-    return component_load_block(w->c, part, error);
+    w->segments[w->count++] = segment;
+    return component_load_block(w->c, segment, error);
 }
 
-static void look(void *user, int part) {
+static void look(void *user, int segment) {
     struct window *w = user;
     size_t held = 0;
     char what[64];
-    for (int i = 0; i < w->count; i++) held += w->c->parts[w->parts[i] + 1].bytes;
-    snprintf(what, sizeof what, "window of %d, part %d", w->size, part);
+    for (int i = 0; i < w->count; i++) held += w->c->segments[w->segments[i] + 1].bytes;
+    snprintf(what, sizeof what, "window of %d, segment %d", w->size, segment);
     if (w->before > 0) check_grown(what, w->before, held, w->block);
     w->open = false;
 }
 
 static void drop_all(struct component *c) {
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) component_drop_block(c, part);
+    for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) component_drop_block(c, segment);
 }
 
 /* The component's result, of inputs that are always the same. */
@@ -230,24 +230,24 @@ static void check_windows(struct component *c, struct run *run) {
     CHECK(whole.data != NULL, "%s", run->error.message);
     drop_all(c);
     for (int size = 1; size <= 2 && whole.data != NULL; size++) {
-        struct window w = {.c = c, .size = size, .block = c->parts[1].bytes, .before = resident_bytes()};
-        component_watch(c, &(struct part_watch){&w, bring, look});
+        struct window w = {.c = c, .size = size, .block = c->segments[1].bytes, .before = resident_bytes()};
+        component_watch(c, &(struct segment_watch){&w, bring, look});
         got = compute(c, run);
         component_watch(c, NULL);
-        CHECK(w.calls == BLOCKS + 2 && !w.open, "%d parts were computed", w.calls);
+        CHECK(w.calls == BLOCKS + 2 && !w.open, "%d segments were computed", w.calls);
         CHECK(got.data != NULL && memcmp(got.data, whole.data, tensor_bytes(&whole)) == 0, "window of %d: %s", size, run->error.message);
         drop_all(c);
         check_grown("after the window", w.before, 0, w.block);
     }
 }
 
-static tessera_status fail_at_1(void *user, int part, tessera_error *error) {
+static tessera_status fail_at_1(void *user, int segment, tessera_error *error) {
     ++*(int *)user;
-    return part == 1 ? error_set(error, TESSERA_ERROR_IO, "part 1 is gone") : TESSERA_OK;
+    return segment == 1 ? error_set(error, TESSERA_ERROR_IO, "segment 1 is gone") : TESSERA_OK;
 }
 
-static void count_down(void *user, int part) {
-    (void)part;
+static void count_down(void *user, int segment) {
+    (void)segment;
     --*(int *)user;
 }
 
@@ -256,12 +256,12 @@ static void check_failure(struct component *c, struct run *run) {
     int open = 0;
     tessera_error error = {0};
     CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
-    component_watch(c, &(struct part_watch){&open, fail_at_1, count_down});
+    component_watch(c, &(struct segment_watch){&open, fail_at_1, count_down});
     struct tensor got = compute(c, run);
     component_watch(c, NULL);
-    CHECK(got.data == NULL && run->error.status == TESSERA_ERROR_IO && strcmp(run->error.message, "part 1 is gone") == 0, "%s",
+    CHECK(got.data == NULL && run->error.status == TESSERA_ERROR_IO && strcmp(run->error.message, "segment 1 is gone") == 0, "%s",
           run->error.message);
-    CHECK(open == 1, "%d parts are open; the one that failed counts as one", open);
+    CHECK(open == 1, "%d segments are open; the one that failed counts as one", open);
 }
 
 /* ---- streams ---- */
@@ -270,8 +270,8 @@ static void check_failure(struct component *c, struct run *run) {
 static void check_stream(struct component *c, struct run *run, size_t budget, const struct tensor *whole) {
     tessera_error error = {0};
     struct component_stream *stream = NULL;
-    size_t before = resident_bytes(), twentieth = c->parts[1].bytes / 20;
-    int kept = 0, parts = 0;
+    size_t before = resident_bytes(), twentieth = c->segments[1].bytes / 20;
+    int kept = 0, segments = 0;
     CHECK(component_stream_open(c, budget, &stream, &error) == TESSERA_OK, "%s", error.message);
     for (int round = 0; stream != NULL && round < 2; round++) {
         struct tensor got = compute(c, run);
@@ -282,10 +282,10 @@ static void check_stream(struct component *c, struct run *run, size_t budget, co
     if (stream != NULL) {
         struct stream_counts counts = component_stream_counts(stream);
         size_t stored = 0;
-        for (int i = 0; i < c->num_blocks + 2; i++) stored += c->parts[i].stored;
-        component_stream_kept(stream, &kept, &parts);
-        CHECK(parts == BLOCKS + 2 && (kept == parts || budget < component_stream_whole(c)), "%d of %d are kept", kept, parts);
-        CHECK(counts.bytes_read >= stored && (kept < parts || counts.bytes_read < 2 * stored), "%llu bytes read", (unsigned long long)counts.bytes_read);
+        for (int i = 0; i < c->num_blocks + 2; i++) stored += c->segments[i].stored;
+        component_stream_kept(stream, &kept, &segments);
+        CHECK(segments == BLOCKS + 2 && (kept == segments || budget < component_stream_whole(c)), "%d of %d are kept", kept, segments);
+        CHECK(counts.bytes_read >= stored && (kept < segments || counts.bytes_read < 2 * stored), "%llu bytes read", (unsigned long long)counts.bytes_read);
     }
     component_stream_close(stream);
     CHECK(resident_bytes() <= before + twentieth, "%.1f MiB are left", ((double)resident_bytes() - (double)before) / (double)MIB);
@@ -300,7 +300,7 @@ static void check_streams(struct component *c, struct run *run) {
     drop_all(c);
     const size_t budgets[] = {least, 2 * least, 3 * least, component_stream_whole(c)};
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets && whole.data != NULL; i++) check_stream(c, run, budgets[i], &whole);
-    CHECK(component_stream_open(c, c->parts[1].bytes / 2, &stream, &error) == TESSERA_ERROR_MEMORY && strstr(error.message, "more") != NULL, "%s",
+    CHECK(component_stream_open(c, c->segments[1].bytes / 2, &stream, &error) == TESSERA_ERROR_MEMORY && strstr(error.message, "more") != NULL, "%s",
           error.message);
     component_stream_close(stream);
 }

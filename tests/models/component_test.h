@@ -22,7 +22,7 @@ static inline bool component_test_open_share(struct component_test *t, const cha
     if (component_open(&source, dtype, &t->component, error) != TESSERA_OK) return false;
     if (component_load(&t->component, error) != TESSERA_OK) return false;
     /* What was dropped comes back: every test of a model runs on weights that were loaded twice. */
-    for (int part = COMPONENT_EMBED; part <= t->component.num_blocks; part++) component_drop_block(&t->component, part);
+    for (int segment = COMPONENT_EMBED; segment <= t->component.num_blocks; segment++) component_drop_block(&t->component, segment);
     if (component_load(&t->component, error) != TESSERA_OK) return false;
     t->backend = cpu_backend_open(1, CPU_KERNELS_BEST, error);
     struct arena *arena = arena_new((size_t)1 << 30, error);

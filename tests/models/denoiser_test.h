@@ -37,8 +37,8 @@ static inline void with_denoiser_case(const char *folder, enum dtype dtype, deno
     free(model);
 }
 
-/* A pass that holds one part's weights at a time gives the same bits as one that holds all. */
-static inline void check_part_by_part(struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
+/* A pass that holds one segment's weights at a time gives the same bits as one that holds all. */
+static inline void check_part_by_segment(struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const unsigned both = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT;
     struct component *c = &t->component;
     const struct denoiser_class *class = c->denoiser->class;
@@ -46,18 +46,18 @@ static inline void check_part_by_part(struct component_test *t, const struct den
     struct tensor out = {0};
     tessera_error error = {0};
     size_t scope = run_enter(&t->run);
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) component_drop_block(c, part);
-    for (int part = COMPONENT_EMBED; part <= c->num_blocks; part++) {
-        CHECK(component_load_block(c, part, &error) == TESSERA_OK, "part %d: %s", part, error.message);
-        if (part == COMPONENT_EMBED)
+    for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) component_drop_block(c, segment);
+    for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
+        CHECK(component_load_block(c, segment, &error) == TESSERA_OK, "segment %d: %s", segment, error.message);
+        if (segment == COMPONENT_EMBED)
             state = class->embed(c->denoiser, &t->run, in, both);
-        else if (part < c->num_blocks)
-            state = class->block(c->denoiser, &t->run, part, state);
+        else if (segment < c->num_blocks)
+            state = class->block(c->denoiser, &t->run, segment, state);
         else
             out = class->finish(c->denoiser, &t->run, state);
-        component_drop_block(c, part);
+        component_drop_block(c, segment);
     }
-    CHECK(out.data != NULL && memcmp(out.data, whole.data, tensor_bytes(&whole)) == 0, "part by part: %s", t->run.error.message);
+    CHECK(out.data != NULL && memcmp(out.data, whole.data, tensor_bytes(&whole)) == 0, "segment by segment: %s", t->run.error.message);
     CHECK(component_load(c, &error) == TESSERA_OK, "%s", error.message);
     arena_release(t->run.arena, scope);
 }
@@ -109,7 +109,7 @@ static inline void test_denoiser_case(const char *folder, enum dtype dtype, deno
         CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
         check_close(&c, "sample", dtype, whole, want);
         check_cuts(&c, &t, &inputs.in, whole);
-        check_part_by_part(&t, &inputs.in, whole);
+        check_part_by_segment(&t, &inputs.in, whole);
         check_by_rows(&c, &t, &inputs.in, whole);
         free(want.data);
         denoiser_case_free(&inputs);

@@ -67,7 +67,7 @@ static size_t peak_of(const struct offload_needs *n, const struct way *w) {
         all += wholes[i];
         most = max(most, (w->way == OFFLOAD_BLOCKS ? windows[i] : wholes[i]) + needs[i]);
         most_needs = max(most_needs, needs[i]);
-        if (w->way != OFFLOAD_BLOCKS) loading = max(loading, windows[i]); /* the widest part on its way from the file */
+        if (w->way != OFFLOAD_BLOCKS) loading = max(loading, windows[i]); /* the largest segment on its way from the file */
     }
     return base + n->pictures + reserved + loading + (w->way == OFFLOAD_NONE ? all + most_needs : most);
 }
@@ -196,7 +196,7 @@ static void test_machine_refuses(struct pipeline *p) {
                   error.message);
             check_way(p, "the last that may be taken", &ways[asked == OFFLOAD_NONE ? 1 : asked == OFFLOAD_STAGES ? 3 : 5]);
             for (int i = 0; i < SLOTS && asked == OFFLOAD_AUTO && more == 0; i++)
-                CHECK(offload_budget(p, slot_of(p, i)) >= windows[i], "%s: its widest part does not fit %zu", names[i], offload_budget(p, slot_of(p, i)));
+                CHECK(offload_budget(p, slot_of(p, i)) >= windows[i], "%s: its largest segment does not fit %zu", names[i], offload_budget(p, slot_of(p, i)));
         }
     CHECK(strstr(error.message, "takes 65537 MiB, which is 1 MiB more than the memory of 65536 MiB (of this machine or its control group)") != NULL, "%s",
           error.message);
@@ -270,7 +270,7 @@ static void test_budget(struct pipeline *p) {
     CHECK(offload_budget(p, slot_of(p, 0)) == SIZE_MAX, "a stage is loaded whole");
 }
 
-/* Of components as they are: all parts as they are stored or as they are computed with, and the widest part on its way. */
+/* Of components as they are: all segments as they are stored or as they are computed with, and the largest segment on its way. */
 static void test_weights(struct pipeline *p) {
     tessera_error error = {0};
     set_up(p, OFFLOAD_BLOCKS, 100 * GIB);
@@ -281,12 +281,12 @@ static void test_weights(struct pipeline *p) {
         const struct component *c = &slot->component;
         size_t held = 0, stored = 0;
         CHECK(slot->is_open && !slot->is_loaded, "%s: open %d, loaded %d", names[i], slot->is_open, slot->is_loaded);
-        for (int part = 0; part < c->num_blocks + 2; part++)
-            if (component_has_part(c, part - 1)) held += max(c->parts[part].stored, c->parts[part].bytes), stored += c->parts[part].stored;
+        for (int segment = 0; segment < c->num_blocks + 2; segment++)
+            if (component_has_segment(c, segment - 1)) held += max(c->segments[segment].stored, c->segments[segment].bytes), stored += c->segments[segment].stored;
         size_t least = component_stream_least(c);
         CHECK(held != stored, "%s: stored as it is computed with", names[i]);
         CHECK(slot->window == least && slot->whole == held, "%s: %zu and %zu", names[i], slot->window, slot->whole);
-        p->memory_limit = 0, p->offload = OFFLOAD_BLOCKS; /* asked for without a limit: a part at work and the next one */
+        p->memory_limit = 0, p->offload = OFFLOAD_BLOCKS; /* asked for without a limit: a segment at work and the next one */
         CHECK(offload_budget(p, slot) == 2 * least, "%s: a budget of %zu, not twice %zu", names[i], offload_budget(p, slot), least);
         pipeline_close_slot(p, slot);
     }
