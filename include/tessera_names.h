@@ -48,10 +48,10 @@
 #define load_failed tessera_load_failed
 #define load_has tessera_load_has
 #define load_linear tessera_load_linear
+#define load_linear_chunk tessera_load_linear_chunk
 #define load_linear_inputs tessera_load_linear_inputs
 #define load_linear_joined_inputs tessera_load_linear_joined_inputs
 #define load_linear_outputs tessera_load_linear_outputs
-#define load_linear_part tessera_load_linear_part
 #define load_made tessera_load_made
 #define load_norm tessera_load_norm
 #define load_norm_share tessera_load_norm_share

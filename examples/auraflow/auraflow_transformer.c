@@ -182,7 +182,7 @@ static struct tensor embed_text(const struct auraflow *m, struct run *run, struc
     return run_leave(run, scope, exchange_text(run, nn_concat_rows(run, registers, text)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct auraflow *m = (const struct auraflow *)base;
     struct denoiser_state state = {0};
     int64_t batch = in->latents.shape[0];
@@ -192,8 +192,8 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     state.text_tokens = REGISTERS + in->text.shape[1];
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, &state);
-    if (parts & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in->text);
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, &state);
+    if (carries & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in->text);
     state.cond = nn_cast(run, dit_embed_values(run, &m->timestep, in->timesteps, batch), DTYPE_F32);
     return state;
 }

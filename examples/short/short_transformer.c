@@ -50,14 +50,14 @@ static void load_finish(struct denoiser *base, struct loader *l) {
     m->norm_out = load_linear(l, m->width, 2 * m->width, true, "norm_out.linear");
     m->out = load_linear(l, m->width, base->patch_size * base->patch_size * base->out_channels, true, "proj_out");
 }
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct model *m = (const struct model *)base;
     struct denoiser_state s = {0};
     if (run_failed(run) || denoiser_check_latents(base, &in->latents, run_error(run)) != TESSERA_OK) return s;
     s.rows = in->latents.shape[1] / base->patch_size, s.columns = in->latents.shape[2] / base->patch_size;
     s.cut = exchange_cut_tokens(run, s.rows, s.columns), s.text_tokens = in->text.shape[1];
-    if (parts & DENOISER_CARRIES_PICTURE) s.picture = dit_embed_patches(run, &m->patches, in->latents, s.cut);
-    if (parts & DENOISER_CARRIES_TEXT) s.text = dit_embed_text(run, &m->text, in->text);
+    if (carries & DENOISER_CARRIES_PICTURE) s.picture = dit_embed_patches(run, &m->patches, in->latents, s.cut);
+    if (carries & DENOISER_CARRIES_TEXT) s.text = dit_embed_text(run, &m->text, in->text);
     s.cond = nn_cast(run, dit_embed_values(run, &m->time, in->timesteps, in->latents.shape[0]), DTYPE_F32);
     return s;
 }

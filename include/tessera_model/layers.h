@@ -87,9 +87,9 @@ struct tensor nn_concat_channels(struct run *run, struct tensor a, struct tensor
 struct tensor nn_slice_channels(struct run *run, struct tensor x, int64_t first, int64_t count);
 /* Rows first .. first + count of [B, S, C] */
 struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int64_t count);
-/* Part `index` of `parts` equal parts of the last dimension, F32 or BF16:
- * x [..., parts * C] -> [..., C]. */
-struct tensor nn_chunk(struct run *run, struct tensor x, int parts, int index);
+/* Chunk `index` of `chunks` equal ones of the last dimension, F32 or BF16:
+ * x [..., chunks * C] -> [..., C]. */
+struct tensor nn_chunk(struct run *run, struct tensor x, int chunks, int index);
 /* The same memory under another shape; passes errors on. */
 struct tensor nn_reshape(struct tensor x, int ndim, const int64_t *shape);
 /* Sinusoids of diffusers' get_timestep_embedding (flip_sin_to_cos = true, downscale_freq_shift = 0,

@@ -47,9 +47,9 @@ struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t w
  * at hand * width + channels at hand]. */
 struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, int64_t width, int64_t channels, int64_t out, bool bias,
                                         const char *name, ...) __attribute__((format(printf, 7, 8)));
-/* As load_linear_outputs, of matrix `part` of `parts` that the file keeps one above the other:
- * [parts * units * width, in]. */
-struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+/* As load_linear_outputs, of matrix `chunk` of `chunks` that the file keeps one above the other:
+ * [chunks * units * width, in]. */
+struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
                                const char *name, ...) __attribute__((format(printf, 8, 9)));
 /* [out, in, kernel, kernel] in the file: for dit_embed_patches. */
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)

@@ -43,8 +43,8 @@ struct modulation {
     struct tensor shift, scale, gate, ff_shift, ff_scale, ff_gate, shift2, scale2, gate2;
 };
 
-/* The first `parts` of them; the rest are empty. emb: activated cond. */
-struct modulation dit_modulation(struct run *run, const struct linear *layer, struct tensor emb, int parts);
+/* The first `chunks` of them; the rest are empty. emb: activated cond. */
+struct modulation dit_modulation(struct run *run, const struct linear *layer, struct tensor emb, int chunks);
 /* norm(x) * (1 + scale) + shift, where a linear of emb gives scale, then shift (diffusers'
  * AdaLayerNormContinuous). */
 struct tensor dit_norm_continuous(struct run *run, const struct linear *layer, struct tensor x, struct tensor emb);

@@ -51,10 +51,10 @@ tessera_status denoiser_check_degrees(const struct denoiser *denoiser, int ulyss
 }
 
 struct denoiser_state denoiser_embed(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *inputs,
-                                     unsigned parts) {
+                                     unsigned carries) {
     struct denoiser_state state = {0};
     if (!segment_begin(denoiser->watch, run, COMPONENT_EMBED)) return state;
-    state = denoiser->class->embed(denoiser, run, inputs, parts);
+    state = denoiser->class->embed(denoiser, run, inputs, carries);
     segment_end(denoiser->watch, COMPONENT_EMBED);
     return state;
 }

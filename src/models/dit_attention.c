@@ -1,11 +1,11 @@
-/* Attention of diffusion transformers: see dit_parts.h.
+/* Attention of diffusion transformers: see dit_layers.h.
  *
  * Alone, a rank needs no query before it is its row's turn: keys and values are made of all rows, then some rows at a time become queries,
  * attention and output (nn/by_rows.h; all rows at once unless memory is short). Rows are independent of each other, so the numbers are the
  * same where the products' are (by_rows.h says of which kernels). Where positions are spread over ranks the exchange gets all queries. */
 #include <math.h>
 
-#include "models/dit_parts.h"
+#include "models/dit_layers.h"
 #include "nn/by_rows.h"
 
 static const struct norm no_norm = {0};
@@ -58,13 +58,13 @@ struct tensor dit_attend(struct run *run, int64_t head_dim, struct tensor q, str
 
 /* The rows of a rotation from `first` on, for so many tokens. */
 static struct rotation rotation_from(const struct rotation *r, int64_t first, int64_t tokens) {
-    struct rotation part = *r;
-    struct tensor *const tables[] = {&part.cos, &part.sin};
+    struct rotation rest = *r;
+    struct tensor *const tables[] = {&rest.cos, &rest.sin};
     for (int i = 0; i < 2 && r->cos.data != NULL; i++) {
         tables[i]->data = (char *)tables[i]->data + tensor_bytes(tables[i]) / (size_t)tables[i]->shape[0] * (size_t)first;
         tables[i]->shape[0] = tokens;
     }
-    return part;
+    return rest;
 }
 
 /* ---- some rows of the queries at a time ---- */

@@ -20,7 +20,7 @@
 
 #include "base/elementary.h"
 #include "models/denoiser.h"
-#include "models/dit_parts.h"
+#include "models/dit_layers.h"
 #include "nn/by_rows.h"
 
 enum { MAX_LAYERS = 256, PATCH = 2, MLP_RATIO = 4, AXES = 3 };
@@ -237,16 +237,16 @@ static struct tensor embed_cond(const struct flux_transformer *m, struct run *ru
     return run_leave(run, scope, nn_add(run, cond, pooled));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct flux_transformer *m = (const struct flux_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / PATCH;
     state.columns = in->latents.shape[2] / PATCH;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     state.text_tokens = in->text.shape[1];
-    if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
+    if (carries & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
 }
@@ -286,13 +286,13 @@ static struct rotation rotation_of(const struct flux_transformer *m, struct run 
         fill_axis(down, h, m->axes[1]);
         fill_axis(along, w, m->axes[2]);
     }
-    for (int part = 0; part < 2; part++) {
-        struct tensor *table = part == 0 ? &r.cos : &r.sin;
+    for (int sine = 0; sine < 2; sine++) {
+        struct tensor *table = sine == 0 ? &r.cos : &r.sin;
         float *values = run_map(run, table, MAP_WRITE), *out = values;
         for (int64_t t = 0; values != NULL && t < tokens; t++, out += m->head_dim) {
             int64_t at = t < text ? 0 : mine.first + t - text;
-            const float *const axes[] = {down + part * h * m->axes[1], along + part * w * m->axes[2]};
-            fill_rotation(m, out, axes, at / w, at % w, part == 1);
+            const float *const axes[] = {down + sine * h * m->axes[1], along + sine * w * m->axes[2]};
+            fill_rotation(m, out, axes, at / w, at % w, sine == 1);
         }
         run_unmap(run, table, values, MAP_WRITE);
     }

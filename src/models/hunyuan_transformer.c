@@ -22,7 +22,7 @@
 
 #include "base/elementary.h"
 #include "models/denoiser.h"
-#include "models/dit_parts.h"
+#include "models/dit_layers.h"
 #include "nn/by_rows.h"
 #include "nn/patch.h"
 
@@ -309,7 +309,7 @@ static struct tensor embed_cond(const struct hunyuan_transformer *m, struct run 
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, extra, DTYPE_F32)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
@@ -317,9 +317,9 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     size_t scope = run_enter(run);
-    if (parts & DENOISER_CARRIES_PICTURE)
+    if (carries & DENOISER_CARRIES_PICTURE)
         state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
-    if (parts & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in);
+    if (carries & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in);
     state.cond = embed_cond(m, run, in);
     return state;
 }
@@ -376,12 +376,12 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
         fill_axis(f, down, g.top, g.bottom, h, half);
         fill_axis(f, along, g.left, g.right, w, half);
     }
-    for (int part = 0; part < 2; part++) {
-        struct tensor *table = part == 0 ? &r.cos : &r.sin;
+    for (int sine = 0; sine < 2; sine++) {
+        struct tensor *table = sine == 0 ? &r.cos : &r.sin;
         float *values = run_map(run, table, MAP_WRITE), *out = values;
         for (int64_t t = mine.first; values != NULL && t < mine.first + mine.count; t++, out += m->head_dim) {
-            memcpy(out, along + (part * w + t % w) * half, (size_t)half * sizeof *out);
-            memcpy(out + half, down + (part * h + t / w) * half, (size_t)half * sizeof *out);
+            memcpy(out, along + (sine * w + t % w) * half, (size_t)half * sizeof *out);
+            memcpy(out + half, down + (sine * h + t / w) * half, (size_t)half * sizeof *out);
         }
         run_unmap(run, table, values, MAP_WRITE);
     }
@@ -420,8 +420,8 @@ static void push(struct denoiser_state *state, struct tensor x) {
 /* Channels of x [B, S, C]; x itself where those are all. */
 static struct tensor slice_channels(struct run *run, struct tensor x, struct span channels) {
     if (run_failed(run) || channels.count == x.shape[2]) return x;
-    struct tensor part = nn_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], 1));
-    return nn_reshape(nn_slice_rows(run, part, channels.first, channels.count), SHAPE(x.shape[0], x.shape[1], channels.count));
+    struct tensor flat = nn_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], 1));
+    return nn_reshape(nn_slice_rows(run, flat, channels.first, channels.count), SHAPE(x.shape[0], x.shape[1], channels.count));
 }
 
 struct mixing {

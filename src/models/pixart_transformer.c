@@ -6,7 +6,7 @@
  *     timestep [, resolution, aspect ratio] -> mlps --> e --> linear(silu(e)) -> cond
  *
  * One linear for the whole model makes the six modulations of a block (adaLN-single); a block adds its own table to them. cond
- * therefore holds seven parts of C channels: the six modulations, then e, which the end of the model is modulated with.
+ * therefore holds seven chunks of C channels: the six modulations, then e, which the end of the model is modulated with.
  *
  * The picture attends to itself and then, without a norm or gate, to the text; masked text is dropped (diffusers adds -10000).
  * The output has all of out_channels: the second half is the learned variance, which samplers leave out.
@@ -17,11 +17,11 @@
 #include <string.h>
 
 #include "models/denoiser.h"
-#include "models/dit_parts.h"
+#include "models/dit_layers.h"
 #include "nn/patch.h"
 #include "nn/position.h"
 
-enum { MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_PARTS = 7, NUM_SIZES = 3 };
+enum { MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_CHUNKS = 7, NUM_SIZES = 3 };
 
 struct pixart_block {
     struct tensor scale_shift_table; /* F32 [6, C] */
@@ -108,7 +108,7 @@ static tessera_status read_config(const struct json *config, struct pixart_trans
     m->inner_dim = m->num_heads * m->head_dim;
     m->norm_eps = (float)eps;
     base->form = (struct denoiser_form){
-        .width = m->inner_dim, .text_width = m->inner_dim, .cond_width = NUM_COND_PARTS * m->inner_dim, .text_mask = true};
+        .width = m->inner_dim, .text_width = m->inner_dim, .cond_width = NUM_COND_CHUNKS * m->inner_dim, .text_mask = true};
     TRY(check_sizes(config, m, cross, error));
     return refuse_variants(config, error);
 }
@@ -250,19 +250,19 @@ static struct tensor embed_cond(const struct pixart_transformer *m, struct run *
     if (m->use_sizes) e = nn_add(run, e, embed_sizes(m, run, in->size_conditions));
     struct tensor mod = nn_cast(run, nn_linear(run, &m->modulations, dit_activated_cond(run, e), ACTIVATION_NONE), DTYPE_F32);
     struct tensor both = nn_concat_rows(run, nn_reshape(mod, SHAPE(batch, NUM_MODULATIONS, c)), nn_reshape(e, SHAPE(batch, 1, c)));
-    return run_leave(run, scope, nn_reshape(both, SHAPE(batch, NUM_COND_PARTS * c)));
+    return run_leave(run, scope, nn_reshape(both, SHAPE(batch, NUM_COND_CHUNKS * c)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     size_t scope = run_enter(run);
-    if (parts & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
+    if (carries & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, dit_mlp(run, &m->caption, in->text, ACTIVATION_GELU_TANH));
     state.text_mask = in->text_mask;
     state.cond = embed_cond(m, run, in);
     return state;
@@ -277,9 +277,9 @@ static struct tensor row_of(struct tensor t, int64_t index) {
     return t;
 }
 
-/* cond's part + the table's row: F32 [B, C]. */
-static struct tensor modulation(struct run *run, struct tensor cond, int part, const struct tensor *table, int row) {
-    struct tensor m = nn_chunk(run, cond, NUM_COND_PARTS, part);
+/* cond's chunk + the table's row: F32 [B, C]. */
+static struct tensor modulation(struct run *run, struct tensor cond, int chunk, const struct tensor *table, int row) {
+    struct tensor m = nn_chunk(run, cond, NUM_COND_CHUNKS, chunk);
     if (run_failed(run)) return m;
     for (int64_t b = 0; b < m.shape[0]; b++) {
         struct tensor sum = row_of(m, b), add = row_of(*table, row);
@@ -325,8 +325,8 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     const struct pixart_transformer *m = (const struct pixart_transformer *)base;
     if (run_failed(run)) return (struct tensor){0};
     size_t scope = run_enter(run);
-    struct tensor shift = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 0);
-    struct tensor scale = modulation(run, state.cond, NUM_COND_PARTS - 1, &m->scale_shift_table, 1);
+    struct tensor shift = modulation(run, state.cond, NUM_COND_CHUNKS - 1, &m->scale_shift_table, 0);
+    struct tensor scale = modulation(run, state.cond, NUM_COND_CHUNKS - 1, &m->scale_shift_table, 1);
     struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &dit_plain_norm, state.picture, scale, shift), ACTIVATION_NONE);
     x = exchange_gather(run, x, state.cut);
     return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "models/denoiser.h"
-#include "models/dit_parts.h"
+#include "models/dit_layers.h"
 #include "nn/patch.h"
 #include "nn/position.h"
 
@@ -205,16 +205,16 @@ static struct tensor embed_cond(const struct sd3_transformer *m, struct run *run
     return run_leave(run, scope, nn_add(run, nn_cast(run, time, DTYPE_F32), nn_cast(run, pooled, DTYPE_F32)));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct sd3_transformer *m = (const struct sd3_transformer *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(base, in, &run->error) != TESSERA_OK) return state;
     state.rows = in->latents.shape[1] / base->patch_size;
     state.columns = in->latents.shape[2] / base->patch_size;
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     state.text_tokens = in->text.shape[1];
-    if (parts & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
+    if (carries & DENOISER_CARRIES_TEXT) state.text = dit_embed_text(run, &m->context_embedder, in->text);
     state.cond = embed_cond(m, run, in);
     return state;
 }

@@ -46,7 +46,7 @@ static struct denoiser_block_info entering(const struct denoiser *denoiser, int 
 }
 
 struct denoiser_state denoiser_state_expected(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *in, int block,
-                                              unsigned parts, const struct denoiser_map *maps, int num_maps) {
+                                              unsigned carries, const struct denoiser_map *maps, int num_maps) {
     int64_t batch = in->latents.shape[0], text = in->text.shape[1] + (in->text_2.ndim > 1 ? in->text_2.shape[1] : 0);
     struct denoiser_state state = {
         .rows = in->latents.shape[1] / denoiser->patch_size, .columns = in->latents.shape[2] / denoiser->patch_size, .num_skips = num_maps};
@@ -55,12 +55,12 @@ struct denoiser_state denoiser_state_expected(const struct denoiser *denoiser, s
     state.cut = expected_cut(denoiser, run, state.rows, state.columns);
     if (denoiser->text_stream) state.text_tokens = text;
     if (denoiser->text_stream) text = exchange_text_span(run, text).count;
-    parts &= before.carries;
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = expected_picture(denoiser, &state, run->dtype, batch, before.out);
-    if (parts & DENOISER_CARRIES_TEXT) state.text = tensor_of(NULL, run->dtype, SHAPE(batch, text, denoiser->form.text_width));
-    if ((parts & DENOISER_CARRIES_TEXT) && denoiser->form.text_mask && in->text_mask.data != NULL)
+    carries &= before.carries;
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = expected_picture(denoiser, &state, run->dtype, batch, before.out);
+    if (carries & DENOISER_CARRIES_TEXT) state.text = tensor_of(NULL, run->dtype, SHAPE(batch, text, denoiser->form.text_width));
+    if ((carries & DENOISER_CARRIES_TEXT) && denoiser->form.text_mask && in->text_mask.data != NULL)
         state.text_mask = tensor_of(NULL, DTYPE_F32, SHAPE(batch, text));
-    if (parts & DENOISER_CARRIES_COND) state.cond = tensor_of(NULL, DTYPE_F32, SHAPE(batch, denoiser->form.cond_width));
+    if (carries & DENOISER_CARRIES_COND) state.cond = tensor_of(NULL, DTYPE_F32, SHAPE(batch, denoiser->form.cond_width));
     for (int i = 0; i < num_maps; i++) state.skips[i] = expected_picture(denoiser, &state, run->dtype, batch, maps[i]);
     return state;
 }

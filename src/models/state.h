@@ -31,11 +31,11 @@ struct state_message {
 /* ---- what must come ---- */
 
 /* The form, without data, of the state that enters `block` of a model which is given inputs of these forms: which fields there are, their
- * types and shapes. Of its fields the picture, the text and the conditioning are left out unless `parts` (DENOISER_CARRIES_*) has them; the
+ * types and shapes. Of its fields the picture, the text and the conditioning are left out unless `carries` (DENOISER_CARRIES_*) has them; the
  * mask comes with the text. Skips: `maps` of those that come, bottom first. The run tells which tokens this rank holds; an error sticks to
  * it. in->latents and in->text need shapes only. */
 struct denoiser_state denoiser_state_expected(const struct denoiser *denoiser, struct run *run, const struct denoiser_inputs *in, int block,
-                                              unsigned parts, const struct denoiser_map *maps, int num_maps);
+                                              unsigned carries, const struct denoiser_map *maps, int num_maps);
 /* The fields of its states that stay the same during a job, as bits. */
 unsigned denoiser_state_constants(const struct denoiser *denoiser);
 

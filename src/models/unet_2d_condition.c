@@ -505,17 +505,17 @@ static struct tensor embed_picture(const struct unet *m, struct run *run, struct
     return run_leave(run, scope, exchange_join(run, x, m->channels));
 }
 
-static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned parts) {
+static struct denoiser_state embed(const struct denoiser *base, struct run *run, const struct denoiser_inputs *in, unsigned carries) {
     const struct unet *m = (const struct unet *)base;
     struct denoiser_state state = {0};
     if (run_failed(run) || check_inputs(m, in, &run->error) != TESSERA_OK) return state;
     size_t scope = run_enter(run);
     state.rows = in->latents.shape[1];
     state.columns = in->latents.shape[2];
-    if (parts & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
+    if (carries & DENOISER_CARRIES_TEXT) state.text = run_leave(run, scope, nn_cast(run, in->text, run->dtype));
     state.cond = embed_cond(m, run, in);
     state.cut = exchange_cut_rows(run, state.rows, state.columns, m->base.row_unit, m->levels);
-    if (parts & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
+    if (carries & DENOISER_CARRIES_PICTURE) state.picture = embed_picture(m, run, in->latents, state.cut);
     return state;
 }
 

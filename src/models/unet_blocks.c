@@ -49,8 +49,8 @@ static struct unet_layer load_layer(struct loader *loader, const struct unet_set
         .norm2 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm2", name),
         .cross = load_attention(loader, shape, s->text_channels, name, 2),
         .norm3 = load_norm(loader, NORM_LAYER, channels, layer_norm_eps, true, "%s.norm3", name),
-        .ff_values = load_linear_part(loader, channels, 0, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
-        .ff_gates = load_linear_part(loader, channels, 1, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
+        .ff_values = load_linear_chunk(loader, channels, 0, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
+        .ff_gates = load_linear_chunk(loader, channels, 1, 2, hidden, 1, true, "%s.ff.net.0.proj", name),
         .ff_out = load_linear_inputs(loader, hidden, 1, channels, true, "%s.ff.net.2", name),
     };
 }

@@ -19,12 +19,12 @@ static struct tensor run_like(struct run *run, const struct tensor *x) {
     return run_tensor(run, x->dtype, x->ndim, x->shape);
 }
 
-/* out += x w^T; `part` is room for the product. */
-static void add_product(struct run *run, struct tensor *out, struct tensor *part, const struct tensor *x, const struct tensor *w) {
+/* out += x w^T; `product` is room for it. */
+static void add_product(struct run *run, struct tensor *out, struct tensor *product, const struct tensor *x, const struct tensor *w) {
     if (run_failed(run)) return;
     run->operations += 2.0 * (double)tensor_count(x) * (double)w->shape[0];
-    run_checked(run, small_weights_linear(run, part, x, w, NULL, ACTIVATION_NONE), *part);
-    if (!run_failed(run)) run->backend->ops->add(run->backend, out, out, part);
+    run_checked(run, small_weights_linear(run, product, x, w, NULL, ACTIVATION_NONE), *product);
+    if (!run_failed(run)) run->backend->ops->add(run->backend, out, out, product);
 }
 
 /* What stands beside the weight: a change W' = W + B A is y += B (A x). */
@@ -32,8 +32,8 @@ static void add_sides(struct run *run, const struct linear_side *side, struct te
     for (; side != NULL && !run_failed(run); side = side->next) {
         size_t scope = run_enter(run);
         struct tensor inner = side->down.data != NULL ? nn_linear(run, &(struct linear){.weight = side->down}, x, ACTIVATION_NONE) : x;
-        struct tensor part = run_like(run, out);
-        add_product(run, out, &part, &inner, &side->up);
+        struct tensor product = run_like(run, out);
+        add_product(run, out, &product, &inner, &side->up);
         if (!run_failed(run)) arena_release(run->arena, scope);
     }
 }
@@ -171,16 +171,16 @@ struct tensor nn_slice_rows(struct run *run, struct tensor x, int64_t first, int
     return out;
 }
 
-struct tensor nn_chunk(struct run *run, struct tensor x, int parts, int index) {
+struct tensor nn_chunk(struct run *run, struct tensor x, int chunks, int index) {
     if (run_failed(run)) return (struct tensor){0};
-    int64_t last = x.shape[x.ndim - 1], channels = last / parts;
-    assert(last % parts == 0 && index >= 0 && index < parts && last > 0);
+    int64_t last = x.shape[x.ndim - 1], channels = last / chunks;
+    assert(last % chunks == 0 && index >= 0 && index < chunks && last > 0);
     int64_t rows = tensor_count(&x) / last;
     struct tensor shape = x;
     shape.shape[x.ndim - 1] = channels;
     struct tensor out = run_like(run, &shape);
     if (run_failed(run)) return out;
-    struct tensor from = tensor_reshape(x, SHAPE(rows, parts, channels)), to = tensor_reshape(out, SHAPE(rows, 1, channels));
+    struct tensor from = tensor_reshape(x, SHAPE(rows, chunks, channels)), to = tensor_reshape(out, SHAPE(rows, 1, channels));
     backend_copy_rows(run->backend, &to, 0, &from, index, 1);
     return out;
 }

@@ -1,5 +1,5 @@
 /* Loading layers that a rank has whole: linears, norms, tensors, tables. Every shape is checked.
- * load_shares.c loads parts of layers, load_conv.c convolutions; load_stored.c brings the numbers.
+ * load_shares.c loads slices of layers, load_conv.c convolutions; load_stored.c brings the numbers.
  */
 #include <stdio.h>
 
@@ -7,11 +7,11 @@
 
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    char part[NAME_CAPACITY + 16];
-    snprintf(part, sizeof part, "%s.weight", full);
-    struct tensor whole = stored_find(loader, part, SHAPE(out, in));
-    struct linear layer = {.side = load_side(loader, part, &whole, (struct span){0, out}, (struct span[2]){{0, in}, {0}})};
-    layer.weight = loader_keep(loader, stored_whole(loader, part, whole, stored_matrix_dtype(loader, part, &whole)));
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", full);
+    struct tensor whole = stored_find(loader, weight_name, SHAPE(out, in));
+    struct linear layer = {.side = load_side(loader, weight_name, &whole, (struct span){0, out}, (struct span[2]){{0, in}, {0}})};
+    layer.weight = loader_keep(loader, stored_whole(loader, weight_name, whole, stored_matrix_dtype(loader, weight_name, &whole)));
     if (bias) layer.bias = stored_keep_parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }

@@ -15,7 +15,7 @@
 #include "tensor/weights.h"
 #include "tessera_model/loading.h"
 
-/* The part of a stored weight that a rank keeps. */
+/* The slice of a stored weight that a rank keeps. */
 struct load_piece {
     const int64_t *shape;     /* the whole weight's in the file, of as many dimensions as the piece has */
     struct span rows, inputs; /* of its dimensions 0 and 1; a vector has no inputs: {0, 1} */
@@ -61,7 +61,7 @@ enum load_mode { LOAD_READ, LOAD_DESCRIBE, LOAD_FORGET };
 /* Is block `index` among the blocks that it runs? */
 bool load_share_has(const struct load_share *share, int index);
 
-/* Bytes of the mapped file that a part's layers are made from. */
+/* Bytes of the mapped file that a segment's layers are made from. */
 struct load_span {
     const void *data;
     size_t bytes;

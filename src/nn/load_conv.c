@@ -1,5 +1,5 @@
 /* Loading convolutions: kernels [O, I, kh, kw] of a file become [O, kh, kw, I]; of a convolution
- * whose outputs or inputs are shared out over ranks this rank loads its part. */
+ * whose outputs or inputs are divided over ranks this rank loads its slice. */
 #include <stdio.h>
 #include <string.h>
 
@@ -31,14 +31,14 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
     bool in_order = file.shape[2] * file.shape[3] == 1;
     if (!in_order) weight.data = loader_take(loader, tensor_bytes(&weight));
     size_t mark = arena_mark(loader->arena);
-    struct tensor part = stored_piece(loader, name, file, piece, dtype);
+    struct tensor stored = stored_piece(loader, name, file, piece, dtype);
     if (load_failed(loader)) return (struct tensor){0};
     if (in_order) {
-        weight.data = part.data;
+        weight.data = stored.data;
         return weight;
     }
-    reorder_kernel(weight.data, part.data, part.shape, dtype_size(weight.dtype));
-    stored_forget(loader, &part);
+    reorder_kernel(weight.data, stored.data, stored.shape, dtype_size(weight.dtype));
+    stored_forget(loader, &stored);
     arena_release(loader->arena, mark);
     return weight;
 }

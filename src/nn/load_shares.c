@@ -1,7 +1,7 @@
 /* Layers whose units (heads, channels, groups of channels) are shared out over ranks: of each a
- * rank loads its part.
+ * rank loads its slice.
  *
- *     outputs    [units at hand * width, in]     load_linear_outputs, load_linear_part: rows of the matrix, and of its bias
+ *     outputs    [units at hand * width, in]     load_linear_outputs, load_linear_chunk: rows of the matrix, and of its bias
  *     inputs     [out, units at hand * width]    load_linear_inputs, load_linear_joined_inputs: columns; the first rank has the bias
  *
  * Convolutions are in load_conv.c. */
@@ -45,8 +45,8 @@ struct span load_channels(const struct loader *loader, int64_t units, int64_t wi
     return (struct span){mine.first * width, mine.count * width};
 }
 
-struct tensor load_vector_share(struct loader *loader, const char *base, const char *part, int64_t channels, struct span mine) {
-    struct tensor whole = stored_parameter(loader, DTYPE_F32, base, part, SHAPE(channels));
+struct tensor load_vector_share(struct loader *loader, const char *base, const char *parameter, int64_t channels, struct span mine) {
+    struct tensor whole = stored_parameter(loader, DTYPE_F32, base, parameter, SHAPE(channels));
     if (whole.ndim == 0) return whole;
     float *data = whole.data != NULL ? (float *)whole.data + mine.first : NULL;
     return loader_keep(loader, tensor_of(data, DTYPE_F32, SHAPE(mine.count)));
@@ -87,15 +87,15 @@ static struct tensor share_matrix(struct loader *loader, const char *name, struc
     }
     struct load_piece left = {whole.shape, rows, columns[0]}, right = {whole.shape, rows, columns[1]};
     if (columns[1].count == 0) return stored_piece(loader, name, whole, left, dtype);
-    struct tensor part = tensor_of(NULL, dtype, SHAPE(rows.count, width));
-    loader->converted += tensor_bytes(&part);
-    if (!loader_reads(loader)) return part;
-    part.data = loader_take(loader, tensor_bytes(&part));
-    stored_put(loader, name, whole, left, dtype, part.data, width);
+    struct tensor slice = tensor_of(NULL, dtype, SHAPE(rows.count, width));
+    loader->converted += tensor_bytes(&slice);
+    if (!loader_reads(loader)) return slice;
+    slice.data = loader_take(loader, tensor_bytes(&slice));
+    stored_put(loader, name, whole, left, dtype, slice.data, width);
     if (load_failed(loader)) return (struct tensor){0};
-    char *middle = (char *)part.data + dtype_bytes(dtype, columns[0].count);
+    char *middle = (char *)slice.data + dtype_bytes(dtype, columns[0].count);
     stored_put(loader, name, whole, right, dtype, middle, width);
-    return load_failed(loader) ? (struct tensor){0} : part;
+    return load_failed(loader) ? (struct tensor){0} : slice;
 }
 
 /* A layer of those rows and columns, without a bias. */
@@ -107,16 +107,16 @@ static struct linear share_linear(struct loader *loader, const char *name, int64
     return layer;
 }
 
-/* This rank's share of one of `parts` equal parts of a linear's outputs, each `units` groups of
+/* This rank's share of one of `chunks` equal chunks of a linear's outputs, each `units` groups of
  * `width`. */
-static struct linear share_outputs(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+static struct linear share_outputs(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
                                    const char *name) {
     struct span mine = load_channels(loader, units, width);
-    mine.first += part * units * width;
+    mine.first += chunk * units * width;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct linear layer = share_linear(loader, weight_name, parts * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
-    if (bias) layer.bias = load_vector_share(loader, name, "bias", parts * units * width, mine);
+    struct linear layer = share_linear(loader, weight_name, chunks * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
+    if (bias) layer.bias = load_vector_share(loader, name, "bias", chunks * units * width, mine);
     return layer;
 }
 
@@ -130,9 +130,9 @@ static struct linear share_inputs(struct loader *loader, const struct unit_range
     int64_t first = ranges[0].units * ranges[0].width, in = first + ranges[1].units * ranges[1].width;
     struct span columns[2] = {load_channels(loader, ranges[0].units, ranges[0].width), load_channels(loader, ranges[1].units, ranges[1].width)};
     columns[1].first += first;
-    char part[NAME_CAPACITY + 16];
-    snprintf(part, sizeof part, "%s.weight", name);
-    struct linear layer = share_linear(loader, part, out, in, (struct span){0, out}, columns, ranges);
+    char weight_name[NAME_CAPACITY + 16];
+    snprintf(weight_name, sizeof weight_name, "%s.weight", name);
+    struct linear layer = share_linear(loader, weight_name, out, in, (struct span){0, out}, columns, ranges);
     if (bias && columns[0].first == 0) layer.bias = stored_keep_parameter(loader, DTYPE_F32, name, "bias", SHAPE(out));
     return layer;
 }
@@ -148,16 +148,16 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
     return share_inputs(loader, (struct unit_range[2]){{units, width}, {channels, 1}}, out, bias, full);
 }
 
-struct linear load_linear_part(struct loader *loader, int64_t in, int part, int parts, int64_t units, int64_t width, bool bias,
+struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
                                const char *name, ...) {
     FULL_NAME(name);
-    if (loader_records(loader) && part > 0) { /* the matrix is recorded with its first part */
+    if (loader_records(loader) && chunk > 0) { /* the matrix is recorded with its first chunk */
         struct span mine = load_channels(loader, units, width);
         struct linear layer = {.weight = loader_keep(loader, tensor_of(NULL, loader->dtype, SHAPE(mine.count, in)))};
         if (bias) layer.bias = loader_keep(loader, tensor_of(NULL, DTYPE_F32, SHAPE(mine.count)));
         return layer;
     }
-    return share_outputs(loader, in, part, parts, units, width, bias, full);
+    return share_outputs(loader, in, chunk, chunks, units, width, bias, full);
 }
 
 struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,

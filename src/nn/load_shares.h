@@ -6,7 +6,7 @@
 
 /* This rank's share of `units` groups of `width` channels, in channels. */
 struct span load_channels(const struct loader *loader, int64_t units, int64_t width);
-/* Some numbers of the vector "<base>.<part>" [channels], F32. */
-struct tensor load_vector_share(struct loader *loader, const char *base, const char *part, int64_t channels, struct span mine);
+/* Some numbers of the vector "<base>.<parameter>" [channels], F32. */
+struct tensor load_vector_share(struct loader *loader, const char *base, const char *parameter, int64_t channels, struct span mine);
 
 #endif

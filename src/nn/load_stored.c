@@ -272,15 +272,15 @@ static void put_changed(struct loader *loader, const char *name, struct tensor t
                         enum dtype dtype, void *to, int64_t stride) {
     bool whole = loader->hooks->needs_whole != NULL && loader->hooks->needs_whole(loader->hooks->user, name);
     struct load_piece given = whole ? whole_of(&t) : piece;
-    struct tensor part = cut_to(t, given, DTYPE_F32);
+    struct tensor cut = cut_to(t, given, DTYPE_F32);
     int64_t width = given.inputs.count * taps_of(&t);
     bool in_place = dtype == DTYPE_F32 && stride == width && !whole;
-    part.data = in_place ? to : loader_take(loader, tensor_bytes(&part));
+    cut.data = in_place ? to : loader_take(loader, tensor_bytes(&cut));
     if (load_failed(loader)) return;
-    copy_piece(loader, t, scaled, given, DTYPE_F32, part.data, width);
+    copy_piece(loader, t, scaled, given, DTYPE_F32, cut.data, width);
     if (load_failed(loader)) return;
-    if (loader->hooks->change(loader->hooks->user, name, given, &part, &loader->error) != TESSERA_OK) return;
-    if (!in_place) copy_piece(loader, part, NULL, whole ? piece : whole_of(&part), dtype, to, stride);
+    if (loader->hooks->change(loader->hooks->user, name, given, &cut, &loader->error) != TESSERA_OK) return;
+    if (!in_place) copy_piece(loader, cut, NULL, whole ? piece : whole_of(&cut), dtype, to, stride);
 }
 
 /* Brings the numbers of `t`, or, where it has scales of its own, its codes; then *scaled describes
@@ -355,14 +355,14 @@ struct tensor stored_table(struct loader *loader, const char *name, struct tenso
     return loader_reads(loader) ? aligned(loader, brought(loader, name, t)) : t;
 }
 
-struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *parameter, int ndim,
                                const int64_t *shape) {
     char name[NAME_CAPACITY + 16];
-    snprintf(name, sizeof name, "%s.%s", base, part);
+    snprintf(name, sizeof name, "%s.%s", base, parameter);
     return stored_whole(loader, name, stored_find(loader, name, ndim, shape), dtype);
 }
 
-struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *parameter, int ndim,
                                     const int64_t *shape) {
-    return loader_keep(loader, stored_parameter(loader, dtype, base, part, ndim, shape));
+    return loader_keep(loader, stored_parameter(loader, dtype, base, parameter, ndim, shape));
 }

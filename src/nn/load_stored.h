@@ -30,11 +30,11 @@ void stored_put_change(struct loader *loader, const char *name, struct tensor t,
 struct tensor stored_whole(struct loader *loader, const char *name, struct tensor t, enum dtype dtype);
 /* All of it as it is stored; in the computing type where blocks cross its rows. */
 struct tensor stored_table(struct loader *loader, const char *name, struct tensor t);
-/* The parameter "<base>.<part>", whole, as `dtype`. */
-struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+/* The parameter "<base>.<parameter>", whole, as `dtype`. */
+struct tensor stored_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *parameter, int ndim,
                                const int64_t *shape);
 /* The same, kept by a layer. */
-struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *part, int ndim,
+struct tensor stored_keep_parameter(struct loader *loader, enum dtype dtype, const char *base, const char *parameter, int ndim,
                                     const int64_t *shape);
 
 #endif

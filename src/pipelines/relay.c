@@ -136,8 +136,8 @@ void relay_close(struct relay *relays, int held) {
 
 /* The state that enters `block`, without skips. */
 static struct denoiser_state state_of(const struct relay *r, const struct relay_unit *unit, int block) {
-    unsigned parts = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (unit->text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
-    return denoiser_state_expected(r->denoiser, r->run, unit->inputs, block, parts, NULL, 0);
+    unsigned carries = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_COND | (unit->text ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
+    return denoiser_state_expected(r->denoiser, r->run, unit->inputs, block, carries, NULL, 0);
 }
 
 /* The skips alone that come from stage `from`. */

@@ -126,7 +126,7 @@ struct split_shape split_shape_of(const struct denoiser_state *state) {
 /* ---- forms ---- */
 
 /* Inputs of which only the shapes count. */
-static struct denoiser_state form_of(const struct denoiser *denoiser, struct run *run, int block, unsigned parts,
+static struct denoiser_state form_of(const struct denoiser *denoiser, struct run *run, int block, unsigned carries,
                                      const struct split_shape *shape, const struct denoiser_map *maps, int count) {
     static float there;
     int64_t p = denoiser->patch_size, text = shape->text_tokens - denoiser->form.text_added;
@@ -134,7 +134,7 @@ static struct denoiser_state form_of(const struct denoiser *denoiser, struct run
         .latents = tensor_of(NULL, DTYPE_F32, SHAPE(shape->batch, shape->rows * p, shape->columns * p, denoiser->in_channels)),
         .text = tensor_of(NULL, DTYPE_F32, SHAPE(shape->batch, text, denoiser->text_channels)),
         .text_mask = {.data = shape->text_mask ? &there : NULL}};
-    return denoiser_state_expected(denoiser, run, &in, block, parts, maps, count);
+    return denoiser_state_expected(denoiser, run, &in, block, carries, maps, count);
 }
 
 struct denoiser_state split_state_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int block,
@@ -155,10 +155,10 @@ static struct denoiser_state finished_form(const struct denoiser *denoiser, stru
 struct denoiser_state split_answer_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int end,
                                         bool finish, const struct split_shape *shape) {
     struct denoiser_map maps[DENOISER_MAX_SKIPS];
-    unsigned parts = DENOISER_CARRIES_PICTURE | (denoiser->text_stream ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
+    unsigned carries = DENOISER_CARRIES_PICTURE | (denoiser->text_stream ? (unsigned)DENOISER_CARRIES_TEXT : 0u);
     if (finish) return finished_form(denoiser, run, shape);
     int count = skips_at(denoiser, range, end, maps);
-    struct denoiser_state form = form_of(denoiser, run, end, parts, shape, maps, count);
+    struct denoiser_state form = form_of(denoiser, run, end, carries, shape, maps, count);
     form.text_mask = (struct tensor){0}; /* stays as it was */
     return form;
 }

@@ -60,7 +60,7 @@ static struct linear load(struct loader *loader, enum way way, int64_t side) {
     case JOINED_INPUTS: /* half of the inputs are two units, the others channels */
         return load_linear_joined_inputs(loader, 2, side / 4, side / 2, side, false, "square");
     case PART:
-        return load_linear_part(loader, side, 1, 2, side / 4, 2, false, "square");
+        return load_linear_chunk(loader, side, 1, 2, side / 4, 2, false, "square");
     default:
         return load_linear(loader, side, side, false, "square");
     }

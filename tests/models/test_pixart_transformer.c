@@ -1,7 +1,7 @@
 /* PixArt's denoiser, with and without size conditions, against diffusers' results, cut at every block, and with wrong inputs. */
 #include "denoiser_test.h"
 
-/* The first six parts of cond are adaln_single's first result, the last its second. */
+/* The first six chunks of cond are adaln_single's first result, the last its second. */
 static void check_cond(const struct case_io *c, struct run *run, struct tensor cond) {
     struct tensor first = case_tensor(c, "mid.adaln_single.0"), second = case_tensor(c, "mid.adaln_single.1");
     int64_t batch = second.shape[0], channels = second.shape[1];

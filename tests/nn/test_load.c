@@ -73,7 +73,7 @@ static void check_second_share(struct loader *loader, float factor) {
     check_kernels("inputs", inputs, 2, 0, 2, 1, factor);
     CHECK(tensor_count(&outputs.bias) == 1 && ((float *)outputs.bias.data)[0] == values[1], "the bias of its outputs");
     CHECK(inputs.bias.data == NULL, "a bias is added once");
-    struct linear part = load_linear_part(loader, 6, 1, 2, 2, 1, true, "l");
+    struct linear part = load_linear_chunk(loader, 6, 1, 2, 2, 1, true, "l");
     CHECK(part.weight.data != NULL && part.weight.shape[0] == 1 && ((float *)part.weight.data)[0] == factor * values[18] &&
               ((float *)part.bias.data)[0] == values[3],
           "the second row of the second half");
@@ -155,7 +155,7 @@ static void check_linears(struct loader *alone, struct loader *loader, const cha
     *largest = 0;
     check_piece("outputs", whole, load_linear_outputs(loader, IN, UNITS, OUT / UNITS, false, "%s", name).weight, mine.first * OUT / UNITS,
                 (struct span[2]){{0, IN}, {0, 0}});
-    check_piece("part", whole, load_linear_part(loader, IN, 1, 2, UNITS, 1, false, "%s", name).weight, OUT / 2 + mine.first,
+    check_piece("part", whole, load_linear_chunk(loader, IN, 1, 2, UNITS, 1, false, "%s", name).weight, OUT / 2 + mine.first,
                 (struct span[2]){{0, IN}, {0, 0}});
     CHECK(*largest <= OUT / UNITS * IN, "%s: only rows that are kept are changed", name);
     *largest = 0;
@@ -259,8 +259,8 @@ static void test_record(struct arena *arena) {
     load_set_prefix(&loader, "a.");
     struct linear linear = load_linear(&loader, 6, 4, true, "l%d", 1);
     struct conv conv = load_conv(&loader, 3, 2, 5, "c");
-    load_linear_part(&loader, 6, 0, 2, 4, 1, false, "both");
-    load_linear_part(&loader, 6, 1, 2, 4, 1, false, "both");
+    load_linear_chunk(&loader, 6, 0, 2, 4, 1, false, "both");
+    load_linear_chunk(&loader, 6, 1, 2, 4, 1, false, "both");
     load_unused(&loader, SHAPE(7), "rest");
     CHECK(linear.weight.data == NULL && conv.weight.data == NULL && !load_failed(&loader), "%s", loader.error.message);
     CHECK(heard.count == 6 &&

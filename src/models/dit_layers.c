@@ -1,5 +1,5 @@
-/* See dit_parts.h. */
-#include "models/dit_parts.h"
+/* See dit_layers.h. */
+#include "models/dit_layers.h"
 
 #include "nn/by_rows.h"
 #include "nn/patch.h"
@@ -39,11 +39,11 @@ struct tensor dit_activated_cond(struct run *run, struct tensor cond) {
     return nn_cast(run, nn_activate(run, cond, ACTIVATION_SILU), run->dtype);
 }
 
-struct modulation dit_modulation(struct run *run, const struct linear *layer, struct tensor emb, int parts) {
+struct modulation dit_modulation(struct run *run, const struct linear *layer, struct tensor emb, int chunks) {
     struct modulation m = {0};
-    struct tensor *const chunks[] = {&m.shift, &m.scale, &m.gate, &m.ff_shift, &m.ff_scale, &m.ff_gate, &m.shift2, &m.scale2, &m.gate2};
+    struct tensor *const fields[] = {&m.shift, &m.scale, &m.gate, &m.ff_shift, &m.ff_scale, &m.ff_gate, &m.shift2, &m.scale2, &m.gate2};
     struct tensor all = nn_cast(run, nn_linear(run, layer, emb, ACTIVATION_NONE), DTYPE_F32);
-    for (int i = 0; i < parts; i++) *chunks[i] = nn_chunk(run, all, parts, i);
+    for (int i = 0; i < chunks; i++) *fields[i] = nn_chunk(run, all, chunks, i);
     return m;
 }
 
