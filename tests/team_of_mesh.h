@@ -7,8 +7,8 @@
 #include "pipelines/team.h"
 
 /* Over a mesh that stays the caller's (NULL: this rank alone): a picture in `parts` parts, an autoencoder that is not shared. */
-static inline struct team team_of_mesh(struct mesh *mesh, int parts) {
-    struct team team = {.mesh = mesh, .choice.parts = parts};
+static inline struct team team_of_mesh(struct mesh *mesh, int patches) {
+    struct team team = {.mesh = mesh, .choice.patches = patches};
     if (mesh != NULL) memcpy(team.choice.degrees, mesh->degrees, sizeof team.choice.degrees);
     return team;
 }

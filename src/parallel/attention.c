@@ -58,10 +58,10 @@ int64_t attention_picture_tokens(const struct attention_call *call, struct span 
 }
 
 int64_t attention_text_tokens(const struct run *run, const struct attention_call *call, struct span members) {
-    int parts = call->cut->members;
+    int total = call->cut->members;
     const double *shares = run->parallel->shares;
-    return cut_bound(call->text_total, parts, (int)(members.first + members.count), shares) -
-           cut_bound(call->text_total, parts, (int)members.first, shares);
+    return cut_bound(call->text_total, total, (int)(members.first + members.count), shares) -
+           cut_bound(call->text_total, total, (int)members.first, shares);
 }
 
 void attention_lay_out(const struct attention_call *call, struct tensor x, struct token_rows rows[STREAMS]) {

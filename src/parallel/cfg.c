@@ -3,11 +3,11 @@
  * half, float32, to the other one (pipelines/denoise.c). */
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
+static bool applies(const struct strategy_choice *choice) {
     return choice->degrees[MESH_CFG] > 1;
 }
 
-static void part_bytes(struct plan_pass *p, int64_t latents) {
+static void end_bytes(struct plan_pass *p, int64_t latents) {
     if (plan_pass_is_last_stage(p)) plan_pass_add(p, MESH_CFG, (p->degrees[MESH_CFG] - 1) * latents * p->m->channels, (int)sizeof(float));
 }
 
@@ -17,4 +17,4 @@ static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
 }
 
 const struct strategy cfg_strategy = {
-    .name = "cfg", .group = MESH_CFG, .takes_part = takes_part, .part_bytes = part_bytes, .end_wait = end_wait};
+    .name = "cfg", .group = MESH_CFG, .applies = applies, .end_bytes = end_bytes, .end_wait = end_wait};

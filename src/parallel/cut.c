@@ -28,20 +28,20 @@ struct span cut_mine(const struct cut *cut, int64_t total) {
     return (struct span){cut->bounds[cut->me], cut->bounds[cut->me + 1] - cut->bounds[cut->me]};
 }
 
-int64_t cut_bound(int64_t units, int parts, int part, const double *shares) {
-    if (shares == NULL || units < parts) return units * part / parts;
+int64_t cut_bound(int64_t units, int members, int member, const double *shares) {
+    if (shares == NULL || units < members) return units * member / members;
     int64_t bound = 0;
-    for (int i = 1; i <= part; i++) {
-        int64_t wanted = llround((double)units * shares[i]), most = units - (parts - i);
+    for (int i = 1; i <= member; i++) {
+        int64_t wanted = llround((double)units * shares[i]), most = units - (members - i);
         bound = wanted > bound + 1 ? wanted : bound + 1;
         if (bound > most) bound = most;
     }
     return bound;
 }
 
-tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
+tessera_status cut_tokens(int64_t rows, int64_t columns, struct span rows_held, int members, int me, const double *shares, struct cut **out,
                         tessera_error *error) {
-    int64_t first = part_rows.first * columns, total = part_rows.count * columns;
+    int64_t first = rows_held.first * columns, total = rows_held.count * columns;
     *out = NULL;
     if (members > total)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "a picture of %lld tokens cannot be cut over %d ranks: at most %lld are possible",
@@ -69,7 +69,7 @@ tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels,
     *out = NULL;
     if (members > units)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "a picture of %lld latent rows cannot be cut by rows over %d ranks: parts are multiples of %lld rows, so at most "
+                         "a picture of %lld latent rows cannot be cut by rows over %d ranks: each rank has a multiple of %lld rows, so at most "
                          "%lld ranks are possible",
                          (long long)rows, members, (long long)unit, (long long)units);
     struct cut *cut = cut_new(rows, columns, members, me);

@@ -1,6 +1,6 @@
 /* Cuts: which positions of a picture each rank of a group works on.
  *
- * A picture is a grid of rows x columns positions (patches of a transformer, latent places of a
+ * A picture is a grid of rows x columns positions (tokens of a transformer, latent places of a
  * U-Net), numbered row by row; member i has the positions bounds[i] .. bounds[i + 1] - 1. A cut by
  * tokens divides anywhere; a cut by rows divides between rows, at multiples of a unit, so that the
  * grids of the coarser levels (halved once or more) are cut at the same places:
@@ -22,19 +22,20 @@ struct cut {
     struct cut *finer, *coarser; /* of a cut by rows: the levels beside this one; owned by the finest */
 };
 
-/* The first unit of part `part` of `parts`; part == parts gives the end. Equal parts begin at
- * units * part / parts. Where ranks are unequal, shares [parts + 1] rise from 0 to 1 and part `part`
- * begins at units * shares[part]. No part is empty unless there are fewer units than parts. */
-int64_t cut_bound(int64_t units, int parts, int part, const double *shares);
+/* Where the span of member `member` begins; member == members gives the end of the last one. Equal
+ * members begin at units * member / members. Where ranks are unequal, shares [members + 1] rise from
+ * 0 to 1 and the span begins at units * shares[member]. No span is empty unless there are fewer units
+ * than members. */
+int64_t cut_bound(int64_t units, int members, int member, const double *shares);
 
-/* The tokens of `part_rows` of a picture of rows x columns, in `members` parts at the bounds of
- * cut_bound (shares NULL: as equal as they can be). bounds[0] is where the first of those rows
+/* Cuts the tokens in `rows_held`, of a picture of rows x columns, over `members` at the bounds of
+ * cut_bound (shares NULL: spans as equal as they can be). bounds[0] is where the first of those rows
  * begins. ARGUMENT if there are fewer tokens than members. */
-tessera_status cut_part(int64_t rows, int64_t columns, struct span part_rows, int members, int me, const double *shares, struct cut **out,
+tessera_status cut_tokens(int64_t rows, int64_t columns, struct span rows_held, int members, int me, const double *shares, struct cut **out,
                         tessera_error *error);
 
 /* Cuts between rows, at multiples of `unit`, on `levels` levels; each level has half the rows and
- * columns of the one before, rounded up. The last part may be shorter than a multiple. ARGUMENT if
+ * columns of the one before, rounded up. The last span may be shorter than a multiple. ARGUMENT if
  * there are fewer units than members; the message says how many members are possible. */
 tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels, int members, int me, const double *shares,
                         struct cut **out, tessera_error *error);
@@ -57,10 +58,10 @@ static inline const struct cut *cut_at_level(const struct cut *cut, int level) {
     return cut;
 }
 
-/* Part `part` itself. */
-static inline struct span cut_span(int64_t units, int parts, int part, const double *shares) {
-    int64_t first = cut_bound(units, parts, part, shares);
-    return (struct span){first, cut_bound(units, parts, part + 1, shares) - first};
+/* The span of a member. */
+static inline struct span cut_span(int64_t units, int members, int member, const double *shares) {
+    int64_t first = cut_bound(units, members, member, shares);
+    return (struct span){first, cut_bound(units, members, member + 1, shares) - first};
 }
 
 /* A member's share of things that weights are cut by: heads, channels, groups of channels. */

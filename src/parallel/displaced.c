@@ -37,7 +37,7 @@ struct displaced_group {
     int first, count; /* places */
     char *in[2], *out;
     int reading;     /* which of `in` */
-    size_t parts[4]; /* where the three parts of `out` begin, and its end */
+    size_t starts[4]; /* where the three sections of `out` begin, and its end */
     size_t *from;    /* [members + 1] where each member's piece of `in` begins */
     bool sent;
     struct comm_request **requests; /* [2 members] */
@@ -125,11 +125,11 @@ static void set_offsets(const struct displaced *d, struct displaced_group *g) {
     struct displaced_place *first = d->places + g->first, *end = first + g->count;
     size_t at = 0;
     for (struct displaced_place *p = first; p < end; p++) p->out_at[0] = take(&at, p->sizes.out[0]);
-    g->parts[1] = at;
+    g->starts[1] = at;
     for (struct displaced_place *p = first; p < end; p++) p->all_at[me] = take(&at, p->sizes.all[me]);
-    g->parts[2] = at;
+    g->starts[2] = at;
     for (struct displaced_place *p = first; p < end; p++) p->out_at[1] = take(&at, p->sizes.out[1]);
-    g->parts[3] = at;
+    g->starts[3] = at;
     at = 0;
     for (int i = 0; i < members; i++) {
         g->from[i] = at;
@@ -167,7 +167,7 @@ static bool group_open(const struct displaced *d, struct displaced_group *g) {
     g->requests = calloc(2 * n, sizeof *g->requests);
     if (g->from == NULL || g->requests == NULL) return false;
     set_offsets(d, g);
-    g->out = calloc(1, g->parts[3] + 1);
+    g->out = calloc(1, g->starts[3] + 1);
     g->in[0] = calloc(1, g->from[n] + 1);
     if (g->out == NULL || g->in[0] == NULL) return false;
     for (int i = 0; i < g->count; i++) leave_store(d, &d->places[g->first + i], g);
@@ -206,7 +206,7 @@ static void send_group(struct displaced *d) {
     const char *label = comm_label(d->messages, "displaced");
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (me + step) % members, from = (me - step + members) % members;
-        size_t begin = g->parts[to == me - 1 ? 0 : 1], bytes = g->parts[to == me + 1 ? 3 : 2] - begin;
+        size_t begin = g->starts[to == me - 1 ? 0 : 1], bytes = g->starts[to == me + 1 ? 3 : 2] - begin;
         size_t in_bytes = g->from[from + 1] - g->from[from];
         if (in_bytes > 0) g->requests[g->num_requests++] = comm_receive_start(d->messages, from, in + g->from[from], in_bytes);
         if (bytes > 0) g->requests[g->num_requests++] = comm_send_start(d->messages, to, g->out + begin, bytes);

@@ -1,8 +1,8 @@
 /* Displaced patches: what others computed one step before stands in for what they compute now (Li
  * et al. 2024, DistriFusion, section 4.2).
  *
- *     step t, rank p:   own part fresh  +  the others' parts of step t - 1, which arrived while step t - 1's later layers and step t's
- *                       earlier ones were computed;  own part sent for step t + 1
+ *     step t, rank p:   own values fresh  +  the others' of step t - 1, which arrived while step t - 1's later layers and step t's
+ *                       earlier ones were computed;  own values sent for step t + 1
  *
  * Steps with index <= warmup_steps are synchronous: exact, and they leave behind what the first
  * displaced step reads. Every layer that exchanges has a place of its own, found by its number

@@ -1,8 +1,8 @@
 /* Displaced patches (Li et al. 2024, DistriFusion, section 4.2): in every layer in which positions
- * meet, the others' part is that of one step before (displaced.h).
+ * meet, the others' values are those of one step before (displaced.h).
  *
- *     attention    keys and values   [ this rank's, fresh | the others', of step t - 1 ]    each one's positions and its part T_i of the text
- *                  queries           this rank's positions and its part of the text
+ *     attention    keys and values   [ this rank's, fresh | the others', of step t - 1 ]    each one's positions and its tokens T_i of the text
+ *                  queries           this rank's positions and its tokens of the text
  *     halo         the neighbours' rows of step t - 1
  *     group norm   own statistics fresh, the others' as the mode says
  *
@@ -23,8 +23,8 @@
 #include "parallel/rows.h"
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
-    return choice->degrees[MESH_PATCH] > 1 && (choice->patch == NULL || choice->patch == &displaced_patches_strategy);
+static bool applies(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_PATCH] > 1 && (choice->patch_strategy == NULL || choice->patch_strategy == &displaced_patches_strategy);
 }
 
 /* ---- state ---- */
@@ -62,7 +62,7 @@ static bool keeps_text_whole(const struct strategy_choice *choice) {
     return !choice->split_text;
 }
 
-/* Where the parts of a picture end, [members + 1], if each rank's positions and all of the text,
+/* Where the patches of a picture end, [members + 1], if each rank's positions and all of the text,
  * where that is not split, are to be in proportion to the shares s:
  *
  *     end_i = (s_i (S + n T) - i T) / S
@@ -294,7 +294,7 @@ void displaced_patches_rows_bytes(struct plan_pass *p, const struct meeting *mee
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, MESH_PATCH, meeting->count * plan_pass_halo_rows(p, meeting) * ((plan_pass_row(p, meeting) + 7) / 8 * 8), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, MESH_PATCH, meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+        plan_pass_add(p, MESH_PATCH, meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
                       (int)sizeof(double));
 }
 
@@ -302,10 +302,10 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     displaced_patches_rows_bytes(p, a);
     if (a->kind != MEETING_ATTENTION) return;
     int64_t tokens = plan_pass_tokens(p, a, p->me, 1, true);
-    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->parts - 1) * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
+    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->members - 1) * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
 }
 
-void displaced_patches_part_bytes(struct plan_pass *p, int64_t latents) {
+void displaced_patches_end_bytes(struct plan_pass *p, int64_t latents) {
     (void)latents;
     plan_pass_add_gather(p, MESH_PATCH);
 }
@@ -316,7 +316,7 @@ void displaced_patches_meeting_wait(const struct plan_estimate *e, const struct 
                                     struct plan_cost *cost) {
     struct plan_group group = plan_rows_group(e->mesh);
     struct plan_wait *sum = e->hides ? &cost->hidden : &cost->wait;
-    double n = group.degree, others = plan_estimate_parts_seen(e) - 1;
+    double n = group.degree, others = plan_estimate_patches_seen(e) - 1;
     if (meeting->kind == MEETING_HALO || meeting->kind == MEETING_NORM) plan_wait_add(sum, meeting->count, plan_wait_of_rows(e, meeting));
     if (meeting->kind != MEETING_ATTENTION) return;
     struct plan_wait blocks = plan_wait_to_all(e, group, plan_estimate_token(e, meeting) * 2 * others * plan_estimate_keys(e, meeting));
@@ -327,13 +327,13 @@ void displaced_patches_end_wait(const struct plan_estimate *e, struct plan_cost 
     plan_wait_add(&cost->wait, 1, plan_wait_of_prediction(e));
 }
 
-static int parts_seen(int parts) {
-    return parts;
+static int patches_seen(int patches) {
+    return patches;
 }
 
 const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .group = MESH_PATCH,
-                                                    .takes_part = takes_part,
+                                                    .applies = applies,
                                                     .open = displaced_patches_open,
                                                     .begin = displaced_patches_begin,
                                                     .reset = displaced_patches_reset,
@@ -344,8 +344,8 @@ const struct strategy displaced_patches_strategy = {.name = "patch",
                                                     .keeps_text_whole = keeps_text_whole,
                                                     .cut = displaced_patches_cut,
                                                     .cuts_whole_rows = true,
-                                                    .parts_seen = parts_seen,
+                                                    .patches_seen = patches_seen,
                                                     .meeting_bytes = meeting_bytes,
-                                                    .part_bytes = displaced_patches_part_bytes,
+                                                    .end_bytes = displaced_patches_end_bytes,
                                                     .meeting_wait = displaced_patches_meeting_wait,
                                                     .end_wait = displaced_patches_end_wait};

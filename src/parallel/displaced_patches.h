@@ -22,8 +22,8 @@ void displaced_patches_written(struct run *run, void *host, struct tensor target
 struct tensor displaced_patches_read(struct run *run, void *host, struct tensor shape);
 /* Of halos and norms; of the gathered prediction. */
 void displaced_patches_rows_bytes(struct plan_pass *pass, const struct meeting *meeting);
-void displaced_patches_part_bytes(struct plan_pass *pass, int64_t latents);
-/* Of as many parts as the strategy's parts_seen says. */
+void displaced_patches_end_bytes(struct plan_pass *pass, int64_t latents);
+/* Of as many patches as the strategy's patches_seen says. */
 void displaced_patches_meeting_wait(const struct plan_estimate *estimate, const struct meeting *meeting, double attention,
                                     struct plan_cost *cost);
 void displaced_patches_end_wait(const struct plan_estimate *estimate, struct plan_cost *cost);

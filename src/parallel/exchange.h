@@ -6,12 +6,12 @@
  *
  * Models, too, call three of them, which tessera_model.h declares: exchange_cut_tokens,
  * exchange_text, exchange_gather. Text is cut in the same shares as the picture; where a picture
- * goes through the blocks in parts, or displaced patches do not split it, each rank holds all.
+ * goes through the blocks in patches, or displaced patches do not split it, each rank holds all.
  *
  *     attention       heads for positions (all-to-all) and keys and values around a ring
  *     gather          all members' positions, on all
  *     halo            the neighbours' rows, for convolutions wider than 1x1
- *     group_stats     means and variances of a whole picture from those of its parts
+ *     group_stats     means and variances of a whole picture from those of each rank's rows
  *     sum             of partial products, where weights are cut
  */
 #ifndef TESSERA_PARALLEL_EXCHANGE_H
@@ -75,8 +75,8 @@ void exchange_group_stats(struct run *run, struct tensor *stats, double weight, 
  * in float64 in the picture's order, so the bits do not depend on which rank holds which row. */
 void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows);
 
-/* Where the strategy makes pictures of parts (parallel_splits_pictures): exchange_split gives this
- * rank's part of the latents, in whole `unit`s; exchange_unite puts what all ranks made of their parts
+/* Where the strategy makes pictures of patches (parallel_splits_pictures): exchange_split gives this
+ * rank's patch of the latents, in whole `unit`s; exchange_unite puts what all ranks made of their patches
  * (`mine`) side by side, in the size of `latents`. */
 struct tensor exchange_split(struct run *run, struct tensor latents, int64_t unit);
 struct tensor exchange_unite(struct run *run, struct tensor mine, struct tensor latents, int64_t unit);

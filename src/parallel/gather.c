@@ -1,15 +1,15 @@
 /* Positions from all ranks to all, where a denoiser's prediction becomes a whole picture again; and
  * rows of the picture itself to the one rank that writes it.
  *
- *     gather        sent per rank: (n - 1) of its own part
- *     gather_rows   its own part, by all but the root, and (n - 1) counts of 8 bytes
+ *     gather        sent per rank: (n - 1) of its own rows
+ *     gather_rows   its own rows, by all but the root, and (n - 1) counts of 8 bytes
  */
 #include <assert.h>
 
 #include "parallel/strategy.h"
 #include "backend/memory.h"
 
-/* Each part comes to where it belongs. */
+/* What each rank sends comes to where it belongs. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut) {
     if (run_failed(run) || cut == NULL || cut->members == 1) return run_failed(run) ? (struct tensor){0} : x;
     assert(x.ndim == 3 && x.shape[1] == cut_count(cut, cut->me));
@@ -56,11 +56,11 @@ struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root) {
     if (me != root) transfer_send(run, &t, root, (struct token_rows){x, 0, x.shape[1]});
     struct tensor all = me == root ? run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, x.shape[2], x.shape[3])) : (struct tensor){0};
     for (int i = 0; i < members && me == root; first += counts[i++]) {
-        struct token_rows part = {all, first, counts[i]};
+        struct token_rows theirs = {all, first, counts[i]};
         if (i == me)
-            token_rows_copy(run, part, (struct token_rows){x, 0, x.shape[1]});
+            token_rows_copy(run, theirs, (struct token_rows){x, 0, x.shape[1]});
         else
-            transfer_receive(run, &t, i, part);
+            transfer_receive(run, &t, i, theirs);
     }
     transfer_wait(run, &t);
     return run_failed(run) ? (struct tensor){0} : all;

@@ -1,7 +1,7 @@
 /* Group norm over ranks: the mean and the variance of each group of channels of a whole picture,
- * from those of the ranks' parts (Chan, Golub and LeVeque 1979, equation 2.1).
+ * from those of the ranks' rows (Chan, Golub and LeVeque 1979, equation 2.1).
  *
- *     merge parts       group_statistics_merge   one (mean, variance) per rank; weights say how large each part is
+ *     merge ranks       group_statistics_merge   one (mean, variance) per rank; weights say how much each rank holds
  *     merge rows        exchange_row_stats       one (mean, variance) per row of the picture, for reproducible kernels
  *
  * A rank sends its numbers to the n - 1 others: 1 + 2 per group, or 2 per group and row. */
@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* (mean, variance) of `seen` take in another part's of `more`. */
-static void merge(double *mean, double *variance, double seen, const float *part, double more) {
-    double share = more / (seen + more), distance = part[0] - *mean;
-    *variance = *variance * (1.0 - share) + part[1] * share + distance * distance * share * (1.0 - share);
+/* (mean, variance) of `seen` take in another rank's of `more`. */
+static void merge(double *mean, double *variance, double seen, const float *theirs, double more) {
+    double share = more / (seen + more), distance = theirs[0] - *mean;
+    *variance = *variance * (1.0 - share) + theirs[1] * share + distance * distance * share * (1.0 - share);
     *mean += distance * share;
 }
 
@@ -42,9 +42,9 @@ void group_statistics_merge(struct run *run, struct comm *group, struct tensor *
     for (int64_t g = 0; g < groups && !run_failed(run); g++) {
         double mean = 0, variance = 0, seen = 0;
         for (int i = 0; i < members; i++) {
-            const float *part = all + i * each;
-            if (part[0] > 0) merge(&mean, &variance, seen, part + 1 + 2 * g, part[0]);
-            seen += part[0];
+            const float *theirs = all + i * each;
+            if (theirs[0] > 0) merge(&mean, &variance, seen, theirs + 1 + 2 * g, theirs[0]);
+            seen += theirs[0];
         }
         values[2 * g] = (float)mean;
         values[2 * g + 1] = (float)variance;
@@ -95,9 +95,9 @@ void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows
     float *all = run_failed(run) ? NULL : gather_rows(run, mine, batch, rows.shape[1], numbers, counts);
     for (int64_t i = 0; i < batch * rows.shape[2] && !run_failed(run); i++) {
         double seen = 0, mean = 0, spread = 0;
-        const float *part = all;
-        for (int m = 0; m < members; part += counts[m++] * batch * numbers)
-            merge_rows(&seen, &mean, &spread, part + i / rows.shape[2] * counts[m] * numbers + i % rows.shape[2] * 2, counts[m], numbers);
+        const float *theirs = all;
+        for (int m = 0; m < members; theirs += counts[m++] * batch * numbers)
+            merge_rows(&seen, &mean, &spread, theirs + i / rows.shape[2] * counts[m] * numbers + i % rows.shape[2] * 2, counts[m], numbers);
         out[2 * i] = (float)mean;
         out[2 * i + 1] = (float)(spread / seen);
     }

@@ -1,9 +1,9 @@
-/* Naive patches: each rank makes a part of the picture as if it were a picture of its own, and the
- * parts are laid side by side: DistriFusion's baseline (Li et al. 2024, section 4.1), fast and with
- * visible seams. Not exact. A part is a rectangle of [B, H, W, C]: whole rows, or all rows of some
+/* Naive patches: each rank makes a patch of the picture as if it were a picture of its own, and the
+ * patches are laid side by side: DistriFusion's baseline (Li et al. 2024, section 4.1), fast and with
+ * visible seams. Not exact. A patch is a rectangle of [B, H, W, C]: whole rows, or all rows of some
  * columns.
  *
- * Sent per rank and step: (n - 1) times its part of the prediction. */
+ * Sent per rank and step: (n - 1) times its patch of the prediction. */
 #include "parallel/naive_patches.h"
 
 #include <stdlib.h>
@@ -21,8 +21,8 @@ const char *naive_split_name(int split) {
     return split >= 0 && split < NAIVE_SPLITS ? names[split] : NULL;
 }
 
-static bool takes_part(const struct strategy_choice *choice) {
-    return choice->degrees[MESH_PATCH] > 1 && choice->patch == &naive_patches_strategy;
+static bool applies(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_PATCH] > 1 && choice->patch_strategy == &naive_patches_strategy;
 }
 
 static tessera_status open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error) {
@@ -49,8 +49,8 @@ static struct tensor as_rows(struct tensor x, bool columns) {
     return tensor_reshape(x, SHAPE(x.shape[0], x.shape[1], x.shape[2] * x.shape[3]));
 }
 
-/* A member's part of a side, in whole units. */
-static struct span part_of(int64_t side, int64_t unit, int members, int member) {
+/* A member's patch of a side, in whole units. */
+static struct span patch_of(int64_t side, int64_t unit, int members, int member) {
     struct span units = cut_share(side / unit, members, member);
     return (struct span){units.first * unit, units.count * unit};
 }
@@ -64,37 +64,37 @@ static struct tensor split(struct run *run, const struct strategy_link *link, st
                   members, (long long)(side / unit), columns ? "columns" : "rows", (long long)(side / unit));
         return (struct tensor){0};
     }
-    struct span mine = part_of(side, unit, members, comm_rank(link->group));
+    struct span mine = patch_of(side, unit, members, comm_rank(link->group));
     int64_t rows = columns ? latents.shape[1] : mine.count, width = columns ? mine.count : latents.shape[2];
-    struct tensor part = run_tensor(run, latents.dtype, SHAPE(latents.shape[0], rows, width, latents.shape[3]));
-    if (run_failed(run)) return part;
-    struct tensor to = as_rows(part, columns), from = as_rows(latents, columns);
+    struct tensor patch = run_tensor(run, latents.dtype, SHAPE(latents.shape[0], rows, width, latents.shape[3]));
+    if (run_failed(run)) return patch;
+    struct tensor to = as_rows(patch, columns), from = as_rows(latents, columns);
     backend_copy_rows(run->backend, &to, 0, &from, mine.first, mine.count);
-    return part;
+    return patch;
 }
 
 static struct tensor unite(struct run *run, const struct strategy_link *link, struct tensor mine, struct tensor latents, int64_t unit) {
     bool columns = cuts_columns(link);
     int members = comm_size(link->group), me = comm_rank(link->group), cut = columns ? 2 : 1;
-    struct tensor parts[members],
+    struct tensor patches[members],
         out = run_tensor(run, mine.dtype, SHAPE(latents.shape[0], latents.shape[1], latents.shape[2], mine.shape[3]));
     size_t scope = run_enter(run);
     struct transfer t = {.group = link->group};
     comm_label(link->group, "patches");
-    parts[me] = mine;
+    patches[me] = mine;
     for (int step = 1; step < members && !run_failed(run); step++) { /* each starts with another partner */
         int to = (me + step) % members, from = (me - step + members) % members;
         struct tensor shape = out;
-        shape.shape[cut] = part_of(latents.shape[cut], unit, members, from).count;
-        parts[from] = run_tensor(run, out.dtype, shape.ndim, shape.shape);
-        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(parts[from]));
+        shape.shape[cut] = patch_of(latents.shape[cut], unit, members, from).count;
+        patches[from] = run_tensor(run, out.dtype, shape.ndim, shape.shape);
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(patches[from]));
         transfer_send(run, &t, to, token_rows_all(mine));
     }
     transfer_wait(run, &t);
     for (int i = 0; i < members && !run_failed(run); i++) {
-        struct span part = part_of(latents.shape[cut], unit, members, i);
-        struct tensor to = as_rows(out, columns), x = as_rows(parts[i], columns);
-        backend_copy_rows(run->backend, &to, part.first, &x, 0, part.count);
+        struct span patch = patch_of(latents.shape[cut], unit, members, i);
+        struct tensor to = as_rows(out, columns), x = as_rows(patches[i], columns);
+        backend_copy_rows(run->backend, &to, patch.first, &x, 0, patch.count);
     }
     arena_release(run->arena, scope);
     return run_failed(run) ? (struct tensor){0} : out;
@@ -102,7 +102,7 @@ static struct tensor unite(struct run *run, const struct strategy_link *link, st
 
 const struct strategy naive_patches_strategy = {.name = "naive_patch",
                                                 .group = MESH_PATCH,
-                                                .takes_part = takes_part,
+                                                .applies = applies,
                                                 .open = open,
                                                 .begin = begin,
                                                 .close = free,

@@ -1,4 +1,4 @@
-/* Naive patches (DistriFusion's baseline; Li et al. 2024, section 3): each part of a picture is
+/* Naive patches (DistriFusion's baseline; Li et al. 2024, section 3): each patch of a picture is
  * made as a picture of its own. */
 #ifndef TESSERA_PARALLEL_NAIVE_PATCHES_H
 #define TESSERA_PARALLEL_NAIVE_PATCHES_H

@@ -2,13 +2,13 @@
  * same few grids at every step. */
 #include "parallel/strategy.h"
 
-/* The one of a part of a picture that begins at `first_row` and has part_rows rows. */
-static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns, struct span part_rows) {
+/* The cut of those rows of a picture. */
+static struct cut *find(const struct parallel *parallel, int64_t rows, int64_t columns, struct span rows_held) {
     for (int i = 0; i < parallel->num_cuts; i++) {
         struct cut *cut = parallel->cuts[i];
-        bool same_part =
-            cut->bounds[0] == part_rows.first * columns && cut->bounds[cut->members] == (part_rows.first + part_rows.count) * columns;
-        if (cut->rows == rows && cut->columns == columns && same_part) return cut;
+        bool same_rows =
+            cut->bounds[0] == rows_held.first * columns && cut->bounds[cut->members] == (rows_held.first + rows_held.count) * columns;
+        if (cut->rows == rows && cut->columns == columns && same_rows) return cut;
     }
     return NULL;
 }
@@ -26,27 +26,27 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
 }
 
 /* The rows of a picture that are at hand. */
-static struct span part_of(const struct parallel *p, int64_t rows) {
+static struct span rows_held_of(const struct parallel *p, int64_t rows) {
     for (int i = 0; i < p->num_links; i++)
-        if (p->links[i].strategy->part != NULL) return p->links[i].strategy->part(p->links[i].state, rows);
+        if (p->links[i].strategy->held_rows != NULL) return p->links[i].strategy->held_rows(p->links[i].state, rows);
     return (struct span){0, rows};
 }
 
-static tessera_status new_cut(struct run *run, int64_t rows, int64_t columns, struct span part, struct cut **out) {
+static tessera_status new_cut(struct run *run, int64_t rows, int64_t columns, struct span rows_held, struct cut **out) {
     const struct parallel *p = run->parallel;
     for (int i = 0; i < p->num_links; i++)
         if (p->links[i].strategy->cut != NULL) return p->links[i].strategy->cut(run, &p->links[i], rows, columns, out);
-    return cut_part(rows, columns, part, comm_size(p->rows), comm_rank(p->rows), p->shares, out, &run->error);
+    return cut_tokens(rows, columns, rows_held, comm_size(p->rows), comm_rank(p->rows), p->shares, out, &run->error);
 }
 
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns) {
     struct parallel *p = run->parallel;
     if (run_failed(run) || p == NULL) return NULL;
-    if (!parallel_cuts_rows(p) && p->choice.parts <= 1) return NULL;
-    struct span part = part_of(p, rows);
-    struct cut *cut = find(p, rows, columns, part);
+    if (!parallel_cuts_rows(p) && p->choice.patches <= 1) return NULL;
+    struct span rows_held = rows_held_of(p, rows);
+    struct cut *cut = find(p, rows, columns, rows_held);
     if (cut != NULL) return cut;
-    return new_cut(run, rows, columns, part, &cut) == TESSERA_OK ? keep(p, cut) : NULL;
+    return new_cut(run, rows, columns, rows_held, &cut) == TESSERA_OK ? keep(p, cut) : NULL;
 }
 
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels) {

@@ -22,8 +22,8 @@ struct strategy;
 /* Which strategies take part: what a mesh and options say of them. */
 struct strategy_choice {
     int degrees[MESH_AXES];
-    int parts;                    /* in which a picture goes through the blocks; 0 or 1: as a whole */
-    const struct strategy *patch; /* of those with a patch degree the one that is meant; NULL: displaced patches */
+    int patches;                    /* in which a picture goes through the blocks; 0 or 1: as a whole */
+    const struct strategy *patch_strategy; /* of those with a patch degree the one that is meant; NULL: displaced patches */
     enum sync_mode sync_mode;
     int warmup_steps, comm_checkpoint;
     bool published_group_norm, split_text;
@@ -45,9 +45,9 @@ struct parallel {
     struct strategy_choice choice;                  /* what the chain was composed of */
     struct strategy_link links[PARALLEL_MAX_LINKS]; /* outermost first */
     int num_links;
-    const double *shares;                /* [members of rows + 1] where each one's part of a picture ends, from 0 to 1; NULL: equal parts */
+    const double *shares;                /* [members of rows + 1] where each one's span of a picture ends, from 0 to 1; NULL: equal spans */
     const double *head_shares;           /* [members of ulysses + 1] the same of heads */
-    int64_t text_tokens;                 /* that go through the blocks: where ranks have all of them, unequal parts leave room; 0: none */
+    int64_t text_tokens;                 /* that go through the blocks: where ranks have all of them, unequal spans leave room; 0: none */
     struct cut *cuts[PARALLEL_MAX_CUTS]; /* those in use, owned; see exchange_cut_tokens */
     int num_cuts;
 };
@@ -64,12 +64,12 @@ void parallel_free(struct parallel *parallel);
 /* Before each pass through a rank's blocks. */
 struct strategy_moment {
     int steps, step;     /* of the picture, from 0: the first one that is run */
-    int part, row, rows; /* PipeFusion's part or PATCHES_WHOLE; the batch at hand begins with row `row` of all passes' `rows` */
+    int patch, row, rows; /* PipeFusion's patch or PATCHES_WHOLE; the batch at hand begins with row `row` of all passes' `rows` */
 };
 void parallel_begin(struct parallel *parallel, const struct strategy_moment *moment);
 /* Between pictures, after a failure too: waits for what is under way and forgets everything. */
 tessera_status parallel_reset(struct parallel *parallel, tessera_error *error);
-/* Is each part of a picture one of its own, so that exchange_split and exchange_unite have
+/* Is each patch of a picture one of its own, so that exchange_split and exchange_unite have
  * something to do? */
 bool parallel_splits_pictures(const struct parallel *parallel);
 

@@ -20,13 +20,13 @@
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
-    return choice->degrees[MESH_PATCH] > 1 && choice->patch == &pcpp_strategy;
+static bool applies(const struct strategy_choice *choice) {
+    return choice->degrees[MESH_PATCH] > 1 && choice->patch_strategy == &pcpp_strategy;
 }
 
 static tessera_status open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error) {
     if (choice->split_text)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "split text: not with pcpp, where a patch would see a part of the text only");
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "split text: not with pcpp, where a patch would see only some of the text");
     return displaced_patches_open(choice, group, state, error);
 }
 
@@ -121,19 +121,19 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     displaced_patches_rows_bytes(p, a);
     if (a->kind != MEETING_ATTENTION) return;
-    int64_t neighbours = (p->me > 0) + (p->me < p->parts - 1), tokens = plan_pass_tokens(p, a, p->me, 1, true);
-    int64_t to = p->warms_up ? p->parts - 1 : neighbours;
+    int64_t neighbours = (p->me > 0) + (p->me < p->members - 1), tokens = plan_pass_tokens(p, a, p->me, 1, true);
+    int64_t to = p->warms_up ? p->members - 1 : neighbours;
     plan_pass_add(p, MESH_PATCH, a->count * 2 * to * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
 }
 
 /* Its own and both neighbours'. */
-static int parts_seen(int parts) {
-    return parts < 3 ? parts : 3;
+static int patches_seen(int patches) {
+    return patches < 3 ? patches : 3;
 }
 
 const struct strategy pcpp_strategy = {.name = "pcpp",
                                        .group = MESH_PATCH,
-                                       .takes_part = takes_part,
+                                       .applies = applies,
                                        .open = open,
                                        .begin = displaced_patches_begin,
                                        .reset = displaced_patches_reset,
@@ -144,8 +144,8 @@ const struct strategy pcpp_strategy = {.name = "pcpp",
                                        .keeps_text_whole = keeps_text_whole,
                                        .cut = displaced_patches_cut,
                                        .cuts_whole_rows = true,
-                                       .parts_seen = parts_seen,
+                                       .patches_seen = patches_seen,
                                        .meeting_bytes = meeting_bytes,
-                                       .part_bytes = displaced_patches_part_bytes,
+                                       .end_bytes = displaced_patches_end_bytes,
                                        .meeting_wait = displaced_patches_meeting_wait,
                                        .end_wait = displaced_patches_end_wait};

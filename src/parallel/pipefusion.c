@@ -2,8 +2,8 @@
  * positions by their number, and the text's, in the order of tokens. Writing what is fresh into it
  * and attending to all of it is the whole strategy.
  *
- *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all parts together, as in ring attention; each rank keeps all
- *     sent to the next stage, for each part: its state, with the text that blocks change in part 0 only (models/state.h)
+ *     sent per rank of a ring of R, layer and step: 2 (R - 1) B S / n C in all patches together, as in ring attention; each rank keeps all
+ *     sent to the next stage, for each patch: its state, with the text that blocks change in patch 0 only (models/state.h)
  */
 #include "parallel/pipefusion.h"
 
@@ -22,8 +22,8 @@ struct store {
 };
 
 struct pipefusion {
-    int count;               /* of parts */
-    int current;             /* the part at hand, or PATCHES_WHOLE */
+    int count;               /* of patches */
+    int current;             /* the patch at hand, or PATCHES_WHOLE */
     int row, rows;           /* the first picture of the batch at hand, among those of all passes of a step */
     int layer;               /* the number of the next attention layer */
     struct backend *backend; /* borrowed: whose memory the stores are in */
@@ -31,15 +31,15 @@ struct pipefusion {
     int num_stores, capacity;
 };
 
-static bool takes_part(const struct strategy_choice *choice) {
-    return choice->parts > 1 || choice->degrees[MESH_PIPEFUSION] > 1;
+static bool applies(const struct strategy_choice *choice) {
+    return choice->patches > 1 || choice->degrees[MESH_PIPEFUSION] > 1;
 }
 
 static tessera_status open(const struct strategy_choice *choice, struct comm *group, void **state, tessera_error *error) {
     struct pipefusion *p = calloc(1, sizeof *p);
     (void)group;
     if (p == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    p->count = choice->parts > 1 ? choice->parts : 1;
+    p->count = choice->patches > 1 ? choice->patches : 1;
     p->current = PATCHES_WHOLE;
     *state = p;
     return TESSERA_OK;
@@ -47,8 +47,8 @@ static tessera_status open(const struct strategy_choice *choice, struct comm *gr
 
 static void begin(void *state, const struct strategy_moment *moment) {
     struct pipefusion *p = state;
-    assert(moment->part >= PATCHES_WHOLE && moment->part < p->count && moment->row >= 0 && moment->row < moment->rows);
-    p->current = moment->part;
+    assert(moment->patch >= PATCHES_WHOLE && moment->patch < p->count && moment->row >= 0 && moment->row < moment->rows);
+    p->current = moment->patch;
     p->row = moment->row;
     p->rows = moment->rows;
     p->layer = 0;
@@ -73,14 +73,14 @@ static void close(void *state) {
     free(state);
 }
 
-static struct span part(const void *state, int64_t rows) {
+static struct span held_rows(const void *state, int64_t rows) {
     const struct pipefusion *p = state;
     if (p->current == PATCHES_WHOLE) return (struct span){0, rows};
     return cut_share(rows, p->count, p->current);
 }
 
 static bool keeps_text_whole(const struct strategy_choice *choice) {
-    return choice->parts > 1;
+    return choice->patches > 1;
 }
 
 /* ---- stores ---- */
@@ -213,7 +213,7 @@ static int64_t state_map(const struct plan_pass *p, struct denoiser_map map) {
 
 /* A stage's state to the next one: tokens, conditioning, the text where its stream goes on,
  * otherwise its digest. Skips, and the last stage's latents to the first. */
-static void part_bytes(struct plan_pass *p, int64_t latents) {
+static void end_bytes(struct plan_pass *p, int64_t latents) {
     const struct plan_model *m = p->m;
     if (p->degrees[MESH_PIPEFUSION] == 1) return;
     if (plan_pass_is_last_stage(p)) {
@@ -230,7 +230,7 @@ static void part_bytes(struct plan_pass *p, int64_t latents) {
 
 const struct strategy pipefusion_strategy = {.name = "pipefusion",
                                              .group = MESH_PIPEFUSION,
-                                             .takes_part = takes_part,
+                                             .applies = applies,
                                              .open = open,
                                              .begin = begin,
                                              .reset = reset,
@@ -238,6 +238,6 @@ const struct strategy pipefusion_strategy = {.name = "pipefusion",
                                              .attend = attend,
                                              .place = place,
                                              .keeps_text_whole = keeps_text_whole,
-                                             .part = part,
+                                             .held_rows = held_rows,
                                              .collects_keys = true,
-                                             .part_bytes = part_bytes};
+                                             .end_bytes = end_bytes};

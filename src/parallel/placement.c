@@ -53,10 +53,10 @@ static int first_rank(const struct placing *p) {
 /* ---- components that are placed whole ---- */
 
 /* The rank with the smallest load of those from `first` on into which it fits; -1: there is none. */
-static int least_loaded(const struct placing *p, int first, struct placement_part part, double needs) {
+static int least_loaded(const struct placing *p, int first, struct placement_weight weight, double needs) {
     int best = -1;
     for (int r = first; r < p->ranks; r++)
-        if (part.bytes <= left_of(p, r, needs, part.largest) && (best < 0 || p->loads[r] < p->loads[best])) best = r;
+        if (weight.bytes <= left_of(p, r, needs, weight.largest) && (best < 0 || p->loads[r] < p->loads[best])) best = r;
     return best;
 }
 
@@ -67,18 +67,18 @@ static int roomiest(const struct placing *p) {
     return best;
 }
 
-static int place_part(struct placing *p, struct placement_part part, double stage) {
+static int place_weight(struct placing *p, struct placement_weight weight, double stage) {
     double needs = needs_of(p, stage);
     int r = -1;
     if (p->way == PLACEMENT_SEQUENTIAL) {
-        while (p->at < p->ranks - 1 && part.bytes > left_of(p, p->at, needs, part.largest)) p->at++;
+        while (p->at < p->ranks - 1 && weight.bytes > left_of(p, p->at, needs, weight.largest)) p->at++;
         r = p->at;
     } else {
-        r = least_loaded(p, first_rank(p), part, needs);
-        if (r < 0 && first_rank(p) > 0 && part.bytes <= left_of(p, 0, needs, part.largest)) r = 0;
+        r = least_loaded(p, first_rank(p), weight, needs);
+        if (r < 0 && first_rank(p) > 0 && weight.bytes <= left_of(p, 0, needs, weight.largest)) r = 0;
         if (r < 0) r = roomiest(p);
     }
-    p->loads[r] += part.bytes;
+    p->loads[r] += weight.bytes;
     return r;
 }
 
@@ -93,7 +93,7 @@ static void place_encoders(struct placing *p) {
             if (next < 0 || m->encoders[i].bytes > m->encoders[next].bytes) next = i;
         }
         placed[next] = true;
-        p->out->encoders[next] = place_part(p, m->encoders[next], m->text);
+        p->out->encoders[next] = place_weight(p, m->encoders[next], m->text);
     }
 }
 
@@ -224,7 +224,7 @@ bool placement_choose(const struct placement_model *m, const double *rooms, int 
         begin_stage(&p);
         good = place_blocks(&p);
         begin_stage(&p);
-        out->autoencoder = place_part(&p, m->autoencoder, m->decode);
+        out->autoencoder = place_weight(&p, m->autoencoder, m->decode);
     }
     free(p.loads);
     if (!good) placement_free(out);

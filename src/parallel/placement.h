@@ -26,13 +26,13 @@ enum placement_keep { PLACEMENT_WHOLE, PLACEMENT_STAGES, PLACEMENT_WINDOW, PLACE
 
 enum { PLACEMENT_MAX_ENCODERS = 8 };
 
-struct placement_part {
+struct placement_weight {
     double bytes, largest; /* of all weights; of the largest piece that is read at once */
 };
 
 struct placement_model { /* bytes */
     int num_encoders, num_blocks;
-    struct placement_part encoders[PLACEMENT_MAX_ENCODERS], autoencoder;
+    struct placement_weight encoders[PLACEMENT_MAX_ENCODERS], autoencoder;
     const double *blocks;         /* [num_blocks]: what stands before the first counts with it, what is behind the last with that */
     const double *windows;        /* [num_blocks]: of the largest piece of each that is read at once; NULL: as `blocks` */
     double text, denoise, decode; /* what computing takes beside weights, with an encoder, with blocks, with the autoencoder */

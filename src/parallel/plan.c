@@ -17,10 +17,10 @@ void plan_model_free(struct plan_model *model) {
     *model = (struct plan_model){0};
 }
 
-/* Does a rank's attention see every part of the picture? */
+/* Does a rank's attention see the whole picture? */
 static bool sees_all(const struct plan_mesh *mesh) {
-    const struct strategy *patch = plan_mesh_patch(mesh);
-    return patch == NULL || patch->parts_seen(mesh->degrees[MESH_PATCH]) == mesh->degrees[MESH_PATCH];
+    const struct strategy *patch = plan_mesh_patch_strategy(mesh);
+    return patch == NULL || patch->patches_seen(mesh->degrees[MESH_PATCH]) == mesh->degrees[MESH_PATCH];
 }
 
 const char *plan_limit_name(enum plan_limit limit) {
@@ -31,12 +31,12 @@ const char *plan_limit_name(enum plan_limit limit) {
 /* ---- what is possible ---- */
 
 static tessera_status check_positions(const struct plan_model *m, const struct plan_mesh *mesh, tessera_error *error) {
-    int parts = plan_parts(mesh);
+    int members = plan_cut_members(mesh);
     int64_t p = m->patch_size, rows = m->rows / p;
     bool by_rows = m->row_unit == 0 && mesh->degrees[MESH_PATCH] > 1;
     int64_t most = by_rows ? rows : m->row_unit > 0 ? (m->rows + m->row_unit - 1) / m->row_unit : rows / mesh->patches * (m->columns / p);
-    if (parts > most)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch, ring and ulysses together %d: this picture has %lld parts to share", parts,
+    if (members > most)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch, ring and ulysses together %d: this picture can be cut over %lld ranks at most", members,
                          (long long)most);
     if (mesh->patches > rows)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "%d patches: this picture has %lld rows of tokens", mesh->patches, (long long)rows);
@@ -51,8 +51,8 @@ tessera_status plan_check(const struct plan_model *m, const struct plan_mesh *me
     int sequence = degrees[MESH_RING] * degrees[MESH_ULYSSES];
     if (degrees[MESH_PATCH] > 1 && (sequence > 1 || degrees[MESH_PIPEFUSION] > 1 || degrees[MESH_TENSOR] > 1 || mesh->patches > 1))
         return error_set(error, TESSERA_ERROR_ARGUMENT, "patch excludes pipefusion, ring, ulysses and tensor in a plan");
-    if (plan_mesh_patch(mesh) != NULL && plan_mesh_patch(mesh)->parts_seen == NULL)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: no plan has it", plan_mesh_patch(mesh)->name);
+    if (plan_mesh_patch_strategy(mesh) != NULL && plan_mesh_patch_strategy(mesh)->patches_seen == NULL)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: no plan has it", plan_mesh_patch_strategy(mesh)->name);
     int64_t most = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
     if (degrees[MESH_TENSOR] > most)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "tensor %d: 1 to %lld are possible", degrees[MESH_TENSOR], (long long)most);
@@ -95,12 +95,12 @@ static void consider(struct list *list, const struct plan_mesh *mesh) {
 /* With each strategy of the patch axis: the text whole, and split where that is something else. Those that see as much as the usual one on so
  * many ranks are the usual one. */
 static void consider_displaced(struct list *list, struct plan_mesh mesh) {
-    int parts = mesh.degrees[MESH_PATCH];
+    int patches = mesh.degrees[MESH_PATCH];
     mesh.warmup_steps = DISPLACED_WARMUP;
     for (int i = 0; strategy_at(i) != NULL; i++) {
         const struct strategy *s = strategy_at(i);
-        mesh.patch = i;
-        if (s->parts_seen == NULL || (s->parts_seen(parts) == parts && s != strategy_of_patches(NULL))) continue;
+        mesh.patch_strategy = i;
+        if (s->patches_seen == NULL || (s->patches_seen(patches) == patches && s != strategy_of_patches(NULL))) continue;
         mesh.split_text = false;
         consider(list, &mesh);
         mesh.split_text = true;
@@ -108,7 +108,7 @@ static void consider_displaced(struct list *list, struct plan_mesh mesh) {
     }
 }
 
-/* The whole picture, as many parts as stages, and twice as many, so that a part's messages are hidden behind another's computing. */
+/* The whole picture, as many patches as stages, and twice as many: then a patch's messages are hidden behind another's computing. */
 static void consider_patches(struct list *list, struct plan_mesh mesh) {
     int stages = mesh.degrees[MESH_PIPEFUSION];
     mesh.patches = 1;

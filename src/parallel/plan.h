@@ -73,7 +73,7 @@ struct plan_machine {
     int crowd;                        /* neighbouring ranks that share processors so (emulated hosts do); 0: those of a host */
     const double *speeds;             /* [ranks], or NULL: all 1 */
     double memory;                    /* bytes for each rank; 0: no limit */
-    bool proportional;      /* stages, rows and parts of a sequence are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
+    bool proportional;      /* stages, rows and sequences are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
     const double *memories; /* [ranks], or NULL: `memory` for all */
 };
 
@@ -85,11 +85,11 @@ struct plan_mesh {
     int degrees[MESH_AXES];
     int patches; /* of PipeFusion: 1: the whole picture goes through the stages, exactly */
     int warmup_steps;
-    bool split_text;              /* of displaced patches: each rank has a part of the text, not all of it */
-    int patch;                    /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
+    bool split_text;              /* of displaced patches: each rank has some of the text's tokens, not all of them */
+    int patch_strategy;                    /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
 };
 /* The strategy of its patch degree; NULL where that is 1. */
-const struct strategy *plan_mesh_patch(const struct plan_mesh *mesh);
+const struct strategy *plan_mesh_patch_strategy(const struct plan_mesh *mesh);
 /* Whether each step is computed from the step's own values only. */
 bool plan_mesh_is_exact(const struct plan_mesh *mesh);
 int plan_mesh_ranks(const struct plan_mesh *mesh);
@@ -127,7 +127,7 @@ struct plan plan_evaluate_stages(const struct plan_model *model, const struct pl
 
 /* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
  * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, then one whose attention sees
- * all of the picture, then the one that sends least. `allow_displaced`: displaced patches, of all parts or the neighbours', and PipeFusion
+ * all of the picture, then the one that sends least. `allow_displaced`: displaced patches that see all others or their neighbours, and PipeFusion
  * with several patches, too. The caller frees *out. ARGUMENT if none is
  * possible. */
 #define PLAN_TIE 1.03
@@ -155,7 +155,7 @@ int plan_coordinate(const struct plan_mesh *mesh, int rank, enum mesh_axis axis)
 /* Ranks that are counted fast within one of `axis`: how far two neighbours along it are apart. */
 int plan_stride(const struct plan_mesh *mesh, enum mesh_axis axis);
 /* Ranks among which the positions of a picture are cut. */
-int plan_parts(const struct plan_mesh *mesh);
+int plan_cut_members(const struct plan_mesh *mesh);
 /* Is the text cut over the ranks of a sequence, or of displaced patches, as the picture is? Otherwise each has all of it. */
 bool plan_cuts_text(const struct plan_model *model, const struct plan_mesh *mesh);
 /* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */

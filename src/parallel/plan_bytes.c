@@ -31,27 +31,27 @@ static void add_meeting(struct plan_pass *p, const struct plan_chain *chain, con
         if (chain->strategies[i]->meeting_bytes != NULL) chain->strategies[i]->meeting_bytes(p, meeting);
 }
 
-/* One part of the picture (of `patches`; 0 of 1: all of it) through this rank's stage. */
-static void add_part(struct plan_pass *p, const struct plan_chain *chain, int part, int patches) {
+/* One patch of the picture (0 of 1: all of it) through this rank's stage. */
+static void add_patch(struct plan_pass *p, const struct plan_chain *chain, int patch, int patches) {
     const struct plan_model *m = p->m;
     int64_t size = m->patch_size, rows = m->rows / size, columns = m->columns / size;
-    int64_t first = rows * part / patches, end = rows * (part + 1) / patches, latents = (end - first) * size * m->columns;
+    int64_t first = rows * patch / patches, end = rows * (patch + 1) / patches, latents = (end - first) * size * m->columns;
     p->first = first * columns, p->count = (end - first) * columns;
-    p->has_text = part == 0;
+    p->has_text = patch == 0;
     for (int b = p->stage_first; b < p->stage_end; b++)
         for (int i = 0; i < m->blocks[b].num_meetings; i++) add_meeting(p, chain, &m->blocks[b].meetings[i]);
     for (int i = 0; i < chain->count; i++)
-        if (chain->strategies[i]->part_bytes != NULL) chain->strategies[i]->part_bytes(p, latents);
+        if (chain->strategies[i]->end_bytes != NULL) chain->strategies[i]->end_bytes(p, latents);
 }
 
 static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh *mesh, int rank, int patches, bool warms_up) {
-    struct plan_pass p = {.m = m, .parts = plan_parts(mesh), .batch = m->predictions / mesh->degrees[MESH_CFG], .warms_up = warms_up};
+    struct plan_pass p = {.m = m, .members = plan_cut_members(mesh), .batch = m->predictions / mesh->degrees[MESH_CFG], .warms_up = warms_up};
     struct plan_chain chain = plan_chain_of(mesh);
     memcpy(p.degrees, mesh->degrees, sizeof p.degrees);
     for (int a = 0; a < MESH_AXES; a++) p.at[a] = plan_coordinate(mesh, rank, (enum mesh_axis)a);
     p.me = p.at[MESH_PATCH] + p.at[MESH_RING] * p.degrees[MESH_ULYSSES] + p.at[MESH_ULYSSES];
     p.cuts_text = plan_cuts_text(m, mesh);
-    p.text = p.cuts_text ? cut_share(m->text_tokens, p.parts, p.me).count : m->text_tokens;
+    p.text = p.cuts_text ? cut_share(m->text_tokens, p.members, p.me).count : m->text_tokens;
     for (int i = 0; i < chain.count; i++) {
         p.whole_rows = p.whole_rows || chain.strategies[i]->cuts_whole_rows;
         p.collects = p.collects || (chain.strategies[i]->collects_keys && mesh->patches > 1);
@@ -65,7 +65,7 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     p.batch /= rows;
     for (int row = 0; row < rows; row++) {
         p.is_last_row = row == rows - 1;
-        for (int i = 0; i < patches; i++) add_part(&p, &chain, i, patches);
+        for (int i = 0; i < patches; i++) add_patch(&p, &chain, i, patches);
     }
     for (int a = 0; a < MESH_AXES; a++) p.sent.sum += p.sent.axis[a];
     return p.sent;

@@ -7,8 +7,8 @@
 struct plan_pass {
     const struct plan_model *m;
     int degrees[MESH_AXES], at[MESH_AXES];     /* this rank's coordinates */
-    int parts, me;                             /* positions are cut so */
-    int64_t first, count;                      /* of the positions of level 0: all, or PipeFusion's part */
+    int members, me;                           /* ranks among which positions are cut, and this one's place */
+    int64_t first, count;                      /* of the positions of level 0: all, or those of PipeFusion's patch */
     int64_t batch, text;                       /* text tokens on this rank */
     bool cuts_text, has_text;                  /* has_text: the text's stream takes part in this pass */
     bool whole_rows;                           /* tokens are cut between rows only */
@@ -26,15 +26,15 @@ void plan_pass_add(struct plan_pass *pass, enum mesh_axis axis, int64_t elements
 void plan_pass_add_gather(struct plan_pass *pass, enum mesh_axis axis);
 bool plan_pass_is_last_stage(const struct plan_pass *pass);
 
-/* Positions of a part on a level. */
-int64_t plan_pass_positions(const struct plan_pass *pass, int part, int level);
+/* Positions of a member on a level. */
+int64_t plan_pass_positions(const struct plan_pass *pass, int member, int level);
 /* Units of a meeting on this rank of the tensor axis. */
 int64_t plan_pass_share(const struct plan_pass *pass, const struct meeting *meeting);
-/* Tokens of parts first .. first + count that attention exchanges: keys, or queries. */
+/* Tokens of members first .. first + count that attention exchanges: keys, or queries. */
 int64_t plan_pass_tokens(const struct plan_pass *pass, const struct meeting *attention, int first, int count, bool keys);
 /* Rows of a sum or a join: positions of both streams, in all predictions. */
 int64_t plan_pass_rows(const struct plan_pass *pass, const struct meeting *meeting);
-/* Of a halo: rows that this part sends, and the bytes of one. */
+/* Of a halo: rows that this rank sends, and the bytes of one. */
 int64_t plan_pass_halo_rows(const struct plan_pass *pass, const struct meeting *halo);
 int64_t plan_pass_row(const struct plan_pass *pass, const struct meeting *halo);
 

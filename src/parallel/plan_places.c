@@ -11,6 +11,6 @@ int plan_coordinate(const struct plan_mesh *mesh, int rank, enum mesh_axis axis)
     return rank / plan_stride(mesh, axis) % mesh->degrees[axis];
 }
 
-int plan_parts(const struct plan_mesh *mesh) {
+int plan_cut_members(const struct plan_mesh *mesh) {
     return mesh->degrees[MESH_PATCH] * mesh->degrees[MESH_RING] * mesh->degrees[MESH_ULYSSES];
 }

@@ -5,7 +5,7 @@
  *     +-----------+     +-----------+
  *
  * What goes along an axis is drawn between those who talk: the ring and the pipeline from one to the next, the other axes between all
- * pairs of a group, each with its part of the bytes. */
+ * pairs of a group, each with its share of the bytes. */
 #include <math.h>
 
 #include "parallel/plan.h"

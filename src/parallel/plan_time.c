@@ -2,9 +2,9 @@
  *
  *     a block     operations / rate  +  for each exchange: latency + bytes / bandwidth
  *     hidden      a ring's blocks, and displaced patches' in synchronous steps, while a block is computed with; all of theirs after warm-up
- *     a pipeline  a part's way through all stages, or the busiest stage's parts, whichever takes longer
+ *     a pipeline  a patch's way through all stages, or the busiest stage's patches, whichever takes longer
  *
- * The rank with the largest part counts. What is waited for at each exchange is the strategies' to say (plan_wait.h). */
+ * The rank with the largest span counts. What is waited for at each exchange is the strategies' to say (plan_wait.h). */
 #include <math.h>
 #include <string.h>
 
@@ -32,11 +32,11 @@ static double all_positions(const struct plan_model *m) {
 }
 
 static double largest_part(const struct plan_model *m, const struct plan_mesh *mesh) {
-    double parts = plan_parts(mesh), unit = (double)m->row_unit;
+    double members = plan_cut_members(mesh), unit = (double)m->row_unit;
     double columns = (double)(m->columns / m->patch_size);
-    if (m->row_unit == 0 && plan_mesh_patch(mesh) != NULL) return rounded_up(all_positions(m) / columns, parts) * columns;
-    if (m->row_unit == 0) return rounded_up(all_positions(m), parts);
-    double rows = fmin(rounded_up(rounded_up((double)m->rows, unit), parts) * unit, (double)m->rows);
+    if (m->row_unit == 0 && plan_mesh_patch_strategy(mesh) != NULL) return rounded_up(all_positions(m) / columns, members) * columns;
+    if (m->row_unit == 0) return rounded_up(all_positions(m), members);
+    double rows = fmin(rounded_up(rounded_up((double)m->rows, unit), members) * unit, (double)m->rows);
     return rows * (double)m->columns;
 }
 
@@ -45,22 +45,22 @@ static double tensor_share(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The mean speed of the ranks that share with `first`, of whom it is the first, their part of data, cfg and tensor, which are cut
+/* The mean speed of the ranks that share with `first`, of whom it is the first, one place of data, cfg and tensor, which are cut
  * equally: among them work is dealt by speed. */
 static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int first) {
-    int stages = mesh->degrees[MESH_PIPEFUSION], parts = plan_parts(mesh);
+    int stages = mesh->degrees[MESH_PIPEFUSION], members = plan_cut_members(mesh);
     double sum = 0;
     for (int s = 0; s < stages; s++)
-        for (int i = 0; i < parts; i++)
+        for (int i = 0; i < members; i++)
             sum += machine->speeds[first + s * plan_stride(mesh, MESH_PIPEFUSION) + i * plan_stride(mesh, MESH_ULYSSES)];
-    return sum / (stages * parts);
+    return sum / (stages * members);
 }
 
 static bool is_first(const struct plan_mesh *mesh, int rank) {
-    return plan_coordinate(mesh, rank, MESH_PIPEFUSION) == 0 && rank / plan_stride(mesh, MESH_ULYSSES) % plan_parts(mesh) == 0;
+    return plan_coordinate(mesh, rank, MESH_PIPEFUSION) == 0 && rank / plan_stride(mesh, MESH_ULYSSES) % plan_cut_members(mesh) == 0;
 }
 
-/* The share of the rates that counts where all compute at once: the slowest rank's, or where parts are proportional, that of the slowest of
+/* The share of the rates that counts where all compute at once: the slowest rank's, or where spans are proportional, that of the slowest of
  * the groups that are not. */
 static double slowest_share(const struct plan_machine *machine, const struct plan_mesh *mesh) {
     double slowest = INFINITY;
@@ -82,18 +82,18 @@ static struct plan_estimate estimate_of(const struct plan_model *m, const struct
                               .first = first,
                               .ranks = ranks};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
-    p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_parts(mesh)) : largest_part(m, mesh);
+    p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_cut_members(mesh)) : largest_part(m, mesh);
     p.cuts_text = plan_cuts_text(m, mesh);
-    p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_parts(mesh)) : (double)m->text_tokens;
+    p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_cut_members(mesh)) : (double)m->text_tokens;
     p.tensor = tensor_share(m, mesh->degrees[MESH_TENSOR]);
-    p.patch = plan_mesh_patch(mesh);
+    p.patch_strategy = plan_mesh_patch_strategy(mesh);
     return p;
 }
 
 static double attention_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     const struct plan_model *m = p->m;
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
-    double keys = all_positions(m) * plan_estimate_parts_seen(p) / plan_parts(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0);
+    double keys = all_positions(m) * plan_estimate_patches_seen(p) / plan_cut_members(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0);
     double queries = p->positions;
     if (m->text_stream && p->has_text) queries += p->cuts_text ? p->text : p->text / ulysses;
     double uneven = rounded_up(heads, ulysses) * ulysses / heads,
@@ -166,7 +166,7 @@ static double map_bytes(const struct plan_estimate *p, struct denoiser_map map) 
     return plan_estimate_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
 }
 
-/* From a stage to the next one, a part's tokens, and to others its skips; from the last one to the first the latents. */
+/* From a stage to the next one, a patch's tokens, and to others its skips; from the last one to the first the latents. */
 static struct plan_wait stage_message(const struct plan_estimate *p, int stage) {
     const struct plan_model *m = p->m;
     struct denoiser_map skips[PLAN_MAX_SKIPS];
@@ -236,11 +236,11 @@ static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     return seconds_of(&shared) > seconds_of(&busiest) ? shared : busiest;
 }
 
-/* A step of several parts in flight: the busiest stage's, or one part's way round, whichever takes longer. *fill: until the last stage
- * has its first part. */
-static struct plan_cost patched_step(const struct plan_estimate *part, double *fill) {
-    int stages = part->mesh->degrees[MESH_PIPEFUSION], patches = part->mesh->patches;
-    struct plan_estimate with_text = *part, without = *part;
+/* A step of several patches in flight: the busiest stage's, or one patch's way round, whichever takes longer. *fill: until the last stage
+ * has its first patch. */
+static struct plan_cost patched_step(const struct plan_estimate *patch, double *fill) {
+    int stages = patch->mesh->degrees[MESH_PIPEFUSION], patches = patch->mesh->patches;
+    struct plan_estimate with_text = *patch, without = *patch;
     struct plan_cost busiest = {0}, round = {0};
     without.has_text = false;
     for (int s = 0; s < stages; s++) {
@@ -268,7 +268,7 @@ static double stage_weights(const struct plan_estimate *p, int stage) {
 /* Keys and values that are kept between steps: of the whole picture, twice where others' arrive meanwhile. */
 static double stage_stores(const struct plan_estimate *p, int stage) {
     const int *degrees = p->mesh->degrees;
-    double copies = plan_mesh_patch(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
+    double copies = plan_mesh_patch_strategy(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++) {
         for (int j = 0; j < p->m->blocks[i].num_meetings; j++) {
             const struct meeting *a = &p->m->blocks[i].meetings[j];
@@ -337,12 +337,12 @@ static enum plan_limit limit_of(const struct plan *plan) {
 }
 
 /* Seconds of a step after warm-up, and of what comes before. */
-static void time_steps(struct plan_estimate whole, const struct plan_estimate *part, struct plan *plan) {
+static void time_steps(struct plan_estimate whole, const struct plan_estimate *patch, struct plan *plan) {
     const struct plan_mesh *mesh = whole.mesh;
     struct plan_cost first = mesh->patches > 1 ? whole_step(&whole) : whole_step_of_many(&whole), later = first;
     double fill = 0;
-    if (mesh->patches > 1) later = patched_step(part, &fill);
-    if (plan_mesh_patch(mesh) != NULL) {
+    if (mesh->patches > 1) later = patched_step(patch, &fill);
+    if (plan_mesh_patch_strategy(mesh) != NULL) {
         whole.hides = true;
         later = whole_step(&whole);
     }
@@ -365,14 +365,14 @@ struct plan plan_evaluate_stages(const struct plan_model *m, const struct plan_m
                                  const int *ranks) {
     struct plan plan = {.mesh = *mesh};
     struct plan_estimate whole = estimate_of(m, machine, mesh, first, ranks, 1.0);
-    struct plan_estimate part = estimate_of(m, machine, mesh, first, ranks, 1.0 / mesh->patches);
-    time_steps(whole, &part, &plan);
+    struct plan_estimate patch = estimate_of(m, machine, mesh, first, ranks, 1.0 / mesh->patches);
+    time_steps(whole, &patch, &plan);
     bool shares_text = machine->ranks > mesh->degrees[MESH_DATA]; /* an encoder on each rank of a picture */
     plan.text_seconds = (shares_text ? m->longest_text_operations : m->text_operations) / whole.rate;
     plan.decode_seconds = m->decode_operations / whole.rate;
     double rounds = rounded_up(m->pictures, mesh->degrees[MESH_DATA]);
     plan.picture_seconds = (plan.picture_seconds + plan.text_seconds + plan.decode_seconds) * rounds / m->pictures;
-    plan.memory = memory_of(&part);
+    plan.memory = memory_of(&patch);
     plan.over = fmax(plan.memory.most - least_memory(machine), 0);
     plan.limit = limit_of(&plan);
     return plan;

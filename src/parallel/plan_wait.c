@@ -17,7 +17,7 @@ struct plan_group plan_axis_group(const struct plan_mesh *mesh, enum mesh_axis a
 }
 
 struct plan_group plan_rows_group(const struct plan_mesh *mesh) {
-    return (struct plan_group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_parts(mesh)};
+    return (struct plan_group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_cut_members(mesh)};
 }
 
 int plan_group_among(int ranks, struct plan_group g) {
@@ -83,9 +83,9 @@ double plan_estimate_keys(const struct plan_estimate *e, const struct meeting *a
     return plan_estimate_positions(e, a->level) + (plan_estimate_has_text(e, a) && e->cuts_text ? e->text : 0);
 }
 
-double plan_estimate_parts_seen(const struct plan_estimate *e) {
-    int parts = plan_parts(e->mesh);
-    return e->hides ? e->patch->parts_seen(parts) : parts;
+double plan_estimate_patches_seen(const struct plan_estimate *e) {
+    int members = plan_cut_members(e->mesh);
+    return e->hides ? e->patch_strategy->patches_seen(members) : members;
 }
 
 struct plan_wait plan_wait_of_rows(const struct plan_estimate *e, const struct meeting *meeting) {

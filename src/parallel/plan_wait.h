@@ -1,5 +1,5 @@
 /* A pass through blocks as the planner estimates its time: what a strategy needs to say how long its exchanges are waited for (strategy.h).
- * The rank with the largest part counts; of a host's link, what all of its ranks send over it together. Equations: docs/planner.md. */
+ * The rank with the largest span counts; of a host's link, what all of its ranks send over it together. Equations: docs/planner.md. */
 #ifndef TESSERA_PARALLEL_PLAN_WAIT_H
 #define TESSERA_PARALLEL_PLAN_WAIT_H
 
@@ -14,15 +14,15 @@ struct plan_cost {
     struct plan_wait wait, hidden; /* hidden: behind what is computed meanwhile, as long as that takes longer */
 };
 
-/* A pass of `share` of the picture (PipeFusion's part; 1: all of it). */
+/* A pass of `share` of the picture (PipeFusion's patch; 1: all of it). */
 struct plan_estimate {
     const struct plan_model *m;
     const struct plan_machine *machine;
     const struct plan_mesh *mesh;
-    const struct strategy *patch; /* the mesh's; see plan_mesh_patch */
+    const struct strategy *patch_strategy; /* the mesh's; see plan_mesh_patch_strategy */
     double rate, batch, share;
     bool has_text, hides; /* hides: a strategy of the patch axis after warm-up */
-    double positions;     /* of the largest part */
+    double positions;     /* of the largest span */
     double text, tensor;  /* text tokens on a rank; the largest share of what tensor cuts */
     bool cuts_text;
     const int *first; /* block of each stage, and the end */
@@ -38,24 +38,24 @@ struct plan_group plan_rows_group(const struct plan_mesh *mesh);
 /* Of its members, those among so many neighbouring ranks. */
 int plan_group_among(int ranks, struct plan_group group);
 
-/* Every member sends `bytes`: in equal parts to all others at once, or to the next one. */
+/* Every member sends `bytes`: divided equally among all others at once, or to the next one. */
 struct plan_wait plan_wait_to_all(const struct plan_estimate *estimate, struct plan_group group, double bytes);
 struct plan_wait plan_wait_to_next(const struct plan_estimate *estimate, struct plan_group group, double bytes);
 void plan_wait_add(struct plan_wait *sum, double count, struct plan_wait more);
 /* The share of a wait that is longer than what is computed meanwhile. */
 double plan_wait_not_behind(struct plan_wait wait, double computing);
 
-/* Of the largest part: positions on a level; bytes of one token in an attention layer's queries, its keys or its values; bytes of a sum or
+/* Of the largest span: positions on a level; bytes of one token in an attention layer's queries, its keys or its values; bytes of a sum or
  * a join. */
 double plan_estimate_positions(const struct plan_estimate *estimate, int level);
 double plan_estimate_token(const struct plan_estimate *estimate, const struct meeting *attention);
 double plan_estimate_bytes(const struct plan_estimate *estimate, const struct meeting *meeting);
-/* Does the text's stream take part in an attention layer, as a part on each rank where cuts_text says so? */
+/* Does the text's stream take part in an attention layer? Each rank has some of it where cuts_text says so, else all of it. */
 bool plan_estimate_has_text(const struct plan_estimate *estimate, const struct meeting *attention);
-/* Tokens of the largest part whose keys and values are exchanged. */
+/* Tokens of the largest span whose keys and values are exchanged. */
 double plan_estimate_keys(const struct plan_estimate *estimate, const struct meeting *attention);
-/* Parts of the picture that a rank's attention sees. */
-double plan_estimate_parts_seen(const struct plan_estimate *estimate);
+/* Patches of the picture that a rank's attention sees. */
+double plan_estimate_patches_seen(const struct plan_estimate *estimate);
 
 /* Where rows meet: a halo, or a group norm's statistics, among all that share the rows; a step's end, where the prediction goes to all. */
 struct plan_wait plan_wait_of_rows(const struct plan_estimate *estimate, const struct meeting *meeting);

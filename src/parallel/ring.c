@@ -3,7 +3,7 @@
  *
  *     R times { attend to the block of keys and values at hand, while the next one arrives }          (online_attention.h)
  *
- * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C channels, B
+ * Sent per rank, in elements, for S tokens over n = R U ranks, all spans equal, C channels, B
  * pictures:
  *
  *     2 (R - 1)  B S / n  C          k and v of the group, a U-th of the heads each
@@ -14,7 +14,7 @@
 #include "parallel/online_attention.h"
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
+static bool applies(const struct strategy_choice *choice) {
     return choice->degrees[MESH_RING] > 1;
 }
 
@@ -186,7 +186,7 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_RING, a->count * 2 * tokens * mine * p->batch * a->width, p->m->element_bytes);
 }
 
-/* Rounds that a block's arrival takes longer than attention to the one at hand; in parts all are
+/* Rounds that a block's arrival takes longer than attention to the one at hand; in patches all are
  * gathered before they are computed with. */
 static void meeting_wait(const struct plan_estimate *e, const struct meeting *a, double attention, struct plan_cost *cost) {
     if (a->kind != MEETING_ATTENTION) return;
@@ -199,7 +199,7 @@ static void meeting_wait(const struct plan_estimate *e, const struct meeting *a,
 
 const struct strategy ring_strategy = {.name = "ring",
                                        .group = MESH_RING,
-                                       .takes_part = takes_part,
+                                       .applies = applies,
                                        .attend = attend,
                                        .place = place,
                                        .collect = collect,

@@ -18,7 +18,7 @@
 #include "parallel/group_statistics.h"
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
+static bool applies(const struct strategy_choice *choice) {
     return choice->degrees[MESH_RING] * choice->degrees[MESH_ULYSSES] > 1;
 }
 
@@ -73,12 +73,12 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, axis_of(p), meeting->count * plan_pass_halo_rows(p, meeting) * plan_pass_row(p, meeting), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, axis_of(p), meeting->count * (p->parts - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+        plan_pass_add(p, axis_of(p), meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
                       (int)sizeof(float));
 }
 
 /* The prediction's positions, to all that share them. */
-static void part_bytes(struct plan_pass *p, int64_t latents) {
+static void end_bytes(struct plan_pass *p, int64_t latents) {
     (void)latents;
     if (plan_pass_is_last_stage(p)) plan_pass_add_gather(p, axis_of(p));
 }
@@ -95,10 +95,10 @@ static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
 
 const struct strategy rows_strategy = {.name = "rows",
                                        .group = MESH_ROWS,
-                                       .takes_part = takes_part,
+                                       .applies = applies,
                                        .halo = halo,
                                        .group_stats = group_stats,
                                        .meeting_bytes = meeting_bytes,
-                                       .part_bytes = part_bytes,
+                                       .end_bytes = end_bytes,
                                        .meeting_wait = meeting_wait,
                                        .end_wait = end_wait};

@@ -46,7 +46,7 @@ tessera_status parallel_compose(const struct strategy_choice *choice, struct com
     *out = (struct parallel){.rows = group[MESH_ROWS], .tensor = group[MESH_TENSOR], .choice = *choice};
     for (int i = 0; i < STRATEGIES; i++) {
         const struct strategy *s = strategies[i];
-        if (!s->takes_part(choice)) continue;
+        if (!s->applies(choice)) continue;
         struct strategy_link link = {.strategy = s, .group = group[s->group]};
         if (s->open != NULL) {
             tessera_status status = s->open(choice, link.group, &link.state, error);

@@ -1,4 +1,4 @@
-/* A strategy: what it does wherever parts of a picture meet, as a set of hooks. One file has all
+/* A strategy: what it does wherever tokens of several ranks meet, as a set of hooks. One file has all
  * hooks of a strategy, one line of the table below lists it, and nothing else asks which strategies
  * there are.
  *
@@ -8,8 +8,8 @@
  *     exchange_halo_start       the first link with `halo`
  *     exchange_group_stats      the first link with `group_stats`
  *     exchange_text             all of the text on every rank where a link says so (`keeps_text_whole`)
- *     exchange_cut_tokens       the first link with `cut`, of the rows that `part` says
- *     plan_step_bytes           the sum of what all links send (`meeting_bytes`, `part_bytes`)
+ *     exchange_cut_tokens       the first link with `cut`, of the rows that `held_rows` says
+ *     plan_step_bytes           the sum of what all links send (`meeting_bytes`, `end_bytes`)
  *     plan_evaluate             the sum of what is waited for meanwhile (`meeting_wait`, `end_wait`)
  *
  * A hook that is NULL leaves its question to the next link; behind the last one it is answered as
@@ -74,7 +74,7 @@ void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, st
 struct strategy {
     const char *name; /* "ulysses"; of those on the patch axis the value of --parallelism */
     int group;        /* of the mesh: an enum mesh_axis, or MESH_ROWS */
-    bool (*takes_part)(const struct strategy_choice *choice);
+    bool (*applies)(const struct strategy_choice *choice);
 
     /* Its state, if it has one: made with the mesh, told of each pass, forgetful between pictures.
      */
@@ -97,23 +97,23 @@ struct strategy {
     void (*group_stats)(struct run *run, const struct strategy_link *link, struct tensor *stats, double weight, double elements);
 
     bool (*keeps_text_whole)(const struct strategy_choice *choice);
-    struct span (*part)(const void *state, int64_t rows); /* the rows at hand of a picture's */
+    struct span (*held_rows)(const void *state, int64_t rows); /* which of a picture's rows this rank works on now */
     tessera_status (*cut)(struct run *run, const struct strategy_link *link, int64_t rows, int64_t columns, struct cut **out);
 
-    /* A part of the latents [B, H, W, C] that is a picture of its own, of whole `unit`s, and all
-     * parts [B, h, w, c] side by side again. */
+    /* A patch of the latents [B, H, W, C] that is a picture of its own, of whole `unit`s, and all
+     * patches [B, h, w, c] side by side again. */
     struct tensor (*split)(struct run *run, const struct strategy_link *link, struct tensor latents, int64_t unit);
     struct tensor (*unite)(struct run *run, const struct strategy_link *link, struct tensor mine, struct tensor latents, int64_t unit);
 
     bool cuts_whole_rows; /* `cut` never divides a row of tokens */
-    bool collects_keys;   /* where a picture goes in parts, `attend` asks the links behind it to `collect` */
-    /* Of those on the patch axis that a plan may choose: of a picture in `parts` parts, how many a
+    bool collects_keys;   /* where a picture goes in patches, `attend` asks the links behind it to `collect` */
+    /* Of those on the patch axis that a plan may choose: of a picture in so many patches, how many a
      * rank's attention sees after warm-up. NULL: no plan has it. */
-    int (*parts_seen)(int parts);
-    /* What the rank of `pass` sends: for one meeting of a block; where it is done with a part of
+    int (*patches_seen)(int patches);
+    /* What the rank of `pass` sends: for one meeting of a block; where it is done with a patch of
      * the picture, of so many latents. */
     void (*meeting_bytes)(struct plan_pass *pass, const struct meeting *meeting);
-    void (*part_bytes)(struct plan_pass *pass, int64_t latents);
+    void (*end_bytes)(struct plan_pass *pass, int64_t latents);
     /* How long that takes, added to *cost: in one meeting of a block, beside attention of so many
      * seconds a layer; at the end of a step. */
     void (*meeting_wait)(const struct plan_estimate *estimate, const struct meeting *meeting, double attention, struct plan_cost *cost);

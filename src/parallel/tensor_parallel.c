@@ -53,22 +53,22 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     shape.shape[last] = channels;
     struct tensor out = run_tensor(run, x.dtype, shape.ndim, shape.shape);
     size_t scope = run_enter(run);
-    struct tensor parts[members];
+    struct tensor slices[members];
     struct transfer t = {.group = run->parallel->tensor};
     comm_label(t.group, "tensor");
-    parts[comm_rank(t.group)] = x;
+    slices[comm_rank(t.group)] = x;
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (comm_rank(t.group) + step) % members, from = (comm_rank(t.group) - step + members) % members;
-        parts[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_share(channels, members, from).count));
-        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(parts[from]));
+        slices[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_share(channels, members, from).count));
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(slices[from]));
         transfer_send(run, &t, to, token_rows_all(x));
     }
     transfer_wait(run, &t);
     for (int i = 0; i < members && !run_failed(run); i++) {
         struct span share = cut_share(channels, members, i);
         struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1)),
-                      part = tensor_reshape(parts[i], SHAPE(positions, share.count, 1));
-        backend_copy_rows(run->backend, &to, share.first, &part, 0, share.count);
+                      slice = tensor_reshape(slices[i], SHAPE(positions, share.count, 1));
+        backend_copy_rows(run->backend, &to, share.first, &slice, 0, share.count);
     }
     arena_release(run->arena, scope);
     return run_failed(run) ? (struct tensor){0} : out;
@@ -76,7 +76,7 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
 
 /* ---- for plans ---- */
 
-static bool takes_part(const struct strategy_choice *choice) {
+static bool applies(const struct strategy_choice *choice) {
     return choice->degrees[MESH_TENSOR] > 1;
 }
 
@@ -106,6 +106,6 @@ static void meeting_wait(const struct plan_estimate *e, const struct meeting *me
 
 const struct strategy tensor_strategy = {.name = "tensor",
                                          .group = MESH_TENSOR,
-                                         .takes_part = takes_part,
+                                         .applies = applies,
                                          .meeting_bytes = meeting_bytes,
                                          .meeting_wait = meeting_wait};

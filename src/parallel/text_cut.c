@@ -8,7 +8,7 @@
 #include "backend/memory.h"
 #include "parallel/strategy.h"
 
-/* A text of fewer tokens than ranks stays whole, so that none has an empty part. */
+/* A text of fewer tokens than ranks stays whole, so that none has an empty span. */
 static bool cuts_text(const struct parallel *p, int64_t tokens) {
     bool has_all = false;
     for (int i = 0; p != NULL && i < p->num_links; i++) {
@@ -26,8 +26,8 @@ struct span exchange_text_span(const struct run *run, int64_t tokens) {
 
 struct tensor exchange_text(struct run *run, struct tensor x) {
     if (run_failed(run) || !cuts_text(run->parallel, x.shape[1])) return x;
-    struct span part = exchange_text_span(run, x.shape[1]);
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], part.count, x.shape[2]));
-    if (!run_failed(run)) backend_copy_rows(run->backend, &out, 0, &x, part.first, part.count);
+    struct span mine = exchange_text_span(run, x.shape[1]);
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], mine.count, x.shape[2]));
+    if (!run_failed(run)) backend_copy_rows(run->backend, &out, 0, &x, mine.first, mine.count);
     return out;
 }

@@ -8,12 +8,12 @@
  *       | the way back
  *     out [B, my tokens, N heads, D]
  *
- * Sent per rank, in elements, for S tokens over n = R U ranks, all parts equal, C = N D, B
+ * Sent per rank, in elements, for S tokens over n = R U ranks, all spans equal, C = N D, B
  * pictures:
  *
  *     4 (U - 1) / U  B S / n  C          q, k, v and out
  *
- * Tokens and heads need not divide: member i has what its cut says, such a part of the text, and
+ * Tokens and heads need not divide: member i has what its cut says, such a span of the text, and
  * heads N j / U to N (j + 1) / U. A text that every rank has whole is not exchanged: each takes its
  * heads of it, and the heads' outputs are gathered: T (U - 1) / U B C more elements.
  *
@@ -21,7 +21,7 @@
  * outputs once, out of them. */
 #include "parallel/strategy.h"
 
-static bool takes_part(const struct strategy_choice *choice) {
+static bool applies(const struct strategy_choice *choice) {
     return choice->degrees[MESH_ULYSSES] > 1;
 }
 
@@ -170,7 +170,7 @@ static void meeting_wait(const struct plan_estimate *e, const struct meeting *a,
 
 const struct strategy ulysses_strategy = {.name = "ulysses",
                                           .group = MESH_ULYSSES,
-                                          .takes_part = takes_part,
+                                          .applies = applies,
                                           .attend = attend,
                                           .meeting_bytes = meeting_bytes,
                                           .meeting_wait = meeting_wait};

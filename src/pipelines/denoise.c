@@ -5,17 +5,17 @@
  *     e = phi e std(e_prompt) / std(e) + (1 - phi) e                                (Lin et al. 2023, equations 15 and 16)
  *     x = scheduler_step(x, e)
  *
- * The work is a list of units, the same on every rank: a step of a picture, or of one row of its guidance, or of one part of its rows. Each
+ * The work is a list of units, the same on every rank: a step of a picture, or of one row of its guidance, or of one patch of its rows. Each
  * stage of the pipeline goes through the list and runs its blocks of every unit, while the others do theirs of units before and after:
  *
- *     stage 0   embed, blocks  |1|2|3|4|1|2|...      parts of a picture: part 1 of the next step may begin when its last step is taken,
- *     stage 1          blocks    |1|2|3|4|1|...      which needs part 1 alone (Fang et al. 2024, PipeFusion, figure 3)
+ *     stage 0   embed, blocks  |1|2|3|4|1|2|...      patches of a picture: patch 1 of the next step may begin when its last step is taken,
+ *     stage 1          blocks    |1|2|3|4|1|...      which needs patch 1 alone (Fang et al. 2024, PipeFusion, figure 3)
  *     stage 2  blocks, finish      |1|2|3|4|...
- *                     + guidance, sampler --> x of the part, to stage 0
+ *                     + guidance, sampler --> x of the patch, to stage 0
  *
- * Without a pipeline there is one stage, and a unit is a step. A picture in parts knows what other parts were one step before (pipefusion.h):
- * its first steps are taken as a whole. With one part a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
- * busy. Samplers remember each part's history; what guidance rescaling needs of the whole picture are the other parts' sums of the step
+ * Without a pipeline there is one stage, and a unit is a step. A picture in patches knows what other patches were one step before (pipefusion.h):
+ * its first steps are taken as a whole. With one patch a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
+ * busy. Samplers remember each patch's history; what guidance rescaling needs of the whole picture are the other patches' sums of the step
  * before.
  *
  * Where workers compute blocks, units of all pictures are under way at once, and each picture goes on by itself: denoise_workers.c. */
@@ -42,7 +42,7 @@ static tessera_status run_rows(struct flow *f, struct unit *u, tessera_error *er
 }
 
 static tessera_status report(const struct flow *f, struct unit u, tessera_error *error) {
-    bool begins = u.part <= 0 && u.row <= 0;
+    bool begins = u.patch <= 0 && u.row <= 0;
     return begins && f->d->report != NULL ? f->d->report(f->d->user, u.picture, u.step, error) : TESSERA_OK;
 }
 
@@ -56,7 +56,7 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
         int last = f->d->stages->ranks[f->stages - 1];
         comm_label(f->pipe, "latents");
         TRY(comm_broadcast(f->pipe, last, f->x[i], (size_t)f->count * sizeof(float), error));
-        if (flow_tells(f) && last != 0) flow_tell_arrived(f, (struct unit){.step = f->steps - 1, .picture = i, .part = PATCHES_WHOLE});
+        if (flow_tells(f) && last != 0) flow_tell_arrived(f, (struct unit){.step = f->steps - 1, .picture = i, .patch = PATCHES_WHOLE});
     }
     for (int i = 0; i < f->pictures; i++) {
         if (f->d->report != NULL) TRY(f->d->report(f->d->user, i, f->steps, error));
@@ -78,7 +78,7 @@ int denoise_at_once(const struct team *team, const tessera_workers *workers, boo
         int most = (workers->at_once + rows - 1) / rows;
         return pictures < most ? pictures : most;
     }
-    if (stages == 1 || team->choice.parts > 1) return 1;
+    if (stages == 1 || team->choice.patches > 1) return 1;
     int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
     return pictures < enough ? pictures : enough;
 }
@@ -104,24 +104,24 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     if (team->mesh != NULL)
         groups[0] = team->mesh->group[MESH_ROWS], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
     for (int i = 0; i < f->pictures * f->held; i++)
-        TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->parts > 1 ? f->parts : 0,
+        TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->patches > 1 ? f->patches : 0,
                             groups, error));
     return TESSERA_OK;
 }
 
-static tessera_status check_parts(const struct flow *f, tessera_error *error) {
+static tessera_status check_patches(const struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     int64_t rows = d->rows / d->denoiser->patch_size, columns = d->columns / d->denoiser->patch_size;
     int sharers = comm_size(f->chain.rows);
-    if (f->parts == 1) return TESSERA_OK;
-    if (rows < f->parts)
+    if (f->patches == 1) return TESSERA_OK;
+    if (rows < f->patches)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "num-pipeline-patch %d: the picture has %lld rows of patches: at most %lld are possible", f->parts,
+                         "num-pipeline-patch %d: the picture has %lld rows of tokens: at most %lld are possible", f->patches,
                          (long long)rows, (long long)rows);
-    if (rows / f->parts * columns >= sharers) return TESSERA_OK;
+    if (rows / f->patches * columns >= sharers) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "a part of %lld tokens cannot be cut over %d ranks: lower num-pipeline-patch, ring or ulysses",
-                     (long long)(rows / f->parts * columns), sharers);
+                     "a patch of %lld tokens cannot be cut over %d ranks: lower num-pipeline-patch, ring or ulysses",
+                     (long long)(rows / f->patches * columns), sharers);
 }
 
 static tessera_status open_flow(struct flow *f, tessera_error *error) {
@@ -130,17 +130,17 @@ static tessera_status open_flow(struct flow *f, tessera_error *error) {
     TRY(team_compose(d->team, &f->chain, error));
     f->chain.text_tokens = d->denoiser->text_stream ? d->inputs.text.shape[1] : 0;
     d->run->parallel = team_needs_chain(d->team) ? &f->chain : NULL;
-    TRY(check_parts(f, error));
-    size_t count = (size_t)f->count, views = f->parts > 1 ? (size_t)f->parts : 0;
+    TRY(check_patches(f, error));
+    size_t count = (size_t)f->count, views = f->patches > 1 ? (size_t)f->patches : 0;
     f->states = calloc((size_t)f->pictures + views, sizeof *f->states);
     f->predictions = f->prediction_memory = malloc(3 * count * sizeof(float));
-    f->sums = calloc((size_t)f->parts, sizeof *f->sums);
+    f->sums = calloc((size_t)f->patches, sizeof *f->sums);
     if (d->shows_x_0) f->x_0 = calloc((size_t)f->pictures * count, sizeof *f->x_0);
     f->relays = calloc((size_t)f->held, sizeof *f->relays);
     if (f->states == NULL || f->predictions == NULL || f->sums == NULL || f->relays == NULL || (d->shows_x_0 && f->x_0 == NULL))
         return flow_out_of_memory(error);
     f->prediction = f->predictions + 2 * count;
-    TRY(relay_open(f->relays, f->held, f->pipe, d->denoiser, d->stages, d->run, f->parts + 1, error));
+    TRY(relay_open(f->relays, f->held, f->pipe, d->denoiser, d->stages, d->run, f->patches + 1, error));
     for (int k = 0; k < f->held; k++) f->relays[k].may_skip = d->step_cache != NULL, f->relays[k].shows_x_0 = d->shows_x_0;
     for (int i = 0; i < f->pictures; i++) TRY(scheduler_state_init(d->scheduler, count, &f->states[i], error));
     TRY(open_caches(f, error));
@@ -170,7 +170,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
     struct flow f = {.d = d,
                      .pictures = pictures,
                      .steps = d->scheduler->num_steps - d->first_step,
-                     .parts = team->choice.parts > 1 ? team->choice.parts : 1,
+                     .patches = team->choice.patches > 1 ? team->choice.patches : 1,
                      .whole_steps = team->whole_steps,
                      .x = x,
                      .positions = d->rows * d->columns,

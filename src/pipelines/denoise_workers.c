@@ -90,7 +90,7 @@ static tessera_status check_steps(struct flow *f, int picture, tessera_error *er
 /* One row of a picture's step has come; all of them: its step, and the next one begins. */
 static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
     struct course *c = &f->courses[at.picture];
-    struct unit u = {.step = at.step, .picture = at.picture, .part = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
+    struct unit u = {.step = at.step, .picture = at.picture, .patch = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
     size_t before = run_enter(f->d->run);
     TRY(arrive(f, u, *state, error));
     arena_release(f->d->run->arena, before);
@@ -163,7 +163,7 @@ tessera_status flow_run_with_workers(struct flow *f, tessera_error *error) {
 tessera_status flow_check_workers(const struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     if (d->workers == NULL) return TESSERA_OK;
-    if (team_size(d->team) > 1 || f->parts > 1)
+    if (team_size(d->team) > 1 || f->patches > 1)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                          "workers: one process uses them by itself: start it without mpirun, and leave "
                          "num-pipeline-patch out");

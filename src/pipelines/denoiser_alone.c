@@ -125,7 +125,7 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     const tessera_mesh *mesh = &s->mesh;
     const struct denoiser *whole = s->described.denoiser;
     TRY(team_open(&s->team, mesh, error));
-    TRY(team_set_parts(&s->team, mesh, whole->row_unit == 0, error));
+    TRY(team_set_patches(&s->team, mesh, whole->row_unit == 0, error));
     TRY(denoiser_check_degrees(whole, team_degree(&s->team, MESH_ULYSSES), team_degree(&s->team, MESH_TENSOR), error));
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
                     s->team.shares.stages, &s->stages, error));

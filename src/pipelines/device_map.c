@@ -28,7 +28,7 @@ static tessera_status weigh_denoiser(struct tessera_map *map, const struct compo
     int last = c->num_blocks - 1;
     for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
         int block = segment < 0 ? 0 : segment > last ? last : segment;
-        struct placement_part weight = offload_weigh_segment(c, segment);
+        struct placement_weight weight = offload_weigh_segment(c, segment);
         map->block_bytes[block] += weight.bytes;
         map->block_windows[block] = fmax(map->block_windows[block], weight.largest);
     }
@@ -39,7 +39,7 @@ static tessera_status weigh_denoiser(struct tessera_map *map, const struct compo
 }
 
 /* A component's bytes, and how many numbers they are. */
-static tessera_status weigh_component(struct tessera_map *map, const struct pipeline_slot *slot, struct placement_part *out,
+static tessera_status weigh_component(struct tessera_map *map, const struct pipeline_slot *slot, struct placement_weight *out,
                                       tessera_error *error) {
     struct component stored, described;
     TRY(source_weigh(map->pipeline, slot, (struct load_share){0}, &stored, error));
@@ -56,7 +56,7 @@ static tessera_status weigh_component(struct tessera_map *map, const struct pipe
 
 static tessera_status weigh_all(struct tessera_map *map, tessera_error *error) {
     const struct pipeline *p = map->pipeline;
-    struct placement_part all_blocks;
+    struct placement_weight all_blocks;
     map->model.num_encoders = map->modules.num_encoders;
     for (int i = 0; i < map->modules.num_encoders; i++)
         TRY(weigh_component(map, &p->slots[pipeline_slot_index(p, map->modules.encoders[i])], &map->model.encoders[i], error));

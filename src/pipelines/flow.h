@@ -18,11 +18,11 @@ enum { BOTH_ROWS = -1 };
 /* A piece of work; see denoise.c. */
 struct unit {
     int step, picture;
-    int part; /* or PATCHES_WHOLE */
+    int patch; /* or PATCHES_WHOLE */
     int row;  /* of guidance, or BOTH_ROWS */
 };
 
-/* What guidance rescaling knows of one part: of e_prompt and of the guided e. */
+/* What guidance rescaling knows of one patch: of e_prompt and of the guided e. */
 struct sums {
     double count, prompt, prompt_squares, guided, guided_squares; /* count 0: nothing yet */
 };
@@ -30,7 +30,7 @@ struct sums {
 /* A denoising under way on this rank. */
 struct flow {
     struct denoising *d;
-    int pictures, steps, parts, whole_steps;
+    int pictures, steps, patches, whole_steps;
     float *const *x;
     int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
     bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
@@ -44,8 +44,8 @@ struct flow {
     /* the last stage */
     float *predictions, *prediction; /* [2, count]; [count] guided */
     float *prediction_memory;        /* of both; owned */
-    struct scheduler_state *states;  /* [pictures], then [parts] views of the first one's */
-    struct sums *sums;               /* [parts] */
+    struct scheduler_state *states;  /* [pictures], then [patches] views of the first one's */
+    struct sums *sums;               /* [patches] */
     const float *noise;
     float *x_0;                /* [pictures, count] that the last step of each predicted, or NULL; also where latents are taken */
     struct step_cache *caches; /* [pictures, held], or NULL */
@@ -65,8 +65,8 @@ struct course {
 tessera_status flow_out_of_memory(tessera_error *error);
 /* The first unit of a step of a picture. */
 struct unit flow_unit_of(const struct flow *f, int step, int picture);
-/* The part after this one, or the unit, of the same step and picture or the next; unit.step == f->steps is the end. */
-struct unit flow_next_part(const struct flow *f, struct unit u);
+/* The patch after this one, or the unit, of the same step and picture or the next; unit.step == f->steps is the end. */
+struct unit flow_next_patch(const struct flow *f, struct unit u);
 struct unit flow_next_unit(const struct flow *f, struct unit u);
 /* Where a unit's rows lie in the latents, in positions. */
 struct span flow_positions(const struct flow *f, struct unit u);
@@ -75,7 +75,7 @@ int flow_rows_at_hand(const struct flow *f, struct unit u);
 
 /* ---- flow_guidance.c ---- */
 
-/* Rows of guidance in `out`, F32 [rows, part, columns, channels or more], to their places in f->predictions; the other rank's row joins
+/* Rows of guidance in `out`, F32 [rows, patch, columns, channels or more], to their places in f->predictions; the other rank's row joins
  * them where two ranks share them. A learned variance, the channels behind the first, is left out. */
 tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error);
 /* The guided prediction of the unit's positions `at` into f->prediction. */

@@ -47,11 +47,11 @@ static void rescale_guided(struct flow *f, struct unit u, struct span at, const 
     float rescale = f->d->guidance_rescale;
     int64_t width = f->d->channels;
     struct sums all = {0};
-    for (int p = 0; p < f->parts; p++) {
-        struct unit part = {.part = f->parts > 1 ? p : PATCHES_WHOLE};
-        struct span rows = flow_positions(f, part);
+    for (int p = 0; p < f->patches; p++) {
+        struct unit patch = {.patch = f->patches > 1 ? p : PATCHES_WHOLE};
+        struct span rows = flow_positions(f, patch);
         struct sums *s = &f->sums[p];
-        if (u.part == PATCHES_WHOLE || u.part == p) {
+        if (u.patch == PATCHES_WHOLE || u.patch == p) {
             *s = (struct sums){.count = (double)(rows.count * width)};
             add_sums(&s->prompt, &s->prompt_squares, prompt + (rows.first - at.first) * width, rows.count * width);
             add_sums(&s->guided, &s->guided_squares, e + (rows.first - at.first) * width, rows.count * width);

@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-/* Units of one kind have states of the same shapes, but for their batch: the whole, or a part. */
+/* Units of one kind have states of the same shapes, but for their batch: the whole, or a patch. */
 static int kind_of(struct unit u) {
-    return u.part + 1;
+    return u.patch + 1;
 }
 
 /* The rows of guidance that this rank computes in all units of a step together. */
@@ -66,9 +66,9 @@ static struct denoiser_inputs inputs_of(struct flow *f, struct unit u, float tim
     return in;
 }
 
-/* Text that blocks change goes with the first part: parts after it read what it left. */
+/* Text that blocks change goes with the first patch: patches after it read what it left. */
 static bool has_text(const struct flow *f, struct unit u) {
-    return u.part <= 0 || !f->d->denoiser->text_stream;
+    return u.patch <= 0 || !f->d->denoiser->text_stream;
 }
 
 /* What other stages need to know of a unit. */
@@ -127,7 +127,7 @@ static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *er
     return flow_store_predictions(f, u, out, error);
 }
 
-/* The prediction of a picture whose parts are pictures of their own: this rank's part, and the others' beside it. */
+/* The prediction of a picture whose patches are pictures of their own: this rank's patch, and the others' beside it. */
 static tessera_status run_split(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
     float timesteps[2];
@@ -145,7 +145,7 @@ tessera_status flow_run_unit(struct flow *f, struct unit u, tessera_error *error
     struct denoising *d = f->d;
     if (f->stage < 0) return TESSERA_OK;
     size_t scope = run_enter(d->run);
-    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .part = u.part, .row = u.row == BOTH_ROWS ? 0 : u.row};
+    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .patch = u.patch, .row = u.row == BOTH_ROWS ? 0 : u.row};
     moment.rows = batch_of(f);
     parallel_begin(&f->chain, &moment);
     TRY(parallel_splits_pictures(&f->chain) ? run_split(f, u, error) : run_stage(f, u, error));

@@ -12,17 +12,17 @@ static float *x_0_of(const struct flow *f, int picture) {
 }
 
 void flow_tell_arrived(const struct flow *f, struct unit u) {
-    bool all = u.part == PATCHES_WHOLE || u.part == f->parts - 1, ends = u.step == f->steps - 1;
+    bool all = u.patch == PATCHES_WHOLE || u.patch == f->patches - 1, ends = u.step == f->steps - 1;
     const float *x = f->x[u.picture];
     if (all && f->d->arrived != NULL) f->d->arrived(f->d->user, u.picture, u.step + 1, x, ends ? x : x_0_of(f, u.picture));
 }
 
-/* What the sampler remembers of a unit's positions: a view of the whole picture's memory from the first step in parts on. */
+/* What the sampler remembers of a unit's positions: a view of the whole picture's memory from the first step in patches on. */
 static struct scheduler_state *state_of(struct flow *f, struct unit u) {
     struct scheduler_state *whole = &f->states[u.picture];
-    if (u.part == PATCHES_WHOLE) return whole;
-    struct scheduler_state *view = &f->states[f->pictures + u.part];
-    if (u.step == f->whole_steps) *view = scheduler_state_part(f->d->scheduler, whole, (size_t)(flow_positions(f, u).first * f->d->channels));
+    if (u.patch == PATCHES_WHOLE) return whole;
+    struct scheduler_state *view = &f->states[f->pictures + u.patch];
+    if (u.step == f->whole_steps) *view = scheduler_state_from(f->d->scheduler, whole, (size_t)(flow_positions(f, u).first * f->d->channels));
     return view;
 }
 
@@ -39,11 +39,11 @@ tessera_status flow_take_step(struct flow *f, struct unit u, tessera_error *erro
     float *x = f->x[u.picture] + first, *x_0 = f->x_0 != NULL ? x_0_of(f, u.picture) + first : NULL;
     flow_guide(f, u, at);
     if (x_0 != NULL) scheduler_predict_x_0(d->scheduler, d->first_step + u.step, x_0, x, f->prediction + first, (size_t)count);
-    if (u.part <= 0 && d->fresh_noise != NULL) f->noise = noise_of(f, u);
+    if (u.patch <= 0 && d->fresh_noise != NULL) f->noise = noise_of(f, u);
     if (f->courses != NULL && d->workers->rewinds) TRY(rewind_note(&f->courses[u.picture].past, u.step, f->prediction, f->noise, error));
     scheduler_step(d->scheduler, state_of(f, u), d->first_step + u.step, x, f->prediction + first,
                    f->noise != NULL ? f->noise + first : NULL, (size_t)count);
-    bool done = u.part == PATCHES_WHOLE || u.part == f->parts - 1;
+    bool done = u.patch == PATCHES_WHOLE || u.patch == f->patches - 1;
     if (done && d->observe != NULL) d->observe(d->user, u.picture, d->first_step + u.step, f->prediction, f->x[u.picture]);
     if (flow_tells(f)) flow_tell_arrived(f, u);
     return u.step == f->steps - 1 ? TESSERA_OK : relay_send_latents(f->relays, x, x_0, count, error);
@@ -59,7 +59,7 @@ static bool is_due(const struct flow *f, struct unit a, struct unit u) {
     int step = is_ordered(f) && a.step < f->steps - 1 ? a.step : a.step + 1; /* none come of the last step */
     if (step != u.step) return step < u.step;
     if (a.picture != u.picture) return a.picture < u.picture;
-    return !is_ordered(f) && a.part <= u.part;
+    return !is_ordered(f) && a.patch <= u.patch;
 }
 
 tessera_status flow_await_latents(struct flow *f, struct unit u, tessera_error *error) {
@@ -70,7 +70,7 @@ tessera_status flow_await_latents(struct flow *f, struct unit u, tessera_error *
         float *x_0 = x_0_of(f, a.picture);
         TRY(relay_take_latents(f->relays, f->x[a.picture] + first, x_0 != NULL ? x_0 + first : NULL, at.count * channels, error));
         flow_tell_arrived(f, a);
-        f->arriving = flow_next_part(f, a);
+        f->arriving = flow_next_patch(f, a);
         if (f->arriving.step < f->steps - 1) TRY(relay_expect_latents(f->relays, flow_positions(f, f->arriving).count * channels, error));
     }
     return TESSERA_OK;

@@ -6,30 +6,30 @@ tessera_status flow_out_of_memory(tessera_error *error) {
 }
 
 static bool is_whole(const struct flow *f, int step) {
-    return f->parts == 1 || step < f->whole_steps;
+    return f->patches == 1 || step < f->whole_steps;
 }
 
 struct unit flow_unit_of(const struct flow *f, int step, int picture) {
     bool whole = is_whole(f, step);
     return (struct unit){
-        .step = step, .picture = picture, .part = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
+        .step = step, .picture = picture, .patch = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
 }
 
-struct unit flow_next_part(const struct flow *f, struct unit u) {
-    if (u.part != PATCHES_WHOLE && ++u.part < f->parts) return u;
+struct unit flow_next_patch(const struct flow *f, struct unit u) {
+    if (u.patch != PATCHES_WHOLE && ++u.patch < f->patches) return u;
     return u.picture + 1 < f->pictures ? flow_unit_of(f, u.step, u.picture + 1) : flow_unit_of(f, u.step + 1, 0);
 }
 
 struct unit flow_next_unit(const struct flow *f, struct unit u) {
-    if (u.row != 0) return flow_next_part(f, u);
+    if (u.row != 0) return flow_next_patch(f, u);
     u.row = 1;
     return u;
 }
 
 struct span flow_positions(const struct flow *f, struct unit u) {
-    if (u.part == PATCHES_WHOLE) return (struct span){0, f->positions};
+    if (u.patch == PATCHES_WHOLE) return (struct span){0, f->positions};
     int64_t unit = f->d->denoiser->patch_size * f->d->columns;
-    struct span rows = cut_share(f->d->rows / f->d->denoiser->patch_size, f->parts, u.part);
+    struct span rows = cut_share(f->d->rows / f->d->denoiser->patch_size, f->patches, u.patch);
     return (struct span){rows.first * unit, rows.count * unit};
 }
 

@@ -101,7 +101,7 @@ double offload_base(size_t resident, double pictures) {
 /* ---- what weights take ---- */
 
 /* In this request, on this rank. */
-static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slot) {
+static bool is_used(const struct pipeline *p, const struct pipeline_slot *slot) {
     enum pipeline_role role = pipeline_role_of(p, slot);
     if ((p->needs.roles & 1u << role) == 0) return false;
     if (role == ROLE_DENOISER) return pipeline_has_blocks(p);
@@ -109,16 +109,16 @@ static bool takes_part(const struct pipeline *p, const struct pipeline_slot *slo
     return shared || pipeline_rank_of(p, slot->name) == team_rank(&p->team);
 }
 
-struct placement_part offload_weigh_segment(const struct component *c, int segment) {
+struct placement_weight offload_weigh_segment(const struct component *c, int segment) {
     const struct component_segment *p = &c->segments[segment + 1];
     size_t held = p->stored > p->bytes ? p->stored : p->bytes;
-    return (struct placement_part){(double)held, (double)(c->weights != NULL ? component_stream_segment(c, segment) : p->bytes)};
+    return (struct placement_weight){(double)held, (double)(c->weights != NULL ? component_stream_segment(c, segment) : p->bytes)};
 }
 
-struct placement_part offload_weigh(const struct component *c) {
-    struct placement_part sum = {0};
+struct placement_weight offload_weigh(const struct component *c) {
+    struct placement_weight sum = {0};
     for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
-        struct placement_part one = offload_weigh_segment(c, segment);
+        struct placement_weight one = offload_weigh_segment(c, segment);
         if (!component_has_segment(c, segment)) continue;
         sum.bytes += one.bytes;
         if (one.largest > sum.largest) sum.largest = one.largest;
@@ -130,9 +130,9 @@ struct placement_part offload_weigh(const struct component *c) {
 static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
-        if (slot->window > 0 || !takes_part(p, slot)) continue;
+        if (slot->window > 0 || !is_used(p, slot)) continue;
         TRY(pipeline_open_slot(p, slot, error));
-        struct placement_part weight = offload_weigh(&slot->component);
+        struct placement_weight weight = offload_weigh(&slot->component);
         slot->whole = (size_t)weight.bytes, slot->window = (size_t)weight.largest;
     }
     return TESSERA_OK;
@@ -162,8 +162,8 @@ static void lay_out(const struct pipeline *p, bool by_rows, struct here *out) {
     *out = (struct here){.model = {.num_blocks = 1, .blocks = &out->block, .windows = &out->window}, .placement.blocks = &out->rank};
     for (int i = 0; i < p->num_slots; i++) {
         const struct pipeline_slot *slot = &p->slots[i];
-        struct placement_part weight = {(double)slot->whole, (double)slot->window};
-        if (!takes_part(p, slot)) continue;
+        struct placement_weight weight = {(double)slot->whole, (double)slot->window};
+        if (!is_used(p, slot)) continue;
         switch (pipeline_role_of(p, slot)) {
         case ROLE_DENOISER: out->block = weight.bytes, out->window = weight.largest; break;
         case ROLE_AUTOENCODER: m->autoencoder = weight; break;

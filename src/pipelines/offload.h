@@ -45,8 +45,8 @@ tessera_status offload_needs_of(struct pipeline *p, const struct plan_request *r
                                 struct offload_needs *out, tessera_error *error);
 /* What weights take that this rank has of a component, or one segment of it: as they are stored until they are loaded, then what layers hold;
  * `largest`: the largest segment on its way from one to the other. */
-struct placement_part offload_weigh(const struct component *component);
-struct placement_part offload_weigh_segment(const struct component *component, int segment);
+struct placement_weight offload_weigh(const struct component *component);
+struct placement_weight offload_weigh_segment(const struct component *component, int segment);
 /* What a process holds whatever the way: what was resident when the model was opened, what libraries take while they compute, and pictures. */
 double offload_base(size_t resident, double pictures);
 double offload_picture_bytes(double pictures, double width, double height);

@@ -174,7 +174,7 @@ static tessera_status open_placed(struct pipeline *p, const tessera_mesh *mesh, 
     TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, &p->num_stages, error));
     p->map = mesh->map;
     p->team.stages = p->stages[0].count;
-    p->team.choice.parts = 1;
+    p->team.choice.patches = 1;
     return list_between(p, error);
 }
 
@@ -187,7 +187,7 @@ static tessera_status open_stages(struct pipeline *p, const tessera_mesh *mesh, 
     const struct denoiser *denoiser = described->denoiser;
     if (denoiser == NULL) return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser, by its config.json", p->folder, p->denoiser);
     if (mesh->map != NULL) return open_placed(p, mesh, denoiser, error);
-    TRY(team_set_parts(&p->team, mesh, denoiser->row_unit == 0, error));
+    TRY(team_set_patches(&p->team, mesh, denoiser->row_unit == 0, error));
     p->stages = calloc(1, sizeof *p->stages);
     if (p->stages == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     p->num_stages = 1;

@@ -16,7 +16,7 @@
 
 #include "backend/memory.h"
 
-struct step_cache_part {
+struct step_cache_patch {
     struct tensor before;    /* first block: h_1 - h_0 of the last computed step; tea: m of the step before. Stage 0 only */
     struct tensor residual;  /* what this stage's blocks (first block: but block 0) added in the last computed step */
     double accumulated;      /* tea: a */
@@ -52,25 +52,25 @@ tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind ki
     cache->kind = kind;
     cache->threshold = threshold > 0.0 ? threshold : default_threshold(kind, denoiser);
     memcpy(cache->groups, groups, sizeof cache->groups);
-    cache->parts = calloc((size_t)patches + 1, sizeof *cache->parts);
-    if (cache->parts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "step cache: no memory for %d patches", patches);
-    cache->num_parts = patches + 1;
+    cache->patches = calloc((size_t)patches + 1, sizeof *cache->patches);
+    if (cache->patches == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "step cache: no memory for %d patches", patches);
+    cache->num_patches = patches + 1;
     return TESSERA_OK;
 }
 
-static void give_back(struct step_cache_part *part, const struct tensor *kept) {
-    if (kept->data != NULL) part->backend->ops->release(part->backend, kept->data, tensor_bytes(kept));
+static void give_back(struct step_cache_patch *patch, const struct tensor *kept) {
+    if (kept->data != NULL) patch->backend->ops->release(patch->backend, kept->data, tensor_bytes(kept));
 }
 
-static void forget(struct step_cache_part *part) {
-    give_back(part, &part->before);
-    give_back(part, &part->residual);
-    *part = (struct step_cache_part){0};
+static void forget(struct step_cache_patch *patch) {
+    give_back(patch, &patch->before);
+    give_back(patch, &patch->residual);
+    *patch = (struct step_cache_patch){0};
 }
 
 void step_cache_close(struct step_cache *cache) {
-    for (int i = 0; i < cache->num_parts; i++) forget(&cache->parts[i]);
-    free(cache->parts);
+    for (int i = 0; i < cache->num_patches; i++) forget(&cache->patches[i]);
+    free(cache->patches);
     memset(cache, 0, sizeof *cache);
 }
 
@@ -83,11 +83,11 @@ static bool same_shape(const struct tensor *a, const struct tensor *b) {
 }
 
 /* A copy of `from` in memory of its own, which is used again where it has the shape. */
-static void keep(struct run *run, struct step_cache_part *part, struct tensor *kept, const struct tensor *from) {
+static void keep(struct run *run, struct step_cache_patch *patch, struct tensor *kept, const struct tensor *from) {
     if (run_failed(run)) return;
     if (kept->data == NULL || !same_shape(kept, from)) {
-        give_back(part, kept);
-        part->backend = run->backend;
+        give_back(patch, kept);
+        patch->backend = run->backend;
         *kept = *from;
         kept->data = run->backend->ops->alloc(run->backend, tensor_bytes(from), NULL);
     }
@@ -138,43 +138,43 @@ static double polynomial(const double *coefficients, double x) {
 
 /* Runs block 0; what it added in the last computed step is in `before`. */
 static bool decide_first_block(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, size_t scope,
-                               struct step_cache_part *part, struct denoiser_state *state) {
+                               struct step_cache_patch *patch, struct denoiser_state *state) {
     struct tensor entered = state->picture;
     *state = denoiser_block(denoiser, run, 0, *state);
     struct tensor added = run_tensor(run, entered.dtype, entered.ndim, entered.shape);
     if (run_failed(run)) return false;
     run->backend->ops->subtract(run->backend, &added, &state->picture, &entered);
-    cache->compared = relative_change(cache, run, &added, &part->before);
+    cache->compared = relative_change(cache, run, &added, &patch->before);
     bool skip = cache->compared < cache->threshold;
-    if (!skip) keep(run, part, &part->before, &added);
+    if (!skip) keep(run, patch, &patch->before, &added);
     denoiser_keep_state(run, scope, state);
     return skip;
 }
 
 static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, bool last_step,
-                       struct step_cache_part *part, const struct denoiser_state *state) {
+                       struct step_cache_patch *patch, const struct denoiser_state *state) {
     size_t scope = run_enter(run);
     struct tensor input = denoiser_first_input(denoiser, run, state);
     if (run_failed(run)) return false;
-    double change = relative_change(cache, run, &input, &part->before);
-    keep(run, part, &part->before, &input);
+    double change = relative_change(cache, run, &input, &patch->before);
+    keep(run, patch, &patch->before, &input);
     run_leave_all(run, scope, NULL, 0);
-    part->accumulated += polynomial(denoiser->class->change_polynomial, change);
-    cache->compared = last_step ? NAN : part->accumulated;
+    patch->accumulated += polynomial(denoiser->class->change_polynomial, change);
+    cache->compared = last_step ? NAN : patch->accumulated;
     bool skip = cache->compared < cache->threshold;
-    if (!skip) part->accumulated = 0.0;
+    if (!skip) patch->accumulated = 0.0;
     return skip;
 }
 
 /* ---- blocks ---- */
 
 /* `state` as the blocks first .. end - 1 would leave it, with what they added in the last computed step. */
-static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end, const struct step_cache_part *part,
+static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end, const struct step_cache_patch *patch,
                                    struct denoiser_state state) {
     if (run_failed(run)) return (struct denoiser_state){0};
     if (first < end) {
-        assert(part->residual.data != NULL && same_shape(&part->residual, &state.picture));
-        run->backend->ops->add(run->backend, &state.picture, &state.picture, &part->residual);
+        assert(patch->residual.data != NULL && same_shape(&patch->residual, &state.picture));
+        run->backend->ops->add(run->backend, &state.picture, &state.picture, &patch->residual);
     }
     if (end == denoiser->num_blocks) state.text = state.text_mask = (struct tensor){0};
     return state;
@@ -182,22 +182,22 @@ static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *
 
 /* Runs blocks first .. end - 1 and keeps what they add. */
 static struct denoiser_state compute(const struct denoiser *denoiser, struct run *run, int first, int end, size_t scope,
-                                     struct step_cache_part *part, struct denoiser_state state) {
+                                     struct step_cache_patch *patch, struct denoiser_state state) {
     if (first == end) return state;
-    keep(run, part, &part->residual, &state.picture);
+    keep(run, patch, &patch->residual, &state.picture);
     state = denoiser_blocks(denoiser, run, first, end, scope, state);
-    if (!run_failed(run)) run->backend->ops->subtract(run->backend, &part->residual, &state.picture, &part->residual);
+    if (!run_failed(run)) run->backend->ops->subtract(run->backend, &patch->residual, &state.picture, &patch->residual);
     return state;
 }
 
 struct denoiser_state step_cache_run(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, struct span blocks,
-                                     size_t scope, int part, bool last_step, struct denoiser_state state, bool *skip) {
+                                     size_t scope, int patch, bool last_step, struct denoiser_state state, bool *skip) {
     int first = (int)blocks.first, end = (int)(blocks.first + blocks.count);
     if (cache == NULL) return denoiser_blocks(denoiser, run, first, end, scope, state);
     if (run_failed(run)) return (struct denoiser_state){0};
-    assert(part >= 0 && part < cache->num_parts);
-    struct step_cache_part *mine = &cache->parts[part];
-    if (part > 0) forget(&cache->parts[0]);
+    assert(patch >= 0 && patch < cache->num_patches);
+    struct step_cache_patch *mine = &cache->patches[patch];
+    if (patch > 0) forget(&cache->patches[0]);
     cache->blocks += blocks.count;
     if (first == 0 && end > 0 && cache->kind == STEP_CACHE_FIRST_BLOCK) {
         *skip = decide_first_block(cache, denoiser, run, scope, mine, &state);

@@ -11,8 +11,8 @@
  * tests/cases/DEFINITIONS.md, section 4, has both in full, and how published code differs.
  *
  * The sums go over all tokens of both rows of guidance, and over all ranks that hold some of them, so that all decide alike. A cache is of
- * one picture. The picture may be made in parts (patches of a pipeline), each with a state and decisions of its own, and blocks may be cut
- * into stages: the first one decides, and each adds what its own blocks added. What is kept, per part and stage: one tensor of the
+ * one picture. The picture may be made in patches (of a pipeline), each with a state and decisions of its own, and blocks may be cut
+ * into stages: the first one decides, and each adds what its own blocks added. What is kept, per patch and stage: one tensor of the
  * picture's tokens, on the first stage two, in their element type.
  * Left out: U-Nets, whose blocks do not add to one stream of tokens. */
 #ifndef TESSERA_PIPELINES_STEP_CACHE_H
@@ -24,22 +24,22 @@
 enum step_cache_kind { STEP_CACHE_FIRST_BLOCK, STEP_CACHE_TEA, STEP_CACHE_KINDS };
 enum { STEP_CACHE_GROUPS = 3 };
 
-struct step_cache_part;
+struct step_cache_patch;
 
 struct step_cache {
     enum step_cache_kind kind;
     double threshold;
     struct comm *groups[STEP_CACHE_GROUPS]; /* borrowed; see step_cache_open */
-    struct step_cache_part *parts;          /* owned */
-    int num_parts;
+    struct step_cache_patch *patches;          /* owned */
+    int num_patches;
     double compared;                /* with the threshold in the last decision; NaN: there was nothing to compare */
-    int64_t blocks, blocks_skipped; /* that were asked for since opening, and how many of them did not run; those of each part count */
+    int64_t blocks, blocks_skipped; /* that were asked for since opening, and how many of them did not run; those of each patch count */
 };
 
 /* "fbcache", "teacache"; NULL behind the last. */
 const char *step_cache_kind_name(int kind);
 
-/* A cache for one picture. threshold 0: the kind's default. `patches`: parts beside the whole picture, 0 without a pipeline. The groups are
+/* A cache for one picture. threshold 0: the kind's default. `patches`: how many beside the whole picture, 0 without a pipeline. The groups are
  * those over which a picture's tokens and its rows of guidance are spread (rows, then cfg; where weights are cut, tensor too); sums are
  * made over one after the other, NULL or a group of one costs nothing. Errors: ARGUMENT where the threshold is negative or not finite,
  * UNSUPPORTED where the denoiser has no first_input, MEMORY. */
@@ -50,10 +50,10 @@ void step_cache_close(struct step_cache *cache);
 
 /* A stage's `blocks` on `state`, or in their place what they added last time; `scope` as in denoiser_blocks. The outcome has the form that
  * the blocks would give it, but for skips, of which a skipped stage leaves none.
- * part: 0, the whole picture, or 1 .. patches; the first step of a part always computes, and with the first patch the whole picture's
+ * patch: 0, the whole picture, or 1 .. patches; the first step of a patch always computes, and with the first patch the whole picture's
  * state is forgotten. *skip: decided where block 0 is among the blocks, and otherwise told by the caller, who has it from the first stage.
  * cache NULL: the blocks are run, and *skip stays. All ranks of the groups call this in the same order. */
 struct denoiser_state step_cache_run(struct step_cache *cache, const struct denoiser *denoiser, struct run *run, struct span blocks,
-                                     size_t scope, int part, bool last_step, struct denoiser_state state, bool *skip);
+                                     size_t scope, int patch, bool last_step, struct denoiser_state state, bool *skip);
 
 #endif

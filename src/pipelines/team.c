@@ -58,11 +58,11 @@ static tessera_status read_patches(struct team *team, const tessera_mesh *mesh, 
         return error_set(error, TESSERA_ERROR_ARGUMENT,
                          "sync mode \"%s\": it must be corrected_async_gn, stale_gn, sync_gn, full_sync, separate_gn or no_sync",
                          mesh->sync_mode);
-    const struct strategy *patch = strategy_of_patches(mesh->patch_strategy);
-    if (patch == NULL)
+    const struct strategy *patch_strategy = strategy_of_patches(mesh->patch_strategy);
+    if (patch_strategy == NULL)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "patch strategy \"%s\": it must be one of %s", mesh->patch_strategy,
                          TESSERA_PATCH_STRATEGIES);
-    team->choice = (struct strategy_choice){.patch = patch,
+    team->choice = (struct strategy_choice){.patch_strategy = patch_strategy,
                                             .split = (enum naive_split)split,
                                             .sync_mode = (enum sync_mode)mode,
                                             .published_group_norm = mesh->published_group_norm,
@@ -157,7 +157,7 @@ int team_threads(const struct team *team, int given) {
 }
 
 bool team_needs_chain(const struct team *team) {
-    return team->mesh != NULL || team->choice.parts > 1;
+    return team->mesh != NULL || team->choice.patches > 1;
 }
 
 struct parallel *team_autoencoder(struct team *team) {
@@ -168,18 +168,18 @@ struct load_share team_share(const struct team *team, struct span blocks) {
     return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR), blocks};
 }
 
-tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error) {
-    int parts = mesh->num_pipeline_patch;
-    if (parts <= 0) parts = is_transformer ? team_degree(team, MESH_PIPEFUSION) : 1;
-    if (parts > 1 && !is_transformer)
+tessera_status team_set_patches(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error) {
+    int patches = mesh->num_pipeline_patch;
+    if (patches <= 0) patches = is_transformer ? team_degree(team, MESH_PIPEFUSION) : 1;
+    if (patches > 1 && !is_transformer)
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                          "num-pipeline-patch %d: convolutions need a picture's rows together: a U-Net goes through a pipeline as a whole",
-                         parts);
-    if (parts > 1 && team_degree(team, MESH_PATCH) > 1)
+                         patches);
+    if (patches > 1 && team_degree(team, MESH_PATCH) > 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", parts,
+                         "num-pipeline-patch %d with patch %d: displaced patches and a pipeline exclude each other", patches,
                          team_degree(team, MESH_PATCH));
-    team->choice.parts = parts;
+    team->choice.patches = patches;
     team->whole_steps = warmup_of(mesh, PIPELINE_WARMUP);
     return check_chain(team, error);
 }
@@ -190,7 +190,7 @@ tessera_status team_check_reproducible(const struct team *team, tessera_error *e
         int degree;
     } splits[] = {{"tensor", team_degree(team, MESH_TENSOR)},
                   {"patch", team_degree(team, MESH_PATCH)},
-                  {"num-pipeline-patch", team->choice.parts}};
+                  {"num-pipeline-patch", team->choice.patches}};
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
         if (splits[i].degree <= 1) continue;
         return error_set(error, TESSERA_ERROR_ARGUMENT,

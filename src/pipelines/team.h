@@ -17,7 +17,7 @@
 struct team {
     struct mesh *mesh; /* NULL: one rank */
     bool parallel_vae;
-    struct strategy_choice choice; /* of what the denoiser's chain is composed; parts: those in which a picture goes through the stages */
+    struct strategy_choice choice; /* of what the denoiser's chain is composed; patches: those in which a picture goes through the stages */
     int stages;                    /* of a device map, which has not as many as ranks; 0: as many as the pipefusion degree */
     int whole_steps;               /* the first steps, in which it goes as a whole all the same */
     struct shares shares;          /* of unequal ranks */
@@ -55,11 +55,11 @@ bool team_needs_chain(const struct team *team);
 struct parallel *team_autoencoder(struct team *team);
 /* This rank's share of the denoiser's weights, where it has the blocks `blocks` of the pipeline. */
 struct load_share team_share(const struct team *team, struct span blocks);
-/* How a picture goes through the pipeline; transformers can take it in parts. UNSUPPORTED where others are asked to. */
-tessera_status team_set_parts(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error);
+/* How a picture goes through the pipeline; transformers can take it in patches. UNSUPPORTED where others are asked to. */
+tessera_status team_set_patches(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error);
 
-/* ARGUMENT where several ranks or parts would share a sum, whose order reproducible kernels keep: tensor, patches, several parts of a pipeline.
- * After team_set_parts. */
+/* ARGUMENT where several ranks or patches would share a sum, whose order reproducible kernels keep: tensor, patches, several patches of a pipeline.
+ * After team_set_patches. */
 tessera_status team_check_reproducible(const struct team *team, tessera_error *error);
 
 /* `bytes` at data, from the picture's rank `root` to all of them. */

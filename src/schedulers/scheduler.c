@@ -214,10 +214,10 @@ tessera_status scheduler_state_init(const struct scheduler *scheduler, size_t co
     return TESSERA_OK;
 }
 
-struct scheduler_state scheduler_state_part(const struct scheduler *scheduler, const struct scheduler_state *whole, size_t offset) {
-    struct scheduler_state part = *whole;
-    for (int i = 0; i < scheduler->class->num_history; i++) part.history[i] += offset;
-    return part;
+struct scheduler_state scheduler_state_from(const struct scheduler *scheduler, const struct scheduler_state *whole, size_t offset) {
+    struct scheduler_state view = *whole;
+    for (int i = 0; i < scheduler->class->num_history; i++) view.history[i] += offset;
+    return view;
 }
 
 void scheduler_state_free(struct scheduler_state *state) {

@@ -71,7 +71,7 @@ float scheduler_mu(const struct scheduler *scheduler, int64_t tokens);
 tessera_status scheduler_state_init(const struct scheduler *, size_t count, struct scheduler_state *, tessera_error *);
 /* A view of the sample's numbers from `offset` on, with memory borrowed from `whole`: a part of a picture that from now on takes its steps
  * by itself. It needs no scheduler_state_free. */
-struct scheduler_state scheduler_state_part(const struct scheduler *, const struct scheduler_state *whole, size_t offset);
+struct scheduler_state scheduler_state_from(const struct scheduler *, const struct scheduler_state *whole, size_t offset);
 /* A state that is all zeros is fine, too. */
 void scheduler_state_free(struct scheduler_state *);
 /* `noise` [count] where scheduler.wants_noise, otherwise it may be NULL. */

@@ -20,7 +20,7 @@
 
 enum { HEAD = 64, RECORD = 64, DIGEST = 32, ALIGNMENT = 64, WHOLE = -1 };
 
-static int64_t part_rows(const struct formula_pipeline *p, int part) {
+static int64_t rows_held(const struct formula_pipeline *p, int part) {
     int64_t unit = p->f.denoiser->patch_size, rows = p->f.rows / unit;
     return part == WHOLE ? p->f.rows : (rows * (part + 1) / p->parts - rows * part / p->parts) * unit;
 }
@@ -44,7 +44,7 @@ static struct formula unit_of(const struct formula_pipeline *p, int part) {
     f.blocks = (struct span){p->first[stage(p)], p->first[stage(p) + 1] - p->first[stage(p)]};
     f.in_parts = p->parts > 1;
     f.picture_rows = f.rows;
-    f.rows = part_rows(p, part);
+    f.rows = rows_held(p, part);
     if (part > 0 && f.denoiser->text_stream) f.text_tokens = 0;
     return f;
 }
@@ -112,7 +112,7 @@ static uint64_t states_bytes(const struct formula_pipeline *p, const struct form
 }
 
 static uint64_t latents_bytes(const struct formula_pipeline *p, int part) {
-    return (uint64_t)(part_rows(p, part) * p->f.columns * p->channels) * sizeof(float);
+    return (uint64_t)(rows_held(p, part) * p->f.columns * p->channels) * sizeof(float);
 }
 
 /* Once a unit of both rows, on the last stage. */

@@ -115,7 +115,7 @@ void loop_step(struct loop *loop, int step, struct tensor prediction) {
 
 static struct tensor predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *in, void *user) {
     struct spread_denoiser *d = user;
-    if (loop->choice.patch == NULL) return spread_predict(c, d, in);
+    if (loop->choice.patch_strategy == NULL) return spread_predict(c, d, in);
     struct denoiser_inputs mine = *in;
     mine.latents = exchange_split(&c->run, run_upload(&c->run, in->latents), d->denoiser->patch_size);
     struct tensor out = run_failed(&c->run) ? (struct tensor){0} : denoiser_forward(d->denoiser, &c->run, &mine);
@@ -128,7 +128,7 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
     for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
         size_t scope = run_enter(&c->run);
-        parallel_begin(&c->parallel, &(struct strategy_moment){.step = i, .part = PATCHES_WHOLE, .rows = 1});
+        parallel_begin(&c->parallel, &(struct strategy_moment){.step = i, .patch = PATCHES_WHOLE, .rows = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, d);
         if (noise.data == NULL) return;
         loop_step(loop, i, noise);
@@ -141,7 +141,7 @@ static void run_steps(struct conformance_case *c, struct spread_denoiser *d, str
 static void run_loop(struct conformance_case *c, struct loop loop) {
     struct spread_denoiser d = {0};
     tessera_error error = {0};
-    if (loop.choice.patch != NULL && spread_patches(c, &loop.choice, &error) != TESSERA_OK)
+    if (loop.choice.patch_strategy != NULL && spread_patches(c, &loop.choice, &error) != TESSERA_OK)
         case_error(c, &error);
     else if (loop_read(c, &loop, &error) != TESSERA_OK)
         case_error(c, &error);
@@ -189,14 +189,14 @@ void conform_distrifusion(struct conformance_case *c) {
         return;
     }
     int split_place = place_of(split, naive_split_name), mode_place = place_of(mode, sync_mode_name);
-    struct loop loop = {.choice = {.patch = strategy_of_patches(parallelism),
+    struct loop loop = {.choice = {.patch_strategy = strategy_of_patches(parallelism),
                                    .split = (enum naive_split)split_place,
                                    .sync_mode = (enum sync_mode)mode_place,
                                    .warmup_steps = (int)warmup,
                                    .published_group_norm = true}};
     if (ranks == 1)
         run_loop(c, (struct loop){0});
-    else if (split_place < 0 || mode_place < 0 || loop.choice.patch == NULL)
+    else if (split_place < 0 || mode_place < 0 || loop.choice.patch_strategy == NULL)
         case_fail(c, "parallelism \"%s\", split_scheme \"%s\" or mode \"%s\" is unknown", parallelism, split, mode);
     else
         run_patches(c, loop, ranks, batch_split);
@@ -214,8 +214,8 @@ void conform_displaced(struct conformance_case *c) {
         case_error(c, &error);
         return;
     }
-    struct loop loop = {.choice = {.patch = strategy_of_patches(parallelism), .warmup_steps = (int)warmup, .split_text = split_text}};
-    if (loop.choice.patch == NULL)
+    struct loop loop = {.choice = {.patch_strategy = strategy_of_patches(parallelism), .warmup_steps = (int)warmup, .split_text = split_text}};
+    if (loop.choice.patch_strategy == NULL)
         case_fail(c, "parallelism \"%s\" is unknown", parallelism);
     else if (patches == 1)
         run_loop(c, (struct loop){0});

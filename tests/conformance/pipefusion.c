@@ -56,7 +56,7 @@ static struct denoising denoising_of(const struct pipeline_run *p, const struct 
 static tessera_status count_alone(const struct pipeline_run *p, const struct denoiser *whole, int steps, double *operations,
                                   tessera_error *error) {
     struct run run = p->c->run;
-    struct team alone = team_of_mesh(NULL, p->team.choice.parts);
+    struct team alone = team_of_mesh(NULL, p->team.choice.patches);
     alone.whole_steps = 1;
     struct tensor x = case_room(p->c, DTYPE_F32, p->loop.latents.ndim, p->loop.latents.shape);
     TRY(run_status(&run, error));
@@ -74,7 +74,7 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
 static tessera_status count_steps_alone(struct pipeline_run *p, const struct denoiser *whole, tessera_error *error) {
     double both = 0;
     TRY(count_alone(p, whole, 1, &p->alone_whole, error));
-    if (p->team.choice.parts == 1 || p->loop.steps == 1) return TESSERA_OK;
+    if (p->team.choice.patches == 1 || p->loop.steps == 1) return TESSERA_OK;
     TRY(count_alone(p, whole, 2, &both, error));
     p->alone_parts = both - p->alone_whole;
     return TESSERA_OK;
@@ -98,7 +98,7 @@ static void check_work(struct pipeline_run *p, const struct component *whole, do
                                        .text_mask = d.inputs.text_mask.data != NULL,
                                        .blocks = stages_blocks(&p->stages)},
                                  .first = p->stages.first,
-                                 .parts = p->team.choice.parts,
+                                 .parts = p->team.choice.patches,
                                  .steps = (int)p->loop.steps,
                                  .whole_steps = p->team.whole_steps,
                                  .guided = d.guided,
@@ -163,8 +163,8 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
     return status == TESSERA_OK ? denoise_case(p, whole, error) : status;
 }
 
-static void run_parts(struct conformance_case *c, int parts, int warmup) {
-    struct pipeline_run p = {.c = c, .team = team_of_mesh((struct mesh *)(uintptr_t)c->mesh, parts)};
+static void run_patches(struct conformance_case *c, int patches, int warmup) {
+    struct pipeline_run p = {.c = c, .team = team_of_mesh((struct mesh *)(uintptr_t)c->mesh, patches)};
     struct component whole = {0};
     tessera_error error = {0};
     p.team.shares.rows = c->shares.rows;

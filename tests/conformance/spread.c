@@ -195,7 +195,7 @@ static bool run_mesh(struct conformance_case *c, void (*run)(struct conformance_
                      tessera_error *error) {
     struct outcome all[c->world->ranks];
     size_t mark = arena_mark(c->run.arena);
-    struct strategy_choice choice = {.parts = 1};
+    struct strategy_choice choice = {.patches = 1};
     memcpy(choice.degrees, c->mesh->degrees, sizeof choice.degrees);
     if (parallel_compose(&choice, c->mesh->group, &c->parallel, error) != TESSERA_OK) return false;
     if (shares_open(c->mesh->degrees, c->world->weights, &c->shares, error) != TESSERA_OK) return false;

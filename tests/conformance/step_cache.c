@@ -85,7 +85,7 @@ static void run_steps(struct conformance_case *c, bool displaces, struct passage
     for (int i = 0; i < loop->steps; i++) {
         size_t scope = run_enter(&c->run);
         int64_t skipped = passage->cache.blocks_skipped;
-        parallel_begin(&c->parallel, &(struct strategy_moment){.steps = (int)loop->steps, .step = i, .part = PATCHES_WHOLE, .rows = 1});
+        parallel_begin(&c->parallel, &(struct strategy_moment){.steps = (int)loop->steps, .step = i, .patch = PATCHES_WHOLE, .rows = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, passage);
         if (noise.data == NULL) return;
         passage->skipped[i] = passage->cache.blocks_skipped > skipped ? 's' : '.';
@@ -111,7 +111,7 @@ static tessera_status begin(struct conformance_case *c, struct passage *passage,
 static void run_passage(struct conformance_case *c, const struct wanted *wanted, const struct denoiser *denoiser, bool displaces) {
     struct passage passage = {.wanted = wanted, .denoiser = denoiser};
     tessera_error error = {0};
-    const struct strategy_choice patches = {.patch = &displaced_patches_strategy, .warmup_steps = 1};
+    const struct strategy_choice patches = {.patch_strategy = &displaced_patches_strategy, .warmup_steps = 1};
     bool composed = !displaces || spread_patches(c, &patches, &error) == TESSERA_OK;
     if (composed && begin(c, &passage, &error) == TESSERA_OK)
         run_steps(c, displaces, &passage);

@@ -13,9 +13,9 @@ static void attend(struct run *run, int64_t heads) {
     struct tensor x = run_tensor(run, DTYPE_F32, SHAPE(1, ROWS * COLUMNS, heads, WIDTH));
     tessera_error error = {0};
     struct cut *cut = NULL;
-    CHECK(cut_part(ROWS, COLUMNS, (struct span){0, ROWS}, 1, 0, NULL, &cut, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(cut_tokens(ROWS, COLUMNS, (struct span){0, ROWS}, 1, 0, NULL, &cut, &error) == TESSERA_OK, "%s", error.message);
     memset(x.data, 0, tensor_bytes(&x));
-    parallel_begin(run->parallel, &(struct strategy_moment){.steps = 3, .part = PATCHES_WHOLE, .rows = 1});
+    parallel_begin(run->parallel, &(struct strategy_moment){.steps = 3, .patch = PATCHES_WHOLE, .rows = 1});
     nn_joint_attention(run, (struct attention_args){.q = &x, .k = &x, .v = &x, .scale = 1}, cut, (struct text_span){0});
     cut_free(cut);
 }
@@ -24,7 +24,7 @@ int main(void) {
     tessera_error error = {0};
     struct parallel parallel;
     struct comm *alone[MESH_GROUPS] = {NULL};
-    struct strategy_choice choice = {.parts = 2};
+    struct strategy_choice choice = {.patches = 2};
     for (int a = 0; a < MESH_AXES; a++) choice.degrees[a] = 1;
     struct arena *arena = arena_new(1 << 20, &error);
     struct run run = {.backend = cpu_backend_open(1, CPU_KERNELS_OWN, &error), .arena = arena, .dtype = DTYPE_F32, .parallel = &parallel};

@@ -102,7 +102,7 @@ static void check_ulysses(struct parallel *parallel, const struct layer *layer) 
 }
 
 static void test_ulysses(struct comm *world) {
-    struct strategy_choice choice = {.degrees = {1, 1, 1, 1, 1, comm_size(world), 1}, .parts = 1};
+    struct strategy_choice choice = {.degrees = {1, 1, 1, 1, 1, comm_size(world), 1}, .patches = 1};
     struct mesh *mesh = NULL;
     struct parallel parallel;
     tessera_error error = {0};
@@ -124,7 +124,7 @@ static void test_ulysses(struct comm *world) {
 /* What a strategy of the patch axis makes of a picture's layers and steps, one behind the other. */
 static void run_patches(struct comm *world, const char *strategy, enum sync_mode mode, struct run *run, struct tensor outs[STEPS * LAYERS]) {
     struct strategy_choice choice = {
-        .degrees = {1, 1, 1, comm_size(world), 1, 1, 1}, .parts = 1, .patch = strategy_of_patches(strategy), .sync_mode = mode};
+        .degrees = {1, 1, 1, comm_size(world), 1, 1, 1}, .patches = 1, .patch_strategy = strategy_of_patches(strategy), .sync_mode = mode};
     struct mesh *mesh = NULL;
     struct parallel parallel;
     tessera_error error = {0};
@@ -134,7 +134,7 @@ static void run_patches(struct comm *world, const char *strategy, enum sync_mode
     for (int i = 0; i < STEPS * LAYERS; i++) {
         struct tensor both[2];
         struct layer layer = {.dtype = DTYPE_F32, .batch = 2, .text = MOST_TEXT, .text_asks = true, .seed = (uint32_t)(1000 + 10 * i)};
-        struct strategy_moment moment = {.steps = STEPS, .step = i / LAYERS, .part = -1, .rows = 2};
+        struct strategy_moment moment = {.steps = STEPS, .step = i / LAYERS, .patch = -1, .rows = 2};
         if (i % LAYERS == 0) parallel_begin(&parallel, &moment);
         attend(run, &layer, both);
         outs[i] = both[0];

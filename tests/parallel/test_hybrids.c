@@ -133,7 +133,7 @@ static void run_mesh(const struct denoiser *whole, const struct subject *s, cons
     bool opened = component_test_open_share(&t, s->model, DTYPE_F32, share, &error);
     CHECK(opened, "%s", error.message);
     if (!opened) return;
-    struct strategy_choice choice = {.parts = 1};
+    struct strategy_choice choice = {.patches = 1};
     struct parallel parallel;
     memcpy(choice.degrees, degrees, sizeof choice.degrees);
     CHECK(parallel_compose(&choice, mesh->group, &parallel, &error) == TESSERA_OK, "%s", error.message);

@@ -73,7 +73,7 @@ delayed sdxl 3 --model $cases/pipeline_sdxl/model --pipefusion-parallel-degree 3
 # what must be refused, once, with what is possible
 sd3="--model $cases/pipeline_sd3/model"
 refused 8 1 "has 4 blocks: 1 to 4 stages are possible" $sd3 --pipefusion-parallel-degree 8
-refused 2 1 "8 rows of patches: at most 8 are possible" $sd3 --pipefusion-parallel-degree 2 --num-pipeline-patch 9
+refused 2 1 "8 rows of tokens: at most 8 are possible" $sd3 --pipefusion-parallel-degree 2 --num-pipeline-patch 9
 refused 8 1 "cannot be cut over 4 ranks: lower num-pipeline-patch" $sd3 --height 32 --width 32 --pipefusion-parallel-degree 2 --ring-degree 4 \
     --num-pipeline-patch 2
 refused 2 1 "add up to 3, but the model has 4" $sd3 --pipefusion-parallel-degree 2 --attn-layer-num-for-pp 1 2

@@ -146,7 +146,7 @@ static void test_encoders_that_hardly_fit(void) {
     static const double rooms[] = {11, 9}, small[] = {10, 9};
     struct placement_model m = model_of(1);
     m.num_encoders = 2;
-    m.encoders[0] = m.encoders[1] = (struct placement_part){9, 2};
+    m.encoders[0] = m.encoders[1] = (struct placement_weight){9, 2};
     struct placement p = placed(&m, rooms, 2, PLACEMENT_BALANCED_LOW_0, PLACEMENT_STAGES);
     CHECK(p.encoders[0] == 0 && p.encoders[1] == 0, "9 and 1 beside it do not fit into 9: ranks %d and %d", p.encoders[0], p.encoders[1]);
     placement_free(&p);

@@ -54,7 +54,7 @@ static void test_busiest_layer(void) {
 /* The options that a plan names give its mesh: --parallelism patch alone would split guidance first. */
 static void test_options(void) {
     struct plan_mesh patch = mesh_of(MESH_PATCH, 2), both = patch, pipeline = mesh_of(MESH_PIPEFUSION, 4), split = patch, pcpp = patch;
-    pcpp.patch = strategy_place(&pcpp_strategy);
+    pcpp.patch_strategy = strategy_place(&pcpp_strategy);
     split.split_text = true;
     both.degrees[MESH_CFG] = 2;
     pipeline.patches = 8;
@@ -129,8 +129,8 @@ static void test_stages(void) {
 }
 
 /* Of the parts of the patch axis, those that attention sees. */
-static int parts_seen(const struct plan_mesh *mesh) {
-    return plan_mesh_patch(mesh) != NULL ? plan_mesh_patch(mesh)->parts_seen(mesh->degrees[MESH_PATCH]) : 1;
+static int patches_seen(const struct plan_mesh *mesh) {
+    return plan_mesh_patch_strategy(mesh) != NULL ? plan_mesh_patch_strategy(mesh)->patches_seen(mesh->degrees[MESH_PATCH]) : 1;
 }
 
 /* The first plan is as fast as any, and of those as fast as it none is exact where it is not, or sends less. `fastest` is the second's. */
@@ -141,7 +141,7 @@ static void check_tie(const struct plan_model *model, const struct plan *first, 
     bool exact = plan_mesh_is_exact(&first->mesh), other_exact = plan_mesh_is_exact(&other->mesh);
     double bytes = (double)plan_step_bytes(model, &first->mesh, 0).sum, other_bytes = (double)plan_step_bytes(model, &other->mesh, 0).sum;
     CHECK(exact >= other_exact, "a mesh that is not exact goes before an exact one as fast");
-    bool whole = parts_seen(&first->mesh) == first->mesh.degrees[MESH_PATCH], other_whole = parts_seen(&other->mesh) == other->mesh.degrees[MESH_PATCH];
+    bool whole = patches_seen(&first->mesh) == first->mesh.degrees[MESH_PATCH], other_whole = patches_seen(&other->mesh) == other->mesh.degrees[MESH_PATCH];
     CHECK(exact != other_exact || whole >= other_whole, "a mesh that sees neighbours only goes before one as fast that sees all");
     CHECK(exact != other_exact || whole != other_whole || bytes <= other_bytes, "a mesh that sends %g bytes goes before one as fast that sends %g", bytes,
           other_bytes);
@@ -163,7 +163,7 @@ static void test_ranking(const char *name, int ranks, bool allow_displaced) {
         CHECK(i == 0 || memcmp(&plans[i].mesh, &plans[i - 1].mesh, sizeof plans->mesh) != 0, "plan %d comes twice", i);
         CHECK(plans[i].step_seconds > 0 && isfinite(plans[i].picture_seconds), "plan %d takes %g s", i, plans[i].picture_seconds);
         inexact += !plan_mesh_is_exact(&plans[i].mesh);
-        partial += parts_seen(&plans[i].mesh) < plans[i].mesh.degrees[MESH_PATCH];
+        partial += patches_seen(&plans[i].mesh) < plans[i].mesh.degrees[MESH_PATCH];
     }
     CHECK((inexact > 0) == (allow_displaced && ranks > 1), "%d plans that are not exact", inexact);
     CHECK((partial > 0) == (allow_displaced && ranks > 3), "%d plans that see neighbours only", partial);
@@ -380,7 +380,7 @@ static void test_neighbours(void) {
     struct plan_machine machine = machine_of(4, 1);
     struct plan_mesh all = mesh_of(MESH_PATCH, 4), neighbours = all, naive = all;
     tessera_error error = {0};
-    neighbours.patch = strategy_place(&pcpp_strategy), naive.patch = strategy_place(&naive_patches_strategy);
+    neighbours.patch_strategy = strategy_place(&pcpp_strategy), naive.patch_strategy = strategy_place(&naive_patches_strategy);
     struct plan a = plan_evaluate(&model, &machine, &all), b = plan_evaluate(&model, &machine, &neighbours);
     CHECK(b.compute_seconds < a.compute_seconds && b.step_seconds < a.step_seconds, "a step of neighbours takes %g s, of all %g s",
           b.step_seconds, a.step_seconds);

@@ -25,13 +25,13 @@ static void check_chain(const struct strategy_choice *choice, const char *wanted
 
 static void test_chains(void) {
     check_chain(&(struct strategy_choice){.degrees[MESH_ULYSSES] = 2, .degrees[MESH_RING] = 2}, "ulysses ring rows");
-    check_chain(&(struct strategy_choice){.degrees[MESH_ULYSSES] = 2, .degrees[MESH_RING] = 2, .degrees[MESH_PIPEFUSION] = 2, .parts = 3},
+    check_chain(&(struct strategy_choice){.degrees[MESH_ULYSSES] = 2, .degrees[MESH_RING] = 2, .degrees[MESH_PIPEFUSION] = 2, .patches = 3},
                 "ulysses pipefusion ring rows");
-    check_chain(&(struct strategy_choice){.degrees[MESH_RING] = 1, .degrees[MESH_ULYSSES] = 1, .parts = 4}, "pipefusion");
+    check_chain(&(struct strategy_choice){.degrees[MESH_RING] = 1, .degrees[MESH_ULYSSES] = 1, .patches = 4}, "pipefusion");
     check_chain(&(struct strategy_choice){.degrees[MESH_CFG] = 2, .degrees[MESH_PATCH] = 2}, "cfg patch");
     for (int i = 0; strategy_at(i) != NULL; i++)
         if (strategy_at(i)->group == MESH_PATCH)
-            check_chain(&(struct strategy_choice){.degrees[MESH_PATCH] = 2, .patch = strategy_at(i)}, strategy_at(i)->name);
+            check_chain(&(struct strategy_choice){.degrees[MESH_PATCH] = 2, .patch_strategy = strategy_at(i)}, strategy_at(i)->name);
 }
 
 /* The table's patch strategies are those of the public list, the usual one first. */
@@ -70,7 +70,7 @@ static void test_pcpp_bytes(void) {
                                .blocks = &block};
     for (int ranks = 2; ranks <= 8; ranks *= 2)
         for (int rank = 0; rank < ranks; rank++) {
-            struct plan_mesh mesh = {.degrees = {1, 1, 1, ranks, 1, 1, 1}, .patches = 1, .patch = strategy_place(&pcpp_strategy)};
+            struct plan_mesh mesh = {.degrees = {1, 1, 1, ranks, 1, 1, 1}, .patches = 1, .patch_strategy = strategy_place(&pcpp_strategy)};
             uint64_t tokens = ROWS / ranks * COLUMNS, neighbours = rank == 0 || rank == ranks - 1 ? 1 : 2;
             uint64_t block_bytes = LAYERS * 2 * BATCH * tokens * HEADS * WIDTH * 2,
                      gather = (uint64_t)(ranks - 1) * BATCH * tokens * CHANNELS * 2;
@@ -83,7 +83,7 @@ static void test_pcpp_bytes(void) {
 
 static void test_pcpp_parts(void) {
     for (int parts = 1; parts <= 8; parts++)
-        CHECK(pcpp_strategy.parts_seen(parts) == (parts < 3 ? parts : 3), "%d of %d parts are seen", pcpp_strategy.parts_seen(parts), parts);
+        CHECK(pcpp_strategy.patches_seen(parts) == (parts < 3 ? parts : 3), "%d of %d parts are seen", pcpp_strategy.patches_seen(parts), parts);
 }
 
 int main(void) {

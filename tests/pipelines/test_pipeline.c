@@ -134,7 +134,7 @@ static void test_slots_from_the_index(void) {
 /* As many pictures as keep every stage at work, and no more: one is back at the first stage when each of its rows has gone through all. */
 static void test_pictures_at_once(void) {
     static const struct {
-        int stages, cfg, parts, pictures;
+        int stages, cfg, patches, pictures;
         bool guided, has_cache;
         int wanted;
     } cases[] = {
@@ -144,7 +144,7 @@ static void test_pictures_at_once(void) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct mesh mesh = {.degrees = {1, 1, 1, 1, 1, 1, 1}};
-        struct team team = {.mesh = &mesh, .choice.parts = cases[i].parts};
+        struct team team = {.mesh = &mesh, .choice.patches = cases[i].patches};
         mesh.degrees[MESH_PIPEFUSION] = cases[i].stages, mesh.degrees[MESH_CFG] = cases[i].cfg;
         int pictures = denoise_at_once(&team, NULL, cases[i].guided, cases[i].has_cache, cases[i].pictures);
         CHECK(pictures == cases[i].wanted, "case %zu, %d stages: %d pictures", i, cases[i].stages, pictures);
