@@ -1,7 +1,7 @@
 /* What displaced strategies and step caches make of the embedded model's pictures: PSNR in dB to those of one process, mean and lowest of
  * eight (quality.h).
  *
- *     bench_quality [MODEL_FOLDER]                  PipeFusion by parts, warm-up and steps (stages change nothing); step caches
+ *     bench_quality [MODEL_FOLDER]                  PipeFusion by patches, warm-up and steps (stages change nothing); step caches
  *     mpirun -n N bench_quality [MODEL_FOLDER]      displaced patches over N ranks by mode and warm-up, and naive patches
  *
  * bench/quality.sh runs it in all these ways. */
@@ -36,11 +36,11 @@ static tessera_status measure(const struct study *s, const struct quality_way *w
     return status;
 }
 
-/* PSNR of P parts after `warmup` steps as a whole; steps 0: the usual number. */
-static tessera_status measure_parts(const struct study *s, int parts, int warmup, int steps, tessera_error *error) {
+/* PSNR of P patches after `warmup` steps as a whole; steps 0: the usual number. */
+static tessera_status measure_patches(const struct study *s, int patches, int warmup, int steps, tessera_error *error) {
     char name[80];
-    struct quality_way way = {.mesh = {.num_pipeline_patch = parts, .warmup_steps = warmup > 0 ? warmup : -1}, .steps = steps};
-    int length = snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", parts, warmup);
+    struct quality_way way = {.mesh = {.num_pipeline_patch = patches, .warmup_steps = warmup > 0 ? warmup : -1}, .steps = steps};
+    int length = snprintf(name, sizeof name, "PipeFusion, P = %d, warm-up %d", patches, warmup);
     if (steps > 0) snprintf(name + length, sizeof name - (size_t)length, ", %d steps", steps);
     return measure(s, &way, name, error);
 }
@@ -49,7 +49,7 @@ static tessera_status measure_pipefusion(const struct study *s, tessera_error *e
     static const int warmups[] = {0, 1, 4};
     tessera_status status = TESSERA_OK;
     for (size_t w = 0; w < sizeof warmups / sizeof *warmups; w++)
-        for (int parts = 2; parts <= 8 && status == TESSERA_OK; parts *= 2) status = measure_parts(s, parts, warmups[w], 0, error);
+        for (int patches = 2; patches <= 8 && status == TESSERA_OK; patches *= 2) status = measure_patches(s, patches, warmups[w], 0, error);
     return status;
 }
 
@@ -60,7 +60,7 @@ static tessera_status measure_steps(const struct study *s, tessera_error *error)
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == TESSERA_OK; i++) {
         struct study other = *s;
         status = quality_make(s->folder, &(struct quality_way){.steps = steps[i]}, QUALITY_PICTURES, &other.exact, error);
-        for (int warmup = 0; warmup <= 1 && status == TESSERA_OK; warmup++) status = measure_parts(&other, 4, warmup, steps[i], error);
+        for (int warmup = 0; warmup <= 1 && status == TESSERA_OK; warmup++) status = measure_patches(&other, 4, warmup, steps[i], error);
         quality_free(&other.exact);
     }
     return status;

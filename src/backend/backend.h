@@ -41,17 +41,17 @@ struct backend_ops {
     /* Softmax(scale q k^T + bias, masked) v -> out[B, Sq, N, D]; if lse is given (F32 [B, N, Sq]) the log-sum-exp of each row's scores. */
     tessera_status (*attention)(struct backend *, struct tensor *out, struct tensor *lse, const struct attention_args *, tessera_error *);
 
-    /* Attention over two sets of keys from that over each: sum F32 [B, Sq, N, D] and its log-sum-exp lse F32 [B, N, Sq] take in `part`
-     * [B, Sq, N, D] and part_lse: sum = exp(lse - l) sum + exp(part_lse - l) part, l = log(exp(lse) + exp(part_lse)); lse = l. */
-    void (*merge_attention)(struct backend *, struct tensor *sum, struct tensor *lse, const struct tensor *part,
-                            const struct tensor *part_lse);
+    /* Attention over two sets of keys from that over each: sum F32 [B, Sq, N, D] and its log-sum-exp lse F32 [B, N, Sq] take in `more`
+     * [B, Sq, N, D] and more_lse: sum = exp(lse - l) sum + exp(more_lse - l) more, l = log(exp(lse) + exp(more_lse)); lse = l. */
+    void (*merge_attention)(struct backend *, struct tensor *sum, struct tensor *lse, const struct tensor *more,
+                            const struct tensor *more_lse);
 
     /* Over the last dimension of x[B, S, C] (or any shape if scale and shift are NULL):
      * out = norm(x) * weight + bias, then * (1 + scale[b, :]) + shift[b, :]. weight, bias [C]; scale, shift [B, C]; any of the four may
      * be NULL. NORM_RMS divides by the root mean square and subtracts no mean. out may be x. */
     void (*norm)(struct backend *, struct tensor *out, const struct tensor *x, enum norm_kind, const struct tensor *weight,
                  const struct tensor *bias, const struct tensor *scale, const struct tensor *shift, float eps);
-    /* Sums for group normalisation, so that parts of a picture can be merged: stats F32 [B, groups, 2] = mean and
+    /* Sums for group normalisation, so that those of several ranks can be merged: stats F32 [B, groups, 2] = mean and
      * mean of squared distance from it (float64 inside), over rows, columns and the group's channels of x[B, H, W, C]. */
     void (*group_stats)(struct backend *, struct tensor *stats, const struct tensor *x);
     /* out = act((x - mean) / sqrt(variance + eps) * weight[C] + bias[C]); out may be x. */

@@ -130,63 +130,63 @@ static size_t slice_length(const struct comm_operation *operation, int size, int
     return slice_start(operation, size, i + 1) - slice_start(operation, size, i);
 }
 
-/* out[i] = sum over r of parts[r][i], in the order of r. `out` may be one of the parts. */
-static void sum_f32(float *out, const uint8_t *const *parts, int num_parts, size_t start, size_t count) {
+/* out[i] = sum over r of inputs[r][i], in the order of r. `out` may be one of the inputs. */
+static void sum_f32(float *out, const uint8_t *const *inputs, int num_inputs, size_t start, size_t count) {
     float sum[REDUCE_BLOCK];
-    memcpy(sum, (const float *)parts[0] + start, count * sizeof *sum);
-    for (int r = 1; r < num_parts; r++) {
-        const float *part = (const float *)parts[r] + start;
-        for (size_t i = 0; i < count; i++) sum[i] += part[i];
+    memcpy(sum, (const float *)inputs[0] + start, count * sizeof *sum);
+    for (int r = 1; r < num_inputs; r++) {
+        const float *input = (const float *)inputs[r] + start;
+        for (size_t i = 0; i < count; i++) sum[i] += input[i];
     }
     memcpy(out + start, sum, count * sizeof *sum);
 }
 
-static void sum_f64(double *out, const uint8_t *const *parts, int num_parts, size_t start, size_t count) {
+static void sum_f64(double *out, const uint8_t *const *inputs, int num_inputs, size_t start, size_t count) {
     double sum[REDUCE_BLOCK];
-    memcpy(sum, (const double *)parts[0] + start, count * sizeof *sum);
-    for (int r = 1; r < num_parts; r++) {
-        const double *part = (const double *)parts[r] + start;
-        for (size_t i = 0; i < count; i++) sum[i] += part[i];
+    memcpy(sum, (const double *)inputs[0] + start, count * sizeof *sum);
+    for (int r = 1; r < num_inputs; r++) {
+        const double *input = (const double *)inputs[r] + start;
+        for (size_t i = 0; i < count; i++) sum[i] += input[i];
     }
     memcpy(out + start, sum, count * sizeof *sum);
 }
 
-static void sum_bf16(uint16_t *out, const uint8_t *const *parts, int num_parts, size_t start, size_t count) {
+static void sum_bf16(uint16_t *out, const uint8_t *const *inputs, int num_inputs, size_t start, size_t count) {
     float sum[REDUCE_BLOCK] = {0};
-    for (int r = 0; r < num_parts; r++) {
-        const uint16_t *part = (const uint16_t *)parts[r] + start;
-        for (size_t i = 0; i < count; i++) sum[i] += bf16_widen(part[i]);
+    for (int r = 0; r < num_inputs; r++) {
+        const uint16_t *input = (const uint16_t *)inputs[r] + start;
+        for (size_t i = 0; i < count; i++) sum[i] += bf16_widen(input[i]);
     }
     for (size_t i = 0; i < count; i++) out[start + i] = bf16_round(sum[i]);
 }
 
-static void sum_slice(const struct comm_operation *operation, uint8_t *out, const uint8_t *const *parts, int num_parts, size_t count) {
+static void sum_slice(const struct comm_operation *operation, uint8_t *out, const uint8_t *const *inputs, int num_inputs, size_t count) {
     for (size_t start = 0; start < count; start += REDUCE_BLOCK) {
         size_t block = count - start < REDUCE_BLOCK ? count - start : REDUCE_BLOCK;
         if (operation->type == COMM_F32)
-            sum_f32((float *)out, parts, num_parts, start, block);
+            sum_f32((float *)out, inputs, num_inputs, start, block);
         else if (operation->type == COMM_BF16)
-            sum_bf16((uint16_t *)out, parts, num_parts, start, block);
+            sum_bf16((uint16_t *)out, inputs, num_inputs, start, block);
         else
-            sum_f64((double *)out, parts, num_parts, start, block);
+            sum_f64((double *)out, inputs, num_inputs, start, block);
     }
 }
 
 /* The slices of this rank's share, in the scratch after the pointers to them: those of the other
  * ranks in rank order. */
-static const uint8_t **scratch_parts(const struct comm *comm, struct comm_operation *operation, size_t slice_bytes) {
-    const uint8_t **parts = (const uint8_t **)operation->scratch;
-    uint8_t *place = operation->scratch + (size_t)comm->size * sizeof *parts;
+static const uint8_t **scratch_inputs(const struct comm *comm, struct comm_operation *operation, size_t slice_bytes) {
+    const uint8_t **inputs = (const uint8_t **)operation->scratch;
+    uint8_t *place = operation->scratch + (size_t)comm->size * sizeof *inputs;
     size_t element = type_bytes(operation->type);
     for (int r = 0; r < comm->size; r++) {
         if (r == comm->rank) {
-            parts[r] = operation->data + slice_start(operation, comm->size, r) * element;
+            inputs[r] = operation->data + slice_start(operation, comm->size, r) * element;
             continue;
         }
-        parts[r] = place;
+        inputs[r] = place;
         place += (slice_bytes + 63) / 64 * 64;
     }
-    return parts;
+    return inputs;
 }
 
 /* Sums this rank's slice and sends it to all. */
@@ -211,10 +211,10 @@ static struct comm_operation *start_all_reduce(struct comm *comm, void *data, si
     size_t element = type_bytes(type), slice_bytes = slice_length(operation, comm->size, comm->rank) * element;
     size_t scratch = (size_t)comm->size * (sizeof(uint8_t *) + (slice_bytes + 63) / 64 * 64);
     if (!reserve_scratch(comm, operation, scratch)) return operation;
-    const uint8_t **parts = scratch_parts(comm, operation, slice_bytes);
+    const uint8_t **inputs = scratch_inputs(comm, operation, slice_bytes);
     for (int step = 1; step < comm->size; step++) {
         int to = (comm->rank + step) % comm->size, from = (comm->rank - step + comm->size) % comm->size;
-        receive(comm, operation, from, (uint8_t *)(uintptr_t)parts[from], slice_bytes);
+        receive(comm, operation, from, (uint8_t *)(uintptr_t)inputs[from], slice_bytes);
         send(comm, operation, to, operation->data + slice_start(operation, comm->size, to) * element,
              slice_length(operation, comm->size, to) * element);
     }

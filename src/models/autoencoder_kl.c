@@ -151,27 +151,27 @@ static struct resnet load_resnet(struct loader *loader, int64_t in, int64_t out,
 }
 
 /* A projection of the attention under its new or its old name. */
-static struct linear load_projection(struct loader *loader, int64_t channels, const char *part, const char *name, const char *old_name) {
+static struct linear load_projection(struct loader *loader, int64_t channels, const char *half, const char *name, const char *old_name) {
     char base[128];
-    snprintf(base, sizeof base, "%s.mid_block.attentions.0.%s", part,
-             load_has(loader, "%s.mid_block.attentions.0.%s.weight", part, name) ? name : old_name);
+    snprintf(base, sizeof base, "%s.mid_block.attentions.0.%s", half,
+             load_has(loader, "%s.mid_block.attentions.0.%s.weight", half, name) ? name : old_name);
     return load_linear(loader, channels, channels, true, "%s", base);
 }
 
-static struct middle load_middle(struct loader *loader, const struct layout *l, const char *part) {
+static struct middle load_middle(struct loader *loader, const struct layout *l, const char *half) {
     struct middle m = {.attention = l->attention};
     int64_t channels = l->channels[l->blocks - 1];
     char name[96];
     for (int i = 0; i < 2; i++) {
-        snprintf(name, sizeof name, "%s.mid_block.resnets.%d", part, i);
+        snprintf(name, sizeof name, "%s.mid_block.resnets.%d", half, i);
         m.resnets[i] = load_resnet(loader, channels, channels, name);
     }
     if (!l->attention) return m;
-    m.norm = load_norm(loader, NORM_LAYER, channels, norm_eps, true, "%s.mid_block.attentions.0.group_norm", part);
-    m.q = load_projection(loader, channels, part, "to_q", "query");
-    m.k = load_projection(loader, channels, part, "to_k", "key");
-    m.v = load_projection(loader, channels, part, "to_v", "value");
-    m.out = load_projection(loader, channels, part, "to_out.0", "proj_attn");
+    m.norm = load_norm(loader, NORM_LAYER, channels, norm_eps, true, "%s.mid_block.attentions.0.group_norm", half);
+    m.q = load_projection(loader, channels, half, "to_q", "query");
+    m.k = load_projection(loader, channels, half, "to_k", "key");
+    m.v = load_projection(loader, channels, half, "to_v", "value");
+    m.out = load_projection(loader, channels, half, "to_out.0", "proj_attn");
     return m;
 }
 

@@ -27,19 +27,19 @@ static int64_t strip_rows(const struct run *run, int64_t rows, size_t row_bytes)
 }
 
 /* stats (mean, variance) of `seen` rows become those of seen + more rows. */
-static void merge_stats(float *stats, const float *part, int groups, double seen, double more) {
+static void merge_stats(float *stats, const float *strip_stats, int groups, double seen, double more) {
     for (int g = 0; g < groups; g++) {
-        double distance = (double)part[2 * g] - stats[2 * g], share = more / (seen + more);
-        double variance = stats[2 * g + 1] * (1.0 - share) + part[2 * g + 1] * share + distance * distance * share * (1.0 - share);
+        double distance = (double)strip_stats[2 * g] - stats[2 * g], share = more / (seen + more);
+        double variance = stats[2 * g + 1] * (1.0 - share) + strip_stats[2 * g + 1] * share + distance * distance * share * (1.0 - share);
         stats[2 * g] = (float)(stats[2 * g] + distance * share);
         stats[2 * g + 1] = (float)variance;
     }
 }
 
-static void merge_strip(struct run *run, struct tensor stats, struct tensor part, double seen, double more) {
-    float *all = run_map(run, &stats, MAP_READ | MAP_WRITE), *strip = run_map(run, &part, MAP_READ);
+static void merge_strip(struct run *run, struct tensor stats, struct tensor strip_stats, double seen, double more) {
+    float *all = run_map(run, &stats, MAP_READ | MAP_WRITE), *strip = run_map(run, &strip_stats, MAP_READ);
     if (!run_failed(run)) merge_stats(all, strip, (int)stats.shape[1], seen, more);
-    run_unmap(run, &part, strip, MAP_READ);
+    run_unmap(run, &strip_stats, strip, MAP_READ);
     run_unmap(run, &stats, all, MAP_READ | MAP_WRITE);
 }
 
@@ -50,14 +50,14 @@ static struct tensor stats_of(struct tensor stats, int64_t b) {
     return stats;
 }
 
-/* Of this rank's rows of picture b; `part` has the room of `stats`. */
-static void picture_stats(struct run *run, struct tensor stats, struct tensor part, struct tensor x, int64_t b) {
+/* Of this rank's rows of picture b; `strip_stats` has the room of `stats`. */
+static void picture_stats(struct run *run, struct tensor stats, struct tensor strip_stats, struct tensor x, int64_t b) {
     int64_t rows = x.shape[1], step = strip_rows(run, rows, (size_t)(x.shape[2] * x.shape[3]) * dtype_size(x.dtype));
     for (int64_t first = 0; first < rows; first += step) {
         int64_t count = first + step < rows ? step : rows - first;
         struct tensor strip = rows_of(x, b, first, count);
-        run->backend->ops->group_stats(run->backend, first == 0 ? &stats : &part, &strip);
-        if (first > 0) merge_strip(run, stats, part, (double)first, (double)count);
+        run->backend->ops->group_stats(run->backend, first == 0 ? &stats : &strip_stats, &strip);
+        if (first > 0) merge_strip(run, stats, strip_stats, (double)first, (double)count);
     }
 }
 
@@ -68,8 +68,8 @@ static struct tensor whole_stats(struct run *run, int groups, struct tensor x) {
         nn_group_stats_by_rows(run, stats, x);
         return stats;
     }
-    struct tensor part = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2));
-    for (int64_t b = 0; b < x.shape[0] && !run_failed(run); b++) picture_stats(run, stats_of(stats, b), part, x, b);
+    struct tensor strip_stats = run_tensor(run, DTYPE_F32, SHAPE(1, groups, 2));
+    for (int64_t b = 0; b < x.shape[0] && !run_failed(run); b++) picture_stats(run, stats_of(stats, b), strip_stats, x, b);
     exchange_group_stats(run, &stats, (double)(x.shape[1] * x.shape[2]), (double)(x.shape[1] * x.shape[2] * x.shape[3] / groups));
     return stats;
 }

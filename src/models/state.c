@@ -214,8 +214,8 @@ tessera_status denoiser_state_pack(const struct denoiser_state *state, struct st
 
 /* ---- unpacking ---- */
 
-static tessera_status wrong(const char *field, const char *part, uint64_t got, uint64_t want, tessera_error *error) {
-    return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field %s: %s is %llu, but this model expects %llu", field, part,
+static tessera_status wrong(const char *field, const char *what, uint64_t got, uint64_t want, tessera_error *error) {
+    return error_set(error, TESSERA_ERROR_FORMAT, "state of a block: field %s: %s is %llu, but this model expects %llu", field, what,
                      (unsigned long long)got, (unsigned long long)want);
 }
 

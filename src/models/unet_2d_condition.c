@@ -481,14 +481,14 @@ static struct tensor embed_cond(const struct unet *m, struct run *run, const str
     return run_leave(run, scope, cond);
 }
 
-/* Are all parts as high as the rows that the last convolution asks of a neighbour? */
+/* Are the rows of each rank as many as the rows that the last convolution asks of a neighbour? */
 static tessera_status check_cut(const struct unet *m, const struct cut *cut, tessera_error *error) {
     for (int i = 0; cut != NULL && i < cut->members; i++) {
         int64_t rows = cut_count(cut, i) / cut->columns;
         if (rows < m->reach)
             return error_set(
                 error, TESSERA_ERROR_ARGUMENT,
-                "%s: cut over %d ranks, a part of the latents has %lld rows, but convolutions reach over %lld: use fewer ranks",
+                "%s: cut over %d ranks, a rank has %lld rows of the latents, but convolutions reach over %lld: use fewer ranks",
                 m->base.class->name, cut->members, (long long)rows, (long long)m->reach);
     }
     return TESSERA_OK;

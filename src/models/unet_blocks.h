@@ -1,4 +1,4 @@
-/* The parts a UNet level is built of: resnets that hear the timestep, transformers that hear the text, and a change of size.
+/* What a U-Net level is built of: resnets that hear the timestep, transformers that hear the text, and a change of size.
  *
  *     resnet       norm, silu, conv -> + linear(emb) -> norm, silu, conv -> + x (or a 1x1 convolution of it)
  *     transformer  norm, linear -> layers of (self attention, attention to the text, GEGLU) -> linear -> + x

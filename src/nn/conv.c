@@ -1,4 +1,4 @@
-/* Convolutions: wider than 1x1, they need rows of the neighbouring part of a picture. */
+/* Convolutions: wider than 1x1, they need rows of the neighbouring rank's patch of a picture. */
 #include <assert.h>
 
 #include "nn/layers.h"
@@ -33,12 +33,12 @@ static struct tensor with_halo(struct run *run, struct tensor x, const struct ha
     int64_t width = x.shape[2] * x.shape[3], at = 0;
     struct tensor joined = run_tensor(run, x.dtype, SHAPE(x.shape[0], above + x.shape[1] + below, x.shape[2], x.shape[3]));
     if (run_failed(run)) return joined;
-    struct tensor to = tensor_reshape(joined, SHAPE(x.shape[0], joined.shape[1], width)), parts[] = {halo->above, x, halo->below};
+    struct tensor to = tensor_reshape(joined, SHAPE(x.shape[0], joined.shape[1], width)), pieces[] = {halo->above, x, halo->below};
     for (int i = 0; i < 3; i++) {
-        if (parts[i].data == NULL) continue;
-        struct tensor part = tensor_reshape(parts[i], SHAPE(x.shape[0], parts[i].shape[1], width));
-        backend_copy_rows(run->backend, &to, at, &part, 0, part.shape[1]);
-        at += part.shape[1];
+        if (pieces[i].data == NULL) continue;
+        struct tensor piece = tensor_reshape(pieces[i], SHAPE(x.shape[0], pieces[i].shape[1], width));
+        backend_copy_rows(run->backend, &to, at, &piece, 0, piece.shape[1]);
+        at += piece.shape[1];
     }
     return joined;
 }
@@ -81,7 +81,7 @@ struct tensor nn_conv_of_whole(struct run *run, const struct conv *layer, struct
     int64_t low = first - reach > 0 ? first - reach : 0, high = first + rows + reach < height ? first + rows + reach : height;
     int columns = (int)(layer->weight.shape[2] / 2), top = (int)(reach - (first - low)), bottom = (int)(reach - (high - first - rows));
     size_t scope = run_enter(run);
-    struct tensor part = nn_slice_rows(run, nn_reshape(x, SHAPE(x.shape[0], height, width)), low, high - low);
-    part = nn_reshape(part, SHAPE(x.shape[0], high - low, x.shape[2], x.shape[3]));
-    return run_leave(run, scope, convolve(run, layer, part, NULL, (struct conv2d_geometry){1, top, bottom, columns, columns}));
+    struct tensor strip = nn_slice_rows(run, nn_reshape(x, SHAPE(x.shape[0], height, width)), low, high - low);
+    strip = nn_reshape(strip, SHAPE(x.shape[0], high - low, x.shape[2], x.shape[3]));
+    return run_leave(run, scope, convolve(run, layer, strip, NULL, (struct conv2d_geometry){1, top, bottom, columns, columns}));
 }

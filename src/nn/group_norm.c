@@ -1,4 +1,4 @@
-/* Group normalisation (Wu and He 2018): statistics over a whole picture, so parts of a picture must
+/* Group normalisation (Wu and He 2018): statistics over a whole picture, so the ranks of a picture must
  * agree on them first. */
 #include <assert.h>
 

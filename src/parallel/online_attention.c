@@ -16,7 +16,7 @@ struct online_attention online_attention_begin(struct run *run, struct tensor q,
     if (run_failed(run)) return a;
     a.sum = run_tensor(run, DTYPE_F32, q.ndim, q.shape);
     a.lse = run_tensor(run, DTYPE_F32, SHAPE(q.shape[0], q.shape[2], q.shape[1]));
-    a.part_lse = run_tensor(run, DTYPE_F32, a.lse.ndim, a.lse.shape);
+    a.more_lse = run_tensor(run, DTYPE_F32, a.lse.ndim, a.lse.shape);
     return a;
 }
 
@@ -24,12 +24,12 @@ void online_attention_add(struct online_attention *a, struct tensor k, struct te
     struct run *run = a->run;
     size_t scope = run_enter(run);
     bool first = a->blocks++ == 0;
-    struct tensor out = attention_to_block(run, a->q, k, v, a->scale, first ? &a->lse : &a->part_lse);
+    struct tensor out = attention_to_block(run, a->q, k, v, a->scale, first ? &a->lse : &a->more_lse);
     if (run_failed(run)) return;
     if (first)
         run->backend->ops->cast(run->backend, &a->sum, &out);
     else
-        run->backend->ops->merge_attention(run->backend, &a->sum, &a->lse, &out, &a->part_lse);
+        run->backend->ops->merge_attention(run->backend, &a->sum, &a->lse, &out, &a->more_lse);
     arena_release(run->arena, scope);
 }
 

@@ -18,7 +18,7 @@ struct tensor attention_to_block(struct run *run, struct tensor q, struct tensor
 
 struct online_attention {
     struct run *run;
-    struct tensor q, sum, lse, part_lse; /* sum: F32, as q; lse, part_lse: F32 [B, N, Q] */
+    struct tensor q, sum, lse, more_lse; /* sum: F32, as q; lse, more_lse: F32 [B, N, Q] */
     float scale;
     int blocks; /* so far */
 };

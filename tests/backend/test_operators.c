@@ -217,12 +217,12 @@ static void test_attention(struct bench *t, int64_t sq, int64_t sk, int64_t d, i
     bench_end(t);
 }
 
-static void test_norm(struct bench *t, int64_t s, int64_t c, enum norm_kind kind, int parts) {
+static void test_norm(struct bench *t, int64_t s, int64_t c, enum norm_kind kind, int given) {
     struct tensor x = make_random(t, t->dtype, 2, SHAPE(2, s, c)), out = make(t, t->dtype, SHAPE(2, s, c));
     struct tensor weight = make_random(t, DTYPE_F32, 1, SHAPE(c)), bias = make_random(t, DTYPE_F32, 1, SHAPE(c));
     struct tensor scale = make_random(t, DTYPE_F32, 1, SHAPE(2, c)), shift = make_random(t, DTYPE_F32, 1, SHAPE(2, c));
-    t->backend->ops->norm(t->backend, &out, &x, kind, parts & 1 ? &weight : NULL, parts & 2 ? &bias : NULL, parts & 4 ? &scale : NULL,
-                          parts & 8 ? &shift : NULL, 1e-5f);
+    t->backend->ops->norm(t->backend, &out, &x, kind, given & 1 ? &weight : NULL, given & 2 ? &bias : NULL, given & 4 ? &scale : NULL,
+                          given & 8 ? &shift : NULL, 1e-5f);
     double *expected = expect(t, 2 * s * c);
     for (int64_t r = 0; r < 2 * s; r++) {
         double mean = 0, variance = 0;
@@ -230,13 +230,13 @@ static void test_norm(struct bench *t, int64_t s, int64_t c, enum norm_kind kind
         for (int64_t i = 0; i < c; i++) variance += (get(&x, r * c + i) - mean) * (get(&x, r * c + i) - mean) / (double)c;
         for (int64_t i = 0; i < c; i++) {
             double y =
-                (get(&x, r * c + i) - mean) / sqrt(variance + 1e-5) * (parts & 1 ? get(&weight, i) : 1) + (parts & 2 ? get(&bias, i) : 0);
-            expected[r * c + i] = y * (parts & 4 ? 1 + get(&scale, r / s * c + i) : 1) + (parts & 8 ? get(&shift, r / s * c + i) : 0);
+                (get(&x, r * c + i) - mean) / sqrt(variance + 1e-5) * (given & 1 ? get(&weight, i) : 1) + (given & 2 ? get(&bias, i) : 0);
+            expected[r * c + i] = y * (given & 4 ? 1 + get(&scale, r / s * c + i) : 1) + (given & 8 ? get(&shift, r / s * c + i) : 0);
         }
     }
     compare(t, "norm", &out, expected);
-    t->backend->ops->norm(t->backend, &x, &x, kind, parts & 1 ? &weight : NULL, parts & 2 ? &bias : NULL, parts & 4 ? &scale : NULL,
-                          parts & 8 ? &shift : NULL, 1e-5f);
+    t->backend->ops->norm(t->backend, &x, &x, kind, given & 1 ? &weight : NULL, given & 2 ? &bias : NULL, given & 4 ? &scale : NULL,
+                          given & 8 ? &shift : NULL, 1e-5f);
     compare(t, "norm in place", &x, expected);
     bench_end(t);
 }
@@ -382,7 +382,7 @@ static void test_backend(struct backend *backend, enum dtype dtype) {
     test_attention(&t, 100, 100, 64, WITH_BIAS | WITH_MASK);
     test_attention(&t, 33, 217, 40, WITH_MASK | ALL_MASKED);
     test_attention(&t, 1, 1, 64, 0);
-    for (int parts = 0; parts < 16; parts++) test_norm(&t, 3, 1 + 97 * parts, parts & 1 ? NORM_RMS : NORM_LAYER, parts);
+    for (int given = 0; given < 16; given++) test_norm(&t, 3, 1 + 97 * given, given & 1 ? NORM_RMS : NORM_LAYER, given);
     test_norm(&t, 40, 1152, NORM_LAYER, 12);
     test_group_norm(&t, 17, 9, 1280, 32, ACTIVATION_SILU);
     test_group_norm(&t, 4, 4, 30, 3, ACTIVATION_NONE);

@@ -16,7 +16,7 @@
  * q_i and k_i are rank i's tokens among queries and keys: S_i, and, where T >= n, T_i of the text, T (i + 1) / n - T i / n of them.
  *     side by side      e (t - 1) (positions) C_me         of a UNet's layers that give a share of channels and need no sum
  *
- * Where a picture goes through the blocks in parts (formula_pipeline.c), S is a part's, T is 0 but for part 0, the text is whole, and
+ * Where a picture goes through the blocks in patches (formula_pipeline.c), S is a patch's, T is 0 but for patch 0, the text is whole, and
  *
  *     ring              e B D N_me 2 (R - 1) k             of this rank's group: each member's keys and values to all
  *
@@ -31,12 +31,12 @@
 
 /* ---- the mesh ---- */
 
-static int64_t part_first(int64_t total, int parts, int i) {
-    return total * i / parts;
+static int64_t span_first(int64_t total, int members, int i) {
+    return total * i / members;
 }
 
-static int64_t part_count(int64_t total, int parts, int i) {
-    return part_first(total, parts, i + 1) - part_first(total, parts, i);
+static int64_t span_count(int64_t total, int members, int i) {
+    return span_first(total, members, i + 1) - span_first(total, members, i);
 }
 
 static int degree(const struct formula *f, enum mesh_axis axis) {
@@ -72,27 +72,27 @@ static bool has_last_block(const struct formula *f) {
 
 /* Is the text cut over the ranks of a sequence? */
 static bool cuts_text(const struct formula *f, int64_t text) {
-    return !f->in_parts && text >= formula_members(f);
+    return !f->in_patches && text >= formula_members(f);
 }
 
 /* ---- bytes ---- */
 
 static int64_t tokens_of(const struct formula_sequence *s, const struct formula_attention *a, int member, bool keys) {
     bool cut = cuts_text(s->f, a->text) && (keys || a->asks);
-    return s->bounds[member + 1] - s->bounds[member] + (cut ? part_count(a->text, formula_members(s->f), member) : 0);
+    return s->bounds[member + 1] - s->bounds[member] + (cut ? span_count(a->text, formula_members(s->f), member) : 0);
 }
 
 uint64_t formula_attention_bytes(const struct formula_sequence *s, const struct formula_attention *a) {
     const struct formula *f = s->f;
     int ulysses = degree(f, MESH_ULYSSES), ring = degree(f, MESH_RING), round = formula_me(f) / ulysses, mine = formula_me(f) % ulysses;
     if (formula_members(f) == 1) return 0;
-    int64_t heads = part_count(a->heads, ulysses, mine), sum = 0;
+    int64_t heads = span_count(a->heads, ulysses, mine), sum = 0;
     sum += (a->heads - heads) * (tokens_of(s, a, formula_me(f), false) + 2 * tokens_of(s, a, formula_me(f), true));
     for (int j = 0; j < ulysses; j++)
         if (j != mine) sum += heads * tokens_of(s, a, round * ulysses + j, false);
     for (int t = 0; t + 1 < ring; t++)
         for (int j = 0; j < ulysses; j++)
-            sum += 2 * heads * tokens_of(s, a, (f->in_parts ? round : (round - t + ring) % ring) * ulysses + j, true);
+            sum += 2 * heads * tokens_of(s, a, (f->in_patches ? round : (round - t + ring) % ring) * ulysses + j, true);
     if (!cuts_text(f, a->text) && a->asks) sum += heads * (ulysses - 1) * a->text;
     return (uint64_t)(sum * f->batch * a->width) * dtype_size(f->dtype);
 }
@@ -105,7 +105,7 @@ uint64_t formula_gather_bytes(const struct formula_sequence *s, int64_t channels
 /* The sum of `count` elements over the tensor axis. */
 uint64_t formula_sum_bytes(const struct formula *f, int64_t count) {
     int t = degree(f, MESH_TENSOR);
-    int64_t slice = part_count(count, t, f->mesh->coordinate[MESH_TENSOR]);
+    int64_t slice = span_count(count, t, f->mesh->coordinate[MESH_TENSOR]);
     return (uint64_t)(count - slice + (t - 1) * slice) * dtype_size(f->dtype);
 }
 
@@ -115,7 +115,7 @@ uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine) {
 
 /* This rank's tokens of the text. */
 int64_t formula_text(const struct formula *f) {
-    return cuts_text(f, f->text_tokens) ? part_count(f->text_tokens, formula_members(f), formula_me(f)) : f->text_tokens;
+    return cuts_text(f, f->text_tokens) ? span_count(f->text_tokens, formula_members(f), formula_me(f)) : f->text_tokens;
 }
 
 static int64_t head_width(const struct formula *f, int64_t fallback) {
@@ -123,7 +123,7 @@ static int64_t head_width(const struct formula *f, int64_t fallback) {
 }
 
 int64_t formula_share(const struct formula *f, int64_t units) {
-    return part_count(units, degree(f, MESH_TENSOR), f->mesh->coordinate[MESH_TENSOR]);
+    return span_count(units, degree(f, MESH_TENSOR), f->mesh->coordinate[MESH_TENSOR]);
 }
 
 uint64_t formula_join_bytes(const struct formula *f, int64_t positions, int64_t channels) {
@@ -195,7 +195,7 @@ bool formula_bytes(const struct formula *f, uint64_t *bytes) {
     if (is_unet(f)) return true;
     int n = formula_members(f);
     int64_t bounds[n + 1], p = d->patch_size;
-    for (int i = 0; i <= n; i++) bounds[i] = part_first(f->rows / p * (f->columns / p), n, i);
+    for (int i = 0; i <= n; i++) bounds[i] = span_first(f->rows / p * (f->columns / p), n, i);
     struct formula_sequence s = {f, bounds};
     for (size_t i = 0; i < sizeof transformers / sizeof *transformers; i++) {
         if (strcmp(transformers[i].name, d->class->name) != 0) continue;
@@ -207,26 +207,26 @@ bool formula_bytes(const struct formula *f, uint64_t *bytes) {
 
 /* ---- operations ---- */
 
-/* Of the picture that a part's tokens attend to. */
+/* Of the picture that a patch's tokens attend to. */
 static int64_t picture_rows(const struct formula *f) {
     return f->picture_rows > 0 ? f->picture_rows : f->rows;
 }
 
-static double largest_part(int64_t total, int64_t parts) {
-    return (double)((total + parts - 1) / parts) / (double)total;
+static double largest_span(int64_t total, int64_t members) {
+    return (double)((total + members - 1) / members) / (double)total;
 }
 
 /* What is cut by heads or by groups of channels, of the layer that divides worst. */
-static double largest_tensor_part(const struct formula *f) {
+static double largest_slice(const struct formula *f) {
     const struct denoiser *d = f->denoiser;
-    double heads = largest_part(d->num_heads, degree(f, MESH_TENSOR));
-    return d->max_tensor > 0 ? fmax(heads, largest_part(d->max_tensor, degree(f, MESH_TENSOR))) : heads;
+    double heads = largest_span(d->num_heads, degree(f, MESH_TENSOR));
+    return d->max_tensor > 0 ? fmax(heads, largest_span(d->max_tensor, degree(f, MESH_TENSOR))) : heads;
 }
 
-/* Is one of the parts, which end in NULL, in the name? */
-static bool names(const char *const *parts, const char *name) {
-    while (*parts != NULL && strstr(name, *parts) == NULL) parts++;
-    return *parts != NULL;
+/* Is one of the fragments, which end in NULL, in the name? */
+static bool names(const char *const *fragments, const char *name) {
+    while (*fragments != NULL && strstr(name, *fragments) == NULL) fragments++;
+    return *fragments != NULL;
 }
 
 /* Does the rank's stage keep this weight? */
@@ -244,23 +244,23 @@ static bool keeps(const struct formula *f, const char *name) {
 
 /* Operations of a transformer's patch embedding and last projection, on one rank that has both halves of guidance. */
 static double end_operations(const struct formula *f) {
-    static const char *const parts[] = {"pos_embed.proj.", "x_embedder.", NULL};
+    static const char *const fragments[] = {"pos_embed.proj.", "x_embedder.", NULL};
     int64_t p = f->denoiser->patch_size;
     double elements = 0;
     for (int i = 0; i < weights_count(f->weights) && !is_unet(f); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
-        bool is_end = (has_block(f, 0) && names(parts, entry->name)) || (has_last_block(f) && strncmp(entry->name, "proj_out.", 9) == 0);
+        bool is_end = (has_block(f, 0) && names(fragments, entry->name)) || (has_last_block(f) && strncmp(entry->name, "proj_out.", 9) == 0);
         if (is_end && entry->tensor.ndim > 1) elements += (double)tensor_count(&entry->tensor);
     }
     return 2.0 * elements * (double)(f->rows / p * (f->columns / p) * f->batch * degree(f, MESH_CFG));
 }
 
-/* The largest part of a picture that is cut by rows in multiples of a unit. */
+/* The largest span of a picture that is cut by rows in multiples of a unit. */
 static double largest_rows(const struct formula *f) {
     int64_t unit = f->denoiser->row_unit, units = (f->rows + unit - 1) / unit, most = 0;
     int n = formula_members(f);
     for (int i = 0; i < n; i++) {
-        int64_t end = i == n - 1 ? f->rows : part_first(units, n, i + 1) * unit, rows = end - part_first(units, n, i) * unit;
+        int64_t end = i == n - 1 ? f->rows : span_first(units, n, i + 1) * unit, rows = end - span_first(units, n, i) * unit;
         if (rows > most) most = rows;
     }
     return (double)most / (double)f->rows;
@@ -286,16 +286,16 @@ double formula_operations_share(const struct formula *f, double alone) {
     struct formula all = *f;
     all.blocks = (struct span){0};
     double ends = end_operations(f) / alone, blocks = (1.0 - end_operations(&all) / alone) * block_operations(f) / block_operations(&all);
-    double share = unit > 0 ? largest_rows(f) : largest_part(f->rows / p * (f->columns / p), n);
+    double share = unit > 0 ? largest_rows(f) : largest_span(f->rows / p * (f->columns / p), n);
     share /= degree(f, MESH_CFG);
-    share *= ends + blocks * (tensor > 1 ? largest_tensor_part(f) : 1.0);
-    if (ulysses > 1) share *= largest_part(d->num_heads / tensor, ulysses) * (double)ulysses;
+    share *= ends + blocks * (tensor > 1 ? largest_slice(f) : 1.0);
+    if (ulysses > 1) share *= largest_span(d->num_heads / tensor, ulysses) * (double)ulysses;
     return share;
 }
 
 /* Is this matrix cut by heads, hidden channels or the channels of a convolution? All of a UNet's are. */
 static bool is_cut(const struct formula *f, const struct safetensors_entry *entry) {
-    static const char *const parts[] = {".to_q.",
+    static const char *const fragments[] = {".to_q.",
                                         ".to_k.",
                                         ".to_v.",
                                         ".to_out.",
@@ -310,7 +310,7 @@ static bool is_cut(const struct formula *f, const struct safetensors_entry *entr
                                         NULL};
     if (entry->tensor.ndim < 2) return false;
     if (strncmp(entry->name, "single_transformer_blocks.", 26) == 0 && strstr(entry->name, ".proj_out.") != NULL) return true;
-    return is_unet(f) || names(parts, entry->name);
+    return is_unet(f) || names(fragments, entry->name);
 }
 
 /* Text tokens in the model's blocks: products with their weights, and, where the text asks, attention. */
@@ -353,7 +353,7 @@ struct formula_repeated formula_repeated_operations(const struct formula *f, boo
         const struct safetensors_entry *entry = weights_at(f->weights, i);
         if (entry->tensor.ndim < 2 || !keeps(f, entry->name)) continue;
         double once = 2.0 * (double)tensor_count(&entry->tensor) * (double)(f->batch * (alone ? degree(f, MESH_CFG) : 1));
-        if (!alone && is_cut(f, entry)) once *= largest_tensor_part(f);
+        if (!alone && is_cut(f, entry)) once *= largest_slice(f);
         if (names(text, entry->name)) sum.text += once * text_tokens;
         bool of_text_2 = strncmp(entry->name, "text_embedder.", 14) == 0 || strstr(entry->name, ".pooler.") != NULL;
         if (of_text_2) sum.text += once * (double)f->text_2_tokens;
@@ -365,13 +365,13 @@ struct formula_repeated formula_repeated_operations(const struct formula *f, boo
 /* ---- weights ---- */
 
 double formula_weight_bytes(const struct formula *f) {
-    double sum = 0, part = largest_tensor_part(f);
+    double sum = 0, slice = largest_slice(f);
     for (int i = 0; i < weights_count(f->weights); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
         bool is_table = entry->tensor.ndim == 1 || strstr(entry->name, "embed") != NULL || strstr(entry->name, "table") != NULL;
         if (!keeps(f, entry->name)) continue;
         double bytes = (double)tensor_count(&entry->tensor) * (double)(is_table ? sizeof(float) : dtype_size(f->dtype));
-        sum += is_cut(f, entry) ? bytes * part : bytes;
+        sum += is_cut(f, entry) ? bytes * slice : bytes;
     }
     return sum;
 }

@@ -18,7 +18,7 @@ struct formula {
     bool text_mask; /* some of the text does not count */
     /* of a pipeline; zeros without one */
     struct span blocks;   /* of the rank's stage; none: all */
-    bool in_parts;        /* the picture goes through the blocks in parts: `rows` are one's, or all of them in a step as a whole */
+    bool in_patches;        /* the picture goes through the blocks in patches: `rows` are one's, or all of them in a step as a whole */
     int64_t picture_rows; /* of the whole picture */
 };
 
@@ -28,7 +28,7 @@ bool formula_bytes(const struct formula *f, uint64_t *bytes);
 uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine);
 
 /* The share of one rank's operations, `alone`, that the busiest rank has where nothing is repeated: the product, over the axes, of the
- * largest part (1 / N where all divides). A transformer's patch embedding and last projection are not cut over the tensor axis. */
+ * largest span (1 / N where all divides). A transformer's patch embedding and last projection are not cut over the tensor axis. */
 double formula_operations_share(const struct formula *f, double alone);
 /* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that has both halves of guidance. */
 struct formula_repeated {
@@ -38,21 +38,21 @@ struct formula_repeated {
 struct formula_repeated formula_repeated_operations(const struct formula *f, bool alone);
 
 /* The most bytes that this rank's layers hold of the weights: all of what is not cut by heads, hidden channels or convolution channels, and
- * the largest part of what is. */
+ * the largest slice of what is. */
 double formula_weight_bytes(const struct formula *f);
 
 /* A picture's way through the stages of a pipeline (formula_pipeline.c). */
 struct formula_pipeline {
     struct formula f; /* of the whole picture; batch: the rows of guidance that this rank computes in a step */
     const int *first; /* [stages + 1] where their blocks begin */
-    int parts, steps, whole_steps;
+    int patches, steps, whole_steps;
     bool guided;
     int64_t channels;                /* of the latents */
-    double alone_whole, alone_parts; /* operations that one rank counts in a step as a whole, and in one in parts */
+    double alone_whole, alone_patches; /* operations that one rank counts in a step as a whole, and in one in patches */
 };
 /* Bytes that this rank sends for the latents; false where the class has no formula. */
 bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes);
-/* Operations of one rank with the same parts, without what rules repeat; the most that are this rank's share of them; and what is repeated
+/* Operations of one rank with the same patches, without what rules repeat; the most that are this rank's share of them; and what is repeated
  * on this rank. */
 struct formula_pipeline_work {
     double alone, share;
@@ -60,7 +60,7 @@ struct formula_pipeline_work {
 };
 struct formula_pipeline_work formula_pipeline_operations(const struct formula_pipeline *p);
 
-/* For formula.c: a part's bytes. */
+/* For formula.c: a patch's bytes. */
 
 /* Positions of a picture over all ranks of a sequence: rank i's are bounds[i] .. bounds[i + 1] - 1. */
 struct formula_sequence {
@@ -85,7 +85,7 @@ int formula_members(const struct formula *f); /* ring x ulysses */
 /* This rank's tokens of the text. */
 int64_t formula_text(const struct formula *f);
 int formula_me(const struct formula *f);
-/* This tensor rank's part of heads, groups or channels. */
+/* This tensor rank's slice of heads, groups or channels. */
 int64_t formula_share(const struct formula *f, int64_t units);
 
 #endif

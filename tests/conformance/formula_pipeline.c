@@ -1,12 +1,12 @@
 /* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and
  * where the stages' blocks begin.
  *
- * The work is a list of units: steps as a whole, then steps in parts; of a step as a whole that is guided, each row of guidance where one
+ * The work is a list of units: steps as a whole, then steps in patches; of a step as a whole that is guided, each row of guidance where one
  * rank has both. Sent per rank, with {x} = 64 + x rounded up to 64 bytes, a tensor and what describes it, H = 64 a message's head:
  *
  *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
  *     states            H + {e B S_me C} + {4 B D} + text a unit, to the next stage; D: channels of the conditioning
- *     text              {e B T_me C} with part 0 or the whole, where blocks change it; otherwise its digest, {32}, and its mask's, {32}
+ *     text              {e B T_me C} with patch 0 or the whole, where blocks change it; otherwise its digest, {32}, and its mask's, {32}
  *     constants         the text that blocks only read, and its mask, in place of their digests in the first unit with these rows
  *     skips             H + k {e B S_me C} a unit, to each stage that uses k of them
  *     latents           4 (positions) (channels) a unit of both rows but in the last step, from the last stage to the first
@@ -20,9 +20,9 @@
 
 enum { HEAD = 64, RECORD = 64, DIGEST = 32, ALIGNMENT = 64, WHOLE = -1 };
 
-static int64_t rows_held(const struct formula_pipeline *p, int part) {
+static int64_t rows_held(const struct formula_pipeline *p, int patch) {
     int64_t unit = p->f.denoiser->patch_size, rows = p->f.rows / unit;
-    return part == WHOLE ? p->f.rows : (rows * (part + 1) / p->parts - rows * part / p->parts) * unit;
+    return patch == WHOLE ? p->f.rows : (rows * (patch + 1) / p->patches - rows * patch / p->patches) * unit;
 }
 
 static int stages(const struct formula_pipeline *p) {
@@ -33,19 +33,19 @@ static int stage(const struct formula_pipeline *p) {
     return p->f.mesh->coordinate[MESH_PIPEFUSION];
 }
 
-/* Steps as a whole; the others are in parts. */
+/* Steps as a whole; the others are in patches. */
 static int whole_steps(const struct formula_pipeline *p) {
-    return p->parts == 1 || p->whole_steps > p->steps ? p->steps : p->whole_steps;
+    return p->patches == 1 || p->whole_steps > p->steps ? p->steps : p->whole_steps;
 }
 
 /* The prediction of one unit, or of its blocks here. */
-static struct formula unit_of(const struct formula_pipeline *p, int part) {
+static struct formula unit_of(const struct formula_pipeline *p, int patch) {
     struct formula f = p->f;
     f.blocks = (struct span){p->first[stage(p)], p->first[stage(p) + 1] - p->first[stage(p)]};
-    f.in_parts = p->parts > 1;
+    f.in_patches = p->patches > 1;
     f.picture_rows = f.rows;
-    f.rows = rows_held(p, part);
-    if (part > 0 && f.denoiser->text_stream) f.text_tokens = 0;
+    f.rows = rows_held(p, patch);
+    if (patch > 0 && f.denoiser->text_stream) f.text_tokens = 0;
     return f;
 }
 
@@ -101,23 +101,23 @@ static int skips_to(const struct formula_pipeline *p, int to) {
 }
 
 /* What goes to later stages. */
-static uint64_t states_bytes(const struct formula_pipeline *p, const struct formula *f, int part) {
+static uint64_t states_bytes(const struct formula_pipeline *p, const struct formula *f, int patch) {
     if (stage(p) == stages(p) - 1) return 0;
     uint64_t sum = HEAD + picture_bytes(f) + conditioning_bytes(f) + constants_bytes(f, false);
-    if (f->denoiser->text_stream && part <= 0)
+    if (f->denoiser->text_stream && patch <= 0)
         sum += tensor_of_bytes(f->batch * formula_text(f) * inner_channels(f) * (int64_t)dtype_size(f->dtype));
     for (int to = stage(p) + 1; to < stages(p); to++)
         if (skips_to(p, to) > 0) sum += HEAD + (uint64_t)skips_to(p, to) * picture_bytes(f);
     return sum;
 }
 
-static uint64_t latents_bytes(const struct formula_pipeline *p, int part) {
-    return (uint64_t)(rows_held(p, part) * p->f.columns * p->channels) * sizeof(float);
+static uint64_t latents_bytes(const struct formula_pipeline *p, int patch) {
+    return (uint64_t)(rows_held(p, patch) * p->f.columns * p->channels) * sizeof(float);
 }
 
 /* Once a unit of both rows, on the last stage. */
-static uint64_t prediction_bytes(const struct formula_pipeline *p, int part, bool last_step) {
-    uint64_t bytes = latents_bytes(p, part), sum = 0;
+static uint64_t prediction_bytes(const struct formula_pipeline *p, int patch, bool last_step) {
+    uint64_t bytes = latents_bytes(p, patch), sum = 0;
     if (stage(p) < stages(p) - 1) return 0;
     if (p->guided) sum += formula_guidance_bytes(p->f.mesh, bytes);
     if (stages(p) > 1 && !last_step) sum += bytes;
@@ -147,12 +147,12 @@ bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes) {
     for (int step = 0; step < p->steps; step++) {
         bool whole = step < whole_steps(p);
         int rows = stages(p) > 1 && whole && p->f.batch == 2 ? 2 : 1;
-        for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
-            struct formula f = unit_of(p, part);
+        for (int patch = whole ? WHOLE : 0; patch < (whole ? 0 : p->patches); patch++) {
+            struct formula f = unit_of(p, patch);
             uint64_t blocks;
             f.batch /= rows;
             if (!formula_bytes(&f, &blocks)) return false;
-            *bytes += (uint64_t)rows * (blocks + states_bytes(p, &f, part)) + prediction_bytes(p, part, step == p->steps - 1);
+            *bytes += (uint64_t)rows * (blocks + states_bytes(p, &f, patch)) + prediction_bytes(p, patch, step == p->steps - 1);
         }
     }
     return true;
@@ -163,8 +163,8 @@ bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes) {
 /* What one rank repeats in a step. */
 static double repeated_alone(const struct formula_pipeline *p, bool whole) {
     double sum = 0;
-    for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
-        struct formula f = unit_of(p, part);
+    for (int patch = whole ? WHOLE : 0; patch < (whole ? 0 : p->patches); patch++) {
+        struct formula f = unit_of(p, patch);
         f.blocks = (struct span){0};
         struct formula_repeated all = formula_repeated_operations(&f, true);
         sum += all.text + all.conditioning;
@@ -174,9 +174,9 @@ static double repeated_alone(const struct formula_pipeline *p, bool whole) {
 
 /* `times` steps of one kind. */
 static void add_steps(const struct formula_pipeline *p, bool whole, int times, struct formula_pipeline_work *work) {
-    double step = (whole ? p->alone_whole : p->alone_parts) - repeated_alone(p, whole);
-    for (int part = whole ? WHOLE : 0; part < (whole ? 0 : p->parts); part++) {
-        struct formula f = unit_of(p, part);
+    double step = (whole ? p->alone_whole : p->alone_patches) - repeated_alone(p, whole);
+    for (int patch = whole ? WHOLE : 0; patch < (whole ? 0 : p->patches); patch++) {
+        struct formula f = unit_of(p, patch);
         struct formula_repeated mine = formula_repeated_operations(&f, false);
         double alone = step * (double)f.rows / (double)f.picture_rows;
         work->alone += times * alone;

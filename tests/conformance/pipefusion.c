@@ -1,5 +1,5 @@
-/* Kind pipefusion: a transformer's loop of sampling, its picture in parts that go through the stages of a pipeline, and the latents after
- * each step. A case is run on every mesh of the world that it can have, with any number of stages: the result depends on the parts alone.
+/* Kind pipefusion: a transformer's loop of sampling, its picture in patches that go through the stages of a pipeline, and the latents after
+ * each step. A case is run on every mesh of the world that it can have, with any number of stages: the result depends on the patches alone.
  * On several ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
 #include <stdio.h>
 
@@ -15,7 +15,7 @@ struct pipeline_run {
     struct stages stages;
     struct component mine;
     int noises;                      /* how often fresh noise was asked for */
-    double alone_whole, alone_parts; /* operations of a step as a whole, and of one in parts, on one rank */
+    double alone_whole, alone_patches; /* operations of a step as a whole, and of one in patches, on one rank */
 };
 
 /* After a step, on the ranks that take it. */
@@ -70,13 +70,13 @@ static tessera_status count_alone(const struct pipeline_run *p, const struct den
     return status;
 }
 
-/* Fills in p->alone_whole and p->alone_parts. */
+/* Fills in p->alone_whole and p->alone_patches. */
 static tessera_status count_steps_alone(struct pipeline_run *p, const struct denoiser *whole, tessera_error *error) {
     double both = 0;
     TRY(count_alone(p, whole, 1, &p->alone_whole, error));
     if (p->team.choice.patches == 1 || p->loop.steps == 1) return TESSERA_OK;
     TRY(count_alone(p, whole, 2, &both, error));
-    p->alone_parts = both - p->alone_whole;
+    p->alone_patches = both - p->alone_whole;
     return TESSERA_OK;
 }
 
@@ -98,13 +98,13 @@ static void check_work(struct pipeline_run *p, const struct component *whole, do
                                        .text_mask = d.inputs.text_mask.data != NULL,
                                        .blocks = stages_blocks(&p->stages)},
                                  .first = p->stages.first,
-                                 .parts = p->team.choice.patches,
+                                 .patches = p->team.choice.patches,
                                  .steps = (int)p->loop.steps,
                                  .whole_steps = p->team.whole_steps,
                                  .guided = d.guided,
                                  .channels = d.channels,
                                  .alone_whole = p->alone_whole,
-                                 .alone_parts = p->alone_parts};
+                                 .alone_patches = p->alone_patches};
     struct formula_pipeline_work right = formula_pipeline_operations(&f);
     w->operations = (operations - right.repeated.text - right.repeated.conditioning) / right.alone;
     w->operations_limit = SPREAD_OPERATIONS_SLACK * right.share / right.alone;
@@ -140,10 +140,10 @@ static tessera_status denoise_case(struct pipeline_run *p, const struct componen
 }
 
 /* Can the case have its mesh? */
-static bool check_mesh(struct conformance_case *c, const struct denoiser *whole, const struct loop *loop, int parts, tessera_error *error) {
+static bool check_mesh(struct conformance_case *c, const struct denoiser *whole, const struct loop *loop, int patches, tessera_error *error) {
     const int *degrees = c->mesh->degrees;
     const struct tensor *x = &loop->latents;
-    int64_t rows = x->shape[1] / whole->patch_size / parts * whole->patch_size;
+    int64_t rows = x->shape[1] / whole->patch_size / patches * whole->patch_size;
     if (degrees[MESH_CFG] > 1 && loop->scale == 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "cfg degree 2: no guidance"), false;
     if (degrees[MESH_PIPEFUSION] > whole->num_blocks) return error_set(error, TESSERA_ERROR_ARGUMENT, "more stages than blocks"), false;
     return denoiser_check_degrees(whole, degrees[MESH_ULYSSES], degrees[MESH_TENSOR], error) == TESSERA_OK &&
@@ -175,7 +175,7 @@ static void run_patches(struct conformance_case *c, int patches, int warmup) {
     else if (case_component(c, &whole)) {
         if (whole.denoiser == NULL)
             case_fail(c, "model/ is no denoiser");
-        else if (!check_mesh(c, whole.denoiser, &p.loop, parts, &error))
+        else if (!check_mesh(c, whole.denoiser, &p.loop, patches, &error))
             spread_cannot_have(c, error.message);
         else if (run_stage(&p, &whole, &error) != TESSERA_OK)
             case_error(c, &error);
@@ -189,10 +189,10 @@ static void run_patches(struct conformance_case *c, int patches, int warmup) {
 
 void conform_pipefusion(struct conformance_case *c) {
     tessera_error error = {0};
-    int64_t parts = 0, warmup = 0;
-    if (json_int(c->io.json, "patches", 1, 1, 1024, &parts, &error) != TESSERA_OK ||
+    int64_t patches = 0, warmup = 0;
+    if (json_int(c->io.json, "patches", 1, 1, 1024, &patches, &error) != TESSERA_OK ||
         json_int(c->io.json, "warmup_steps", 0, 0, 1024, &warmup, &error) != TESSERA_OK)
         case_error(c, &error);
     else
-        run_parts(c, (int)parts, (int)warmup);
+        run_patches(c, (int)patches, (int)warmup);
 }

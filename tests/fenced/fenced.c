@@ -298,9 +298,9 @@ static tessera_status fenced_attention(struct backend *b, struct tensor *out, st
     return ask(b, c, error);
 }
 
-static void fenced_merge_attention(struct backend *b, struct tensor *sum, struct tensor *lse, const struct tensor *part,
-                                   const struct tensor *part_lse) {
-    ask(b, CALL(MERGE_ATTENTION, sum, lse, part, part_lse), NULL);
+static void fenced_merge_attention(struct backend *b, struct tensor *sum, struct tensor *lse, const struct tensor *more,
+                                   const struct tensor *more_lse) {
+    ask(b, CALL(MERGE_ATTENTION, sum, lse, more, more_lse), NULL);
 }
 
 static void fenced_norm(struct backend *b, struct tensor *out, const struct tensor *x, enum norm_kind kind, const struct tensor *weight,

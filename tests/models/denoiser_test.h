@@ -38,7 +38,7 @@ static inline void with_denoiser_case(const char *folder, enum dtype dtype, deno
 }
 
 /* A pass that holds one segment's weights at a time gives the same bits as one that holds all. */
-static inline void check_part_by_segment(struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
+static inline void check_segment_by_segment(struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     const unsigned both = DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT;
     struct component *c = &t->component;
     const struct denoiser_class *class = c->denoiser->class;
@@ -109,7 +109,7 @@ static inline void test_denoiser_case(const char *folder, enum dtype dtype, deno
         CHECK(arena_mark(t.run.arena) <= tensor_bytes(&want) + 64, "a pass leaves its result only");
         check_close(&c, "sample", dtype, whole, want);
         check_cuts(&c, &t, &inputs.in, whole);
-        check_part_by_segment(&t, &inputs.in, whole);
+        check_segment_by_segment(&t, &inputs.in, whole);
         check_by_rows(&c, &t, &inputs.in, whole);
         free(want.data);
         denoiser_case_free(&inputs);

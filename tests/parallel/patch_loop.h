@@ -21,7 +21,7 @@ struct patch_world {
 struct patch_model {
     const char *name, *folder, *inputs, *scheduler;
     double guidance;   /* 0: one prediction */
-    int64_t unit;      /* latent rows: the smallest part of a picture */
+    int64_t unit;      /* latent rows: the smallest patch of a picture */
     int64_t attention; /* of a transformer: its layers x their width; 0: a U-Net */
 };
 

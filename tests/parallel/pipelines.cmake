@@ -5,30 +5,30 @@ target_include_directories(test_pipeline_pictures PRIVATE .)
 target_link_libraries(test_pipeline_pictures room_pipelines)
 set(path tests/cases/pipeline)
 set(pipeline_models
-    ${path}_sd3/model,parts=1:2:4 ${path}_flux/model,parts=1:3,warmup=2 ${path}_pixart/model,parts=1:2:4 ${path}_hunyuandit/model,parts=1:2:4
-    ${path}_sd15/model,parts=1 ${path}_sdxl/model,parts=1 ${path}_flux_control/model,control,parts=1:3)
+    ${path}_sd3/model,patches=1:2:4 ${path}_flux/model,patches=1:3,warmup=2 ${path}_pixart/model,patches=1:2:4 ${path}_hunyuandit/model,patches=1:2:4
+    ${path}_sd15/model,patches=1 ${path}_sdxl/model,patches=1 ${path}_flux_control/model,control,patches=1:3)
 set(pipeline_pictures
-    ${pipeline_models} models/emoji,parts=1:2
+    ${pipeline_models} models/emoji,patches=1:2
     # several pictures, uneven stages, a picture to begin with, guidance
-    ${path}_sd3/model,images=3,parts=1:2 ${path}_sd3/model,img2img,images=2,blocks=4 ${path}_flux/model,true_cfg=2,images=3,parts=1:3
-    ${path}_flux/model,img2img,true_cfg=2,blocks=4 ${path}_hunyuandit/model,rescale=0.7,parts=1:4
-    ${path}_hunyuandit/model,images=3,blocks=4,parts=1:3 ${path}_sd15/model,parts=1,images=3 ${path}_sdxl/model,parts=1,images=3,img2img
-    ${path}_flux_control/model,control,images=3,parts=1:2 ${path}_flux_control/model,control,img2img,true_cfg=2,blocks=4
+    ${path}_sd3/model,images=3,patches=1:2 ${path}_sd3/model,img2img,images=2,blocks=4 ${path}_flux/model,true_cfg=2,images=3,patches=1:3
+    ${path}_flux/model,img2img,true_cfg=2,blocks=4 ${path}_hunyuandit/model,rescale=0.7,patches=1:4
+    ${path}_hunyuandit/model,images=3,blocks=4,patches=1:3 ${path}_sd15/model,patches=1,images=3 ${path}_sdxl/model,patches=1,images=3,img2img
+    ${path}_flux_control/model,control,images=3,patches=1:2 ${path}_flux_control/model,control,img2img,true_cfg=2,blocks=4
     # no step as a whole
-    ${path}_sd3/model,parts=2:4,warmup=-1 ${path}_flux/model,parts=3,warmup=-1,true_cfg=2 ${path}_hunyuandit/model,parts=4,warmup=-1,rescale=0.7,images=2
+    ${path}_sd3/model,patches=2:4,warmup=-1 ${path}_flux/model,patches=3,warmup=-1,true_cfg=2 ${path}_hunyuandit/model,patches=4,warmup=-1,rescale=0.7,images=2
     # samplers with fresh noise, with a memory
-    ${path}_pixart/model,parts=1:4,scheduler=EulerAncestralDiscreteScheduler,images=2
-    ${path}_pixart/model,parts=1:4,scheduler=UniPCMultistepScheduler,images=2 ${path}_pixart/model,parts=1:4,scheduler=LCMScheduler,guidance=1
-    ${path}_pixart/model,parts=1:4,scheduler=DDPMScheduler
-    ${path}_hunyuandit/model,scheduler=DPMSolverMultistepScheduler,parts=1:4,warmup=2
-    ${path}_sd15/model,parts=1,rescale=0.7,img2img,scheduler=EulerAncestralDiscreteScheduler
-    ${path}_sd15/model,parts=1,guidance=1,scheduler=LCMScheduler,images=2 ${path}_sdxl/model,parts=1,rescale=0.5,scheduler=DDPMScheduler
+    ${path}_pixart/model,patches=1:4,scheduler=EulerAncestralDiscreteScheduler,images=2
+    ${path}_pixart/model,patches=1:4,scheduler=UniPCMultistepScheduler,images=2 ${path}_pixart/model,patches=1:4,scheduler=LCMScheduler,guidance=1
+    ${path}_pixart/model,patches=1:4,scheduler=DDPMScheduler
+    ${path}_hunyuandit/model,scheduler=DPMSolverMultistepScheduler,patches=1:4,warmup=2
+    ${path}_sd15/model,patches=1,rescale=0.7,img2img,scheduler=EulerAncestralDiscreteScheduler
+    ${path}_sd15/model,patches=1,guidance=1,scheduler=LCMScheduler,images=2 ${path}_sdxl/model,patches=1,rescale=0.5,scheduler=DDPMScheduler
     # where weights come from, and how they are kept
-    ${path}_sd15/model,lora=${path}_sd15_lora/lora.safetensors:0.7,parts=1
-    ${path}_flux/model,lora=${path}_flux_lora/lora.safetensors:0.7,parts=1:2
-    tests/cases/single_file/sd3.safetensors,config=${path}_sd3/model,parts=1:2 ${path}_sd3/model,bf16,parts=1:2
-    ${path}_flux/model,bf16,parts=2,true_cfg=2 ${path}_pixart/model,bf16,parts=1:2 ${path}_hunyuandit/model,bf16,parts=2
-    ${path}_sd15/model,bf16,parts=1)
+    ${path}_sd15/model,lora=${path}_sd15_lora/lora.safetensors:0.7,patches=1
+    ${path}_flux/model,lora=${path}_flux_lora/lora.safetensors:0.7,patches=1:2
+    tests/cases/single_file/sd3.safetensors,config=${path}_sd3/model,patches=1:2 ${path}_sd3/model,bf16,patches=1:2
+    ${path}_flux/model,bf16,patches=2,true_cfg=2 ${path}_pixart/model,bf16,patches=1:2 ${path}_hunyuandit/model,bf16,patches=2
+    ${path}_sd15/model,bf16,patches=1)
 set(pictures_2 thin=2 ${pipeline_pictures})
 if(TESSERA_SANITIZE)
   set(pictures_2 thin=14 ${pipeline_pictures})  # every kind of picture, on fewer meshes: the sanitizers take five times as long

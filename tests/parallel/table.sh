@@ -24,8 +24,8 @@ for name in sd3 sd35 flux_dev flux_schnell pixart_alpha pixart_sigma hunyuandit 
 done
 models=models/emoji
 for family in sd15 sdxl sd3 flux pixart hunyuandit; do models="$models tests/cases/pipeline_$family/model"; done
-pipelines="models/emoji,parts=1:2 tests/cases/pipeline_sd15/model,parts=1 tests/cases/pipeline_sdxl/model,parts=1"
-for family in sd3 flux pixart hunyuandit; do pipelines="$pipelines tests/cases/pipeline_$family/model,parts=1:2:4"; done
+pipelines="models/emoji,patches=1:2 tests/cases/pipeline_sd15/model,patches=1 tests/cases/pipeline_sdxl/model,patches=1"
+for family in sd3 flux pixart hunyuandit; do pipelines="$pipelines tests/cases/pipeline_$family/model,patches=1:2:4"; done
 
 # A program that ends without its last line has crashed or hangs: that is a failure, too.
 ended() {

@@ -300,7 +300,7 @@ static tessera_status no_attention(struct backend *b, struct tensor *out, struct
                                    tessera_error *error) {
     return TESSERA_OK;
 }
-static void no_merge(struct backend *b, struct tensor *sum, struct tensor *lse, const struct tensor *part, const struct tensor *part_lse) {
+static void no_merge(struct backend *b, struct tensor *sum, struct tensor *lse, const struct tensor *part, const struct tensor *more_lse) {
 }
 static void no_stats(struct backend *b, struct tensor *stats, const struct tensor *x) {
     memset(stats->data, 0, tensor_bytes(stats));

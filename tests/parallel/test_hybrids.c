@@ -9,7 +9,7 @@
  *     1.15 (blocks / tensor + ends) / sequence * uneven
  *
  * where blocks and ends (embeddings and the last projection, which are not cut over `tensor`) are what one rank counts alone, and uneven is
- * what the largest part has above the mean, where heads, rows or text do not divide. Where each rank holds the whole text (is_joint), the
+ * what the largest span has above the mean, where heads, rows or text do not divide. Where each rank holds the whole text (is_joint), the
  * text's operations and the ends do not count, on either side.
  *
  * Prints one line per case; exits 1 if one failed. Degrees that a model cannot have (more ranks than heads) are left out. */
@@ -44,7 +44,7 @@ struct subject {
     struct work work;
 };
 
-/* Over all meshes: errors in shares of the tolerance, operations in shares of an equal part. */
+/* Over all meshes: errors in shares of the tolerance, operations in shares of an equal share. */
 struct worst {
     double error, share;
     int meshes;
@@ -80,7 +80,7 @@ static int64_t rounded_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* The largest part of `n` things that are cut over `ranks` between multiples of `unit`, in shares of the mean. */
+/* The largest span of `n` things that are cut over `ranks` between multiples of `unit`, in shares of the mean. */
 static double unevenness(int64_t n, int64_t unit, int64_t ranks) {
     return (double)(rounded_up(rounded_up(n, unit), ranks) * unit * ranks) / (double)n;
 }
@@ -103,7 +103,7 @@ static double text_work(const struct denoiser *m, const struct denoiser_inputs *
     return (double)(in->latents.shape[0] * text) * sum;
 }
 
-/* A rank's operations in shares of an equal part. `m` has all weights. */
+/* A rank's operations in shares of an equal share. `m` has all weights. */
 static double share_of(const struct denoiser *m, const struct subject *s, const struct mesh *mesh, struct work mine) {
     const struct tensor *latents = &s->in->latents;
     int tensor = mesh->degrees[MESH_TENSOR], heads = mesh->degrees[MESH_ULYSSES] * tensor;
@@ -124,7 +124,7 @@ static double share_of(const struct denoiser *m, const struct subject *s, const 
 
 /* ---- runs ---- */
 
-/* One mesh: this rank's part of the case. */
+/* One mesh: this rank's share of the case. */
 static void run_mesh(const struct denoiser *whole, const struct subject *s, const struct mesh *mesh, struct worst *worst) {
     const int *degrees = mesh->degrees;
     struct component_test t;

@@ -4,7 +4,7 @@
  *     full_sync       one rank's latents, within the cases' tolerance
  *     other modes     finite, and neither flat nor blown up: their deviation is within a factor of one rank's. Where the variance of a
  *                     group norm comes out negative and no rule stands against it, pictures turn to NaN, which is drawn black.
- *     uneven parts    a Stable Diffusion 2 of 4 levels on 96 latent rows (768 pixels): 12 rows of the deepest level over 8 ranks
+ *     uneven patches    a Stable Diffusion 2 of 4 levels on 96 latent rows (768 pixels): 12 rows of the deepest level over 8 ranks
  *
  *     mpirun -n N test_patch_pictures */
 #include <unistd.h>
@@ -82,7 +82,7 @@ static double run_size(struct patch_loop *l, int64_t rows, int64_t columns) {
     return worst;
 }
 
-/* From one smallest part a rank on; narrow and wide. */
+/* From one smallest patch a rank on; narrow and wide. */
 static void run_model(const struct patch_world *world, const struct patch_model *model) {
     struct patch_loop l;
     if (!patch_loop_open(&l, world, model, STEPS)) return;
@@ -93,7 +93,7 @@ static void run_model(const struct patch_world *world, const struct patch_model 
     patch_loop_close(&l);
 }
 
-/* ---- uneven parts ---- */
+/* ---- uneven patches ---- */
 
 /* A U-Net with the config of Stable Diffusion 2's tiny one and random weights, in `folder`. */
 static tessera_status write_unet(const char *folder, tessera_error *error) {

@@ -1,11 +1,11 @@
-/* Whole pictures that go through a pipeline of stages, against one rank with the same number of parts, through the public API: over every
+/* Whole pictures that go through a pipeline of stages, against one rank with the same number of patches, through the public API: over every
  * mesh data x cfg x pipefusion x ring x ulysses x tensor of a world.
  *
  *     mpirun -n N test_pipeline_pictures [thin=K] MODEL[,OPTION]...
  *
- *     thin=K                          of the meshes every K-th, others for each model and number of parts; and a pipeline of each model
+ *     thin=K                          of the meshes every K-th, others for each model and number of patches; and a pipeline of each model
  *     lora=FILE[:SCALE] config=FOLDER scheduler=CLASS images=N rescale=X guidance=X true_cfg=X strength=X
- *     parts=P[:P...]                  the numbers of parts (1:2:4; a U-Net has 1)
+ *     patches=P[:P...]                  the numbers of patches (1:2:4; a U-Net has 1)
  *     warmup=N                        steps as a whole (1; -1: none)
  *     blocks=N                        of the model: stages are then uneven, one block each but for the last
  *     bf16 img2img control
@@ -20,16 +20,16 @@
 #include "check.h"
 #include "tessera.h"
 
-enum { WIDTH = 96, HEIGHT = 128, STEPS = 4, MAX_PARTS = 4, MAX_STAGES = 64, MAX_IMAGES = 8, LEAST_DECIBEL = 50, LEAST_DECIBEL_BF16 = 35 };
+enum { WIDTH = 96, HEIGHT = 128, STEPS = 4, MAX_PATCHES = 4, MAX_STAGES = 64, MAX_IMAGES = 8, LEAST_DECIBEL = 50, LEAST_DECIBEL_BF16 = 35 };
 #define LATENTS_ERROR 1e-4  /* of their largest: rounding in other orders of sums */
-#define LATENTS_SHOW 1.5e-4 /* parts change them by more: they are not whole pictures */
+#define LATENTS_SHOW 1.5e-4 /* patches change them by more: they are not whole pictures */
 
 /* An argument: a model, with the options that belong to it. */
 struct subject {
     const char *name, *model, *config, *scheduler;
     tessera_lora lora; /* path NULL: none */
     tessera_dtype dtype;
-    int images, warmup, blocks, parts[MAX_PARTS], num_parts;
+    int images, warmup, blocks, patches[MAX_PATCHES], num_patches;
     float rescale, guidance, true_cfg, strength;
     bool img2img, control;
     char text[512]; /* what the others point into */
@@ -37,10 +37,10 @@ struct subject {
 
 /* ---- arguments ---- */
 
-static bool read_parts(struct subject *s, const char *value) {
-    for (s->num_parts = 0; s->num_parts < MAX_PARTS && *value != '\0'; s->num_parts++) {
+static bool read_patches(struct subject *s, const char *value) {
+    for (s->num_patches = 0; s->num_patches < MAX_PATCHES && *value != '\0'; s->num_patches++) {
         char *end;
-        s->parts[s->num_parts] = (int)strtol(value, &end, 10);
+        s->patches[s->num_patches] = (int)strtol(value, &end, 10);
         if (end == value) return false;
         value = *end == ':' ? end + 1 : end;
     }
@@ -71,7 +71,7 @@ static bool read_option(struct subject *s, char *option) {
     if (value == NULL) return false;
     *value++ = '\0';
     if (strcmp(option, "lora") == 0) return read_lora(s, value);
-    if (strcmp(option, "parts") == 0) return read_parts(s, value);
+    if (strcmp(option, "patches") == 0) return read_patches(s, value);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (strcmp(option, options[i].name) != 0) continue;
         if (options[i].text != NULL) *options[i].text = value;
@@ -83,7 +83,7 @@ static bool read_option(struct subject *s, char *option) {
 }
 
 static bool read_subject(const char *argument, struct subject *out) {
-    *out = (struct subject){.name = argument, .lora = TESSERA_LORA, .dtype = TESSERA_F32, .images = 1, .parts = {1, 2, 4}, .num_parts = 3};
+    *out = (struct subject){.name = argument, .lora = TESSERA_LORA, .dtype = TESSERA_F32, .images = 1, .patches = {1, 2, 4}, .num_patches = 3};
     if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
     out->model = strtok(out->text, ",");
     for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ","))
@@ -227,7 +227,7 @@ struct worst {
 };
 
 static void describe(const struct subject *s, const tessera_mesh *m, char *text, size_t size) {
-    snprintf(text, size, "%s: data %d cfg %d pipefusion %d ring %d ulysses %d tensor %d vae %d, %d parts", s->name, m->data, m->cfg,
+    snprintf(text, size, "%s: data %d cfg %d pipefusion %d ring %d ulysses %d tensor %d vae %d, %d patches", s->name, m->data, m->cfg,
              m->pipefusion, m->ring, m->ulysses, m->tensor, m->parallel_vae, m->num_pipeline_patch);
 }
 
@@ -267,7 +267,7 @@ static void run_mesh(const struct subject *s, tessera_mesh *mesh, const struct a
     free_steps(&steps);
 }
 
-/* Every mesh of `size` ranks in which there is a pipeline or the picture is made in parts; *count: of all of this program. */
+/* Every mesh of `size` ranks in which there is a pipeline or the picture is made in patches; *count: of all of this program. */
 static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int thin, int *count, const struct alone *alone,
                        struct worst *worst) {
     int *const axes[] = {&mesh.data, &mesh.cfg, &mesh.pipefusion, &mesh.ring, &mesh.ulysses, &mesh.tensor};
@@ -284,9 +284,9 @@ static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int
     }
 }
 
-static void run_parts(tessera_world *world, const struct subject *s, int parts, int thin, int *count, struct worst *worst,
+static void run_patches(tessera_world *world, const struct subject *s, int patches, int thin, int *count, struct worst *worst,
                       tessera_image *whole) {
-    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .num_pipeline_patch = parts, .warmup_steps = s->warmup};
+    tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .num_pipeline_patch = patches, .warmup_steps = s->warmup};
     struct alone alone = {.image = TESSERA_IMAGE};
     tessera_error error = {0};
     bool gets;
@@ -294,18 +294,18 @@ static void run_parts(tessera_world *world, const struct subject *s, int parts, 
     if (alone.image.pixels_f32 == NULL) return;
     double difference = whole->latents != NULL ? latents_difference(&alone.image, whole) : INFINITY;
     if (s->dtype == TESSERA_F32)
-        CHECK(difference > LATENTS_SHOW, "%s: %d parts change the latents by %.1e only", s->name, parts, difference);
+        CHECK(difference > LATENTS_SHOW, "%s: %d patches change the latents by %.1e only", s->name, patches, difference);
     mesh.world = world;
     run_meshes(s, mesh, tessera_world_size(world), thin, count, &alone, worst);
-    if (parts == 1) *whole = alone.image;
-    if (parts > 1) tessera_image_free(&alone.image);
+    if (patches == 1) *whole = alone.image;
+    if (patches > 1) tessera_image_free(&alone.image);
     free_steps(&alone.steps);
 }
 
 static void run_subject(tessera_world *world, const struct subject *s, int thin, int *count) {
     struct worst worst = {.decibel = 200};
     tessera_image whole = TESSERA_IMAGE;
-    for (int i = 0; i < s->num_parts; i++) run_parts(world, s, s->parts[i], thin, count, &worst, &whole);
+    for (int i = 0; i < s->num_patches; i++) run_patches(world, s, s->patches[i], thin, count, &worst, &whole);
     tessera_image_free(&whole);
     if (tessera_world_rank(world) == 0)
         printf("  %-44s %d meshes of %d ranks, %.1f dB at least, latents within %.1e\n", s->name, worst.meshes, tessera_world_size(world),

@@ -1,8 +1,8 @@
-/* What parts of a picture that know the others one step late lose: PSNR of eight pictures of the embedded model to the exact ones, mean and
+/* What patches of a picture that know the others one step late lose: PSNR of eight pictures of the embedded model to the exact ones, mean and
  * lowest, against a simulation of the same rule with diffusers' model (models/emoji/README.md has its figures). Stages change nothing
  * (test_pipeline_pictures.c), so one process is enough.
  *
- * A rule that were kept only nearly (all parts of the step before; the text's keys and values one step late) moves the figures by more than
+ * A rule that were kept only nearly (all patches of the step before; the text's keys and values one step late) moves the figures by more than
  * what is allowed here, TOLERANCE dB; so does a picture that is exact. */
 #include <math.h>
 
@@ -14,12 +14,12 @@
 static const char model[] = "models/emoji";
 
 static const struct figure {
-    int parts, warmup;
+    int patches, warmup;
     double mean, lowest;
 } figures[] = {{2, 1, 47.0, 43.9}, {4, 1, 44.0, 39.5}, {8, 1, 42.0, 38.3}, {2, 4, 47.0, 43.5}, {4, 4, 44.0, 39.8}, {8, 4, 42.0, 38.5}};
 
 static void check_figure(const struct quality_pictures *exact, const struct figure *figure) {
-    struct quality_way way = {.mesh = {.num_pipeline_patch = figure->parts, .warmup_steps = figure->warmup}};
+    struct quality_way way = {.mesh = {.num_pipeline_patch = figure->patches, .warmup_steps = figure->warmup}};
     struct quality_pictures pictures;
     tessera_error error = {0};
     double sum = 0, lowest = QUALITY_EQUAL;
@@ -31,10 +31,10 @@ static void check_figure(const struct quality_pictures *exact, const struct figu
         lowest = fmin(lowest, db);
     }
     double mean = sum / QUALITY_PICTURES;
-    printf("  P %d, warm-up %d: mean %.2f, lowest %.2f dB\n", figure->parts, figure->warmup, mean, lowest);
-    CHECK(fabs(mean - figure->mean) <= TOLERANCE, "P %d, warm-up %d: mean %.2f dB, not %.1f", figure->parts, figure->warmup, mean,
+    printf("  P %d, warm-up %d: mean %.2f, lowest %.2f dB\n", figure->patches, figure->warmup, mean, lowest);
+    CHECK(fabs(mean - figure->mean) <= TOLERANCE, "P %d, warm-up %d: mean %.2f dB, not %.1f", figure->patches, figure->warmup, mean,
           figure->mean);
-    CHECK(fabs(lowest - figure->lowest) <= TOLERANCE, "P %d, warm-up %d: lowest %.2f dB, not %.1f", figure->parts, figure->warmup, lowest,
+    CHECK(fabs(lowest - figure->lowest) <= TOLERANCE, "P %d, warm-up %d: lowest %.2f dB, not %.1f", figure->patches, figure->warmup, lowest,
           figure->lowest);
     quality_free(&pictures);
 }

@@ -81,13 +81,13 @@ static void test_pcpp_bytes(void) {
         }
 }
 
-static void test_pcpp_parts(void) {
-    for (int parts = 1; parts <= 8; parts++)
-        CHECK(pcpp_strategy.patches_seen(parts) == (parts < 3 ? parts : 3), "%d of %d parts are seen", pcpp_strategy.patches_seen(parts), parts);
+static void test_pcpp_patches(void) {
+    for (int patches = 1; patches <= 8; patches++)
+        CHECK(pcpp_strategy.patches_seen(patches) == (patches < 3 ? patches : 3), "%d of %d patches are seen", pcpp_strategy.patches_seen(patches), patches);
 }
 
 int main(void) {
-    test_pcpp_parts();
+    test_pcpp_patches();
     test_names();
     test_chains();
     test_pcpp_bytes();

@@ -141,7 +141,7 @@ static void test_stop(const struct case_io *c) {
     free(x.data);
 }
 
-/* ---- guidance in parts ---- */
+/* ---- guidance in patches ---- */
 
 /* The first step's prediction. */
 static void keep_first(void *user, int step, const float *prediction, const float *latents) {
@@ -150,8 +150,8 @@ static void keep_first(void *user, int step, const float *prediction, const floa
     if (step == 0) memcpy(kept->data, prediction, tensor_bytes(kept));
 }
 
-/* [rows, columns, channels] in two parts, none of whose steps goes as a whole; the caller frees. */
-static float *predict_in_parts(const struct case_io *c, float scale, float rescale) {
+/* [rows, columns, channels] in two patches, none of whose steps goes as a whole; the caller frees. */
+static float *predict_in_patches(const struct case_io *c, float scale, float rescale) {
     tessera_sampling s = sampling_of(c);
     tessera_mesh mesh = {.struct_size = sizeof mesh, .num_pipeline_patch = 2, .warmup_steps = -1};
     struct tensor noise = case_tensor(c, "in.sample"), x = case_channels_last(&noise), kept = x;
@@ -169,14 +169,14 @@ static double deviation_of(const float *e, int64_t count) {
     return sqrt(squares / (double)count - sum / (double)count * (sum / (double)count));
 }
 
-/* The second part's prediction is scaled by the deviations of both parts, the first one's by its own: it is all there is. */
-static void test_rescale_in_parts(const struct case_io *c) {
+/* The second patch's prediction is scaled by the deviations of both patches, the first one's by its own: it is all there is. */
+static void test_rescale_in_patches(const struct case_io *c) {
     struct tensor noise = case_tensor(c, "in.sample");
     int64_t count = tensor_count(&noise), half = count / 2;
-    float *prompt = predict_in_parts(c, 1.0f, 0.0f), *guided = predict_in_parts(c, 4.0f, 0.0f), *rescaled = predict_in_parts(c, 4.0f, 1.0f);
+    float *prompt = predict_in_patches(c, 1.0f, 0.0f), *guided = predict_in_patches(c, 4.0f, 0.0f), *rescaled = predict_in_patches(c, 4.0f, 1.0f);
     double first = deviation_of(prompt, half) / deviation_of(guided, half), both = deviation_of(prompt, count) / deviation_of(guided, count);
     double alone = deviation_of(prompt + half, half) / deviation_of(guided + half, half);
-    CHECK(fabs(both - alone) > 1e-3 && fabs(both - first) > 1e-3, "the parts are alike: %g, %g, %g", first, alone, both);
+    CHECK(fabs(both - alone) > 1e-3 && fabs(both - first) > 1e-3, "the patches are alike: %g, %g, %g", first, alone, both);
     for (int64_t i = 0; i < count; i++) {
         double wanted = guided[i] * (i < half ? first : both);
         CHECK(fabs(rescaled[i] - wanted) < 1e-4, "number %d: %g instead of %g", (int)i, rescaled[i], wanted);
@@ -238,7 +238,7 @@ int main(void) {
         test_case(&c);
         test_noise(&c);
         test_stop(&c);
-        test_rescale_in_parts(&c);
+        test_rescale_in_patches(&c);
         test_misuse(&c);
     }
     case_close(&c);

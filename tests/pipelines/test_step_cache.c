@@ -1,4 +1,4 @@
-/* Step caches away from a sampler: blocks cut into stages, parts with states of their own, what a skipped step leaves, what is refused.
+/* Step caches away from a sampler: blocks cut into stages, patches with states of their own, what a skipped step leaves, what is refused.
  * The numbers themselves are compared with the reference by the conformance program (kind step_cache). */
 #include "pipelines/step_cache.h"
 
@@ -79,11 +79,11 @@ static void check_stages(const struct case_io *c, const struct denoiser *d, stru
     free(room);
 }
 
-/* Steps without a change: what is reused is what the blocks would have made. A part's first step computes, whatever others did. */
-static void check_parts(const struct case_io *c, const struct denoiser *d, struct run *run, const struct denoiser_inputs *given,
+/* Steps without a change: what is reused is what the blocks would have made. A patch's first step computes, whatever others did. */
+static void check_patches(const struct case_io *c, const struct denoiser *d, struct run *run, const struct denoiser_inputs *given,
                         enum step_cache_kind kind) {
     static const struct {
-        int part;
+        int patch;
         bool skips;
     } calls[] = {{0, false}, {0, true}, {1, false}, {2, false}, {1, true}, {2, true}};
     float *room = malloc(2 * tensor_bytes(&given->latents) + 2 * sizeof *room);
@@ -95,9 +95,9 @@ static void check_parts(const struct case_io *c, const struct denoiser *d, struc
         bool skip = false;
         size_t scope = run_enter(run);
         struct denoiser_state state = d->class->embed(d, run, &in, DENOISER_CARRIES_PICTURE | DENOISER_CARRIES_TEXT);
-        state = step_cache_run(&cache, d, run, (struct span){0, d->num_blocks}, scope, calls[i].part, false, state, &skip);
+        state = step_cache_run(&cache, d, run, (struct span){0, d->num_blocks}, scope, calls[i].patch, false, state, &skip);
         struct tensor out = run_leave(run, scope, d->class->finish(d, run, state));
-        CHECK(skip == calls[i].skips, "call %zu, part %d", i, calls[i].part);
+        CHECK(skip == calls[i].skips, "call %zu, patch %d", i, calls[i].patch);
         CHECK(isnan(cache.compared) == !calls[i].skips, "call %zu compared %g", i, cache.compared);
         struct case_difference difference = case_compare(c, &out, &exact);
         CHECK(difference.worst <= 0.05, "call %zu: %.3g of the tolerance", i, difference.worst);
@@ -158,8 +158,8 @@ static void look(const struct case_io *c, struct component_test *t, const struct
     const struct denoiser *d = t->component.denoiser;
     check_stages(c, d, &t->run, in, STEP_CACHE_FIRST_BLOCK, 0.1);
     check_stages(c, d, &t->run, in, STEP_CACHE_TEA, d->class->change_polynomial != NULL ? 0.3 : 0.1);
-    check_parts(c, d, &t->run, in, STEP_CACHE_FIRST_BLOCK);
-    check_parts(c, d, &t->run, in, STEP_CACHE_TEA);
+    check_patches(c, d, &t->run, in, STEP_CACHE_FIRST_BLOCK);
+    check_patches(c, d, &t->run, in, STEP_CACHE_TEA);
     check_size(d, &t->run, in);
     check_threshold(d, &t->run, in, STEP_CACHE_FIRST_BLOCK);
     check_threshold(d, &t->run, in, STEP_CACHE_TEA);

@@ -173,27 +173,27 @@ static tessera_status attention(struct backend *backend, struct tensor *out, str
     return TESSERA_OK;
 }
 
-static void merge_attention(struct backend *backend, struct tensor *sum, struct tensor *lse, const struct tensor *part,
-                            const struct tensor *part_lse) {
-    assert(sum->dtype == DTYPE_F32 && tensor_count(sum) == tensor_count(part));
+static void merge_attention(struct backend *backend, struct tensor *sum, struct tensor *lse, const struct tensor *more,
+                            const struct tensor *more_lse) {
+    assert(sum->dtype == DTYPE_F32 && tensor_count(sum) == tensor_count(more));
     int64_t tokens = sum->shape[1], heads = sum->shape[2], width = sum->shape[3], rows = sum->shape[0] * tokens * heads;
     float *restrict total = sum->data;
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (int64_t row = 0; row < rows; row++) {
         int64_t b = row / (tokens * heads), token = row / heads % tokens, head = row % heads, at = (b * heads + head) * tokens + token;
-        float old = ((float *)lse->data)[at], new = ((const float *)part_lse->data)[at], high = old > new ? old : new;
+        float old = ((float *)lse->data)[at], new = ((const float *)more_lse->data)[at], high = old > new ? old : new;
         if (high == -INFINITY) continue;
         float merged = high + logf(expf(old - high) + expf(new - high)), keep = expf(old - merged), take = expf(new - merged);
         for (int64_t d = 0; d < width; d += ROW_CHUNK) {
             float taken[ROW_CHUNK];
             int64_t n = min64(ROW_CHUNK, width - d);
-            row_load(taken, part->data, part->dtype, row * width + d, n);
+            row_load(taken, more->data, more->dtype, row * width + d, n);
             for (int64_t i = 0; i < n; i++) total[row * width + d + i] = keep * total[row * width + d + i] + take * taken[i];
         }
     }
 #pragma omp parallel for schedule(static) num_threads(backend->threads)
     for (int64_t i = 0; i < tensor_count(lse); i++) {
-        float old = ((float *)lse->data)[i], new = ((const float *)part_lse->data)[i], high = old > new ? old : new;
+        float old = ((float *)lse->data)[i], new = ((const float *)more_lse->data)[i], high = old > new ? old : new;
         if (high != -INFINITY) ((float *)lse->data)[i] = high + logf(expf(old - high) + expf(new - high));
     }
 }

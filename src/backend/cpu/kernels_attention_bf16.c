@@ -23,7 +23,7 @@ struct workspace {
     int64_t pairs, groups; /* pairs along D; groups in a block */
 };
 
-/* Cuts the thread's work space into its parts; every part is a multiple of a vector. With base NULL it only counts floats. */
+/* Cuts the thread's work space into its arrays; every one is a multiple of a vector. With base NULL it only counts floats. */
 static size_t workspace_cut(struct workspace *w, float *base, const struct attention_problem *p) {
     int64_t pairs = pairs_of(p->width), queries = round_up(p->block, MICRO_COLUMNS);
     const size_t sizes[] = {(size_t)(pairs * queries),
@@ -33,10 +33,10 @@ static size_t workspace_cut(struct workspace *w, float *base, const struct atten
                             (size_t)(p->padded_width * queries),
                             (size_t)queries,
                             (size_t)queries};
-    float *part[7];
+    float *array[7];
     size_t total = 0;
-    for (int i = 0; i < 7; total += sizes[i++]) part[i] = base == NULL ? NULL : base + total;
-    *w = (struct workspace){(uint32_t *)part[0], (uint32_t *)part[1], (uint32_t *)part[2], part[3], part[4], part[5], part[6], pairs, 0};
+    for (int i = 0; i < 7; total += sizes[i++]) array[i] = base == NULL ? NULL : base + total;
+    *w = (struct workspace){(uint32_t *)array[0], (uint32_t *)array[1], (uint32_t *)array[2], array[3], array[4], array[5], array[6], pairs, 0};
     return total;
 }
 

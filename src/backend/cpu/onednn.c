@@ -272,12 +272,12 @@ static void convert(struct cpu_backend *cpu, void *to, enum dtype to_dtype, cons
 }
 
 /* F32 memory for so many numbers of x, w and out; false where it is out. */
-static bool converted_memory(struct onednn *onednn, int64_t x, int64_t w, int64_t out, float *parts[3]) {
+static bool converted_memory(struct onednn *onednn, int64_t x, int64_t w, int64_t out, float *rooms[3]) {
     size_t x_room = ((size_t)x + 15) / 16 * 16, w_room = ((size_t)w + 15) / 16 * 16;
-    parts[0] = buffer_of(&onednn->converted, (x_room + w_room + (size_t)out) * sizeof(float));
-    parts[1] = parts[0] + x_room;
-    parts[2] = parts[1] + w_room;
-    return parts[0] != NULL;
+    rooms[0] = buffer_of(&onednn->converted, (x_room + w_room + (size_t)out) * sizeof(float));
+    rooms[1] = rooms[0] + x_room;
+    rooms[2] = rooms[1] + w_room;
+    return rooms[0] != NULL;
 }
 
 /* How many rows of `depth` numbers are converted at a time, of `count`. */
@@ -311,20 +311,20 @@ static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
     int64_t rows = call->key.x[0], depth = call->key.x[1], columns = call->key.w[0];
     int64_t high = tile_of(depth, rows), wide = tile_of(depth, columns);
     const uint16_t *x = call->x, *w = call->w;
-    float *parts[3];
-    if (!converted_memory(cpu->onednn, high * depth, wide * depth, high * wide, parts)) return false;
+    float *rooms[3];
+    if (!converted_memory(cpu->onednn, high * depth, wide * depth, high * wide, rooms)) return false;
     struct call tile = *call;
     tile.key.dtype = DTYPE_F32;
-    tile.x = parts[0], tile.w = parts[1], tile.out = parts[2];
+    tile.x = rooms[0], tile.w = rooms[1], tile.out = rooms[2];
     for (int64_t r = 0; r < rows; r += high) {
         tile.key.x[0] = rows - r < high ? rows - r : high;
-        convert(cpu, parts[0], DTYPE_F32, x + r * depth, DTYPE_BF16, tile.key.x[0] * depth);
+        convert(cpu, rooms[0], DTYPE_F32, x + r * depth, DTYPE_BF16, tile.key.x[0] * depth);
         for (int64_t c = 0; c < columns; c += wide) {
             tile.key.w[0] = columns - c < wide ? columns - c : wide;
             tile.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
-            if (r == 0 || wide < columns) convert(cpu, parts[1], DTYPE_F32, w + c * depth, DTYPE_BF16, tile.key.w[0] * depth);
+            if (r == 0 || wide < columns) convert(cpu, rooms[1], DTYPE_F32, w + c * depth, DTYPE_BF16, tile.key.w[0] * depth);
             if (!call_run(cpu->onednn, &tile)) return false;
-            store_tile(cpu, (uint16_t *)call->out + r * columns + c, columns, parts[2], tile.key.x[0], tile.key.w[0]);
+            store_tile(cpu, (uint16_t *)call->out + r * columns + c, columns, rooms[2], tile.key.x[0], tile.key.w[0]);
         }
     }
     return true;
@@ -342,21 +342,21 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
     const struct key *key = &call->key;
     int64_t numbers = key->x[0] * key->x[1] * key->x[2] * key->x[3], pixels = key->out[0] * key->out[1] * key->out[2];
     int64_t depth = key->w[1] * key->w[2] * key->w[3], channels = key->w[0], wide = slice_of(depth, channels);
-    float *parts[3];
-    if (!converted_memory(cpu->onednn, numbers, wide * depth, pixels * wide, parts)) return false;
+    float *rooms[3];
+    if (!converted_memory(cpu->onednn, numbers, wide * depth, pixels * wide, rooms)) return false;
     struct call slice = *call;
     bool good = true;
     slice.key.dtype = DTYPE_F32;
-    slice.x = parts[0], slice.w = parts[1], slice.out = parts[2];
-    convert(cpu, parts[0], DTYPE_F32, call->x, DTYPE_BF16, numbers);
+    slice.x = rooms[0], slice.w = rooms[1], slice.out = rooms[2];
+    convert(cpu, rooms[0], DTYPE_F32, call->x, DTYPE_BF16, numbers);
     for (int64_t c = 0; c < channels && good; c += wide) {
         int64_t count = channels - c < wide ? channels - c : wide;
         slice.key.w[0] = slice.key.out[3] = count;
         slice.bias = call->bias != NULL ? (const float *)call->bias + c : NULL;
-        convert(cpu, parts[1], DTYPE_F32, (const uint16_t *)call->w + c * depth, DTYPE_BF16, count * depth);
-        if (key->has_residual) load_tile(cpu, parts[2], (const uint16_t *)call->out + c, channels, pixels, count);
+        convert(cpu, rooms[1], DTYPE_F32, (const uint16_t *)call->w + c * depth, DTYPE_BF16, count * depth);
+        if (key->has_residual) load_tile(cpu, rooms[2], (const uint16_t *)call->out + c, channels, pixels, count);
         good = call_run(cpu->onednn, &slice);
-        if (good) store_tile(cpu, (uint16_t *)call->out + c, channels, parts[2], pixels, count);
+        if (good) store_tile(cpu, (uint16_t *)call->out + c, channels, rooms[2], pixels, count);
     }
     if (cpu->onednn->converted.bytes > CONVERTED_KEPT) buffer_clear(&cpu->onednn->converted);
     return good;
