@@ -1,6 +1,6 @@
 /* A model folder as a single file in the original layout.
  *
- *     items      one per tensor of the folder: its original name, and which part of that it is
+ *     items      one per tensor of the folder: its original name, and which band of that it is
  *     originals  one per tensor of the file: a run of items with the same name, in the order of their rows
  *
  * Left out: what diffusers' folder does not hold (SD2's last text layer, noise schedules, averaged weights); programs that read such files
@@ -102,18 +102,18 @@ static tessera_status add_weights(struct collection *c, const struct weights *we
 }
 
 /* The first place that the family has for the component, in the layout that its config asks for. */
-static tessera_status choose_part(const struct family *family, const char *component, const struct json *config,
-                                  const struct family_part **out, tessera_error *error) {
+static tessera_status choose_place(const struct family *family, const char *component, const struct json *config,
+                                  const struct family_place **out, tessera_error *error) {
     const char *activation = NULL;
     TRY(json_string(config, "hidden_act", "", &activation, error));
     bool open_clip = strcmp(activation, "gelu") == 0; /* OpenCLIP's models; OpenAI's have quick_gelu */
-    const struct family_part *first = NULL;
+    const struct family_place *first = NULL;
     *out = NULL;
-    for (int i = 0; i < family->part_count && *out == NULL; i++) {
-        const struct family_part *part = &family->parts[i];
-        if (strcmp(part->component, component) != 0 || part->kind == LAYOUT_SDCPP) continue;
-        if (first == NULL) first = part;
-        if (open_clip && part->kind == LAYOUT_OPENCLIP) *out = part;
+    for (int i = 0; i < family->place_count && *out == NULL; i++) {
+        const struct family_place *place = &family->places[i];
+        if (strcmp(place->component, component) != 0 || place->kind == LAYOUT_SDCPP) continue;
+        if (first == NULL) first = place;
+        if (open_clip && place->kind == LAYOUT_OPENCLIP) *out = place;
     }
     if (*out == NULL) *out = first;
     return TESSERA_OK;
@@ -121,17 +121,17 @@ static tessera_status choose_part(const struct family *family, const char *compo
 
 static tessera_status add_part(struct collection *c, const struct family *family, const char *component, const char *folder,
                                const struct json *config, tessera_error *error) {
-    const struct family_part *part;
+    const struct family_place *place;
     struct layout *layout = NULL;
     struct required required = {0};
     struct weights *weights = NULL;
-    TRY(choose_part(family, component, config, &part, error));
-    tessera_status status = layout_new(part->kind, config, &layout, error);
+    TRY(choose_place(family, component, config, &place, error));
+    tessera_status status = layout_new(place->kind, config, &layout, error);
     if (status == TESSERA_OK) status = required_read(folder, NULL, &required, error);
     if (status == TESSERA_OK) status = weights_open(folder, &weights, error);
     if (status == TESSERA_OK) {
         c->weights[c->weights_count++] = weights;
-        status = add_weights(c, weights, &required, layout, part->prefix, error);
+        status = add_weights(c, weights, &required, layout, place->prefix, error);
     }
     required_free(&required);
     layout_free(layout);
@@ -159,10 +159,10 @@ static tessera_status add_component(struct collection *c, const struct family *f
 }
 
 static tessera_status collect(struct collection *c, const struct family *family, struct convert_report *report, tessera_error *error) {
-    for (int i = 0; i < family->part_count && c->weights_count < MAX_COMPONENTS; i++) {
+    for (int i = 0; i < family->place_count && c->weights_count < MAX_COMPONENTS; i++) {
         bool first = true; /* of this component's places */
-        for (int j = 0; j < i; j++) first = first && strcmp(family->parts[j].component, family->parts[i].component) != 0;
-        if (first) TRY(add_component(c, family, family->parts[i].component, report, error));
+        for (int j = 0; j < i; j++) first = first && strcmp(family->places[j].component, family->places[i].component) != 0;
+        if (first) TRY(add_component(c, family, family->places[i].component, report, error));
     }
     return TESSERA_OK;
 }
@@ -188,7 +188,7 @@ static tessera_status check_run(const struct collection *c, const struct origina
         fits = fits && whole.dtype == run->entry.tensor.dtype && whole.ndim == run->entry.tensor.ndim &&
                memcmp(whole.shape, run->entry.tensor.shape, (size_t)whole.ndim * sizeof *whole.shape) == 0;
     }
-    if (run->items[0].change.how == LAYOUT_BAND) fits = fits && next == run->items[0].change.parts;
+    if (run->items[0].change.how == LAYOUT_BAND) fits = fits && next == run->items[0].change.bands;
     if (fits) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: the tensors that make up \"%s\" are not all there, or differ in type or shape",
                      c->folder, run->entry.name);
@@ -221,10 +221,10 @@ static tessera_status group(struct collection *c, tessera_error *error) {
 /* ---- writing ---- */
 
 static tessera_status write_item(const struct item *item, enum dtype dtype, struct safetensors_writer *writer, tessera_error *error) {
-    struct tensor part;
+    struct tensor band;
     void *owned;
-    TRY(layout_original_part(&item->change, item->name, &item->tensor, &part, &owned, error));
-    tessera_status status = convert_write(writer, item->name, &part, dtype, error);
+    TRY(layout_original_band(&item->change, item->name, &item->tensor, &band, &owned, error));
+    tessera_status status = convert_write(writer, item->name, &band, dtype, error);
     free(owned);
     convert_forget(&item->tensor);
     return status;

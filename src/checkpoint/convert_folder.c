@@ -62,7 +62,7 @@ static tessera_status copy_file(const char *from, const char *to, tessera_error 
     return status;
 }
 
-/* Is it one of the small files that a part consists of beside its weights? */
+/* Is it one of the small files that a component consists of beside its weights? */
 static bool is_copied(const char *name) {
     static const char *const endings[] = {".json", ".txt", ".model"};
     size_t length = strlen(name);
@@ -149,18 +149,18 @@ static bool has_weights(const char *name) {
 }
 
 /* One entry of model_index.json: "vae": ["diffusers", "AutoencoderKL"]. */
-static tessera_status convert_part(const struct single_file *file, const cJSON *item, const char *output, struct convert_report *report,
+static tessera_status convert_named(const struct single_file *file, const cJSON *item, const char *output, struct convert_report *report,
                                    tessera_error *error) {
     const cJSON *library = cJSON_GetArrayItem(item, 0);
     const char *name = item->string;
-    if (!cJSON_IsString(library)) return TESSERA_OK; /* a setting, or a part that the model does without */
+    if (!cJSON_IsString(library)) return TESSERA_OK; /* a setting, or a component that the model does without */
     if (!file_name_is_plain(name))
         return error_set(error, TESSERA_ERROR_FORMAT, "%s/model_index.json: \"%s\" is not the name of a folder", single_file_folder(file),
                          name);
     bool held = single_file_has(file, name);
     if (!held && has_weights(name)) convert_report_missing(report, name);
     char *source = NULL, *target = file_join(output, name);
-    tessera_status status = target == NULL ? no_memory(output, error) : single_file_part_folder(file, name, &source, error);
+    tessera_status status = target == NULL ? no_memory(output, error) : single_file_folder_of(file, name, &source, error);
     if (status == TESSERA_ERROR_IO && !held) { /* the configs do without it as well (safety_checker) */
         free(target);
         return TESSERA_OK;
@@ -178,16 +178,16 @@ static tessera_status convert_part(const struct single_file *file, const cJSON *
 /* An SD3 file without T5 becomes a model that does without: its model_index.json says so as diffusers does, with [null, null]. */
 static tessera_status leave_out_t5(const struct single_file *file, struct json *index, struct convert_report *report,
                                    tessera_error *error) {
-    static const char *const parts[] = {"text_encoder_3", "tokenizer_3"};
+    static const char *const names[] = {"text_encoder_3", "tokenizer_3"};
     cJSON *root = (cJSON *)json_root(index);
-    if (cJSON_GetObjectItemCaseSensitive(root, parts[0]) == NULL || single_file_has(file, parts[0])) return TESSERA_OK;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    if (cJSON_GetObjectItemCaseSensitive(root, names[0]) == NULL || single_file_has(file, names[0])) return TESSERA_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         cJSON *none = cJSON_CreateArray();
         bool added = none != NULL && cJSON_AddItemToArray(none, cJSON_CreateNull()) && cJSON_AddItemToArray(none, cJSON_CreateNull());
-        if (!added || !cJSON_ReplaceItemInObjectCaseSensitive(root, parts[i], none))
+        if (!added || !cJSON_ReplaceItemInObjectCaseSensitive(root, names[i], none))
             return error_set(error, TESSERA_ERROR_MEMORY, "no memory for model_index.json");
     }
-    convert_report_missing(report, parts[0]);
+    convert_report_missing(report, names[0]);
     return TESSERA_OK;
 }
 
@@ -198,7 +198,7 @@ static tessera_status fill_folder(const struct single_file *file, const char *ou
     if (status == TESSERA_OK) status = leave_out_t5(file, index, report, error);
     const cJSON *item = index != NULL ? json_root(index)->child : NULL;
     for (; item != NULL && status == TESSERA_OK; item = item->next)
-        if (cJSON_IsArray(item)) status = convert_part(file, item, output, report, error);
+        if (cJSON_IsArray(item)) status = convert_named(file, item, output, report, error);
     free(from);
     if (status == TESSERA_OK) return replace_json(index, output, "model_index.json", error);
     json_free(index);

@@ -22,7 +22,7 @@
 #define T5_PROBE "encoder.block.0.layer.0.SelfAttention.q.weight"
 #define DENOISER "model.diffusion_model."
 
-static const struct family_part sd_parts[] = {
+static const struct family_place sd_places[] = {
     {"unet", DENOISER, LAYOUT_UNET, UNET_PROBE},
     {"unet", "", LAYOUT_UNET, UNET_PROBE},
     {"vae", "first_stage_model.", LAYOUT_VAE, VAE_PROBE},
@@ -33,7 +33,7 @@ static const struct family_part sd_parts[] = {
     {"text_encoder", "cond_stage_model.model.", LAYOUT_OPENCLIP, "token_embedding.weight"},
     {"text_encoder", "conditioner.embedders.0.model.", LAYOUT_OPENCLIP, "token_embedding.weight"}, /* SD2 as generative-models has it */
 };
-static const struct family_part sdxl_parts[] = {
+static const struct family_place sdxl_places[] = {
     {"unet", DENOISER, LAYOUT_UNET, UNET_PROBE},
     {"unet", "", LAYOUT_UNET, UNET_PROBE},
     {"vae", "first_stage_model.", LAYOUT_VAE, VAE_PROBE},
@@ -43,7 +43,7 @@ static const struct family_part sdxl_parts[] = {
     {"text_encoder", "cond_stage_model.transformer.", LAYOUT_SAME, CLIP_PROBE}, /* stable-diffusion.cpp, names converted */
     {"text_encoder_2", "cond_stage_model.1.transformer.", LAYOUT_SDCPP, CLIP_PROBE},
 };
-static const struct family_part sd3_parts[] = {
+static const struct family_place sd3_places[] = {
     {"transformer", DENOISER, LAYOUT_SD3, SD3_PROBE},
     {"transformer", "", LAYOUT_SD3, SD3_PROBE},
     {"vae", "first_stage_model.", LAYOUT_VAE, VAE_PROBE},
@@ -52,7 +52,7 @@ static const struct family_part sd3_parts[] = {
     {"text_encoder_2", "text_encoders.clip_g.transformer.", LAYOUT_SAME, CLIP_PROBE},
     {"text_encoder_3", "text_encoders.t5xxl.transformer.", LAYOUT_SAME, T5_PROBE},
 };
-static const struct family_part flux_parts[] = {
+static const struct family_place flux_places[] = {
     {"transformer", DENOISER, LAYOUT_FLUX, FLUX_PROBE},
     {"transformer", "", LAYOUT_FLUX, FLUX_PROBE},
     {"vae", "vae.", LAYOUT_VAE, VAE_PROBE},
@@ -68,11 +68,11 @@ static const struct family_count flux_counts[] = {{"transformer", "num_layers", 
 
 enum { SD, SDXL, SD3, FLUX, FAMILY_COUNT };
 static const struct family families[FAMILY_COUNT] = {
-    [SD] = {"Stable Diffusion 1 or 2", "StableDiffusionPipeline,StableDiffusionImg2ImgPipeline", sd_parts, COUNT(sd_parts), NULL, 0},
-    [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_parts, COUNT(sdxl_parts), NULL, 0},
-    [SD3] = {"Stable Diffusion 3", "StableDiffusion3Pipeline,StableDiffusion3Img2ImgPipeline", sd3_parts, COUNT(sd3_parts), sd3_counts,
+    [SD] = {"Stable Diffusion 1 or 2", "StableDiffusionPipeline,StableDiffusionImg2ImgPipeline", sd_places, COUNT(sd_places), NULL, 0},
+    [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_places, COUNT(sdxl_places), NULL, 0},
+    [SD3] = {"Stable Diffusion 3", "StableDiffusion3Pipeline,StableDiffusion3Img2ImgPipeline", sd3_places, COUNT(sd3_places), sd3_counts,
              COUNT(sd3_counts)},
-    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline,FluxControlImg2ImgPipeline", flux_parts, COUNT(flux_parts),
+    [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline,FluxControlImg2ImgPipeline", flux_places, COUNT(flux_places),
               flux_counts, COUNT(flux_counts)},
 };
 
@@ -94,15 +94,15 @@ static int64_t extent(const struct safetensors *file, const char *name, int dime
     return entry != NULL && dimension < entry->tensor.ndim ? entry->tensor.shape[dimension] : 0;
 }
 
-static bool any_name(const struct safetensors *file, const char *part) {
+static bool any_name(const struct safetensors *file, const char *fragment) {
     for (int i = 0; i < safetensors_count(file); i++)
-        if (strstr(safetensors_at(file, i)->name, part) != NULL) return true;
+        if (strstr(safetensors_at(file, i)->name, fragment) != NULL) return true;
     return false;
 }
 
 static tessera_status unknown_file(const struct safetensors *file, tessera_error *error) {
     static const struct {
-        const char *part, *what;
+        const char *fragment, *what;
     } others[] = {
         {"lora_", "a LoRA: give it with --lora beside a model"},
         {"control_model.", "a ControlNet, which is not supported"},
@@ -114,7 +114,7 @@ static tessera_status unknown_file(const struct safetensors *file, tessera_error
         {"SelfAttention.", "a text encoder alone: give it with --text-encoder-2 or --text-encoder-3 beside a model"},
     };
     for (int i = 0; i < COUNT(others); i++)
-        if (any_name(file, others[i].part))
+        if (any_name(file, others[i].fragment))
             return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: is no whole model but %s", safetensors_path(file), others[i].what);
     return error_set(error, TESSERA_ERROR_UNSUPPORTED,
                      "%s: the tensors' names are of no layout that is known here: Stable Diffusion 1, 2, XL, 3, 3.5 and Flux.1 are",
@@ -199,21 +199,21 @@ const struct family *family_of_pipeline(const char *class_name) {
     return NULL;
 }
 
-const struct family_part *family_find_part(const struct family *family, const struct safetensors *file, const char *component) {
-    for (int i = 0; i < family->part_count; i++) {
-        const struct family_part *part = &family->parts[i];
-        if (strcmp(part->component, component) == 0 && family_find_tensor(file, part->prefix, part->probe) != NULL) return part;
+const struct family_place *family_find_place(const struct family *family, const struct safetensors *file, const char *component) {
+    for (int i = 0; i < family->place_count; i++) {
+        const struct family_place *place = &family->places[i];
+        if (strcmp(place->component, component) == 0 && family_find_tensor(file, place->prefix, place->probe) != NULL) return place;
     }
     return NULL;
 }
 
-int family_count_in(const struct family_count *count, const struct family_part *part, const struct safetensors *file) {
+int family_count_in(const struct family_count *count, const struct family_place *place, const struct safetensors *file) {
     char name[128];
     const char *number = strstr(count->name, "%d");
     int n = 0;
     for (bool found = number != NULL; found; n += found) {
         snprintf(name, sizeof name, "%.*s%d%s", (int)(number - count->name), count->name, n, number + 2);
-        found = family_find_tensor(file, part->prefix, name) != NULL;
+        found = family_find_tensor(file, place->prefix, name) != NULL;
     }
     return n;
 }

@@ -5,8 +5,8 @@
 #include "checkpoint/layout.h"
 #include "tensor/safetensors.h"
 
-/* One place where a component may lie. A component with several has several parts; the first whose probe is there counts. */
-struct family_part {
+/* One place where a component may lie. A component may have several; the first whose probe is there counts. */
+struct family_place {
     const char *component; /* "unet", "text_encoder_2", ... */
     const char *prefix;    /* of its names in the file */
     enum layout_kind kind;
@@ -21,8 +21,8 @@ struct family_count {
 struct family {
     const char *name;      /* for people */
     const char *pipelines; /* diffusers' classes of such model folders, comma-separated */
-    const struct family_part *parts;
-    int part_count;
+    const struct family_place *places;
+    int place_count;
     const struct family_count *counts;
     int count_count;
 };
@@ -36,10 +36,10 @@ tessera_status family_published(const struct family *family, const struct safete
 const struct family *family_of_pipeline(const char *class_name);
 
 /* The value that the file shows for a count; 0 if it shows none. */
-int family_count_in(const struct family_count *count, const struct family_part *part, const struct safetensors *file);
+int family_count_in(const struct family_count *count, const struct family_place *place, const struct safetensors *file);
 
 /* Where the file holds `component`; NULL if it does not. */
-const struct family_part *family_find_part(const struct family *family, const struct safetensors *file, const char *component);
+const struct family_place *family_find_place(const struct family *family, const struct safetensors *file, const char *component);
 /* The tensor PREFIX + NAME; NULL if absent. */
 const struct safetensors_entry *family_find_tensor(const struct safetensors *file, const char *prefix, const char *name);
 

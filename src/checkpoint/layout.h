@@ -25,7 +25,7 @@ enum layout_kind {
 /* Dimension 0 is that of the output features. */
 enum layout_how {
     LAYOUT_AS_IS,
-    LAYOUT_BAND,        /* rows first .. first + span of `parts` equal parts of dimension 0: a view */
+    LAYOUT_BAND,        /* rows first .. first + span of `bands` equal bands of dimension 0: a view */
     LAYOUT_SWAP_HALVES, /* the two halves of dimension 0 change places: (shift, scale) and (scale, shift) */
     LAYOUT_TRANSPOSE,
     LAYOUT_LINEAR, /* a 1x1 convolution [out, in, 1, 1] in the original is a linear layer [out, in] here: a view */
@@ -33,7 +33,7 @@ enum layout_how {
 
 struct layout_change {
     enum layout_how how;
-    int first, span, parts; /* of LAYOUT_BAND */
+    int first, span, bands; /* of LAYOUT_BAND */
 };
 
 /* One name for another. */

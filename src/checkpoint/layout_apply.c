@@ -39,10 +39,10 @@ static struct weights_recipe recipe_of(enum layout_how how, const struct tensor 
 }
 
 static tessera_status take_band(const struct layout_change *change, const char *name, struct tensor *tensor, tessera_error *error) {
-    if (tensor->ndim < 1 || tensor->shape[0] % change->parts != 0) return cannot(name, tensor, "cut into its parts", error);
-    if (tensor_count(tensor) / change->parts % dtype_block(tensor->dtype) != 0) return cannot(name, tensor, "cut between its blocks", error);
-    int64_t rows = tensor->shape[0] / change->parts;
-    size_t bytes = tensor_bytes(tensor) / (size_t)change->parts;
+    if (tensor->ndim < 1 || tensor->shape[0] % change->bands != 0) return cannot(name, tensor, "cut into its bands", error);
+    if (tensor_count(tensor) / change->bands % dtype_block(tensor->dtype) != 0) return cannot(name, tensor, "cut between its blocks", error);
+    int64_t rows = tensor->shape[0] / change->bands;
+    size_t bytes = tensor_bytes(tensor) / (size_t)change->bands;
     tensor->data = (uint8_t *)tensor->data + bytes * (size_t)change->first;
     tensor->shape[0] = rows * change->span;
     return TESSERA_OK;
@@ -68,25 +68,25 @@ tessera_status layout_apply(const struct layout_change *change, const char *name
     return TESSERA_OK;
 }
 
-tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *whole,
+tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *band, struct tensor *whole,
                                      tessera_error *error) {
-    *whole = *part;
+    *whole = *band;
     whole->data = NULL;
     switch (change->how) {
     case LAYOUT_BAND:
-        if (part->ndim < 1 || part->shape[0] % change->span != 0) return cannot(name, part, "a part of a fused tensor", error);
-        whole->shape[0] = part->shape[0] / change->span * change->parts;
+        if (band->ndim < 1 || band->shape[0] % change->span != 0) return cannot(name, band, "a band of a fused tensor", error);
+        whole->shape[0] = band->shape[0] / change->span * change->bands;
         break;
     case LAYOUT_SWAP_HALVES:
-        if (part->ndim < 1 || part->shape[0] % 2 != 0) return cannot(name, part, "halved", error);
+        if (band->ndim < 1 || band->shape[0] % 2 != 0) return cannot(name, band, "halved", error);
         break;
     case LAYOUT_TRANSPOSE:
-        if (part->ndim != 2 || dtype_block(part->dtype) > 1) return cannot(name, part, "transposed", error);
-        whole->shape[0] = part->shape[1];
-        whole->shape[1] = part->shape[0];
+        if (band->ndim != 2 || dtype_block(band->dtype) > 1) return cannot(name, band, "transposed", error);
+        whole->shape[0] = band->shape[1];
+        whole->shape[1] = band->shape[0];
         break;
     case LAYOUT_LINEAR:
-        if (part->ndim == 2) {
+        if (band->ndim == 2) {
             whole->ndim = 4;
             whole->shape[2] = whole->shape[3] = 1;
         }
@@ -97,14 +97,14 @@ tessera_status layout_original_shape(const struct layout_change *change, const c
     return TESSERA_OK;
 }
 
-tessera_status layout_original_part(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *out,
+tessera_status layout_original_band(const struct layout_change *change, const char *name, const struct tensor *band, struct tensor *out,
                                     void **owned, tessera_error *error) {
-    *out = *part;
+    *out = *band;
     *owned = NULL;
-    struct weights_recipe recipe = recipe_of(change->how, part);
+    struct weights_recipe recipe = recipe_of(change->how, band);
     if (recipe.write == NULL) return TESSERA_OK;
-    *owned = out->data = malloc(tensor_bytes(part) + 1);
+    *owned = out->data = malloc(tensor_bytes(band) + 1);
     if (*owned == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "tensor \"%s\": no memory to rearrange it", name);
-    recipe.write(part, *owned);
+    recipe.write(band, *owned);
     return TESSERA_OK;
 }

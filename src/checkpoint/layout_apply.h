@@ -10,12 +10,12 @@
 tessera_status layout_apply(const struct layout_change *change, const char *name, const struct tensor *from, struct tensor *to,
                             struct weights_recipe *recipe, tessera_error *error);
 
-/* The other way: the shape of the original tensor of which `part` is a part (`part` itself if it is whole). */
-tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *whole,
+/* The other way: the shape of the original tensor of which `band` is a band (`band` itself if it is whole). */
+tessera_status layout_original_shape(const struct layout_change *change, const char *name, const struct tensor *band, struct tensor *whole,
                                      tessera_error *error);
-/* What `part` contributes to the original tensor, rearranged: `part` itself, or a block of malloc that *owned then holds (else NULL) and the
+/* What `band` contributes to the original tensor, rearranged: `band` itself, or a block of malloc that *owned then holds (else NULL) and the
  * caller frees. Bands follow one another in the order of `first`. */
-tessera_status layout_original_part(const struct layout_change *change, const char *name, const struct tensor *part, struct tensor *out,
+tessera_status layout_original_band(const struct layout_change *change, const char *name, const struct tensor *band, struct tensor *out,
                                     void **owned, tessera_error *error);
 
 #endif

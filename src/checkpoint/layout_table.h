@@ -38,9 +38,9 @@ bool layout_each_block(const struct layout_size *size, int k, int original[], in
 /* Reads the field `name` (at least 1, at most 1024) into *out. */
 tessera_status layout_read_count(const struct json *config, const char *name, int fallback, int *out, tessera_error *error);
 
-/* Band `first` .. `first + span` of `parts`. */
-#define BAND(first, span, parts)                                                                                                           \
-    { LAYOUT_BAND, first, span, parts }
+/* Band `first` .. `first + span` of `bands`. */
+#define BAND(first, span, bands)                                                                                                           \
+    { LAYOUT_BAND, first, span, bands }
 #define SWAPPED                                                                                                                            \
     { LAYOUT_SWAP_HALVES, 0, 0, 0 }
 #define TRANSPOSED                                                                                                                         \

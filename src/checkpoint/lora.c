@@ -1,6 +1,6 @@
 /* Adapters' files: grouping their keys by module, finding a weight's module, and merging.
  *
- * A file's keys are parsed and sorted by module, so that the parts of one module (A, B, M, alpha) lie side by side; a weight finds its
+ * A file's keys are parsed and sorted by module, so that the tensors of one module (A, B, M, alpha) lie side by side; a weight finds its
  * module by its name with underscores for dots, or by the name it has in the original checkpoint. There one module may be several of
  * diffusers' (fused query, key and value): each takes its band of the module's rows. */
 #include <assert.h>
@@ -22,7 +22,7 @@
 enum { COMPONENTS = 4, ALIASES = 3 };
 
 /* A tensor of the file and what its key says. */
-struct part {
+struct keyed_tensor {
     struct lora_key key;
     struct safetensors_entry entry; /* aligned */
 };
@@ -32,7 +32,7 @@ struct lora_file {
     struct disk_file *disk; /* the same file, for reading; NULL: it is in memory */
     struct json *adapter; /* peft's configuration, or NULL */
     float scale;
-    struct part *keys; /* sorted by module and components */
+    struct keyed_tensor *keys; /* sorted by module and components */
     int num_keys;
     struct lora_module *modules;
     int num_modules;
@@ -61,45 +61,45 @@ static int compare_modules(const char *a, unsigned a_components, const char *b, 
     return order != 0 ? order : (int)a_components - (int)b_components;
 }
 
-static int compare_parts(const void *a, const void *b) {
-    const struct part *x = a, *y = b;
+static int compare_keyed(const void *a, const void *b) {
+    const struct keyed_tensor *x = a, *y = b;
     int order = compare_modules(x->key.module, x->key.components, y->key.module, y->key.components);
-    return order != 0 ? order : (int)x->key.part - (int)y->key.part;
+    return order != 0 ? order : (int)x->key.role - (int)y->key.role;
 }
 
 static const char *file_name(const struct lora_file *file) {
     return safetensors_path(file->tensors);
 }
 
-static tessera_status check_part(const struct lora_file *file, const struct part *part, tessera_error *error) {
-    const struct tensor *t = &part->entry.tensor;
-    if (!lora_part_is_readable(part->key.part, t->dtype)) {
+static tessera_status check_tensor(const struct lora_file *file, const struct keyed_tensor *keyed, tessera_error *error) {
+    const struct tensor *t = &keyed->entry.tensor;
+    if (!lora_role_is_readable(keyed->key.role, t->dtype)) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: tensor \"%.300s\" is stored as %s; a LoRA can be F32, F16 or BF16",
-                         file_name(file), part->entry.name, safetensors_type_name(file->tensors, part->entry.name));
+                         file_name(file), keyed->entry.name, safetensors_type_name(file->tensors, keyed->entry.name));
     }
-    bool vector = part->key.part == LORA_DORA_SCALE || part->key.part == LORA_DIFF;
-    bool right = part->key.part == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= (vector ? 1 : 2) && t->shape[0] > 0;
+    bool vector = keyed->key.role == LORA_DORA_SCALE || keyed->key.role == LORA_DIFF;
+    bool right = keyed->key.role == LORA_ALPHA ? tensor_count(t) == 1 : t->ndim >= (vector ? 1 : 2) && t->shape[0] > 0;
     if (right) return TESSERA_OK;
     char shape[128];
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.300s\" has shape %s, which no part of a LoRA has", file_name(file),
-                     part->entry.name, tensor_shape_text(t->ndim, t->shape, shape, sizeof shape));
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%.300s\" has shape %s, which no tensor of a LoRA has", file_name(file),
+                     keyed->entry.name, tensor_shape_text(t->ndim, t->shape, shape, sizeof shape));
 }
 
 /* Fills in the modules from the sorted keys. */
-static tessera_status group_parts(struct lora_file *file, tessera_error *error) {
+static tessera_status group_tensors(struct lora_file *file, tessera_error *error) {
     struct lora_module *module = NULL;
     for (int i = 0; i < file->num_keys; i++) {
-        struct part *part = &file->keys[i];
-        TRY(check_part(file, part, error));
-        if (module == NULL || compare_modules(module->name, module->components, part->key.module, part->key.components) != 0) {
+        struct keyed_tensor *keyed = &file->keys[i];
+        TRY(check_tensor(file, keyed, error));
+        if (module == NULL || compare_modules(module->name, module->components, keyed->key.module, keyed->key.components) != 0) {
             module = &file->modules[file->num_modules++];
-            *module = (struct lora_module){.name = part->key.module, .components = part->key.components};
+            *module = (struct lora_module){.name = keyed->key.module, .components = keyed->key.components};
         }
-        if (module->parts[part->key.part] != NULL) {
-            return error_set(error, TESSERA_ERROR_FORMAT, "%s: keys \"%.300s\" and \"%.300s\" are the same part of one module",
-                             file_name(file), module->parts[part->key.part]->name, part->entry.name);
+        if (module->tensors[keyed->key.role] != NULL) {
+            return error_set(error, TESSERA_ERROR_FORMAT, "%s: keys \"%.300s\" and \"%.300s\" are the same tensor of one module",
+                             file_name(file), module->tensors[keyed->key.role]->name, keyed->entry.name);
         }
-        module->parts[part->key.part] = &part->entry;
+        module->tensors[keyed->key.role] = &keyed->entry;
     }
     return TESSERA_OK;
 }
@@ -117,8 +117,8 @@ static const cJSON *adapter_field(const struct lora_file *file, const char *key,
 
 /* Does a pattern of peft's (the end of a module's name) mean this module? */
 static bool pattern_matches(const char *pattern, const char *key) {
-    static const char part[] = ".lora_";
-    const char *end = strstr(key, part);
+    static const char mark[] = ".lora_";
+    const char *end = strstr(key, mark);
     size_t length = strlen(pattern), module = end == NULL ? 0 : (size_t)(end - key);
     return module > length && key[module - length - 1] == '.' && memcmp(key + module - length, pattern, length) == 0;
 }
@@ -161,10 +161,10 @@ static tessera_status read_adapter(struct lora_file *file, tessera_error *error)
 
 /* A key that is no adapter's is left out, and counted. */
 static tessera_status read_key(struct lora_file *file, const struct safetensors_entry *entry, tessera_error *error) {
-    struct part *part = &file->keys[file->num_keys];
-    tessera_status status = lora_key_parse(file_name(file), entry->name, &part->key, error);
+    struct keyed_tensor *keyed = &file->keys[file->num_keys];
+    tessera_status status = lora_key_parse(file_name(file), entry->name, &keyed->key, error);
     if (status == TESSERA_OK) {
-        part->entry = (struct safetensors_entry){entry->name, safetensors_tensor(file->tensors, entry->name)};
+        keyed->entry = (struct safetensors_entry){entry->name, safetensors_tensor(file->tensors, entry->name)};
         file->num_keys++;
     } else if (status == TESSERA_ERROR_FORMAT) {
         if (file->num_unknown++ == 0) file->unknown = entry->name;
@@ -185,8 +185,8 @@ static tessera_status read_file(struct lora_file *file, tessera_error *error) {
     }
     for (int i = 0; i < count; i++) TRY(read_key(file, safetensors_at(file->tensors, i), error));
     if (file->num_keys == 0) return lora_key_parse(file_name(file), file->unknown, &file->keys[0].key, error);
-    qsort(file->keys, (size_t)file->num_keys, sizeof *file->keys, compare_parts);
-    TRY(group_parts(file, error));
+    qsort(file->keys, (size_t)file->num_keys, sizeof *file->keys, compare_keyed);
+    TRY(group_tensors(file, error));
     for (int i = 0; i < file->num_modules; i++) TRY(complete_module(file, &file->modules[i], error));
     return TESSERA_OK;
 }
@@ -272,11 +272,11 @@ struct alias {
     struct layout_change change;
 };
 
-/* XLabs' name for query, key and value of a single block: three of the seven parts of its "linear1". */
+/* XLabs' name for query, key and value of a single block: three of the seven bands of its "linear1". */
 static int add_xlabs_alias(const struct layout_match *original, struct alias aliases[ALIASES], int count) {
     const struct layout_change *change = &original->change;
     const char *linear = strstr(original->name, ".linear1.weight");
-    if (linear == NULL || change->how != LAYOUT_BAND || change->parts != 7 || change->first > 2) return count;
+    if (linear == NULL || change->how != LAYOUT_BAND || change->bands != 7 || change->first > 2) return count;
     char name[sizeof original->name + sizeof LORA_XLABS_QKV];
     snprintf(name, sizeof name, "%.*s%s.weight", (int)(linear - original->name), original->name, LORA_XLABS_QKV);
     if (!lora_module_name(LORA_DENOISER, name, aliases[count].module, sizeof aliases[count].module)) return count;
@@ -347,16 +347,16 @@ static bool needs_whole(void *user, const char *name) {
 
 static tessera_status misfit(const struct lora_file *file, const struct lora_module *module, const char *name, int ndim,
                              const int64_t *shape, tessera_error *error) {
-    char parts[512] = "", have[128], want[128];
+    char list[512] = "", have[128], want[128];
     size_t used = 0;
-    for (int i = 0; i < LORA_PART_COUNT && used < sizeof parts; i++) {
-        const struct safetensors_entry *part = module->parts[i];
-        if (part == NULL || i == LORA_ALPHA) continue;
-        used += (size_t)snprintf(parts + used, sizeof parts - used, "%s\"%.150s\" %s", used > 0 ? " and " : "", part->name,
-                                 tensor_shape_text(part->tensor.ndim, part->tensor.shape, have, sizeof have));
+    for (int i = 0; i < LORA_ROLES && used < sizeof list; i++) {
+        const struct safetensors_entry *keyed = module->tensors[i];
+        if (keyed == NULL || i == LORA_ALPHA) continue;
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s\"%.150s\" %s", used > 0 ? " and " : "", keyed->name,
+                                 tensor_shape_text(keyed->tensor.ndim, keyed->tensor.shape, have, sizeof have));
     }
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s do not fit the model's \"%.150s\" %s: is the LoRA for another model?",
-                     file_name(file), parts, name, tensor_shape_text(ndim, shape, want, sizeof want));
+                     file_name(file), list, name, tensor_shape_text(ndim, shape, want, sizeof want));
 }
 
 /* A weight, or the piece of one, that is being changed; or whose low-rank product is being read. */
@@ -394,9 +394,9 @@ static tessera_status merge(const struct lora_file *file, const struct lora_modu
     int64_t rows = to->piece->shape[0], total = lora_module_rows(module), first = 0, half = rows / 2;
     bool fits = change->how != LAYOUT_TRANSPOSE;
     if (change->how == LAYOUT_BAND) {
-        int64_t part = total / change->parts;
-        fits = part * change->parts == total && part * change->span == rows;
-        first = part * change->first;
+        int64_t band = total / change->bands;
+        fits = band * change->bands == total && band * change->span == rows;
+        first = band * change->first;
     } else {
         fits = fits && total == rows && (change->how != LAYOUT_SWAP_HALVES || rows % 2 == 0);
     }

@@ -8,7 +8,7 @@
 
 struct lora_brought {
     struct lora_module module;
-    struct safetensors_entry entries[LORA_PART_COUNT];
+    struct safetensors_entry entries[LORA_ROLES];
     char *memory;
 };
 

@@ -31,7 +31,7 @@ static const struct {
 
 static const struct {
     const char *text;
-    enum lora_part part;
+    enum lora_role role;
     bool old_module; /* the module has its older name: to_out for to_out.0, and so on */
 } suffixes[] = {
     {".lora_A.weight", LORA_DOWN, false},
@@ -70,7 +70,7 @@ static const struct {
 };
 
 /* XLabs' modules end in "processor.NAME"; the original checkpoint's names for them. Its single blocks change query, key and value alone,
- * three of the seven parts of "linear1": LORA_XLABS_QKV. */
+ * three of the seven bands of "linear1": LORA_XLABS_QKV. */
 static const struct {
     const char *text, *name;
 } xlabs_modules[] = {
@@ -161,7 +161,7 @@ static bool parse_xlabs(const char *module, struct lora_key *out) {
         size_t block = length - strlen(xlabs_modules[i].text);
         if (block == 0 || block + sizeof ".img_attn.proj" > sizeof out->module) return false;
         snprintf(out->module, sizeof out->module, "%.*s%s", (int)block, module, xlabs_modules[i].name);
-        out->part = down ? LORA_DOWN : LORA_UP;
+        out->role = down ? LORA_DOWN : LORA_UP;
         unify(out->components, out->module);
         return true;
     }
@@ -201,7 +201,7 @@ tessera_status lora_key_parse(const char *file, const char *key, struct lora_key
     if (length == 0 || length + sizeof ".0" > sizeof out->module) {
         return error_set(error, TESSERA_ERROR_FORMAT, "%s: key \"%.300s\" names no module", file, key);
     }
-    out->part = suffixes[i].part;
+    out->role = suffixes[i].role;
     memcpy(out->module, module, length);
     if (suffixes[i].old_module) renew(out);
     unify(out->components, out->module);

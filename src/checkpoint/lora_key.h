@@ -1,11 +1,11 @@
-/* The keys of an adapter's file: which part of which module of which component a tensor is.
+/* The keys of an adapter's file: which tensor of which module of which component a tensor is.
  *
  *     unet.down_blocks.0.attentions.0.proj_in.lora_A.weight            diffusers (peft)
  *     text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.up.weight
  *     unet.mid_block...attn1.processor.to_q_lora.down.weight           diffusers before 0.22
  *     lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight    kohya: the module's dots became underscores
  *     `--------´`---------------------------------´`--------------´
- *     component  module                             part
+ *     component  module                             role
  *     lora_unet_mid_block_attentions_0_proj_in.hada_w1_a               LyCORIS: LoHa, LoKr, full differences
  *     double_blocks.0.processor.qkv_lora1.down.weight                  XLabs, for Flux
  *
@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 
-enum lora_part {
+enum lora_role {
     LORA_DOWN, /* A */
     LORA_MID,  /* LoCon's middle */
     LORA_UP,   /* B */
@@ -36,18 +36,18 @@ enum lora_part {
     LOKR_W2_B,
     LOKR_T2,
     LORA_DIFF, /* a full difference of the weight */
-    LORA_PART_COUNT
+    LORA_ROLES
 };
 
 /* Components as bits: kohya's "lora_te3_" (T5) is the third text encoder of SD3 and the second of Flux. */
 enum { LORA_DENOISER = 1, LORA_TEXT_1 = 2, LORA_TEXT_2 = 4, LORA_TEXT_3 = 8 };
 
-/* How a module's name ends that is the first three of seven parts of Flux's "single_blocks.N.linear1". */
+/* How a module's name ends that is the first three of seven bands of Flux's "single_blocks.N.linear1". */
 #define LORA_XLABS_QKV ".linear1.qkv"
 
 struct lora_key {
     unsigned components;
-    enum lora_part part;
+    enum lora_role role;
     char module[256]; /* e.g. "mid_block_attentions_0_proj_in": as lora_module_name writes it */
 };
 

@@ -12,31 +12,31 @@
 
 enum { CHUNK_ROWS = 64 }; /* of LoHa's two products, that live at once */
 
-/* ---- parts ---- */
+/* ---- tensors ---- */
 
-bool lora_part_is_readable(enum lora_part part, enum dtype dtype) {
+bool lora_role_is_readable(enum lora_role role, enum dtype dtype) {
     static const enum dtype numbers[] = {DTYPE_F64, DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_I32, DTYPE_I64};
     bool is_number = dtype_is_float(dtype);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && part == LORA_ALPHA; i++) is_number = is_number || dtype == numbers[i];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && role == LORA_ALPHA; i++) is_number = is_number || dtype == numbers[i];
     return is_number;
 }
 
-static const struct tensor *part_of(const struct lora_module *m, enum lora_part part) {
-    return m->parts[part] != NULL ? &m->parts[part]->tensor : NULL;
+static const struct tensor *tensor_of_role(const struct lora_module *m, enum lora_role role) {
+    return m->tensors[role] != NULL ? &m->tensors[role]->tensor : NULL;
 }
 
-static bool has(const struct lora_module *m, enum lora_part part) {
-    return m->parts[part] != NULL;
+static bool has(const struct lora_module *m, enum lora_role role) {
+    return m->tensors[role] != NULL;
 }
 
 const struct safetensors_entry *lora_module_entry(const struct lora_module *m) {
-    for (int i = 0; i < LORA_PART_COUNT; i++)
-        if (m->parts[i] != NULL && i != LORA_ALPHA) return m->parts[i];
-    return m->parts[LORA_ALPHA];
+    for (int i = 0; i < LORA_ROLES; i++)
+        if (m->tensors[i] != NULL && i != LORA_ALPHA) return m->tensors[i];
+    return m->tensors[LORA_ALPHA];
 }
 
 static const struct {
-    enum lora_part first, last; /* the parts that tell the kind */
+    enum lora_role first, last; /* the roles that tell the kind */
     const char *missing;
 } kinds[] = {
     [LORA_KIND_LORA] = {LORA_DOWN, LORA_UP, "lora_A (lora_down) or lora_B (lora_up)"},
@@ -66,13 +66,13 @@ tessera_status lora_module_complete(struct lora_module *m, const char *file, tes
     m->kind = LORA_KIND_LORA;
     for (int kind = 0; kind < KINDS; kind++) {
         bool any = false;
-        for (int part = (int)kinds[kind].first; part <= (int)kinds[kind].last; part++) any = any || m->parts[part] != NULL;
+        for (int role = (int)kinds[kind].first; role <= (int)kinds[kind].last; role++) any = any || m->tensors[role] != NULL;
         if (any) m->kind = (enum lora_kind)kind;
         found += any;
     }
     const char *key = lora_module_entry(m)->name;
     if (found > 1)
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has parts of two kinds of change", file, key);
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has tensors of two kinds of change", file, key);
     if (is_complete(m)) return TESSERA_OK;
     bool no_down = m->kind == LORA_KIND_LORA && !has(m, LORA_DOWN), no_up = m->kind == LORA_KIND_LORA && !has(m, LORA_UP);
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: the module of key \"%.300s\" has no %s: is the file cut off?", file, key,
@@ -82,12 +82,12 @@ tessera_status lora_module_complete(struct lora_module *m, const char *file, tes
 }
 
 int64_t lora_module_rank(const struct lora_module *m) {
-    const struct tensor *t = m->kind == LORA_KIND_LORA               ? part_of(m, LORA_DOWN)
-                             : m->kind == LORA_KIND_LOHA             ? part_of(m, LOHA_W1_B)
+    const struct tensor *t = m->kind == LORA_KIND_LORA               ? tensor_of_role(m, LORA_DOWN)
+                             : m->kind == LORA_KIND_LOHA             ? tensor_of_role(m, LOHA_W1_B)
                              : m->kind == LORA_KIND_DIFF             ? NULL
-                             : has(m, LOKR_W1_B) && !has(m, LOKR_W1) ? part_of(m, LOKR_W1_B)
+                             : has(m, LOKR_W1_B) && !has(m, LOKR_W1) ? tensor_of_role(m, LOKR_W1_B)
                              : has(m, LOKR_W2)                       ? NULL
-                                                                     : part_of(m, LOKR_W2_B);
+                                                                     : tensor_of_role(m, LOKR_W2_B);
     return t != NULL ? t->shape[0] : 0;
 }
 
@@ -117,7 +117,7 @@ static double number_of(const struct tensor *t) {
 }
 
 double lora_module_alpha(const struct lora_module *m, double fallback) {
-    return has(m, LORA_ALPHA) ? number_of(part_of(m, LORA_ALPHA)) : fallback;
+    return has(m, LORA_ALPHA) ? number_of(tensor_of_role(m, LORA_ALPHA)) : fallback;
 }
 
 bool lora_module_needs_whole(const struct lora_module *m) {
@@ -143,22 +143,22 @@ static struct tensor unfolded(const struct tensor *t, int ndim, const int64_t *s
 
 /* The LoRA's product, or LoHa's first or second one. */
 static struct lora_product product_of(const struct lora_module *m, int which, int ndim, const int64_t *shape) {
-    const enum lora_part parts[][3] = {{LORA_DOWN, LORA_MID, LORA_UP}, {LOHA_W1_B, LOHA_T1, LOHA_W1_A}, {LOHA_W2_B, LOHA_T2, LOHA_W2_A}};
-    const enum lora_part *p = parts[which];
-    struct lora_product product = {.up = *part_of(m, p[2]), .factor = which == 0 ? m->factor : 1, .threads = m->threads};
-    product.down = has(m, p[1]) ? *part_of(m, p[0]) : unfolded(part_of(m, p[0]), ndim, shape);
-    if (has(m, p[1])) product.mid = *part_of(m, p[1]);
+    const enum lora_role roles[][3] = {{LORA_DOWN, LORA_MID, LORA_UP}, {LOHA_W1_B, LOHA_T1, LOHA_W1_A}, {LOHA_W2_B, LOHA_T2, LOHA_W2_A}};
+    const enum lora_role *p = roles[which];
+    struct lora_product product = {.up = *tensor_of_role(m, p[2]), .factor = which == 0 ? m->factor : 1, .threads = m->threads};
+    product.down = has(m, p[1]) ? *tensor_of_role(m, p[0]) : unfolded(tensor_of_role(m, p[0]), ndim, shape);
+    if (has(m, p[1])) product.mid = *tensor_of_role(m, p[1]);
     product.up_transposed = which > 0 && has(m, p[1]);
     return product;
 }
 
 int64_t lora_module_low_rank(const struct lora_module *m) {
     bool plain = m->kind == LORA_KIND_LORA && !has(m, LORA_MID) && !has(m, LORA_DORA_SCALE);
-    return plain ? part_of(m, LORA_DOWN)->shape[0] : 0;
+    return plain ? tensor_of_role(m, LORA_DOWN)->shape[0] : 0;
 }
 
 void lora_module_read_down(const struct lora_module *m, struct span inputs, float *out, int64_t stride) {
-    const struct tensor *down = part_of(m, LORA_DOWN);
+    const struct tensor *down = tensor_of_role(m, LORA_DOWN);
     for (int64_t r = 0; r < down->shape[0]; r++) {
         const char *from = (const char *)down->data + (size_t)(r * down->shape[1] + inputs.first) * dtype_size(down->dtype);
         dtype_convert(out + r * stride, DTYPE_F32, from, down->dtype, (size_t)inputs.count);
@@ -166,7 +166,7 @@ void lora_module_read_down(const struct lora_module *m, struct span inputs, floa
 }
 
 void lora_module_read_up(const struct lora_module *m, struct span rows, float *out) {
-    const struct tensor *up = part_of(m, LORA_UP);
+    const struct tensor *up = tensor_of_role(m, LORA_UP);
     int64_t rank = up->shape[1];
     dtype_convert(out, DTYPE_F32, (const char *)up->data + (size_t)(rows.first * rank) * dtype_size(up->dtype), up->dtype,
                   (size_t)(rows.count * rank));
@@ -196,15 +196,15 @@ static tessera_status add_loha(const struct lora_module *m, int ndim, const int6
 
 /* ---- LoKr ---- */
 
-/* The shape of one of LoKr's matrices as [rows, columns, taps], from what is stored; false if the parts do not fit together. */
+/* The shape of one of LoKr's matrices as [rows, columns, taps], from what is stored; false if the tensors do not fit together. */
 struct factor_shape {
     int64_t rows, columns, taps;
 };
 
 static bool factor_shape(const struct lora_module *m, int which, int64_t taps, struct factor_shape *out) {
-    const struct tensor *whole = part_of(m, which == 1 ? LOKR_W1 : LOKR_W2);
-    const struct tensor *a = part_of(m, which == 1 ? LOKR_W1_A : LOKR_W2_A), *b = part_of(m, which == 1 ? LOKR_W1_B : LOKR_W2_B);
-    const struct tensor *t = which == 2 ? part_of(m, LOKR_T2) : NULL;
+    const struct tensor *whole = tensor_of_role(m, which == 1 ? LOKR_W1 : LOKR_W2);
+    const struct tensor *a = tensor_of_role(m, which == 1 ? LOKR_W1_A : LOKR_W2_A), *b = tensor_of_role(m, which == 1 ? LOKR_W1_B : LOKR_W2_B);
+    const struct tensor *t = which == 2 ? tensor_of_role(m, LOKR_T2) : NULL;
     if (whole != NULL) {
         *out = (struct factor_shape){whole->shape[0], whole->shape[1], taps_of(whole->ndim, whole->shape)};
     } else if (t != NULL) {
@@ -233,15 +233,15 @@ static tessera_status multiply_factor(const struct tensor *a, const struct tenso
 
 /* One of the two matrices in float32, [rows, columns, taps]; the caller frees. */
 static tessera_status read_factor(const struct lora_module *m, int which, struct factor_shape s, float **out, tessera_error *error) {
-    const struct tensor *whole = part_of(m, which == 1 ? LOKR_W1 : LOKR_W2);
+    const struct tensor *whole = tensor_of_role(m, which == 1 ? LOKR_W1 : LOKR_W2);
     *out = calloc((size_t)(s.rows * s.columns * s.taps) + 1, sizeof **out);
     if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "no memory for a LoKr's matrices");
     if (whole != NULL) {
         dtype_convert(*out, DTYPE_F32, whole->data, whole->dtype, (size_t)tensor_count(whole));
         return TESSERA_OK;
     }
-    return multiply_factor(part_of(m, which == 1 ? LOKR_W1_A : LOKR_W2_A), part_of(m, which == 1 ? LOKR_W1_B : LOKR_W2_B),
-                           which == 2 ? part_of(m, LOKR_T2) : NULL, s, m->threads, *out, error);
+    return multiply_factor(tensor_of_role(m, which == 1 ? LOKR_W1_A : LOKR_W2_A), tensor_of_role(m, which == 1 ? LOKR_W1_B : LOKR_W2_B),
+                           which == 2 ? tensor_of_role(m, LOKR_T2) : NULL, s, m->threads, *out, error);
 }
 
 /* Row o = o1 O2 + o2, input i = i1 I2 + i2: W1[o1, i1] W2[o2, i2]. */
@@ -271,7 +271,7 @@ static tessera_status add_lokr(const struct lora_module *m, int ndim, const int6
 /* Adds rows of a difference. */
 static void add_diff(const struct lora_module *m, int64_t inputs_of_all, int64_t taps, struct span rows, struct span inputs,
                      float *values) {
-    const struct tensor *t = part_of(m, LORA_DIFF);
+    const struct tensor *t = tensor_of_role(m, LORA_DIFF);
     for (int64_t row = 0; row < rows.count; row++) {
         const char *from =
             (const char *)t->data + (size_t)(((rows.first + row) * inputs_of_all + inputs.first) * taps) * dtype_size(t->dtype);
@@ -287,14 +287,14 @@ int64_t lora_module_rows(const struct lora_module *m) {
     struct factor_shape s1, s2;
     switch (m->kind) {
     case LORA_KIND_LORA:
-        return part_of(m, LORA_UP)->shape[0];
+        return tensor_of_role(m, LORA_UP)->shape[0];
     case LORA_KIND_LOHA:
-        return part_of(m, LOHA_W1_A)->shape[has(m, LOHA_T1) ? 1 : 0];
+        return tensor_of_role(m, LOHA_W1_A)->shape[has(m, LOHA_T1) ? 1 : 0];
     case LORA_KIND_LOKR:
         return factor_shape(m, 1, 1, &s1) && factor_shape(m, 2, 1, &s2) && s2.rows > 0 && s1.rows <= INT64_MAX / s2.rows ? s1.rows * s2.rows
                                                                                                                          : 0;
     case LORA_KIND_DIFF:
-        return part_of(m, LORA_DIFF)->shape[0];
+        return tensor_of_role(m, LORA_DIFF)->shape[0];
     }
     return 0;
 }
@@ -308,7 +308,7 @@ static bool lokr_fits(const struct lora_module *m, int64_t rows, int ndim, const
 }
 
 static bool diff_fits(const struct lora_module *m, int ndim, const int64_t *shape) {
-    const struct tensor *t = part_of(m, LORA_DIFF);
+    const struct tensor *t = tensor_of_role(m, LORA_DIFF);
     int64_t inputs = ndim > 1 ? shape[1] : 1, stored = t->ndim > 1 ? t->shape[1] : 1;
     return inputs * taps_of(ndim, shape) == stored * taps_of(t->ndim, t->shape) && stored == inputs;
 }
@@ -340,12 +340,12 @@ tessera_status lora_module_add(const struct lora_module *m, int ndim, const int6
 
 /* peft's magnitudes, or LyCORIS'? */
 static bool is_peft(const struct lora_module *m) {
-    return strstr(m->parts[LORA_DORA_SCALE]->name, ".dora_scale") == NULL;
+    return strstr(m->tensors[LORA_DORA_SCALE]->name, ".dora_scale") == NULL;
 }
 
 /* Do the magnitudes belong to the inputs? LyCORIS' older files have them as [1, I, 1, 1]; peft's convolutions have [1, O, 1, 1]. */
 static bool on_inputs(const struct lora_module *m, int64_t inputs) {
-    const struct tensor *t = &m->parts[LORA_DORA_SCALE]->tensor;
+    const struct tensor *t = &m->tensors[LORA_DORA_SCALE]->tensor;
     return !is_peft(m) && t->ndim >= 2 && t->shape[0] == 1 && t->shape[1] == inputs;
 }
 
@@ -378,10 +378,10 @@ static void measure(const float *w, int64_t rows, int64_t inputs, int64_t taps, 
 
 tessera_status lora_module_add_decomposed(const struct lora_module *m, int ndim, const int64_t *shape, struct span rows,
                                           const float *original, float *values, tessera_error *error) {
-    const struct tensor *scale = part_of(m, LORA_DORA_SCALE);
+    const struct tensor *scale = tensor_of_role(m, LORA_DORA_SCALE);
     int64_t total = lora_module_rows(m), inputs = ndim > 1 ? shape[1] : 1, taps = taps_of(ndim, shape), columns = inputs * taps;
     bool by_input = on_inputs(m, inputs);
-    const char *key = m->parts[LORA_DORA_SCALE]->name;
+    const char *key = m->tensors[LORA_DORA_SCALE]->name;
     if (tensor_count(scale) != (by_input ? inputs : total))
         return error_set(error, TESSERA_ERROR_FORMAT, "\"%.250s\" has %lld magnitudes where %lld or %lld fit", key,
                          (long long)tensor_count(scale), (long long)total, (long long)inputs);

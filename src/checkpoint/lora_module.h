@@ -1,4 +1,4 @@
-/* One module of an adapter's file: the parts that its keys name, the kind of change that they make together, and the change itself.
+/* One module of an adapter's file: the tensors that its keys name, the kind of change that they make together, and the change itself.
  *
  *     kind   change of the weight W [O, I] or [O, I, kh, kw], times factor                                        source
  *     LoRA   B A                                                  (lora_merge.h)                                   Hu et al. 2021
@@ -22,19 +22,19 @@ struct lora_module {
     const char *name;                                       /* as struct lora_key has it */
     unsigned components;                                    /* that it may belong to */
     unsigned found;                                         /* those that have its weight */
-    const struct safetensors_entry *parts[LORA_PART_COUNT]; /* NULL where absent */
+    const struct safetensors_entry *tensors[LORA_ROLES]; /* NULL where absent */
     enum lora_kind kind;
     float factor; /* of the change */
     float scale;  /* the user's */
     int threads;  /* that merge it; at least 1 */
 };
 
-/* Is the tensor's type one that this part may have? An alpha may be any number, matrices F32, F16 or BF16. */
-bool lora_part_is_readable(enum lora_part part, enum dtype dtype);
+/* Is the tensor's type one that this role may have? An alpha may be any number, matrices F32, F16 or BF16. */
+bool lora_role_is_readable(enum lora_role role, enum dtype dtype);
 
-/* Finds the kind. FORMAT if parts are missing or of two kinds. `file` stands for the file in messages. */
+/* Finds the kind. FORMAT if tensors are missing or of two kinds. `file` stands for the file in messages. */
 tessera_status lora_module_complete(struct lora_module *module, const char *file, tessera_error *error);
-/* Some part's entry, for messages and for its key. */
+/* Some tensor's entry, for messages and for its key. */
 const struct safetensors_entry *lora_module_entry(const struct lora_module *module);
 /* The rank that alpha is divided by; 0: the change has none. */
 int64_t lora_module_rank(const struct lora_module *module);

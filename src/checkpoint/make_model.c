@@ -21,10 +21,10 @@
 #include "checkpoint/random_component.h"
 
 #define DEFAULT_SHARD_BYTES ((size_t)5000000000)
-enum { MAX_PARTS = 8, SMALL_FILE_BYTES = 16 << 20 };
+enum { MAX_COMPONENTS = 8, SMALL_FILE_BYTES = 16 << 20 };
 
 /* A component with weights. */
-struct part {
+struct made_component {
     const char *name; /* borrowed from model_index.json */
     bool of_transformers;
     struct tensor_list list;
@@ -35,8 +35,8 @@ struct making {
     char *source, *configs;   /* published folders: the model's, and where config.json of each component lies */
     char *target, *temporary; /* folders: to be made, and until it is complete */
     struct json *index, *tokenizers;
-    struct part parts[MAX_PARTS];
-    int num_parts;
+    struct made_component components[MAX_COMPONENTS];
+    int num_components;
     size_t done, total; /* bytes of weights */
 };
 
@@ -104,7 +104,7 @@ static tessera_status copy_tokenizer(const struct making *m, const char *name, c
     return status;
 }
 
-/* Everything of a component but its weights; one that has weights becomes a part. */
+/* Everything of a component but its weights; one that has weights is listed in m->components. */
 static tessera_status begin_component(struct making *m, const char *name, const char *library, const char *to, tessera_error *error) {
     const char *kind;
     TRY(json_string(m->tokenizers, name, NULL, &kind, error));
@@ -115,14 +115,14 @@ static tessera_status begin_component(struct making *m, const char *name, const 
     tessera_status status;
     if (scheduler) {
         status = copy_file(from, to, "scheduler_config.json", false, error);
-    } else if (m->num_parts == MAX_PARTS) {
-        status = error_set(error, TESSERA_ERROR_FORMAT, "%s: more than %d components", json_path(m->index), MAX_PARTS);
+    } else if (m->num_components == MAX_COMPONENTS) {
+        status = error_set(error, TESSERA_ERROR_FORMAT, "%s: more than %d components", json_path(m->index), MAX_COMPONENTS);
     } else {
-        struct part *part = &m->parts[m->num_parts++];
-        *part = (struct part){.name = name, .of_transformers = strcmp(library, "transformers") == 0};
+        struct made_component *component = &m->components[m->num_components++];
+        *component = (struct made_component){.name = name, .of_transformers = strcmp(library, "transformers") == 0};
         status = copy_file(from, to, "config.json", false, error);
-        if (status == TESSERA_OK) status = tensor_list_read(&part->list, to, error);
-        m->total += tensor_list_bytes(&part->list);
+        if (status == TESSERA_OK) status = tensor_list_read(&component->list, to, error);
+        m->total += tensor_list_bytes(&component->list);
     }
     free(from);
     return status;
@@ -160,14 +160,14 @@ static bool count_bytes(void *user, size_t bytes) {
     return m->options->progress == NULL || m->options->progress(m->options->user, m->done, m->total);
 }
 
-static tessera_status write_weights(struct making *m, const struct part *part, tessera_error *error) {
-    char *folder = file_join(m->temporary, part->name);
+static tessera_status write_weights(struct making *m, const struct made_component *made, tessera_error *error) {
+    char *folder = file_join(m->temporary, made->name);
     if (folder == NULL) return out_of_memory(error);
     struct random_component component = {
         .folder = folder,
-        .name = part->name,
-        .stem = part->of_transformers ? "model" : "diffusion_pytorch_model",
-        .list = &part->list,
+        .name = made->name,
+        .stem = made->of_transformers ? "model" : "diffusion_pytorch_model",
+        .list = &made->list,
         .seed = m->options->seed,
         .max_shard_bytes = m->options->max_shard_bytes > 0 ? m->options->max_shard_bytes : DEFAULT_SHARD_BYTES,
         .wrote = count_bytes,
@@ -230,7 +230,7 @@ static tessera_status create_folder(struct making *m, tessera_error *error) {
 static tessera_status fill_folder(struct making *m, tessera_error *error) {
     TRY(begin_components(m, error));
     TRY(check_room(m, error));
-    for (int i = 0; i < m->num_parts; i++) TRY(write_weights(m, &m->parts[i], error));
+    for (int i = 0; i < m->num_components; i++) TRY(write_weights(m, &m->components[i], error));
     TRY(copy_file(m->configs, m->temporary, "generation_defaults.json", true, error));
     TRY(write_record(m, error));
     TRY(copy_file(m->source, m->temporary, "model_index.json", false, error));
@@ -248,7 +248,7 @@ tessera_status make_model(const struct make_model_options *options, tessera_erro
     if (status == TESSERA_OK) status = create_folder(&m, error);
     if (status == TESSERA_OK) status = fill_folder(&m, error);
     if (status != TESSERA_OK && m.temporary != NULL) nftw(m.temporary, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    for (int i = 0; i < m.num_parts; i++) tensor_list_clear(&m.parts[i].list);
+    for (int i = 0; i < m.num_components; i++) tensor_list_clear(&m.components[i].list);
     json_free(m.tokenizers);
     json_free(m.index);
     free(m.temporary);

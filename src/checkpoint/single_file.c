@@ -27,7 +27,7 @@ struct single_file {
 /* What building one view needs. */
 struct building {
     struct safetensors *file;
-    const struct family_part *part;
+    const struct family_place *place;
     const char *folder; /* of the config */
     struct layout *layout;
     struct required required;
@@ -87,7 +87,7 @@ static tessera_status find_tokenizer(const char *folder, const char *name, char 
     return status;
 }
 
-tessera_status single_file_part_folder(const struct single_file *file, const char *name, char **out, tessera_error *error) {
+tessera_status single_file_folder_of(const struct single_file *file, const char *name, char **out, tessera_error *error) {
     *out = file_join(file->folder, name);
     if (*out == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", file->folder);
     if (file_is_folder(*out)) return TESSERA_OK;
@@ -98,7 +98,7 @@ tessera_status single_file_part_folder(const struct single_file *file, const cha
 }
 
 bool single_file_has(const struct single_file *file, const char *component) {
-    return family_find_part(file->family, file->tensors, component) != NULL;
+    return family_find_place(file->family, file->tensors, component) != NULL;
 }
 
 /* ---- configs ---- */
@@ -117,14 +117,14 @@ static tessera_status set_count(const struct json *config, const char *field, in
 }
 
 /* Puts the counts that the file shows into *config; *changed is whether one differs. */
-static tessera_status apply_counts(const struct single_file *file, const struct family_part *part, struct json **config, bool *changed,
+static tessera_status apply_counts(const struct single_file *file, const struct family_place *place, struct json **config, bool *changed,
                                    tessera_error *error) {
     *changed = false;
     for (int i = 0; i < file->family->count_count && !file->own_config; i++) {
         const struct family_count *count = &file->family->counts[i];
         int64_t published = 0;
-        if (strcmp(count->component, part->component) != 0) continue;
-        int shown = family_count_in(count, part, file->tensors);
+        if (strcmp(count->component, place->component) != 0) continue;
+        int shown = family_count_in(count, place, file->tensors);
         TRY(json_int(*config, count->field, 0, 0, 4096, &published, error));
         if (shown == 0 || shown == published) continue;
         struct json *edited;
@@ -138,13 +138,13 @@ static tessera_status apply_counts(const struct single_file *file, const struct 
 
 tessera_status single_file_config(const struct single_file *file, const char *component, struct json **out, tessera_error *error) {
     *out = NULL;
-    const struct family_part *part = family_find_part(file->family, file->tensors, component);
+    const struct family_place *place = family_find_place(file->family, file->tensors, component);
     char *folder;
     bool changed = false;
-    if (part == NULL) return TESSERA_OK;
-    TRY(single_file_part_folder(file, component, &folder, error));
+    if (place == NULL) return TESSERA_OK;
+    TRY(single_file_folder_of(file, component, &folder, error));
     tessera_status status = json_open_in(folder, "config.json", out, error);
-    if (status == TESSERA_OK) status = apply_counts(file, part, out, &changed, error);
+    if (status == TESSERA_OK) status = apply_counts(file, place, out, &changed, error);
     if (!changed) {
         json_free(*out);
         *out = NULL;
@@ -155,8 +155,8 @@ tessera_status single_file_config(const struct single_file *file, const char *co
 
 /* ---- marks ---- */
 
-static bool contains(const char *text, const char *part) {
-    return text != NULL && strstr(text, part) != NULL;
+static bool contains(const char *text, const char *fragment) {
+    return text != NULL && strstr(text, fragment) != NULL;
 }
 
 /* The steps that a file's name gives, "sdxl_lightning_8step"; else what both kinds' authors recommend. */
@@ -244,7 +244,7 @@ tessera_status single_file_scheduler(const struct single_file *file, struct json
     struct json *config = NULL;
     *out = NULL;
     if (marks.prediction_type == NULL && !marks.zero_terminal_snr) return TESSERA_OK;
-    TRY(single_file_part_folder(file, "scheduler", &folder, error));
+    TRY(single_file_folder_of(file, "scheduler", &folder, error));
     path = file_join(folder, "scheduler_config.json");
     tessera_status status =
         path != NULL ? json_open(path, 0, &config, error) : error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for its path", folder);
@@ -277,7 +277,7 @@ static tessera_status wrong_shape(const struct building *b, const char *original
 /* Adds to the view what the model asks for of one tensor of the file. */
 static tessera_status add_tensor(struct building *b, const struct safetensors_entry *entry, tessera_error *error) {
     struct layout_match matches[LAYOUT_MAX_MATCHES];
-    int count = layout_to_diffusers(b->layout, entry->name + strlen(b->part->prefix), matches);
+    int count = layout_to_diffusers(b->layout, entry->name + strlen(b->place->prefix), matches);
     for (int i = 0; i < count; i++) {
         struct required_tensor *wanted = required_find(&b->required, matches[i].name);
         if (wanted == NULL || wanted->seen) continue;
@@ -309,7 +309,7 @@ static bool is_scale(const char *name, char weight[256]) {
 /* The scale of a whole weight is that of each tensor made of it, whatever the change. */
 static tessera_status add_scale(struct building *b, const struct safetensors_entry *entry, const char *weight, tessera_error *error) {
     struct layout_match matches[LAYOUT_MAX_MATCHES];
-    int count = layout_to_diffusers(b->layout, weight + strlen(b->part->prefix), matches);
+    int count = layout_to_diffusers(b->layout, weight + strlen(b->place->prefix), matches);
     for (int i = 0; i < count; i++) {
         struct required_tensor *wanted = required_find(&b->required, matches[i].name);
         char name[256];
@@ -332,7 +332,7 @@ static void write_identity(const struct tensor *source, void *to) {
 /* SD3's files may leave out the projection of the pooled state of CLIP-L: then it is the identity. */
 static tessera_status add_projection(struct building *b, tessera_error *error) {
     struct required_tensor *wanted = required_find(&b->required, "text_projection.weight");
-    if (wanted == NULL || wanted->seen || strstr(b->part->prefix, "clip_l") == NULL || wanted->shape[0] != wanted->shape[1])
+    if (wanted == NULL || wanted->seen || strstr(b->place->prefix, "clip_l") == NULL || wanted->shape[0] != wanted->shape[1])
         return TESSERA_OK;
     struct tensor tensor = tensor_of(NULL, DTYPE_F32, 2, wanted->shape);
     wanted->seen = true;
@@ -341,7 +341,7 @@ static tessera_status add_projection(struct building *b, tessera_error *error) {
 
 /* The encoding half of an autoencoder may be missing: then pictures can be decoded only. */
 static bool is_optional(const struct building *b, const char *name) {
-    return b->part->kind == LAYOUT_VAE && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
+    return b->place->kind == LAYOUT_VAE && (strncmp(name, "encoder.", 8) == 0 || strncmp(name, "quant_conv.", 11) == 0);
 }
 
 static tessera_status check_complete(const struct building *b, tessera_error *error) {
@@ -353,17 +353,17 @@ static tessera_status check_complete(const struct building *b, tessera_error *er
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "%s: tensor \"%s%s\" (\"%s\" in diffusers' layout) is missing, but %s/config.json asks for it: "
                          "if this is another model, give its configs with --config",
-                         safetensors_path(b->file), b->part->prefix, original.name, wanted->name, b->folder);
+                         safetensors_path(b->file), b->place->prefix, original.name, wanted->name, b->folder);
     }
     return TESSERA_OK;
 }
 
 static tessera_status fill_view(struct building *b, tessera_error *error) {
-    size_t length = strlen(b->part->prefix);
+    size_t length = strlen(b->place->prefix);
     for (int i = 0; i < safetensors_count(b->file); i++) {
         const struct safetensors_entry *entry = safetensors_at(b->file, i);
         char weight[256];
-        if (strncmp(entry->name, b->part->prefix, length) != 0) continue;
+        if (strncmp(entry->name, b->place->prefix, length) != 0) continue;
         TRY(is_scale(entry->name, weight) ? add_scale(b, entry, weight, error) : add_tensor(b, entry, error));
     }
     TRY(add_projection(b, error));
@@ -371,13 +371,13 @@ static tessera_status fill_view(struct building *b, tessera_error *error) {
     return weights_view_finish(b->view, error);
 }
 
-/* The view of `part` of the file `path`, for `config` (which is freed; NULL: the one in `folder`). */
-static tessera_status build_view(const char *path, const struct family_part *part, const char *folder, struct json *config,
+/* The view of `place` in the file `path`, for `config` (which is freed; NULL: the one in `folder`). */
+static tessera_status build_view(const char *path, const struct family_place *place, const char *folder, struct json *config,
                                  struct weights **out, tessera_error *error) {
-    struct building b = {.part = part, .folder = folder};
+    struct building b = {.place = place, .folder = folder};
     *out = NULL;
     tessera_status status = config == NULL ? json_open_in(folder, "config.json", &config, error) : TESSERA_OK;
-    if (status == TESSERA_OK) status = layout_new(part->kind, config, &b.layout, error);
+    if (status == TESSERA_OK) status = layout_new(place->kind, config, &b.layout, error);
     if (status == TESSERA_OK)
         status = required_read(folder, config, &b.required, error);
     else
@@ -397,8 +397,8 @@ static tessera_status build_view(const char *path, const struct family_part *par
 
 tessera_status single_file_weights(const struct single_file *file, const char *component, struct weights **out, tessera_error *error) {
     *out = NULL;
-    const struct family_part *part = family_find_part(file->family, file->tensors, component);
-    if (part == NULL) {
+    const struct family_place *place = family_find_place(file->family, file->tensors, component);
+    if (place == NULL) {
         char option[64];
         snprintf(option, sizeof option, "%.60s", component);
         for (char *c = option; *c != 0; c++)
@@ -409,9 +409,9 @@ tessera_status single_file_weights(const struct single_file *file, const char *c
     char *folder;
     struct json *config;
     TRY(single_file_config(file, component, &config, error));
-    tessera_status status = single_file_part_folder(file, component, &folder, error);
+    tessera_status status = single_file_folder_of(file, component, &folder, error);
     if (status == TESSERA_OK) {
-        status = build_view(file->path, part, folder, config, out, error);
+        status = build_view(file->path, place, folder, config, out, error);
         free(folder);
     } else {
         json_free(config);
@@ -422,7 +422,7 @@ tessera_status single_file_weights(const struct single_file *file, const char *c
 /* ---- one component alone ---- */
 
 /* Files that hold one component and nothing else; "" for the component: any. */
-static const struct family_part lone_parts[] = {
+static const struct family_place lone_places[] = {
     {"vae", "", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
     {"vae", "first_stage_model.", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
     {"vae", "vae.", LAYOUT_VAE, "decoder.mid.block_1.conv1.weight"},
@@ -438,11 +438,11 @@ static const struct family_part lone_parts[] = {
     {"", "", LAYOUT_SAME, "encoder.block.0.layer.0.SelfAttention.q.weight"},
 };
 
-static const struct family_part *find_lone_part(const struct safetensors *file, const char *component) {
-    for (size_t i = 0; i < sizeof lone_parts / sizeof *lone_parts; i++) {
-        const struct family_part *part = &lone_parts[i];
-        bool text = part->component[0] == 0 && strncmp(component, "text_encoder", 12) == 0;
-        if ((text || strcmp(part->component, component) == 0) && family_find_tensor(file, part->prefix, part->probe) != NULL) return part;
+static const struct family_place *find_lone_place(const struct safetensors *file, const char *component) {
+    for (size_t i = 0; i < sizeof lone_places / sizeof *lone_places; i++) {
+        const struct family_place *place = &lone_places[i];
+        bool text = place->component[0] == 0 && strncmp(component, "text_encoder", 12) == 0;
+        if ((text || strcmp(place->component, component) == 0) && family_find_tensor(file, place->prefix, place->probe) != NULL) return place;
     }
     return NULL;
 }
@@ -463,9 +463,9 @@ tessera_status single_file_component(const char *path, const char *component, co
     struct safetensors *file;
     const struct family *family;
     TRY(safetensors_open(path, &file, error));
-    const struct family_part *part = find_lone_part(file, component);
-    if (part == NULL && family_detect(file, &family, NULL) == TESSERA_OK) part = family_find_part(family, file, component);
+    const struct family_place *place = find_lone_place(file, component);
+    if (place == NULL && family_detect(file, &family, NULL) == TESSERA_OK) place = family_find_place(family, file, component);
     safetensors_close(file);
-    if (part != NULL) return build_view(path, part, folder, NULL, out, error);
+    if (place != NULL) return build_view(path, place, folder, NULL, out, error);
     return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: holds no weights for \"%s\" in a layout that is known here", path, component);
 }

@@ -20,8 +20,8 @@ tessera_status single_file_pipeline(const char *path, char *out, size_t size, te
 
 /* The model folder whose model_index.json and configs serve; lives as long as `file`. */
 const char *single_file_folder(const struct single_file *file);
-/* The folder of any part of the model, components, tokenizers and scheduler alike ("vae", "tokenizer_2"); the caller frees. */
-tessera_status single_file_part_folder(const struct single_file *file, const char *name, char **out, tessera_error *error);
+/* The folder of anything that model_index.json names, components, tokenizers and scheduler alike ("vae", "tokenizer_2"); the caller frees. */
+tessera_status single_file_folder_of(const struct single_file *file, const char *name, char **out, tessera_error *error);
 
 /* The component's config where the file shows other block counts than the published model has (give it to component_open); NULL: the
  * config.json in its folder holds. The caller frees. A config folder of the user's is never changed. */

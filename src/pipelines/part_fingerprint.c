@@ -38,7 +38,7 @@ static tessera_status add_tokenizer(const struct pipeline *p, struct prints *pri
     char name[sizeof slot->name], *folder = NULL;
     snprintf(name, sizeof name, "tokenizer%s", slot->name + strlen("text_encoder"));
     if (!pipeline_has(p, name)) return TESSERA_OK;
-    TRY(pipeline_part_folder(p, name, &folder, error));
+    TRY(pipeline_folder_of(p, name, &folder, error));
     tessera_status status = add_path(prints, folder, error);
     free(folder);
     return status;

@@ -201,8 +201,8 @@ int pipeline_rank_of(const struct pipeline *pipeline, const char *name);
 bool pipeline_has_blocks(const struct pipeline *pipeline);
 /* Says that a stage is done with a component: it is closed unless nothing is offloaded. */
 void pipeline_done_with(struct pipeline *pipeline, const char *name);
-/* The folder of a part without weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
-tessera_status pipeline_part_folder(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
+/* The folder of what has no weights ("tokenizer_2", "scheduler"); the caller frees. (source.c) */
+tessera_status pipeline_folder_of(const struct pipeline *pipeline, const char *name, char **out, tessera_error *error);
 /* A tokenizer by its subfolder, a constant; it is opened once and stays the pipeline's. */
 tessera_status pipeline_tokenizer(struct pipeline *pipeline, const char *name, const struct tokenizer **out, tessera_error *error);
 

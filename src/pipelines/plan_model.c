@@ -144,7 +144,7 @@ static int64_t clip_tokens(const struct pipeline *p) {
     char *folder = NULL, *path = NULL;
     struct json *config = NULL;
     int64_t tokens = CLIP_TOKENS;
-    if (pipeline_part_folder(p, "tokenizer", &folder, NULL) == TESSERA_OK) path = file_join(folder, "tokenizer_config.json");
+    if (pipeline_folder_of(p, "tokenizer", &folder, NULL) == TESSERA_OK) path = file_join(folder, "tokenizer_config.json");
     if (path != NULL && json_open(path, 0, &config, NULL) == TESSERA_OK &&
         json_int(config, "model_max_length", CLIP_TOKENS, 1, 1 << 20, &tokens, NULL) != TESSERA_OK)
         tokens = CLIP_TOKENS;

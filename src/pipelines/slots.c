@@ -43,7 +43,7 @@ tessera_status pipeline_scheduler_config(struct pipeline *p, const struct json *
     char *path = NULL;
     if (p->file != NULL && p->scheduler == NULL) TRY(single_file_scheduler(p->file, &p->scheduler, error));
     if (p->scheduler == NULL) {
-        TRY(pipeline_part_folder(p, "scheduler", &path, error));
+        TRY(pipeline_folder_of(p, "scheduler", &path, error));
         tessera_status status = scheduler_read_config(path, &p->scheduler, error);
         free(path);
         TRY(status);
@@ -88,7 +88,7 @@ tessera_status pipeline_tokenizer(struct pipeline *p, const char *name, const st
     *out = slot->tokenizer;
     if (*out != NULL) return TESSERA_OK;
     char *folder = NULL;
-    TRY(pipeline_part_folder(p, name, &folder, error));
+    TRY(pipeline_folder_of(p, name, &folder, error));
     tessera_status status = tokenizer_open(folder, &slot->tokenizer, error);
     free(folder);
     slot->name = name;

@@ -84,8 +84,8 @@ tessera_status source_open(struct pipeline *p, const char *model, const tessera_
     return fingerprint_adapters(p, options, error);
 }
 
-tessera_status pipeline_part_folder(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
-    if (p->file != NULL) return single_file_part_folder(p->file, name, out, error);
+tessera_status pipeline_folder_of(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
+    if (p->file != NULL) return single_file_folder_of(p->file, name, out, error);
     *out = file_join(p->folder, name);
     return *out != NULL ? TESSERA_OK : out_of_memory(error);
 }
@@ -114,7 +114,7 @@ static tessera_status replace(const struct pipeline *p, struct pipeline_slot *sl
     slot->replaced = true;
     if (is_plain_file(given)) {
         slot->file = strdup(given);
-        return slot->file != NULL ? pipeline_part_folder(p, slot->name, &slot->folder, error) : out_of_memory(error);
+        return slot->file != NULL ? pipeline_folder_of(p, slot->name, &slot->folder, error) : out_of_memory(error);
     }
     if (hub_is_name(given))
         TRY(hub_resolve(given, NULL, &slot->folder, error));
@@ -136,7 +136,7 @@ static tessera_status add_slot(struct pipeline *p, const char *name, const char 
     struct weights *weights = NULL;
     struct load_hooks hooks;
     snprintf(slot->name, sizeof slot->name, "%s", name);
-    TRY(given != NULL ? replace(p, slot, given, error) : pipeline_part_folder(p, name, &slot->folder, error));
+    TRY(given != NULL ? replace(p, slot, given, error) : pipeline_folder_of(p, name, &slot->folder, error));
     if (!weigh) return TESSERA_OK;
     TRY(source_weights(p, slot, &weights, error));
     slot->bytes = weights_loaded_bytes(weights, p->dtype);
@@ -198,7 +198,7 @@ static tessera_status leave_out_t5(struct pipeline *p, const char *given, tesser
     if (!pipeline_has(p, t5) || given != NULL) return TESSERA_OK;
     bool held = p->file != NULL && single_file_has(p->file, t5);
     if (p->file == NULL) {
-        TRY(pipeline_part_folder(p, t5, &folder, error));
+        TRY(pipeline_folder_of(p, t5, &folder, error));
         held = weights_are_in(folder) || file_is_forbidden(folder);
         free(folder);
     }

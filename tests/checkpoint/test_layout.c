@@ -127,7 +127,7 @@ static void check_rows(enum layout_kind kind, const char *config) {
             if (strcmp(row->original, other->original) == 0) covered += other->change.span;
         }
         CHECK(same == 1, "%s occurs %d times", row->diffusers, same);
-        CHECK(covered == row->change.parts, "%s is covered to %d of %d", row->original, covered, row->change.parts);
+        CHECK(covered == row->change.bands, "%s is covered to %d of %d", row->original, covered, row->change.bands);
     }
     layout_free(layout);
 }

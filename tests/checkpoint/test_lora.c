@@ -24,7 +24,7 @@ static void test_keys(void) {
     static const struct {
         const char *key, *module;
         unsigned components;
-        enum lora_part part;
+        enum lora_role role;
     } good[] = {
         {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "mid_block_attentions_0_proj_in", LORA_DENOISER, LORA_DOWN},
         {"transformer.proj_out.lora_B.weight", "proj_out", LORA_DENOISER, LORA_UP},
@@ -60,7 +60,7 @@ static void test_keys(void) {
         tessera_error error = {0};
         CHECK(lora_key_parse("f", good[i].key, &key, &error) == TESSERA_OK, "%s: %s", good[i].key, error.message);
         CHECK(strcmp(key.module, good[i].module) == 0, "%s gives %s", good[i].key, key.module);
-        CHECK(key.components == good[i].components && key.part == good[i].part, "%s: %u %d", good[i].key, key.components, (int)key.part);
+        CHECK(key.components == good[i].components && key.role == good[i].role, "%s: %u %d", good[i].key, key.components, (int)key.role);
     }
     static const char *const bad[][2] = {
         {"unet.x.lora_B.bias", "biases"}, {"unet.conv_in.weight", "none of a LoRA"}, {"unet..lora_A.weight.lora", "none of a"},
@@ -270,7 +270,7 @@ static void test_refused(void) {
     const struct spec misfit[] = {{"unet.a.lora_A.weight", "[4,5]", 20, 1}, B("unet.a.lora_B.weight")};
     check_refused(misfit, 2, "unet", "a.weight", "[4, 5]", "[2, 3]");
     const struct spec twice[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("lora_unet_a.lora_down.weight")};
-    check_refused(twice, 3, "unet", "a.weight", "lora_unet_a.lora_down.weight", "same part");
+    check_refused(twice, 3, "unet", "a.weight", "lora_unet_a.lora_down.weight", "same tensor of one");
     const struct spec rankless[] = {{"unet.a.lora_A.weight", "[0,3]", 0, 1}, B("unet.a.lora_B.weight")};
     check_refused(rankless, 2, "unet", "a.weight", "unet.a.lora_A.weight", "[0, 3]");
     check_refused(NULL, 0, "unet", "a.weight", "holds no tensors", "");

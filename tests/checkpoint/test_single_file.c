@@ -175,7 +175,7 @@ static void check_published(const char *want, const char *name, const int64_t *s
         const char *slash = strrchr(single_file_folder(file), '/');
         CHECK(slash != NULL && strcmp(slash + 1, want) == 0, "%s, not %s", single_file_folder(file), want);
         char *tokenizer = NULL;
-        CHECK(single_file_part_folder(file, "tokenizer", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
+        CHECK(single_file_folder_of(file, "tokenizer", &tokenizer, &error) == TESSERA_OK, "%s", error.message);
         free(tokenizer);
     }
     single_file_close(file);
