@@ -167,9 +167,9 @@ typedef struct tessera_mesh {
                                  * alone, one step behind (arXiv 2412.02962) */
     const char *split_scheme;   /* of naive patches: "row" (NULL), "col" or "alternate" */
     bool parallel_vae;          /* the autoencoder's rows over all ranks of a picture */
-    /* [ranks] how fast each rank is, in any unit: stages, rows and parts of a sequence are cut in proportion; NULL: equally. */
+    /* [ranks] how fast each rank is, in any unit: stages, rows and sequences are cut in proportion; NULL: equally. */
     const double *rank_weights;
-    /* Of tessera_map_open (tessera_plan.h): which rank holds which part of the model. pipefusion is the number of ranks, all other degrees are 1,
+    /* Of tessera_map_open (tessera_plan.h): which rank holds which components and blocks. pipefusion is the number of ranks, all other degrees are 1,
      * and the map outlives the model. NULL: stages are cut by their work. */
     const struct tessera_map *map;
 } tessera_mesh;

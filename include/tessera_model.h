@@ -10,7 +10,7 @@
  * only, and nn_joint_attention sees to it that all of them take part. So a model that is written
  * once runs in every way in which the engine spreads work. docs/new-model.md is the guide.
  *
- * This header includes all parts; read them in this order:
+ * This header includes all of them; read them in this order:
  *
  *     errors.h, config.h     a status and a message; fields of config.json
  *     tensors.h, files.h     element types and shapes; safetensors files

@@ -5,7 +5,7 @@
  *
  * The three give the same picture to the bit as one call of tessera_generate, where the kernel
  * path, element type and number of threads are the same. Numbers are handed out as they are; a
- * program that keeps them keeps tessera_part_fingerprint beside them, and compares it before it
+ * program that keeps them keeps tessera_fingerprint beside them, and compares it before it
  * uses them with a model. */
 #ifndef TESSERA_STAGES_H
 #define TESSERA_STAGES_H
@@ -47,13 +47,13 @@ void tessera_states_free(tessera_states *states);
 tessera_status tessera_decode(tessera_model *model, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
                               tessera_error *error);
 
-/* Parts of a model by which numbers are bound to it: what reads prompts (encoders, tokenizers,
- * LoRA), and what latents mean. */
-typedef enum tessera_part { TESSERA_PART_TEXT, TESSERA_PART_AUTOENCODER } tessera_part;
+/* What of a model a fingerprint is of: what reads prompts (encoders, tokenizers, LoRA), or what
+ * gives latents their meaning (the autoencoder). */
+typedef enum tessera_fingerprint_kind { TESSERA_FINGERPRINT_TEXT, TESSERA_FINGERPRINT_AUTOENCODER } tessera_fingerprint_kind;
 #define TESSERA_FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
-/* Enough to tell two models apart by mistake, not for security: of the part's files, names and
- * sizes, small ones whole, large ones in samples. Where the files lie does not matter. */
-tessera_status tessera_part_fingerprint(tessera_model *model, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error);
+/* Enough to tell two models apart by mistake, not for security: of the files, with their names
+ * and sizes, small ones whole, large ones in samples. Where the files lie does not matter. */
+tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,7 @@
  *
  * Left alone, the kernel often lets two ranks that compute share a processor while the other one has ranks that only look for messages. So
  * each rank is bound to one, such that those that compute at the same time have different ones: ranks of a stage side by side, and each
- * further stage one processor on, as parts of a picture follow each other through the stages.
+ * further stage one processor on, as patches of a picture follow each other through the stages.
  *
  *     8 ranks, pipefusion 4 x ring 2, on 2 processors       stage      0     1     2     3
  *                                                           processor 0 1   1 0   0 1   1 0 */

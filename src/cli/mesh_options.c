@@ -79,7 +79,7 @@ static tessera_status refuse_degrees(const struct option_value *v, tessera_error
     return TESSERA_OK;
 }
 
-/* --device-map shares the model's parts over all ranks, and nothing else. */
+/* --device-map places the model's components and blocks on all ranks, and nothing else. */
 static tessera_status apply_map(const struct option_value *v, tessera_mesh *mesh, tessera_error *error) {
     const int others[] = {GENERATE_PARALLEL,       GENERATE_DATA_DEGREE,   GENERATE_PIPEFUSION_DEGREE, GENERATE_NUM_PIPELINE_PATCH,
                           GENERATE_RING_DEGREE,    GENERATE_ULYSSES_DEGREE, GENERATE_TENSOR_DEGREE,     GENERATE_PARALLELISM,
@@ -89,7 +89,7 @@ static tessera_status apply_map(const struct option_value *v, tessera_mesh *mesh
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (v[others[i]].spelling != NULL) found = others[i]; /* and not by a record */
     if (found >= 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--device-map says which rank has which part of the model, and whole pictures go through them: leave --%s out",
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--device-map says which rank has which components and blocks, and whole pictures go through them: leave --%s out",
                          generate_options[found].name);
     *mesh = (tessera_mesh){.struct_size = mesh->struct_size,
                            .world = mesh->world,

@@ -1,4 +1,4 @@
-/* `tessera plan`: which mesh suits a model and a network, or which rank would hold which part of a model, without running anything and
+/* `tessera plan`: which mesh suits a model and a network, or which rank would hold which components and blocks of a model, without running anything and
  * without the model's weights.
  *
  * Prints the ranking as a table or as JSON, and draws the best mesh as SVG: a client of include/tessera_plan.h. */
@@ -76,7 +76,7 @@ static const struct option plan_options[PLAN_OPTION_COUNT] = {
     [PLAN_DEVICE_MAP] = {.name = "device-map",
                          .type = OPTION_TEXT,
                          .placeholder = "MAP",
-                         .help = "in place of meshes, which rank would hold which part of the model: " TESSERA_DEVICE_MAPS
+                         .help = "in place of meshes, which rank would hold which components and blocks: " TESSERA_DEVICE_MAPS
                                  ", or FILE.json (docs/small-devices.md)"},
     [PLAN_MAX_MEMORY] = {.name = "max-memory",
                          .type = OPTION_TEXT,

@@ -149,9 +149,9 @@ int preview_blocks(const uint8_t *pixels, int width, int height) {
     return lines;
 }
 
-static bool environment_has(const char *name, const char *part) {
+static bool environment_has(const char *name, const char *fragment) {
     const char *value = getenv(name);
-    return value != NULL && strstr(value, part) != NULL;
+    return value != NULL && strstr(value, fragment) != NULL;
 }
 
 /* Inside tmux and screen the outer terminal's protocols do not pass. */

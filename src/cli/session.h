@@ -1,4 +1,4 @@
-/* One run of `tessera generate`: what its parts share.
+/* One run of `tessera generate`: what its files share.
  *
  *     generate.c             the command: its order, its end
  *     generate_command.c     the command line: other programs' words, prompts, pictures that are given

@@ -18,13 +18,13 @@
 #define HEIGHT_KEY "height"
 #define BINNING_KEY "resolution_binning"
 
-/* What a file can be, and which part of a model it is bound to. */
+/* What a file can be, and which components of a model it is bound to. */
 struct kind {
-    const char *name, *part_name, *made_by;
-    tessera_part part;
+    const char *name, *bound_to, *made_by;
+    tessera_fingerprint_kind fingerprint;
 };
-static const struct kind embeds_kind = {"prompt embeddings", "text encoders", "tessera encode", TESSERA_PART_TEXT};
-static const struct kind latents_kind = {"latents", "autoencoder", "tessera generate --output-type latent", TESSERA_PART_AUTOENCODER};
+static const struct kind embeds_kind = {"prompt embeddings", "text encoders", "tessera encode", TESSERA_FINGERPRINT_TEXT};
+static const struct kind latents_kind = {"latents", "autoencoder", "tessera generate --output-type latent", TESSERA_FINGERPRINT_AUTOENCODER};
 
 static tessera_status open_kind(const char *path, const struct kind *kind, struct safetensors **out, tessera_error *error) {
     TRY(safetensors_open(path, out, error));
@@ -37,11 +37,11 @@ static tessera_status open_kind(const char *path, const struct kind *kind, struc
 static tessera_status check_model(const struct safetensors *file, const struct kind *kind, tessera_model *model, tessera_error *error) {
     char print[TESSERA_FINGERPRINT_BYTES];
     const char *was = safetensors_metadata(file, PRINT_KEY), *class = safetensors_metadata(file, CLASS_KEY);
-    TRY(tessera_part_fingerprint(model, kind->part, print, error));
+    TRY(tessera_fingerprint(model, kind->fingerprint, print, error));
     if (strcmp(was, print) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_ARGUMENT,
                      "%s: made by another model: a %s whose %s have the fingerprint %s, but this %s has %s: give --model the one that made it",
-                     safetensors_path(file), class != NULL ? class : "model", kind->part_name, was, tessera_model_pipeline_class(model), print);
+                     safetensors_path(file), class != NULL ? class : "model", kind->bound_to, was, tessera_model_pipeline_class(model), print);
 }
 
 /* ---- prompts ---- */
@@ -50,7 +50,7 @@ tessera_status embeds_write(const char *path, tessera_model *model, const tesser
                             tessera_error *error) {
     char print[TESSERA_FINGERPRINT_BYTES];
     struct safetensors_entry entries[TESSERA_STATES_MAX];
-    TRY(tessera_part_fingerprint(model, embeds_kind.part, print, error));
+    TRY(tessera_fingerprint(model, embeds_kind.fingerprint, print, error));
     for (int i = 0; i < states->count; i++) {
         const tessera_state *s = &states->states[i];
         entries[i] = (struct safetensors_entry){s->name, tensor_of(s->data, DTYPE_F32, s->ndim, s->shape)};
@@ -98,7 +98,7 @@ void embeds_close(struct embeds_file *embeds) {
 tessera_status latents_write(const char *path, tessera_model *model, const tessera_request *request, const tessera_image *image,
                              tessera_error *error) {
     char print[TESSERA_FINGERPRINT_BYTES], width[16], height[16];
-    TRY(tessera_part_fingerprint(model, latents_kind.part, print, error));
+    TRY(tessera_fingerprint(model, latents_kind.fingerprint, print, error));
     snprintf(width, sizeof width, "%d", request->width);
     snprintf(height, sizeof height, "%d", request->height);
     bool binning = request->use_resolution_binning && request->init_image == NULL;

@@ -1,7 +1,7 @@
 /* What passes between the stages of a picture as commands: files of prompts' states (`tessera encode`) and of latents
  * (`tessera generate --output-type latent`).
  *
- * Both are safetensors files whose __metadata__ says which part of which model the numbers belong to, and what else the next stage has to
+ * Both are safetensors files whose __metadata__ says which model the numbers belong to, and what else the next stage has to
  * know. Their bytes depend on the numbers and on that alone. */
 #ifndef TESSERA_CLI_STAGE_FILES_H
 #define TESSERA_CLI_STAGE_FILES_H

@@ -40,7 +40,7 @@ static int choose_members(struct wish *wishes, int count, int colour) {
     return members;
 }
 
-/* The part of a split after the exchange. */
+/* What a split does after the exchange. */
 static tessera_status make_group(struct comm *comm, struct wish *wishes, int colour, struct comm **out, tessera_error *error) {
     int context = free_context(wishes, comm->size);
     if (context == 0) return error_set(error, TESSERA_ERROR_INTERNAL, "more than %d process groups at a time: free some", ENGINE_CONTEXTS);

@@ -80,7 +80,7 @@ int comm_local_size(const struct comm *comm);             /* members on this ran
  * part in no group: *out is NULL. */
 tessera_status comm_split(struct comm *comm, int colour, int key, struct comm **out, tessera_error *error);
 
-/* A job, on all members of a group in the same order. Jobs nest: the inner ones of the same group are parts of the outermost. NULL is a
+/* A job, on all members of a group in the same order. Jobs nest: the inner ones of the same group belong to the outermost. NULL is a
  * group of this process alone. The beginning fails only where the world has; the end is due all the same. */
 tessera_status comm_job_begin(struct comm *comm, tessera_error *error);
 /* Says that this rank fails; its own requests, too, then end with an error. Returns when MPI touches none of their buffers any more. The

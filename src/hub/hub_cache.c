@@ -43,19 +43,19 @@ void hub_cache_close(struct hub_cache *cache) {
 
 /* Makes `path` up to its first `length` bytes, with every folder above it. */
 static tessera_status make_folders(const char *path, size_t length, tessera_error *error) {
-    char *part = strndup(path, length);
-    if (part == NULL) return no_memory(error);
+    char *piece = strndup(path, length);
+    if (piece == NULL) return no_memory(error);
     tessera_status status = TESSERA_OK;
-    for (char *slash = part + 1; status == TESSERA_OK; slash++) {
+    for (char *slash = piece + 1; status == TESSERA_OK; slash++) {
         slash += strcspn(slash, "/");
         bool last = *slash == 0;
         *slash = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST && !file_is_folder(part))
-            status = error_set_errno(error, "%s: cannot make this folder (HF_HOME or HF_HUB_CACHE names another place)", part);
+        if (mkdir(piece, 0777) != 0 && errno != EEXIST && !file_is_folder(piece))
+            status = error_set_errno(error, "%s: cannot make this folder (HF_HOME or HF_HUB_CACHE names another place)", piece);
         if (last) break;
         *slash = '/';
     }
-    free(part);
+    free(piece);
     return status;
 }
 
@@ -97,12 +97,12 @@ bool hub_cache_safe_path(const char *path) {
     strcpy(cleaned, path);
     text_clean(cleaned); /* it is printed, too */
     if (strcmp(cleaned, path) != 0) return false;
-    for (const char *part = path;; part++) {
-        size_t length = strcspn(part, "/");
+    for (const char *piece = path;; piece++) {
+        size_t length = strcspn(piece, "/");
         if (length == 0 || length > 255) return false;
-        if (strncmp(part, ".", length) == 0 || strncmp(part, "..", length) == 0) return false;
-        part += length;
-        if (*part == 0) return true;
+        if (strncmp(piece, ".", length) == 0 || strncmp(piece, "..", length) == 0) return false;
+        piece += length;
+        if (*piece == 0) return true;
     }
 }
 

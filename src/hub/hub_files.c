@@ -124,18 +124,18 @@ struct weight_name {
     char variant[VARIANT_CAPACITY]; /* "": none */
 };
 
-/* Takes one part between dots; false if the name cannot be that of weights. */
-static bool take_part(const char *part, size_t length, struct weight_name *out, bool *has_format, bool *has_json) {
-    if (length == 11 && memcmp(part, "safetensors", length) == 0 && !*has_format)
+/* Takes one word between dots; false if the name cannot be that of weights. */
+static bool take_word(const char *word, size_t length, struct weight_name *out, bool *has_format, bool *has_json) {
+    if (length == 11 && memcmp(word, "safetensors", length) == 0 && !*has_format)
         out->format = WEIGHT_SAFETENSORS, *has_format = true;
-    else if (length == 3 && memcmp(part, "bin", length) == 0 && !*has_format)
+    else if (length == 3 && memcmp(word, "bin", length) == 0 && !*has_format)
         out->format = WEIGHT_BIN, *has_format = true;
-    else if (length == 5 && memcmp(part, "index", length) == 0 && *has_format && !out->is_index)
+    else if (length == 5 && memcmp(word, "index", length) == 0 && *has_format && !out->is_index)
         out->is_index = true;
-    else if (length == 4 && memcmp(part, "json", length) == 0 && out->is_index && !*has_json)
+    else if (length == 4 && memcmp(word, "json", length) == 0 && out->is_index && !*has_json)
         *has_json = true;
     else if (length > 0 && length < VARIANT_CAPACITY && out->variant[0] == 0)
-        memcpy(out->variant, part, length);
+        memcpy(out->variant, word, length);
     else
         return false;
     return true;
@@ -149,7 +149,7 @@ static bool read_weight_name(const char *name, struct weight_name *out) {
     if (text == NULL) return false;
     for (text = skip_shard(text); *text == '.'; text = skip_shard(text)) {
         size_t length = strcspn(text + 1, ".-");
-        if (!take_part(text + 1, length, out, &has_format, &has_json)) return false;
+        if (!take_word(text + 1, length, out, &has_format, &has_json)) return false;
         text += 1 + length;
     }
     return *text == 0 && has_format && out->is_index == has_json;

@@ -75,12 +75,12 @@ struct origin {
 
 static bool origin_read(const char *url, struct origin *origin) {
     *origin = (struct origin){0};
-    CURLU *parts = curl_url();
-    bool read = parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
-                curl_url_get(parts, CURLUPART_SCHEME, &origin->scheme, 0) == CURLUE_OK &&
-                curl_url_get(parts, CURLUPART_HOST, &origin->host, 0) == CURLUE_OK &&
-                curl_url_get(parts, CURLUPART_PORT, &origin->port, CURLU_DEFAULT_PORT) == CURLUE_OK;
-    curl_url_cleanup(parts);
+    CURLU *address = curl_url();
+    bool read = address != NULL && curl_url_set(address, CURLUPART_URL, url, 0) == CURLUE_OK &&
+                curl_url_get(address, CURLUPART_SCHEME, &origin->scheme, 0) == CURLUE_OK &&
+                curl_url_get(address, CURLUPART_HOST, &origin->host, 0) == CURLUE_OK &&
+                curl_url_get(address, CURLUPART_PORT, &origin->port, CURLU_DEFAULT_PORT) == CURLUE_OK;
+    curl_url_cleanup(address);
     return read;
 }
 

@@ -140,7 +140,7 @@ static bool is_name_character(char c) {
 }
 
 /* An owner's or a repository's name: neither '.' nor '-' at an end, neither ".." nor "--" inside. */
-static bool is_name_part(const char *text, size_t length) {
+static bool is_name(const char *text, size_t length) {
     if (length == 0 || length > 96) return false;
     for (size_t i = 0; i < length; i++) {
         bool mark = text[i] == '.' || text[i] == '-';
@@ -153,14 +153,14 @@ static bool is_name_part(const char *text, size_t length) {
 /* A branch, a tag, "refs/pr/1" or a commit. It becomes a path below refs/, so no part of it may begin with a dot. */
 static bool is_revision(const char *text) {
     if (text[0] == 0 || strlen(text) >= HUB_REVISION_BYTES) return false;
-    for (const char *part = text;; part++) {
-        if (*part == '.' || *part == '-') return false;
-        size_t length = strcspn(part, "/");
+    for (const char *piece = text;; piece++) {
+        if (*piece == '.' || *piece == '-') return false;
+        size_t length = strcspn(piece, "/");
         if (length == 0) return false;
         for (size_t i = 0; i < length; i++)
-            if (!is_name_character(part[i]) && part[i] != '+') return false;
-        part += length;
-        if (*part == 0) return true;
+            if (!is_name_character(piece[i]) && piece[i] != '+') return false;
+        piece += length;
+        if (*piece == 0) return true;
     }
 }
 
@@ -168,7 +168,7 @@ bool hub_name_parse(const char *text, struct hub_name *name) {
     size_t length = strcspn(text, "@"), owner = strcspn(text, "/");
     const char *revision = text[length] == '@' ? text + length + 1 : "main";
     if (owner >= length || length >= HUB_NAME_BYTES) return false;
-    if (!is_name_part(text, owner) || !is_name_part(text + owner + 1, length - owner - 1) || !is_revision(revision)) return false;
+    if (!is_name(text, owner) || !is_name(text + owner + 1, length - owner - 1) || !is_revision(revision)) return false;
     memcpy(name->repository, text, length);
     name->repository[length] = 0;
     snprintf(name->revision, sizeof name->revision, "%s", revision);

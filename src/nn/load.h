@@ -47,7 +47,7 @@ struct load_hooks {
                               tessera_error *);
 };
 
-/* This rank's share of a denoiser: part `index` of `count` where weights are cut over ranks (tensor
+/* This rank's share of a denoiser: slice `index` of `count` where weights are cut over ranks (tensor
  * parallelism; count 0 is as 1), and of the list of blocks those that it runs (none: all). */
 struct load_share {
     int index, count;

@@ -1,7 +1,7 @@
 /* The composite behind weights of another type: a tile of output channels is cast to the
  * activations' type, multiplied, and put in its place among the outputs.
  *
- *     w [O, K], small     -- cast -->  tile [n, K]  -- linear -->  part [M, n]  -- copy_rows -->  out [M, c .. c + n]
+ *     w [O, K], small     -- cast -->  tile [n, K]  -- linear -->  some [M, n]  -- copy_rows -->  out [M, c .. c + n]
  *
  * It is made of the backend's other operators alone, so every backend has it, and no more than a
  * tile of the weights is there in a wide type. Where the backend supports the types the operator is
@@ -40,17 +40,17 @@ static tessera_status multiply(struct run *run, const struct product *p, struct 
 
 /* Output channels [first, first + w's rows) of the product. */
 static tessera_status multiply_tile(struct run *run, const struct product *p, struct tensor *out, const struct tensor *w, int64_t first) {
-    struct tensor tile = run_tensor(run, p->x->dtype, w->ndim, w->shape), part = *out;
-    part.shape[out->ndim - 1] = w->shape[0];
+    struct tensor tile = run_tensor(run, p->x->dtype, w->ndim, w->shape), some = *out;
+    some.shape[out->ndim - 1] = w->shape[0];
     bool whole = w->shape[0] == out->shape[out->ndim - 1];
-    if (!whole) part = run_tensor(run, out->dtype, part.ndim, part.shape);
+    if (!whole) some = run_tensor(run, out->dtype, some.ndim, some.shape);
     if (run_failed(run)) return run->error.status;
     run->backend->ops->cast(run->backend, &tile, w);
-    TRY(multiply(run, p, &part, &tile, first));
+    TRY(multiply(run, p, &some, &tile, first));
     if (whole) return TESSERA_OK;
-    int64_t rows = tensor_count(&part) / w->shape[0];
+    int64_t rows = tensor_count(&some) / w->shape[0];
     struct tensor to = tensor_reshape(*out, SHAPE(rows, out->shape[out->ndim - 1], 1)),
-                  from = tensor_reshape(part, SHAPE(rows, w->shape[0], 1));
+                  from = tensor_reshape(some, SHAPE(rows, w->shape[0], 1));
     backend_copy_rows(run->backend, &to, first, &from, 0, w->shape[0]);
     return TESSERA_OK;
 }

@@ -1,6 +1,6 @@
 /* tessera_sample: the denoising loop over one model that its author tries out, with raw inputs in place of a pipeline's prompts.
  *
- *     folder -> denoiser's description -> mesh, parts, stages -> this rank's weights -> denoise_pictures of one picture
+ *     folder -> denoiser's description -> mesh, patches, stages -> this rank's weights -> denoise_pictures of one picture
  *
  * Everything is opened for the call and closed after it. */
 #include "tessera_model.h"

@@ -1,4 +1,4 @@
-/* Device maps: the parts of a pipeline on the ranks of a world, each with a limit of its memory. By words (parallel/placement.h) or by a file
+/* Device maps: the components and blocks of a pipeline on the ranks of a world, each with a limit of its memory. By words (parallel/placement.h) or by a file
  * (map_file.h). Weights are not needed: configs tell what a model holds; where its files are there, their types count. Private to this room;
  * include/tessera_plan.h has the public face. */
 #ifndef TESSERA_PIPELINES_DEVICE_MAP_H

@@ -1,4 +1,4 @@
-/* What all parts of a request's work use: its clock, what it tells the caller, and the end of its outcome. */
+/* What all work on a request uses: its clock, what it tells the caller, and the end of its outcome. */
 #include "pipelines/generation.h"
 
 #include <stdarg.h>

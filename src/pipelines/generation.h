@@ -1,4 +1,4 @@
-/* One request being worked on: what generate.c sets up and its parts (denoise.c, picture.c) read. Private to this room. */
+/* One request being worked on: what generate.c sets up and the files that do the work (denoise.c, picture.c) read. Private to this room. */
 #ifndef TESSERA_PIPELINES_GENERATION_H
 #define TESSERA_PIPELINES_GENERATION_H
 
@@ -38,7 +38,7 @@ struct generation {
 tessera_status generation_take_states(struct generation *g, tessera_error *error);
 /* g->states on the host, owned by `out`. (states.c) */
 tessera_status generation_give_states(struct generation *g, tessera_states *out, tessera_error *error);
-/* Seconds, of which those that components take to open are no part. (generation.c, as the next one) */
+/* Seconds, without those that components take to open. (generation.c, as the next one) */
 double generation_clock(const struct generation *g);
 /* Tells the caller how far a phase is; CANCELLED if it wants to stop. */
 tessera_status generation_report(const struct generation *g, tessera_phase phase, int done, int total, tessera_error *error);

@@ -2,7 +2,7 @@
  *
  *     tessera_job     copies of the requests, pictures, stop flag, memory limit, outcome
  *       generation    of one request at a time: scheduler, text states, noise, generators (generation.h)
- *         denoising   scheduler states, step caches, keys and values of other parts or patches (denoise.c)
+ *         denoising   scheduler states, step caches, keys and values of other patches (denoise.c)
  *
  * A job runs once. On a mesh it is a job of the ranks that make a picture together (comm/jobs.h), so it ends alike on all of them. Nothing
  * of it is in the model, which only opens components as they are first needed. */

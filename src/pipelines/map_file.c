@@ -105,12 +105,12 @@ static const char *name_of(const struct reading *r, int unit, char *out, size_t 
     return map_module_name(r->m, unit, out, capacity);
 }
 
-/* Two entries give parts of one unit to different ranks: the more particular one is named. */
+/* Two entries give one unit to different ranks: the more particular one is named. */
 static tessera_status refuse_cut(const struct reading *r, int unit, const struct entry *a, const struct entry *b, tessera_error *error) {
     char name[256];
     const struct entry *longer = strlen(a->name) > strlen(b->name) ? a : b, *shorter = longer == a ? b : a;
     return error_set(error, TESSERA_ERROR_FORMAT,
-                     "%s: field \"%.200s\": rank %d, but \"%.200s\" has other parts of %s on rank %d: %s is placed as a whole", r->path,
+                     "%s: field \"%.200s\": rank %d, but \"%.200s\" has other modules of %s on rank %d: %s is placed as a whole", r->path,
                      longer->name, longer->rank, shorter->name, name_of(r, unit, name, sizeof name), shorter->rank,
                      unit <= map_unit_autoencoder(r->m) ? "a text encoder or the autoencoder" : "a block");
 }

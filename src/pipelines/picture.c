@@ -169,7 +169,7 @@ static tessera_status hand_over(struct generation *g, const tessera_image *place
     return TESSERA_OK;
 }
 
-/* The first rank's part where another one decodes. */
+/* What the first rank does where another one decodes. */
 static tessera_status take_over(struct generation *g, const tessera_image *place, tessera_error *error) {
     size_t bytes = (size_t)g->width * (size_t)g->height * 3 * sizeof(float);
     float *pixels = malloc(bytes);

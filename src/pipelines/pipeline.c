@@ -168,7 +168,7 @@ static tessera_status open_placed(struct pipeline *p, const tessera_mesh *mesh, 
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] > 1)
             return error_set(error, TESSERA_ERROR_ARGUMENT,
-                             "mesh.map: a device map shares a picture by its model's parts alone: all degrees but pipefusion, and num_pipeline_patch, "
+                             "mesh.map: a device map shares a picture by the model's components and blocks alone: all degrees but pipefusion, and num_pipeline_patch, "
                              "must be 1, and parallel_vae false");
     TRY(placed_suits(mesh->map, p, denoiser->num_blocks, team_size(&p->team), error));
     TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, &p->num_stages, error));

@@ -123,7 +123,7 @@ struct pipeline {
     const struct pipeline_class *class;
     char *name;               /* as messages call the model */
     char *variant;            /* of the weight files that are preferred; NULL: none */
-    char *folder;             /* of model_index.json and, unless it is a single file, of all parts */
+    char *folder;             /* of model_index.json and, unless it is a single file, of all components */
     struct single_file *file; /* or NULL */
     struct lora_set *loras; /* that components are opened with */
     struct adapters adapters;
@@ -135,7 +135,7 @@ struct pipeline {
     struct stages *stages; /* [num_stages] of the denoiser that this rank has; none: it has all blocks */
     int num_stages;
     struct span *between; /* [num_stages - 1] runs of blocks that other ranks compute; NULL without stages */
-    const struct tessera_map *map; /* that places its parts; borrowed; or NULL */
+    const struct tessera_map *map; /* that places its components and blocks; borrowed; or NULL */
     struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
     enum dtype dtype;
     bool vae_tiling;
@@ -237,12 +237,12 @@ struct generation_control {
 };
 tessera_status pipeline_generate(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error);
-/* The work of tessera_encode, tessera_decode and tessera_part_fingerprint. */
+/* The work of tessera_encode, tessera_decode and tessera_fingerprint. */
 tessera_status pipeline_encode(struct pipeline *pipeline, const tessera_request *request, const struct generation_control *control,
                                tessera_states *states, tessera_image *costs, tessera_error *error);
 tessera_status pipeline_decode(struct pipeline *pipeline, const tessera_request *request, const float *latents, size_t values,
                                tessera_image *image, tessera_error *error);
-tessera_status pipeline_fingerprint(const struct pipeline *pipeline, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES],
+tessera_status pipeline_fingerprint(const struct pipeline *pipeline, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES],
                                     tessera_error *error);
 
 #endif

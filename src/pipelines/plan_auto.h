@@ -6,7 +6,7 @@
 
 struct plan_auto_options {
     bool allow_displaced;
-    double memory; /* bytes for each rank; 0: its part of its host's */
+    double memory; /* bytes for each rank; 0: its share of its host's */
     int threads;   /* as tessera_model_options has it */
     /* [ranks of the world], or NULL. Where ranks are unequal, mesh->rank_weights points to it: it must live as long as *mesh is used. */
     double *weights;
@@ -19,7 +19,7 @@ tessera_status plan_auto(const char *model, const tessera_model_options *options
                          const struct plan_auto_options *auto_options, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
                          tessera_error *error);
 
-/* A plan's mesh as options: its degrees and parts are put into *mesh, the rest of which stays. */
+/* A plan's mesh as options: its degrees and patches are put into *mesh, the rest of which stays. */
 void plan_mesh_choose(const struct plan_mesh *plan, tessera_mesh *mesh);
 
 /* What is measured for it, by all ranks of a group together and known to all of them. */

@@ -12,7 +12,7 @@
 
 #define MEASURED_SECONDS 0.25 /* of each kind of operation, in some turns */
 enum { LEAST_TOKENS = 64, MOST_TOKENS = 1024, THIN_TOKENS = 8, TURNS = 5, MOST_ROUNDS = 4096, MOST_WEIGHT_BYTES = 128 << 20 };
-#define LEAST_SHARE 0.01 /* of a time that a part of it must have, whatever was measured */
+#define LEAST_SHARE 0.01 /* of a time that what belongs to it must have, whatever was measured */
 
 struct bench {
     struct backend *backend;

@@ -19,12 +19,12 @@ struct plan_layer {
 };
 /* Those in which most of a step's operations are: a transformer's all, a UNet's of one level. */
 struct plan_layer plan_busiest_layer(const struct plan_model *model);
-/* With how many tokens they are measured for parts of `positions` tokens of the picture: not too few to tell their speed, and no more than
+/* With how many tokens they are measured for spans of `positions` tokens of the picture: not too few to tell their speed, and no more than
  * say something new. */
 int64_t plan_measured_tokens(struct plan_layer layer, int64_t positions);
 
 /* Operations a second of products, attention's rate in shares of it, elements a second of norms, and bytes a second of weights, which each
- * product costs once however few tokens it has: of the busiest layers, for parts of `positions` tokens. Takes a second or so. */
+ * product costs once however few tokens it has: of the busiest layers, for spans of `positions` tokens. Takes a second or so. */
 struct plan_speed {
     double operations, attention_share, elements, streaming;
 };

@@ -146,12 +146,12 @@ static struct text_encoder_output encode(const struct text_encoder *encoder, str
 
 static tessera_status check_numbers(const struct reading *r, struct run *run, const struct text_encoder_output *states,
                                     tessera_error *error) {
-    const struct tensor *parts[] = {&states->last_hidden_state, &states->penultimate, &states->pooled};
+    const struct tensor *tensors[] = {&states->last_hidden_state, &states->penultimate, &states->pooled};
     tessera_status status = TESSERA_OK;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && status == TESSERA_OK; i++) {
-        float *numbers = run_map(run, parts[i], MAP_READ);
-        if (numbers != NULL) status = pipeline_check_finite(r->p, r->reader->encoder, "", numbers, (size_t)tensor_count(parts[i]), error);
-        run_unmap(run, parts[i], numbers, MAP_READ);
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors && status == TESSERA_OK; i++) {
+        float *numbers = run_map(run, tensors[i], MAP_READ);
+        if (numbers != NULL) status = pipeline_check_finite(r->p, r->reader->encoder, "", numbers, (size_t)tensor_count(tensors[i]), error);
+        run_unmap(run, tensors[i], numbers, MAP_READ);
         if (status == TESSERA_OK) status = run_status(run, error);
     }
     return status;
@@ -285,32 +285,32 @@ static tessera_status read_here(struct pipeline *p, struct run *run, const struc
     return status;
 }
 
-/* What is sent of a reading: its parts, of which empty ones stay empty. */
+/* What is sent of a reading: its tensors, of which empty ones stay empty. */
 struct announcement {
-    int32_t length, tokens, ndim[PROMPT_READING_PARTS];
-    int64_t shape[PROMPT_READING_PARTS][TENSOR_MAX_DIMS];
+    int32_t length, tokens, ndim[PROMPT_READING_TENSORS];
+    int64_t shape[PROMPT_READING_TENSORS][TENSOR_MAX_DIMS];
 };
 
 /* The picture's rank `root` has `reading`; the others get it, in their run->arena. */
 static tessera_status share(struct pipeline *p, struct run *run, int root, struct prompt_reading *reading, tessera_error *error) {
     struct announcement a = {.length = reading->length, .tokens = reading->tokens};
-    struct tensor *parts[PROMPT_READING_PARTS];
-    prompt_reading_parts(reading, parts);
-    for (int i = 0; i < PROMPT_READING_PARTS && team_rank(&p->team) == root; i++) {
-        a.ndim[i] = parts[i]->data != NULL ? parts[i]->ndim : 0;
-        for (int d = 0; d < a.ndim[i]; d++) a.shape[i][d] = parts[i]->shape[d];
+    struct tensor *tensors[PROMPT_READING_TENSORS];
+    prompt_reading_tensors(reading, tensors);
+    for (int i = 0; i < PROMPT_READING_TENSORS && team_rank(&p->team) == root; i++) {
+        a.ndim[i] = tensors[i]->data != NULL ? tensors[i]->ndim : 0;
+        for (int d = 0; d < a.ndim[i]; d++) a.shape[i][d] = tensors[i]->shape[d];
     }
     TRY(team_broadcast(&p->team, root, &a, sizeof a, error));
     reading->length = a.length;
     reading->tokens = a.tokens;
-    for (int i = 0; i < PROMPT_READING_PARTS; i++) {
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++) {
         if (a.ndim[i] == 0) continue;
         unsigned use = team_rank(&p->team) != root ? MAP_WRITE : MAP_READ;
-        if (use == MAP_WRITE) *parts[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);
-        void *host = run_map(run, parts[i], use);
+        if (use == MAP_WRITE) *tensors[i] = run_tensor(run, DTYPE_F32, a.ndim[i], a.shape[i]);
+        void *host = run_map(run, tensors[i], use);
         TRY(run_status(run, error));
-        tessera_status status = team_broadcast(&p->team, root, host, tensor_bytes(parts[i]), error);
-        run_unmap(run, parts[i], host, use);
+        tessera_status status = team_broadcast(&p->team, root, host, tensor_bytes(tensors[i]), error);
+        run_unmap(run, tensors[i], host, use);
         TRY(status);
     }
     return run_status(run, error);

@@ -12,7 +12,7 @@ struct prompt_reading {
 };
 
 /* The tensors of a reading, all F32, empty ones too. */
-enum { PROMPT_READING_PARTS = 4 };
-void prompt_reading_parts(struct prompt_reading *reading, struct tensor *parts[PROMPT_READING_PARTS]);
+enum { PROMPT_READING_TENSORS = 4 };
+void prompt_reading_tensors(struct prompt_reading *reading, struct tensor *tensors[PROMPT_READING_TENSORS]);
 
 #endif

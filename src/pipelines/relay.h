@@ -1,7 +1,7 @@
 /* What a stage of a pipeline hands on to the others, unit by unit: its state to the next stage, skips straight to the stages that use them,
  * and from the last stage the latents after a step, to the first one and to the pipeline's member 0, which tells of them. States go through denoiser_state_pack and _unpack (models/state.h).
  *
- *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one row of its guidance, or of a part of it
+ *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one row of its guidance, or of a patch of it
  *        \                                   / ^
  *         \-------------- skips ------------/  |
  *     ^---------------- latents ---------------/
@@ -24,7 +24,7 @@ enum { RELAY_BATCHES = 3 };
 /* A unit, as far as messages differ by it. */
 struct relay_unit {
     const struct denoiser_inputs *inputs; /* their shapes */
-    int kind;                             /* units of one kind have messages of one length, constants aside: the part, 0 the whole */
+    int kind;                             /* units of one kind have messages of one length, constants aside: the patch, from 1 on; 0 the whole */
     int batch;                            /* below RELAY_BATCHES: units of one batch have the same constants */
     bool text;                            /* blocks change the text with this unit, or only read it */
 };

@@ -34,7 +34,7 @@ static double *sum_along(const int degrees[MESH_AXES], const double *weights, un
     return sums;
 }
 
-/* From weights to where each one's part ends: [count + 1], from 0 to 1. */
+/* From weights to where each one's span ends: [count + 1], from 0 to 1. */
 static double *to_ends(double *weights, int count) {
     double total = 0, seen = 0;
     for (int i = 0; i < count && weights != NULL; i++) total += weights[i];

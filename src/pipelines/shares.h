@@ -1,11 +1,11 @@
-/* Unequal ranks: how much of a picture's positions, of attention heads and of the blocks each part of a mesh gets. */
+/* Unequal ranks: how much of a picture's positions, of attention heads and of the blocks each rank of a mesh gets. */
 #ifndef TESSERA_PIPELINES_SHARES_H
 #define TESSERA_PIPELINES_SHARES_H
 
 #include "comm/mesh.h"
 
 struct shares {      /* owned; NULL where all are equal */
-    double *rows;    /* [patch x ring x ulysses + 1], from 0 to 1: where the parts of a picture end */
+    double *rows;    /* [patch x ring x ulysses + 1], from 0 to 1: where the spans of a picture end */
     double *heads;   /* [ulysses + 1]: of attention heads */
     double *picture; /* [ranks of a picture + 1]: of the autoencoder's rows */
     double *stages;  /* [pipefusion]: speeds of the pipeline's stages */

@@ -1,4 +1,4 @@
-/* Where a model's parts lie: a folder in diffusers' layout, a single file, the hub's cache, or what a request puts in their place. Private
+/* Where a model's components lie: a folder in diffusers' layout, a single file, the hub's cache, or what a request puts in their place. Private
  * to this room. */
 #ifndef TESSERA_PIPELINES_SOURCE_H
 #define TESSERA_PIPELINES_SOURCE_H

@@ -15,11 +15,11 @@ struct kept_reading {
 };
 
 static size_t bytes_of(struct prompt_reading *reading) {
-    struct tensor *parts[PROMPT_READING_PARTS];
+    struct tensor *tensors[PROMPT_READING_TENSORS];
     size_t bytes = 0;
-    prompt_reading_parts(reading, parts);
-    for (int i = 0; i < PROMPT_READING_PARTS; i++)
-        if (parts[i]->data != NULL) bytes += tensor_bytes(parts[i]);
+    prompt_reading_tensors(reading, tensors);
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++)
+        if (tensors[i]->data != NULL) bytes += tensor_bytes(tensors[i]);
     return bytes;
 }
 
@@ -28,10 +28,10 @@ bool text_ahead_has_room(const struct text_ahead *ahead, struct prompt_reading r
 }
 
 static void free_kept(struct kept_reading *kept) {
-    struct tensor *parts[PROMPT_READING_PARTS];
+    struct tensor *tensors[PROMPT_READING_TENSORS];
     if (kept == NULL) return;
-    prompt_reading_parts(&kept->reading, parts);
-    for (int i = 0; i < PROMPT_READING_PARTS; i++) free(parts[i]->data);
+    prompt_reading_tensors(&kept->reading, tensors);
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++) free(tensors[i]->data);
     free(kept);
 }
 
@@ -46,15 +46,15 @@ bool text_ahead_has(const struct text_ahead *ahead, const char *encoder, const t
 
 /* Tensors of `from` in the run's memory. */
 static tessera_status upload(struct run *run, struct prompt_reading from, struct prompt_reading *out, tessera_error *error) {
-    struct tensor *parts[PROMPT_READING_PARTS], *to[PROMPT_READING_PARTS];
+    struct tensor *tensors[PROMPT_READING_TENSORS], *to[PROMPT_READING_TENSORS];
     *out = from;
-    prompt_reading_parts(&from, parts);
-    prompt_reading_parts(out, to);
-    for (int i = 0; i < PROMPT_READING_PARTS; i++) {
-        if (parts[i]->data == NULL) continue;
-        *to[i] = run_tensor(run, DTYPE_F32, parts[i]->ndim, parts[i]->shape);
+    prompt_reading_tensors(&from, tensors);
+    prompt_reading_tensors(out, to);
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++) {
+        if (tensors[i]->data == NULL) continue;
+        *to[i] = run_tensor(run, DTYPE_F32, tensors[i]->ndim, tensors[i]->shape);
         TRY(run_status(run, error));
-        TRY(backend_upload(run->backend, to[i], parts[i]->data, error));
+        TRY(backend_upload(run->backend, to[i], tensors[i]->data, error));
     }
     return TESSERA_OK;
 }
@@ -79,18 +79,18 @@ static tessera_status out_of_memory(struct kept_reading *kept, tessera_error *er
 tessera_status text_ahead_keep(struct text_ahead *ahead, const char *encoder, const tessera_request *request, struct run *run,
                                const struct prompt_reading *reading, tessera_error *error) {
     struct prompt_reading from = *reading;
-    struct tensor *parts[PROMPT_READING_PARTS], *to[PROMPT_READING_PARTS];
+    struct tensor *tensors[PROMPT_READING_TENSORS], *to[PROMPT_READING_TENSORS];
     struct kept_reading *kept = calloc(1, sizeof *kept);
     if (kept == NULL) return out_of_memory(NULL, error);
     *kept = (struct kept_reading){.next = ahead->kept, .encoder = encoder, .request = request, .reading = from, .bytes = bytes_of(&from)};
-    prompt_reading_parts(&from, parts);
-    prompt_reading_parts(&kept->reading, to);
-    for (int i = 0; i < PROMPT_READING_PARTS; i++) to[i]->data = NULL;
-    for (int i = 0; i < PROMPT_READING_PARTS; i++) {
-        if (parts[i]->data == NULL) continue;
-        to[i]->data = malloc(tensor_bytes(parts[i]));
+    prompt_reading_tensors(&from, tensors);
+    prompt_reading_tensors(&kept->reading, to);
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++) to[i]->data = NULL;
+    for (int i = 0; i < PROMPT_READING_TENSORS; i++) {
+        if (tensors[i]->data == NULL) continue;
+        to[i]->data = malloc(tensor_bytes(tensors[i]));
         if (to[i]->data == NULL) return out_of_memory(kept, error);
-        tessera_status status = backend_download(run->backend, to[i]->data, parts[i], error);
+        tessera_status status = backend_download(run->backend, to[i]->data, tensors[i], error);
         if (status != TESSERA_OK) free_kept(kept);
         TRY(status);
     }

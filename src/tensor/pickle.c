@@ -246,15 +246,15 @@ static tessera_status push_global(struct machine *m, const struct pickle_value *
 
 /* "module\nname\n" */
 static tessera_status read_global(struct machine *m) {
-    struct pickle_value parts[2] = {{.type = PICKLE_TEXT}, {.type = PICKLE_TEXT}};
+    struct pickle_value names[2] = {{.type = PICKLE_TEXT}, {.type = PICKLE_TEXT}};
     for (int i = 0; i < 2; i++) {
         const uint8_t *start = m->data + m->at, *end = memchr(start, '\n', m->length - m->at);
         if (end == NULL) return broken(m, "a name without an end: is the file cut off?");
-        parts[i].text = (const char *)start;
-        parts[i].length = (size_t)(end - start);
-        m->at += parts[i].length + 1;
+        names[i].text = (const char *)start;
+        names[i].length = (size_t)(end - start);
+        m->at += names[i].length + 1;
     }
-    return push_global(m, &parts[0], &parts[1]);
+    return push_global(m, &names[0], &names[1]);
 }
 
 static tessera_status stack_global(struct machine *m) {

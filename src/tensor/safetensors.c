@@ -26,7 +26,7 @@
 
 struct piece {
     struct safetensors_entry entry;
-    uint64_t begin, end; /* in the data part */
+    uint64_t begin, end; /* behind the header */
     void *copy;          /* aligned, once safetensors_tensor needed one; else NULL */
     char *name;          /* of a file without a JSON header, else NULL */
 };

@@ -71,12 +71,12 @@ static bool is_contiguous(const struct pickle_tensor *t) {
 
 /* The elements of `t`, and in *reach one behind the last place that it touches; false if either overflows. */
 static bool measure(const struct pickle_tensor *t, int64_t *count, int64_t *reach) {
-    int64_t last = t->offset, part;
+    int64_t last = t->offset, farther;
     *count = 1;
     for (int i = 0; i < t->ndim; i++) {
         if (__builtin_mul_overflow(*count, t->shape[i], count)) return false;
         if (t->shape[i] == 0) continue;
-        if (__builtin_mul_overflow(t->shape[i] - 1, t->strides[i], &part) || __builtin_add_overflow(last, part, &last)) return false;
+        if (__builtin_mul_overflow(t->shape[i] - 1, t->strides[i], &farther) || __builtin_add_overflow(last, farther, &last)) return false;
     }
     *reach = 0;
     return *count == 0 || !__builtin_add_overflow(last, 1, reach);

@@ -1,4 +1,4 @@
-/* The fingerprint of a part of a model: of its files, wherever they lie. */
+/* The fingerprint of a model's text encoders or of its autoencoder: of their files, wherever they lie. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,21 +44,21 @@ static tessera_status add_tokenizer(const struct pipeline *p, struct prints *pri
     return status;
 }
 
-tessera_status pipeline_fingerprint(const struct pipeline *p, tessera_part part, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error) {
+tessera_status pipeline_fingerprint(const struct pipeline *p, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error) {
     struct prints prints = {.used = 0};
-    if (part != TESSERA_PART_TEXT && part != TESSERA_PART_AUTOENCODER)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "part %d: no such part of a model", (int)part);
-    if (part == TESSERA_PART_TEXT) {
+    if (kind != TESSERA_FINGERPRINT_TEXT && kind != TESSERA_FINGERPRINT_AUTOENCODER)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "fingerprint kind %d: there is none with this number", (int)kind);
+    if (kind == TESSERA_FINGERPRINT_TEXT) {
         add_text(&prints, p->class->name);
         add_text(&prints, p->lora_fingerprint);
     }
     for (int i = 0; i < p->num_slots; i++) {
         const struct pipeline_slot *slot = &p->slots[i];
         bool is_text = strncmp(slot->name, "text_encoder", strlen("text_encoder")) == 0;
-        if (part == TESSERA_PART_TEXT && is_text) {
+        if (kind == TESSERA_FINGERPRINT_TEXT && is_text) {
             TRY(add_slot(p, &prints, slot, error));
             TRY(add_tokenizer(p, &prints, slot, error));
-        } else if (part == TESSERA_PART_AUTOENCODER && strcmp(slot->name, p->autoencoder) == 0) {
+        } else if (kind == TESSERA_FINGERPRINT_AUTOENCODER && strcmp(slot->name, p->autoencoder) == 0) {
             TRY(add_slot(p, &prints, slot, error));
         }
     }
