@@ -8,7 +8,7 @@
  *     asked    4 colours x 1            the same prompts with other seeds: which prompt is it?
  *     new      1 colour  x 1            a prompt that the attacker has not tried: which subject is it?
  *
- * Before block 1, 3, 5 and 7, at four steps, the state is kept of the row of guidance that has the prompt: tokens of text and picture, and the
+ * Before block 1, 3, 5 and 7, at four steps, the state is kept of the prediction that has the prompt: tokens of text and picture, and the
  * conditioning. Each pair of block and step is attacked alone:
  *
  *     prompt     the known vector that is nearest: all text tokens, or the mean of the picture's tokens

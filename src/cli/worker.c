@@ -65,7 +65,7 @@ static const struct option worker_options[WORKER_OPTION_COUNT] = {
     [WORKER_MAX_REQUEST] = {.name = "max-request", .section = LIMITS, .type = OPTION_TEXT, .placeholder = "BYTES", .help = "longest request (default 256MiB); four of them at once"},
     [WORKER_MAX_TOKENS] = {.name = "max-tokens", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "tokens of a picture (default 16384: 2048x2048 of SD3)", .low = 1, .high = 1 << 20},
     [WORKER_MAX_TEXT_TOKENS] = {.name = "max-text-tokens", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "tokens of a text (default 2048)", .low = 1, .high = 1 << 20},
-    [WORKER_MAX_BATCH] = {.name = "max-batch", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "pictures in one request, rows of guidance counted (default 8)", .low = 1, .high = 1024},
+    [WORKER_MAX_BATCH] = {.name = "max-batch", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "predictions in one request, of which a guided picture has two (default 8)", .low = 1, .high = 1024},
     [WORKER_MAX_CONNECTIONS] = {.name = "max-connections", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "at once (default 1024)", .low = 16, .high = 1 << 16},
     [WORKER_MAX_CONNECTIONS_PER_PEER] = {.name = "max-connections-per-peer", .section = LIMITS, .type = OPTION_INTEGER, .placeholder = "N", .help = "of one address, and of one token (default 64; 0: no limit)", .low = 0, .high = 1 << 16},
     [WORKER_RATE] = {.name = "rate", .section = LIMITS, .type = OPTION_NUMBER, .placeholder = "X", .help = "requests a second with one token (default 50; 0: no limit)", .low = 0, .high = 1e6},

@@ -41,7 +41,7 @@ unsigned denoiser_state_constants(const struct denoiser *denoiser);
 
 /* ---- constants that have come ---- */
 
-/* More than this many constants are nobody's job: rows of guidance, each alone and both together, of text and mask. */
+/* More than this many constants are nobody's job: predictions, each alone and both together, of text and mask. */
 enum { STATE_STORE_MOST = 8 };
 struct state_constant {
     uint8_t digest[STATE_DIGEST_BYTES];

@@ -64,7 +64,8 @@ void parallel_free(struct parallel *parallel);
 /* Before each pass through a rank's blocks. */
 struct strategy_moment {
     int steps, step;     /* of the picture, from 0: the first one that is run */
-    int patch, row, rows; /* PipeFusion's patch or PATCHES_WHOLE; the batch at hand begins with row `row` of all passes' `rows` */
+    int patch;                   /* PipeFusion's, or PATCHES_WHOLE */
+    int prediction, predictions; /* the first of this pass's batch, among those of all passes of a step */
 };
 void parallel_begin(struct parallel *parallel, const struct strategy_moment *moment);
 /* Between pictures, after a failure too: waits for what is under way and forgets everything. */

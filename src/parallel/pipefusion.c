@@ -24,7 +24,7 @@ struct store {
 struct pipefusion {
     int count;               /* of patches */
     int current;             /* the patch at hand, or PATCHES_WHOLE */
-    int row, rows;           /* the first picture of the batch at hand, among those of all passes of a step */
+    int prediction, predictions; /* the first of this pass's batch, among those of all passes of a step */
     int layer;               /* the number of the next attention layer */
     struct backend *backend; /* borrowed: whose memory the stores are in */
     struct store *stores;
@@ -47,10 +47,10 @@ static tessera_status open(const struct strategy_choice *choice, struct comm *gr
 
 static void begin(void *state, const struct strategy_moment *moment) {
     struct pipefusion *p = state;
-    assert(moment->patch >= PATCHES_WHOLE && moment->patch < p->count && moment->row >= 0 && moment->row < moment->rows);
+    assert(moment->patch >= PATCHES_WHOLE && moment->patch < p->count && moment->prediction >= 0 && moment->prediction < moment->predictions);
     p->current = moment->patch;
-    p->row = moment->row;
-    p->rows = moment->rows;
+    p->prediction = moment->prediction;
+    p->predictions = moment->predictions;
     p->layer = 0;
 }
 
@@ -102,7 +102,7 @@ static struct store *next_store(struct pipefusion *p) {
 /* Memory of the run's backend for `tokens` keys and values like the call's. */
 static tessera_status reserve(struct run *run, struct pipefusion *p, struct store *store, const struct attention_call *call,
                               int64_t tokens) {
-    struct tensor shape = tensor_of(NULL, call->dtype, SHAPE(p->rows, tokens, call->heads, call->width)),
+    struct tensor shape = tensor_of(NULL, call->dtype, SHAPE(p->predictions, tokens, call->heads, call->width)),
                   *halves[] = {&store->k, &store->v};
     if (store->v.data != NULL) {
         if (store->k.dtype == call->dtype && memcmp(store->k.shape, shape.shape, 4 * sizeof *shape.shape) == 0) return TESSERA_OK;
@@ -128,7 +128,7 @@ static tessera_status reserve(struct run *run, struct pipefusion *p, struct stor
 
 /* The batch at hand of a store's. */
 static struct tensor batch_of(const struct pipefusion *p, struct tensor t, int64_t count) {
-    t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)p->row;
+    t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)p->prediction;
     t.shape[0] = count;
     return t;
 }
@@ -217,7 +217,7 @@ static void end_bytes(struct plan_pass *p, int64_t latents) {
     const struct plan_model *m = p->m;
     if (p->degrees[MESH_PIPEFUSION] == 1) return;
     if (plan_pass_is_last_stage(p)) {
-        if (p->is_last_row) plan_pass_add(p, MESH_PIPEFUSION, latents * m->channels, (int)sizeof(float));
+        if (p->is_last_prediction) plan_pass_add(p, MESH_PIPEFUSION, latents * m->channels, (int)sizeof(float));
         return;
     }
     int64_t bytes = STATE_HEAD * (1 + p->skip_parcels) + state_map(p, m->blocks[p->stage_end - 1].out);

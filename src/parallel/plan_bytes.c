@@ -61,10 +61,10 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     p.stage_first = first[p.at[MESH_PIPEFUSION]], p.stage_end = first[p.at[MESH_PIPEFUSION] + 1];
     if (p.at[MESH_DATA] >= m->pictures) return p.sent; /* these ranks have nothing to do */
     p.num_skips = plan_skips(m, first, NULL, p.degrees[MESH_PIPEFUSION], p.at[MESH_PIPEFUSION], p.skips, &p.skip_parcels);
-    int rows = mesh->patches == 1 && p.degrees[MESH_PIPEFUSION] > 1 ? (int)p.batch : 1;
-    p.batch /= rows;
-    for (int row = 0; row < rows; row++) {
-        p.is_last_row = row == rows - 1;
+    int predictions = mesh->patches == 1 && p.degrees[MESH_PIPEFUSION] > 1 ? (int)p.batch : 1;
+    p.batch /= predictions;
+    for (int i = 0; i < predictions; i++) {
+        p.is_last_prediction = i == predictions - 1;
         for (int i = 0; i < patches; i++) add_patch(&p, &chain, i, patches);
     }
     for (int a = 0; a < MESH_AXES; a++) p.sent.sum += p.sent.axis[a];

@@ -17,7 +17,7 @@ struct plan_pass {
     int stage_first, stage_end;                /* blocks */
     struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
     int num_skips, skip_parcels;
-    bool is_last_row; /* of guidance, whose rows may go through a pipeline one after the other */
+    bool is_last_prediction; /* of a step, whose predictions may go through a pipeline one after the other */
     struct plan_bytes sent;
 };
 

@@ -188,28 +188,28 @@ static void add_cost(struct plan_cost *sum, double count, struct plan_cost more)
 
 /* What a stage takes of its time alone where ranks crowd their processors: while a picture goes through their stages, most of them are
  * idle. */
-static double crowded_share(const struct plan_estimate *p, double rows) {
+static double crowded_share(const struct plan_estimate *p, double predictions) {
     int crowd = p->machine->crowd > 0 ? p->machine->crowd : p->machine->per_host;
     double here = plan_group_among(crowd, plan_axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
-    return fmax(1.0 / crowding, rows / (here + rows - 1.0));
+    return fmax(1.0 / crowding, predictions / (here + predictions - 1.0));
 }
 
-/* The whole picture, one stage after the other; the rows of guidance follow each other closely. */
+/* The whole picture, one stage after the other; the predictions follow each other closely. */
 static struct plan_cost whole_step(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION];
     struct plan_cost sum = {0}, busiest = {0};
-    struct plan_estimate row = *p;
-    double rows = stages > 1 ? p->batch : 1.0;
-    row.batch /= rows;
-    double share = crowded_share(p, rows);
+    struct plan_estimate one = *p;
+    double predictions = stages > 1 ? p->batch : 1.0;
+    one.batch /= predictions;
+    double share = crowded_share(p, predictions);
     for (int s = 0; s < stages; s++) {
-        struct plan_cost stage = stage_cost(&row, s);
+        struct plan_cost stage = stage_cost(&one, s);
         stage.compute *= share;
         if (seconds_of(&stage) > seconds_of(&busiest)) busiest = stage;
         add_cost(&sum, 1, stage);
-        if (stages > 1) plan_wait_add(&sum.wait, 1, stage_message(&row, s));
+        if (stages > 1) plan_wait_add(&sum.wait, 1, stage_message(&one, s));
     }
-    add_cost(&sum, rows - 1, busiest);
+    add_cost(&sum, predictions - 1, busiest);
     return sum;
 }
 

@@ -5,7 +5,7 @@
  *     e = phi e std(e_prompt) / std(e) + (1 - phi) e                                (Lin et al. 2023, equations 15 and 16)
  *     x = scheduler_step(x, e)
  *
- * The work is a list of units, the same on every rank: a step of a picture, or of one row of its guidance, or of one patch of its rows. Each
+ * The work is a list of units, the same on every rank: a step of a picture, or of one of its predictions, or of one patch of its rows. Each
  * stage of the pipeline goes through the list and runs its blocks of every unit, while the others do theirs of units before and after:
  *
  *     stage 0   embed, blocks  |1|2|3|4|1|2|...      patches of a picture: patch 1 of the next step may begin when its last step is taken,
@@ -14,7 +14,7 @@
  *                     + guidance, sampler --> x of the patch, to stage 0
  *
  * Without a pipeline there is one stage, and a unit is a step. A picture in patches knows what other patches were one step before (pipefusion.h):
- * its first steps are taken as a whole. With one patch a pipeline is exact; then the rows of guidance, and several pictures, keep the stages
+ * its first steps are taken as a whole. With one patch a pipeline is exact; then the predictions, and several pictures, keep the stages
  * busy. Samplers remember each patch's history; what guidance rescaling needs of the whole picture are the other patches' sums of the step
  * before.
  *
@@ -26,23 +26,23 @@
 
 #include "pipelines/flow.h"
 
-/* This rank's stages one after the other, each with the rows of guidance that follow each other: while one is at another rank the other one is
+/* This rank's stages one after the other, each with the predictions that follow each other: while one is at another rank the other one is
  * computed. *u becomes the unit after them. */
 static tessera_status run_rows(struct flow *f, struct unit *u, tessera_error *error) {
     struct unit first = *u;
-    int rows = first.row == 0 ? 2 : 1;
+    int predictions = first.prediction == 0 ? 2 : 1;
     for (f->at = 0; f->at < f->held; f->at++) {
         f->stage = f->relays[f->at].stage;
         *u = first;
-        for (int row = 0; row < rows; row++, *u = flow_next_unit(f, *u)) TRY(flow_run_unit(f, *u, error));
-        relay_pass(&f->relays[f->at], rows);
+        for (int i = 0; i < predictions; i++, *u = flow_next_unit(f, *u)) TRY(flow_run_unit(f, *u, error));
+        relay_pass(&f->relays[f->at], predictions);
     }
     f->stage = f->relays->stage;
     return TESSERA_OK;
 }
 
 static tessera_status report(const struct flow *f, struct unit u, tessera_error *error) {
-    bool begins = u.patch <= 0 && u.row <= 0;
+    bool begins = u.patch <= 0 && u.prediction <= 0;
     return begins && f->d->report != NULL ? f->d->report(f->d->user, u.picture, u.step, error) : TESSERA_OK;
 }
 
@@ -66,20 +66,20 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
 
 /* ---- beginning and end ---- */
 
-/* Is each row of guidance a unit of its own, where the picture goes as a whole? A step cache decides over both. */
-static bool goes_row_by_row(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache) {
+/* Is each prediction a unit of its own, where the picture goes as a whole? A step cache decides over both. */
+static bool keeps_predictions_apart(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache) {
     if (workers != NULL) return guided;
     return team_stages(team) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;
 }
 
 int denoise_at_once(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache, int pictures) {
-    int stages = team_stages(team), rows = goes_row_by_row(team, workers, guided, has_cache) ? 2 : 1;
+    int stages = team_stages(team), predictions = keeps_predictions_apart(team, workers, guided, has_cache) ? 2 : 1;
     if (workers != NULL) {
-        int most = (workers->at_once + rows - 1) / rows;
+        int most = (workers->at_once + predictions - 1) / predictions;
         return pictures < most ? pictures : most;
     }
     if (stages == 1 || team->choice.patches > 1) return 1;
-    int enough = (stages + 2 * (rows - 1)) / rows; /* a picture is back at the first stage stages + rows - 1 units after it began */
+    int enough = (stages + 2 * (predictions - 1)) / predictions; /* a picture is back at the first stage stages + predictions - 1 units after it began */
     return pictures < enough ? pictures : enough;
 }
 
@@ -179,7 +179,7 @@ tessera_status denoise_pictures(struct denoising *d, int pictures, float *const 
                      .held = d->num_stages > 1 ? d->num_stages : 1,
                      .stage = d->stages != NULL ? d->stages->me : 0,
                      .stages = d->stages != NULL ? d->stages->count : 1};
-    f.row_by_row = goes_row_by_row(team, d->workers, d->guided, d->step_cache != NULL);
+    f.predictions_apart = keeps_predictions_apart(team, d->workers, d->guided, d->step_cache != NULL);
     f.arriving = flow_unit_of(&f, 0, 0);
     struct parallel *before = d->run->parallel;
     tessera_error local = {0};

@@ -1,10 +1,10 @@
 /* The denoising loop where workers compute some of the blocks (workers.h):
  *
- *     picture 1   row 0  embed, blocks | ~~~~~~~~ | blocks, finish
- *                 row 1  embed, blocks | ~~~~~~~~~~~~ | blocks, finish -> guidance, sampler -> next step
+ *     picture 1   prediction 0  embed, blocks | ~~~~~~~~ | blocks, finish
+ *                 prediction 1  embed, blocks | ~~~~~~~~~~~~ | blocks, finish -> guidance, sampler -> next step
  *     picture 2   ...                  workers
  *
- * Each picture goes on by itself, whenever all rows of its step are back. What a picture's steps were taken with is kept where its workers may turn
+ * Each picture goes on by itself, whenever all predictions of its step are back. What a picture's steps were taken with is kept where its workers may turn
  * out to have lied: then it goes back (rewind.h). */
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +21,12 @@ static tessera_status approach(struct flow *f, struct unit u, struct denoiser_st
 }
 
 static struct workers_unit workers_unit_of(struct unit u) {
-    return (struct workers_unit){.picture = u.picture, .step = u.step, .row = u.row == BOTH_ROWS ? 0 : u.row};
+    return (struct workers_unit){.picture = u.picture, .step = u.step, .prediction = u.prediction == BOTH_PREDICTIONS ? 0 : u.prediction};
 }
 
 typedef tessera_status workers_take(tessera_workers *, struct workers_unit, const struct denoiser_state *, tessera_error *);
 
-/* Gives the workers each row of a picture's step. */
+/* Gives the workers each prediction of a picture's step. */
 static tessera_status give_step(struct flow *f, int picture, int step, workers_take *take, tessera_error *error) {
     struct unit u = flow_unit_of(f, step, picture);
     do {
@@ -35,13 +35,13 @@ static tessera_status give_step(struct flow *f, int picture, int step, workers_t
         TRY(approach(f, u, &state, error));
         TRY(take(f->d->workers, workers_unit_of(u), &state, error));
         arena_release(f->d->run->arena, before);
-    } while (f->row_by_row && u.row++ == 0);
+    } while (f->predictions_apart && u.prediction++ == 0);
     return TESSERA_OK;
 }
 
 static tessera_status begin_step(struct flow *f, int picture, tessera_error *error) {
     struct course *c = &f->courses[picture];
-    c->rows_here = 0;
+    c->predictions_here = 0;
     c->checked = false;
     if (f->d->report != NULL) TRY(f->d->report(f->d->user, picture, c->step, error));
     return give_step(f, picture, c->step, f->d->workers->calls->send, error);
@@ -87,14 +87,14 @@ static tessera_status check_steps(struct flow *f, int picture, tessera_error *er
     return status;
 }
 
-/* One row of a picture's step has come; all of them: its step, and the next one begins. */
+/* One prediction of a picture's step has come; all of them: its step, and the next one begins. */
 static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
     struct course *c = &f->courses[at.picture];
-    struct unit u = {.step = at.step, .picture = at.picture, .patch = PATCHES_WHOLE, .row = f->row_by_row ? at.row : BOTH_ROWS};
+    struct unit u = {.step = at.step, .picture = at.picture, .patch = PATCHES_WHOLE, .prediction = f->predictions_apart ? at.prediction : BOTH_PREDICTIONS};
     size_t before = run_enter(f->d->run);
     TRY(arrive(f, u, *state, error));
     arena_release(f->d->run->arena, before);
-    if (++c->rows_here < (f->row_by_row ? 2 : 1)) return TESSERA_OK;
+    if (++c->predictions_here < (f->predictions_apart ? 2 : 1)) return TESSERA_OK;
     TRY(flow_take_step(f, u, error));
     return ++c->step < f->steps ? begin_step(f, at.picture, error) : TESSERA_OK;
 }
@@ -153,7 +153,7 @@ tessera_status flow_run_with_workers(struct flow *f, tessera_error *error) {
                                     .folder = d->folder,
                                     .pictures = f->pictures,
                                     .steps = f->steps,
-                                    .rows = f->row_by_row ? 2 : 1};
+                                    .predictions = f->predictions_apart ? 2 : 1};
     tessera_status status = d->workers->calls->begin(d->workers, &job, error);
     if (status == TESSERA_OK) status = follow_workers(f, error);
     d->workers->calls->end(d->workers);

@@ -13,13 +13,13 @@
 #include "pipelines/relay.h"
 #include "pipelines/rewind.h"
 
-enum { BOTH_ROWS = -1 };
+enum { BOTH_PREDICTIONS = -1 };
 
 /* A piece of work; see denoise.c. */
 struct unit {
     int step, picture;
     int patch; /* or PATCHES_WHOLE */
-    int row;  /* of guidance, or BOTH_ROWS */
+    int prediction; /* 0 of the negative prompt, 1 of the prompt; or BOTH_PREDICTIONS */
 };
 
 /* What guidance rescaling knows of one patch: of e_prompt and of the guided e. */
@@ -33,7 +33,7 @@ struct flow {
     int pictures, steps, patches, whole_steps;
     float *const *x;
     int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
-    bool row_by_row;          /* where the picture goes as a whole, a unit is one row of guidance */
+    bool predictions_apart;          /* where the picture goes as a whole, a unit is one prediction */
     struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
@@ -54,7 +54,7 @@ struct flow {
 
 /* Where a picture stands that goes on by itself. */
 struct course {
-    int step, rows_here; /* that is under way; rows of guidance that have come back; step == flow.steps: it is done */
+    int step, predictions_here; /* that is under way; predictions that have come back; step == flow.steps: it is done */
     bool checked;        /* after its last step */
     float *predictions;  /* [2, count]; owned */
     struct rewind past;  /* zeros where nothing ever goes back */
@@ -70,12 +70,12 @@ struct unit flow_next_patch(const struct flow *f, struct unit u);
 struct unit flow_next_unit(const struct flow *f, struct unit u);
 /* Where a unit's rows lie in the latents, in positions. */
 struct span flow_positions(const struct flow *f, struct unit u);
-/* The rows of guidance that this rank computes in a unit: one, or BOTH_ROWS. */
-int flow_rows_at_hand(const struct flow *f, struct unit u);
+/* The predictions that this rank computes in a unit: one, or BOTH_PREDICTIONS. */
+int flow_predictions_held(const struct flow *f, struct unit u);
 
 /* ---- flow_guidance.c ---- */
 
-/* Rows of guidance in `out`, F32 [rows, patch, columns, channels or more], to their places in f->predictions; the other rank's row joins
+/* Predictions in `out`, F32 [predictions, rows of the patch, columns, channels or more], to their places in f->predictions; the other rank's joins
  * them where two ranks share them. A learned variance, the channels behind the first, is left out. */
 tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error);
 /* The guided prediction of the unit's positions `at` into f->prediction. */

@@ -6,14 +6,14 @@
 
 tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tensor out, tessera_error *error) {
     const struct denoising *d = f->d;
-    int row = flow_rows_at_hand(f, u);
+    int mine = flow_predictions_held(f, u);
     struct span at = flow_positions(f, u);
     size_t bytes = (size_t)(at.count * d->channels) * sizeof(float);
     float *both[] = {f->predictions + at.first * d->channels, f->predictions + f->count + at.first * d->channels};
     float *predicted = run_map(d->run, &out, MAP_READ);
     for (int64_t b = 0; b < out.shape[0] && predicted != NULL; b++) {
         const float *from = predicted + b * at.count * out.shape[3];
-        float *to = both[row == BOTH_ROWS ? b : row];
+        float *to = both[mine == BOTH_PREDICTIONS ? b : mine];
         for (int64_t i = 0; i < at.count; i++, from += out.shape[3], to += d->channels) memcpy(to, from, (size_t)d->channels * sizeof *to);
     }
     run_unmap(d->run, &out, predicted, MAP_READ);
@@ -21,12 +21,12 @@ tessera_status flow_store_predictions(struct flow *f, struct unit u, struct tens
     if (!d->guided || team_degree(d->team, MESH_CFG) == 1) return TESSERA_OK;
     struct comm *group = d->team->mesh->group[MESH_CFG];
     struct tensor joined = run_tensor(d->run, DTYPE_F32, SHAPE(2, at.count, d->channels));
-    char *rows = run_map(d->run, &joined, MAP_ROOM);
+    char *gathered = run_map(d->run, &joined, MAP_ROOM);
     TRY(run_status(d->run, error));
     comm_label(group, "cfg");
-    tessera_status status = comm_all_gather(group, both[row], rows, (const size_t[]){bytes, bytes}, error);
-    if (status == TESSERA_OK) memcpy(both[1 - row], rows + (size_t)(1 - row) * bytes, bytes);
-    run_unmap(d->run, &joined, rows, MAP_ROOM);
+    tessera_status status = comm_all_gather(group, both[mine], gathered, (const size_t[]){bytes, bytes}, error);
+    if (status == TESSERA_OK) memcpy(both[1 - mine], gathered + (size_t)(1 - mine) * bytes, bytes);
+    run_unmap(d->run, &joined, gathered, MAP_ROOM);
     return status;
 }
 

@@ -9,16 +9,16 @@ static int kind_of(struct unit u) {
     return u.patch + 1;
 }
 
-/* The rows of guidance that this rank computes in all units of a step together. */
+/* The predictions that this rank computes in all units of a step together. */
 static int batch_of(const struct flow *f) {
     return f->d->guided && team_degree(f->d->team, MESH_CFG) == 1 ? 2 : 1;
 }
 
-/* Row `row` of an input of both prompts, or both rows. */
-static struct tensor row_of(struct tensor t, int row) {
-    if (row == BOTH_ROWS || t.data == NULL || t.shape[0] == 1) return t;
+/* The input for one prediction, from that for both; or all of it. */
+static struct tensor input_of(struct tensor t, int prediction) {
+    if (prediction == BOTH_PREDICTIONS || t.data == NULL || t.shape[0] == 1) return t;
     t.shape[0] = 1;
-    t.data = (char *)t.data + (size_t)row * tensor_bytes(&t);
+    t.data = (char *)t.data + (size_t)prediction * tensor_bytes(&t);
     return t;
 }
 
@@ -39,12 +39,12 @@ static void read_latents(const struct flow *f, struct unit u, struct span at, fl
 /* The forms of the denoiser's inputs in a unit; all but the latents have their data. */
 static struct denoiser_inputs input_forms(const struct flow *f, struct unit u) {
     const struct denoising *d = f->d;
-    int row = flow_rows_at_hand(f, u);
+    int prediction = flow_predictions_held(f, u);
     struct denoiser_inputs in = d->inputs;
     in.latents =
-        tensor_of(NULL, DTYPE_F32, SHAPE(d->guided && row == BOTH_ROWS ? 2 : 1, d->rows, d->columns, d->channels + d->extra_channels));
+        tensor_of(NULL, DTYPE_F32, SHAPE(d->guided && prediction == BOTH_PREDICTIONS ? 2 : 1, d->rows, d->columns, d->channels + d->extra_channels));
     struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = row_of(*tensors[i], row);
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = input_of(*tensors[i], prediction);
     return in;
 }
 
@@ -73,7 +73,7 @@ static bool has_text(const struct flow *f, struct unit u) {
 
 /* What other stages need to know of a unit. */
 static struct relay_unit relay_unit_of(const struct flow *f, struct unit u, const struct denoiser_inputs *forms) {
-    return (struct relay_unit){.inputs = forms, .kind = kind_of(u), .batch = flow_rows_at_hand(f, u) + 1, .text = has_text(f, u)};
+    return (struct relay_unit){.inputs = forms, .kind = kind_of(u), .batch = flow_predictions_held(f, u) + 1, .text = has_text(f, u)};
 }
 
 tessera_status flow_embed(struct flow *f, struct unit u, struct denoiser_state *state, size_t *scope, tessera_error *error) {
@@ -145,11 +145,11 @@ tessera_status flow_run_unit(struct flow *f, struct unit u, tessera_error *error
     struct denoising *d = f->d;
     if (f->stage < 0) return TESSERA_OK;
     size_t scope = run_enter(d->run);
-    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .patch = u.patch, .row = u.row == BOTH_ROWS ? 0 : u.row};
-    moment.rows = batch_of(f);
+    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .patch = u.patch, .prediction = u.prediction == BOTH_PREDICTIONS ? 0 : u.prediction};
+    moment.predictions = batch_of(f);
     parallel_begin(&f->chain, &moment);
     TRY(parallel_splits_pictures(&f->chain) ? run_split(f, u, error) : run_stage(f, u, error));
-    if (f->stage == f->stages - 1 && u.row != 0) TRY(flow_take_step(f, u, error));
+    if (f->stage == f->stages - 1 && u.prediction != 0) TRY(flow_take_step(f, u, error));
     arena_release(d->run->arena, scope);
     return TESSERA_OK;
 }

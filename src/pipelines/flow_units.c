@@ -12,7 +12,7 @@ static bool is_whole(const struct flow *f, int step) {
 struct unit flow_unit_of(const struct flow *f, int step, int picture) {
     bool whole = is_whole(f, step);
     return (struct unit){
-        .step = step, .picture = picture, .patch = whole ? PATCHES_WHOLE : 0, .row = whole && f->row_by_row ? 0 : BOTH_ROWS};
+        .step = step, .picture = picture, .patch = whole ? PATCHES_WHOLE : 0, .prediction = whole && f->predictions_apart ? 0 : BOTH_PREDICTIONS};
 }
 
 struct unit flow_next_patch(const struct flow *f, struct unit u) {
@@ -21,8 +21,8 @@ struct unit flow_next_patch(const struct flow *f, struct unit u) {
 }
 
 struct unit flow_next_unit(const struct flow *f, struct unit u) {
-    if (u.row != 0) return flow_next_patch(f, u);
-    u.row = 1;
+    if (u.prediction != 0) return flow_next_patch(f, u);
+    u.prediction = 1;
     return u;
 }
 
@@ -33,7 +33,7 @@ struct span flow_positions(const struct flow *f, struct unit u) {
     return (struct span){rows.first * unit, rows.count * unit};
 }
 
-int flow_rows_at_hand(const struct flow *f, struct unit u) {
-    if (!f->d->guided) return BOTH_ROWS;
-    return team_degree(f->d->team, MESH_CFG) == 2 ? team_coordinate(f->d->team, MESH_CFG) : u.row;
+int flow_predictions_held(const struct flow *f, struct unit u) {
+    if (!f->d->guided) return BOTH_PREDICTIONS;
+    return team_degree(f->d->team, MESH_CFG) == 2 ? team_coordinate(f->d->team, MESH_CFG) : u.prediction;
 }

@@ -1,7 +1,7 @@
 /* What a stage of a pipeline hands on to the others, unit by unit: its state to the next stage, skips straight to the stages that use them,
  * and from the last stage the latents after a step, to the first one and to the pipeline's member 0, which tells of them. States go through denoiser_state_pack and _unpack (models/state.h).
  *
- *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one row of its guidance, or of a patch of it
+ *     stage 0 --state--> stage 1 --state--> stage 2        a unit: a step of a picture, of one of its predictions, or of a patch of it
  *        \                                   / ^
  *         \-------------- skips ------------/  |
  *     ^---------------- latents ---------------/
@@ -18,7 +18,7 @@
 #include "parallel/parcel.h"
 #include "pipelines/stages.h"
 
-/* Batches of guidance: a row of it, or both rows together. */
+/* Batches: one prediction, or both together. */
 enum { RELAY_BATCHES = 3 };
 
 /* A unit, as far as messages differ by it. */

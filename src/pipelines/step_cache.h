@@ -10,7 +10,7 @@
  * Time to Cache for Video Diffusion Model", arXiv 2411.19108, equations 5 to 7; p is the denoiser's change_polynomial.
  * tests/cases/DEFINITIONS.md, section 4, has both in full, and how published code differs.
  *
- * The sums go over all tokens of both rows of guidance, and over all ranks that hold some of them, so that all decide alike. A cache is of
+ * The sums go over all tokens of both predictions, and over all ranks that hold some of them, so that all decide alike. A cache is of
  * one picture. The picture may be made in patches (of a pipeline), each with a state and decisions of its own, and blocks may be cut
  * into stages: the first one decides, and each adds what its own blocks added. What is kept, per patch and stage: one tensor of the
  * picture's tokens, on the first stage two, in their element type.
@@ -40,7 +40,7 @@ struct step_cache {
 const char *step_cache_kind_name(int kind);
 
 /* A cache for one picture. threshold 0: the kind's default. `patches`: how many beside the whole picture, 0 without a pipeline. The groups are
- * those over which a picture's tokens and its rows of guidance are spread (rows, then cfg; where weights are cut, tensor too); sums are
+ * those over which a picture's tokens and its predictions are spread (rows, then cfg; where weights are cut, tensor too); sums are
  * made over one after the other, NULL or a group of one costs nothing. Errors: ARGUMENT where the threshold is negative or not finite,
  * UNSUPPORTED where the denoiser has no first_input, MEMORY. */
 tessera_status step_cache_open(struct step_cache *cache, enum step_cache_kind kind, double threshold, const struct denoiser *denoiser,

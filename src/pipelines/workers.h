@@ -2,7 +2,7 @@
  *
  *     embed, blocks 0 .. first - 1 | send ... workers ... take | blocks end .. , finish, guidance, sampler
  *
- * Units, one row of guidance of one step of one picture each, are under way at the same time: as many as the workers can have. What has come may turn out
+ * Units, one prediction of one step of one picture each, are under way at the same time: as many as the workers can have. What has come may turn out
  * to be wrong later: then a picture goes back to an earlier step (rewind.h). All calls are made by one thread. */
 #ifndef TESSERA_PIPELINES_WORKERS_H
 #define TESSERA_PIPELINES_WORKERS_H
@@ -11,7 +11,7 @@
 #include "tessera_workers.h"
 
 struct workers_unit {
-    int picture, step, row; /* of the pictures of one workers_job, from 0 */
+    int picture, step, prediction; /* of the pictures of one workers_job, from 0 */
 };
 
 /* What is denoised; all of it stays until `end`. */
@@ -19,7 +19,7 @@ struct workers_job {
     const struct denoiser *denoiser;
     struct run *run;
     const char *folder; /* of the denoiser's config.json and weights */
-    int pictures, steps, rows;
+    int pictures, steps, predictions;
 };
 
 enum workers_event {

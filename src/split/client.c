@@ -286,12 +286,12 @@ static tessera_status check(tessera_workers *handle, struct workers_unit unit, c
 
 static tessera_status begin(tessera_workers *handle, const struct workers_job *job, tessera_error *error) {
     struct client *c = client_of(handle);
-    size_t pictures = (size_t)job->pictures, rows = pictures * (size_t)job->rows * (size_t)c->num_parts;
+    size_t pictures = (size_t)job->pictures, predictions = pictures * (size_t)job->predictions * (size_t)c->num_parts;
     c->job = *job;
     c->prepared = false;
     c->nonces = calloc(pictures, sizeof *c->nonces);
-    c->constants = calloc(rows, sizeof *c->constants);
-    c->answers = calloc(rows * (size_t)job->steps, sizeof *c->answers);
+    c->constants = calloc(predictions, sizeof *c->constants);
+    c->answers = calloc(predictions * (size_t)job->steps, sizeof *c->answers);
     c->rewinds = calloc(pictures, sizeof *c->rewinds);
     if (c->nonces == NULL || c->constants == NULL || c->answers == NULL || c->rewinds == NULL) return out_of_memory(error);
     for (size_t i = 0; i < pictures; i++) c->rewinds[i] = job->steps;

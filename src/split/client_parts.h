@@ -98,8 +98,8 @@ struct client {
     struct workers_job job;
     bool prepared;                        /* workers were tested for it */
     uint8_t (*nonces)[SPLIT_NONCE_BYTES]; /* [pictures] */
-    struct remote_constants *constants;   /* [pictures][rows][parts] */
-    struct client_answer *answers;        /* [pictures][steps][rows][parts] */
+    struct remote_constants *constants;   /* [pictures][predictions][parts] */
+    struct client_answer *answers;        /* [pictures][steps][predictions][parts] */
     int *rewinds;                         /* [pictures] the step to go back to; job.steps: none */
     struct client_task *tasks, *given;    /* under way; whose state the loop has */
 };
@@ -108,10 +108,10 @@ static inline struct client *client_of(tessera_workers *workers) {
     return (struct client *)workers;
 }
 static inline struct remote_constants *client_constants(const struct client *c, struct workers_unit u, int part) {
-    return &c->constants[((size_t)u.picture * (size_t)c->job.rows + (size_t)u.row) * (size_t)c->num_parts + (size_t)part];
+    return &c->constants[((size_t)u.picture * (size_t)c->job.predictions + (size_t)u.prediction) * (size_t)c->num_parts + (size_t)part];
 }
 static inline struct client_answer *client_answer_at(const struct client *c, struct workers_unit u, int part) {
-    return &c->answers[(((size_t)u.picture * (size_t)c->job.steps + (size_t)u.step) * (size_t)c->job.rows + (size_t)u.row) *
+    return &c->answers[(((size_t)u.picture * (size_t)c->job.steps + (size_t)u.step) * (size_t)c->job.predictions + (size_t)u.prediction) *
                            (size_t)c->num_parts +
                        (size_t)part];
 }

@@ -62,7 +62,7 @@ static void drop_tasks(struct client *c, int picture) {
 /* The first step in which a picture goes on with an unverified answer of the worker; job.steps: none. */
 static int first_trusting(const struct client *c, int picture, int worker) {
     for (struct workers_unit u = {.picture = picture}; u.step < c->job.steps; u.step++)
-        for (u.row = 0; u.row < c->job.rows; u.row++)
+        for (u.prediction = 0; u.prediction < c->job.predictions; u.prediction++)
             for (int p = 0; p < c->num_parts; p++) {
                 const struct client_answer *a = client_answer_at(c, u, p);
                 if (a->there && a->worker == worker && !a->verified) return u.step;
@@ -72,7 +72,7 @@ static int first_trusting(const struct client *c, int picture, int worker) {
 
 static void void_from(struct client *c, int picture, int step) {
     for (struct workers_unit u = {.picture = picture, .step = step}; u.step < c->job.steps; u.step++)
-        for (u.row = 0; u.row < c->job.rows; u.row++)
+        for (u.prediction = 0; u.prediction < c->job.predictions; u.prediction++)
             for (int p = 0; p < c->num_parts; p++) *client_answer_at(c, u, p) = (struct client_answer){0};
     if (step < c->rewinds[picture]) c->rewinds[picture] = step;
     drop_tasks(c, picture);

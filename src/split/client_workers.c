@@ -200,7 +200,7 @@ tessera_status client_describe_workers(struct client *c, bool ranges, tessera_er
 struct remote_input client_input(struct client *c, struct workers_unit unit, int part, int worker, const struct denoiser_state *state) {
     struct remote_input input = {.specification = c->workers[worker].description.specification,
                                  .step = (uint32_t)unit.step,
-                                 .row = (uint32_t)unit.row,
+                                 .row = (uint32_t)unit.prediction,
                                  .denoiser = c->job.denoiser,
                                  .run = c->job.run,
                                  .range = &c->parts[part].range,

@@ -26,7 +26,7 @@
 struct receipt_reply {
     char specification[SPLIT_SPECIFICATION_CHARS];
     uint8_t part_digest[CANONICAL_HASH_BYTES], job[SPLIT_NONCE_BYTES];
-    uint32_t step, row; /* row: of guidance, 0 where both rows travel together */
+    uint32_t step, row; /* row: the number of the prediction, 0 where both travel together */
     uint8_t input_hash[CANONICAL_HASH_BYTES], output_hash[CANONICAL_HASH_BYTES];
 };
 

@@ -64,7 +64,7 @@ struct remote_result {
 
 /* ---- calls ---- */
 
-/* Constants of one picture's row (or of all its rows, where they travel together), from one request of a job to the next. Zeros at first. */
+/* Constants of one of a picture's predictions (or of both, where they travel together), from one request of a job to the next. Zeros at first. */
 struct remote_constants {
     bool known;
     uint8_t digests[STATE_SKIPS][STATE_DIGEST_BYTES];
@@ -74,7 +74,7 @@ struct remote_input {
     uint8_t job[SPLIT_NONCE_BYTES]; /* random, and one for each picture: a worker keeps few constants of a job */
     uint8_t part_digest[CANONICAL_HASH_BYTES];
     const char *specification; /* that was agreed: of the worker's description */
-    uint32_t step, row;
+    uint32_t step, row; /* row: which prediction, as in struct wire_request */
     uint32_t block;                  /* of remote_state */
     const struct denoiser *denoiser; /* of the client's model: a description is enough */
     struct run *run;                 /* for the forms of states; its backend shares the host's memory */

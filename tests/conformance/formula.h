@@ -24,13 +24,13 @@ struct formula {
 
 /* Bytes that this rank sends for the prediction; false where the class has no formula here. */
 bool formula_bytes(const struct formula *f, uint64_t *bytes);
-/* And for the exchange of `mine` bytes of prediction between the two halves of guidance. */
+/* And for the exchange of `mine` bytes of prediction between the two predictions of guidance. */
 uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine);
 
 /* The share of one rank's operations, `alone`, that the busiest rank has where nothing is repeated: the product, over the axes, of the
  * largest span (1 / N where all divides). A transformer's patch embedding and last projection are not cut over the tensor axis. */
 double formula_operations_share(const struct formula *f, double alone);
-/* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that has both halves of guidance. */
+/* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that has both predictions of guidance. */
 struct formula_repeated {
     double text;         /* of the text's tokens: where they do not divide, and wherever they are only attended to */
     double conditioning; /* once per picture, of timestep, sizes and pooled text: no tokens to share */
@@ -43,7 +43,7 @@ double formula_weight_bytes(const struct formula *f);
 
 /* A picture's way through the stages of a pipeline (formula_pipeline.c). */
 struct formula_pipeline {
-    struct formula f; /* of the whole picture; batch: the rows of guidance that this rank computes in a step */
+    struct formula f; /* of the whole picture; batch: the predictions that this rank computes in a step */
     const int *first; /* [stages + 1] where their blocks begin */
     int patches, steps, whole_steps;
     bool guided;

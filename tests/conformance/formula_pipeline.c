@@ -1,7 +1,7 @@
 /* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and
  * where the stages' blocks begin.
  *
- * The work is a list of units: steps as a whole, then steps in patches; of a step as a whole that is guided, each row of guidance where one
+ * The work is a list of units: steps as a whole, then steps in patches; of a step as a whole that is guided, each prediction where one
  * rank has both. Sent per rank, with {x} = 64 + x rounded up to 64 bytes, a tensor and what describes it, H = 64 a message's head:
  *
  *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
@@ -124,7 +124,7 @@ static uint64_t prediction_bytes(const struct formula_pipeline *p, int patch, bo
     return sum;
 }
 
-/* What the first unit with certain rows of guidance sends more: rows go one by one where the picture goes as a whole. */
+/* What the first unit with certain predictions sends more: they go one by one where the picture goes as a whole. */
 static uint64_t first_bytes(const struct formula_pipeline *p) {
     struct formula f = p->f, row = p->f;
     if (stage(p) == stages(p) - 1) return 0;

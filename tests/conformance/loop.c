@@ -3,7 +3,7 @@
  *     distrifusion   a UNet, DDIM; out.noise (the guided prediction) and out.latents
  *     displaced      a transformer, its patches one step behind each other
  *
- * A step, where the mesh cuts the batch of guidance: each half predicts its row, then both get both (row 0 is unconditional).
+ * A step, where the mesh cuts the batch of guidance: each half predicts its own, then both get both (row 0 is unconditional).
  * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
  * of its passes several times over, and their limit is per pass.
  * Naive and displaced patches run on the number of ranks that their case has, the patches on the ring axis.
@@ -77,7 +77,7 @@ struct denoiser_inputs loop_inputs(const struct loop *loop, int64_t first, int64
     return in;
 }
 
-/* The model's predictions for rows first .. first + count of guidance. */
+/* The model's predictions for predictions first .. first + count. */
 static struct tensor predict_rows(struct conformance_case *c, struct loop *loop, int step, int64_t first, int64_t count,
                                   loop_predict *predict, void *user) {
     const struct tensor *x = &loop->latents;
@@ -128,7 +128,7 @@ static struct tensor predict(struct conformance_case *c, const struct loop *loop
 static void run_steps(struct conformance_case *c, struct spread_denoiser *d, struct loop *loop) {
     for (int i = 0; i < loop->steps && c->verdict != VERDICT_SKIP; i++) {
         size_t scope = run_enter(&c->run);
-        parallel_begin(&c->parallel, &(struct strategy_moment){.step = i, .patch = PATCHES_WHOLE, .rows = 1});
+        parallel_begin(&c->parallel, &(struct strategy_moment){.step = i, .patch = PATCHES_WHOLE, .predictions = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, d);
         if (noise.data == NULL) return;
         loop_step(loop, i, noise);

@@ -23,9 +23,9 @@ struct loop {
 /* loop_free ends it, on failure too. */
 tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_error *error);
 void loop_free(struct loop *loop);
-/* What the model is given besides latents and timesteps, for rows first .. first + count of guidance. */
+/* What the model is given besides latents and timesteps, for predictions first .. first + count. */
 struct denoiser_inputs loop_inputs(const struct loop *loop, int64_t first, int64_t count);
-/* Predictions for one step, by `predict`, of the rows of guidance that are this rank's; then guided, on every rank: e_0 + scale (e_1 -
+/* Predictions for one step, by `predict`, of the predictions that are this rank's; then guided, on every rank: e_0 + scale (e_1 -
  * e_0), without a learned variance. Empty after a failure, which is the case's outcome then. */
 typedef struct tensor loop_predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *inputs,
                                    void *user);

@@ -15,7 +15,7 @@ static void attend(struct run *run, int64_t heads) {
     struct cut *cut = NULL;
     CHECK(cut_tokens(ROWS, COLUMNS, (struct span){0, ROWS}, 1, 0, NULL, &cut, &error) == TESSERA_OK, "%s", error.message);
     memset(x.data, 0, tensor_bytes(&x));
-    parallel_begin(run->parallel, &(struct strategy_moment){.steps = 3, .patch = PATCHES_WHOLE, .rows = 1});
+    parallel_begin(run->parallel, &(struct strategy_moment){.steps = 3, .patch = PATCHES_WHOLE, .predictions = 1});
     nn_joint_attention(run, (struct attention_args){.q = &x, .k = &x, .v = &x, .scale = 1}, cut, (struct text_span){0});
     cut_free(cut);
 }

@@ -134,7 +134,7 @@ static void run_patches(struct comm *world, const char *strategy, enum sync_mode
     for (int i = 0; i < STEPS * LAYERS; i++) {
         struct tensor both[2];
         struct layer layer = {.dtype = DTYPE_F32, .batch = 2, .text = MOST_TEXT, .text_asks = true, .seed = (uint32_t)(1000 + 10 * i)};
-        struct strategy_moment moment = {.steps = STEPS, .step = i / LAYERS, .patch = -1, .rows = 2};
+        struct strategy_moment moment = {.steps = STEPS, .step = i / LAYERS, .patch = -1, .predictions = 2};
         if (i % LAYERS == 0) parallel_begin(&parallel, &moment);
         attend(run, &layer, both);
         outs[i] = both[0];

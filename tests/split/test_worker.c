@@ -136,7 +136,7 @@ static void test_replay(struct worker_case *w, uint8_t *body, size_t size) {
     CHECK(first.status == 200 && second.status == 200 && first.size == second.size && memcmp(first.data, second.data, first.size) == 0,
           "a retry: status %ld, then %ld", first.status, second.status);
     CHECK(metric(w, "runs_total") == computed && metric(w, "retries_total") == again + 1, "a retry was computed");
-    body[100] ^= 1; /* another row of guidance */
+    body[100] ^= 1; /* another prediction */
     struct got other = http(w, "/v1/run", body, size, WORKER_TOKEN);
     CHECK(other.status == 409 && strstr((char *)other.data, "field id") != NULL, "another request under the same id: %ld", other.status);
     body[100] ^= 1;
