@@ -161,7 +161,7 @@ static void joint_by_rows(struct run *run, int64_t head_dim, const struct attent
 void dit_joint_attention(struct run *run, int64_t head_dim, const struct attention *const weights[2], const struct rotation *r,
                          struct tensor x[2], const struct cut *cut, struct text_span text) {
     struct attention_streams streams = {.scale = 1.0f / sqrtf((float)head_dim)};
-    struct token_rows out[2];
+    struct token_span out[2];
     size_t scope = run_enter(run);
     if (run->chunk_bytes > 0 && cut == NULL) {
         joint_by_rows(run, head_dim, weights, r, x);
@@ -180,7 +180,7 @@ void dit_joint_attention(struct run *run, int64_t head_dim, const struct attenti
     }
     exchange_attention(run, &streams, cut, text, out);
     for (int i = 0; i < 2; i++) {
-        struct tensor y = token_rows_tensor(run, out[i]);
+        struct tensor y = token_span_tensor(run, out[i]);
         x[i] = y.data != NULL ? nn_linear_sum(run, &weights[i]->out, nn_reshape(y, SHAPE(y.shape[0], y.shape[1], y.shape[2] * head_dim)))
                               : (struct tensor){0};
     }

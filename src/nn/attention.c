@@ -17,7 +17,7 @@ struct tensor nn_joint_attention(struct run *run, struct attention_args args, co
     if (cut == NULL || run_failed(run)) return nn_attention(run, args);
     assert(args.bias == NULL && args.mask == NULL && !args.causal);
     struct attention_streams streams = {.q = {*args.q}, .k = {*args.k}, .v = {*args.v}, .scale = args.scale};
-    struct token_rows out[2];
+    struct token_span out[2];
     exchange_attention(run, &streams, cut, text, out);
     return out[0].x.data != NULL ? out[0].x : out[1].x; /* one tensor, as the queries are */
 }

@@ -6,23 +6,23 @@
 #include "backend/memory.h"
 #include "parallel/strategy.h"
 
-/* ---- rows ---- */
+/* ---- spans of tokens ---- */
 
 /* Rows first .. first + count of picture b of x [B, S, N, D]: a view [count, N, D]. */
-static struct tensor view_of(struct token_rows rows, int64_t b) {
-    struct tensor x = rows.x;
+static struct tensor view_of(struct token_span span, int64_t b) {
+    struct tensor x = span.x;
     size_t row = tensor_bytes(&x) / (size_t)(x.shape[0] * x.shape[1]);
     x = tensor_reshape(x, SHAPE(x.shape[0] * x.shape[1], x.shape[2], x.shape[3]));
-    x.data = (char *)x.data + row * (size_t)(b * rows.x.shape[1] + rows.first);
-    x.shape[0] = rows.count;
+    x.data = (char *)x.data + row * (size_t)(b * span.x.shape[1] + span.first);
+    x.shape[0] = span.count;
     return x;
 }
 
-static bool is_all(struct token_rows rows) {
-    return rows.first == 0 && rows.count == rows.x.shape[1];
+static bool is_all(struct token_span span) {
+    return span.first == 0 && span.count == span.x.shape[1];
 }
 
-void token_rows_copy(struct run *run, struct token_rows to, struct token_rows from) {
+void token_span_copy(struct run *run, struct token_span to, struct token_span from) {
     if (run_failed(run) || from.count == 0) return;
     struct tensor out = tensor_reshape(to.x, SHAPE(to.x.shape[0], to.x.shape[1], to.x.shape[2] * to.x.shape[3]));
     struct tensor x = tensor_reshape(from.x, SHAPE(from.x.shape[0], from.x.shape[1], from.x.shape[2] * from.x.shape[3]));
@@ -30,7 +30,7 @@ void token_rows_copy(struct run *run, struct token_rows to, struct token_rows fr
 }
 
 /* Heads are rows of width D. */
-void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, struct token_rows from, int64_t first, int64_t heads) {
+void token_span_copy_heads(struct run *run, struct token_span to, int64_t at, struct token_span from, int64_t first, int64_t heads) {
     if (run_failed(run) || from.count == 0 || heads == 0) return;
     bool whole = is_all(to) && is_all(from);
     for (int64_t b = 0; b < (whole ? 1 : from.x.shape[0]); b++) {
@@ -40,13 +40,13 @@ void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, st
     }
 }
 
-struct tensor token_rows_tensor(struct run *run, struct token_rows rows) {
-    struct tensor x = rows.x;
-    if (run_failed(run) || rows.count == 0) return (struct tensor){0};
-    if (is_all(rows)) return x;
-    if (x.shape[0] == 1) return tensor_reshape(view_of(rows, 0), SHAPE(1, rows.count, x.shape[2], x.shape[3]));
-    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], rows.count, x.shape[2], x.shape[3]));
-    if (!run_failed(run)) token_rows_copy(run, (struct token_rows){out, 0, rows.count}, rows);
+struct tensor token_span_tensor(struct run *run, struct token_span span) {
+    struct tensor x = span.x;
+    if (run_failed(run) || span.count == 0) return (struct tensor){0};
+    if (is_all(span)) return x;
+    if (x.shape[0] == 1) return tensor_reshape(view_of(span, 0), SHAPE(1, span.count, x.shape[2], x.shape[3]));
+    struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], span.count, x.shape[2], x.shape[3]));
+    if (!run_failed(run)) token_span_copy(run, (struct token_span){out, 0, span.count}, span);
     return out;
 }
 
@@ -64,28 +64,28 @@ int64_t attention_text_tokens(const struct run *run, const struct attention_call
            cut_bound(call->text_total, total, (int)members.first, shares);
 }
 
-void attention_lay_out(const struct attention_call *call, struct tensor x, struct token_rows rows[STREAMS]) {
-    rows[STREAM_PICTURE].x = rows[STREAM_TEXT].x = x;
-    rows[STREAM_PICTURE].first = call->text_first ? rows[STREAM_TEXT].count : 0;
-    rows[STREAM_TEXT].first = call->text_first ? 0 : rows[STREAM_PICTURE].count;
+void attention_lay_out(const struct attention_call *call, struct tensor x, struct token_span spans[STREAMS]) {
+    spans[STREAM_PICTURE].x = spans[STREAM_TEXT].x = x;
+    spans[STREAM_PICTURE].first = call->text_first ? spans[STREAM_TEXT].count : 0;
+    spans[STREAM_TEXT].first = call->text_first ? 0 : spans[STREAM_PICTURE].count;
 }
 
 /* Does one tensor hold both streams, all of it, in their order? */
-static bool is_joined(const struct attention_call *call, const struct token_rows rows[STREAMS]) {
-    struct token_rows wanted[STREAMS] = {rows[0], rows[1]};
-    struct tensor x = rows[STREAM_PICTURE].x;
+static bool is_joined(const struct attention_call *call, const struct token_span spans[STREAMS]) {
+    struct token_span wanted[STREAMS] = {spans[0], spans[1]};
+    struct tensor x = spans[STREAM_PICTURE].x;
     attention_lay_out(call, x, wanted);
     bool text =
-        rows[STREAM_TEXT].count == 0 || (rows[STREAM_TEXT].x.data == x.data && rows[STREAM_TEXT].first == wanted[STREAM_TEXT].first);
-    return text && rows[STREAM_PICTURE].first == wanted[STREAM_PICTURE].first && x.shape[1] == rows[0].count + rows[1].count;
+        spans[STREAM_TEXT].count == 0 || (spans[STREAM_TEXT].x.data == x.data && spans[STREAM_TEXT].first == wanted[STREAM_TEXT].first);
+    return text && spans[STREAM_PICTURE].first == wanted[STREAM_PICTURE].first && x.shape[1] == spans[0].count + spans[1].count;
 }
 
-struct tensor attention_join(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS]) {
-    if (run_failed(run) || is_joined(call, rows)) return run_failed(run) ? (struct tensor){0} : rows[STREAM_PICTURE].x;
-    struct token_rows out[STREAMS] = {rows[0], rows[1]};
-    struct tensor x = run_tensor(run, call->dtype, SHAPE(call->batch, rows[0].count + rows[1].count, call->heads, call->width));
+struct tensor attention_join(struct run *run, const struct attention_call *call, const struct token_span spans[STREAMS]) {
+    if (run_failed(run) || is_joined(call, spans)) return run_failed(run) ? (struct tensor){0} : spans[STREAM_PICTURE].x;
+    struct token_span out[STREAMS] = {spans[0], spans[1]};
+    struct tensor x = run_tensor(run, call->dtype, SHAPE(call->batch, spans[0].count + spans[1].count, call->heads, call->width));
     attention_lay_out(call, x, out);
-    for (int s = 0; s < STREAMS; s++) token_rows_copy(run, out[s], rows[s]);
+    for (int s = 0; s < STREAMS; s++) token_span_copy(run, out[s], spans[s]);
     return x;
 }
 
@@ -95,12 +95,12 @@ void attention_set_out(struct attention_call *call, struct tensor out) {
 }
 
 void attention_bring(struct run *run, const struct strategy_link *link, struct attention_call *call) {
-    struct token_rows k[STREAMS] = {call->k[0], call->k[1]}, v[STREAMS] = {call->v[0], call->v[1]};
+    struct token_span k[STREAMS] = {call->k[0], call->k[1]}, v[STREAMS] = {call->v[0], call->v[1]};
     if (run_failed(run) || call->placed) return;
     link->strategy->place(run, link, call);
     for (int s = 0; s < STREAMS; s++) {
-        token_rows_copy(run, call->k[s], k[s]);
-        token_rows_copy(run, call->v[s], v[s]);
+        token_span_copy(run, call->k[s], k[s]);
+        token_span_copy(run, call->v[s], v[s]);
     }
     call->placed = true;
 }
@@ -150,18 +150,18 @@ void attention_next(struct run *run, const struct strategy_link *link, struct at
 /* ---- for layers ---- */
 
 /* Of streams[2], in the order of tokens, those of the picture and of the text; where the second is
- * empty, both are rows of the first. */
-static void split_streams(const struct tensor *streams, struct text_span text, int64_t words, struct token_rows rows[STREAMS]) {
+ * empty, both are spans of the first. */
+static void split_streams(const struct tensor *streams, struct text_span text, int64_t words, struct token_span spans[STREAMS]) {
     bool text_first = text.total > 0 && text.first == 0, joined = streams[1].data == NULL;
     int64_t tokens = streams[0].shape[1];
     if (!joined || words == 0) {
         int picture = joined || !text_first ? 0 : 1;
-        rows[STREAM_PICTURE] = (struct token_rows){streams[picture], 0, streams[picture].shape[1]};
-        if (!joined) rows[STREAM_TEXT] = (struct token_rows){streams[1 - picture], 0, streams[1 - picture].shape[1]};
+        spans[STREAM_PICTURE] = (struct token_span){streams[picture], 0, streams[picture].shape[1]};
+        if (!joined) spans[STREAM_TEXT] = (struct token_span){streams[1 - picture], 0, streams[1 - picture].shape[1]};
         return;
     }
-    rows[STREAM_PICTURE] = (struct token_rows){streams[0], text_first ? words : 0, tokens - words};
-    rows[STREAM_TEXT] = (struct token_rows){streams[0], text_first ? 0 : tokens - words, words};
+    spans[STREAM_PICTURE] = (struct token_span){streams[0], text_first ? words : 0, tokens - words};
+    spans[STREAM_TEXT] = (struct token_span){streams[0], text_first ? 0 : tokens - words, words};
 }
 
 static struct attention_call call_of(const struct attention_streams *in, const struct cut *cut, struct text_span text) {
@@ -183,8 +183,8 @@ static struct attention_call call_of(const struct attention_streams *in, const s
 }
 
 void exchange_attention(struct run *run, const struct attention_streams *in, const struct cut *cut, struct text_span text,
-                        struct token_rows out[2]) {
-    out[0] = out[1] = (struct token_rows){0};
+                        struct token_span out[2]) {
+    out[0] = out[1] = (struct token_span){0};
     if (run_failed(run)) return;
     struct attention_call call = call_of(in, cut, text);
     if (cut != NULL) comm_label(run->parallel->rows, "attention");

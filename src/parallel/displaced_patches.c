@@ -123,14 +123,14 @@ static struct tensor half_of(struct tensor block, int half) {
 
 /* This rank's keys or values into its block; those that are attended to: with a whole text, which
  * is in no block, beside them. */
-static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS],
+static struct tensor fill_half(struct run *run, const struct attention_call *call, const struct token_span spans[STREAMS],
                                struct tensor half) {
-    struct token_rows to[STREAMS] = {rows[0], rows[1]};
+    struct token_span to[STREAMS] = {spans[0], spans[1]};
     if (call->text_whole) to[STREAM_TEXT].count = 0;
     attention_lay_out(call, half, to);
-    token_rows_copy(run, to[STREAM_PICTURE], rows[STREAM_PICTURE]);
-    if (call->text_whole) return attention_join(run, call, rows);
-    token_rows_copy(run, to[STREAM_TEXT], rows[STREAM_TEXT]);
+    token_span_copy(run, to[STREAM_PICTURE], spans[STREAM_PICTURE]);
+    if (call->text_whole) return attention_join(run, call, spans);
+    token_span_copy(run, to[STREAM_TEXT], spans[STREAM_TEXT]);
     return half;
 }
 

@@ -34,10 +34,10 @@ struct attention_streams {
 /* Softmax(scale q k^T) v over all ranks' tokens; cut NULL: over those given. No mask, no bias. out:
  * as the queries, in one tensor or two. */
 void exchange_attention(struct run *run, const struct attention_streams *in, const struct cut *cut, struct text_span text,
-                        struct token_rows out[2]);
-/* Rows as a tensor [B, count, N, D]. Nothing is copied where they are all rows of their tensor, or rows
- * of one picture. */
-struct tensor token_rows_tensor(struct run *run, struct token_rows rows);
+                        struct token_span out[2]);
+/* A span as a tensor [B, count, N, D]. Nothing is copied where it is all of its tensor, or of one
+ * picture. */
+struct tensor token_span_tensor(struct run *run, struct token_span span);
 
 /* The sum of all ranks' x, F32 or BF16, on each of them, in x's memory: where weights are cut. */
 struct tensor exchange_sum(struct run *run, struct tensor x);

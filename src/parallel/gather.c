@@ -20,8 +20,8 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     struct transfer t = {.group = run->parallel->rows};
     for (int step = 1; step < cut->members; step++) { /* each starts with another partner */
         int to = (cut->me + step) % cut->members, from = (cut->me - step + cut->members) % cut->members;
-        transfer_receive(run, &t, from, (struct token_rows){out, cut_first(cut, from) - origin, cut_count(cut, from)});
-        transfer_send(run, &t, to, (struct token_rows){x, 0, x.shape[1]});
+        transfer_receive(run, &t, from, (struct token_span){out, cut_first(cut, from) - origin, cut_count(cut, from)});
+        transfer_send(run, &t, to, (struct token_span){x, 0, x.shape[1]});
     }
     if (!run_failed(run)) backend_copy_rows(run->backend, &out, cut_first(cut, cut->me) - origin, &x, 0, x.shape[1]);
     transfer_wait(run, &t);
@@ -53,12 +53,12 @@ struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root) {
     int64_t counts[members], rows = 0, first = 0;
     if (gather_counts(run, x.shape[1], counts) != TESSERA_OK) return (struct tensor){0};
     for (int i = 0; i < members; i++) rows += counts[i];
-    if (me != root) transfer_send(run, &t, root, (struct token_rows){x, 0, x.shape[1]});
+    if (me != root) transfer_send(run, &t, root, (struct token_span){x, 0, x.shape[1]});
     struct tensor all = me == root ? run_tensor(run, x.dtype, SHAPE(x.shape[0], rows, x.shape[2], x.shape[3])) : (struct tensor){0};
     for (int i = 0; i < members && me == root; first += counts[i++]) {
-        struct token_rows theirs = {all, first, counts[i]};
+        struct token_span theirs = {all, first, counts[i]};
         if (i == me)
-            token_rows_copy(run, theirs, (struct token_rows){x, 0, x.shape[1]});
+            token_span_copy(run, theirs, (struct token_span){x, 0, x.shape[1]});
         else
             transfer_receive(run, &t, i, theirs);
     }

@@ -87,8 +87,8 @@ static struct tensor unite(struct run *run, const struct strategy_link *link, st
         struct tensor shape = out;
         shape.shape[cut] = patch_of(latents.shape[cut], unit, members, from).count;
         patches[from] = run_tensor(run, out.dtype, shape.ndim, shape.shape);
-        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(patches[from]));
-        transfer_send(run, &t, to, token_rows_all(mine));
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_span_all(patches[from]));
+        transfer_send(run, &t, to, token_span_all(mine));
     }
     transfer_wait(run, &t);
     for (int i = 0; i < members && !run_failed(run); i++) {

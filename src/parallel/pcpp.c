@@ -51,10 +51,10 @@ static struct tensor half_of(struct tensor block, int half) {
 
 /* This rank's positions into its block. */
 static void fill(struct run *run, const struct attention_call *call, struct tensor block) {
-    struct token_rows k = call->k[STREAM_PICTURE], v = call->v[STREAM_PICTURE];
+    struct token_span k = call->k[STREAM_PICTURE], v = call->v[STREAM_PICTURE];
     if (run_failed(run)) return;
-    token_rows_copy(run, (struct token_rows){half_of(block, 0), 0, k.count}, k);
-    token_rows_copy(run, (struct token_rows){half_of(block, 1), 0, v.count}, v);
+    token_span_copy(run, (struct token_span){half_of(block, 0), 0, k.count}, k);
+    token_span_copy(run, (struct token_span){half_of(block, 1), 0, v.count}, v);
 }
 
 /* All members' blocks, fresh; the neighbours' also to where the next step finds them. */
@@ -69,8 +69,8 @@ static void gather(struct run *run, struct displaced *d, const struct attention_
     fill(run, call, blocks[me]);
     for (int step = 1; step < members && !run_failed(run); step++) { /* each starts with another partner */
         int to = (me + step) % members, from = (me - step + members) % members;
-        transfer_receive(run, &t, from, token_rows_all(blocks[from]));
-        transfer_send(run, &t, to, token_rows_all(blocks[me]));
+        transfer_receive(run, &t, from, token_span_all(blocks[from]));
+        transfer_send(run, &t, to, token_span_all(blocks[me]));
     }
     transfer_wait(run, &t);
     for (int side = 0; side < 2 && !run_failed(run); side++) {

@@ -152,12 +152,12 @@ static void place(struct run *run, const struct strategy_link *link, struct atte
     }
     int64_t tokens = store->v.data != NULL ? store->v.shape[1] : picture_of(call) + call->k[STREAM_TEXT].count;
     if (reserve(run, p, store, call, tokens) != TESSERA_OK) return;
-    struct token_rows *streams[] = {call->k, call->v};
+    struct token_span *streams[] = {call->k, call->v};
     for (int half = 0; half < 2; half++) {
-        struct token_rows *rows = streams[half];
-        rows[STREAM_PICTURE].x = rows[STREAM_TEXT].x = batch_of(p, half == 0 ? store->k : store->v, call->batch);
-        rows[STREAM_PICTURE].first = store->origin + cut_first(call->cut, (int)call->members.first);
-        rows[STREAM_TEXT].first = store->origin > 0 ? 0 : picture_of(call);
+        struct token_span *spans = streams[half];
+        spans[STREAM_PICTURE].x = spans[STREAM_TEXT].x = batch_of(p, half == 0 ? store->k : store->v, call->batch);
+        spans[STREAM_PICTURE].first = store->origin + cut_first(call->cut, (int)call->members.first);
+        spans[STREAM_TEXT].first = store->origin > 0 ? 0 : picture_of(call);
     }
 }
 
@@ -165,9 +165,9 @@ static void place(struct run *run, const struct strategy_link *link, struct atte
 static struct tensor known_of(struct run *run, const struct store *store, const struct attention_call *call, struct tensor x) {
     int64_t picture = picture_of(call), text = x.shape[1] - picture;
     struct attention_call known = *call;
-    struct token_rows rows[STREAMS] = {{x, store->origin, store->known}, {x, store->origin > 0 ? 0 : picture, text}};
+    struct token_span spans[STREAMS] = {{x, store->origin, store->known}, {x, store->origin > 0 ? 0 : picture, text}};
     known.text_first = store->origin > 0;
-    return attention_join(run, &known, rows);
+    return attention_join(run, &known, spans);
 }
 
 /* The next link that can bring other members' keys, if any. */

@@ -47,31 +47,31 @@ static struct tensor half_of(const struct attention_call *call, struct tensor bl
 }
 
 /* The block that begins with these keys, as one message. */
-static struct token_rows whole_block(struct tensor k) {
+static struct token_span whole_block(struct tensor k) {
     k.shape[0] *= 2;
-    return token_rows_all(k);
+    return token_span_all(k);
 }
 
 static void place(struct run *run, const struct strategy_link *link, struct attention_call *call) {
     int64_t tokens = block_tokens(run, call, comm_rank(link->group));
     struct tensor block = new_block(run, call, tokens);
-    struct token_rows *streams[] = {call->k, call->v};
+    struct token_span *streams[] = {call->k, call->v};
     if (run_failed(run)) return;
     for (int half = 0; half < 2; half++) {
-        struct token_rows *rows = streams[half], text = rows[STREAM_TEXT];
-        if (call->text_whole) rows[STREAM_TEXT].count = 0;
-        attention_lay_out(call, half_of(call, block, half, tokens), rows);
+        struct token_span *spans = streams[half], text = spans[STREAM_TEXT];
+        if (call->text_whole) spans[STREAM_TEXT].count = 0;
+        attention_lay_out(call, half_of(call, block, half, tokens), spans);
         if (!call->text_whole) continue;
         text.first = 0;
         text.x = run_tensor(run, call->dtype, SHAPE(call->batch, text.count, call->heads, call->width));
-        rows[STREAM_TEXT] = text;
+        spans[STREAM_TEXT] = text;
     }
 }
 
 /* Keys or values of the first round: the block's, with those of a text that is in no block. */
-static struct tensor first_round(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS],
+static struct tensor first_round(struct run *run, const struct attention_call *call, const struct token_span spans[STREAMS],
                                  struct tensor half) {
-    return call->text_whole ? attention_join(run, call, rows) : half;
+    return call->text_whole ? attention_join(run, call, spans) : half;
 }
 
 /* Tokens of a stream on some members of the ring. */
@@ -82,18 +82,18 @@ static int64_t stream_tokens(const struct run *run, const struct attention_call 
 
 /* One stream's keys or values: mine to all members, theirs to their places in `all`. */
 static void gather_stream(struct run *run, const struct strategy_link *link, struct transfer *t, const struct attention_call *call,
-                          int stream, struct token_rows mine, struct token_rows all) {
+                          int stream, struct token_span mine, struct token_span all) {
     int rounds = comm_size(link->group), me = comm_rank(link->group);
-    struct token_rows rows[rounds];
+    struct token_span spans[rounds];
     for (int i = 0; i < rounds; i++) {
-        rows[i] = (struct token_rows){all.x, all.first + stream_tokens(run, call, stream, (struct span){0, i}), 0};
-        rows[i].count = stream_tokens(run, call, stream, (struct span){i, 1});
+        spans[i] = (struct token_span){all.x, all.first + stream_tokens(run, call, stream, (struct span){0, i}), 0};
+        spans[i].count = stream_tokens(run, call, stream, (struct span){i, 1});
     }
-    token_rows_copy(run, rows[me], mine);
+    token_span_copy(run, spans[me], mine);
     for (int step = 1; step < rounds; step++) {
         int to = (me + step) % rounds, from = (me - step + rounds) % rounds;
-        transfer_receive(run, t, from, rows[from]);
-        transfer_send(run, t, to, rows[me]);
+        transfer_receive(run, t, from, spans[from]);
+        transfer_send(run, t, to, spans[me]);
     }
 }
 
@@ -110,8 +110,8 @@ static void attend_gathered(struct run *run, const struct strategy_link *link, s
     attention_lay_out(&all, run_tensor(run, call->dtype, SHAPE(call->batch, tokens, call->heads, call->width)), all.v);
     struct transfer t = {.group = link->group};
     for (int s = 0; s < STREAMS && !run_failed(run); s++) {
-        if (!gathers[s]) token_rows_copy(run, all.k[s], call->k[s]);
-        if (!gathers[s]) token_rows_copy(run, all.v[s], call->v[s]);
+        if (!gathers[s]) token_span_copy(run, all.k[s], call->k[s]);
+        if (!gathers[s]) token_span_copy(run, all.v[s], call->v[s]);
         if (gathers[s]) gather_stream(run, link, &t, call, s, call->k[s], all.k[s]);
         if (gathers[s]) gather_stream(run, link, &t, call, s, call->v[s], all.v[s]);
     }
@@ -158,18 +158,18 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 static void collect(struct run *run, const struct strategy_link *link, const struct attention_call *call, struct tensor k, struct tensor v,
                     int64_t origin) {
     int rounds = comm_size(link->group), me = comm_rank(link->group);
-    struct token_rows rows[rounds];
+    struct token_span spans[rounds];
     for (int i = 0; i < rounds; i++) {
         struct span members = members_of(call, i);
-        rows[i] = (struct token_rows){k, origin + cut_first(call->cut, (int)members.first), attention_picture_tokens(call, members)};
+        spans[i] = (struct token_span){k, origin + cut_first(call->cut, (int)members.first), attention_picture_tokens(call, members)};
     }
     struct transfer t = {.group = link->group};
     for (int step = 1; step < rounds; step++) {
         int to = (me + step) % rounds, from = (me - step + rounds) % rounds;
         for (int half = 0; half < 2; half++) {
             struct tensor x = half == 0 ? k : v;
-            transfer_receive(run, &t, from, (struct token_rows){x, rows[from].first, rows[from].count});
-            transfer_send(run, &t, to, (struct token_rows){x, rows[me].first, rows[me].count});
+            transfer_receive(run, &t, from, (struct token_span){x, spans[from].first, spans[from].count});
+            transfer_send(run, &t, to, (struct token_span){x, spans[me].first, spans[me].count});
         }
     }
     transfer_wait(run, &t);

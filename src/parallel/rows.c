@@ -38,12 +38,12 @@ static void send_rows(struct run *run, struct transfer *t, struct tensor x, int6
     struct tensor rows = new_rows(run, x, count);
     if (run_failed(run)) return;
     rows_pack(run, rows, x, first, count);
-    transfer_send(run, t, to, token_rows_all(rows));
+    transfer_send(run, t, to, token_span_all(rows));
 }
 
 static struct tensor receive_rows(struct run *run, struct transfer *t, struct tensor x, int64_t count, int from) {
     struct tensor rows = new_rows(run, x, count);
-    if (!run_failed(run)) transfer_receive(run, t, from, token_rows_all(rows));
+    if (!run_failed(run)) transfer_receive(run, t, from, token_span_all(rows));
     return rows;
 }
 

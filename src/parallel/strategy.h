@@ -42,8 +42,8 @@ struct attention_call {
     bool text_first;
     bool text_whole;                                      /* each rank has all of the text; otherwise its span */
     bool placed;                                          /* k and v lie where this link's `place` wanted them */
-    struct token_rows q[STREAMS], k[STREAMS], v[STREAMS]; /* count 0: none at hand, or (q) nothing is asked */
-    struct token_rows out[STREAMS];                       /* the result, of the shape of q; set by the link */
+    struct token_span q[STREAMS], k[STREAMS], v[STREAMS]; /* count 0: none at hand, or (q) nothing is asked */
+    struct token_span out[STREAMS];                       /* the result, of the shape of q; set by the link */
 };
 
 /* Tokens of the picture, and of a text that is cut, on some members of the call's cut. */
@@ -55,19 +55,19 @@ int64_t attention_text_tokens(const struct run *run, const struct attention_call
 void attention_place_next(struct run *run, const struct strategy_link *link, struct attention_call *call);
 void attention_next(struct run *run, const struct strategy_link *link, struct attention_call *call);
 
-/* Rows of both streams in one tensor [B, ., N, D], in the order of tokens. */
-void attention_lay_out(const struct attention_call *call, struct tensor x, struct token_rows rows[STREAMS]);
+/* Where the spans of both streams lie in one tensor [B, ., N, D], in the order of tokens. */
+void attention_lay_out(const struct attention_call *call, struct tensor x, struct token_span spans[STREAMS]);
 /* Both streams as one tensor: without a copy where they lie so already. */
-struct tensor attention_join(struct run *run, const struct attention_call *call, const struct token_rows rows[STREAMS]);
+struct tensor attention_join(struct run *run, const struct attention_call *call, const struct token_span spans[STREAMS]);
 /* Queries q, as attention_join made them, have the result `out`. */
 void attention_set_out(struct attention_call *call, struct tensor out);
 /* Brings keys and values to where `place` says, if they are not there yet. */
 void attention_bring(struct run *run, const struct strategy_link *link, struct attention_call *call);
 
-/* Copies: rows of equal counts; of them some heads [.., first .. first + heads, D] to the heads
+/* Copies: spans of equal counts; of them some heads [.., first .. first + heads, D] to the heads
  * from `at` on. Empty ones are fine. */
-void token_rows_copy(struct run *run, struct token_rows to, struct token_rows from);
-void token_rows_copy_heads(struct run *run, struct token_rows to, int64_t at, struct token_rows from, int64_t first, int64_t heads);
+void token_span_copy(struct run *run, struct token_span to, struct token_span from);
+void token_span_copy_heads(struct run *run, struct token_span to, int64_t at, struct token_span from, int64_t first, int64_t heads);
 
 /* ---- the hooks ---- */
 

@@ -60,8 +60,8 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (comm_rank(t.group) + step) % members, from = (comm_rank(t.group) - step + members) % members;
         slices[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_share(channels, members, from).count));
-        if (!run_failed(run)) transfer_receive(run, &t, from, token_rows_all(slices[from]));
-        transfer_send(run, &t, to, token_rows_all(x));
+        if (!run_failed(run)) transfer_receive(run, &t, from, token_span_all(slices[from]));
+        transfer_send(run, &t, to, token_span_all(x));
     }
     transfer_wait(run, &t);
     for (int i = 0; i < members && !run_failed(run); i++) {

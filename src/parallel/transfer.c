@@ -12,8 +12,8 @@ struct transfer_message {
     struct tensor target; /* of a staged one that is received */
 };
 
-struct token_rows token_rows_all(struct tensor x) {
-    return (struct token_rows){tensor_reshape(x, SHAPE(1, 1, tensor_count(&x))), 0, 1};
+struct token_span token_span_all(struct tensor x) {
+    return (struct token_span){tensor_reshape(x, SHAPE(1, 1, tensor_count(&x))), 0, 1};
 }
 
 static bool reserve(struct run *run, struct transfer *t, int64_t more) {
@@ -41,16 +41,16 @@ static void *host_of(struct run *run, const struct tensor *piece, bool sends, st
 }
 
 /* Starts one message for each picture of the batch. */
-static void start(struct run *run, struct transfer *t, int member, struct token_rows rows, bool sends) {
-    int64_t batch = rows.x.shape[0];
-    if (run_failed(run) || rows.count == 0 || tensor_count(&rows.x) == 0 || !reserve(run, t, batch)) return;
-    int64_t width = tensor_count(&rows.x) / (batch * rows.x.shape[1]);
-    struct tensor piece = tensor_reshape(rows.x, SHAPE(batch * rows.x.shape[1], width));
+static void start(struct run *run, struct transfer *t, int member, struct token_span span, bool sends) {
+    int64_t batch = span.x.shape[0];
+    if (run_failed(run) || span.count == 0 || tensor_count(&span.x) == 0 || !reserve(run, t, batch)) return;
+    int64_t width = tensor_count(&span.x) / (batch * span.x.shape[1]);
+    struct tensor piece = tensor_reshape(span.x, SHAPE(batch * span.x.shape[1], width));
     size_t row = tensor_bytes(&piece) / (size_t)piece.shape[0];
-    piece.shape[0] = rows.count;
+    piece.shape[0] = span.count;
     for (int64_t b = 0; b < batch && !run_failed(run); b++) {
         struct transfer_message message = {0};
-        piece.data = (char *)rows.x.data + row * (size_t)(b * rows.x.shape[1] + rows.first);
+        piece.data = (char *)span.x.data + row * (size_t)(b * span.x.shape[1] + span.first);
         void *host = host_of(run, &piece, sends, &message);
         if (run_failed(run)) {
             free(message.staged);
@@ -62,12 +62,12 @@ static void start(struct run *run, struct transfer *t, int member, struct token_
     }
 }
 
-void transfer_send(struct run *run, struct transfer *t, int to, struct token_rows rows) {
-    start(run, t, to, rows, true);
+void transfer_send(struct run *run, struct transfer *t, int to, struct token_span span) {
+    start(run, t, to, span, true);
 }
 
-void transfer_receive(struct run *run, struct transfer *t, int from, struct token_rows rows) {
-    start(run, t, from, rows, false);
+void transfer_receive(struct run *run, struct transfer *t, int from, struct token_span span) {
+    start(run, t, from, span, false);
 }
 
 void transfer_wait(struct run *run, struct transfer *t) {

@@ -37,8 +37,8 @@ static struct span tokens_of(const struct run *run, const struct attention_call 
     return (struct span){attention_text_tokens(run, group, before), attention_text_tokens(run, group, own)};
 }
 
-static struct token_rows rows_among(struct token_rows rows, struct span span) {
-    return (struct token_rows){rows.x, rows.first + span.first, span.count};
+static struct token_span span_among(struct token_span all, struct span span) {
+    return (struct token_span){all.x, all.first + span.first, span.count};
 }
 
 /* The call for the next link: all of the group's tokens, my heads. */
@@ -59,49 +59,49 @@ static struct attention_call group_call(struct run *run, const struct strategy_l
     return group;
 }
 
-/* `member`'s heads of my rows, packed: its message. */
-static struct token_rows pack_heads(struct run *run, const struct strategy_link *link, struct token_rows mine, int member) {
+/* `member`'s heads of my tokens, packed: its message. */
+static struct token_span pack_heads(struct run *run, const struct strategy_link *link, struct token_span mine, int member) {
     struct span heads = heads_of(run, link, mine.x.shape[2], member);
-    struct token_rows out = {.count = mine.count};
+    struct token_span out = {.count = mine.count};
     out.x = run_tensor(run, mine.x.dtype, SHAPE(mine.x.shape[0], mine.count, heads.count, mine.x.shape[3]));
-    token_rows_copy_heads(run, out, 0, mine, heads.first, heads.count);
+    token_span_copy_heads(run, out, 0, mine, heads.first, heads.count);
     return out;
 }
 
-/* One stream of queries, keys or values: my rows to all, theirs into `group`. */
+/* One stream of queries, keys or values: my tokens to all, theirs into `group`. */
 static void exchange_heads(struct run *run, struct transfer *t, const struct strategy_link *link, const struct attention_call *call,
-                           int stream, struct token_rows mine, struct token_rows group) {
+                           int stream, struct token_span mine, struct token_span group) {
     int members = comm_size(link->group), me = comm_rank(link->group);
     struct span heads = heads_of(run, link, mine.x.shape[2], me);
     if (mine.count == 0) return;
-    token_rows_copy_heads(run, rows_among(group, tokens_of(run, call, stream, me)), 0, mine, heads.first, heads.count);
+    token_span_copy_heads(run, span_among(group, tokens_of(run, call, stream, me)), 0, mine, heads.first, heads.count);
     if (stream == STREAM_TEXT && call->text_whole) return;
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (me + step) % members, from = (me - step + members) % members;
-        transfer_receive(run, t, from, rows_among(group, tokens_of(run, call, stream, from)));
+        transfer_receive(run, t, from, span_among(group, tokens_of(run, call, stream, from)));
         transfer_send(run, t, to, pack_heads(run, link, mine, to));
     }
 }
 
-/* One stream of the outputs: each member's rows back to it, its heads of mine into `out`. */
+/* One stream of the outputs: each member's tokens back to it, its heads of mine into `out`. */
 static void return_tokens(struct run *run, const struct strategy_link *link, const struct attention_call *group, int stream,
-                          struct token_rows out) {
+                          struct token_span out) {
     int members = comm_size(link->group), me = comm_rank(link->group);
-    struct token_rows theirs[members];
+    struct token_span theirs[members];
     struct transfer t = {.group = link->group};
     for (int step = 1; step < members; step++) {
         int to = (me + step) % members, from = (me - step + members) % members;
-        theirs[from] = (struct token_rows){.count = out.count};
+        theirs[from] = (struct token_span){.count = out.count};
         theirs[from].x =
             run_tensor(run, group->dtype, SHAPE(group->batch, out.count, heads_of(run, link, out.x.shape[2], from).count, group->width));
         transfer_receive(run, &t, from, theirs[from]);
-        transfer_send(run, &t, to, rows_among(group->out[stream], tokens_of(run, group, stream, to)));
+        transfer_send(run, &t, to, span_among(group->out[stream], tokens_of(run, group, stream, to)));
     }
     transfer_wait(run, &t);
-    theirs[me] = rows_among(group->out[stream], tokens_of(run, group, stream, me));
+    theirs[me] = span_among(group->out[stream], tokens_of(run, group, stream, me));
     for (int i = 0; i < members; i++) {
         struct span heads = heads_of(run, link, out.x.shape[2], i);
-        token_rows_copy_heads(run, out, heads.first, theirs[i], 0, heads.count);
+        token_span_copy_heads(run, out, heads.first, theirs[i], 0, heads.count);
     }
 }
 
@@ -110,7 +110,7 @@ static void return_tokens(struct run *run, const struct strategy_link *link, con
 static void reserve_out(struct run *run, struct attention_call *call) {
     bool joined = call->q[STREAM_TEXT].count > 0 && call->q[STREAM_TEXT].x.data == call->q[STREAM_PICTURE].x.data;
     for (int s = 0; s < STREAMS; s++) {
-        call->out[s] = (struct token_rows){.count = call->q[s].count};
+        call->out[s] = (struct token_span){.count = call->q[s].count};
         if (joined || call->q[s].count == 0) continue;
         call->out[s].x = run_tensor(run, call->dtype, SHAPE(call->batch, call->q[s].count, call->heads, call->width));
     }

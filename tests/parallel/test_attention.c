@@ -35,7 +35,7 @@ static struct tensor made(struct run *run, enum dtype dtype, int64_t batch, int6
 /* Tokens `span` of each of the batch. */
 static struct tensor some(struct run *run, struct tensor all, struct span span) {
     struct tensor out = run_tensor(run, all.dtype, SHAPE(all.shape[0], span.count, HEADS, WIDTH));
-    if (span.count > 0) token_rows_copy(run, (struct token_rows){out, 0, span.count}, (struct token_rows){all, span.first, span.count});
+    if (span.count > 0) token_span_copy(run, (struct token_span){out, 0, span.count}, (struct token_span){all, span.first, span.count});
     return out;
 }
 
@@ -61,7 +61,7 @@ static void attend(struct run *run, const struct layer *layer, struct tensor out
     struct span spans[2] = {cut_mine(cut, ROWS * COLUMNS), exchange_text_span(run, layer->text)};
     int place[2] = {layer->text_first ? 1 : 0, layer->text_first ? 0 : 1}; /* of picture and text among the streams */
     struct attention_streams in = {.scale = 0.25f};
-    struct token_rows rows[2];
+    struct token_span rows[2];
     for (int s = 0; s < 2 && (s == 0 || layer->text > 0); s++) {
         struct tensor *const parts[] = {in.q, in.k, in.v};
         for (int part = 0; part < 3; part++) {
@@ -76,7 +76,7 @@ static void attend(struct run *run, const struct layer *layer, struct tensor out
                              .in_queries = layer->text_asks};
     exchange_attention(run, &in, cut, layer->text > 0 ? text : (struct text_span){0}, rows);
     CHECK(!run_failed(run), "%s", run->error.message);
-    for (int s = 0; s < 2; s++) out[s] = rows[place[s]].count > 0 ? token_rows_tensor(run, rows[place[s]]) : (struct tensor){0};
+    for (int s = 0; s < 2; s++) out[s] = rows[place[s]].count > 0 ? token_span_tensor(run, rows[place[s]]) : (struct tensor){0};
 }
 
 static bool same(struct tensor a, struct tensor b) {
@@ -170,12 +170,12 @@ static void test_failure(struct comm *world) {
     struct transfer t = {.group = world};
     struct tensor x = made(&run, DTYPE_F32, BATCH, TOKENS, (uint32_t)(rank + 1)), came = made(&run, DTYPE_F32, BATCH, TOKENS * n, 77);
     if (rank == 0) {
-        for (int from = 1; from < n; from++) transfer_receive(&run, &t, from, (struct token_rows){came, from * TOKENS, TOKENS});
+        for (int from = 1; from < n; from++) transfer_receive(&run, &t, from, (struct token_span){came, from * TOKENS, TOKENS});
         error_set(&run.error, TESSERA_ERROR_MEMORY, "a failure of its own");
-        transfer_receive(&run, &t, 1, (struct token_rows){came, 0, TOKENS});
+        transfer_receive(&run, &t, 1, (struct token_span){came, 0, TOKENS});
     } else {
         usleep(50000);
-        transfer_send(&run, &t, 0, (struct token_rows){x, 0, TOKENS});
+        transfer_send(&run, &t, 0, (struct token_span){x, 0, TOKENS});
     }
     CHECK(t.count == (rank == 0 ? BATCH * (n - 1) : BATCH), "%d messages", t.count);
     transfer_wait(&run, &t);
