@@ -14,7 +14,7 @@ static unsigned group_axes(int group) {
     switch (group) {
     case MESH_SEQUENCE:
         return sequence;
-    case MESH_ROWS:
+    case MESH_CUT:
         return rows;
     case MESH_STAGE:
         return stage;

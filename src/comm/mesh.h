@@ -15,7 +15,7 @@ enum mesh_axis { MESH_DATA, MESH_CFG, MESH_PIPEFUSION, MESH_PATCH, MESH_RING, ME
 
 enum mesh_group {                            /* after the groups of the axes themselves, numbered as the axes */
                   MESH_SEQUENCE = MESH_AXES, /* ring x ulysses: the ranks that share one sequence */
-                  MESH_ROWS,                 /* patch x ring x ulysses: the ranks that share one stage's picture rows */
+                  MESH_CUT,                  /* patch x ring x ulysses: the ranks of one stage among which a picture's positions are cut */
                   MESH_STAGE,                /* one pipeline stage: rows x tensor */
                   MESH_BRANCH,               /* all ranks of one member of the CFG pair */
                   MESH_PICTURE,              /* all but data: the ranks that make one picture */

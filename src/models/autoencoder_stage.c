@@ -20,7 +20,7 @@ static struct tensor rows_of(struct tensor x, int64_t b, int64_t first, int64_t 
 
 /* Ranks that share a picture share strip_bytes too, so that all of a pass's memory is cut. */
 static int64_t strip_rows(const struct run *run, int64_t rows, size_t row_bytes) {
-    size_t ranks = parallel_cuts_rows(run->parallel) ? (size_t)comm_size(run->parallel->rows) : 1;
+    size_t ranks = parallel_cuts_positions(run->parallel) ? (size_t)comm_size(run->parallel->cut_group) : 1;
     int64_t fit = (int64_t)(run->strip_bytes / (row_bytes > 0 ? row_bytes * ranks : ranks));
     if (run->strip_bytes == 0 || fit > rows) return rows;
     return fit > 0 ? fit : 1;

@@ -48,7 +48,7 @@ static struct tensor with_halo(struct run *run, struct tensor x, const struct ha
 static struct tensor convolve_cut(struct run *run, const struct conv *layer, struct tensor x, const struct tensor *residual,
                                   struct conv2d_geometry g) {
     int64_t kernel = layer->weight.shape[1], below = kernel - g.stride - g.pad_top;
-    if (kernel == 1 || !parallel_cuts_rows(run->parallel) || run_failed(run)) return convolve(run, layer, x, residual, g);
+    if (kernel == 1 || !parallel_cuts_positions(run->parallel) || run_failed(run)) return convolve(run, layer, x, residual, g);
     size_t scope = run_enter(run);
     struct halo halo = exchange_halo_start(run, x, g.pad_top, below > 0 ? below : 0);
     exchange_halo_wait(run, &halo);

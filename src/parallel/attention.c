@@ -187,7 +187,7 @@ void exchange_attention(struct run *run, const struct attention_streams *in, con
     out[0] = out[1] = (struct token_span){0};
     if (run_failed(run)) return;
     struct attention_call call = call_of(in, cut, text);
-    if (cut != NULL) comm_label(run->parallel->rows, "attention");
+    if (cut != NULL) comm_label(run->parallel->cut_group, "attention");
     size_t scope = run_enter(run);
     attention_next(run, NULL, &call);
     if (run_failed(run)) return;

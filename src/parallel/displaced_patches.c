@@ -68,7 +68,7 @@ static bool keeps_text_whole(const struct strategy_choice *choice) {
  *     end_i = (s_i (S + n T) - i T) / S
  */
 static const double *leave_room(const struct parallel *p, int64_t positions, double *ends) {
-    int members = comm_size(p->rows);
+    int members = comm_size(p->cut_group);
     double text = (double)p->text_tokens;
     if (p->shares == NULL || p->choice.split_text) return p->shares;
     for (int i = 0; i <= members; i++) ends[i] = (p->shares[i] * ((double)positions + members * text) - i * text) / (double)positions;
@@ -314,7 +314,7 @@ void displaced_patches_end_bytes(struct plan_pass *p, int64_t latents) {
  * takes as long. */
 void displaced_patches_meeting_wait(const struct plan_estimate *e, const struct meeting *meeting, double attention,
                                     struct plan_cost *cost) {
-    struct plan_group group = plan_rows_group(e->mesh);
+    struct plan_group group = plan_cut_group(e->mesh);
     struct plan_wait *sum = e->hides ? &cost->hidden : &cost->wait;
     double n = group.degree, others = plan_estimate_patches_seen(e) - 1;
     if (meeting->kind == MEETING_HALO || meeting->kind == MEETING_NORM) plan_wait_add(sum, meeting->count, plan_wait_of_rows(e, meeting));

@@ -16,8 +16,8 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
     int64_t origin = cut_first(cut, 0), total = cut_first(cut, cut->members) - origin;
     struct tensor out = run_tensor(run, x.dtype, SHAPE(x.shape[0], total, x.shape[2]));
     if (run_failed(run)) return out;
-    comm_label(run->parallel->rows, "gather");
-    struct transfer t = {.group = run->parallel->rows};
+    comm_label(run->parallel->cut_group, "gather");
+    struct transfer t = {.group = run->parallel->cut_group};
     for (int step = 1; step < cut->members; step++) { /* each starts with another partner */
         int to = (cut->me + step) % cut->members, from = (cut->me - step + cut->members) % cut->members;
         transfer_receive(run, &t, from, (struct token_span){out, cut_first(cut, from) - origin, cut_count(cut, from)});
@@ -30,7 +30,7 @@ struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut
 
 /* Each rank's count, on all. */
 static tessera_status gather_counts(struct run *run, int64_t mine, int64_t *counts) {
-    struct comm *group = run->parallel->rows;
+    struct comm *group = run->parallel->cut_group;
     size_t bytes[comm_size(group)];
     for (int i = 0; i < comm_size(group); i++) bytes[i] = sizeof mine;
     comm_label(group, "gather");
@@ -38,8 +38,8 @@ static tessera_status gather_counts(struct run *run, int64_t mine, int64_t *coun
 }
 
 int64_t exchange_total(struct run *run, int64_t count) {
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return count;
-    int members = comm_size(run->parallel->rows);
+    if (run_failed(run) || !parallel_cuts_positions(run->parallel)) return count;
+    int members = comm_size(run->parallel->cut_group);
     int64_t counts[members], total = 0;
     if (gather_counts(run, count, counts) != TESSERA_OK) return 0;
     for (int i = 0; i < members; i++) total += counts[i];
@@ -47,8 +47,8 @@ int64_t exchange_total(struct run *run, int64_t count) {
 }
 
 struct tensor exchange_gather_rows(struct run *run, struct tensor x, int root) {
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return run_failed(run) ? (struct tensor){0} : x;
-    struct transfer t = {.group = run->parallel->rows};
+    if (run_failed(run) || !parallel_cuts_positions(run->parallel)) return run_failed(run) ? (struct tensor){0} : x;
+    struct transfer t = {.group = run->parallel->cut_group};
     int members = comm_size(t.group), me = comm_rank(t.group);
     int64_t counts[members], rows = 0, first = 0;
     if (gather_counts(run, x.shape[1], counts) != TESSERA_OK) return (struct tensor){0};

@@ -58,7 +58,7 @@ void group_statistics_merge(struct run *run, struct comm *group, struct tensor *
 /* All members' rows, one member after the other, [B, its rows, numbers]; the caller frees. counts
  * [members]: of rows. */
 static float *gather_rows(struct run *run, const float *mine, int64_t batch, int64_t rows, int64_t numbers, int64_t *counts) {
-    struct comm *group = parallel_cuts_rows(run->parallel) ? run->parallel->rows : NULL;
+    struct comm *group = parallel_cuts_positions(run->parallel) ? run->parallel->cut_group : NULL;
     int members = group != NULL ? comm_size(group) : 1;
     size_t bytes[members];
     int64_t total = 0;
@@ -89,7 +89,7 @@ static void merge_rows(double *seen, double *mean, double *spread, const float *
 }
 
 void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows) {
-    int members = parallel_cuts_rows(run->parallel) ? comm_size(run->parallel->rows) : 1;
+    int members = parallel_cuts_positions(run->parallel) ? comm_size(run->parallel->cut_group) : 1;
     int64_t counts[members], batch = rows.shape[0], numbers = 2 * rows.shape[2];
     float *mine = run_map(run, &rows, MAP_READ), *out = run_map(run, &stats, MAP_WRITE);
     float *all = run_failed(run) ? NULL : gather_rows(run, mine, batch, rows.shape[1], numbers, counts);

@@ -36,13 +36,13 @@ static tessera_status new_cut(struct run *run, int64_t rows, int64_t columns, st
     const struct parallel *p = run->parallel;
     for (int i = 0; i < p->num_links; i++)
         if (p->links[i].strategy->cut != NULL) return p->links[i].strategy->cut(run, &p->links[i], rows, columns, out);
-    return cut_tokens(rows, columns, rows_held, comm_size(p->rows), comm_rank(p->rows), p->shares, out, &run->error);
+    return cut_tokens(rows, columns, rows_held, comm_size(p->cut_group), comm_rank(p->cut_group), p->shares, out, &run->error);
 }
 
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns) {
     struct parallel *p = run->parallel;
     if (run_failed(run) || p == NULL) return NULL;
-    if (!parallel_cuts_rows(p) && p->choice.patches <= 1) return NULL;
+    if (!parallel_cuts_positions(p) && p->choice.patches <= 1) return NULL;
     struct span rows_held = rows_held_of(p, rows);
     struct cut *cut = find(p, rows, columns, rows_held);
     if (cut != NULL) return cut;
@@ -50,10 +50,10 @@ const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t col
 }
 
 const struct cut *exchange_cut_rows(struct run *run, int64_t rows, int64_t columns, int64_t unit, int levels) {
-    if (run_failed(run) || !parallel_cuts_rows(run->parallel)) return NULL;
+    if (run_failed(run) || !parallel_cuts_positions(run->parallel)) return NULL;
     struct cut *cut = find(run->parallel, rows, columns, (struct span){0, rows});
     if (cut != NULL) return cut;
-    struct comm *group = run->parallel->rows;
+    struct comm *group = run->parallel->cut_group;
     tessera_status status =
         cut_rows(rows, columns, unit, levels, comm_size(group), comm_rank(group), run->parallel->shares, &cut, &run->error);
     return status == TESSERA_OK ? keep(run->parallel, cut) : NULL;
@@ -77,7 +77,7 @@ struct tensor exchange_unite(struct run *run, struct tensor mine, struct tensor 
 
 struct halo exchange_halo_start(struct run *run, struct tensor x, int64_t above, int64_t below) {
     const struct parallel *p = run->parallel;
-    for (int i = 0; parallel_cuts_rows(p) && i < p->num_links && !run_failed(run); i++)
+    for (int i = 0; parallel_cuts_positions(p) && i < p->num_links && !run_failed(run); i++)
         if (p->links[i].strategy->halo != NULL) return p->links[i].strategy->halo(run, &p->links[i], x, above, below);
     return (struct halo){0};
 }
@@ -88,7 +88,7 @@ void exchange_halo_wait(struct run *run, struct halo *halo) {
 
 void exchange_group_stats(struct run *run, struct tensor *stats, double weight, double elements) {
     const struct parallel *p = run->parallel;
-    for (int i = 0; parallel_cuts_rows(p) && i < p->num_links && !run_failed(run); i++) {
+    for (int i = 0; parallel_cuts_positions(p) && i < p->num_links && !run_failed(run); i++) {
         if (p->links[i].strategy->group_stats == NULL) continue;
         p->links[i].strategy->group_stats(run, &p->links[i], stats, weight, elements);
         return;

@@ -40,12 +40,12 @@ struct strategy_link {
 enum { PARALLEL_MAX_LINKS = 16, PARALLEL_MAX_CUTS = 8 };
 
 struct parallel {
-    struct comm *rows;                              /* the ranks among which the positions of a picture are cut */
+    struct comm *cut_group;                         /* the ranks among which the positions of a picture are cut */
     struct comm *tensor;                            /* the ranks among which weights are cut (Shoeybi et al. 2019) */
     struct strategy_choice choice;                  /* what the chain was composed of */
     struct strategy_link links[PARALLEL_MAX_LINKS]; /* outermost first */
     int num_links;
-    const double *shares;                /* [members of rows + 1] where each one's span of a picture ends, from 0 to 1; NULL: equal spans */
+    const double *shares;                /* [members of cut_group + 1] where each one's span of a picture ends, from 0 to 1; NULL: equal spans */
     const double *head_shares;           /* [members of ulysses + 1] the same of heads */
     int64_t text_tokens;                 /* that go through the blocks: where ranks have all of them, unequal spans leave room; 0: none */
     struct cut *cuts[PARALLEL_MAX_CUTS]; /* those in use, owned; see exchange_cut_tokens */
@@ -53,7 +53,7 @@ struct parallel {
 };
 
 /* The chain of the strategies that `choice` asks for, over a mesh's groups (group[axis], and
- * MESH_ROWS for `rows`). parallel_free ends it. */
+ * MESH_CUT for `cut_group`). parallel_free ends it. */
 tessera_status parallel_compose(const struct strategy_choice *choice, struct comm *const group[MESH_GROUPS], struct parallel *out,
                                 tessera_error *error);
 /* A strategy more, at its place in the table; `state` stays the caller's. */
@@ -74,8 +74,8 @@ tessera_status parallel_reset(struct parallel *parallel, tessera_error *error);
  * something to do? */
 bool parallel_splits_pictures(const struct parallel *parallel);
 
-static inline bool parallel_cuts_rows(const struct parallel *parallel) {
-    return parallel != NULL && comm_size(parallel->rows) > 1;
+static inline bool parallel_cuts_positions(const struct parallel *parallel) {
+    return parallel != NULL && comm_size(parallel->cut_group) > 1;
 }
 
 #endif

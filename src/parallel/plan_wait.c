@@ -16,7 +16,7 @@ struct plan_group plan_axis_group(const struct plan_mesh *mesh, enum mesh_axis a
     return (struct plan_group){plan_stride(mesh, axis), mesh->degrees[axis]};
 }
 
-struct plan_group plan_rows_group(const struct plan_mesh *mesh) {
+struct plan_group plan_cut_group(const struct plan_mesh *mesh) {
     return (struct plan_group){plan_stride(mesh, mesh->degrees[MESH_PATCH] > 1 ? MESH_PATCH : MESH_ULYSSES), plan_cut_members(mesh)};
 }
 
@@ -89,15 +89,15 @@ double plan_estimate_patches_seen(const struct plan_estimate *e) {
 }
 
 struct plan_wait plan_wait_of_rows(const struct plan_estimate *e, const struct meeting *meeting) {
-    struct plan_group rows = plan_rows_group(e->mesh);
+    struct plan_group group = plan_cut_group(e->mesh);
     double units = (double)meeting->units, columns = (double)e->m->columns / (double)((int64_t)1 << meeting->level);
     if (meeting->kind == MEETING_HALO)
-        return plan_wait_to_next(e, rows, e->batch * columns * (double)(meeting->units * meeting->width) * e->m->element_bytes);
-    return plan_wait_to_all(e, rows, 4.0 * (rows.degree - 1) * (1 + 2 * e->batch * units));
+        return plan_wait_to_next(e, group, e->batch * columns * (double)(meeting->units * meeting->width) * e->m->element_bytes);
+    return plan_wait_to_all(e, group, 4.0 * (group.degree - 1) * (1 + 2 * e->batch * units));
 }
 
 struct plan_wait plan_wait_of_prediction(const struct plan_estimate *e) {
-    struct plan_group rows = plan_rows_group(e->mesh);
+    struct plan_group group = plan_cut_group(e->mesh);
     double token = (double)(e->m->patch_size * e->m->patch_size) * (double)e->m->out_channels * e->m->element_bytes;
-    return plan_wait_to_all(e, rows, (rows.degree - 1) * e->batch * e->positions * token);
+    return plan_wait_to_all(e, group, (group.degree - 1) * e->batch * e->positions * token);
 }

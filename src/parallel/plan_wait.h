@@ -34,7 +34,7 @@ struct plan_group {
     int stride, degree;
 };
 struct plan_group plan_axis_group(const struct plan_mesh *mesh, enum mesh_axis axis);
-struct plan_group plan_rows_group(const struct plan_mesh *mesh);
+struct plan_group plan_cut_group(const struct plan_mesh *mesh);
 /* Of its members, those among so many neighbouring ranks. */
 int plan_group_among(int ranks, struct plan_group group);
 

@@ -94,7 +94,7 @@ static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
 }
 
 const struct strategy rows_strategy = {.name = "rows",
-                                       .group = MESH_ROWS,
+                                       .group = MESH_CUT,
                                        .applies = applies,
                                        .halo = halo,
                                        .group_stats = group_stats,

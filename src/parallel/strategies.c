@@ -43,7 +43,7 @@ void parallel_add(struct parallel *parallel, const struct strategy *strategy, st
 
 tessera_status parallel_compose(const struct strategy_choice *choice, struct comm *const group[MESH_GROUPS], struct parallel *out,
                                 tessera_error *error) {
-    *out = (struct parallel){.rows = group[MESH_ROWS], .tensor = group[MESH_TENSOR], .choice = *choice};
+    *out = (struct parallel){.cut_group = group[MESH_CUT], .tensor = group[MESH_TENSOR], .choice = *choice};
     for (int i = 0; i < STRATEGIES; i++) {
         const struct strategy *s = strategies[i];
         if (!s->applies(choice)) continue;
@@ -56,7 +56,7 @@ tessera_status parallel_compose(const struct strategy_choice *choice, struct com
         }
         insert(out, link);
     }
-    if (parallel_splits_pictures(out)) out->rows = group[MESH_SEQUENCE];
+    if (parallel_splits_pictures(out)) out->cut_group = group[MESH_SEQUENCE];
     return TESSERA_OK;
 }
 

@@ -73,7 +73,7 @@ void token_span_copy_heads(struct run *run, struct token_span to, int64_t at, st
 
 struct strategy {
     const char *name; /* "ulysses"; of those on the patch axis the value of --parallelism */
-    int group;        /* of the mesh: an enum mesh_axis, or MESH_ROWS */
+    int group;        /* of the mesh: an enum mesh_axis, or MESH_CUT */
     bool (*applies)(const struct strategy_choice *choice);
 
     /* Its state, if it has one: made with the mesh, told of each pass, forgetful between pictures.

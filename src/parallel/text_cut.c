@@ -15,13 +15,13 @@ static bool cuts_text(const struct parallel *p, int64_t tokens) {
         const struct strategy *s = p->links[i].strategy;
         has_all = has_all || (s->keeps_text_whole != NULL && s->keeps_text_whole(&p->choice));
     }
-    return parallel_cuts_rows(p) && !has_all && tokens >= comm_size(p->rows);
+    return parallel_cuts_positions(p) && !has_all && tokens >= comm_size(p->cut_group);
 }
 
 struct span exchange_text_span(const struct run *run, int64_t tokens) {
     const struct parallel *p = run->parallel;
     if (!cuts_text(p, tokens)) return (struct span){0, tokens};
-    return cut_span(tokens, comm_size(p->rows), comm_rank(p->rows), p->shares);
+    return cut_span(tokens, comm_size(p->cut_group), comm_rank(p->cut_group), p->shares);
 }
 
 struct tensor exchange_text(struct run *run, struct tensor x) {

@@ -102,7 +102,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     if (f->caches == NULL) return flow_out_of_memory(error);
     struct comm *groups[STEP_CACHE_GROUPS] = {0};
     if (team->mesh != NULL)
-        groups[0] = team->mesh->group[MESH_ROWS], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
+        groups[0] = team->mesh->group[MESH_CUT], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
     for (int i = 0; i < f->pictures * f->held; i++)
         TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->patches > 1 ? f->patches : 0,
                             groups, error));
@@ -112,7 +112,7 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
 static tessera_status check_patches(const struct flow *f, tessera_error *error) {
     const struct denoising *d = f->d;
     int64_t rows = d->rows / d->denoiser->patch_size, columns = d->columns / d->denoiser->patch_size;
-    int sharers = comm_size(f->chain.rows);
+    int sharers = comm_size(f->chain.cut_group);
     if (f->patches == 1) return TESSERA_OK;
     if (rows < f->patches)
         return error_set(error, TESSERA_ERROR_ARGUMENT,

@@ -36,7 +36,7 @@ static tessera_status check_chain(struct team *team, tessera_error *error) {
 /* The autoencoder's: rows over all ranks of the picture, and a ring for its attention. */
 static void compose_autoencoder(struct team *team) {
     struct comm *group = team->mesh->group[MESH_PICTURE];
-    team->autoencoder = (struct parallel){.rows = group, .shares = team->shares.picture};
+    team->autoencoder = (struct parallel){.cut_group = group, .shares = team->shares.picture};
     parallel_add(&team->autoencoder, &ring_strategy, group, NULL);
     parallel_add(&team->autoencoder, &rows_strategy, group, NULL);
 }

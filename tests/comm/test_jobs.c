@@ -56,7 +56,7 @@ static tessera_status exchange(struct comm *group, int kind, uint32_t seed, stru
 
 /* Begins messages for which this rank does not wait: of a sum in which the others take part, and some that nobody asks for. */
 static void leave_messages(struct mesh *mesh, struct room *room) {
-    struct comm *group = mesh->group[MESH_ROWS];
+    struct comm *group = mesh->group[MESH_CUT];
     int next = (comm_rank(group) + 1) % comm_size(group);
     comm_send_start(group, next, room->a, NUMBERS * sizeof(float));
     comm_send_start(group, next, room->a, 7);

@@ -36,10 +36,10 @@ static struct tensor my_rows(struct conformance_case *c, struct run *run, const 
 /* All ranks' rows, on each. */
 static struct tensor all_rows(struct run *run, struct tensor rows) {
     struct tensor all = rows;
-    if (!parallel_cuts_rows(run->parallel)) return all;
-    for (int root = 0; root < comm_size(run->parallel->rows); root++) {
+    if (!parallel_cuts_positions(run->parallel)) return all;
+    for (int root = 0; root < comm_size(run->parallel->cut_group); root++) {
         struct tensor here = exchange_gather_rows(run, rows, root);
-        if (root == comm_rank(run->parallel->rows)) all = here;
+        if (root == comm_rank(run->parallel->cut_group)) all = here;
     }
     return all;
 }

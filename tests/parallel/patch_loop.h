@@ -74,7 +74,7 @@ static inline void patch_loop_close(struct patch_loop *l) {
 static inline struct parallel patch_parallel(const struct patch_loop *l, struct displaced *d) {
     struct parallel parallel = {0};
     if (d == NULL) return parallel;
-    d->group = parallel.rows = l->world->mesh->group[MESH_RING];
+    d->group = parallel.cut_group = l->world->mesh->group[MESH_RING];
     parallel.choice.split_text = l->split_text;
     parallel_add(&parallel, l->strategy != NULL ? l->strategy : &displaced_patches_strategy, d->group, d);
     return parallel;

@@ -345,7 +345,7 @@ int main(int argc, char **argv) {
     w.size = comm_size(w.comm);
     w.rank = comm_rank(w.comm);
     CHECK(comm_split(w.comm, w.rank, 0, &w.alone, &error) == TESSERA_OK, "%s", error.message);
-    w.parallel = (struct parallel){.rows = w.comm, .tensor = w.alone};
+    w.parallel = (struct parallel){.cut_group = w.comm, .tensor = w.alone};
     parallel_add(&w.parallel, &ring_strategy, w.comm, NULL);
     parallel_add(&w.parallel, &rows_strategy, w.comm, NULL);
     if (argc > 1 && strcmp(argv[1], "large") == 0) {

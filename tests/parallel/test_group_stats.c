@@ -83,7 +83,7 @@ static double published_factor(enum sync_mode mode, int step, bool published, do
 /* A loop in one mode; true if a variance was negative. */
 static bool run_mode(struct fixture *f, enum sync_mode mode, bool published, double elements) {
     struct displaced d = {.group = f->world, .mode = mode, .warmup_steps = WARMUP_STEPS, .published_group_norm = published};
-    struct parallel parallel = {.rows = f->world};
+    struct parallel parallel = {.cut_group = f->world};
     parallel_add(&parallel, &displaced_patches_strategy, f->world, &d);
     bool negative = false;
     f->run.parallel = &parallel;

@@ -128,7 +128,7 @@ static void test_unequal(struct run *run, struct comm *world) {
     double share = shares[me + 1] - shares[me];
     for (int is_displaced = 0; is_displaced < 2; is_displaced++) {
         struct displaced displaced = {.group = world};
-        struct parallel parallel = {.rows = world, .shares = shares, .text_tokens = TEXT};
+        struct parallel parallel = {.cut_group = world, .shares = shares, .text_tokens = TEXT};
         if (is_displaced) parallel_add(&parallel, &displaced_patches_strategy, world, &displaced);
         run->parallel = &parallel;
         const struct cut *cut = exchange_cut_tokens(run, POSITIONS, 1);
@@ -153,7 +153,7 @@ int main(void) {
                       .arena = arena_new(1 << 24, &error),
                       .dtype = DTYPE_F32,
                       .strip_bytes = 1 << 24};
-    struct parallel parallel = {.rows = world};
+    struct parallel parallel = {.cut_group = world};
     parallel_add(&parallel, &rows_strategy, world, NULL);
     const int members = comm_size(world);
     if (comm_rank(world) == 0) test_cuts();
