@@ -54,7 +54,7 @@
 #define load_linear_outputs tessera_load_linear_outputs
 #define load_made tessera_load_made
 #define load_norm tessera_load_norm
-#define load_norm_share tessera_load_norm_share
+#define load_norm_slice tessera_load_norm_slice
 #define load_place tessera_load_place
 #define load_set_prefix tessera_load_set_prefix
 #define load_span tessera_load_span

@@ -297,7 +297,7 @@ static void list_meetings(const struct auraflow *m, bool single, struct meeting_
                                        .count = 1,
                                        .of = MEETING_PICTURE | MEETING_TEXT,
                                        .text_asks = true,
-                                       .is_share = true,
+                                       .is_sliced = true,
                                        .units = m->base.num_heads,
                                        .width = m->head_dim});
     sum.of = single ? MEETING_PICTURE | MEETING_TEXT : MEETING_PICTURE;

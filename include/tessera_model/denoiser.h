@@ -59,7 +59,7 @@ struct meeting {
     int count;            /* of equal meetings */
     unsigned of;          /* MEETING_PICTURE, ... */
     bool text_asks;       /* attention: the text is among the queries, not only among the keys */
-    bool is_share;        /* only the units at hand take part */
+    bool is_sliced;        /* only the units at hand take part */
     int level;            /* how often the picture's rows and columns have been halved */
     int above, below;     /* halo: rows of each neighbour */
     int64_t units, width; /* heads, groups or single channels, and channels of each */

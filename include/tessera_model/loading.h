@@ -33,7 +33,7 @@ struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
 /* How many of `units` (attention heads, hidden channels) are at hand. An ARGUMENT error where there
- * are too few to be shared. */
+ * are too few to be divided. */
 int64_t load_units(struct loader *loader, int64_t units);
 /* Which of them are at hand. */
 struct span load_span(const struct loader *loader, int64_t units);
@@ -62,7 +62,7 @@ struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int k
 struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channels, float eps, bool bias, const char *name, ...)
     __attribute__((format(printf, 6, 7)));
 /* A norm of `units` groups of `width` channels: those at hand. */
-struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
+struct norm load_norm_slice(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
                             const char *name, ...) __attribute__((format(printf, 7, 8)));
 /* Any tensor by its full name below the prefix, converted to `dtype`; the shape must match. */
 struct tensor load_tensor(struct loader *loader, enum dtype dtype, int ndim, const int64_t *shape, const char *name, ...)

@@ -10,7 +10,7 @@
 #include "models/component.h"
 
 struct loader component_loader(const struct component *c, enum load_mode mode, struct arena *arena) {
-    return (struct loader){.mode = mode, .share = c->share, .weights = c->weights, .hooks = &c->hooks, .arena = arena, .dtype = c->dtype};
+    return (struct loader){.mode = mode, .scope = c->scope, .weights = c->weights, .hooks = &c->hooks, .arena = arena, .dtype = c->dtype};
 }
 
 static void run_text_encoder(struct component *c, int segment, struct loader *loader) {
@@ -42,12 +42,12 @@ static void run_segment(struct component *c, int segment, struct loader *loader)
 }
 
 bool component_has_segment(const struct component *c, int segment) {
-    if (segment == COMPONENT_EMBED) return !c->no_embed && load_share_has(&c->share, 0);
-    if (segment == c->num_blocks) return !c->no_finish && load_share_has(&c->share, segment - 1);
+    if (segment == COMPONENT_EMBED) return !c->no_embed && load_scope_has(&c->scope, 0);
+    if (segment == c->num_blocks) return !c->no_finish && load_scope_has(&c->scope, segment - 1);
     bool elsewhere = false;
     for (int i = 0; i < c->num_elsewhere; i++)
         elsewhere = elsewhere || (segment >= c->elsewhere[i].first && segment < c->elsewhere[i].first + c->elsewhere[i].count);
-    return !elsewhere && load_share_has(&c->share, segment);
+    return !elsewhere && load_scope_has(&c->scope, segment);
 }
 
 static void ask_nothing(void *user, const char *name, int ndim, const int64_t *shape) {
@@ -69,7 +69,7 @@ tessera_status component_describe_segments(struct component *c, tessera_error *e
     for (int segment = COMPONENT_EMBED; segment <= c->num_blocks; segment++) {
         struct component_segment *p = &c->segments[segment + 1];
         struct loader loader = component_loader(c, LOAD_DESCRIBE, c->arena);
-        bool unknown = c->share_only && !component_has_segment(c, segment);
+        bool unknown = c->scope_only && !component_has_segment(c, segment);
         if (unknown) loader.hooks = &component_asks_nothing;
         loader.notes_spans = c->weights != NULL && !unknown;
         run_segment(c, segment, &loader);

@@ -107,6 +107,6 @@ int64_t dit_count_mlp(const struct mlp *mlp, int64_t *parameters) {
 void dit_list_meetings(int64_t heads, int64_t head_dim, int sums, struct meeting_list *list) {
     meeting_add(list,
                 (struct meeting){
-                    .kind = MEETING_ATTENTION, .count = 1, .of = MEETING_PICTURE, .is_share = true, .units = heads, .width = head_dim});
+                    .kind = MEETING_ATTENTION, .count = 1, .of = MEETING_PICTURE, .is_sliced = true, .units = heads, .width = head_dim});
     meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = sums, .of = MEETING_PICTURE, .units = heads * head_dim, .width = 1});
 }

@@ -410,7 +410,7 @@ static void list_meetings(const struct flux_transformer *m, bool single, struct 
                                        .count = 1,
                                        .of = MEETING_PICTURE | MEETING_TEXT,
                                        .text_asks = true,
-                                       .is_share = true,
+                                       .is_sliced = true,
                                        .units = heads,
                                        .width = m->inner_dim / heads});
     sum.of = single ? MEETING_PICTURE | MEETING_TEXT : MEETING_PICTURE;

@@ -126,7 +126,7 @@ static tessera_status open_layers(const struct component_source *source, struct 
     if (out->arena == NULL) return error->status;
     TRY(keep_elsewhere(source, out, error));
     struct loader loader = component_loader(out, LOAD_DESCRIBE, out->arena);
-    if (out->share_only) loader.hooks = &component_asks_nothing;
+    if (out->scope_only) loader.hooks = &component_asks_nothing;
     if (denoiser != NULL && (out->denoiser = denoiser->open(out->config, &loader)) != NULL) out->num_blocks = out->denoiser->num_blocks;
     if (text_encoder != NULL && (out->text_encoder = text_encoder->open(out->config, &loader)) != NULL)
         out->num_blocks = out->text_encoder->num_blocks;
@@ -138,8 +138,8 @@ static tessera_status open_layers(const struct component_source *source, struct 
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error) {
     *out = (struct component){.config = source->config,
                               .weights = source->weights,
-                              .share = source->share,
-                              .share_only = source->share_only,
+                              .scope = source->scope,
+                              .scope_only = source->scope_only,
                               .no_embed = source->no_embed,
                               .no_finish = source->no_finish,
                               .dtype = dtype,

@@ -29,7 +29,7 @@ struct component {
     struct json *config;
     struct weights *weights;
     struct arena *arena; /* of the layers' structs */
-    size_t weight_bytes; /* of this rank's share of the weights: what it touches of the file once all is loaded, in the computing type */
+    size_t weight_bytes; /* of the weights that this rank loads: what it touches of the file once all is loaded, in the computing type */
     struct backend *backend;   /* that it lives on; NULL: one whose memory is the host's */
     struct denoiser *denoiser; /* one of the three is set */
     struct text_encoder *text_encoder;
@@ -37,8 +37,8 @@ struct component {
     int num_blocks;
     struct component_segment *segments; /* [num_blocks + 2]: embed, blocks, finish */
     struct load_hooks hooks;
-    struct load_share share;
-    bool share_only, no_embed, no_finish; /* as in component_source */
+    struct load_scope scope;
+    bool scope_only, no_embed, no_finish; /* as in component_source */
     const struct span *elsewhere;         /* the same */
     int num_elsewhere;
     enum dtype dtype;
@@ -53,10 +53,10 @@ struct component_source {
     const struct denoiser_class *const *denoisers; /* [num_denoisers] that config.json may name beside those of the registry */
     int num_denoisers;
     struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
-    struct load_share share; /* of a denoiser: this rank's share of attention heads and hidden channels; zeros: all */
-    bool share_only;         /* the weights hold this segments of this share alone: the others are described by the configuration */
-    bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not the share's */
-    const struct span *elsewhere; /* [num_elsewhere] runs of blocks that others compute: not the share's either; copied */
+    struct load_scope scope; /* of a denoiser: of whose weights this rank loads its slice, and of whose blocks its stage; zeros: all */
+    bool scope_only;         /* the weights hold only what is in scope: the others are described by the configuration */
+    bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not in scope */
+    const struct span *elsewhere; /* [num_elsewhere] runs of blocks that others compute: not in scope either; copied */
     int num_elsewhere;
 };
 
@@ -75,9 +75,9 @@ tessera_status component_ask(struct component *component, int segment, const str
 tessera_status component_load_block(struct component *component, int segment, tessera_error *error);
 /* Gives the memory of one segment's weights back to the system, mapped pages included; its layers are described only. */
 void component_drop_block(struct component *component, int segment);
-/* Is the segment of this rank's share? What stands before the blocks goes with the first one, what is behind them with the last. */
+/* Does this rank load the segment? What stands before the blocks goes with the first one, what is behind them with the last. */
 bool component_has_segment(const struct component *component, int segment);
-/* All segments of this rank's share, one by one. */
+/* All segments that this rank loads, one by one. */
 tessera_status component_load(struct component *component, tessera_error *error);
 /* From now on `watch` is told before and after each segment is computed with (segment.h), by every job that uses the component; NULL: nobody is.
  * `watch` lives as long as the component, or until another takes its place. */

@@ -274,7 +274,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
 /* ---- description ---- */
 
 static void list_meetings(const struct sd3_transformer *m, const struct sd3_block *b, struct meeting_list *list) {
-    struct meeting attention = {.kind = MEETING_ATTENTION, .count = 1, .is_share = true, .units = m->num_heads, .width = m->head_dim};
+    struct meeting attention = {.kind = MEETING_ATTENTION, .count = 1, .is_sliced = true, .units = m->num_heads, .width = m->head_dim};
     struct meeting sum = {.kind = MEETING_SUM, .count = b->dual ? 3 : 2, .of = MEETING_PICTURE, .units = m->inner_dim, .width = 1};
     attention.of = MEETING_PICTURE | MEETING_TEXT, attention.text_asks = !b->last;
     meeting_add(list, attention);

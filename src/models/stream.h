@@ -27,7 +27,7 @@ struct stream_counts component_stream_counts(struct component_stream *stream);
 /* How many of its segments stay in memory, of how many. */
 void component_stream_kept(const struct component_stream *stream, int *kept, int *segments);
 
-/* The memory that all segments of the component's share take, and that the least budget has to be. */
+/* The memory that all segments that this rank loads take, and that the least budget has to be. */
 size_t component_stream_whole(const struct component *component);
 size_t component_stream_least(const struct component *component);
 /* The memory that one segment takes. */

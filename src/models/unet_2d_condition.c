@@ -408,7 +408,7 @@ static void load_finish(struct denoiser *base, struct loader *loader) {
     struct unet *m = (struct unet *)base;
     int64_t groups = m->settings.groups, width = m->channels / groups;
     load_set_prefix(loader, "%s", "");
-    m->norm_out = load_norm_share(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
+    m->norm_out = load_norm_slice(loader, NORM_LAYER, groups, width, m->settings.norm_eps, true, "conv_norm_out");
     m->conv_out = load_conv_inputs(loader, groups, width, base->out_channels, m->conv_out_kernel, "conv_out");
 }
 
@@ -607,7 +607,7 @@ static void list_end_meetings(const struct unet *m, int index, struct meeting_li
     int64_t groups = m->settings.groups, width = m->channels / groups, time = m->settings.time_channels;
     int reach = (int)(m->conv_out.weight.shape[1] / 2);
     struct meeting picture = {.kind = MEETING_JOIN, .count = 1, .of = MEETING_PICTURE, .units = m->channels, .width = 1};
-    struct meeting norm = {.kind = MEETING_NORM, .count = 1, .is_share = true, .units = groups, .width = width}, halo = norm;
+    struct meeting norm = {.kind = MEETING_NORM, .count = 1, .is_sliced = true, .units = groups, .width = width}, halo = norm;
     if (index == 0) {
         meeting_add(list, picture);
         meeting_add(list,

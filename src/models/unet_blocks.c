@@ -19,7 +19,7 @@ static struct unet_resnet load_resnet(struct loader *loader, const struct unet_s
         .norm1 = load_norm(loader, NORM_LAYER, in, s->norm_eps, true, "resnets.%d.norm1", index),
         .conv1 = load_conv_outputs(loader, in, groups, width, 3, "resnets.%d.conv1", index),
         .time = load_linear_outputs(loader, s->time_channels, groups, width, true, "resnets.%d.time_emb_proj", index),
-        .norm2 = load_norm_share(loader, NORM_LAYER, groups, width, s->norm_eps, true, "resnets.%d.norm2", index),
+        .norm2 = load_norm_slice(loader, NORM_LAYER, groups, width, s->norm_eps, true, "resnets.%d.norm2", index),
         .conv2 = load_conv_inputs(loader, groups, width, out, 3, "resnets.%d.conv2", index),
     };
     if (in != out) r.shortcut = load_conv_inputs(loader, in, 1, out, 1, "resnets.%d.conv_shortcut", index);
@@ -240,7 +240,7 @@ static void add_resnet_meetings(struct meeting_list *list, const struct unet_blo
     struct meeting halo = {.kind = MEETING_HALO, .count = 1, .level = level, .above = 1, .below = 1, .units = groups, .width = in / groups};
     meeting_add(list, norm);
     meeting_add(list, halo);
-    norm.width = halo.width = out / groups, norm.is_share = halo.is_share = true; /* the second half has a rank's groups */
+    norm.width = halo.width = out / groups, norm.is_sliced = halo.is_sliced = true; /* the second half has a rank's groups */
     meeting_add(list, norm);
     meeting_add(list, halo);
     meeting_add(list, (struct meeting){.kind = MEETING_SUM, .count = 1, .of = MEETING_PICTURE, .level = level, .units = out, .width = 1});
@@ -257,7 +257,7 @@ static void add_transformer_meetings(struct meeting_list *list, const struct une
     meeting_add(list, (struct meeting){.kind = MEETING_ATTENTION,
                                        .count = layers,
                                        .of = MEETING_PICTURE,
-                                       .is_share = true,
+                                       .is_sliced = true,
                                        .level = level,
                                        .units = heads,
                                        .width = out / heads});

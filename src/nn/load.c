@@ -1,5 +1,5 @@
 /* Loading layers that a rank has whole: linears, norms, tensors, tables. Every shape is checked.
- * load_shares.c loads slices of layers, load_conv.c convolutions; load_stored.c brings the numbers.
+ * load_slices.c loads slices of layers, load_conv.c convolutions; load_stored.c brings the numbers.
  */
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
  * type; others are converted into the loader's arena. Biases and norm weights become F32.
  * Convolution weights [O, I, kh, kw] are re-ordered to [O, kh, kw, I]. What models call
  * (load_linear, ...) is declared in tessera_model.h; here is what stands behind it. Of a layer
- * whose units are shared out a rank keeps its share, from units * index / count up to units *
+ * whose units are divided a rank keeps its slice, from units * index / count up to units *
  * (index + 1) / count. Of what such layers sum, the first rank's has the bias. */
 #ifndef TESSERA_NN_LOAD_H
 #define TESSERA_NN_LOAD_H
@@ -47,9 +47,9 @@ struct load_hooks {
                               tessera_error *);
 };
 
-/* This rank's share of a denoiser: slice `index` of `count` where weights are cut over ranks (tensor
+/* What this rank loads of a denoiser: slice `index` of `count` where weights are cut over ranks (tensor
  * parallelism; count 0 is as 1), and of the list of blocks those that it runs (none: all). */
-struct load_share {
+struct load_scope {
     int index, count;
     struct span blocks;
 };
@@ -59,7 +59,7 @@ struct load_share {
 enum load_mode { LOAD_READ, LOAD_DESCRIBE, LOAD_FORGET };
 
 /* Is block `index` among the blocks that it runs? */
-bool load_share_has(const struct load_share *share, int index);
+bool load_scope_has(const struct load_scope *scope, int index);
 
 /* Bytes of the mapped file that a segment's layers are made from. */
 struct load_span {
@@ -87,7 +87,7 @@ struct loader {
     bool notes_spans;
     const struct load_copies *copies; /* of LOAD_READ; or NULL */
     size_t converted; /* bytes of those that the layers do not borrow */
-    struct load_share share;
+    struct load_scope scope;
     const struct weights *weights;
     const struct load_hooks *hooks; /* or NULL */
     struct arena *arena;            /* lives as long as the layers that are loaded with it */

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "nn/load_shares.h"
+#include "nn/load_slices.h"
 
 /* [O, I, kh, kw] -> [O, kh, kw, I], element by element of `size` bytes. */
 static void reorder_kernel(char *to, const char *from, const int64_t *shape, size_t size) {
@@ -45,7 +45,7 @@ static struct tensor reordered(struct loader *loader, const char *name, struct t
 
 /* The weights of the convolution `name`, [out, in, kernel, kernel] in the file, or `flat`: [out, in
  * * kernel * kernel]. */
-static struct conv share_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, bool flat, struct span outputs,
+static struct conv slice_conv(struct loader *loader, const char *name, int64_t out, int64_t in, int kernel, bool flat, struct span outputs,
                               struct span inputs) {
     struct conv layer = {.first_input = inputs.first};
     char weight_name[NAME_CAPACITY + 16];
@@ -66,14 +66,14 @@ static struct conv share_conv(struct loader *loader, const char *name, int64_t o
 
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
-    struct conv layer = share_conv(loader, full, out, in, kernel, false, (struct span){0, out}, (struct span){0, in});
+    struct conv layer = slice_conv(loader, full, out, in, kernel, false, (struct span){0, out}, (struct span){0, in});
     layer.bias = stored_keep_parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
 
 struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
-    struct conv layer = share_conv(loader, full, out, in, kernel, true, (struct span){0, out}, (struct span){0, in});
+    struct conv layer = slice_conv(loader, full, out, in, kernel, true, (struct span){0, out}, (struct span){0, in});
     layer.bias = stored_keep_parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }
@@ -81,15 +81,15 @@ struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int k
 struct conv load_conv_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, int kernel, const char *name, ...) {
     FULL_NAME(name);
     struct span mine = load_channels(loader, units, width);
-    struct conv layer = share_conv(loader, full, units * width, in, kernel, false, mine, (struct span){0, in});
-    layer.bias = load_vector_share(loader, full, "bias", units * width, mine);
+    struct conv layer = slice_conv(loader, full, units * width, in, kernel, false, mine, (struct span){0, in});
+    layer.bias = load_vector_slice(loader, full, "bias", units * width, mine);
     return layer;
 }
 
 struct conv load_conv_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, int kernel, const char *name, ...) {
     FULL_NAME(name);
     struct span mine = load_channels(loader, units, width);
-    struct conv layer = share_conv(loader, full, out, units * width, kernel, false, (struct span){0, out}, mine);
+    struct conv layer = slice_conv(loader, full, out, units * width, kernel, false, (struct span){0, out}, mine);
     if (mine.first == 0) layer.bias = stored_keep_parameter(loader, DTYPE_F32, full, "bias", SHAPE(out));
     return layer;
 }

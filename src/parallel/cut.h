@@ -65,7 +65,7 @@ static inline struct span cut_span(int64_t units, int members, int member, const
 }
 
 /* A member's share of things that weights are cut by: heads, channels, groups of channels. */
-static inline struct span cut_share(int64_t units, int members, int member) {
+static inline struct span cut_evenly(int64_t units, int members, int member) {
     return cut_span(units, members, member, NULL);
 }
 

@@ -294,7 +294,7 @@ void displaced_patches_rows_bytes(struct plan_pass *p, const struct meeting *mee
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, MESH_PATCH, meeting->count * plan_pass_halo_rows(p, meeting) * ((plan_pass_row(p, meeting) + 7) / 8 * 8), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, MESH_PATCH, meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+        plan_pass_add(p, MESH_PATCH, meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_units(p, meeting)),
                       (int)sizeof(double));
 }
 
@@ -302,7 +302,7 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     displaced_patches_rows_bytes(p, a);
     if (a->kind != MEETING_ATTENTION) return;
     int64_t tokens = plan_pass_tokens(p, a, p->me, 1, true);
-    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->members - 1) * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
+    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->members - 1) * tokens * plan_pass_units(p, a) * p->batch * a->width, p->m->element_bytes);
 }
 
 void displaced_patches_end_bytes(struct plan_pass *p, int64_t latents) {

@@ -51,7 +51,7 @@ static struct tensor as_rows(struct tensor x, bool columns) {
 
 /* A member's patch of a side, in whole units. */
 static struct span patch_of(int64_t side, int64_t unit, int members, int member) {
-    struct span units = cut_share(side / unit, members, member);
+    struct span units = cut_evenly(side / unit, members, member);
     return (struct span){units.first * unit, units.count * unit};
 }
 

@@ -123,7 +123,7 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     if (a->kind != MEETING_ATTENTION) return;
     int64_t neighbours = (p->me > 0) + (p->me < p->members - 1), tokens = plan_pass_tokens(p, a, p->me, 1, true);
     int64_t to = p->warms_up ? p->members - 1 : neighbours;
-    plan_pass_add(p, MESH_PATCH, a->count * 2 * to * tokens * plan_pass_share(p, a) * p->batch * a->width, p->m->element_bytes);
+    plan_pass_add(p, MESH_PATCH, a->count * 2 * to * tokens * plan_pass_units(p, a) * p->batch * a->width, p->m->element_bytes);
 }
 
 /* Its own and both neighbours'. */

@@ -76,7 +76,7 @@ static void close(void *state) {
 static struct span held_rows(const void *state, int64_t rows) {
     const struct pipefusion *p = state;
     if (p->current == PATCHES_WHOLE) return (struct span){0, rows};
-    return cut_share(rows, p->count, p->current);
+    return cut_evenly(rows, p->count, p->current);
 }
 
 static bool keeps_text_whole(const struct strategy_choice *choice) {

@@ -51,7 +51,7 @@ static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh
     for (int a = 0; a < MESH_AXES; a++) p.at[a] = plan_coordinate(mesh, rank, (enum mesh_axis)a);
     p.me = p.at[MESH_PATCH] + p.at[MESH_RING] * p.degrees[MESH_ULYSSES] + p.at[MESH_ULYSSES];
     p.cuts_text = plan_cuts_text(m, mesh);
-    p.text = p.cuts_text ? cut_share(m->text_tokens, p.members, p.me).count : m->text_tokens;
+    p.text = p.cuts_text ? cut_evenly(m->text_tokens, p.members, p.me).count : m->text_tokens;
     for (int i = 0; i < chain.count; i++) {
         p.whole_rows = p.whole_rows || chain.strategies[i]->cuts_whole_rows;
         p.collects = p.collects || (chain.strategies[i]->collects_keys && mesh->patches > 1);

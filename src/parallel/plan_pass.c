@@ -32,9 +32,9 @@ void plan_pass_add(struct plan_pass *p, enum mesh_axis axis, int64_t elements, i
     p->sent.axis[axis] += (uint64_t)elements * (uint64_t)element_bytes;
 }
 
-int64_t plan_pass_share(const struct plan_pass *p, const struct meeting *meeting) {
-    if (!meeting->is_share) return meeting->units;
-    return cut_share(meeting->units, p->degrees[MESH_TENSOR], p->at[MESH_TENSOR]).count;
+int64_t plan_pass_units(const struct plan_pass *p, const struct meeting *meeting) {
+    if (!meeting->is_sliced) return meeting->units;
+    return cut_evenly(meeting->units, p->degrees[MESH_TENSOR], p->at[MESH_TENSOR]).count;
 }
 
 int64_t plan_pass_tokens(const struct plan_pass *p, const struct meeting *a, int first, int count, bool keys) {
@@ -56,7 +56,7 @@ int64_t plan_pass_halo_rows(const struct plan_pass *p, const struct meeting *hal
 }
 
 int64_t plan_pass_row(const struct plan_pass *p, const struct meeting *halo) {
-    return p->batch * halved(p->m->columns, halo->level) * plan_pass_share(p, halo) * halo->width * p->m->element_bytes;
+    return p->batch * halved(p->m->columns, halo->level) * plan_pass_units(p, halo) * halo->width * p->m->element_bytes;
 }
 
 void plan_pass_add_gather(struct plan_pass *p, enum mesh_axis axis) {

@@ -29,7 +29,7 @@ bool plan_pass_is_last_stage(const struct plan_pass *pass);
 /* Positions of a member on a level. */
 int64_t plan_pass_positions(const struct plan_pass *pass, int member, int level);
 /* Units of a meeting on this rank of the tensor axis. */
-int64_t plan_pass_share(const struct plan_pass *pass, const struct meeting *meeting);
+int64_t plan_pass_units(const struct plan_pass *pass, const struct meeting *meeting);
 /* Tokens of members first .. first + count that attention exchanges: keys, or queries. */
 int64_t plan_pass_tokens(const struct plan_pass *pass, const struct meeting *attention, int first, int count, bool keys);
 /* Rows of a sum or a join: positions of both streams, in all predictions. */

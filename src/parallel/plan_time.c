@@ -40,7 +40,7 @@ static double largest_part(const struct plan_model *m, const struct plan_mesh *m
     return rows * (double)m->columns;
 }
 
-static double tensor_share(const struct plan_model *m, int tensor) {
+static double largest_slice(const struct plan_model *m, int tensor) {
     double heads = rounded_up((double)m->heads, tensor) / (double)m->heads;
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
@@ -85,7 +85,7 @@ static struct plan_estimate estimate_of(const struct plan_model *m, const struct
     p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_cut_members(mesh)) : largest_part(m, mesh);
     p.cuts_text = plan_cuts_text(m, mesh);
     p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_cut_members(mesh)) : (double)m->text_tokens;
-    p.tensor = tensor_share(m, mesh->degrees[MESH_TENSOR]);
+    p.tensor = largest_slice(m, mesh->degrees[MESH_TENSOR]);
     p.patch_strategy = plan_mesh_patch_strategy(mesh);
     return p;
 }

@@ -65,7 +65,7 @@ double plan_estimate_positions(const struct plan_estimate *e, int level) {
 }
 
 double plan_estimate_token(const struct plan_estimate *e, const struct meeting *a) {
-    return e->batch * (double)a->width * (double)a->units * e->m->element_bytes * (a->is_share ? e->tensor : 1.0);
+    return e->batch * (double)a->width * (double)a->units * e->m->element_bytes * (a->is_sliced ? e->tensor : 1.0);
 }
 
 double plan_estimate_bytes(const struct plan_estimate *e, const struct meeting *meeting) {

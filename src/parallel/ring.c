@@ -180,7 +180,7 @@ static void collect(struct run *run, const struct strategy_link *link, const str
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     int ring = p->degrees[MESH_RING], u = p->degrees[MESH_ULYSSES], at = p->at[MESH_RING];
     if (a->kind != MEETING_ATTENTION) return;
-    int64_t mine = cut_share(plan_pass_share(p, a), u, p->at[MESH_ULYSSES]).count, tokens = 0;
+    int64_t mine = cut_evenly(plan_pass_units(p, a), u, p->at[MESH_ULYSSES]).count, tokens = 0;
     for (int i = 0; i < ring; i++)
         if (i != (at + 1) % ring) tokens += plan_pass_tokens(p, a, (p->collects ? at : i) * u, u, true);
     plan_pass_add(p, MESH_RING, a->count * 2 * tokens * mine * p->batch * a->width, p->m->element_bytes);

@@ -73,7 +73,7 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     if (meeting->kind == MEETING_HALO)
         plan_pass_add(p, axis_of(p), meeting->count * plan_pass_halo_rows(p, meeting) * plan_pass_row(p, meeting), 1);
     if (meeting->kind == MEETING_NORM)
-        plan_pass_add(p, axis_of(p), meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_share(p, meeting)),
+        plan_pass_add(p, axis_of(p), meeting->count * (p->members - 1) * (1 + 2 * p->batch * plan_pass_units(p, meeting)),
                       (int)sizeof(float));
 }
 

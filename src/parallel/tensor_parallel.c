@@ -47,7 +47,7 @@ const struct tensor *exchange_once(const struct run *run, const struct tensor *x
 struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) {
     if (run_failed(run) || run->parallel == NULL || comm_size(run->parallel->tensor) == 1) return run_failed(run) ? (struct tensor){0} : x;
     int members = comm_size(run->parallel->tensor), last = x.ndim - 1;
-    assert(x.shape[last] == cut_share(channels, members, comm_rank(run->parallel->tensor)).count);
+    assert(x.shape[last] == cut_evenly(channels, members, comm_rank(run->parallel->tensor)).count);
     int64_t positions = tensor_count(&x) / x.shape[last];
     struct tensor shape = x;
     shape.shape[last] = channels;
@@ -59,13 +59,13 @@ struct tensor exchange_join(struct run *run, struct tensor x, int64_t channels) 
     slices[comm_rank(t.group)] = x;
     for (int step = 1; step < members; step++) { /* each starts with another partner */
         int to = (comm_rank(t.group) + step) % members, from = (comm_rank(t.group) - step + members) % members;
-        slices[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_share(channels, members, from).count));
+        slices[from] = run_tensor(run, x.dtype, SHAPE(positions * cut_evenly(channels, members, from).count));
         if (!run_failed(run)) transfer_receive(run, &t, from, token_span_all(slices[from]));
         transfer_send(run, &t, to, token_span_all(x));
     }
     transfer_wait(run, &t);
     for (int i = 0; i < members && !run_failed(run); i++) {
-        struct span share = cut_share(channels, members, i);
+        struct span share = cut_evenly(channels, members, i);
         struct tensor to = tensor_reshape(out, SHAPE(positions, channels, 1)),
                       slice = tensor_reshape(slices[i], SHAPE(positions, share.count, 1));
         backend_copy_rows(run->backend, &to, share.first, &slice, 0, share.count);
@@ -86,11 +86,11 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *meeting) {
     int t = p->degrees[MESH_TENSOR];
     if (meeting->kind == MEETING_SUM) {
         int64_t elements = plan_pass_rows(p, meeting) * meeting->units * meeting->width;
-        int64_t slice = cut_share(elements, t, p->at[MESH_TENSOR]).count;
+        int64_t slice = cut_evenly(elements, t, p->at[MESH_TENSOR]).count;
         plan_pass_add(p, MESH_TENSOR, meeting->count * (elements - slice + (t - 1) * slice), p->m->element_bytes);
     }
     if (meeting->kind == MEETING_JOIN) {
-        int64_t mine = cut_share(meeting->units, t, p->at[MESH_TENSOR]).count * meeting->width;
+        int64_t mine = cut_evenly(meeting->units, t, p->at[MESH_TENSOR]).count * meeting->width;
         plan_pass_add(p, MESH_TENSOR, meeting->count * (t - 1) * plan_pass_rows(p, meeting) * mine, p->m->element_bytes);
     }
 }

@@ -148,7 +148,7 @@ static void attend(struct run *run, const struct strategy_link *link, struct att
 static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     if (a->kind != MEETING_ATTENTION) return;
     int u = p->degrees[MESH_ULYSSES], first = p->at[MESH_RING] * u;
-    int64_t heads = plan_pass_share(p, a), mine = cut_share(heads, u, p->at[MESH_ULYSSES]).count;
+    int64_t heads = plan_pass_units(p, a), mine = cut_evenly(heads, u, p->at[MESH_ULYSSES]).count;
     int64_t queries = plan_pass_tokens(p, a, p->me, 1, false), keys = plan_pass_tokens(p, a, p->me, 1, true);
     int64_t sum = (heads - mine) * (queries + 2 * keys) + mine * (plan_pass_tokens(p, a, first, u, false) - queries);
     if ((a->of & MEETING_TEXT) && p->has_text && !p->cuts_text && a->text_asks) sum += mine * (u - 1) * p->text;

@@ -84,14 +84,14 @@ static tessera_status check_size(const tessera_sampling *asked, const struct den
 
 /* ---- opening ---- */
 
-static struct component_source source_of(const tessera_sampling *asked, struct load_share share) {
+static struct component_source source_of(const tessera_sampling *asked, struct load_scope scope) {
     return (struct component_source){
-        .folder = asked->denoiser, .share = share, .denoisers = asked->denoisers, .num_denoisers = asked->num_denoisers};
+        .folder = asked->denoiser, .scope = scope, .denoisers = asked->denoisers, .num_denoisers = asked->num_denoisers};
 }
 
 static tessera_status describe(struct sampler *s, tessera_error *error) {
     const tessera_sampling *asked = s->asked;
-    struct component_source source = source_of(asked, (struct load_share){0});
+    struct component_source source = source_of(asked, (struct load_scope){0});
     TRY(dtype_of_activations(asked->dtype, &s->run.dtype, error));
     TRY(component_describe(&source, s->run.dtype, &s->described, error));
     if (s->described.denoiser != NULL) return TESSERA_OK;
@@ -129,7 +129,7 @@ static tessera_status open_share(struct sampler *s, tessera_error *error) {
     TRY(denoiser_check_degrees(whole, team_degree(&s->team, MESH_ULYSSES), team_degree(&s->team, MESH_TENSOR), error));
     TRY(stages_open(whole, team_degree(&s->team, MESH_PIPEFUSION), team_coordinate(&s->team, MESH_PIPEFUSION), mesh->stage_blocks,
                     s->team.shares.stages, &s->stages, error));
-    struct component_source source = source_of(s->asked, team_share(&s->team, stages_blocks(&s->stages)));
+    struct component_source source = source_of(s->asked, team_scope(&s->team, stages_blocks(&s->stages)));
     TRY(component_open(&source, s->run.dtype, &s->component, error));
     return component_load(&s->component, error);
 }

@@ -42,13 +42,13 @@ static tessera_status weigh_denoiser(struct tessera_map *map, const struct compo
 static tessera_status weigh_component(struct tessera_map *map, const struct pipeline_slot *slot, struct placement_weight *out,
                                       tessera_error *error) {
     struct component stored, described;
-    TRY(source_weigh(map->pipeline, slot, (struct load_share){0}, &stored, error));
+    TRY(source_weigh(map->pipeline, slot, (struct load_scope){0}, &stored, error));
     *out = offload_weigh(&stored);
     map->model.loading = fmax(map->model.loading, out->largest);
     tessera_status status = stored.denoiser != NULL ? weigh_denoiser(map, &stored, error) : TESSERA_OK;
     component_close(&stored);
     TRY(status);
-    TRY(source_describe(map->pipeline, slot, (struct load_share){0}, &described, error));
+    TRY(source_describe(map->pipeline, slot, (struct load_scope){0}, &described, error));
     map->parameters += (double)described.weight_bytes / (double)dtype_size(map->pipeline->dtype);
     component_close(&described);
     return TESSERA_OK;

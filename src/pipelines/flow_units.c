@@ -29,7 +29,7 @@ struct unit flow_next_unit(const struct flow *f, struct unit u) {
 struct span flow_positions(const struct flow *f, struct unit u) {
     if (u.patch == PATCHES_WHOLE) return (struct span){0, f->positions};
     int64_t unit = f->d->denoiser->patch_size * f->d->columns;
-    struct span rows = cut_share(f->d->rows / f->d->denoiser->patch_size, f->patches, u.patch);
+    struct span rows = cut_evenly(f->d->rows / f->d->denoiser->patch_size, f->patches, u.patch);
     return (struct span){rows.first * unit, rows.count * unit};
 }
 

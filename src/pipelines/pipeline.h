@@ -194,7 +194,7 @@ tessera_status pipeline_meet(struct pipeline *pipeline, tessera_error *error);
 void pipeline_close_slot(struct pipeline *pipeline, struct pipeline_slot *slot);
 /* Opens the component, if it is not; its weights come when pipeline_component asks for it. */
 tessera_status pipeline_open_slot(struct pipeline *pipeline, struct pipeline_slot *slot, tessera_error *error);
-/* The rank of the picture's that has a text encoder, or the autoencoder where it is not shared out: the map's, or else text encoders lie on the
+/* The rank of the picture's that has a text encoder, or the autoencoder where it is not divided: the map's, or else text encoders lie on the
  * ranks in turn, and the autoencoder on the first. */
 int pipeline_rank_of(const struct pipeline *pipeline, const char *name);
 /* Has this rank any blocks of the denoiser? */

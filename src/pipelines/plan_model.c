@@ -19,17 +19,17 @@ enum { CLIP_TOKENS = 77, TEXT_ARRAYS = 12, TEXT_HIDDEN_ARRAYS = 3 };
 
 /* ---- components ---- */
 
-static tessera_status describe(const struct pipeline *p, const char *name, struct load_share share, struct component *out,
+static tessera_status describe(const struct pipeline *p, const char *name, struct load_scope scope, struct component *out,
                                tessera_error *error) {
     const struct pipeline_slot *slot;
     TRY(pipeline_need_slot(p, name, &slot, error));
-    return source_weigh(p, slot, share, out, error);
+    return source_weigh(p, slot, scope, out, error);
 }
 
 /* Bytes of the weights that layers hold with this share. */
-static tessera_status count_bytes(const struct pipeline *p, struct load_share share, double *bytes, tessera_error *error) {
+static tessera_status count_bytes(const struct pipeline *p, struct load_scope scope, double *bytes, tessera_error *error) {
     struct component component = {0};
-    TRY(describe(p, p->denoiser, share, &component, error));
+    TRY(describe(p, p->denoiser, scope, &component, error));
     *bytes = (double)component.weight_bytes;
     component_close(&component);
     return TESSERA_OK;
@@ -97,7 +97,7 @@ static tessera_status count_cut(const struct pipeline *p, double whole, struct p
     int64_t units = m->max_tensor > 0 && m->max_tensor < m->heads ? m->max_tensor : m->heads;
     struct component half = {0};
     if (units < 2) return TESSERA_OK;
-    TRY(describe(p, p->denoiser, (struct load_share){.index = 0, .count = 2}, &half, error));
+    TRY(describe(p, p->denoiser, (struct load_scope){.index = 0, .count = 2}, &half, error));
     double kept = floor((double)m->heads / 2) / (double)m->heads;
     m->shared_cut_bytes = (whole - (double)half.weight_bytes) / (1.0 - kept);
     for (int i = 0; i < m->num_blocks; i++) {
@@ -117,9 +117,9 @@ static tessera_status count_ends(const struct pipeline *p, double whole, struct 
     m->shared_bytes = whole;
     for (int i = 0; i <= last; i++) m->shared_bytes -= m->blocks[i].weight_bytes;
     if (last < 2) return TESSERA_OK;
-    TRY(count_bytes(p, (struct load_share){.blocks = {0, 1}}, &first_bytes, error));
-    TRY(count_bytes(p, (struct load_share){.blocks = {middle, 1}}, &middle_bytes, error));
-    TRY(count_bytes(p, (struct load_share){.blocks = {last, 1}}, &last_bytes, error));
+    TRY(count_bytes(p, (struct load_scope){.blocks = {0, 1}}, &first_bytes, error));
+    TRY(count_bytes(p, (struct load_scope){.blocks = {middle, 1}}, &middle_bytes, error));
+    TRY(count_bytes(p, (struct load_scope){.blocks = {last, 1}}, &last_bytes, error));
     m->shared_bytes = middle_bytes - m->blocks[middle].weight_bytes;
     m->first_bytes = first_bytes - m->blocks[0].weight_bytes - m->shared_bytes;
     m->last_bytes = last_bytes - m->blocks[last].weight_bytes - m->shared_bytes;
@@ -128,7 +128,7 @@ static tessera_status count_ends(const struct pipeline *p, double whole, struct 
 
 static tessera_status add_denoiser(const struct pipeline *p, struct plan_model *m, tessera_error *error) {
     struct component whole = {0};
-    TRY(describe(p, p->denoiser, (struct load_share){0}, &whole, error));
+    TRY(describe(p, p->denoiser, (struct load_scope){0}, &whole, error));
     double bytes = (double)whole.weight_bytes;
     tessera_status status = whole.denoiser != NULL ? copy_denoiser(&whole, pipeline_latent_channels(p, whole.denoiser), m, error)
                                                    : error_set(error, TESSERA_ERROR_FORMAT, "%s/%s: no denoiser", p->name, p->denoiser);
@@ -164,7 +164,7 @@ static int64_t text_tokens(const struct pipeline *p, int max_sequence_length) {
 /* Numbers in the weights of a component, whatever their types. */
 static tessera_status count_parameters(const struct pipeline *p, const struct pipeline_slot *slot, double *count, tessera_error *error) {
     struct component component = {0};
-    TRY(source_describe(p, slot, (struct load_share){0}, &component, error));
+    TRY(source_describe(p, slot, (struct load_scope){0}, &component, error));
     *count = (double)component.weight_bytes / (double)dtype_size(p->dtype);
     component_close(&component);
     return TESSERA_OK;
@@ -202,7 +202,7 @@ static tessera_status add_encoders(const struct pipeline *p, struct plan_model *
         if (!is_encoder(&p->slots[i])) continue;
         double parameters;
         TRY(count_parameters(p, &p->slots[i], &parameters, error));
-        TRY(describe(p, p->slots[i].name, (struct load_share){0}, &encoder, error));
+        TRY(describe(p, p->slots[i].name, (struct load_scope){0}, &encoder, error));
         double bytes = (double)encoder.weight_bytes, operations = 2.0 * parameters * (double)m->text_tokens * m->predictions;
         tessera_status status = add_encoder_memory(&encoder, m, error);
         component_close(&encoder);
@@ -248,7 +248,7 @@ static tessera_status copy_decoder(const struct pipeline *p, const struct compon
 
 static tessera_status add_decoder(const struct pipeline *p, double width, double height, struct plan_model *m, tessera_error *error) {
     struct component vae = {0};
-    TRY(describe(p, p->autoencoder, (struct load_share){0}, &vae, error));
+    TRY(describe(p, p->autoencoder, (struct load_scope){0}, &vae, error));
     tessera_status status = copy_decoder(p, &vae, width, height, m, error);
     component_close(&vae);
     return status;

@@ -35,7 +35,7 @@ static tessera_status check_numbers(const tessera_request *r, tessera_error *err
     const struct {
         const char *name;
         float value;
-        bool is_share;
+        bool is_sliced;
     } fields[] = {
         {"guidance-scale", r->guidance_scale, false},
         {"true-cfg-scale", r->true_cfg_scale, false},
@@ -45,7 +45,7 @@ static tessera_status check_numbers(const tessera_request *r, tessera_error *err
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         float value = fields[i].value;
         if (!isfinite(value)) return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: must be a finite number", fields[i].name);
-        if (fields[i].is_share && !(value >= 0.0f && value <= 1.0f))
+        if (fields[i].is_sliced && !(value >= 0.0f && value <= 1.0f))
             return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %g: must lie between 0 and 1", fields[i].name, (double)value);
     }
     return TESSERA_OK;

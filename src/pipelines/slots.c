@@ -33,7 +33,7 @@ static tessera_status find_slot(struct pipeline *p, const char *name, struct pip
 tessera_status pipeline_describe(struct pipeline *p, const char *name, const struct component **out, tessera_error *error) {
     struct pipeline_slot *slot;
     TRY(find_slot(p, name, &slot, error));
-    if (!slot->is_described) TRY(source_describe(p, slot, (struct load_share){0}, &slot->described, error));
+    if (!slot->is_described) TRY(source_describe(p, slot, (struct load_scope){0}, &slot->described, error));
     slot->is_described = true;
     *out = &slot->described;
     return TESSERA_OK;

@@ -230,13 +230,13 @@ tessera_status source_component(const struct pipeline *p, const struct pipeline_
     struct component_source source = {
         .folder = slot->folder, .hooks = &hooks, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .backend = p->backends[pipeline_role_of(p, slot)]};
     if (strcmp(slot->name, p->denoiser) == 0)
-        source.share = team_share(&p->team, stages_extent(p->stages, p->num_stages));
+        source.scope = team_scope(&p->team, stages_extent(p->stages, p->num_stages));
     if (strcmp(slot->name, p->denoiser) == 0 && p->between != NULL) source.elsewhere = p->between, source.num_elsewhere = p->num_stages - 1;
     struct span others = p->workers != NULL ? (struct span){p->workers->first, p->workers->end - p->workers->first} : (struct span){0};
     if (p->workers != NULL && strcmp(slot->name, p->denoiser) == 0) {
         source.elsewhere = &others, source.num_elsewhere = 1;
         source.no_finish = p->workers->finish;
-        source.share_only = true; /* their weights need not be here */
+        source.scope_only = true; /* their weights need not be here */
     }
     TRY(lora_hooks_for(p->loras, slot->name, slot->folder, &hooks, error));
     if (p->file != NULL && !slot->replaced) TRY(single_file_config(p->file, slot->name, &source.config, error));
@@ -255,9 +255,9 @@ tessera_status source_config(const struct pipeline *p, const struct pipeline_slo
     return json_open_in(slot->folder, "config.json", out, error);
 }
 
-tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_scope scope, struct component *out,
                                tessera_error *error) {
-    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
+    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .scope = scope};
     TRY(source_config(p, slot, &source.config, error));
     return component_describe(&source, p->dtype, out, error);
 }
@@ -269,11 +269,11 @@ tessera_status source_describe_with(const struct pipeline *p, const struct pipel
     return component_open(&source, p->dtype, out, error);
 }
 
-tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_scope scope, struct component *out,
                             tessera_error *error) {
-    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .share = share};
+    struct component_source source = {.folder = slot->folder, .denoisers = p->denoisers, .num_denoisers = p->num_denoisers, .scope = scope};
     bool held = p->file != NULL || slot->file != NULL || weights_are_in(slot->folder);
-    if (!held) return source_describe(p, slot, share, out, error);
+    if (!held) return source_describe(p, slot, scope, out, error);
     TRY(source_config(p, slot, &source.config, error));
     tessera_status status = source_weights(p, slot, &source.weights, error);
     if (status == TESSERA_OK) return component_open(&source, p->dtype, out, error);

@@ -15,14 +15,14 @@ tessera_status source_weights(const struct pipeline *p, const struct pipeline_sl
 tessera_status source_component(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error);
 /* A component as its config.json describes it: widths and counts, without weights. `share`: of a denoiser, of which the description then is
  * (zeros: all). The caller closes it. */
-tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+tessera_status source_describe(const struct pipeline *p, const struct pipeline_slot *slot, struct load_scope scope, struct component *out,
                                tessera_error *error);
 /* Another description, whose tensors `hooks` are told of (load_hooks.record). */
 tessera_status source_describe_with(const struct pipeline *p, const struct pipeline_slot *slot, const struct load_hooks *hooks,
                                     struct component *out, tessera_error *error);
 /* The same as source_describe, with the types that the weights have in the model's files, if it has any: a plan may be of a model that is described only. Nothing
  * of them is read into memory. */
-tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_share share, struct component *out,
+tessera_status source_weigh(const struct pipeline *p, const struct pipeline_slot *slot, struct load_scope scope, struct component *out,
                             tessera_error *error);
 /* A slot's config.json; the caller frees it. */
 tessera_status source_config(const struct pipeline *p, const struct pipeline_slot *slot, struct json **out, tessera_error *error);

@@ -164,8 +164,8 @@ struct parallel *team_autoencoder(struct team *team) {
     return team->mesh != NULL && team->parallel_vae ? &team->autoencoder : NULL;
 }
 
-struct load_share team_share(const struct team *team, struct span blocks) {
-    return (struct load_share){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR), blocks};
+struct load_scope team_scope(const struct team *team, struct span blocks) {
+    return (struct load_scope){team_coordinate(team, MESH_TENSOR), team_degree(team, MESH_TENSOR), blocks};
 }
 
 tessera_status team_set_patches(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error) {

@@ -54,7 +54,7 @@ bool team_needs_chain(const struct team *team);
 /* What a run over the autoencoder shares with other ranks; NULL: nothing. */
 struct parallel *team_autoencoder(struct team *team);
 /* This rank's share of the denoiser's weights, where it has the blocks `blocks` of the pipeline. */
-struct load_share team_share(const struct team *team, struct span blocks);
+struct load_scope team_scope(const struct team *team, struct span blocks);
 /* How a picture goes through the pipeline; transformers can take it in patches. UNSUPPORTED where others are asked to. */
 tessera_status team_set_patches(struct team *team, const tessera_mesh *mesh, bool is_transformer, tessera_error *error);
 

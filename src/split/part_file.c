@@ -196,13 +196,13 @@ static tessera_status read_names(const char *path, struct part_header *header, b
 }
 
 /* Weights that become the component's, of the header's range and configuration; then the digest. */
-static tessera_status open_component(const char *path, struct weights *weights, bool share_only, enum dtype dtype, struct names *names,
+static tessera_status open_component(const char *path, struct weights *weights, bool scope_only, enum dtype dtype, struct names *names,
                                      struct part_file *file, tessera_error *error) {
     const struct split_range *range = &file->header.range;
     struct component_source source = {.folder = path,
                                       .weights = weights,
-                                      .share.blocks = {range->first, range->end - range->first},
-                                      .share_only = share_only,
+                                      .scope.blocks = {range->first, range->end - range->first},
+                                      .scope_only = scope_only,
                                       .no_embed = true,
                                       .no_finish = !range->finish};
     tessera_status status = json_parse(path, file->header.configuration, strlen(file->header.configuration), &source.config, error);

@@ -30,7 +30,7 @@ struct part_header {
 };
 void part_header_free(struct part_header *header); /* zeros are fine */
 
-/* The blocks of a part, opened: described, with its weights checked, nothing in memory. component.share is the range. */
+/* The blocks of a part, opened: described, with its weights checked, nothing in memory. component.scope is the range. */
 struct part_file {
     struct component component;
     struct part_header header;

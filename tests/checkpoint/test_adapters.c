@@ -92,7 +92,7 @@ static void test_share(void) {
     CHECK(weights_view_add(weights, square->name, &square->tensor, NULL, &error) == TESSERA_OK, "%s", error.message);
     CHECK(weights_view_finish(weights, &error) == TESSERA_OK, "%s", error.message);
     struct arena *arena = arena_new(1 << 20, &error);
-    struct loader loader = {.share = {.index = 1, .count = 2}, .weights = weights, .hooks = &hooks, .arena = arena, .dtype = DTYPE_F32};
+    struct loader loader = {.scope = {.index = 1, .count = 2}, .weights = weights, .hooks = &hooks, .arena = arena, .dtype = DTYPE_F32};
     struct linear layer = load_linear_inputs(&loader, 16, 1, 16, false, "square");
     CHECK(!load_failed(&loader), "%s", loader.error.message);
     const float *want = safetensors_tensor(expected, "square.weight").data, *have = layer.weight.data;

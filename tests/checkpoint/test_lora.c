@@ -118,7 +118,7 @@ static void check_shares(const struct lora_product *product, const float *before
     static float have[ROWS * INPUTS * TAPS], want[ROWS * INPUTS * TAPS];
     tessera_error error = {0};
     for (int share = 0; share < SHARES * SHARES; share++) {
-        struct span rows = cut_share(ROWS, SHARES, share / SHARES), some = cut_share(INPUTS, SHARES, share % SHARES);
+        struct span rows = cut_evenly(ROWS, SHARES, share / SHARES), some = cut_evenly(INPUTS, SHARES, share % SHARES);
         take_piece(before, rows, some, INPUTS, taps, have);
         take_piece(after, rows, some, INPUTS, taps, want);
         CHECK(lora_merge_piece(product, rows, some, have, &error) == TESSERA_OK, "%s", error.message);
@@ -416,7 +416,7 @@ static void test_pieces(const struct pieces *p) {
     check_source(p, up, down, p->top, whole[0]);
     check_source(p, up, down, p->bottom, whole[(p->rows - 1) * p->inputs * p->side * p->side]);
     for (int share = 0; share < SHARES * SHARES; share++) {
-        struct span rows = cut_share(p->rows, SHARES, share / SHARES), inputs = cut_share(p->inputs, SHARES, share % SHARES);
+        struct span rows = cut_evenly(p->rows, SHARES, share / SHARES), inputs = cut_evenly(p->inputs, SHARES, share % SHARES);
         int64_t taps = p->side * p->side;
         take_piece(whole, rows, inputs, p->inputs, taps, want);
         merge_piece(&hooks, p, rows, inputs, have);

@@ -87,7 +87,7 @@ static void compare(const char *what, struct run *run, const struct pair *p, con
     struct linear layers[2];
     for (int i = 0; i < 2; i++) {
         loaders[i] = (struct loader){.weights = i == 0 ? p->small : p->wide, .hooks = hooks, .arena = arena, .dtype = run->dtype};
-        if (way != WHOLE) loaders[i].share = (struct load_share){rank, DEGREE, {0, 0}};
+        if (way != WHOLE) loaders[i].scope = (struct load_scope){rank, DEGREE, {0, 0}};
         loaders[i].mode = LOAD_DESCRIBE;
         load(&loaders[i], way, p->side);
         size_t described = loaders[i].bytes;

@@ -122,12 +122,12 @@ static int64_t head_width(const struct formula *f, int64_t fallback) {
     return number(f, "attention_head_dim", fallback);
 }
 
-int64_t formula_share(const struct formula *f, int64_t units) {
+int64_t formula_units(const struct formula *f, int64_t units) {
     return span_count(units, degree(f, MESH_TENSOR), f->mesh->coordinate[MESH_TENSOR]);
 }
 
 uint64_t formula_join_bytes(const struct formula *f, int64_t positions, int64_t channels) {
-    return (uint64_t)((degree(f, MESH_TENSOR) - 1) * positions * formula_share(f, channels)) * dtype_size(f->dtype);
+    return (uint64_t)((degree(f, MESH_TENSOR) - 1) * positions * formula_units(f, channels)) * dtype_size(f->dtype);
 }
 
 static bool is_dual(const struct formula *f, int64_t block) {
@@ -138,7 +138,7 @@ static bool is_dual(const struct formula *f, int64_t block) {
 
 /* SD3: joint attention and a feed-forward in both streams; the last block's text gives keys and values only. */
 static uint64_t sd3_bytes(const struct formula *f, const struct formula_sequence *s) {
-    int64_t heads = number(f, "num_attention_heads", 18), width = head_width(f, 64), mine = formula_share(f, heads);
+    int64_t heads = number(f, "num_attention_heads", 18), width = head_width(f, 64), mine = formula_units(f, heads);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width,
             text = f->batch * formula_text(f) * heads * width;
     uint64_t sum = 0;
@@ -162,7 +162,7 @@ static uint64_t flux_bytes(const struct formula *f, const struct formula_sequenc
     uint64_t sum = 0;
     for (int i = 0; i < f->denoiser->num_blocks; i++) {
         if (!has_block(f, i)) continue;
-        sum += formula_attention_bytes(s, &(struct formula_attention){formula_share(f, heads), width, f->text_tokens, true});
+        sum += formula_attention_bytes(s, &(struct formula_attention){formula_units(f, heads), width, f->text_tokens, true});
         sum += i < doubles ? 2 * formula_sum_bytes(f, picture) + 2 * formula_sum_bytes(f, text) : formula_sum_bytes(f, picture + text);
     }
     return sum;
@@ -172,7 +172,7 @@ static uint64_t flux_bytes(const struct formula *f, const struct formula_sequenc
 static uint64_t cross_bytes(const struct formula *f, const struct formula_sequence *s) {
     int64_t heads = number(f, "num_attention_heads", 16), width = head_width(f, 72);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width;
-    uint64_t self = formula_attention_bytes(s, &(struct formula_attention){.heads = formula_share(f, heads), .width = width});
+    uint64_t self = formula_attention_bytes(s, &(struct formula_attention){.heads = formula_units(f, heads), .width = width});
     bool hunyuan = strncmp(f->denoiser->class->name, "Hunyuan", 7) == 0;
     uint64_t sum = 0;
     for (int i = 0; i < f->denoiser->num_blocks; i++) {
@@ -328,7 +328,7 @@ static double block_text_operations(const struct formula *f, bool alone) {
     }
     double text = (double)(f->text_tokens * f->batch), mine = (double)(formula_text(f) * f->batch);
     if (alone) return text * (linears + pairs) * degree(f, MESH_CFG);
-    double tensor = (double)formula_share(f, d->num_heads) / (double)d->num_heads;
+    double tensor = (double)formula_units(f, d->num_heads) / (double)d->num_heads;
     if (joint && cuts_text(f, f->text_tokens)) return mine * (linears + pairs) * tensor;
     return text * tensor * (linears + pairs / degree(f, MESH_ULYSSES));
 }

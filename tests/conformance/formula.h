@@ -86,6 +86,6 @@ int formula_members(const struct formula *f); /* ring x ulysses */
 int64_t formula_text(const struct formula *f);
 int formula_me(const struct formula *f);
 /* This tensor rank's slice of heads, groups or channels. */
-int64_t formula_share(const struct formula *f, int64_t units);
+int64_t formula_units(const struct formula *f, int64_t units);
 
 #endif

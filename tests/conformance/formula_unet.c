@@ -95,7 +95,7 @@ static void add_group_norm(struct walk *w, int64_t groups) {
 }
 
 static void add_resnet(struct walk *w, const struct level *level, int64_t in) {
-    int64_t mine = formula_share(w->f, w->groups);
+    int64_t mine = formula_units(w->f, w->groups);
     add_group_norm(w, w->groups);
     add_halo(w, level, 1, 1, in);
     add_group_norm(w, mine);
@@ -105,7 +105,7 @@ static void add_resnet(struct walk *w, const struct level *level, int64_t in) {
 
 static void add_transformer(struct walk *w, const struct level *level, int64_t layers) {
     struct formula_sequence s = {w->f, level->bounds};
-    struct formula_attention self = {.heads = formula_share(w->f, level->heads), .width = level->channels / level->heads};
+    struct formula_attention self = {.heads = formula_units(w->f, level->heads), .width = level->channels / level->heads};
     uint64_t sum = formula_sum_bytes(w->f, positions(w, level) * level->channels);
     add_group_norm(w, w->groups);
     w->sum += 2 * formula_join_bytes(w->f, positions(w, level), level->channels);
@@ -155,7 +155,7 @@ static void add_conditioning(struct walk *w) {
 
 static void add_ends(struct walk *w) {
     const struct level *finest = &w->level[0];
-    int64_t out = w->f->denoiser->out_channels, mine = formula_share(w->f, w->groups);
+    int64_t out = w->f->denoiser->out_channels, mine = formula_units(w->f, w->groups);
     struct formula_sequence s = {w->f, finest->bounds};
     int reach_out = (int)(item(w->f, "conv_out_kernel", 0, 3) / 2);
     w->sum += formula_join_bytes(w->f, positions(w, finest), finest->channels);

@@ -156,7 +156,7 @@ static tessera_status run_stage(struct pipeline_run *p, const struct component *
     TRY(stages_open(whole->denoiser, c->mesh->degrees[MESH_PIPEFUSION], c->mesh->coordinate[MESH_PIPEFUSION], NULL, c->shares.stages,
                     &p->stages, error));
     struct component_source source = {
-        .folder = folder, .backend = c->run.backend, .share = team_share(&p->team, stages_blocks(&p->stages))};
+        .folder = folder, .backend = c->run.backend, .scope = team_scope(&p->team, stages_blocks(&p->stages))};
     tessera_status status = component_open(&source, c->dtype, &p->mine, error);
     if (status == TESSERA_OK) status = component_load(&p->mine, error);
     free(folder);

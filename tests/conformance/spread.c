@@ -38,7 +38,7 @@ bool spread_open(struct conformance_case *c, bool guided, struct tensor latents,
     }
     char *folder = case_model_folder(c);
     struct component_source source = {
-        .folder = folder, .backend = c->run.backend, .share = {c->mesh->coordinate[MESH_TENSOR], c->mesh->degrees[MESH_TENSOR]}};
+        .folder = folder, .backend = c->run.backend, .scope = {c->mesh->coordinate[MESH_TENSOR], c->mesh->degrees[MESH_TENSOR]}};
     if (component_open(&source, c->dtype, &d->mine, &error) != TESSERA_OK || component_load(&d->mine, &error) != TESSERA_OK)
         case_error(c, &error);
     free(folder);

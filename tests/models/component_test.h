@@ -15,10 +15,10 @@ struct component_test {
 };
 
 /* With this rank's share of the weights; false and `error` where the component does not open. */
-static inline bool component_test_open_share(struct component_test *t, const char *folder, enum dtype dtype, struct load_share share,
+static inline bool component_test_open_scope(struct component_test *t, const char *folder, enum dtype dtype, struct load_scope scope,
                                              tessera_error *error) {
     memset(t, 0, sizeof *t);
-    struct component_source source = {.folder = folder, .share = share};
+    struct component_source source = {.folder = folder, .scope = scope};
     if (component_open(&source, dtype, &t->component, error) != TESSERA_OK) return false;
     if (component_load(&t->component, error) != TESSERA_OK) return false;
     /* What was dropped comes back: every test of a model runs on weights that were loaded twice. */
@@ -32,7 +32,7 @@ static inline bool component_test_open_share(struct component_test *t, const cha
 
 static inline bool component_test_open(struct component_test *t, const char *folder, enum dtype dtype) {
     tessera_error error = {0};
-    bool opened = component_test_open_share(t, folder, dtype, (struct load_share){0}, &error);
+    bool opened = component_test_open_scope(t, folder, dtype, (struct load_scope){0}, &error);
     CHECK(opened, "%s: %s", folder, error.message);
     return opened;
 }

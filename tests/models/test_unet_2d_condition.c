@@ -86,8 +86,8 @@ static void test_degrees(void) {
     check_degree_refused(denoiser_check_degrees(m, 1, 5, &e), &e, "1 to 4");
     check_degree_refused(denoiser_check_degrees(m, 4, 2, &e), &e, "1 to 2");
     component_test_close(&t);
-    struct load_share fifth = {4, 5, {0, 0}};
-    CHECK(!component_test_open_share(&t, "tests/cases/unet_sdxl/model", DTYPE_F32, fifth, &e), "a fifth of four heads");
+    struct load_scope fifth = {4, 5, {0, 0}};
+    CHECK(!component_test_open_scope(&t, "tests/cases/unet_sdxl/model", DTYPE_F32, fifth, &e), "a fifth of four heads");
     check_degree_refused(e.status, &e, "at most 4");
 }
 

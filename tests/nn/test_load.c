@@ -82,7 +82,7 @@ static void check_second_share(struct loader *loader, float factor) {
     CHECK(joined.weight.data != NULL && joined.weight.shape[1] == 3 && joined.bias.data == NULL, "half of both ranges of inputs");
     for (int at = 0; joined.weight.data != NULL && at < 12; at++)
         CHECK(((float *)joined.weight.data)[at] == factor * values[at / 3 * 6 + columns[at % 3]], "joined inputs: element %d", at);
-    struct norm norm = load_norm_share(loader, NORM_LAYER, 2, 1, 1e-5f, true, "c_norm");
+    struct norm norm = load_norm_slice(loader, NORM_LAYER, 2, 1, 1e-5f, true, "c_norm");
     CHECK(norm.weight.data != NULL && norm.weight.shape[0] == 1 && ((float *)norm.bias.data)[0] == values[1], "its channels of a norm");
     CHECK(!load_failed(loader), "%s", loader->error.message);
 }
@@ -100,15 +100,15 @@ static tessera_status double_weight(void *user, const char *name, struct load_pi
 
 static void test_shares(struct loader loader) {
     struct load_hooks hooks = {.changes = changes_all, .change = double_weight};
-    loader.share = (struct load_share){1, 2, {0, 0}};
+    loader.scope = (struct load_scope){1, 2, {0, 0}};
     check_second_share(&loader, 1.0f);
     loader.hooks = &hooks;
     check_second_share(&loader, 2.0f);
-    loader.share = (struct load_share){0, 1, {0, 0}};
+    loader.scope = (struct load_scope){0, 1, {0, 0}};
     loader.hooks = NULL;
     check_kernels("all outputs", load_conv_outputs(&loader, 3, 2, 1, 2, "c"), 2, 0, 3, 0, 1.0f);
     check_kernels("all inputs", load_conv_inputs(&loader, 3, 1, 2, 2, "c"), 2, 0, 3, 0, 1.0f);
-    loader.share = (struct load_share){0, 5, {0, 0}};
+    loader.scope = (struct load_scope){0, 5, {0, 0}};
     load_units(&loader, 4);
     CHECK(strstr(loader.error.message, "at most 4 are possible") != NULL, "%s", loader.error.message);
 }
@@ -209,7 +209,7 @@ static void test_pieces(struct arena *arena, size_t shift) {
         struct loader alone = {.weights = weights, .arena = arena, .dtype = variant & 1 ? DTYPE_BF16 : DTYPE_F32};
         if (variant & 2) alone.hooks = &hooks;
         struct loader loader = alone;
-        loader.share = (struct load_share){variant / 4, UNITS, {0, 0}};
+        loader.scope = (struct load_scope){variant / 4, UNITS, {0, 0}};
         check_linears(&alone, &loader, "f", &largest);
         check_linears(&alone, &loader, "h", &largest);
         check_linears(&alone, &loader, "f1", &largest);

@@ -157,7 +157,7 @@ static void test_lent(struct loader *loader) {
 
 /* 128 inputs in 8 units of 16: halves and quarters end between blocks of 32, eighths do not. */
 static void test_cut(struct loader *loader) {
-    loader->share = (struct load_share){1, 4, {0, 0}};
+    loader->scope = (struct load_scope){1, 4, {0, 0}};
     struct linear rows = load_linear_outputs(loader, 128, 4, 1, false, "q"), inputs = load_linear_inputs(loader, 8, 16, 4, false, "q");
     struct tensor stored = {0};
     weights_get(loader->weights, "q.weight", &stored, &loader->error);
@@ -165,12 +165,12 @@ static void test_cut(struct loader *loader) {
     CHECK(inputs.weight.dtype == DTYPE_Q4_0 && inputs.weight.shape[1] == 32 && inputs.weight.data != NULL, "a quarter of the inputs");
     for (int r = 0; inputs.weight.data != NULL && r < 4; r++)
         CHECK(memcmp((char *)inputs.weight.data + r * 18, (char *)stored.data + r * 72 + 18, 18) == 0, "the second block of row %d", r);
-    loader->share = (struct load_share){1, 8, {0, 0}};
+    loader->scope = (struct load_scope){1, 8, {0, 0}};
     load_linear_inputs(loader, 8, 16, 4, false, "q");
     CHECK(loader->error.status == TESSERA_ERROR_UNSUPPORTED && strstr(loader->error.message, "q.weight") != NULL &&
               strstr(loader->error.message, "1, 2, 4 fit") != NULL,
           "%s", loader->error.message);
-    loader->share = (struct load_share){0};
+    loader->scope = (struct load_scope){0};
     loader->error = (tessera_error){0};
 }
 
@@ -200,12 +200,12 @@ static void test_changed(struct loader *loader) {
     weights_get(loader->weights, "q.weight", &stored, &loader->error);
     dtype_convert(want, DTYPE_F32, stored.data, DTYPE_Q4_0, 512);
     loader->hooks = &hooks;
-    loader->share = (struct load_share){1, 8, {0, 0}};
+    loader->scope = (struct load_scope){1, 8, {0, 0}};
     struct linear inputs = load_linear_inputs(loader, 8, 16, 4, false, "q");
     CHECK(!load_failed(loader) && inputs.weight.dtype == DTYPE_F32 && inputs.weight.shape[1] == 16, "%s", loader->error.message);
     for (int i = 0; inputs.weight.data != NULL && i < 64; i++)
         CHECK(((float *)inputs.weight.data)[i] == want[i / 16 * 128 + 16 + i % 16], "number %d", i);
-    loader->share = (struct load_share){0};
+    loader->scope = (struct load_scope){0};
     loader->hooks = NULL;
 }
 
@@ -274,18 +274,18 @@ static void test_scales(struct loader loader) {
         struct linear layer = load_linear(&loader, cases[i].in, cases[i].out, false, "%s", cases[i].name);
         CHECK(layer.weight.dtype == cases[i].dtype, "%s is held as %s", cases[i].name, dtype_name(layer.weight.dtype));
         check_numbers(&loader, cases[i].name, &layer.weight, 0, 0);
-        loader.share = (struct load_share){1, 2, {0, 0}};
+        loader.scope = (struct load_scope){1, 2, {0, 0}};
         layer = load_linear_outputs(&loader, cases[i].in, cases[i].out, 1, false, "%s", cases[i].name);
         check_numbers(&loader, cases[i].name, &layer.weight, cases[i].out / 2, 0);
-        loader.share = (struct load_share){0};
+        loader.scope = (struct load_scope){0};
     }
-    loader.share = (struct load_share){1, 2, {0, 0}};
+    loader.scope = (struct load_scope){1, 2, {0, 0}};
     struct linear layer = load_linear_inputs(&loader, 2, 64, 6, false, "int8");
     CHECK(layer.weight.dtype == DTYPE_I8_SCALED, "half of the inputs stays small");
     check_numbers(&loader, "int8", &layer.weight, 0, 64);
     layer = load_linear_inputs(&loader, 2, 48, 6, false, "nf4_flat");
     check_numbers(&loader, "nf4_flat", &layer.weight, 0, 48);
-    loader.share = (struct load_share){0};
+    loader.scope = (struct load_scope){0};
     const struct load_hooks hooks = {.changes = changes_all, .change = leave};
     loader.hooks = &hooks;
     layer = load_linear(&loader, 96, 6, false, "nf4_flat");
@@ -333,7 +333,7 @@ static void test_flattened(struct loader *loader) {
     weights_view_finish(weights, &loader->error);
     loader->weights = weights;
     for (int part = 0; part < 3; part++) { /* all, a half of the outputs, a half of the inputs */
-        loader->share = part == 0 ? (struct load_share){0} : (struct load_share){1, 2, {0, 0}};
+        loader->scope = part == 0 ? (struct load_scope){0} : (struct load_scope){1, 2, {0, 0}};
         struct conv c = part == 0   ? load_conv(loader, INPUTS, OUTPUTS, 3, "c")
                         : part == 1 ? load_conv_outputs(loader, INPUTS, OUTPUTS, 1, 3, "c")
                                     : load_conv_inputs(loader, INPUTS, 1, OUTPUTS, 3, "c");
@@ -346,7 +346,7 @@ static void test_flattened(struct loader *loader) {
                              numbers[((o + first_out) * INPUTS + i + first_in) * TAPS + tap];
         CHECK(wrong == 0, "part %d: %d numbers", part, wrong);
     }
-    loader->share = (struct load_share){0};
+    loader->scope = (struct load_scope){0};
     weights_close(weights);
 }
 

@@ -128,9 +128,9 @@ static double share_of(const struct denoiser *m, const struct subject *s, const 
 static void run_mesh(const struct denoiser *whole, const struct subject *s, const struct mesh *mesh, struct worst *worst) {
     const int *degrees = mesh->degrees;
     struct component_test t;
-    struct load_share share = {mesh->coordinate[MESH_TENSOR], degrees[MESH_TENSOR], {0, 0}};
+    struct load_scope scope = {mesh->coordinate[MESH_TENSOR], degrees[MESH_TENSOR], {0, 0}};
     tessera_error error = {0};
-    bool opened = component_test_open_share(&t, s->model, DTYPE_F32, share, &error);
+    bool opened = component_test_open_scope(&t, s->model, DTYPE_F32, scope, &error);
     CHECK(opened, "%s", error.message);
     if (!opened) return;
     struct strategy_choice choice = {.patches = 1};

@@ -83,7 +83,7 @@ static tessera_status open_rank(struct rank *r, tessera_error *error) {
     r->team.whole_steps = 1;
     TRY(component_describe(&source, DTYPE_BF16, &r->described, error));
     TRY(stages_open(r->described.denoiser, comm_size(r->comm), comm_rank(r->comm), NULL, NULL, &r->stages, error));
-    source.share = team_share(&r->team, stages_blocks(&r->stages));
+    source.scope = team_scope(&r->team, stages_blocks(&r->stages));
     TRY(component_open(&source, DTYPE_BF16, &r->mine, error));
     TRY(component_load(&r->mine, error));
     TRY(scheduler_open("assets/published/sd3-medium/scheduler", NULL, &r->scheduler, error));

@@ -103,7 +103,7 @@ static void test_weights(const char *name, const char *denoiser) {
     for (int tensor = 1; tensor <= 2; tensor++) {
         struct component part = {0};
         tessera_error error = {0};
-        struct component_source source = {.folder = folder, .share = {.index = tensor - 1, .count = tensor}};
+        struct component_source source = {.folder = folder, .scope = {.index = tensor - 1, .count = tensor}};
         CHECK(component_open(&source, DTYPE_F32, &part, &error) == TESSERA_OK, "%s", error.message);
         mesh.degrees[MESH_TENSOR] = machine.ranks = tensor;
         double predicted = plan_evaluate(&model, &machine, &mesh).memory.weights, loaded = (double)part.weight_bytes;

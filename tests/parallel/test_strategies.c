@@ -55,7 +55,7 @@ enum { ROWS = 16, COLUMNS = 4, HEADS = 6, WIDTH = 8, LAYERS = 3, CHANNELS = 4, B
 /* Keys and values to both neighbours, or in a warm-up step to all; the prediction to all. */
 static void test_pcpp_bytes(void) {
     struct meeting attention = {
-        .kind = MEETING_ATTENTION, .count = LAYERS, .of = MEETING_PICTURE, .is_share = true, .units = HEADS, .width = WIDTH};
+        .kind = MEETING_ATTENTION, .count = LAYERS, .of = MEETING_PICTURE, .is_sliced = true, .units = HEADS, .width = WIDTH};
     struct plan_block block = {.work = 1, .num_meetings = 1, .meetings = &attention};
     struct plan_model model = {.rows = ROWS,
                                .columns = COLUMNS,

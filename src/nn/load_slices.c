@@ -1,11 +1,11 @@
-/* Layers whose units (heads, channels, groups of channels) are shared out over ranks: of each a
+/* Layers whose units (heads, channels, groups of channels) are divided over ranks: of each a
  * rank loads its slice.
  *
  *     outputs    [units at hand * width, in]     load_linear_outputs, load_linear_chunk: rows of the matrix, and of its bias
  *     inputs     [out, units at hand * width]    load_linear_inputs, load_linear_joined_inputs: columns; the first rank has the bias
  *
  * Convolutions are in load_conv.c. */
-#include "nn/load_shares.h"
+#include "nn/load_slices.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,44 +19,44 @@ struct unit_range {
     int64_t units, width;
 };
 
-static struct span share_of(const struct loader *loader, int64_t units) {
-    return loader->share.count > 1 ? cut_share(units, loader->share.count, loader->share.index) : (struct span){0, units};
+static struct span slice_of(const struct loader *loader, int64_t units) {
+    return loader->scope.count > 1 ? cut_evenly(units, loader->scope.count, loader->scope.index) : (struct span){0, units};
 }
 
 int64_t load_units(struct loader *loader, int64_t units) {
-    if (units < loader->share.count && !load_failed(loader))
+    if (units < loader->scope.count && !load_failed(loader))
         error_set(&loader->error, TESSERA_ERROR_ARGUMENT,
                   "%s: tensor degree %d: this model's layers have as few as %lld heads or channels to give, so at most %lld are possible",
-                  loader_where(loader), loader->share.count, (long long)units, (long long)units);
-    return share_of(loader, units).count;
+                  loader_where(loader), loader->scope.count, (long long)units, (long long)units);
+    return slice_of(loader, units).count;
 }
 
-bool load_share_has(const struct load_share *share, int index) {
-    const struct span *mine = &share->blocks;
+bool load_scope_has(const struct load_scope *scope, int index) {
+    const struct span *mine = &scope->blocks;
     return mine->count == 0 || (index >= mine->first && index < mine->first + mine->count);
 }
 
 struct span load_span(const struct loader *loader, int64_t units) {
-    return share_of(loader, units);
+    return slice_of(loader, units);
 }
 
 struct span load_channels(const struct loader *loader, int64_t units, int64_t width) {
-    struct span mine = share_of(loader, units);
+    struct span mine = slice_of(loader, units);
     return (struct span){mine.first * width, mine.count * width};
 }
 
-struct tensor load_vector_share(struct loader *loader, const char *base, const char *parameter, int64_t channels, struct span mine) {
+struct tensor load_vector_slice(struct loader *loader, const char *base, const char *parameter, int64_t channels, struct span mine) {
     struct tensor whole = stored_parameter(loader, DTYPE_F32, base, parameter, SHAPE(channels));
     if (whole.ndim == 0) return whole;
     float *data = whole.data != NULL ? (float *)whole.data + mine.first : NULL;
     return loader_keep(loader, tensor_of(data, DTYPE_F32, SHAPE(mine.count)));
 }
 
-/* Do all ranks' shares of a layer's inputs begin and end between blocks? */
+/* Do all ranks' slices of a layer's inputs begin and end between blocks? */
 static bool cuts_between_blocks(const struct unit_range ranges[2], int degree, int64_t block) {
     for (int r = 0; r < 2; r++) {
         for (int i = 0; i < degree; i++)
-            if (cut_share(ranges[r].units, degree, i).count * ranges[r].width % block != 0) return false;
+            if (cut_evenly(ranges[r].units, degree, i).count * ranges[r].width % block != 0) return false;
     }
     return true;
 }
@@ -69,19 +69,19 @@ static void refuse_cut(struct loader *loader, const char *name, const struct ten
     }
     error_set(&loader->error, TESSERA_ERROR_UNSUPPORTED,
               "%s: tensor degree %d cuts tensor \"%s\" inside blocks of %lld numbers (%s): of the degrees up to %d, %s fit this tensor",
-              loader_where(loader), loader->share.count, name, (long long)dtype_block(t->dtype), dtype_name(t->dtype), MAX_DEGREES_NAMED,
+              loader_where(loader), loader->scope.count, name, (long long)dtype_block(t->dtype), dtype_name(t->dtype), MAX_DEGREES_NAMED,
               degrees);
 }
 
 /* Rows and columns (of two ranges, side by side; the second may be empty) of the matrix `name`,
  * stored as [out, in]. */
-static struct tensor share_matrix(struct loader *loader, const char *name, struct tensor whole, struct span rows,
+static struct tensor slice_matrix(struct loader *loader, const char *name, struct tensor whole, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
     int64_t width = columns[0].count + columns[1].count, in = whole.shape[1];
     if (whole.ndim == 0) return whole;
     enum dtype dtype = stored_matrix_dtype(loader, name, &whole);
     if ((width != in || rows.count != whole.shape[0]) && in % dtype_block(dtype) != 0) dtype = loader->dtype; /* blocks cross its rows */
-    if (width != in && !cuts_between_blocks(ranges, loader->share.count, dtype_block(dtype))) {
+    if (width != in && !cuts_between_blocks(ranges, loader->scope.count, dtype_block(dtype))) {
         refuse_cut(loader, name, &whole, ranges);
         return (struct tensor){0};
     }
@@ -99,53 +99,53 @@ static struct tensor share_matrix(struct loader *loader, const char *name, struc
 }
 
 /* A layer of those rows and columns, without a bias. */
-static struct linear share_linear(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
+static struct linear slice_linear(struct loader *loader, const char *name, int64_t out, int64_t in, struct span rows,
                                   const struct span columns[2], const struct unit_range ranges[2]) {
     struct tensor whole = stored_find(loader, name, SHAPE(out, in));
     struct linear layer = {.side = load_side(loader, name, &whole, rows, columns)};
-    layer.weight = loader_keep(loader, share_matrix(loader, name, whole, rows, columns, ranges));
+    layer.weight = loader_keep(loader, slice_matrix(loader, name, whole, rows, columns, ranges));
     return layer;
 }
 
-/* This rank's share of one of `chunks` equal chunks of a linear's outputs, each `units` groups of
+/* This rank's slice of one of `chunks` equal chunks of a linear's outputs, each `units` groups of
  * `width`. */
-static struct linear share_outputs(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
+static struct linear slice_outputs(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
                                    const char *name) {
     struct span mine = load_channels(loader, units, width);
     mine.first += chunk * units * width;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct linear layer = share_linear(loader, weight_name, chunks * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
-    if (bias) layer.bias = load_vector_share(loader, name, "bias", chunks * units * width, mine);
+    struct linear layer = slice_linear(loader, weight_name, chunks * units * width, in, mine, (struct span[2]){{0, in}, {0}}, NULL);
+    if (bias) layer.bias = load_vector_slice(loader, name, "bias", chunks * units * width, mine);
     return layer;
 }
 
 struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t units, int64_t width, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    return share_outputs(loader, in, 0, 1, units, width, bias, full);
+    return slice_outputs(loader, in, 0, 1, units, width, bias, full);
 }
 
-/* A linear whose inputs are two ranges of units, of which a rank has its share. */
-static struct linear share_inputs(struct loader *loader, const struct unit_range ranges[2], int64_t out, bool bias, const char *name) {
+/* A linear whose inputs are two ranges of units, of which a rank has its slice. */
+static struct linear slice_inputs(struct loader *loader, const struct unit_range ranges[2], int64_t out, bool bias, const char *name) {
     int64_t first = ranges[0].units * ranges[0].width, in = first + ranges[1].units * ranges[1].width;
     struct span columns[2] = {load_channels(loader, ranges[0].units, ranges[0].width), load_channels(loader, ranges[1].units, ranges[1].width)};
     columns[1].first += first;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
-    struct linear layer = share_linear(loader, weight_name, out, in, (struct span){0, out}, columns, ranges);
+    struct linear layer = slice_linear(loader, weight_name, out, in, (struct span){0, out}, columns, ranges);
     if (bias && columns[0].first == 0) layer.bias = stored_keep_parameter(loader, DTYPE_F32, name, "bias", SHAPE(out));
     return layer;
 }
 
 struct linear load_linear_inputs(struct loader *loader, int64_t units, int64_t width, int64_t out, bool bias, const char *name, ...) {
     FULL_NAME(name);
-    return share_inputs(loader, (struct unit_range[2]){{units, width}, {0}}, out, bias, full);
+    return slice_inputs(loader, (struct unit_range[2]){{units, width}, {0}}, out, bias, full);
 }
 
 struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, int64_t width, int64_t channels, int64_t out, bool bias,
                                         const char *name, ...) {
     FULL_NAME(name);
-    return share_inputs(loader, (struct unit_range[2]){{units, width}, {channels, 1}}, out, bias, full);
+    return slice_inputs(loader, (struct unit_range[2]){{units, width}, {channels, 1}}, out, bias, full);
 }
 
 struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
@@ -157,15 +157,15 @@ struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, in
         if (bias) layer.bias = loader_keep(loader, tensor_of(NULL, DTYPE_F32, SHAPE(mine.count)));
         return layer;
     }
-    return share_outputs(loader, in, chunk, chunks, units, width, bias, full);
+    return slice_outputs(loader, in, chunk, chunks, units, width, bias, full);
 }
 
-struct norm load_norm_share(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
+struct norm load_norm_slice(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
                             const char *name, ...) {
     FULL_NAME(name);
     struct span mine = load_channels(loader, units, width);
     struct norm layer = {.kind = kind, .eps = eps};
-    layer.weight = load_vector_share(loader, full, "weight", units * width, mine);
-    if (bias) layer.bias = load_vector_share(loader, full, "bias", units * width, mine);
+    layer.weight = load_vector_slice(loader, full, "weight", units * width, mine);
+    if (bias) layer.bias = load_vector_slice(loader, full, "bias", units * width, mine);
     return layer;
 }
