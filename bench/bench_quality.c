@@ -49,7 +49,8 @@ static tessera_status measure_pipefusion(const struct study *s, tessera_error *e
     static const int warmups[] = {0, 1, 4};
     tessera_status status = TESSERA_OK;
     for (size_t w = 0; w < sizeof warmups / sizeof *warmups; w++)
-        for (int patches = 2; patches <= 8 && status == TESSERA_OK; patches *= 2) status = measure_patches(s, patches, warmups[w], 0, error);
+        for (int patches = 2; patches <= 8 && status == TESSERA_OK; patches *= 2)
+            status = measure_patches(s, patches, warmups[w], 0, error);
     return status;
 }
 

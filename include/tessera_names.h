@@ -13,7 +13,7 @@
 #define dit_count_attention tessera_dit_count_attention
 #define dit_count_linear tessera_dit_count_linear
 #define dit_count_mlp tessera_dit_count_mlp
-#define dit_embed_patches tessera_dit_embed_patches
+#define dit_embed_picture tessera_dit_embed_picture
 #define dit_embed_text tessera_dit_embed_text
 #define dit_embed_values tessera_dit_embed_values
 #define dit_feed_forward tessera_dit_feed_forward
@@ -80,13 +80,13 @@
 #define nn_multiply tessera_nn_multiply
 #define nn_norm tessera_nn_norm
 #define nn_norm_modulated tessera_nn_norm_modulated
-#define nn_patches tessera_nn_patches
+#define nn_patchify tessera_nn_patchify
 #define nn_reshape tessera_nn_reshape
 #define nn_rotary tessera_nn_rotary
 #define nn_slice_channels tessera_nn_slice_channels
 #define nn_slice_rows tessera_nn_slice_rows
 #define nn_timestep_embedding tessera_nn_timestep_embedding
-#define nn_unpatch tessera_nn_unpatch
+#define nn_unpatchify tessera_nn_unpatchify
 #define position_sincos_2d tessera_position_sincos_2d
 #define run_dtype tessera_run_dtype
 #define run_enter tessera_run_enter

@@ -53,7 +53,8 @@ typedef enum tessera_fingerprint_kind { TESSERA_FINGERPRINT_TEXT, TESSERA_FINGER
 #define TESSERA_FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
 /* Enough to tell two models apart by mistake, not for security: of the files, with their names
  * and sizes, small ones whole, large ones in samples. Where the files lie does not matter. */
-tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error);
+tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES],
+                                   tessera_error *error);
 
 #ifdef __cplusplus
 }

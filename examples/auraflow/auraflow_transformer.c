@@ -1,6 +1,6 @@
 /* AuraFlow's denoiser (fal 2024; diffusers' AuraFlowTransformer2DModel), written outside the engine: tessera_model.h is all that it knows.
  *
- *     latents -> patches -> linear + position table ---------> picture --+ joint  +--> ... --+ single +--> modulate, linear -> un-patch
+ *     latents -> patches -> linear + position table ---------> picture --+ joint  +--> ... --+ single +--> modulate, linear -> unpatchify
  *     text states -> linear, behind 8 learned registers -----> text -----+ blocks +--> ... --+ blocks +--> ends
  *     sinusoid of the timestep -> MLP -> cond
  *
@@ -42,7 +42,7 @@ struct auraflow {
     struct denoiser base;
     int64_t head_dim, inner_dim, hidden, joint_blocks;
     struct conv patch_proj;      /* [C, p, p, in] */
-    struct tensor pos_embed;     /* [max_patches^2, C] */
+    struct tensor pos_embed;     /* [max_side^2, C] */
     struct tensor registers;     /* [REGISTERS, C] */
     struct linear text_embedder; /* [C, Ct] */
     struct mlp timestep;
@@ -68,12 +68,12 @@ static tessera_status read_sizes(const struct json *config, struct auraflow *m, 
     TRY(json_int(config, "pos_embed_max_size", 1024, 1, 1 << 24, &positions, error));
     channels = base->num_heads * m->head_dim;
     base->num_blocks = (int)(m->joint_blocks + single);
-    base->max_patches = (int64_t)sqrt((double)positions);
+    base->max_side = (int64_t)sqrt((double)positions);
     base->text_stream = true;
     m->inner_dim = channels;
     base->form = (struct denoiser_form){.width = channels, .text_width = channels, .text_added = REGISTERS, .cond_width = channels};
     m->hidden = (4 * channels * 2 / 3 + FF_UNIT - 1) / FF_UNIT * FF_UNIT;
-    if (base->num_blocks > 0 && caption == channels && base->max_patches * base->max_patches == positions) return TESSERA_OK;
+    if (base->num_blocks > 0 && caption == channels && base->max_side * base->max_side == positions) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT,
                      "%s: there must be blocks, caption_projection_dim %lld must be num_attention_heads * attention_head_dim = %lld, and "
                      "pos_embed_max_size %lld a square",
@@ -106,7 +106,7 @@ static struct stream load_stream(struct loader *loader, const struct auraflow *m
 
 static void load_embed(struct denoiser *base, struct loader *loader) {
     struct auraflow *m = (struct auraflow *)base;
-    int64_t c = m->inner_dim, p = base->patch_size, positions = base->max_patches * base->max_patches;
+    int64_t c = m->inner_dim, p = base->patch_size, positions = base->max_side * base->max_side;
     load_set_prefix(loader, "%s", "");
     m->timestep = dit_load_embedder(loader, DIT_TIMESTEP_CHANNELS, c, c, "time_step_proj");
     m->patch_proj = load_conv_flat(loader, base->in_channels, c, (int)p, "pos_embed.proj");
@@ -152,7 +152,7 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* The table's rows for the patches at hand of an h x w picture in its middle, for each of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct auraflow *m, struct run *run, int64_t batch, int64_t h, int64_t w, const struct cut *cut) {
-    int64_t side = m->base.max_patches, top = side / 2 - h / 2, left = side / 2 - w / 2;
+    int64_t side = m->base.max_side, top = side / 2 - h / 2, left = side / 2 - w / 2;
     struct span mine = cut_mine(cut, h * w);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
     int32_t *ids = run_map(run, &index, MAP_WRITE);
@@ -166,7 +166,7 @@ static struct tensor positions_of(const struct auraflow *m, struct run *run, int
 
 static struct tensor embed_picture(const struct auraflow *m, struct run *run, struct tensor latents, const struct denoiser_state *state) {
     size_t scope = run_enter(run);
-    struct tensor x = dit_embed_patches(run, &m->patch_proj, latents, state->cut);
+    struct tensor x = dit_embed_picture(run, &m->patch_proj, latents, state->cut);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, latents.shape[0], state->rows, state->columns, state->cut)));
 }
 
@@ -278,7 +278,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     both = nn_cast(run, both, DTYPE_F32);
     struct tensor x = nn_modulate(run, state.picture, nn_chunk(run, both, 2, 0), nn_chunk(run, both, 2, 1));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
+    return run_leave(run, scope, nn_unpatchify(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */

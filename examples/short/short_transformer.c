@@ -56,7 +56,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     if (run_failed(run) || denoiser_check_latents(base, &in->latents, run_error(run)) != TESSERA_OK) return s;
     s.rows = in->latents.shape[1] / base->patch_size, s.columns = in->latents.shape[2] / base->patch_size;
     s.cut = exchange_cut_tokens(run, s.rows, s.columns), s.text_tokens = in->text.shape[1];
-    if (carries & DENOISER_CARRIES_PICTURE) s.picture = dit_embed_patches(run, &m->patches, in->latents, s.cut);
+    if (carries & DENOISER_CARRIES_PICTURE) s.picture = dit_embed_picture(run, &m->patches, in->latents, s.cut);
     if (carries & DENOISER_CARRIES_TEXT) s.text = dit_embed_text(run, &m->text, in->text);
     s.cond = nn_cast(run, dit_embed_values(run, &m->time, in->timesteps, in->latents.shape[0]), DTYPE_F32);
     return s;
@@ -79,7 +79,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     const struct model *m = (const struct model *)base;
     struct tensor x = dit_norm_continuous(run, &m->norm_out, s.picture, dit_activated_cond(run, s.cond));
     x = exchange_gather(run, nn_linear(run, &m->out, x, ACTIVATION_NONE), s.cut);
-    return nn_unpatch(run, x, base->patch_size, x.shape[1] / s.columns, s.columns);
+    return nn_unpatchify(run, x, base->patch_size, x.shape[1] / s.columns, s.columns);
 }
 static void describe(const struct denoiser *base, int i, struct denoiser_block_info *info) {
     const struct model *m = (const struct model *)base;

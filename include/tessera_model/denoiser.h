@@ -34,8 +34,8 @@ struct denoiser_state {
     struct tensor text;                      /* [B, T, C]; empty where the text's stream has ended */
     struct tensor text_mask;                 /* F32 [B, T]: the inputs' own; empty: all text counts */
     struct tensor cond;                      /* conditioning, F32 [B, the class's width] */
-    int64_t rows, columns;                   /* of patches, of the whole picture */
-    const struct cut *cut;                   /* the S patches in `picture`; NULL: rows * columns */
+    int64_t rows, columns;                   /* of tokens, of the whole picture */
+    const struct cut *cut;                   /* the S tokens in `picture`; NULL: rows * columns */
     int64_t text_tokens;                     /* of the whole text; exchange_text left T of them */
     struct tensor skips[DENOISER_MAX_SKIPS]; /* a stack: earlier pictures that later blocks read */
     int num_skips;
@@ -59,7 +59,7 @@ struct meeting {
     int count;            /* of equal meetings */
     unsigned of;          /* MEETING_PICTURE, ... */
     bool text_asks;       /* attention: the text is among the queries, not only among the keys */
-    bool is_sliced;        /* only the units at hand take part */
+    bool is_sliced;       /* only the units at hand take part */
     int level;            /* how often the picture's rows and columns have been halved */
     int above, below;     /* halo: rows of each neighbour */
     int64_t units, width; /* heads, groups or single channels, and channels of each */
@@ -117,7 +117,7 @@ struct denoiser {
     int num_blocks;
     int64_t in_channels, out_channels;
     int64_t patch_size;  /* latent rows and columns must be multiples of it */
-    int64_t max_patches; /* a side, 0: no limit */
+    int64_t max_side;    /* tokens along a side of the picture; 0: no limit */
     int64_t text_channels, pooled_channels;
     int64_t num_heads;   /* of the attention layer that has fewest */
     int64_t max_tensor;  /* most shares that layers other than attention allow; 0: no limit */
@@ -157,7 +157,7 @@ struct denoiser_class {
 };
 
 /* For embed: ARGUMENT errors that name the class, the tensor and both shapes. latents must be [B,
- * H, W, in_channels], H and W multiples of patch_size and at most max_patches of them, and few
+ * H, W, in_channels], H and W multiples of patch_size and at most max_side of them, and few
  * enough for 32-bit places of elements. */
 tessera_status denoiser_check_latents(const struct denoiser *denoiser, const struct tensor *latents, tessera_error *error);
 /* Must `t` be there with this shape? A wanted extent of -1 stands for any of at least 1. */

@@ -50,12 +50,12 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
 /* As load_linear_outputs, of matrix `chunk` of `chunks` that the file keeps one above the other:
  * [chunks * units * width, in]. */
 struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
-                               const char *name, ...) __attribute__((format(printf, 8, 9)));
-/* [out, in, kernel, kernel] in the file: for dit_embed_patches. */
+                                const char *name, ...) __attribute__((format(printf, 8, 9)));
+/* [out, in, kernel, kernel] in the file: for dit_embed_picture. */
 struct conv load_conv(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
-/* The same from a matrix [out, in * kernel * kernel], a linear of patches with their channels
- * first. */
+/* The same from a matrix [out, in * kernel * kernel], a linear of each token's square, with its
+ * channels first. */
 struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int kernel, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
 /* "<name>.weight" [channels] and, if `bias`, "<name>.bias". */

@@ -27,11 +27,11 @@ struct text_span {
  * those at hand, and so does the result. No mask, no bias. */
 struct tensor nn_joint_attention(struct run *run, struct attention_args args, const struct cut *cut, struct text_span text);
 
-/* [B, H, W, C] -> [B, S, p p C] in the run's type: the patches at hand of H / p rows of W / p patches.
- * A patch has its pixels row by row. */
-struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p, const struct cut *cut);
+/* [B, H, W, C] -> [B, S, p p C] in the run's type: the tokens that this rank holds, of H / p rows of
+ * W / p. A token's p x p pixels follow each other row by row. */
+struct tensor nn_patchify(struct run *run, struct tensor picture, int64_t p, const struct cut *cut);
 /* The inverse: [B, h w, p p C] -> F32 [B, h p, w p, C]. */
-struct tensor nn_unpatch(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w);
+struct tensor nn_unpatchify(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w);
 
 /* diffusers' get_2d_sincos_pos_embed: table [rows, columns, channels]; channels a multiple of 4.
  * Positions along a side of n are scaled so that `base_size` of them span it, then divided by

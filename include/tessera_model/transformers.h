@@ -28,9 +28,9 @@ struct mlp dit_load_embedder(struct loader *loader, int64_t in, int64_t hidden, 
 struct tensor dit_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act);
 /* The embedder of each value's sinusoid, in the run's type: [count, out]. */
 struct tensor dit_embed_values(struct run *run, const struct mlp *embedder, const float *values, int64_t count);
-/* The patches at hand of a picture [B, H, W, I], through a convolution as wide as its stride. The
- * result is [B, S, O]. */
-struct tensor dit_embed_patches(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut);
+/* The tokens of a picture [B, H, W, I] that this rank holds, through a convolution as wide as its
+ * stride. The result is [B, S, O]. */
+struct tensor dit_embed_picture(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut);
 /* A linear of the text's tokens at hand, whatever their type: [B, T, O]. */
 struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text);
 

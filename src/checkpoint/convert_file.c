@@ -103,7 +103,7 @@ static tessera_status add_weights(struct collection *c, const struct weights *we
 
 /* The first place that the family has for the component, in the layout that its config asks for. */
 static tessera_status choose_place(const struct family *family, const char *component, const struct json *config,
-                                  const struct family_place **out, tessera_error *error) {
+                                   const struct family_place **out, tessera_error *error) {
     const char *activation = NULL;
     TRY(json_string(config, "hidden_act", "", &activation, error));
     bool open_clip = strcmp(activation, "gelu") == 0; /* OpenCLIP's models; OpenAI's have quick_gelu */

@@ -150,7 +150,7 @@ static bool has_weights(const char *name) {
 
 /* One entry of model_index.json: "vae": ["diffusers", "AutoencoderKL"]. */
 static tessera_status convert_named(const struct single_file *file, const cJSON *item, const char *output, struct convert_report *report,
-                                   tessera_error *error) {
+                                    tessera_error *error) {
     const cJSON *library = cJSON_GetArrayItem(item, 0);
     const char *name = item->string;
     if (!cJSON_IsString(library)) return TESSERA_OK; /* a setting, or a component that the model does without */

@@ -12,7 +12,8 @@ enum { PIECE = 1 << 18 }; /* numbers: a multiple of every block */
 
 /* Are these a model's positions? They are small, and every token's place depends on them. */
 static bool is_positions(const char *name) {
-    static const char *const fragments[] = {"pos_embed", "position_embedding", "positional_embedding", "relative_attention_bias", "attn_rel_b"};
+    static const char *const fragments[] = {"pos_embed", "position_embedding", "positional_embedding", "relative_attention_bias",
+                                            "attn_rel_b"};
     for (size_t i = 0; i < sizeof fragments / sizeof *fragments; i++)
         if (strstr(name, fragments[i]) != NULL) return true;
     return false;

@@ -69,7 +69,8 @@ static const struct family_count flux_counts[] = {{"transformer", "num_layers", 
 enum { SD, SDXL, SD3, FLUX, FAMILY_COUNT };
 static const struct family families[FAMILY_COUNT] = {
     [SD] = {"Stable Diffusion 1 or 2", "StableDiffusionPipeline,StableDiffusionImg2ImgPipeline", sd_places, COUNT(sd_places), NULL, 0},
-    [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_places, COUNT(sdxl_places), NULL, 0},
+    [SDXL] = {"Stable Diffusion XL", "StableDiffusionXLPipeline,StableDiffusionXLImg2ImgPipeline", sdxl_places, COUNT(sdxl_places), NULL,
+              0},
     [SD3] = {"Stable Diffusion 3", "StableDiffusion3Pipeline,StableDiffusion3Img2ImgPipeline", sd3_places, COUNT(sd3_places), sd3_counts,
              COUNT(sd3_counts)},
     [FLUX] = {"Flux", "FluxPipeline,FluxImg2ImgPipeline,FluxControlPipeline,FluxControlImg2ImgPipeline", flux_places, COUNT(flux_places),

@@ -40,7 +40,8 @@ static struct weights_recipe recipe_of(enum layout_how how, const struct tensor 
 
 static tessera_status take_band(const struct layout_change *change, const char *name, struct tensor *tensor, tessera_error *error) {
     if (tensor->ndim < 1 || tensor->shape[0] % change->bands != 0) return cannot(name, tensor, "cut into its bands", error);
-    if (tensor_count(tensor) / change->bands % dtype_block(tensor->dtype) != 0) return cannot(name, tensor, "cut between its blocks", error);
+    if (tensor_count(tensor) / change->bands % dtype_block(tensor->dtype) != 0)
+        return cannot(name, tensor, "cut between its blocks", error);
     int64_t rows = tensor->shape[0] / change->bands;
     size_t bytes = tensor_bytes(tensor) / (size_t)change->bands;
     tensor->data = (uint8_t *)tensor->data + bytes * (size_t)change->first;

@@ -26,7 +26,8 @@ tessera_status lora_bring(const struct lora_module *module, const struct safeten
     size_t bytes = 0, at = 0;
     *out = (struct lora_brought){.module = *module};
     for (int i = 0; i < LORA_ROLES && disk != NULL; i++)
-        if (module->tensors[i] != NULL && i != LORA_ALPHA && find_place(tensors, &module->tensors[i]->tensor, &places[i])) bytes += places[i].bytes;
+        if (module->tensors[i] != NULL && i != LORA_ALPHA && find_place(tensors, &module->tensors[i]->tensor, &places[i]))
+            bytes += places[i].bytes;
     if (bytes == 0) return TESSERA_OK;
     out->memory = aligned_alloc(DISK_ALIGNMENT, bytes);
     if (out->memory == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for \"%.150s\"", disk->path, module->name);

@@ -203,7 +203,8 @@ struct factor_shape {
 
 static bool factor_shape(const struct lora_module *m, int which, int64_t taps, struct factor_shape *out) {
     const struct tensor *whole = tensor_of_role(m, which == 1 ? LOKR_W1 : LOKR_W2);
-    const struct tensor *a = tensor_of_role(m, which == 1 ? LOKR_W1_A : LOKR_W2_A), *b = tensor_of_role(m, which == 1 ? LOKR_W1_B : LOKR_W2_B);
+    const struct tensor *a = tensor_of_role(m, which == 1 ? LOKR_W1_A : LOKR_W2_A),
+                        *b = tensor_of_role(m, which == 1 ? LOKR_W1_B : LOKR_W2_B);
     const struct tensor *t = which == 2 ? tensor_of_role(m, LOKR_T2) : NULL;
     if (whole != NULL) {
         *out = (struct factor_shape){whole->shape[0], whole->shape[1], taps_of(whole->ndim, whole->shape)};

@@ -22,7 +22,7 @@ struct lora_module {
     const char *name;                                       /* as struct lora_key has it */
     unsigned components;                                    /* that it may belong to */
     unsigned found;                                         /* those that have its weight */
-    const struct safetensors_entry *tensors[LORA_ROLES]; /* NULL where absent */
+    const struct safetensors_entry *tensors[LORA_ROLES];    /* NULL where absent */
     enum lora_kind kind;
     float factor; /* of the change */
     float scale;  /* the user's */

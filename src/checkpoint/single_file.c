@@ -442,7 +442,8 @@ static const struct family_place *find_lone_place(const struct safetensors *file
     for (size_t i = 0; i < sizeof lone_places / sizeof *lone_places; i++) {
         const struct family_place *place = &lone_places[i];
         bool text = place->component[0] == 0 && strncmp(component, "text_encoder", 12) == 0;
-        if ((text || strcmp(place->component, component) == 0) && family_find_tensor(file, place->prefix, place->probe) != NULL) return place;
+        if ((text || strcmp(place->component, component) == 0) && family_find_tensor(file, place->prefix, place->probe) != NULL)
+            return place;
     }
     return NULL;
 }

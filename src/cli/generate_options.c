@@ -33,7 +33,8 @@ const struct option generate_options[] = {
                         .section = SECTION_DRAW,
                         .type = OPTION_TEXT,
                         .placeholder = "MODEL",
-                        .help = "folder in diffusers' layout, single file, OWNER/NAME on the hub, or " TESSERA_EMBEDDED_MODELS " (default: emoji)",
+                        .help = "folder in diffusers' layout, single file, OWNER/NAME on the hub, or " TESSERA_EMBEDDED_MODELS
+                                " (default: emoji)",
                         .record = "model",
                         .opens = true},
     [GENERATE_PROMPT] = {.name = "prompt",
@@ -591,8 +592,7 @@ const struct option generate_options[] = {
                                .rare = true,
                                .type = OPTION_TEXT,
                                .placeholder = "X,X,...",
-                               .help =
-                                   "how fast each rank is: stages, rows and sequences are cut in proportion (default: equally)",
+                               .help = "how fast each rank is: stages, rows and sequences are cut in proportion (default: equally)",
                                .record = "rank_weights"},
     [GENERATE_PARALLEL] = {.name = "parallel",
                            .section = SECTION_RANKS,
@@ -658,11 +658,13 @@ const struct option generate_options[] = {
                                  .help = "for one request, after which another worker gets it (default 300)",
                                  .low = 0.1,
                                  .high = 86400},
-    [GENERATE_VERIFY] = {.name = "verify",
-                         .section = SECTION_WORKERS,
-                         .type = OPTION_TEXT,
-                         .placeholder = "challenge=K[,by=replica]|exact=N,fraction=P|replicas=N,fraction=P|none",
-                         .help = "check answers: compute K steps again (or have others do it), or compare those of N workers for a share P of the requests"},
+    [GENERATE_VERIFY] =
+        {.name = "verify",
+         .section = SECTION_WORKERS,
+         .type = OPTION_TEXT,
+         .placeholder = "challenge=K[,by=replica]|exact=N,fraction=P|replicas=N,fraction=P|none",
+         .help =
+             "check answers: compute K steps again (or have others do it), or compare those of N workers for a share P of the requests"},
     [GENERATE_RECEIPTS] = {.name = "receipts",
                            .section = SECTION_WORKERS,
                            .type = OPTION_TEXT,

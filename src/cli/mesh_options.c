@@ -89,7 +89,8 @@ static tessera_status apply_map(const struct option_value *v, tessera_mesh *mesh
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (v[others[i]].spelling != NULL) found = others[i]; /* and not by a record */
     if (found >= 0)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "--device-map says which rank has which components and blocks, and whole pictures go through them: leave --%s out",
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "--device-map says which rank has which components and blocks, and whole pictures go through them: leave --%s out",
                          generate_options[found].name);
     *mesh = (tessera_mesh){.struct_size = mesh->struct_size,
                            .world = mesh->world,

@@ -24,7 +24,8 @@ struct kind {
     tessera_fingerprint_kind fingerprint;
 };
 static const struct kind embeds_kind = {"prompt embeddings", "text encoders", "tessera encode", TESSERA_FINGERPRINT_TEXT};
-static const struct kind latents_kind = {"latents", "autoencoder", "tessera generate --output-type latent", TESSERA_FINGERPRINT_AUTOENCODER};
+static const struct kind latents_kind = {"latents", "autoencoder", "tessera generate --output-type latent",
+                                         TESSERA_FINGERPRINT_AUTOENCODER};
 
 static tessera_status open_kind(const char *path, const struct kind *kind, struct safetensors **out, tessera_error *error) {
     TRY(safetensors_open(path, out, error));
@@ -39,9 +40,10 @@ static tessera_status check_model(const struct safetensors *file, const struct k
     const char *was = safetensors_metadata(file, PRINT_KEY), *class = safetensors_metadata(file, CLASS_KEY);
     TRY(tessera_fingerprint(model, kind->fingerprint, print, error));
     if (strcmp(was, print) == 0) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "%s: made by another model: a %s whose %s have the fingerprint %s, but this %s has %s: give --model the one that made it",
-                     safetensors_path(file), class != NULL ? class : "model", kind->bound_to, was, tessera_model_pipeline_class(model), print);
+    return error_set(
+        error, TESSERA_ERROR_ARGUMENT,
+        "%s: made by another model: a %s whose %s have the fingerprint %s, but this %s has %s: give --model the one that made it",
+        safetensors_path(file), class != NULL ? class : "model", kind->bound_to, was, tessera_model_pipeline_class(model), print);
 }
 
 /* ---- prompts ---- */

@@ -72,12 +72,12 @@ static TIFF *open_memory(struct source *s) {
 
 /* ---- samples ---- */
 
-struct layout {
+struct samples {
     uint32_t width, height;
     uint16_t bits, samples, photometric, planar, orientation, extra;
 };
 
-static void read_layout(TIFF *tiff, struct layout *l) {
+static void read_format(TIFF *tiff, struct samples *l) {
     uint16_t count = 0, *kinds = NULL;
     TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &l->width);
     TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &l->height);
@@ -90,15 +90,15 @@ static void read_layout(TIFF *tiff, struct layout *l) {
     if (count > 0 && kinds != NULL) l->extra = kinds[0];
 }
 
-static bool is_grey(const struct layout *l) {
+static bool is_grey(const struct samples *l) {
     return l->photometric == PHOTOMETRIC_MINISBLACK || l->photometric == PHOTOMETRIC_MINISWHITE;
 }
 
-static int colours_of(const struct layout *l) {
+static int colours_of(const struct samples *l) {
     return is_grey(l) ? 1 : l->photometric == PHOTOMETRIC_RGB ? 3 : l->photometric == PHOTOMETRIC_SEPARATED ? 4 : 0;
 }
 
-static bool reads_samples(TIFF *tiff, const struct layout *l) {
+static bool reads_samples(TIFF *tiff, const struct samples *l) {
     int colours = colours_of(l);
     uint16_t format;
     TIFFGetFieldDefaulted(tiff, TIFFTAG_SAMPLEFORMAT, &format);
@@ -107,7 +107,7 @@ static bool reads_samples(TIFF *tiff, const struct layout *l) {
 }
 
 /* Sample i of a row, in 8 bits: of 16 the upper ones, as in Pillow. libtiff gives them in the machine's order. */
-static uint8_t sample_at(const struct layout *l, const uint8_t *row, size_t i) {
+static uint8_t sample_at(const struct samples *l, const uint8_t *row, size_t i) {
     uint16_t wide;
     if (l->bits == 8) return row[i];
     memcpy(&wide, row + 2 * i, 2);
@@ -115,7 +115,7 @@ static uint8_t sample_at(const struct layout *l, const uint8_t *row, size_t i) {
 }
 
 /* Grey of 16 bits is saturated (kinds.h); of 8 bits, white may be 0. */
-static uint8_t grey_at(const struct layout *l, const uint8_t *row, size_t i) {
+static uint8_t grey_at(const struct samples *l, const uint8_t *row, size_t i) {
     uint16_t wide;
     if (l->bits == 8) return l->photometric == PHOTOMETRIC_MINISWHITE ? (uint8_t)(255 - row[i]) : row[i];
     memcpy(&wide, row + 2 * i, 2);
@@ -128,7 +128,7 @@ static uint8_t without_alpha(uint8_t colour, uint8_t alpha) {
     return (uint8_t)(value < 255 ? value : 255);
 }
 
-static void convert_row(const struct layout *l, const uint8_t *row, uint8_t *rgb) {
+static void convert_row(const struct samples *l, const uint8_t *row, uint8_t *rgb) {
     bool divides = l->photometric == PHOTOMETRIC_RGB && l->samples == 4 && l->extra == EXTRASAMPLE_ASSOCALPHA;
     for (size_t x = 0; x < l->width; x++, rgb += 3) {
         size_t first = x * l->samples;
@@ -144,7 +144,7 @@ static void convert_row(const struct layout *l, const uint8_t *row, uint8_t *rgb
     }
 }
 
-static bool read_samples(TIFF *tiff, const struct layout *l, struct image *out) {
+static bool read_samples(TIFF *tiff, const struct samples *l, struct image *out) {
     tmsize_t row_bytes = TIFFScanlineSize(tiff), needed = (tmsize_t)l->width * l->samples * l->bits / 8;
     uint8_t *row = row_bytes >= needed ? malloc((size_t)row_bytes) : NULL;
     bool good = row != NULL;
@@ -158,7 +158,7 @@ static bool read_samples(TIFF *tiff, const struct layout *l, struct image *out) 
 }
 
 /* libtiff's own way, without its own turning. */
-static bool read_raster(TIFF *tiff, const struct layout *l, struct image *out) {
+static bool read_raster(TIFF *tiff, const struct samples *l, struct image *out) {
     TIFFRGBAImage image;
     char message[1024];
     size_t count = (size_t)l->width * l->height;
@@ -179,9 +179,9 @@ static bool read_raster(TIFF *tiff, const struct layout *l, struct image *out) {
 }
 
 static tessera_status read_picture(TIFF *tiff, struct source *s, struct image *out, int *orientation, tessera_error *error) {
-    struct layout l = {0};
+    struct samples l = {0};
     char message[1024] = "";
-    read_layout(tiff, &l);
+    read_format(tiff, &l);
     TRY(image_check_size(s->file, l.width, l.height, error));
     bool samples = reads_samples(tiff, &l);
     if (!samples && (l.bits > 8 || TIFFRGBAImageOK(tiff, message) != 1))

@@ -50,7 +50,7 @@ struct half {
 };
 
 /* What the config says of the layers. */
-struct layout {
+struct sizes {
     int64_t channels[MAX_BLOCKS], resnets, latent, groups;
     int blocks;
     bool quant, post_quant, attention;
@@ -58,7 +58,7 @@ struct layout {
 
 struct autoencoder_kl {
     struct autoencoder base;
-    struct layout layout;
+    struct sizes sizes;
     int blocks, groups;
     int64_t sample_size;
     struct half encoder, decoder;
@@ -71,7 +71,7 @@ static bool config_failed(struct loader *loader, tessera_status status) {
     return load_failed(loader);
 }
 
-static tessera_status check_channels(const struct json *json, const struct layout *l, tessera_error *error) {
+static tessera_status check_channels(const struct json *json, const struct sizes *l, tessera_error *error) {
     if (l->blocks < 1) return error_set(error, TESSERA_ERROR_FORMAT, "%s: field block_out_channels is missing or empty", json_path(json));
     for (int i = 0; i < l->blocks; i++) {
         if (l->channels[i] % l->groups != 0) {
@@ -90,7 +90,7 @@ static tessera_status check_activation(const struct json *json, tessera_error *e
     return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field act_fn is \"%.60s\"; only silu is supported", json_path(json), name);
 }
 
-static tessera_status read_layout(const struct json *json, struct layout *l, struct autoencoder_kl *vae, tessera_error *error) {
+static tessera_status read_sizes(const struct json *json, struct sizes *l, struct autoencoder_kl *vae, tessera_error *error) {
     int64_t in, out;
     double scaling, shift;
     TRY(json_ints(json, "block_out_channels", 1, 1 << 16, l->channels, MAX_BLOCKS, &l->blocks, error));
@@ -158,7 +158,7 @@ static struct linear load_projection(struct loader *loader, int64_t channels, co
     return load_linear(loader, channels, channels, true, "%s", base);
 }
 
-static struct middle load_middle(struct loader *loader, const struct layout *l, const char *half) {
+static struct middle load_middle(struct loader *loader, const struct sizes *l, const char *half) {
     struct middle m = {.attention = l->attention};
     int64_t channels = l->channels[l->blocks - 1];
     char name[96];
@@ -187,7 +187,7 @@ static struct block load_block(struct loader *loader, int64_t in, int64_t out, i
     return b;
 }
 
-static void load_encoder(struct loader *loader, const struct layout *l, struct half *e) {
+static void load_encoder(struct loader *loader, const struct sizes *l, struct half *e) {
     int last = l->blocks - 1;
     e->conv_in = load_conv(loader, 3, l->channels[0], 3, "encoder.conv_in");
     for (int i = 0; i <= last; i++) {
@@ -200,7 +200,7 @@ static void load_encoder(struct loader *loader, const struct layout *l, struct h
     if (l->quant) e->quant = load_conv(loader, 2 * l->latent, 2 * l->latent, 1, "quant_conv");
 }
 
-static void load_decoder(struct loader *loader, const struct layout *l, struct half *d) {
+static void load_decoder(struct loader *loader, const struct sizes *l, struct half *d) {
     int last = l->blocks - 1;
     d->has_quant = l->post_quant;
     if (l->post_quant) d->quant = load_conv(loader, l->latent, l->latent, 1, "post_quant_conv");
@@ -217,8 +217,8 @@ static void load_decoder(struct loader *loader, const struct layout *l, struct h
 static struct autoencoder *open(const struct json *config, struct loader *loader) {
     struct autoencoder_kl *vae = load_alloc(loader, sizeof *vae);
     if (vae == NULL) return NULL;
-    struct layout *l = &vae->layout;
-    if (config_failed(loader, read_layout(config, l, vae, &loader->error))) return NULL;
+    struct sizes *l = &vae->sizes;
+    if (config_failed(loader, read_sizes(config, l, vae, &loader->error))) return NULL;
     if (config_failed(loader, check_types(config, "down_block_types", "DownEncoderBlock2D", l->blocks, &loader->error))) return NULL;
     if (config_failed(loader, check_types(config, "up_block_types", "UpDecoderBlock2D", l->blocks, &loader->error))) return NULL;
     vae->blocks = l->blocks;
@@ -234,9 +234,9 @@ static void load_segment(struct autoencoder *base, enum autoencoder_segment segm
     struct autoencoder_kl *vae = (struct autoencoder_kl *)base;
     load_set_prefix(loader, "%s", "");
     if (segment == AUTOENCODER_DECODER)
-        load_decoder(loader, &vae->layout, &vae->decoder);
+        load_decoder(loader, &vae->sizes, &vae->decoder);
     else if (base->has_encoder)
-        load_encoder(loader, &vae->layout, &vae->encoder);
+        load_encoder(loader, &vae->sizes, &vae->encoder);
 }
 
 /* ---- Computing: `scope` is the arena's mark from before x; only the result stays above it. ---- */

@@ -16,7 +16,7 @@ tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char 
 tessera_status denoiser_check_latents(const struct denoiser *denoiser, const struct tensor *latents, tessera_error *error) {
     const char *name = denoiser->class->name;
     TRY(denoiser_check_shape(denoiser, "latents", latents, SHAPE(-1, -1, -1, denoiser->in_channels), error));
-    int64_t rows = latents->shape[1], columns = latents->shape[2], p = denoiser->patch_size, most = denoiser->max_patches * p;
+    int64_t rows = latents->shape[1], columns = latents->shape[2], p = denoiser->patch_size, most = denoiser->max_side * p;
     if (rows % p != 0 || columns % p != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: latents of %lld rows and %lld columns; both must be multiples of %lld", name,
                          (long long)rows, (long long)columns, (long long)p);

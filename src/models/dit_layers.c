@@ -2,7 +2,7 @@
 #include "models/dit_layers.h"
 
 #include "nn/by_rows.h"
-#include "nn/patch.h"
+#include "nn/patchify.h"
 
 const struct norm dit_plain_norm = {.kind = NORM_LAYER, .eps = DIT_NORM_EPS};
 
@@ -21,10 +21,10 @@ struct tensor dit_embed_values(struct run *run, const struct mlp *embedder, cons
     return dit_mlp(run, embedder, nn_timestep_embedding(run, values, count, DIT_TIMESTEP_CHANNELS), ACTIVATION_SILU);
 }
 
-struct tensor dit_embed_patches(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut) {
+struct tensor dit_embed_picture(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut) {
     const struct tensor *w = &proj->weight;
     struct linear flat = {.weight = nn_reshape(*w, SHAPE(w->shape[0], w->shape[1] * w->shape[2] * w->shape[3])), .bias = proj->bias};
-    return nn_linear(run, &flat, nn_patches(run, picture, w->shape[1], cut), ACTIVATION_NONE);
+    return nn_linear(run, &flat, nn_patchify(run, picture, w->shape[1], cut), ACTIVATION_NONE);
 }
 
 struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text) {

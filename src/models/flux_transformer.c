@@ -1,19 +1,19 @@
 /* Flux's denoiser (Black Forest Labs 2024; diffusers' FluxTransformer2DModel): a transformer of two kinds of block.
  *
- *     latents -> 2 x 2 patches -> linear ------------> picture --+ double +-----> ... --+ single +--> norm, linear -> un-patch
+ *     latents -> patchify by 2 -> linear ------------> picture --+ double +-----> ... --+ single +--> norm, linear -> unpatchify
  *     text states -> linear -------------------------> text -----+ blocks +-----> ... --+ blocks +--> ends
  *     sinusoids of timestep and guidance, pooled text -> MLPs, added -> cond
  *
  * A double block gives each stream its own weights and lets both meet in one attention; a single block has one set of weights for
  * text and picture as one sequence, and computes attention and MLP side by side. In every attention the text comes first, and
- * queries and keys are normed per head and rotated by their patch's row and column (Su et al. 2021); text has position 0.
+ * queries and keys are normed per head and rotated by their token's row and column (Su et al. 2021); text has position 0.
  *
- * The state keeps picture and text apart at every boundary, so that each cut looks the same. The files count a packed patch as
+ * The state keeps picture and text apart at every boundary, so that each cut looks the same. The files count a packed token as
  * in_channels of patch_size 1; here patches are packed inside, so latents are [B, H, W, in_channels / 4] and patch_size is 2.
  * Timesteps are the scheduler's, 0..1000, and guidance is the plain scale, which is multiplied by 1000 here.
  *
  * Modulations, cond, rotation tables and norms are F32; products and the residual streams have the run's type.
- * Left out: ControlNet residuals, image prompts, positions other than the patch grid's (Kontext), gradient checkpoints. */
+ * Left out: ControlNet residuals, image prompts, positions other than the token grid's (Kontext), gradient checkpoints. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,11 +80,11 @@ static tessera_status read_config(const struct json *config, struct flux_transfo
     TRY(json_bool(config, "guidance_embeds", false, &m->guidance_embeds, error));
     TRY(read_axes(config, m, error));
     if (patch_size != 1) {
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: patch_size is %lld; only 1 (packed patches of 2 x 2) is known",
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: patch_size is %lld; only 1 (packed tokens of 2 x 2) is known",
                          json_path(config), (long long)patch_size);
     }
     if (in % (PATCH * PATCH) != 0 || out % (PATCH * PATCH) != 0) {
-        return error_set(error, TESSERA_ERROR_FORMAT, "%s: in_channels %lld and out_channels %lld must be multiples of 4: patches of 2 x 2",
+        return error_set(error, TESSERA_ERROR_FORMAT, "%s: in_channels %lld and out_channels %lld must be multiples of 4: tokens of 2 x 2",
                          json_path(config), (long long)in, (long long)out);
     }
     if (m->double_blocks + single < 1)
@@ -183,8 +183,8 @@ static tessera_status check_inputs(const struct flux_transformer *m, const struc
     return denoiser_check_shape(&m->base, "guidance (a scale for each picture)", &in->guidance, SHAPE(batch), error);
 }
 
-/* The order of a gather between a picture [B, 2 h, 2 w, C] and those of its patches that `cut` leaves to this rank, [B, S, C 2 2] (channel,
- * row, column within the patch): for each element of the patches its place in the picture if `to_packed`, else (for all patches) the
+/* The order of a gather between a picture [B, 2 h, 2 w, C] and those of its tokens that `cut` leaves to this rank, [B, S, C 2 2] (channel,
+ * row, column within the token): for each element of the tokens its place in the picture if `to_packed`, else (for all tokens) the
  * inverse. */
 static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t w, int64_t channels, const struct cut *cut,
                              bool to_packed) {
@@ -193,9 +193,9 @@ static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t 
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(count));
     int32_t *ids = run_map(run, &index, MAP_WRITE);
     for (int64_t packed = 0; ids != NULL && packed < count; packed++) {
-        int64_t b = packed / width / mine.count, patch = mine.first + packed / width % mine.count;
+        int64_t b = packed / width / mine.count, token = mine.first + packed / width % mine.count;
         int64_t c = packed % width / (PATCH * PATCH), corner = packed % (PATCH * PATCH);
-        int64_t y = (b * h + patch / w) * PATCH + corner / PATCH, x = patch % w * PATCH + corner % PATCH;
+        int64_t y = (b * h + token / w) * PATCH + corner / PATCH, x = token % w * PATCH + corner % PATCH;
         int64_t picture = (y * w * PATCH + x) * channels + c;
         ids[to_packed ? packed : picture] = (int32_t)(to_packed ? picture : packed);
     }

@@ -1,7 +1,7 @@
 /* HunyuanDiT's denoiser: a diffusion transformer with rotary positions, cross attention to two texts, and long skips (Li et al. 2024,
  * Hunyuan-DiT, figure 6; diffusers' HunyuanDiT2DModel).
  *
- *     latents -> patches -> linear --------> picture --> block 0 -> block 1 -> ... -> middle two -> ... -> last -> norm_out, linear
+ *     latents -> patchify -> linear --------> picture --> block 0 -> block 1 -> ... -> middle two -> ... -> last -> norm_out, linear
  *     text, mlp(text_2), dropped: learned -> text ---------^              \------------ skips -----------/
  *     mlp(timestep) + mlp(attention pool of text_2 [, six sizes, style]) -> cond
  *
@@ -24,7 +24,7 @@
 #include "models/denoiser.h"
 #include "models/dit_layers.h"
 #include "nn/by_rows.h"
-#include "nn/patch.h"
+#include "nn/patchify.h"
 
 enum {
     MAX_LAYERS = 2 * (DENOISER_MAX_SKIPS + 1),
@@ -33,7 +33,7 @@ enum {
     TEXT_MLP_RATIO = 4,
     EXTRA_MLP_RATIO = 4,
     MAX_MLP_RATIO = 64,
-    BASE_SIDE = 512 / 8 /* of latents, to whose patches positions are stretched */
+    BASE_SIDE = 512 / 8 /* of latents, to whose tokens positions are stretched */
 };
 #define ROTARY_THETA 10000.0f
 
@@ -318,7 +318,7 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
     state.cut = exchange_cut_tokens(run, state.rows, state.columns);
     size_t scope = run_enter(run);
     if (carries & DENOISER_CARRIES_PICTURE)
-        state.picture = run_leave(run, scope, dit_embed_patches(run, &m->patch_proj, in->latents, state.cut));
+        state.picture = run_leave(run, scope, dit_embed_picture(run, &m->patch_proj, in->latents, state.cut));
     if (carries & DENOISER_CARRIES_TEXT) state.text = embed_text(m, run, in);
     state.cond = embed_cond(m, run, in);
     return state;
@@ -361,7 +361,7 @@ static void fill_axis(const struct elementary *f, float *turn, double start, dou
     }
 }
 
-/* Of this rank's patches. Half a head turns by the column, half by the row. As in Flux, the host writes the tables and nothing waits. */
+/* Of this rank's tokens. Half a head turns by the column, half by the row. As in Flux, the host writes the tables and nothing waits. */
 static struct rotation rotation_of(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_state *state) {
     int64_t h = state->rows, w = state->columns, half = m->head_dim / 2;
     struct span mine = cut_mine(state->cut, h * w);
@@ -479,7 +479,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     size_t scope = run_enter(run);
     struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
+    return run_leave(run, scope, nn_unpatchify(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */

@@ -1,7 +1,7 @@
 /* PixArt's denoiser: a diffusion transformer with cross attention to T5's text (Chen et al. 2023, PixArt-alpha, figure 4; 2024,
  * PixArt-sigma; diffusers' PixArtTransformer2DModel).
  *
- *     latents -> patches -> linear + sinusoidal positions -> picture --> blocks --> norm, modulate, linear -> un-patch
+ *     latents -> patchify -> linear + sinusoidal positions -> picture --> blocks --> norm, modulate, linear -> unpatchify
  *     text states -> mlp ----------------------------------> text ---------^
  *     timestep [, resolution, aspect ratio] -> mlps --> e --> linear(silu(e)) -> cond
  *
@@ -18,10 +18,10 @@
 
 #include "models/denoiser.h"
 #include "models/dit_layers.h"
-#include "nn/patch.h"
+#include "nn/patchify.h"
 #include "nn/position.h"
 
-enum { MAX_LAYERS = 256, MAX_PATCHES = 4096, NUM_MODULATIONS = 6, NUM_COND_CHUNKS = 7, NUM_SIZES = 3 };
+enum { MAX_LAYERS = 256, MAX_SIDE = 4096, NUM_MODULATIONS = 6, NUM_COND_CHUNKS = 7, NUM_SIZES = 3 };
 
 struct pixart_block {
     struct tensor scale_shift_table; /* F32 [6, C] */
@@ -104,7 +104,7 @@ static tessera_status read_config(const struct json *config, struct pixart_trans
                     error));
     base->num_blocks = (int)layers;
     base->num_heads = m->num_heads;
-    base->max_patches = MAX_PATCHES;
+    base->max_side = MAX_SIDE;
     m->inner_dim = m->num_heads * m->head_dim;
     m->norm_eps = (float)eps;
     base->form = (struct denoiser_form){
@@ -182,7 +182,7 @@ static tessera_status check_inputs(const struct pixart_transformer *m, const str
                                 error);
 }
 
-/* The positions of this rank's patches of an h x w picture, F32 [S, C]. Half of the channels tell the column, half the row: one row's
+/* The positions of this rank's tokens of an h x w picture, F32 [S, C]. Half of the channels tell the column, half the row: one row's
  * and one column's are made and put together. */
 static struct tensor position_table(const struct pixart_transformer *m, struct run *run, int64_t h, int64_t w, struct span mine) {
     int64_t c = m->inner_dim, half = c / 2;
@@ -219,7 +219,7 @@ static struct tensor positions_of(const struct pixart_transformer *m, struct run
 static struct tensor embed_picture(const struct pixart_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], p = m->base.patch_size;
     size_t scope = run_enter(run);
-    struct tensor x = dit_embed_patches(run, &m->patch_proj, latents, cut);
+    struct tensor x = dit_embed_picture(run, &m->patch_proj, latents, cut);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, latents.shape[1] / p, latents.shape[2] / p, cut)));
 }
 
@@ -329,7 +329,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     struct tensor scale = modulation(run, state.cond, NUM_COND_CHUNKS - 1, &m->scale_shift_table, 1);
     struct tensor x = nn_linear(run, &m->proj_out, nn_norm_modulated(run, &dit_plain_norm, state.picture, scale, shift), ACTIVATION_NONE);
     x = exchange_gather(run, x, state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
+    return run_leave(run, scope, nn_unpatchify(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */

@@ -55,7 +55,7 @@ struct component_source {
     struct backend *backend; /* that it is to live on, and outlives it; NULL: one whose memory is the host's */
     struct load_scope scope; /* of a denoiser: of whose weights this rank loads its slice, and of whose blocks its stage; zeros: all */
     bool scope_only;         /* the weights hold only what is in scope: the others are described by the configuration */
-    bool no_embed, no_finish; /* what comes before the first block, or behind the last one, is another process's, not in scope */
+    bool no_embed, no_finish;     /* what comes before the first block, or behind the last one, is another process's, not in scope */
     const struct span *elsewhere; /* [num_elsewhere] runs of blocks that others compute: not in scope either; copied */
     int num_elsewhere;
 };

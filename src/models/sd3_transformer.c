@@ -1,6 +1,6 @@
 /* SD3's denoiser: a multimodal diffusion transformer (Esser et al. 2024, figure 2; diffusers' SD3Transformer2DModel).
  *
- *     latents -> patches -> linear + position table ----> picture --+        +--> ... --> norm, linear -> un-patch
+ *     latents -> patchify -> linear + position table ----> picture --+        +--> ... --> norm, linear -> unpatchify
  *     text states -> linear ----------------------------> text -----+ blocks +--> ends in the last block
  *     timestep sinusoid, pooled text -> two MLPs, added -> cond ----+        +
  *
@@ -15,7 +15,7 @@
 
 #include "models/denoiser.h"
 #include "models/dit_layers.h"
-#include "nn/patch.h"
+#include "nn/patchify.h"
 #include "nn/position.h"
 
 enum { MAX_LAYERS = 256 };
@@ -32,7 +32,7 @@ struct sd3_transformer {
     int64_t num_heads, head_dim, inner_dim;
     bool qk_norm, makes_table; /* makes_table: older files leave the position table out */
     struct conv patch_proj;    /* [C, p, p, in] */
-    struct tensor pos_embed;   /* [max_patches^2, C] */
+    struct tensor pos_embed;   /* [max_side^2, C] */
     struct mlp timestep, pooled;
     struct linear context_embedder, norm_out, proj_out;
     struct sd3_block *blocks;
@@ -54,7 +54,7 @@ static tessera_status read_config(const struct json *config, struct sd3_transfor
     TRY(json_int(config, "joint_attention_dim", 4096, 1, 1 << 16, &base->text_channels, error));
     TRY(json_int(config, "caption_projection_dim", 1152, 1, 1 << 22, &caption, error));
     TRY(json_int(config, "pooled_projection_dim", 2048, 1, 1 << 16, &base->pooled_channels, error));
-    TRY(json_int(config, "pos_embed_max_size", 96, 1, 1 << 12, &base->max_patches, error));
+    TRY(json_int(config, "pos_embed_max_size", 96, 1, 1 << 12, &base->max_side, error));
     TRY(json_string(config, "qk_norm", NULL, &qk_norm, error));
     base->num_blocks = (int)layers;
     base->num_heads = m->num_heads;
@@ -108,7 +108,7 @@ static struct sd3_block read_block(struct loader *loader, const struct sd3_trans
 
 /* The position table as the file stores it, or made. */
 static struct tensor load_pos_embed(struct loader *loader, const struct sd3_transformer *m) {
-    int64_t side = m->base.max_patches, c = m->inner_dim, base_size = m->base.sample_size / m->base.patch_size;
+    int64_t side = m->base.max_side, c = m->inner_dim, base_size = m->base.sample_size / m->base.patch_size;
     if (!m->makes_table) {
         struct tensor t = load_tensor(loader, DTYPE_F32, SHAPE(1, side * side, c), "pos_embed.pos_embed");
         return nn_reshape(t, SHAPE(side * side, c));
@@ -176,10 +176,10 @@ static tessera_status check_inputs(const struct denoiser *m, const struct denois
     return denoiser_check_shape(m, "pooled text", &in->pooled, SHAPE(batch, m->pooled_channels), error);
 }
 
-/* The table's rows for this rank's patches of an h x w picture in the middle of the largest one, for each of the batch: [B, S, C]. */
+/* The table's rows for this rank's tokens of an h x w picture in the middle of the largest one, for each of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct sd3_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w,
                                   const struct cut *cut) {
-    int64_t side = m->base.max_patches, top = (side - h) / 2, left = (side - w) / 2;
+    int64_t side = m->base.max_side, top = (side - h) / 2, left = (side - w) / 2;
     struct span mine = cut_mine(cut, h * w);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * mine.count));
     int32_t *ids = run_map(run, &index, MAP_WRITE), *next = ids;
@@ -193,7 +193,7 @@ static struct tensor positions_of(const struct sd3_transformer *m, struct run *r
 static struct tensor embed_picture(const struct sd3_transformer *m, struct run *run, struct tensor latents, const struct cut *cut) {
     int64_t batch = latents.shape[0], p = m->base.patch_size, h = latents.shape[1] / p, w = latents.shape[2] / p;
     size_t scope = run_enter(run);
-    struct tensor x = dit_embed_patches(run, &m->patch_proj, latents, cut);
+    struct tensor x = dit_embed_picture(run, &m->patch_proj, latents, cut);
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, batch, h, w, cut)));
 }
 
@@ -268,7 +268,7 @@ static struct tensor finish(const struct denoiser *base, struct run *run, struct
     size_t scope = run_enter(run);
     struct tensor x = dit_norm_continuous(run, &m->norm_out, state.picture, dit_activated_cond(run, state.cond));
     x = exchange_gather(run, nn_linear(run, &m->proj_out, x, ACTIVATION_NONE), state.cut);
-    return run_leave(run, scope, nn_unpatch(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
+    return run_leave(run, scope, nn_unpatchify(run, x, base->patch_size, x.shape[1] / state.columns, state.columns));
 }
 
 /* ---- description ---- */

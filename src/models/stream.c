@@ -201,7 +201,8 @@ static tessera_status choose_kept(struct component_stream *s, size_t budget, tes
     s->num_rotating = 1;
     size_t least = mark_kept(s, 0, count, 1);
     if (least <= budget) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_MEMORY, "%s: its largest block or embedding takes %.2f GB of memory, and %.2f GB are left for its weights: allow %.2f GB more",
+    return error_set(error, TESSERA_ERROR_MEMORY,
+                     "%s: its largest block or embedding takes %.2f GB of memory, and %.2f GB are left for its weights: allow %.2f GB more",
                      weights_folder(s->component->weights), (double)least / 1e9, (double)budget / 1e9, (double)(least - budget) / 1e9);
 }
 

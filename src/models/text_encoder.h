@@ -28,7 +28,7 @@ struct text_encoder_state {
 
 struct text_encoder {
     const struct text_encoder_class *class;
-    const struct segment_watch *watch;               /* or NULL; see component_watch */
+    const struct segment_watch *watch;            /* or NULL; see component_watch */
     unsigned states;                              /* TEXT_STATE_ bits: what the class gives; the rest of its output is empty */
     int num_blocks;                               /* layers */
     int64_t vocab_size, hidden_size, pooled_size; /* pooled_size 0: none */

@@ -1,4 +1,4 @@
-/* Convolutions: wider than 1x1, they need rows of the neighbouring rank's patch of a picture. */
+/* Convolutions: wider than 1x1, they need rows of a picture that the neighbouring ranks hold. */
 #include <assert.h>
 
 #include "nn/layers.h"

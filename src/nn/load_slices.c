@@ -128,7 +128,8 @@ struct linear load_linear_outputs(struct loader *loader, int64_t in, int64_t uni
 /* A linear whose inputs are two ranges of units, of which a rank has its slice. */
 static struct linear slice_inputs(struct loader *loader, const struct unit_range ranges[2], int64_t out, bool bias, const char *name) {
     int64_t first = ranges[0].units * ranges[0].width, in = first + ranges[1].units * ranges[1].width;
-    struct span columns[2] = {load_channels(loader, ranges[0].units, ranges[0].width), load_channels(loader, ranges[1].units, ranges[1].width)};
+    struct span columns[2] = {load_channels(loader, ranges[0].units, ranges[0].width),
+                              load_channels(loader, ranges[1].units, ranges[1].width)};
     columns[1].first += first;
     char weight_name[NAME_CAPACITY + 16];
     snprintf(weight_name, sizeof weight_name, "%s.weight", name);
@@ -149,7 +150,7 @@ struct linear load_linear_joined_inputs(struct loader *loader, int64_t units, in
 }
 
 struct linear load_linear_chunk(struct loader *loader, int64_t in, int chunk, int chunks, int64_t units, int64_t width, bool bias,
-                               const char *name, ...) {
+                                const char *name, ...) {
     FULL_NAME(name);
     if (loader_records(loader) && chunk > 0) { /* the matrix is recorded with its first chunk */
         struct span mine = load_channels(loader, units, width);

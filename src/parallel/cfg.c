@@ -16,5 +16,4 @@ static void end_wait(const struct plan_estimate *e, struct plan_cost *cost) {
     plan_wait_add(&cost->wait, 1, plan_wait_to_all(e, plan_axis_group(e->mesh, MESH_CFG), latents));
 }
 
-const struct strategy cfg_strategy = {
-    .name = "cfg", .group = MESH_CFG, .applies = applies, .end_bytes = end_bytes, .end_wait = end_wait};
+const struct strategy cfg_strategy = {.name = "cfg", .group = MESH_CFG, .applies = applies, .end_bytes = end_bytes, .end_wait = end_wait};

@@ -40,7 +40,7 @@ int64_t cut_bound(int64_t units, int members, int member, const double *shares) 
 }
 
 tessera_status cut_tokens(int64_t rows, int64_t columns, struct span rows_held, int members, int me, const double *shares, struct cut **out,
-                        tessera_error *error) {
+                          tessera_error *error) {
     int64_t first = rows_held.first * columns, total = rows_held.count * columns;
     *out = NULL;
     if (members > total)
@@ -68,10 +68,11 @@ tessera_status cut_rows(int64_t rows, int64_t columns, int64_t unit, int levels,
     int64_t units = (rows + unit - 1) / unit;
     *out = NULL;
     if (members > units)
-        return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "a picture of %lld latent rows cannot be cut by rows over %d ranks: each rank has a multiple of %lld rows, so at most "
-                         "%lld ranks are possible",
-                         (long long)rows, members, (long long)unit, (long long)units);
+        return error_set(
+            error, TESSERA_ERROR_ARGUMENT,
+            "a picture of %lld latent rows cannot be cut by rows over %d ranks: each rank has a multiple of %lld rows, so at most "
+            "%lld ranks are possible",
+            (long long)rows, members, (long long)unit, (long long)units);
     struct cut *cut = cut_new(rows, columns, members, me);
     if (cut == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     for (int i = 0; i < members; i++) cut->bounds[i] = cut_bound(units, members, i, shares) * unit * columns;

@@ -32,7 +32,7 @@ int64_t cut_bound(int64_t units, int members, int member, const double *shares);
  * cut_bound (shares NULL: spans as equal as they can be). bounds[0] is where the first of those rows
  * begins. ARGUMENT if there are fewer tokens than members. */
 tessera_status cut_tokens(int64_t rows, int64_t columns, struct span rows_held, int members, int me, const double *shares, struct cut **out,
-                        tessera_error *error);
+                          tessera_error *error);
 
 /* Cuts between rows, at multiples of `unit`, on `levels` levels; each level has half the rows and
  * columns of the one before, rounded up. The last span may be shorter than a multiple. ARGUMENT if

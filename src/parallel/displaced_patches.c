@@ -302,7 +302,8 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     displaced_patches_rows_bytes(p, a);
     if (a->kind != MEETING_ATTENTION) return;
     int64_t tokens = plan_pass_tokens(p, a, p->me, 1, true);
-    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->members - 1) * tokens * plan_pass_units(p, a) * p->batch * a->width, p->m->element_bytes);
+    plan_pass_add(p, MESH_PATCH, a->count * 2 * (p->members - 1) * tokens * plan_pass_units(p, a) * p->batch * a->width,
+                  p->m->element_bytes);
 }
 
 void displaced_patches_end_bytes(struct plan_pass *p, int64_t latents) {

@@ -22,7 +22,7 @@ struct strategy;
 /* Which strategies take part: what a mesh and options say of them. */
 struct strategy_choice {
     int degrees[MESH_AXES];
-    int patches;                    /* in which a picture goes through the blocks; 0 or 1: as a whole */
+    int patches;                           /* in which a picture goes through the blocks; 0 or 1: as a whole */
     const struct strategy *patch_strategy; /* of those with a patch degree the one that is meant; NULL: displaced patches */
     enum sync_mode sync_mode;
     int warmup_steps, comm_checkpoint;
@@ -45,7 +45,7 @@ struct parallel {
     struct strategy_choice choice;                  /* what the chain was composed of */
     struct strategy_link links[PARALLEL_MAX_LINKS]; /* outermost first */
     int num_links;
-    const double *shares;                /* [members of cut_group + 1] where each one's span of a picture ends, from 0 to 1; NULL: equal spans */
+    const double *shares; /* [members of cut_group + 1] where each one's span of a picture ends, from 0 to 1; NULL: equal spans */
     const double *head_shares;           /* [members of ulysses + 1] the same of heads */
     int64_t text_tokens;                 /* that go through the blocks: where ranks have all of them, unequal spans leave room; 0: none */
     struct cut *cuts[PARALLEL_MAX_CUTS]; /* those in use, owned; see exchange_cut_tokens */
@@ -64,7 +64,7 @@ void parallel_free(struct parallel *parallel);
 /* Before each pass through a rank's blocks. */
 struct strategy_moment {
     int steps, step;     /* of the picture, from 0: the first one that is run */
-    int patch;                   /* PipeFusion's, or PATCHES_WHOLE */
+    int patch;           /* PipeFusion's, or PATCHES_WHOLE */
     int prediction, predictions; /* the first of this pass's batch, among those of all passes of a step */
 };
 void parallel_begin(struct parallel *parallel, const struct strategy_moment *moment);

@@ -22,8 +22,8 @@ struct store {
 };
 
 struct pipefusion {
-    int count;               /* of patches */
-    int current;             /* the patch at hand, or PATCHES_WHOLE */
+    int count;                   /* of patches */
+    int current;                 /* the patch at hand, or PATCHES_WHOLE */
     int prediction, predictions; /* the first of this pass's batch, among those of all passes of a step */
     int layer;               /* the number of the next attention layer */
     struct backend *backend; /* borrowed: whose memory the stores are in */
@@ -47,7 +47,8 @@ static tessera_status open(const struct strategy_choice *choice, struct comm *gr
 
 static void begin(void *state, const struct strategy_moment *moment) {
     struct pipefusion *p = state;
-    assert(moment->patch >= PATCHES_WHOLE && moment->patch < p->count && moment->prediction >= 0 && moment->prediction < moment->predictions);
+    assert(moment->patch >= PATCHES_WHOLE && moment->patch < p->count && moment->prediction >= 0 &&
+           moment->prediction < moment->predictions);
     p->current = moment->patch;
     p->prediction = moment->prediction;
     p->predictions = moment->predictions;

@@ -36,8 +36,8 @@ static tessera_status check_positions(const struct plan_model *m, const struct p
     bool by_rows = m->row_unit == 0 && mesh->degrees[MESH_PATCH] > 1;
     int64_t most = by_rows ? rows : m->row_unit > 0 ? (m->rows + m->row_unit - 1) / m->row_unit : rows / mesh->patches * (m->columns / p);
     if (members > most)
-        return error_set(error, TESSERA_ERROR_ARGUMENT, "patch, ring and ulysses together %d: this picture can be cut over %lld ranks at most", members,
-                         (long long)most);
+        return error_set(error, TESSERA_ERROR_ARGUMENT,
+                         "patch, ring and ulysses together %d: this picture can be cut over %lld ranks at most", members, (long long)most);
     if (mesh->patches > rows)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "%d patches: this picture has %lld rows of tokens", mesh->patches, (long long)rows);
     return TESSERA_OK;
@@ -79,7 +79,7 @@ struct list {
 static void consider(struct list *list, const struct plan_mesh *mesh) {
     bool divides_sums = mesh->degrees[MESH_TENSOR] > 1 || !plan_mesh_is_exact(mesh);
     if (list->failed || (!plan_mesh_is_exact(mesh) && !list->allow_displaced)) return;
-    if (list->model->keeps_sums && divides_sums) return;
+    if (list->model->divides_no_sum && divides_sums) return;
     if (plan_check(list->model, mesh, NULL) != TESSERA_OK) return;
     if (list->count == list->capacity) {
         int capacity = list->capacity == 0 ? 256 : 2 * list->capacity;

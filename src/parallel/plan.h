@@ -42,7 +42,7 @@ struct plan_model {
     int constants;    /* tensors that a stage names by their digests: text that blocks only read, and its mask */
     int predictions;  /* of a step: 2 with guidance */
     int element_bytes;
-    bool keeps_sums; /* reproducible kernels: no mesh that divides a sum over ranks */
+    bool divides_no_sum; /* reproducible kernels: no mesh that divides a sum over ranks */
     int steps, pictures;
     int num_blocks;
     struct plan_block *blocks;                       /* [num_blocks], owned */
@@ -73,7 +73,7 @@ struct plan_machine {
     int crowd;                        /* neighbouring ranks that share processors so (emulated hosts do); 0: those of a host */
     const double *speeds;             /* [ranks], or NULL: all 1 */
     double memory;                    /* bytes for each rank; 0: no limit */
-    bool proportional;      /* stages, rows and sequences are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
+    bool proportional;                /* stages, rows and sequences are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
     const double *memories; /* [ranks], or NULL: `memory` for all */
 };
 
@@ -85,8 +85,8 @@ struct plan_mesh {
     int degrees[MESH_AXES];
     int patches; /* of PipeFusion: 1: the whole picture goes through the stages, exactly */
     int warmup_steps;
-    bool split_text;              /* of displaced patches: each rank has some of the text's tokens, not all of them */
-    int patch_strategy;                    /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
+    bool split_text;    /* of displaced patches: each rank has some of the text's tokens, not all of them */
+    int patch_strategy; /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
 };
 /* The strategy of its patch degree; NULL where that is 1. */
 const struct strategy *plan_mesh_patch_strategy(const struct plan_mesh *mesh);

@@ -45,7 +45,8 @@ static void add_patch(struct plan_pass *p, const struct plan_chain *chain, int p
 }
 
 static struct plan_bytes step(const struct plan_model *m, const struct plan_mesh *mesh, int rank, int patches, bool warms_up) {
-    struct plan_pass p = {.m = m, .members = plan_cut_members(mesh), .batch = m->predictions / mesh->degrees[MESH_CFG], .warms_up = warms_up};
+    struct plan_pass p = {
+        .m = m, .members = plan_cut_members(mesh), .batch = m->predictions / mesh->degrees[MESH_CFG], .warms_up = warms_up};
     struct plan_chain chain = plan_chain_of(mesh);
     memcpy(p.degrees, mesh->degrees, sizeof p.degrees);
     for (int a = 0; a < MESH_AXES; a++) p.at[a] = plan_coordinate(mesh, rank, (enum mesh_axis)a);

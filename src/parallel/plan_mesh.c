@@ -11,7 +11,8 @@ const struct strategy *plan_mesh_patch_strategy(const struct plan_mesh *mesh) {
 
 /* What a mesh says of its strategies. */
 static struct strategy_choice choice_of(const struct plan_mesh *mesh) {
-    struct strategy_choice choice = {.patches = mesh->patches, .patch_strategy = plan_mesh_patch_strategy(mesh), .split_text = mesh->split_text};
+    struct strategy_choice choice = {
+        .patches = mesh->patches, .patch_strategy = plan_mesh_patch_strategy(mesh), .split_text = mesh->split_text};
     memcpy(choice.degrees, mesh->degrees, sizeof choice.degrees);
     return choice;
 }

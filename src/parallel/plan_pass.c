@@ -40,7 +40,8 @@ int64_t plan_pass_units(const struct plan_pass *p, const struct meeting *meeting
 int64_t plan_pass_tokens(const struct plan_pass *p, const struct meeting *a, int first, int count, bool keys) {
     bool text = (a->of & MEETING_TEXT) && p->has_text && p->cuts_text && (keys || a->text_asks);
     int64_t words = text ? p->m->text_tokens : 0;
-    return bound(p, first + count, a->level) - bound(p, first, a->level) + words * (first + count) / p->members - words * first / p->members;
+    return bound(p, first + count, a->level) - bound(p, first, a->level) + words * (first + count) / p->members -
+           words * first / p->members;
 }
 
 int64_t plan_pass_rows(const struct plan_pass *p, const struct meeting *meeting) {

@@ -93,7 +93,8 @@ static struct plan_estimate estimate_of(const struct plan_model *m, const struct
 static double attention_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     const struct plan_model *m = p->m;
     double ulysses = p->mesh->degrees[MESH_ULYSSES], heads = rounded_up((double)m->heads, p->mesh->degrees[MESH_TENSOR]);
-    double keys = all_positions(m) * plan_estimate_patches_seen(p) / plan_cut_members(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0);
+    double keys =
+        all_positions(m) * plan_estimate_patches_seen(p) / plan_cut_members(p->mesh) + (m->text_stream ? (double)m->text_tokens : 0);
     double queries = p->positions;
     if (m->text_stream && p->has_text) queries += p->cuts_text ? p->text : p->text / ulysses;
     double uneven = rounded_up(heads, ulysses) * ulysses / heads,

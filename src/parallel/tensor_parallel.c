@@ -104,8 +104,5 @@ static void meeting_wait(const struct plan_estimate *e, const struct meeting *me
     plan_wait_add(&cost->wait, times * meeting->count, plan_wait_to_all(e, group, (t - 1) / t * plan_estimate_bytes(e, meeting)));
 }
 
-const struct strategy tensor_strategy = {.name = "tensor",
-                                         .group = MESH_TENSOR,
-                                         .applies = applies,
-                                         .meeting_bytes = meeting_bytes,
-                                         .meeting_wait = meeting_wait};
+const struct strategy tensor_strategy = {
+    .name = "tensor", .group = MESH_TENSOR, .applies = applies, .meeting_bytes = meeting_bytes, .meeting_wait = meeting_wait};

@@ -79,7 +79,8 @@ int denoise_at_once(const struct team *team, const tessera_workers *workers, boo
         return pictures < most ? pictures : most;
     }
     if (stages == 1 || team->choice.patches > 1) return 1;
-    int enough = (stages + 2 * (predictions - 1)) / predictions; /* a picture is back at the first stage stages + predictions - 1 units after it began */
+    int enough = (stages + 2 * (predictions - 1)) /
+                 predictions; /* a picture is back at the first stage stages + predictions - 1 units after it began */
     return pictures < enough ? pictures : enough;
 }
 
@@ -104,8 +105,8 @@ static tessera_status open_caches(struct flow *f, tessera_error *error) {
     if (team->mesh != NULL)
         groups[0] = team->mesh->group[MESH_CUT], groups[1] = team->mesh->group[MESH_CFG], groups[2] = team->mesh->group[MESH_TENSOR];
     for (int i = 0; i < f->pictures * f->held; i++)
-        TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser, f->patches > 1 ? f->patches : 0,
-                            groups, error));
+        TRY(step_cache_open(&f->caches[i], (enum step_cache_kind)kind, d->step_cache_threshold, d->denoiser,
+                            f->patches > 1 ? f->patches : 0, groups, error));
     return TESSERA_OK;
 }
 

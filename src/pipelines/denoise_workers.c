@@ -90,7 +90,10 @@ static tessera_status check_steps(struct flow *f, int picture, tessera_error *er
 /* One prediction of a picture's step has come; all of them: its step, and the next one begins. */
 static tessera_status take_row(struct flow *f, struct workers_unit at, const struct denoiser_state *state, tessera_error *error) {
     struct course *c = &f->courses[at.picture];
-    struct unit u = {.step = at.step, .picture = at.picture, .patch = PATCHES_WHOLE, .prediction = f->predictions_apart ? at.prediction : BOTH_PREDICTIONS};
+    struct unit u = {.step = at.step,
+                     .picture = at.picture,
+                     .patch = PATCHES_WHOLE,
+                     .prediction = f->predictions_apart ? at.prediction : BOTH_PREDICTIONS};
     size_t before = run_enter(f->d->run);
     TRY(arrive(f, u, *state, error));
     arena_release(f->d->run->arena, before);

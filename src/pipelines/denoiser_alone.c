@@ -8,10 +8,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "models/registry.h"
 #include "base/random.h"
+#include "models/registry.h"
+#include "pipelines/channel_order.h"
 #include "pipelines/denoise.h"
-#include "pipelines/layout.h"
 #include "pipelines/options.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/world.h"
@@ -149,7 +149,7 @@ static const float *draw_noise(void *user, int picture) {
     float *ordered = s->noise + latent_count(s);
     (void)picture;
     random_normal(&s->generator, s->noise, latent_count(s));
-    layout_channels_last(ordered, s->noise, s->described.denoiser->in_channels, s->asked->rows * s->asked->columns);
+    channels_last(ordered, s->noise, s->described.denoiser->in_channels, s->asked->rows * s->asked->columns);
     return ordered;
 }
 

@@ -34,7 +34,8 @@ static tessera_status add_slot(const struct pipeline *p, struct prints *prints, 
 }
 
 /* "tokenizer_2" of "text_encoder_2". */
-static tessera_status add_tokenizer(const struct pipeline *p, struct prints *prints, const struct pipeline_slot *slot, tessera_error *error) {
+static tessera_status add_tokenizer(const struct pipeline *p, struct prints *prints, const struct pipeline_slot *slot,
+                                    tessera_error *error) {
     char name[sizeof slot->name], *folder = NULL;
     snprintf(name, sizeof name, "tokenizer%s", slot->name + strlen("text_encoder"));
     if (!pipeline_has(p, name)) return TESSERA_OK;
@@ -44,7 +45,8 @@ static tessera_status add_tokenizer(const struct pipeline *p, struct prints *pri
     return status;
 }
 
-tessera_status pipeline_fingerprint(const struct pipeline *p, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error) {
+tessera_status pipeline_fingerprint(const struct pipeline *p, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES],
+                                    tessera_error *error) {
     struct prints prints = {.used = 0};
     if (kind != TESSERA_FINGERPRINT_TEXT && kind != TESSERA_FINGERPRINT_AUTOENCODER)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "fingerprint kind %d: there is none with this number", (int)kind);

@@ -18,12 +18,12 @@ enum { BOTH_PREDICTIONS = -1 };
 /* A piece of work; see denoise.c. */
 struct unit {
     int step, picture;
-    int patch; /* or PATCHES_WHOLE */
+    int patch;      /* or PATCHES_WHOLE */
     int prediction; /* 0 of the negative prompt, 1 of the prompt; or BOTH_PREDICTIONS */
 };
 
 /* What guidance rescaling knows of one patch: of e_prompt and of the guided e. */
-struct sums {
+struct guidance_sums {
     double count, prompt, prompt_squares, guided, guided_squares; /* count 0: nothing yet */
 };
 
@@ -33,7 +33,7 @@ struct flow {
     int pictures, steps, patches, whole_steps;
     float *const *x;
     int64_t positions, count; /* of a picture's latents: rows * columns; times channels */
-    bool predictions_apart;          /* where the picture goes as a whole, a unit is one prediction */
+    bool predictions_apart;   /* where the picture goes as a whole, a unit is one prediction */
     struct parallel chain;    /* of the denoiser's strategies, and what they keep of the pictures */
     /* the pipeline */
     struct comm *pipe; /* NULL: one stage */
@@ -45,7 +45,7 @@ struct flow {
     float *predictions, *prediction; /* [2, count]; [count] guided */
     float *prediction_memory;        /* of both; owned */
     struct scheduler_state *states;  /* [pictures], then [patches] views of the first one's */
-    struct sums *sums;               /* [patches] */
+    struct guidance_sums *sums;      /* [patches] */
     const float *noise;
     float *x_0;                /* [pictures, count] that the last step of each predicted, or NULL; also where latents are taken */
     struct step_cache *caches; /* [pictures, held], or NULL */

@@ -46,13 +46,13 @@ static double deviation(double sum, double squares, double count) {
 static void rescale_guided(struct flow *f, struct unit u, struct span at, const float *prompt, float *e) {
     float rescale = f->d->guidance_rescale;
     int64_t width = f->d->channels;
-    struct sums all = {0};
+    struct guidance_sums all = {0};
     for (int p = 0; p < f->patches; p++) {
         struct unit patch = {.patch = f->patches > 1 ? p : PATCHES_WHOLE};
         struct span rows = flow_positions(f, patch);
-        struct sums *s = &f->sums[p];
+        struct guidance_sums *s = &f->sums[p];
         if (u.patch == PATCHES_WHOLE || u.patch == p) {
-            *s = (struct sums){.count = (double)(rows.count * width)};
+            *s = (struct guidance_sums){.count = (double)(rows.count * width)};
             add_sums(&s->prompt, &s->prompt_squares, prompt + (rows.first - at.first) * width, rows.count * width);
             add_sums(&s->guided, &s->guided_squares, e + (rows.first - at.first) * width, rows.count * width);
         }

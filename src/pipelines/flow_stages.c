@@ -41,8 +41,8 @@ static struct denoiser_inputs input_forms(const struct flow *f, struct unit u) {
     const struct denoising *d = f->d;
     int prediction = flow_predictions_held(f, u);
     struct denoiser_inputs in = d->inputs;
-    in.latents =
-        tensor_of(NULL, DTYPE_F32, SHAPE(d->guided && prediction == BOTH_PREDICTIONS ? 2 : 1, d->rows, d->columns, d->channels + d->extra_channels));
+    in.latents = tensor_of(
+        NULL, DTYPE_F32, SHAPE(d->guided && prediction == BOTH_PREDICTIONS ? 2 : 1, d->rows, d->columns, d->channels + d->extra_channels));
     struct tensor *const tensors[] = {&in.text, &in.pooled, &in.text_mask, &in.text_2, &in.text_2_mask, &in.guidance, &in.size_conditions};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) *tensors[i] = input_of(*tensors[i], prediction);
     return in;
@@ -145,7 +145,8 @@ tessera_status flow_run_unit(struct flow *f, struct unit u, tessera_error *error
     struct denoising *d = f->d;
     if (f->stage < 0) return TESSERA_OK;
     size_t scope = run_enter(d->run);
-    struct strategy_moment moment = {.steps = f->steps, .step = u.step, .patch = u.patch, .prediction = u.prediction == BOTH_PREDICTIONS ? 0 : u.prediction};
+    struct strategy_moment moment = {
+        .steps = f->steps, .step = u.step, .patch = u.patch, .prediction = u.prediction == BOTH_PREDICTIONS ? 0 : u.prediction};
     moment.predictions = batch_of(f);
     parallel_begin(&f->chain, &moment);
     TRY(parallel_splits_pictures(&f->chain) ? run_split(f, u, error) : run_stage(f, u, error));

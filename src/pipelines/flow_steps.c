@@ -22,7 +22,8 @@ static struct scheduler_state *state_of(struct flow *f, struct unit u) {
     struct scheduler_state *whole = &f->states[u.picture];
     if (u.patch == PATCHES_WHOLE) return whole;
     struct scheduler_state *view = &f->states[f->pictures + u.patch];
-    if (u.step == f->whole_steps) *view = scheduler_state_from(f->d->scheduler, whole, (size_t)(flow_positions(f, u).first * f->d->channels));
+    if (u.step == f->whole_steps)
+        *view = scheduler_state_from(f->d->scheduler, whole, (size_t)(flow_positions(f, u).first * f->d->channels));
     return view;
 }
 

@@ -11,8 +11,10 @@ static bool is_whole(const struct flow *f, int step) {
 
 struct unit flow_unit_of(const struct flow *f, int step, int picture) {
     bool whole = is_whole(f, step);
-    return (struct unit){
-        .step = step, .picture = picture, .patch = whole ? PATCHES_WHOLE : 0, .prediction = whole && f->predictions_apart ? 0 : BOTH_PREDICTIONS};
+    return (struct unit){.step = step,
+                         .picture = picture,
+                         .patch = whole ? PATCHES_WHOLE : 0,
+                         .prediction = whole && f->predictions_apart ? 0 : BOTH_PREDICTIONS};
 }
 
 struct unit flow_next_patch(const struct flow *f, struct unit u) {

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipelines/channel_order.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
-#include "pipelines/layout.h"
 #include "pipelines/request.h"
 #include "pipelines/text_ahead.h"
 
@@ -76,9 +76,9 @@ static tessera_status check_size(const struct generation *g, const struct denois
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: this model works at %dx%d: give a starting picture of that size",
                          g->request->width, g->request->height, g->width, g->height);
     int64_t longer = g->width > g->height ? g->width : g->height;
-    if (d->max_patches > 0 && longer / unit > d->max_patches)
+    if (d->max_side > 0 && longer / unit > d->max_side)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "size %dx%d: this model's position embedding ends at %lld pixels a side", g->width,
-                         g->height, (long long)(d->max_patches * unit));
+                         g->height, (long long)(d->max_side * unit));
     return TESSERA_OK;
 }
 
@@ -375,7 +375,8 @@ static tessera_status encode_alone(struct generation *g, tessera_error *error) {
 }
 
 static tessera_status decode_given(struct generation *g, float *const *x, tessera_error *error) {
-    for (int i = 0; i < g->image->count; i++) layout_channels_last(x[i], g->given_latents + (size_t)i * (size_t)g->count, g->channels, g->positions);
+    for (int i = 0; i < g->image->count; i++)
+        channels_last(x[i], g->given_latents + (size_t)i * (size_t)g->count, g->channels, g->positions);
     return decode_batch(g, 0, g->image->count, x, error);
 }
 

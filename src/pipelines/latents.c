@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipelines/channel_order.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
-#include "pipelines/layout.h"
 
 /* Pictures first .. first + count of a request, while they are denoised. */
 struct batch {
@@ -21,8 +21,7 @@ static const float *draw_fresh_noise(void *user, int picture) {
     struct generation *g = batch->g;
     size_t total = (size_t)g->count * (size_t)g->request->num_images;
     random_normal(&batch->generators[picture], g->fresh_noise, total);
-    layout_channels_last(g->fresh_noise + total, g->fresh_noise + (size_t)(batch->first + picture) * (size_t)g->count, g->channels,
-                         g->positions);
+    channels_last(g->fresh_noise + total, g->fresh_noise + (size_t)(batch->first + picture) * (size_t)g->count, g->channels, g->positions);
     return g->fresh_noise + total;
 }
 
@@ -50,8 +49,8 @@ static void show_step(void *user, int picture, int steps_done, const float *x, c
     const struct batch *batch = user;
     const struct generation *g = batch->g;
     float *latents = g->scratch, *predicted = latents + g->count;
-    layout_channels_first(latents, x, g->channels, g->positions);
-    layout_channels_first(predicted, x_0, g->channels, g->positions);
+    channels_first(latents, x, g->channels, g->positions);
+    channels_first(predicted, x_0, g->channels, g->positions);
     const tessera_step step = {.image = batch->first + picture,
                                .done = steps_done,
                                .total = g->scheduler->num_steps - g->first_step,
@@ -77,7 +76,7 @@ static struct tensor size_conditions(const struct generation *g, int64_t batch, 
 /* Noise, or the init picture with noise, as the first step wants it. */
 static void noise_sample(struct generation *g, int index, float *x) {
     const float *noise = g->noise + (size_t)index * (size_t)g->count;
-    layout_channels_last(g->scratch, noise, g->channels, g->positions);
+    channels_last(g->scratch, noise, g->channels, g->positions);
     if (g->init_latents != NULL)
         g->scheduler->class->add_noise(g->scheduler, g->first_step, x, g->init_latents, g->scratch, (size_t)g->count);
     else

@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "parallel/exchange.h"
 #include "pipelines/bins.h"
+#include "pipelines/channel_order.h"
 #include "pipelines/generation.h"
-#include "pipelines/layout.h"
 
 /* A picture that is given with the request, on its way to latents. */
 struct given_picture {
@@ -137,7 +137,7 @@ tessera_status generation_keep_init(struct generation *g, tessera_error *error) 
     size_t count = (size_t)g->image->width * (size_t)g->image->height * 3;
     for (int made = 0; made < g->image->count; made++) {
         tessera_image place = place_of(g, made);
-        layout_channels_first(place.latents, g->init_latents, g->channels, g->positions);
+        channels_first(place.latents, g->init_latents, g->channels, g->positions);
         for (size_t i = 0; i < count && place.pixels != NULL; i++) {
             place.pixels[i] = init[i];
             place.pixels_f32[i] = (float)init[i] / 255.0f;
@@ -209,7 +209,7 @@ static tessera_status decode(struct generation *g, const tessera_image *place, c
 tessera_status generation_decode(struct generation *g, int made, const float *x, tessera_error *error) {
     TRY(generation_report(g, TESSERA_PHASE_DECODE, made, g->image->count, error));
     tessera_image place = place_of(g, made);
-    layout_channels_first(place.latents, x, g->channels, g->positions);
+    channels_first(place.latents, x, g->channels, g->positions);
     g->runs[ROLE_AUTOENCODER]->parallel = g->pipeline->vae_tiling ? NULL : team_autoencoder(&g->pipeline->team); /* tiles stay on one rank */
     tessera_status status = TESSERA_OK;
     int rank = team_rank(&g->pipeline->team);

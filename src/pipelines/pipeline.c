@@ -168,7 +168,8 @@ static tessera_status open_placed(struct pipeline *p, const tessera_mesh *mesh, 
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] > 1)
             return error_set(error, TESSERA_ERROR_ARGUMENT,
-                             "mesh.map: a device map shares a picture by the model's components and blocks alone: all degrees but pipefusion, and num_pipeline_patch, "
+                             "mesh.map: a device map shares a picture by the model's components and blocks alone: all degrees but "
+                             "pipefusion, and num_pipeline_patch, "
                              "must be 1, and parallel_vae false");
     TRY(placed_suits(mesh->map, p, denoiser->num_blocks, team_size(&p->team), error));
     TRY(stages_open_placed(denoiser, mesh->map->placement.blocks, team_rank(&p->team), &p->stages, &p->num_stages, error));
@@ -235,7 +236,7 @@ static tessera_status open_pipeline(struct pipeline *p, const char *model, const
 }
 
 static tessera_status open_described(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
-    p->keeps_sums = options->kernels == TESSERA_KERNELS_REPRODUCIBLE;
+    p->divides_no_sum = options->kernels == TESSERA_KERNELS_REPRODUCIBLE;
     TRY(source_open(p, model, options, error));
     TRY(adapters_open(p, options->loras, options->num_loras, error));
     TRY(find_class(p, error));

@@ -135,11 +135,11 @@ struct pipeline {
     struct stages *stages; /* [num_stages] of the denoiser that this rank has; none: it has all blocks */
     int num_stages;
     struct span *between; /* [num_stages - 1] runs of blocks that other ranks compute; NULL without stages */
-    const struct tessera_map *map; /* that places its components and blocks; borrowed; or NULL */
+    const struct tessera_map *map;            /* that places its components and blocks; borrowed; or NULL */
     struct backend *backends[PIPELINE_ROLES]; /* roles of one device share one */
     enum dtype dtype;
     bool vae_tiling;
-    bool keeps_sums; /* it is described for reproducible kernels */
+    bool divides_no_sum;                 /* it is described for reproducible kernels */
     enum offload offload_asked, offload; /* what the options say; what the request at work has */
     bool stays_whole;                    /* whatever the request: nothing is offloaded, and nothing judged */
     bool is_large;                       /* it takes half of the machine's memory */

@@ -267,7 +267,7 @@ static tessera_status fill_request(const struct pipeline *p, const struct plan_r
     *width = request->width > 0 ? request->width : p->defaults.width, *height = request->height > 0 ? request->height : p->defaults.height;
     TRY(pipeline_working_size(p, p->defaults.use_resolution_binning && !request->no_binning, width, height, error));
     m->element_bytes = (int)dtype_size(p->dtype);
-    m->keeps_sums = p->keeps_sums;
+    m->divides_no_sum = p->divides_no_sum;
     m->predictions = is_guided(p, request) ? 2 : 1;
     m->steps = request->steps > 0 ? request->steps : p->defaults.num_inference_steps;
     m->pictures = request->pictures > 0 ? request->pictures : 1;

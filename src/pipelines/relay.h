@@ -24,7 +24,7 @@ enum { RELAY_BATCHES = 3 };
 /* A unit, as far as messages differ by it. */
 struct relay_unit {
     const struct denoiser_inputs *inputs; /* their shapes */
-    int kind;                             /* units of one kind have messages of one length, constants aside: the patch, from 1 on; 0 the whole */
+    int kind; /* units of one kind have messages of one length, constants aside: the patch, from 1 on; 0 the whole */
     int batch;                            /* below RELAY_BATCHES: units of one batch have the same constants */
     bool text;                            /* blocks change the text with this unit, or only read it */
 };

@@ -100,13 +100,13 @@ static void keep(struct run *run, struct step_cache_patch *patch, struct tensor 
 /* ---- decisions ---- */
 
 /* What ranks add up; `missing` counts those that have nothing to compare with. */
-struct sums {
+struct change_sums {
     double change, before, missing;
 };
 
-static struct sums sums_of(struct run *run, const struct tensor *now, const struct tensor *before) {
-    struct sums sums = {0};
-    if (before->data == NULL || !same_shape(now, before)) return (struct sums){.missing = 1};
+static struct change_sums sums_of(struct run *run, const struct tensor *now, const struct tensor *before) {
+    struct change_sums sums = {0};
+    if (before->data == NULL || !same_shape(now, before)) return (struct change_sums){.missing = 1};
     struct tensor both = run_tensor(run, DTYPE_F64, SHAPE(2));
     if (run_failed(run)) return sums;
     run->backend->ops->distance(run->backend, &both, now, before);
@@ -118,7 +118,7 @@ static struct sums sums_of(struct run *run, const struct tensor *now, const stru
 
 /* d(now, before) over all ranks, the same bits on each: all_reduce adds in the order of ranks. NaN where there is nothing to compare. */
 static double relative_change(const struct step_cache *cache, struct run *run, const struct tensor *now, const struct tensor *before) {
-    struct sums sums = sums_of(run, now, before);
+    struct change_sums sums = sums_of(run, now, before);
     for (int i = 0; i < STEP_CACHE_GROUPS && !run_failed(run); i++) {
         struct comm *group = cache->groups[i];
         if (group == NULL || comm_size(group) == 1) continue;
@@ -169,8 +169,8 @@ static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser
 /* ---- blocks ---- */
 
 /* `state` as the blocks first .. end - 1 would leave it, with what they added in the last computed step. */
-static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end, const struct step_cache_patch *patch,
-                                   struct denoiser_state state) {
+static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end,
+                                   const struct step_cache_patch *patch, struct denoiser_state state) {
     if (run_failed(run)) return (struct denoiser_state){0};
     if (first < end) {
         assert(patch->residual.data != NULL && same_shape(&patch->residual, &state.picture));

@@ -30,7 +30,7 @@ struct step_cache {
     enum step_cache_kind kind;
     double threshold;
     struct comm *groups[STEP_CACHE_GROUPS]; /* borrowed; see step_cache_open */
-    struct step_cache_patch *patches;          /* owned */
+    struct step_cache_patch *patches;       /* owned */
     int num_patches;
     double compared;                /* with the threshold in the last decision; NaN: there was nothing to compare */
     int64_t blocks, blocks_skipped; /* that were asked for since opening, and how many of them did not run; those of each patch count */

@@ -188,9 +188,8 @@ tessera_status team_check_reproducible(const struct team *team, tessera_error *e
     const struct {
         const char *what;
         int degree;
-    } splits[] = {{"tensor", team_degree(team, MESH_TENSOR)},
-                  {"patch", team_degree(team, MESH_PATCH)},
-                  {"num-pipeline-patch", team->choice.patches}};
+    } splits[] = {
+        {"tensor", team_degree(team, MESH_TENSOR)}, {"patch", team_degree(team, MESH_PATCH)}, {"num-pipeline-patch", team->choice.patches}};
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
         if (splits[i].degree <= 1) continue;
         return error_set(error, TESSERA_ERROR_ARGUMENT,

@@ -86,7 +86,8 @@ tessera_status tessera_decode(tessera_model *model, const tessera_request *given
     return status;
 }
 
-tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES], tessera_error *error) {
+tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES],
+                                   tessera_error *error) {
     tessera_error own;
     error = clear_error(error, &own);
     if (model == NULL || out == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_fingerprint: model or out is NULL");

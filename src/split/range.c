@@ -104,9 +104,9 @@ tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *
     TRY(within("columns", little_endian_get(bytes + 24, 8), limits.tokens, &out->columns, error));
     if (out->rows > limits.tokens / out->columns)
         return too_large("rows times columns", (uint64_t)out->rows * (uint64_t)out->columns, (uint64_t)limits.tokens, error);
-    if (denoiser->max_patches > 0 && (out->rows > denoiser->max_patches || out->columns > denoiser->max_patches))
-        return too_large("rows or columns", (uint64_t)(out->rows > out->columns ? out->rows : out->columns),
-                         (uint64_t)denoiser->max_patches, error);
+    if (denoiser->max_side > 0 && (out->rows > denoiser->max_side || out->columns > denoiser->max_side))
+        return too_large("rows or columns", (uint64_t)(out->rows > out->columns ? out->rows : out->columns), (uint64_t)denoiser->max_side,
+                         error);
     uint64_t text = little_endian_get(bytes + 32, 8);
     if (text > 0) TRY(within("text_tokens", text, limits.text_tokens, &out->text_tokens, error));
     TRY(read_records(bytes, size, &limits, out, error));

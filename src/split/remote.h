@@ -74,7 +74,7 @@ struct remote_input {
     uint8_t job[SPLIT_NONCE_BYTES]; /* random, and one for each picture: a worker keeps few constants of a job */
     uint8_t part_digest[CANONICAL_HASH_BYTES];
     const char *specification; /* that was agreed: of the worker's description */
-    uint32_t step, row; /* row: which prediction, as in struct wire_request */
+    uint32_t step, row;        /* row: which prediction, as in struct wire_request */
     uint32_t block;                  /* of remote_state */
     const struct denoiser *denoiser; /* of the client's model: a description is enough */
     struct run *run;                 /* for the forms of states; its backend shares the host's memory */

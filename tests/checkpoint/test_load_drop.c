@@ -285,7 +285,8 @@ static void check_stream(struct component *c, struct run *run, size_t budget, co
         for (int i = 0; i < c->num_blocks + 2; i++) stored += c->segments[i].stored;
         component_stream_kept(stream, &kept, &segments);
         CHECK(segments == BLOCKS + 2 && (kept == segments || budget < component_stream_whole(c)), "%d of %d are kept", kept, segments);
-        CHECK(counts.bytes_read >= stored && (kept < segments || counts.bytes_read < 2 * stored), "%llu bytes read", (unsigned long long)counts.bytes_read);
+        CHECK(counts.bytes_read >= stored && (kept < segments || counts.bytes_read < 2 * stored), "%llu bytes read",
+              (unsigned long long)counts.bytes_read);
     }
     component_stream_close(stream);
     CHECK(resident_bytes() <= before + twentieth, "%.1f MiB are left", ((double)resident_bytes() - (double)before) / (double)MIB);
@@ -300,8 +301,9 @@ static void check_streams(struct component *c, struct run *run) {
     drop_all(c);
     const size_t budgets[] = {least, 2 * least, 3 * least, component_stream_whole(c)};
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets && whole.data != NULL; i++) check_stream(c, run, budgets[i], &whole);
-    CHECK(component_stream_open(c, c->segments[1].bytes / 2, &stream, &error) == TESSERA_ERROR_MEMORY && strstr(error.message, "more") != NULL, "%s",
-          error.message);
+    CHECK(component_stream_open(c, c->segments[1].bytes / 2, &stream, &error) == TESSERA_ERROR_MEMORY &&
+              strstr(error.message, "more") != NULL,
+          "%s", error.message);
     component_stream_close(stream);
 }
 

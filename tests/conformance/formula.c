@@ -249,7 +249,8 @@ static double end_operations(const struct formula *f) {
     double elements = 0;
     for (int i = 0; i < weights_count(f->weights) && !is_unet(f); i++) {
         const struct safetensors_entry *entry = weights_at(f->weights, i);
-        bool is_end = (has_block(f, 0) && names(fragments, entry->name)) || (has_last_block(f) && strncmp(entry->name, "proj_out.", 9) == 0);
+        bool is_end =
+            (has_block(f, 0) && names(fragments, entry->name)) || (has_last_block(f) && strncmp(entry->name, "proj_out.", 9) == 0);
         if (is_end && entry->tensor.ndim > 1) elements += (double)tensor_count(&entry->tensor);
     }
     return 2.0 * elements * (double)(f->rows / p * (f->columns / p) * f->batch * degree(f, MESH_CFG));
@@ -296,18 +297,18 @@ double formula_operations_share(const struct formula *f, double alone) {
 /* Is this matrix cut by heads, hidden channels or the channels of a convolution? All of a UNet's are. */
 static bool is_cut(const struct formula *f, const struct safetensors_entry *entry) {
     static const char *const fragments[] = {".to_q.",
-                                        ".to_k.",
-                                        ".to_v.",
-                                        ".to_out.",
-                                        ".to_add_out.",
-                                        ".add_q_proj.",
-                                        ".add_k_proj.",
-                                        ".add_v_proj.",
-                                        ".ff.net.",
-                                        ".ff_context.net.",
-                                        ".proj_mlp.",
-                                        ".skip_linear.",
-                                        NULL};
+                                            ".to_k.",
+                                            ".to_v.",
+                                            ".to_out.",
+                                            ".to_add_out.",
+                                            ".add_q_proj.",
+                                            ".add_k_proj.",
+                                            ".add_v_proj.",
+                                            ".ff.net.",
+                                            ".ff_context.net.",
+                                            ".proj_mlp.",
+                                            ".skip_linear.",
+                                            NULL};
     if (entry->tensor.ndim < 2) return false;
     if (strncmp(entry->name, "single_transformer_blocks.", 26) == 0 && strstr(entry->name, ".proj_out.") != NULL) return true;
     return is_unet(f) || names(fragments, entry->name);

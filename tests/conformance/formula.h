@@ -18,7 +18,7 @@ struct formula {
     bool text_mask; /* some of the text does not count */
     /* of a pipeline; zeros without one */
     struct span blocks;   /* of the rank's stage; none: all */
-    bool in_patches;        /* the picture goes through the blocks in patches: `rows` are one's, or all of them in a step as a whole */
+    bool in_patches;      /* the picture goes through the blocks in patches: `rows` are one's, or all of them in a step as a whole */
     int64_t picture_rows; /* of the whole picture */
 };
 

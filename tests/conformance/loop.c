@@ -214,7 +214,8 @@ void conform_displaced(struct conformance_case *c) {
         case_error(c, &error);
         return;
     }
-    struct loop loop = {.choice = {.patch_strategy = strategy_of_patches(parallelism), .warmup_steps = (int)warmup, .split_text = split_text}};
+    struct loop loop = {
+        .choice = {.patch_strategy = strategy_of_patches(parallelism), .warmup_steps = (int)warmup, .split_text = split_text}};
     if (loop.choice.patch_strategy == NULL)
         case_fail(c, "parallelism \"%s\" is unknown", parallelism);
     else if (patches == 1)

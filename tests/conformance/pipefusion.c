@@ -140,7 +140,8 @@ static tessera_status denoise_case(struct pipeline_run *p, const struct componen
 }
 
 /* Can the case have its mesh? */
-static bool check_mesh(struct conformance_case *c, const struct denoiser *whole, const struct loop *loop, int patches, tessera_error *error) {
+static bool check_mesh(struct conformance_case *c, const struct denoiser *whole, const struct loop *loop, int patches,
+                       tessera_error *error) {
     const int *degrees = c->mesh->degrees;
     const struct tensor *x = &loop->latents;
     int64_t rows = x->shape[1] / whole->patch_size / patches * whole->patch_size;

@@ -85,7 +85,8 @@ static void run_steps(struct conformance_case *c, bool displaces, struct passage
     for (int i = 0; i < loop->steps; i++) {
         size_t scope = run_enter(&c->run);
         int64_t skipped = passage->cache.blocks_skipped;
-        parallel_begin(&c->parallel, &(struct strategy_moment){.steps = (int)loop->steps, .step = i, .patch = PATCHES_WHOLE, .predictions = 1});
+        parallel_begin(&c->parallel,
+                       &(struct strategy_moment){.steps = (int)loop->steps, .step = i, .patch = PATCHES_WHOLE, .predictions = 1});
         struct tensor noise = loop_guided(c, loop, i, predict, passage);
         if (noise.data == NULL) return;
         passage->skipped[i] = passage->cache.blocks_skipped > skipped ? 's' : '.';

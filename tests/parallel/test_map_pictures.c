@@ -66,7 +66,8 @@ static void check_held(const char *model, const tessera_map *map, const struct p
         CHECK(slot->is_open == mine, "%s: rank %d has %s %s", model, rank, slot->name, slot->is_open ? "open" : "not open");
         if (slot->is_open && strcmp(slot->name, p->denoiser) == 0)
             for (int b = 0; b < slot->component.num_blocks; b++)
-                CHECK((slot->component.segments[b + 1].arena != NULL) == (map->placement.blocks[b] == rank), "%s: rank %d, block %d", model, rank, b);
+                CHECK((slot->component.segments[b + 1].arena != NULL) == (map->placement.blocks[b] == rank), "%s: rank %d, block %d", model,
+                      rank, b);
     }
 }
 

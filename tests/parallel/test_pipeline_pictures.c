@@ -83,7 +83,8 @@ static bool read_option(struct subject *s, char *option) {
 }
 
 static bool read_subject(const char *argument, struct subject *out) {
-    *out = (struct subject){.name = argument, .lora = TESSERA_LORA, .dtype = TESSERA_F32, .images = 1, .patches = {1, 2, 4}, .num_patches = 3};
+    *out =
+        (struct subject){.name = argument, .lora = TESSERA_LORA, .dtype = TESSERA_F32, .images = 1, .patches = {1, 2, 4}, .num_patches = 3};
     if ((size_t)snprintf(out->text, sizeof out->text, "%s", argument) >= sizeof out->text) return false;
     out->model = strtok(out->text, ",");
     for (char *option = strtok(NULL, ","); option != NULL; option = strtok(NULL, ","))
@@ -285,7 +286,7 @@ static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int
 }
 
 static void run_patches(tessera_world *world, const struct subject *s, int patches, int thin, int *count, struct worst *worst,
-                      tessera_image *whole) {
+                        tessera_image *whole) {
     tessera_mesh mesh = {.struct_size = sizeof(tessera_mesh), .num_pipeline_patch = patches, .warmup_steps = s->warmup};
     struct alone alone = {.image = TESSERA_IMAGE};
     tessera_error error = {0};

@@ -141,7 +141,8 @@ static void check_tie(const struct plan_model *model, const struct plan *first, 
     bool exact = plan_mesh_is_exact(&first->mesh), other_exact = plan_mesh_is_exact(&other->mesh);
     double bytes = (double)plan_step_bytes(model, &first->mesh, 0).sum, other_bytes = (double)plan_step_bytes(model, &other->mesh, 0).sum;
     CHECK(exact >= other_exact, "a mesh that is not exact goes before an exact one as fast");
-    bool whole = patches_seen(&first->mesh) == first->mesh.degrees[MESH_PATCH], other_whole = patches_seen(&other->mesh) == other->mesh.degrees[MESH_PATCH];
+    bool whole = patches_seen(&first->mesh) == first->mesh.degrees[MESH_PATCH],
+         other_whole = patches_seen(&other->mesh) == other->mesh.degrees[MESH_PATCH];
     CHECK(exact != other_exact || whole >= other_whole, "a mesh that sees neighbours only goes before one as fast that sees all");
     CHECK(exact != other_exact || whole != other_whole || bytes <= other_bytes, "a mesh that sends %g bytes goes before one as fast that sends %g", bytes,
           other_bytes);

@@ -83,7 +83,8 @@ static void test_pcpp_bytes(void) {
 
 static void test_pcpp_patches(void) {
     for (int patches = 1; patches <= 8; patches++)
-        CHECK(pcpp_strategy.patches_seen(patches) == (patches < 3 ? patches : 3), "%d of %d patches are seen", pcpp_strategy.patches_seen(patches), patches);
+        CHECK(pcpp_strategy.patches_seen(patches) == (patches < 3 ? patches : 3), "%d of %d patches are seen",
+              pcpp_strategy.patches_seen(patches), patches);
 }
 
 int main(void) {

@@ -173,7 +173,8 @@ static double deviation_of(const float *e, int64_t count) {
 static void test_rescale_in_patches(const struct case_io *c) {
     struct tensor noise = case_tensor(c, "in.sample");
     int64_t count = tensor_count(&noise), half = count / 2;
-    float *prompt = predict_in_patches(c, 1.0f, 0.0f), *guided = predict_in_patches(c, 4.0f, 0.0f), *rescaled = predict_in_patches(c, 4.0f, 1.0f);
+    float *prompt = predict_in_patches(c, 1.0f, 0.0f), *guided = predict_in_patches(c, 4.0f, 0.0f),
+          *rescaled = predict_in_patches(c, 4.0f, 1.0f);
     double first = deviation_of(prompt, half) / deviation_of(guided, half), both = deviation_of(prompt, count) / deviation_of(guided, count);
     double alone = deviation_of(prompt + half, half) / deviation_of(guided + half, half);
     CHECK(fabs(both - alone) > 1e-3 && fabs(both - first) > 1e-3, "the patches are alike: %g, %g, %g", first, alone, both);

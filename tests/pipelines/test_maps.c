@@ -279,7 +279,8 @@ static const struct {
     {"{\"\": 0, \"transformer.transformer_blocks.99\": 1}", "transformer_blocks.99\": this model has no such module"},
     {"{\"text_encoder\": 0, \"transformer\": 1, \"vae\": 0}", "no entry is for \"text_encoder_2."},
     {"{\"\": 0, \"vae.decoder\": 1}", "is placed as a whole"},
-    {"{\"\": 0, \"transformer.transformer_blocks.0.attn\": 1}", "transformer.transformer_blocks.0.attn\": rank 1, but \"\" has other modules of"},
+    {"{\"\": 0, \"transformer.transformer_blocks.0.attn\": 1}",
+     "transformer.transformer_blocks.0.attn\": rank 1, but \"\" has other modules of"},
     {"{\"\": 0, \"transformer.proj_out\": 1}", "transformer.proj_out\": rank 1, but \"\" has other modules of transformer.norm_out"},
     {"{\"\": 0, \"transformer.norm_out\": 1, \"transformer.proj_out\": 1}", "place both together"},
 };

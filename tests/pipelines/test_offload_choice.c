@@ -196,7 +196,8 @@ static void test_machine_refuses(struct pipeline *p) {
                   error.message);
             check_way(p, "the last that may be taken", &ways[asked == OFFLOAD_NONE ? 1 : asked == OFFLOAD_STAGES ? 3 : 5]);
             for (int i = 0; i < SLOTS && asked == OFFLOAD_AUTO && more == 0; i++)
-                CHECK(offload_budget(p, slot_of(p, i)) >= windows[i], "%s: its largest segment does not fit %zu", names[i], offload_budget(p, slot_of(p, i)));
+                CHECK(offload_budget(p, slot_of(p, i)) >= windows[i], "%s: its largest segment does not fit %zu", names[i],
+                      offload_budget(p, slot_of(p, i)));
         }
     CHECK(strstr(error.message, "takes 65537 MiB, which is 1 MiB more than the memory of 65536 MiB (of this machine or its control group)") != NULL, "%s",
           error.message);
@@ -282,7 +283,8 @@ static void test_weights(struct pipeline *p) {
         size_t held = 0, stored = 0;
         CHECK(slot->is_open && !slot->is_loaded, "%s: open %d, loaded %d", names[i], slot->is_open, slot->is_loaded);
         for (int segment = 0; segment < c->num_blocks + 2; segment++)
-            if (component_has_segment(c, segment - 1)) held += max(c->segments[segment].stored, c->segments[segment].bytes), stored += c->segments[segment].stored;
+            if (component_has_segment(c, segment - 1))
+                held += max(c->segments[segment].stored, c->segments[segment].bytes), stored += c->segments[segment].stored;
         size_t least = component_stream_least(c);
         CHECK(held != stored, "%s: stored as it is computed with", names[i]);
         CHECK(slot->window == least && slot->whole == held, "%s: %zu and %zu", names[i], slot->window, slot->whole);

@@ -81,7 +81,7 @@ static void check_stages(const struct case_io *c, const struct denoiser *d, stru
 
 /* Steps without a change: what is reused is what the blocks would have made. A patch's first step computes, whatever others did. */
 static void check_patches(const struct case_io *c, const struct denoiser *d, struct run *run, const struct denoiser_inputs *given,
-                        enum step_cache_kind kind) {
+                          enum step_cache_kind kind) {
     static const struct {
         int patch;
         bool skips;

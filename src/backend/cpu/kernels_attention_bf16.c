@@ -36,7 +36,8 @@ static size_t workspace_cut(struct workspace *w, float *base, const struct atten
     float *array[7];
     size_t total = 0;
     for (int i = 0; i < 7; total += sizes[i++]) array[i] = base == NULL ? NULL : base + total;
-    *w = (struct workspace){(uint32_t *)array[0], (uint32_t *)array[1], (uint32_t *)array[2], array[3], array[4], array[5], array[6], pairs, 0};
+    *w = (struct workspace){
+        (uint32_t *)array[0], (uint32_t *)array[1], (uint32_t *)array[2], array[3], array[4], array[5], array[6], pairs, 0};
     return total;
 }
 

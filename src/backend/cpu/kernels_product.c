@@ -1,11 +1,11 @@
 /* Linear layers and convolutions in plain C: one blocked product over two sources of rows.
  *
- * A convolution is a product of its picture's patches (a row per output pixel, kh x kw x C numbers, zero outside the picture) with
+ * A convolution is a product of its picture's windows (a row per output pixel, kh x kw x C numbers, zero outside the picture) with
  * w[O, kh x kw x C]; only the way to fetch a piece of a row differs from a linear layer. The output is cut into tiles; a thread
  * packs a tile's rows and weights, DEPTH numbers at a time, for the micro-kernel (Goto and van de Geijn 2008, without their
  * cache levels). It leaves out Winograd's transform and copies of the weights between calls. */
 #include "backend/cpu/kernels_micro.h"
-#include "backend/cpu/patches.h"
+#include "backend/cpu/windows.h"
 
 #define DEPTH 256
 #define TILE 192 /* rows and columns of an output tile: a multiple of every MICRO_ROWS and MICRO_COLUMNS */
@@ -17,7 +17,7 @@ struct product {
     enum activation act;
     int64_t rows, columns, depth;
     bool is_conv;
-    struct patches patches;
+    struct windows windows;
     int64_t tile_rows, tile_columns;
 };
 
@@ -35,7 +35,7 @@ static void pack_rows(float *restrict to, float *restrict row, const struct prod
         else if (weights)
             row_load(row, p->w->data, p->w->dtype, (first + r) * p->depth + from, count);
         else if (p->is_conv)
-            patches_load(row, &p->patches, first + r, from, count);
+            windows_load(row, &p->windows, first + r, from, count);
         else
             row_load(row, p->x->data, p->x->dtype, (first + r) * p->depth + from, count);
         for (int64_t k = 0; k < count; k++) to[k * TILE + r] = row[k];
@@ -124,7 +124,7 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
                         .rows = out->shape[0] * out->shape[1] * out->shape[2],
                         .columns = w->shape[0],
                         .depth = w->shape[1] * w->shape[2] * w->shape[3],
-                        .patches = {x, out->shape[1], out->shape[2], w->shape[2], geometry}};
+                        .windows = {x, out->shape[1], out->shape[2], w->shape[2], geometry}};
     return product_run(backend, &p, error);
 }
 

@@ -5,10 +5,10 @@
  * in float32, k ascending; a convolution's k runs over (kernel row, kernel column, channel), and x is 0 outside the picture. The order of
  * work around that (tiles of outputs; DEPTH terms of each at a time, between which the accumulators rest in memory; Goto and van de Geijn
  * 2008) changes no bit. */
-#include "backend/cpu/patches.h"
 #include "backend/cpu/reproducible/functions.h"
 #include "backend/cpu/reproducible/lanes.h"
 #include "backend/cpu/reproducible/operators.h"
+#include "backend/cpu/windows.h"
 
 enum { DEPTH = 192, TILE_ROWS = 384, PANELS = 4, TILE_COLUMNS = PANELS * LANE_COLUMNS };
 
@@ -19,7 +19,7 @@ struct product {
     enum activation act;
     int64_t rows, columns, depth, tile_columns;
     bool is_conv;
-    struct patches patches;
+    struct windows windows;
     float *work; /* [threads][WORK_FLOATS] */
 };
 
@@ -34,7 +34,7 @@ struct tile {
 
 static void load_row(float *to, const struct product *p, int64_t row, int64_t from, int64_t count) {
     if (p->is_conv)
-        patches_load(to, &p->patches, row, from, count);
+        windows_load(to, &p->windows, row, from, count);
     else
         row_load(to, p->x->data, p->x->dtype, row * p->depth + from, count);
 }
@@ -135,7 +135,7 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
                         .rows = out->shape[0] * out->shape[1] * out->shape[2],
                         .columns = w->shape[0],
                         .depth = w->shape[1] * w->shape[2] * w->shape[3],
-                        .patches = {x, out->shape[1], out->shape[2], w->shape[2], geometry}};
+                        .windows = {x, out->shape[1], out->shape[2], w->shape[2], geometry}};
     return product_run(backend, &p, error);
 }
 

@@ -1,17 +1,17 @@
-/* A convolution's picture as rows of a product: a row per output pixel, kh x kw x C numbers, zero outside the picture. */
-#ifndef TESSERA_BACKEND_CPU_PATCHES_H
-#define TESSERA_BACKEND_CPU_PATCHES_H
+/* A convolution's picture as rows of a product: each output pixel's window is a row of kh x kw x C numbers, zero outside the picture. */
+#ifndef TESSERA_BACKEND_CPU_WINDOWS_H
+#define TESSERA_BACKEND_CPU_WINDOWS_H
 
 #include "backend/cpu/rows.h"
 
-struct patches {
+struct windows {
     const struct tensor *x;                /* [B, H, W, C] */
     int64_t rows, columns, kernel_columns; /* of one output picture; kw */
     struct conv2d_geometry geometry;
 };
 
-/* Numbers [from, from + count) of patch `row`. */
-static inline void patches_load(float *to, const struct patches *p, int64_t row, int64_t from, int64_t count) {
+/* Numbers [from, from + count) of window `row`. */
+static inline void windows_load(float *to, const struct windows *p, int64_t row, int64_t from, int64_t count) {
     const int64_t *in = p->x->shape;
     int64_t column = row % p->columns, line = row / p->columns % p->rows, picture = row / p->columns / p->rows, channels = in[3];
     while (count > 0) {

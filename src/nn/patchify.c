@@ -1,10 +1,10 @@
-/* Patches are gathers of strips of p neighbouring pixels: the strip is the longest run that stays
+/* Squares are gathers of strips of p neighbouring pixels: the strip is the longest run that stays
  * together. */
-#include "nn/patch.h"
+#include "nn/patchify.h"
 
 #include "nn/layers.h"
 
-struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p, const struct cut *cut) {
+struct tensor nn_patchify(struct run *run, struct tensor picture, int64_t p, const struct cut *cut) {
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = picture.shape[0], h = picture.shape[1] / p, w = picture.shape[2] / p, strip = p * picture.shape[3];
     struct span mine = cut_mine(cut, h * w);
@@ -20,7 +20,7 @@ struct tensor nn_patches(struct run *run, struct tensor picture, int64_t p, cons
     return nn_reshape(strips, SHAPE(batch, mine.count, p * strip));
 }
 
-struct tensor nn_unpatch(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w) {
+struct tensor nn_unpatchify(struct run *run, struct tensor tokens, int64_t p, int64_t h, int64_t w) {
     if (run_failed(run)) return (struct tensor){0};
     int64_t batch = tokens.shape[0], strip = tokens.shape[2] / p;
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(batch * h * p * w));
