@@ -41,10 +41,10 @@ static const struct linear_shape linears[] = {
     {"SDXL 256 ff of 4", 32, 10240, 1280, false},
 };
 static const struct conv_shape convs[] = {
-    {"SD UNet 64", 64, 320, 320, 3, 1, true},  {"SD UNet 32", 32, 640, 640, 3, 1, false},   {"SD UNet 16", 16, 1280, 1280, 3, 1, true},
-    {"SD UNet 8", 8, 1280, 1280, 3, 1, false}, {"SD UNet down", 64, 320, 320, 3, 2, false}, {"SDXL UNet 128", 128, 320, 320, 3, 1, false},
-    {"UNet in", 64, 4, 320, 3, 1, false},      {"VAE 64", 64, 512, 512, 3, 1, true},        {"VAE 256", 256, 256, 256, 3, 1, false},
-    {"VAE 512", 512, 128, 128, 3, 1, false},   {"VAE out", 512, 128, 3, 3, 1, false},       {"SD UNet 4", 4, 1280, 1280, 3, 1, false},
+    {"SD U-Net 64", 64, 320, 320, 3, 1, true},  {"SD U-Net 32", 32, 640, 640, 3, 1, false},   {"SD U-Net 16", 16, 1280, 1280, 3, 1, true},
+    {"SD U-Net 8", 8, 1280, 1280, 3, 1, false}, {"SD U-Net down", 64, 320, 320, 3, 2, false}, {"SDXL U-Net 128", 128, 320, 320, 3, 1, false},
+    {"U-Net in", 64, 4, 320, 3, 1, false},      {"VAE 64", 64, 512, 512, 3, 1, true},        {"VAE 256", 256, 256, 256, 3, 1, false},
+    {"VAE 512", 512, 128, 128, 3, 1, false},   {"VAE out", 512, 128, 3, 3, 1, false},       {"SD U-Net 4", 4, 1280, 1280, 3, 1, false},
 };
 static const struct attention_shape attentions[] = {
     {"SD1.5 512 self", 8, 4096, 4096, 40, true},   {"SD1.5 512 cross", 8, 4096, 77, 40, false},

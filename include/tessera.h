@@ -150,7 +150,7 @@ typedef struct tessera_mesh {
     /* Stages of blocks through which patches of the picture flow (PipeFusion). With more than one patch a patch knows the others as they
      * were one step before: not exact after warm-up; with one, exact. */
     int pipefusion;
-    int num_pipeline_patch;  /* 0: as many as stages (a UNet: 1); above 1 also without stages */
+    int num_pipeline_patch;  /* 0: as many as stages (a U-Net: 1); above 1 also without stages */
     const int *stage_blocks; /* [pipefusion] blocks of each stage; NULL: by their work */
     /* Patches of a picture, one a rank, of which each knows the others as they were one step before; not exact, and exclusive of ring and
      * ulysses. 0 is as 1. */

@@ -1,4 +1,4 @@
-/* A model's config.json, and other JSON files. Part of tessera_model.h. */
+/* A model's config.json, and other JSON files. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_CONFIG_H
 #define TESSERA_MODEL_CONFIG_H
 

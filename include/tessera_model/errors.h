@@ -1,5 +1,5 @@
 /* Errors: a status for the program and one line for the person (what is wrong, where, what to do).
- * Part of tessera_model.h. */
+ * Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_ERRORS_H
 #define TESSERA_MODEL_ERRORS_H
 

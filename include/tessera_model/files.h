@@ -1,4 +1,4 @@
-/* Files of tensors: safetensors, and GGUF for writing. Part of tessera_model.h. */
+/* Files of tensors: safetensors, and GGUF for writing. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_FILES_H
 #define TESSERA_MODEL_FILES_H
 

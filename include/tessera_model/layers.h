@@ -1,4 +1,4 @@
-/* Layers that models are written in. Part of tessera_model.h. */
+/* Layers that models are written in. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_LAYERS_H
 #define TESSERA_MODEL_LAYERS_H
 
@@ -28,7 +28,7 @@ struct linear {
 };
 struct conv {
     struct tensor weight, bias; /* [O, kh, kw, I]; [O] F32 or empty */
-    int64_t first_input;        /* the first input channel at hand; 0 if all are */
+    int64_t first_input;        /* the first input channel that this rank holds; 0 if it holds all */
 };
 struct norm {
     struct tensor weight, bias;

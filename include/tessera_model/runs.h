@@ -1,4 +1,4 @@
-/* Runs: memory for activations, and the first error of a computation. Part of tessera_model.h. */
+/* Runs: memory for activations, and the first error of a computation. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_RUNS_H
 #define TESSERA_MODEL_RUNS_H
 

@@ -1,4 +1,4 @@
-/* Trying a model that has no pipeline yet. Part of tessera_model.h. */
+/* Trying a model that has no pipeline yet. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_SAMPLING_H
 #define TESSERA_MODEL_SAMPLING_H
 

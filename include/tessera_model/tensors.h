@@ -1,4 +1,4 @@
-/* Tensors: element types, shapes, and the device that the elements lie on. Part of tessera_model.h.
+/* Tensors: element types, shapes, and the device that the elements lie on. Included by tessera_model.h.
  */
 #ifndef TESSERA_MODEL_TENSORS_H
 #define TESSERA_MODEL_TENSORS_H

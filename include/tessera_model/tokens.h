@@ -1,20 +1,20 @@
-/* Tokens of a picture and its text. A process computes with some of a picture's tokens, those "at
- * hand"; in the layers below all tokens meet. Part of tessera_model.h. */
+/* Tokens of a picture and its text. A rank computes with some of a picture's tokens, those that it
+ * holds; in the layers below all tokens meet. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_TOKENS_H
 #define TESSERA_MODEL_TOKENS_H
 
 #include "tessera_model/layers.h"
 
-/* Which of a picture's tokens are at hand, counted row by row. NULL: all of them. */
+/* Which of a picture's tokens this rank holds, counted row by row. NULL: all of them. */
 struct cut;
 
 /* The cut of a picture of rows x columns tokens; the same one each time for the same grid. */
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns);
-/* The tokens at hand, of `total`. */
+/* The tokens that this rank holds, of `total`. */
 struct span cut_mine(const struct cut *cut, int64_t total);
-/* The tokens at hand of a text x [B, T, C]: some, as of the picture, or all. */
+/* The tokens of a text x [B, T, C] that this rank holds: some, as of the picture, or all. */
 struct tensor exchange_text(struct run *run, struct tensor x);
-/* The other way, for `finish`: x [B, tokens at hand, C] -> [B, all tokens, C]. */
+/* The other way, for `finish`: x [B, tokens held, C] -> [B, all tokens, C]. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
 
 /* Text tokens among the rows of q, k and v. */
@@ -24,7 +24,7 @@ struct text_span {
     bool in_queries;
 };
 /* Attention among all tokens of a picture and, for joint attention, of its text: q, k and v hold
- * those at hand, and so does the result. No mask, no bias. */
+ * this rank's, and so does the result. No mask, no bias. */
 struct tensor nn_joint_attention(struct run *run, struct attention_args args, const struct cut *cut, struct text_span text);
 
 /* [B, H, W, C] -> [B, S, p p C] in the run's type: the tokens that this rank holds, of H / p rows of

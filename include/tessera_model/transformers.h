@@ -1,5 +1,5 @@
 /* Parts that diffusion transformers are made of (Peebles and Xie 2023, DiT; Esser et al. 2024).
- * Part of tessera_model.h. */
+ * Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_TRANSFORMERS_H
 #define TESSERA_MODEL_TRANSFORMERS_H
 
@@ -11,7 +11,7 @@
  *     attention       linears and norms by head of queries and keys, softmax over all tokens, linear
  *     feed-forward    x + gate * linear(gelu(linear(norm(x) modulated)))
  *
- * How many heads and hidden channels of attention and feed-forward are at hand is told by the
+ * How many heads and hidden channels of attention and feed-forward this rank holds is told by the
  * shapes of the layers. */
 enum { DIT_TIMESTEP_CHANNELS = 256 };
 #define DIT_NORM_EPS 1e-6f /* diffusers writes it in the code, not in the config */
@@ -31,7 +31,7 @@ struct tensor dit_embed_values(struct run *run, const struct mlp *embedder, cons
 /* The tokens of a picture [B, H, W, I] that this rank holds, through a convolution as wide as its
  * stride. The result is [B, S, O]. */
 struct tensor dit_embed_picture(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut);
-/* A linear of the text's tokens at hand, whatever their type: [B, T, O]. */
+/* A linear of the text's tokens that this rank holds, whatever their type: [B, T, O]. */
 struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text);
 
 /* silu(cond) in the run's type: what every modulation is a linear of. */
@@ -74,7 +74,7 @@ struct rotation {
     struct tensor cos, sin;
 };
 
-/* Queries or keys of x, [B, S, heads at hand * head_dim]: a linear, a norm of each head where there
+/* Queries or keys of x, [B, S, heads held * head_dim]: a linear, a norm of each head where there
  * is one, and a rotation where r is not NULL. */
 struct tensor dit_project(struct run *run, const struct linear *layer, const struct norm *norm, const struct rotation *r, int64_t head_dim,
                           struct tensor x);
@@ -102,8 +102,8 @@ struct tensor dit_attention(struct run *run, int64_t head_dim, const struct atte
 void dit_joint_attention(struct run *run, int64_t head_dim, const struct attention *const weights[2], const struct rotation *r,
                          struct tensor x[2], const struct cut *cut, struct text_span text);
 
-/* "<name>.net.0.proj" [hidden, channels] and "<name>.net.2" [channels, hidden], the hidden channels
- * at hand. */
+/* "<name>.net.0.proj" [hidden, channels] and "<name>.net.2" [channels, hidden], with the hidden
+ * channels that this rank holds. */
 struct mlp dit_load_feed_forward(struct loader *loader, int64_t channels, int64_t hidden, const char *name);
 /* x + gate * ff(norm(x) modulated). */
 struct tensor dit_feed_forward(struct run *run, const struct mlp *ff, struct tensor x, const struct modulation *mod);

@@ -44,7 +44,7 @@ tessera_status required_read(const char *folder, struct json *config, struct req
     component_close(&component);
     if (out->out_of_memory) return error_set(error, TESSERA_ERROR_MEMORY, "%s: no memory for the list of its tensors", folder);
     if (out->count > 0) qsort(out->tensors, (size_t)out->count, sizeof *out->tensors, compare_tensors);
-    int count = 0; /* a tensor that two layers share is asked for twice */
+    int count = 0; /* a tensor that two layers share comes twice */
     for (int i = 0; i < out->count; i++) {
         if (count > 0 && strcmp(out->tensors[count - 1].name, out->tensors[i].name) == 0)
             free(out->tensors[i].name);

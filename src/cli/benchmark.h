@@ -16,7 +16,7 @@ struct benchmark {
 tessera_status benchmark_open(const struct option_value *values, struct benchmark *out, tessera_error *error);
 void benchmark_free(struct benchmark *benchmark);
 
-/* Whether times are asked for. */
+/* Whether the options request times. */
 bool benchmark_wanted(const struct option_value *values);
 
 /* Mean of the runs, which it sorts, without those that are left out: int(ignore_ratio runs / 2) on each side, as in DistriFusion. */

@@ -61,7 +61,7 @@ static void settle_values(struct session *s) {
     mesh_options_settle(&s->mesh, s->family.is_unet, s->values);
 }
 
-/* The ranks of a run must agree on what they are asked for. */
+/* The ranks of a run must agree on the request. */
 static tessera_status check_same_options(struct session *s) {
     struct record_facts none = {.kernel_path = "", .mesh = s->mesh.text, .ranks = s->mesh.ranks};
     cJSON *options = record_object(s->values, &none);

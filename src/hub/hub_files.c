@@ -2,7 +2,7 @@
  *
  * The choice is diffusers' (DiffusionPipeline.download): a component's folder that holds weights gives its config.json, the weights of one
  * kind, whole (NAME.safetensors) or in shards (NAME-00001-of-00002.safetensors), and their index; a folder without weights (tokenizer,
- * scheduler) gives all it has. The kind is the variant that is asked for, else safetensors without variant, then with one (fp16 first),
+ * scheduler) gives all it has. The kind is the requested variant, else safetensors without variant, then with one (fp16 first),
  * then PyTorch's files (.bin) in the same order. Beyond diffusers: Tessera's own generation_defaults.json. Short of it: weights that
  * lie in the repository's root, and code. The safety checker and the image encoder, which the engine does not run, may lack weights. */
 #include "hub/hub_files.h"

@@ -1,6 +1,6 @@
 /* Layers that diffusion transformers are made of: declared in tessera_model.h, for authors of models too, but for the last.
  *
- * Attention and feed-forward hold this rank's share of the weights: some heads, some hidden channels; what follows them is summed over the
+ * Attention and feed-forward hold this rank's slices of the weights: some heads, some hidden channels; what follows them is summed over the
  * ranks that cut weights. How many heads those are is told by the shapes of the layers.
  *
  * Left to the models: which layers a block has and in which order, positions, and the names of weights. */

@@ -1,4 +1,4 @@
-/* The UNet of Stable Diffusion 1 and 2 and of SDXL (Ronneberger et al. 2015; Rombach et al. 2022; Podell et al. 2023; diffusers'
+/* The U-Net of Stable Diffusion 1 and 2 and of SDXL (Ronneberger et al. 2015; Rombach et al. 2022; Podell et al. 2023; diffusers'
  * UNet2DConditionModel).
  *
  *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out

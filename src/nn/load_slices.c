@@ -1,8 +1,8 @@
 /* Layers whose units (heads, channels, groups of channels) are divided over ranks: of each a
  * rank loads its slice.
  *
- *     outputs    [units at hand * width, in]     load_linear_outputs, load_linear_chunk: rows of the matrix, and of its bias
- *     inputs     [out, units at hand * width]    load_linear_inputs, load_linear_joined_inputs: columns; the first rank has the bias
+ *     outputs    [units held * width, in]     load_linear_outputs, load_linear_chunk: rows of the matrix, and of its bias
+ *     inputs     [out, units held * width]    load_linear_inputs, load_linear_joined_inputs: columns; the first rank has the bias
  *
  * Convolutions are in load_conv.c. */
 #include "nn/load_slices.h"

@@ -25,7 +25,7 @@ static struct cut *keep(struct parallel *parallel, struct cut *cut) {
     return cut;
 }
 
-/* The rows of a picture that are at hand. */
+/* The rows of a picture that this rank works on now. */
 static struct span rows_held_of(const struct parallel *p, int64_t rows) {
     for (int i = 0; i < p->num_links; i++)
         if (p->links[i].strategy->held_rows != NULL) return p->links[i].strategy->held_rows(p->links[i].state, rows);

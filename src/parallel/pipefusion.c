@@ -23,7 +23,7 @@ struct store {
 
 struct pipefusion {
     int count;                   /* of patches */
-    int current;                 /* the patch at hand, or PATCHES_WHOLE */
+    int current;                 /* the patch of this pass, or PATCHES_WHOLE */
     int prediction, predictions; /* the first of this pass's batch, among those of all passes of a step */
     int layer;               /* the number of the next attention layer */
     struct backend *backend; /* borrowed: whose memory the stores are in */
@@ -127,7 +127,7 @@ static tessera_status reserve(struct run *run, struct pipefusion *p, struct stor
     return TESSERA_OK;
 }
 
-/* The batch at hand of a store's. */
+/* This pass's batch, of a store's. */
 static struct tensor batch_of(const struct pipefusion *p, struct tensor t, int64_t count) {
     t.data = (char *)t.data + tensor_bytes(&t) / (size_t)t.shape[0] * (size_t)p->prediction;
     t.shape[0] = count;

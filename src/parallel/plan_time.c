@@ -11,7 +11,7 @@
 #include "parallel/strategy.h"
 
 /* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
- * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a UNet's maps as large as its widest.
+ * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a U-Net's maps as large as its widest.
  * On small models of all families arenas peaked at 0.5 to 1 of what these say. */
 #define LIVE_ARRAYS 11.0
 #define LIVE_MAPS 9.0

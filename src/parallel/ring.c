@@ -1,7 +1,7 @@
 /* Ring attention (Liu et al. 2023): keys and values go round, and each block is attended to while
  * the next one arrives.
  *
- *     R times { attend to the block of keys and values at hand, while the next one arrives }          (online_attention.h)
+ *     R times { attend to the block of keys and values that is here, while the next one arrives }          (online_attention.h)
  *
  * Sent per rank, in elements, for S tokens over n = R U ranks, all spans equal, C channels, B
  * pictures:
@@ -186,7 +186,7 @@ static void meeting_bytes(struct plan_pass *p, const struct meeting *a) {
     plan_pass_add(p, MESH_RING, a->count * 2 * tokens * mine * p->batch * a->width, p->m->element_bytes);
 }
 
-/* Rounds that a block's arrival takes longer than attention to the one at hand; in patches all are
+/* Rounds that a block's arrival takes longer than attention to the one that is here; in patches all are
  * gathered before they are computed with. */
 static void meeting_wait(const struct plan_estimate *e, const struct meeting *a, double attention, struct plan_cost *cost) {
     if (a->kind != MEETING_ATTENTION) return;

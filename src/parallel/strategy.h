@@ -42,7 +42,7 @@ struct attention_call {
     bool text_first;
     bool text_whole;                                      /* each rank has all of the text; otherwise its span */
     bool placed;                                          /* k and v lie where this link's `place` wanted them */
-    struct token_span q[STREAMS], k[STREAMS], v[STREAMS]; /* count 0: none at hand, or (q) nothing is asked */
+    struct token_span q[STREAMS], k[STREAMS], v[STREAMS]; /* count 0: this rank has none, or (q) nothing is asked */
     struct token_span out[STREAMS];                       /* the result, of the shape of q; set by the link */
 };
 

@@ -326,7 +326,7 @@ static tessera_status check_workers(const struct generation *g, tessera_error *e
                                                        "workers");
 }
 
-/* What is asked for makes sense, and how large it is. */
+/* Does the request make sense, and how large is it? */
 static tessera_status begin(struct generation *g, unsigned roles, tessera_error *error) {
     TRY(check_workers(g, error));
     TRY(request_check(g->request, error));

@@ -10,7 +10,7 @@ struct generation {
     const tessera_request *request;
     const struct generation_control *control;
     tessera_image *image;
-    tessera_image one; /* room for the picture at hand, where pictures are delivered; else empty */
+    tessera_image one; /* room for the present picture, where pictures are delivered; else empty */
     struct run own[PIPELINE_ROLES], *runs[PIPELINE_ROLES]; /* roles of one backend share a run */
     struct scheduler *scheduler;
     struct prompt_states states;

@@ -111,7 +111,7 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
     return TESSERA_OK;
 }
 
-/* Where picture `made` of the request goes: a view of its place in g->image, or the room for the one at hand. */
+/* Where picture `made` of the request goes: a view of its place in g->image, or the room for the present one. */
 static tessera_image place_of(const struct generation *g, int made) {
     if (g->request->deliver != NULL) return g->one;
     tessera_image place = *g->image;

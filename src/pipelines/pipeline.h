@@ -167,7 +167,7 @@ struct pipeline {
 };
 
 tessera_status pipeline_open(const char *model, const tessera_model_options *options, struct pipeline **out, tessera_error *error);
-/* The same for pipeline_describe alone: files of configs are enough, and no ranks and no device are asked for. */
+/* The same for pipeline_describe alone: files of configs are enough, and ranks and device do not count. */
 tessera_status pipeline_open_described(const char *model, const tessera_model_options *options, struct pipeline **out,
                                        tessera_error *error);
 void pipeline_free(struct pipeline *pipeline);
@@ -211,7 +211,7 @@ const char *const *pipeline_class_names(void);
 /* The family of this name, or of this name without the "Img2Img" of diffusers' pipelines from picture to picture; NULL: not here. */
 const struct pipeline_class *pipeline_class_find(const char *name);
 
-/* From the pixels that are asked for to those that are worked at: the nearest trained size where the family has such bins and `use_bins`, else
+/* From the requested size in pixels to that of the work: the nearest trained size where the family has such bins and `use_bins`, else
  * the size itself, as far as the family does not round it. ARGUMENT if the denoiser's sample_size has no bins. */
 tessera_status pipeline_working_size(const struct pipeline *pipeline, bool use_bins, int *width, int *height, tessera_error *error);
 
@@ -223,7 +223,7 @@ int pipeline_at_once(const struct pipeline *pipeline, const tessera_request *req
 /* Tells the request's caller something in one line. */
 void pipeline_notice(const struct pipeline *pipeline, const tessera_request *request, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* FORMAT unless all `count` values (NULL: none are at hand) are finite: the message names the component and `when` (", step 3 of 20", or
+/* FORMAT unless all `count` values (NULL: there are none) are finite: the message names the component and `when` (", step 3 of 20", or
  * ""). (finite.c) */
 tessera_status pipeline_check_finite(const struct pipeline *pipeline, const char *component, const char *when, const float *values,
                                      size_t count, tessera_error *error);

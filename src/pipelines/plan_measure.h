@@ -17,7 +17,7 @@ struct plan_layer {
     int64_t width, heads;
     int level;
 };
-/* Those in which most of a step's operations are: a transformer's all, a UNet's of one level. */
+/* Those in which most of a step's operations are: a transformer's all, a U-Net's of one level. */
 struct plan_layer plan_busiest_layer(const struct plan_model *model);
 /* With how many tokens they are measured for spans of `positions` tokens of the picture: not too few to tell their speed, and no more than
  * say something new. */

@@ -230,7 +230,7 @@ static tessera_status read_with(struct reading *r, const struct text_encoder *en
     return status;
 }
 
-/* Reads the prompts of later requests, too, as far as what becomes of them may be kept. `own`: of the request at hand. */
+/* Reads the prompts of later requests, too, as far as what becomes of them may be kept. `own`: of the present request. */
 static tessera_status read_ahead(const struct reading *own, const struct text_encoder *encoder, struct run *run,
                                  const struct prompt_reading *out, tessera_error *error) {
     const struct prompts *prompts = own->prompts;

@@ -11,7 +11,7 @@ enum { TEXT_AHEAD_MOST = 64 };                /* requests */
 struct kept_reading;
 
 struct text_ahead {
-    const tessera_request *requests[TEXT_AHEAD_MOST]; /* whose texts come next; they differ from the one at hand in their words alone */
+    const tessera_request *requests[TEXT_AHEAD_MOST]; /* whose texts come next; they differ from the present one in their words alone */
     int count;
     size_t room;               /* bytes that may be kept now */
     size_t bytes;              /* kept */

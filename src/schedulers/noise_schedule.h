@@ -48,7 +48,7 @@ tessera_status noise_schedule_configure(struct scheduler *scheduler, struct nois
 /* clip_sample and clip_sample_range, for the samplers that know them. */
 tessera_status noise_schedule_configure_clipping(struct noise_schedule *noise, const struct json *json, bool fallback,
                                                  tessera_error *error);
-/* use_karras_sigmas and its kin, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them; after noise_schedule_configure. */
+/* use_karras_sigmas and the flags like it, sigma_min, sigma_max, final_sigmas_type, for the samplers that know them; after noise_schedule_configure. */
 tessera_status noise_schedule_configure_sigmas(struct scheduler *scheduler, struct noise_schedule *noise, const struct json *json,
                                                const struct noise_defaults *defaults, tessera_error *error);
 

@@ -4,7 +4,7 @@
  *     replicas    answers closer to one another than honest kernels are apart; the largest such group counts if it is a majority
  *     challenge   this machine computes the part itself, and compares the signed hash; or a worker of another operator does (client_dispute.c)
  *
- * A worker whose reproducible answer was wrong is asked for the hashes after each block. The first that differs from ours names the block which
+ * A worker whose reproducible answer was wrong must send the hashes after each block. The first that differs from ours names the block which
  * convicts it; receipt.h says how. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -75,7 +75,7 @@ static tessera_status list_names(struct component *described, const struct split
     }
     if (out->out_of_memory) return out_of_memory(error);
     if (out->count > 0) qsort(out->names, (size_t)out->count, sizeof *out->names, by_bytes);
-    int count = 0; /* a tensor that two layers share is asked for twice */
+    int count = 0; /* a tensor that two layers share comes twice */
     for (int i = 0; i < out->count; i++) {
         if (count > 0 && strcmp(out->names[count - 1], out->names[i]) == 0)
             free(out->names[i]);

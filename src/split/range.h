@@ -24,7 +24,7 @@ tessera_status split_range_check(const struct split_range *range, int num_blocks
 
 /* What differs between the states of one model: everything else follows from its configuration. */
 struct split_shape {
-    int64_t batch, rows, columns; /* of patches (UNets: of latent places) */
+    int64_t batch, rows, columns; /* of tokens (U-Nets: of latent places) */
     int64_t text_tokens;          /* of all of the text, with registers */
     bool text_mask;
 };

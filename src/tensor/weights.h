@@ -6,7 +6,7 @@
  *     the same with a variant: diffusion_pytorch_model.fp16.safetensors     fp16 first; diffusers' and the older names of indices
  *     diffusion_pytorch_model.bin, pytorch_model.bin                        PyTorch's files; then these with a variant
  *
- * A variant that is asked for comes before all of them. Shards are mapped when opened; nothing is read until it is used. Every shard that the index
+ * A requested variant comes before all of them. Shards are mapped when opened; nothing is read until it is used. Every shard that the index
  * names must exist and hold the tensors that the index says.
  *
  * Weights can also be a view: tensors that lie in another file, under other names, cut or rearranged (single-file checkpoints). */
