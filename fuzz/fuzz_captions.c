@@ -1,4 +1,4 @@
-/* Captions of a data set: names stay in their folder, parts add up to the whole. */
+/* Captions of a data set: names stay in their folder, shares add up to the whole. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,9 +18,9 @@ static int count_of(const struct json *json, const struct captions_choice *choic
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct json *json = NULL;
     if (json_parse("captions", (const char *)data, size, &json, NULL) != TESSERA_OK) return 0;
-    struct captions_choice all = {0}, val = {.split = "val", .rotate = true}, part = {.parts = 3};
+    struct captions_choice all = {0}, val = {.split = "val", .rotate = true}, third = {.shares = 3};
     int sum = 0;
-    for (; part.part < part.parts; part.part++) sum += count_of(json, &part);
+    for (; third.share < third.shares; third.share++) sum += count_of(json, &third);
     if (sum != count_of(json, &all)) abort();
     count_of(json, &val);
     json_free(json);

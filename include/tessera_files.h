@@ -50,9 +50,9 @@ void tessera_picture_free(tessera_picture *picture);
 tessera_status tessera_png_write(const char *path, void *stream, const uint8_t *pixels, int width, int height, const tessera_text *texts,
                                  int num_texts, tessera_error *error);
 
-/* Called at least once a second while `file` (its path in the repository; "" while the hub is asked
- * for the list of files) is on its way; `done` of `total` bytes are there. Return false to stop:
- * what has arrived is kept. */
+/* Called at least once a second while `file` (its path in the repository; "" for the list of files)
+ * is on its way; `done` of `total` bytes are there. Return false to stop: what has arrived is
+ * kept. */
 typedef bool (*tessera_download)(void *user, const char *file, uint64_t done, uint64_t total);
 
 /* Where a model lies on this machine: the folder of one of TESSERA_EMBEDDED_MODELS; the folder of

@@ -4,7 +4,7 @@
  *     mpirun -n 4 ./auraflow CASE --cfg 2 --ring 2
  *
  * A case is a folder: case.json (the model's folder, steps, guidance, tolerances), scheduler_config.json and io.safetensors with the
- * inputs and, after each step, the guided prediction and the latents. It may fix the parts of a pipeline, the number of displaced patches
+ * inputs and, after each step, the guided prediction and the latents. It may fix the patches of a pipeline, the number of displaced patches
  * and a step cache; otherwise the result is the same on every mesh. Prints one line and exits 0 if every number is within the tolerance;
  * with bfloat16, if the last latents are within a twentieth of their norm. */
 #include <math.h>
@@ -82,14 +82,14 @@ static tessera_status read_arguments(struct run_of_case *c, int argc, char **arg
 
 static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) {
     tessera_sampling *s = &c->sampling;
-    int64_t steps, parts, warmup, patch;
+    int64_t steps, patches, warmup, patch;
     bool split_text;
     double guidance, threshold;
     TRY(json_double(c->json, "tolerance.atol", 0.0, &c->atol, error));
     TRY(json_double(c->json, "tolerance.rtol", 0.0, &c->rtol, error));
     TRY(json_int(c->json, "steps", 0, 1, 1000, &steps, error));
     TRY(json_double(c->json, "guidance_scale", 0.0, &guidance, error));
-    TRY(json_int(c->json, "num_pipeline_patch", 1, 1, 1000, &parts, error));
+    TRY(json_int(c->json, "num_pipeline_patch", 1, 1, 1000, &patches, error));
     TRY(json_int(c->json, "patch", 1, 1, 1000, &patch, error));
     TRY(json_int(c->json, "warmup_steps", 0, 0, 1000, &warmup, error));
     TRY(json_bool(c->json, "split_text", false, &split_text, error));
@@ -98,7 +98,7 @@ static tessera_status read_scalars(struct run_of_case *c, tessera_error *error) 
     s->num_inference_steps = (int)steps;
     s->guidance_scale = (float)guidance;
     s->step_cache_threshold = (float)threshold;
-    c->mesh.num_pipeline_patch = (int)parts;
+    c->mesh.num_pipeline_patch = (int)patches;
     c->mesh.warmup_steps = (int)warmup;
     c->mesh.split_text = split_text;
     if (patch == (c->mesh.patch > 0 ? c->mesh.patch : 1)) return TESSERA_OK;

@@ -119,7 +119,7 @@ static tessera_status choose_place(const struct family *family, const char *comp
     return TESSERA_OK;
 }
 
-static tessera_status add_part(struct collection *c, const struct family *family, const char *component, const char *folder,
+static tessera_status add_place(struct collection *c, const struct family *family, const char *component, const char *folder,
                                const struct json *config, tessera_error *error) {
     const struct family_place *place;
     struct layout *layout = NULL;
@@ -150,7 +150,7 @@ static tessera_status add_component(struct collection *c, const struct family *f
         convert_report_missing(report, component);
     } else {
         status = json_open(path, 0, &config, error);
-        if (status == TESSERA_OK) status = add_part(c, family, component, folder, config, error);
+        if (status == TESSERA_OK) status = add_place(c, family, component, folder, config, error);
     }
     json_free(config);
     free(path);

@@ -63,10 +63,10 @@ static tessera_status add_all(struct captions *out, const char *path, const cJSO
     return TESSERA_OK;
 }
 
-/* Leaves one of the parts. */
-static void keep_part(struct captions *c, int part, int parts) {
-    if (parts == 0) return;
-    int size = (c->count + parts - 1) / parts, first = part * size, kept = 0;
+/* Leaves one of the equal shares. */
+static void keep_share(struct captions *c, int share, int shares) {
+    if (shares == 0) return;
+    int size = (c->count + shares - 1) / shares, first = share * size, kept = 0;
     for (int i = 0; i < c->count; i++) {
         bool keeps = i >= first && i < first + size;
         if (keeps) {
@@ -92,7 +92,7 @@ tessera_status captions_of(const struct json *json, const struct captions_choice
     tessera_status status = out->list != NULL && out->is_done != NULL
                                 ? add_all(out, path, images, choice, error)
                                 : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for captions");
-    if (status == TESSERA_OK) keep_part(out, choice->part, choice->parts);
+    if (status == TESSERA_OK) keep_share(out, choice->share, choice->shares);
     if (status == TESSERA_OK && out->count == 0)
         status = error_set(error, TESSERA_ERROR_ARGUMENT, "%s: nothing is left of its pictures%s%s", path,
                            choice->split != NULL ? " in the split " : "", choice->split != NULL ? choice->split : "");

@@ -11,7 +11,7 @@
 #include "tessera_model/config.h" /* struct json */
 
 struct caption {
-    int number; /* the picture's place among those that were chosen, before they were cut into parts */
+    int number; /* the picture's place among those that were chosen, before they were divided into shares */
     char *text;
     char *file; /* a name without a folder */
 };
@@ -26,7 +26,7 @@ struct captions_choice {
     const char *split; /* the pictures of this split alone; NULL: all */
     bool rotate;       /* picture i has its sentence i modulo their number (DistriFusion's generate_coco.py); else its first one */
     int samples;       /* the first of them, so many; 0: all */
-    int part, parts;   /* of ceil(count / parts) pictures each; parts 0: all */
+    int share, shares; /* of ceil(count / shares) pictures each; shares 0: all */
 };
 
 /* IO, FORMAT: the file cannot be read or has another shape (the message names file and field); ARGUMENT: nothing was chosen. Free with

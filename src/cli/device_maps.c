@@ -71,8 +71,8 @@ cJSON *device_maps_json(const tessera_map *map) {
     free(text);
     cJSON_AddItemToObject(root, "modules", modules);
     cJSON_AddStringToObject(root, "offload", tessera_map_offload(map));
-    cJSON *parts = cJSON_AddArrayToObject(root, "parts"), *ranks = cJSON_AddArrayToObject(root, "ranks");
-    for (int i = 0; tessera_map_get(map, i, &entry); i++) cJSON_AddItemToArray(parts, entry_json(&entry));
+    cJSON *placed = cJSON_AddArrayToObject(root, "parts"), *ranks = cJSON_AddArrayToObject(root, "ranks");
+    for (int i = 0; tessera_map_get(map, i, &entry); i++) cJSON_AddItemToArray(placed, entry_json(&entry));
     for (int r = 0; tessera_map_get_rank(map, r, &rank); r++) cJSON_AddItemToArray(ranks, rank_json(&rank));
     return root;
 }

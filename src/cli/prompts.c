@@ -105,14 +105,14 @@ static tessera_status read_table(struct option_value *values, char **text, tesse
 
 /* --split I N */
 static tessera_status read_split(const struct option_value *split, struct captions_choice *choice, tessera_error *error) {
-    char *end = NULL, *end_of_part = NULL;
+    char *end = NULL, *end_of_share = NULL;
     if (!split->given) return TESSERA_OK;
-    long part = split->count == 2 ? strtol(split->texts[0], &end_of_part, 10) : -1,
-         parts = split->count == 2 ? strtol(split->texts[1], &end, 10) : 0;
-    if (part < 0 || part >= parts || parts > 1000000 || *end != 0 || *end_of_part != 0)
+    long share = split->count == 2 ? strtol(split->texts[0], &end_of_share, 10) : -1,
+         shares = split->count == 2 ? strtol(split->texts[1], &end, 10) : 0;
+    if (share < 0 || share >= shares || shares > 1000000 || *end != 0 || *end_of_share != 0)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--split I N: two numbers are wanted, I from 0 to N - 1");
-    choice->part = (int)part;
-    choice->parts = (int)parts;
+    choice->share = (int)share;
+    choice->shares = (int)shares;
     return TESSERA_OK;
 }
 

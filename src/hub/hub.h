@@ -19,7 +19,7 @@
 
 #include "base/error.h"
 
-/* Called at least once a second while `file` (its path in the repository, "" while the list of files is requested) is on its
+/* Called at least once a second while `file` (its path in the repository, "" for the list of files) is on its
  * way; `done` of `total` bytes are there. Return false to stop: what has arrived is kept and the next call goes on from there. */
 typedef bool (*hub_progress)(void *user, const char *file, uint64_t done, uint64_t total);
 

@@ -31,7 +31,7 @@ static double all_positions(const struct plan_model *m) {
     return (double)(m->rows / m->patch_size) * (double)(m->columns / m->patch_size);
 }
 
-static double largest_part(const struct plan_model *m, const struct plan_mesh *mesh) {
+static double largest_span(const struct plan_model *m, const struct plan_mesh *mesh) {
     double members = plan_cut_members(mesh), unit = (double)m->row_unit;
     double columns = (double)(m->columns / m->patch_size);
     if (m->row_unit == 0 && plan_mesh_patch_strategy(mesh) != NULL) return rounded_up(all_positions(m) / columns, members) * columns;
@@ -82,7 +82,7 @@ static struct plan_estimate estimate_of(const struct plan_model *m, const struct
                               .first = first,
                               .ranks = ranks};
     p.batch = (double)m->predictions / mesh->degrees[MESH_CFG];
-    p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_cut_members(mesh)) : largest_part(m, mesh);
+    p.positions = share < 1.0 ? rounded_up(all_positions(m) * share, plan_cut_members(mesh)) : largest_span(m, mesh);
     p.cuts_text = plan_cuts_text(m, mesh);
     p.text = p.cuts_text ? rounded_up((double)m->text_tokens, plan_cut_members(mesh)) : (double)m->text_tokens;
     p.tensor = largest_slice(m, mesh->degrees[MESH_TENSOR]);

@@ -178,12 +178,12 @@ static bool append_cased(const struct wordpiece_rules *rules, struct text_bytes 
 /* One code point as the rules say: without accents means each part of its decomposition that is no mark. */
 static bool append_folded(const struct wordpiece_rules *rules, struct text_bytes *out, int32_t c) {
     if (!rules->strip_accents) return append_cased(rules, out, c);
-    utf8proc_int32_t parts[MOST_DECOMPOSED];
-    utf8proc_ssize_t count = utf8proc_decompose_char(c, parts, MOST_DECOMPOSED, UTF8PROC_DECOMPOSE, NULL);
+    utf8proc_int32_t pieces[MOST_DECOMPOSED];
+    utf8proc_ssize_t count = utf8proc_decompose_char(c, pieces, MOST_DECOMPOSED, UTF8PROC_DECOMPOSE, NULL);
     if (count < 0 || count > MOST_DECOMPOSED) return append_cased(rules, out, c);
     for (utf8proc_ssize_t i = 0; i < count; i++) {
-        if (utf8proc_category(parts[i]) == UTF8PROC_CATEGORY_MN) continue;
-        if (!append_cased(rules, out, parts[i])) return false;
+        if (utf8proc_category(pieces[i]) == UTF8PROC_CATEGORY_MN) continue;
+        if (!append_cased(rules, out, pieces[i])) return false;
     }
     return true;
 }
