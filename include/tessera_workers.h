@@ -1,4 +1,5 @@
-/* Other people's machines: some of a denoiser's blocks are computed by workers (`tessera worker`), and what they answer is checked.
+/* Other people's machines: some of a denoiser's blocks are computed by workers (`tessera worker`),
+ * and what they answer is checked.
  *
  *     tessera_workers_options where = TESSERA_WORKERS_OPTIONS;
  *     where.file = "WORKERS.json";
@@ -10,9 +11,10 @@
  *     tessera_model_free(model);
  *     tessera_workers_free(workers);
  *
- * This process keeps the text encoders, the blocks before and behind the workers', the sampler and the autoencoder, and loads nothing else;
- * the weights of the workers' blocks need not be there (tessera split --client-folder).
- * docs/strangers.md is the guide, docs/threat-model.md says what remains. Structs carry their size, as in tessera.h. */
+ * This process keeps the text encoders, the blocks before and behind the workers', the sampler and
+ * the autoencoder, and loads nothing else; the weights of the workers' blocks need not be there
+ * (tessera split --client-folder). docs/strangers.md is the guide, docs/threat-model.md says what
+ * remains. Structs carry their size, as in tessera.h. */
 #ifndef TESSERA_WORKERS_H
 #define TESSERA_WORKERS_H
 
@@ -30,7 +32,8 @@ typedef struct tessera_workers_options {
     const char *const *workers; /* [num_workers] "PART=URL#PIN,URL#PIN": replicas of part 1, 2, ... */
     int num_workers;
     const char *token_file; /* whose first token goes to those of `workers`; NULL: none does */
-    /* "exact=N,fraction=P", "replicas=N,fraction=P", "challenge=K" or "challenge=K,by=replica"; NULL or "none": answers are taken as they come. */
+    /* "exact=N,fraction=P", "replicas=N,fraction=P", "challenge=K" or "challenge=K,by=replica";
+     * NULL or "none": answers are taken as they come. */
     const char *verify;
     double timeout;        /* seconds that one request may take, its wait at the worker included; 0: 300 */
     const char *receipts;  /* folder for what convicts a worker; NULL: the current one */
@@ -42,7 +45,8 @@ typedef struct tessera_workers_options {
 
 /* ARGUMENT saying what is possible where `verify` of the options is none of it. Asks nobody. */
 tessera_status tessera_workers_check_verify(const char *verify, tessera_error *error);
-/* Asks each worker which part it has. NULL and `error` where a file or option is wrong, or no worker of some part can be reached. */
+/* Asks each worker which part it has. NULL and `error` where a file or option is wrong, or no
+ * worker of some part can be reached. */
 tessera_workers *tessera_workers_open(const tessera_workers_options *options, tessera_error *error);
 /* After the models that use it; NULL is allowed. */
 void tessera_workers_free(tessera_workers *workers);
@@ -63,8 +67,9 @@ typedef struct tessera_worker_report {
 
 /* Fills the report on worker `index`, from 0; false behind the last. */
 bool tessera_workers_get(const tessera_workers *workers, int index, tessera_worker_report *report);
-/* The chance that a worker goes unnoticed which was wrong in one step of a picture of so many, by the verification that was chosen: 1 without
- * any, and where a part had too few workers for it. And one that is wrong in every step. */
+/* The chance that a worker goes unnoticed which was wrong in one step of a picture of so many, by
+ * the verification that was chosen: 1 without any, and where a part had too few workers for it. And
+ * one that is wrong in every step. */
 void tessera_workers_miss(const tessera_workers *workers, int steps, double *one_step, double *every_step);
 
 #ifdef __cplusplus
