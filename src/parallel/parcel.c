@@ -1,5 +1,7 @@
-/* See parcel.h. Received messages alternate between two buffers: one is read, the other filled. Sent ones have a buffer each, given back
- * once the message has gone; the receiver's pace bounds how many there are. A line to oneself hands the buffers over. */
+/* See parcel.h. Received messages alternate between two buffers: the caller reads one while the
+ * other fills. Each sent message has a buffer, which is freed once the message has gone; the
+ * receiver's pace bounds how many there are. A line to this member itself hands the buffers over.
+ */
 #include "parallel/parcel.h"
 
 #include <assert.h>

@@ -2,7 +2,8 @@
  *
  *     cost[r][end] = min over begin of cost[r - 1][begin] + (load of rank r + bytes of begin .. end - 1)^2
  *
- * where a run must fit into what is left of the rank's memory. If no cut fits, the squares are those of what is over it. */
+ * where a run must fit into what is left of the rank's memory. If no cut fits, the squares are
+ * those of what is over it. */
 #include "parallel/placement.h"
 
 #include <math.h>
@@ -23,23 +24,23 @@ struct placing {
 
 /* ---- what is left ---- */
 
-/* Bytes of weights that rank r can still take, of a stage that needs `needs` beside them; below 0: none. In a window only the largest piece
- * must fit. */
+/* Bytes of weights that rank r can still take in a phase that needs `needs` beside them; below 0:
+ * none. In a window only the largest segment must fit. */
 static double left_of(const struct placing *p, int r, double needs, double largest) {
     double left = p->rooms[r] - needs - (p->keep == PLACEMENT_WHOLE ? p->loads[r] : 0);
     if (p->keep != PLACEMENT_WINDOW) return left;
     return largest <= left ? INFINITY : -1;
 }
 
-/* What a stage takes beside the weights that are kept. */
-static double beside(const struct placement_model *m, enum placement_keep keep, double stage) {
-    return keep == PLACEMENT_WINDOW ? stage : stage + m->loading;
+/* What a phase takes beside the weights that are kept. */
+static double beside(const struct placement_model *m, enum placement_keep keep, double phase) {
+    return keep == PLACEMENT_WINDOW ? phase : phase + m->loading;
 }
 
-/* The same of all stages where weights stay for all of them. */
-static double needs_of(const struct placing *p, double stage) {
+/* The same for all phases, if weights stay for all of them. */
+static double needs_of(const struct placing *p, double phase) {
     const struct placement_model *m = p->m;
-    return beside(m, p->keep, p->keep == PLACEMENT_WHOLE ? fmax(m->text, fmax(m->denoise, m->decode)) : stage);
+    return beside(m, p->keep, p->keep == PLACEMENT_WHOLE ? fmax(m->text, fmax(m->denoise, m->decode)) : phase);
 }
 
 static double window_of(const struct placement_model *m, int block) {
@@ -52,7 +53,8 @@ static int first_rank(const struct placing *p) {
 
 /* ---- components that are placed whole ---- */
 
-/* The rank with the smallest load of those from `first` on into which it fits; -1: there is none. */
+/* The rank with the smallest load, of those from `first` on into whose memory it fits; -1: there is
+ * none. */
 static int least_loaded(const struct placing *p, int first, struct placement_weight weight, double needs) {
     int best = -1;
     for (int r = first; r < p->ranks; r++)
@@ -67,8 +69,8 @@ static int roomiest(const struct placing *p) {
     return best;
 }
 
-static int place_weight(struct placing *p, struct placement_weight weight, double stage) {
-    double needs = needs_of(p, stage);
+static int place_weight(struct placing *p, struct placement_weight weight, double phase) {
+    double needs = needs_of(p, phase);
     int r = -1;
     if (p->way == PLACEMENT_SEQUENTIAL) {
         while (p->at < p->ranks - 1 && weight.bytes > left_of(p, p->at, needs, weight.largest)) p->at++;
@@ -82,7 +84,8 @@ static int place_weight(struct placing *p, struct placement_weight weight, doubl
     return r;
 }
 
-/* The largest first, so that the others can even out what it makes uneven; in sequence as they come. */
+/* The largest comes first, so that the others can even out the loads; "sequential" takes them as
+ * they come. */
 static void place_encoders(struct placing *p) {
     const struct placement_model *m = p->m;
     bool placed[PLACEMENT_MAX_ENCODERS] = {false};
@@ -99,8 +102,9 @@ static void place_encoders(struct placing *p) {
 
 /* ---- blocks ---- */
 
-/* Runs of the blocks from `from` on over the ranks from `first` on, with room for `caps` bytes beside their `loads`; NULL caps: loads are
- * over their ranks' room, and it is what is over that counts. */
+/* Runs of the blocks from `from` on over the ranks from `first` on, with room for `caps` bytes
+ * beside their `loads`; NULL caps: loads are over their ranks' room, and it is what is over that
+ * counts. */
 struct cutting {
     const double *sums; /* [blocks + 1]: bytes before each block */
     int blocks, from, first, ranks;
@@ -155,7 +159,7 @@ static void fill(struct placing *p, const double *caps) {
     }
 }
 
-/* As few blocks on rank 0 as can be: none, unless the others are full. */
+/* As few blocks on rank 0 as possible: none, unless the others are full. */
 static bool cut_low_0(struct cutting *c, int *ranks, bool *failed) {
     c->first = c->ranks > 1 ? 1 : 0;
     for (c->from = 0; c->from <= c->blocks; c->from++) {
@@ -206,8 +210,8 @@ static bool place_blocks(struct placing *p) {
 
 /* ---- all of it ---- */
 
-/* What was placed before a stage counts for its ranks only where it stays. */
-static void begin_stage(struct placing *p) {
+/* What was placed for an earlier phase counts only if it stays in memory. */
+static void begin_phase(struct placing *p) {
     if (p->keep == PLACEMENT_WHOLE) return;
     for (int r = 0; r < p->ranks; r++) p->loads[r] = 0;
     p->at = 0;
@@ -221,9 +225,9 @@ bool placement_choose(const struct placement_model *m, const double *rooms, int 
     bool good = out->blocks != NULL && p.loads != NULL;
     if (good) {
         place_encoders(&p);
-        begin_stage(&p);
+        begin_phase(&p);
         good = place_blocks(&p);
-        begin_stage(&p);
+        begin_phase(&p);
         out->autoencoder = place_weight(&p, m->autoencoder, m->decode);
     }
     free(p.loads);
@@ -243,8 +247,8 @@ double placement_bytes(const struct placement_model *m, const struct placement *
     return bytes;
 }
 
-/* Adds a stage in which the rank holds `bytes`, in pieces of at most `largest`. */
-static void add_stage(enum placement_keep keep, double bytes, double largest, double needs, double *weights, double *most) {
+/* Adds a phase in which the rank holds `bytes`, in segments of at most `largest`. */
+static void add_phase(enum placement_keep keep, double bytes, double largest, double needs, double *weights, double *most) {
     if (bytes == 0) return;
     if (keep == PLACEMENT_WHOLE) {
         *weights += bytes;
@@ -263,8 +267,8 @@ double placement_need(const struct placement_model *m, const struct placement *p
         largest = fmax(largest, window_of(m, i));
     }
     for (int i = 0; i < m->num_encoders; i++)
-        if (placement->encoders[i] == rank) add_stage(keep, m->encoders[i].bytes, m->encoders[i].largest, text, &weights, &most);
-    add_stage(keep, blocks, largest, denoise, &weights, &most);
-    if (placement->autoencoder == rank) add_stage(keep, m->autoencoder.bytes, m->autoencoder.largest, decode, &weights, &most);
+        if (placement->encoders[i] == rank) add_phase(keep, m->encoders[i].bytes, m->encoders[i].largest, text, &weights, &most);
+    add_phase(keep, blocks, largest, denoise, &weights, &most);
+    if (placement->autoencoder == rank) add_phase(keep, m->autoencoder.bytes, m->autoencoder.largest, decode, &weights, &most);
     return weights + most;
 }
