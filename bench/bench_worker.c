@@ -45,7 +45,7 @@ static void open_part(struct bench *b, const char *folder, struct split_shape sh
     const struct split_part_options options = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_BF16};
     struct part_file file;
     need(b, split_part_open_model(folder, &b->range, &options, &b->part, &b->error) == TESSERA_OK);
-    need(b, part_file_of_model(folder, &b->range, DTYPE_BF16, &file, &b->error) == TESSERA_OK);
+    need(b, part_file_of_model(folder, &b->range, DTYPE_BF16, false, &file, &b->error) == TESSERA_OK);
     need(b, part_file_write(&file, b->part_path, &b->error) == TESSERA_OK);
     part_file_close(&file);
     b->state = split_state_form(split_part_denoiser(b->part), split_part_run_of(b->part), &b->range, b->range.first, &shape);

@@ -2,21 +2,15 @@
  *
  *     { "AMD EPYC; onednn avx2 + avx2; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *
- * A file that cannot be read, or is no such object, is as none, and is written anew. Of ranks that write at once one wins; nothing is
- * lost but a second of measuring. */
-#include <cjson/cJSON.h>
-#include <errno.h>
+ * Of ranks that write at once one wins; nothing is lost but a second of measuring. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "backend/backend.h"
-#include "base/file.h"
-#include "base/json.h"
+#include "base/cache.h"
 #include "pipelines/plan_measure.h"
 
-enum { KEY_LENGTH = 320, MAX_CACHE_BYTES = 1 << 20 };
+enum { KEY_LENGTH = 320 };
 
 /* The processor as the kernel calls it, or "". */
 static void machine_name(char *out, size_t capacity) {
@@ -46,33 +40,6 @@ static tessera_status key_of(const struct plan_model *m, int64_t positions, stru
     return TESSERA_OK;
 }
 
-/* The cache's folder, made if it is not there; the caller frees. NULL without a home. */
-static char *cache_folder(void) {
-    const char *caches = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *base = NULL, *folder = NULL;
-    if (caches != NULL && caches[0] != 0)
-        base = strdup(caches);
-    else if (home != NULL && home[0] != 0)
-        base = file_join(home, ".cache");
-    if (base != NULL && (mkdir(base, 0777) == 0 || errno == EEXIST)) folder = file_join(base, "tessera");
-    free(base);
-    if (folder != NULL && mkdir(folder, 0777) != 0 && errno != EEXIST) {
-        free(folder);
-        return NULL;
-    }
-    return folder;
-}
-
-/* The file's object, or an empty one; NULL if memory is out. */
-static cJSON *read_cache(const char *path) {
-    struct json *json = NULL;
-    cJSON *root = NULL;
-    if (file_exists(path) && json_open(path, MAX_CACHE_BYTES, &json, NULL) == TESSERA_OK && cJSON_IsObject(json_root(json)))
-        root = cJSON_Duplicate(json_root(json), true);
-    json_free(json);
-    return root != NULL ? root : cJSON_CreateObject();
-}
-
 static bool find_speed(const cJSON *root, const char *key, struct plan_speed *out) {
     const cJSON *entry = cJSON_GetObjectItem(root, key);
     double numbers[4];
@@ -85,36 +52,21 @@ static bool find_speed(const cJSON *root, const char *key, struct plan_speed *ou
     return true;
 }
 
-static void write_cache(const char *path, const cJSON *root) {
-    struct file_output output;
-    char *text = cJSON_Print(root);
-    if (text != NULL && file_output_open(path, &output, NULL) == TESSERA_OK) {
-        if (fputs(text, output.stream) < 0)
-            file_output_discard(&output);
-        else
-            file_output_commit(&output, NULL);
-    }
-    cJSON_free(text);
-}
-
 tessera_status plan_known_speed(const struct plan_model *m, int64_t positions, struct plan_measurer measurer, struct plan_speed *out,
                                 tessera_error *error) {
     char key[KEY_LENGTH];
     tessera_status status = key_of(m, positions, measurer, key, error);
     if (status != TESSERA_OK) return status;
-    char *folder = cache_folder(), *path = folder != NULL ? file_join(folder, "speed.json") : NULL;
-    cJSON *root = path != NULL ? read_cache(path) : NULL;
-    if (!find_speed(root, key, out)) {
+    struct cache cache = cache_open("speed.json");
+    if (!find_speed(cache.root, key, out)) {
         status = plan_measure_speed(m, positions, measurer, out, error);
-        if (status == TESSERA_OK && root != NULL) {
+        if (status == TESSERA_OK && cache.root != NULL) {
             const double numbers[] = {out->operations, out->attention_share, out->elements, out->streaming};
-            cJSON_DeleteItemFromObject(root, key);
-            cJSON_AddItemToObject(root, key, cJSON_CreateDoubleArray(numbers, 4));
-            write_cache(path, root);
+            cJSON_DeleteItemFromObject(cache.root, key);
+            cJSON_AddItemToObject(cache.root, key, cJSON_CreateDoubleArray(numbers, 4));
+            cache_save(&cache);
         }
     }
-    cJSON_Delete(root);
-    free(path);
-    free(folder);
+    cache_close(&cache);
     return status;
 }

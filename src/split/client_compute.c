@@ -31,17 +31,6 @@ static tessera_status other_model(int index, tessera_status status, const tesser
     return error_set(error, status, "workers: part %d is none of this model: %s", index + 1, why->message);
 }
 
-tessera_status client_open_part(const struct client *c, int index, bool reproducible, struct split_part **out, tessera_error *error) {
-    const struct split_part_options options = {.kernels = reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
-                                               .dtype = c->job.run->dtype,
-                                               .threads = c->job.run->backend->threads,
-                                               .streamed = true,
-                                               .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
-    tessera_error why = {0};
-    tessera_status status = split_part_open_model(c->job.folder, &c->parts[index].range, &options, out, &why);
-    return status == TESSERA_OK ? TESSERA_OK : other_model(index, status, &why, error);
-}
-
 /* Which answers to compare bit by bit: those of this arithmetic. */
 static void name_bits(struct client *c, struct client_part *part) {
     bool needed = c->job.run->backend->reproducible || c->verification.kind == VERIFY_EXACT || c->verification.kind == VERIFY_CHALLENGE;
@@ -52,9 +41,18 @@ static void name_bits(struct client *c, struct client_part *part) {
              c->job.run->dtype == DTYPE_F32 ? "f32" : "bf16");
 }
 
+/* This machine's copy of a part, streamed. */
 static tessera_status open_own_part(struct client *c, int index, tessera_error *error) {
     struct client_part *part = &c->parts[index];
-    TRY(client_open_part(c, index, part->is_reproducible, &part->own, error));
+    const struct split_part_options options = {.kernels = part->is_reproducible ? TESSERA_KERNELS_REPRODUCIBLE : TESSERA_KERNELS_BEST,
+                                               .dtype = c->job.run->dtype,
+                                               .threads = c->job.run->backend->threads,
+                                               .streamed = true,
+                                               .known_digest = true,
+                                               .limits = {.batch = 1 << 10, .tokens = 1 << 24, .text_tokens = 1 << 20}};
+    tessera_error why = {0};
+    tessera_status status = split_part_open_model(c->job.folder, &part->range, &options, &part->own, &why);
+    if (status != TESSERA_OK) return other_model(index, status, &why, error);
     memcpy(part->digest, split_part_header(part->own)->digest, sizeof part->digest);
     if (!c->has_manifest || memcmp(part->digest, c->manifest.parts[index].digest, sizeof part->digest) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT,
@@ -105,6 +103,7 @@ tessera_status client_open_parts(struct client *c, tessera_error *error) {
     for (int p = 0; p < c->num_parts; p++) {
         split_part_close(c->parts[p].own);
         c->parts[p].own = NULL;
+        c->parts[p].tolerance = c->parts[p].test_tolerance = 0;
         TRY(open_part(c, p, error));
     }
     for (int i = 0; i < c->num_workers; i++) c->workers[i].tested = false;

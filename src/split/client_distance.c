@@ -69,7 +69,8 @@ static tessera_status distance_of_kernels(struct client *c, int part, const stru
     struct split_answer answer = {0};
     struct denoiser_state read;
     uint8_t *copy = NULL;
-    tessera_status status = client_open_part(c, part, !c->parts[part].is_reproducible, &other, error);
+    tessera_kernels kernels = c->parts[part].is_reproducible ? TESSERA_KERNELS_BEST : TESSERA_KERNELS_REPRODUCIBLE;
+    tessera_status status = split_part_open_with(c->parts[part].own, kernels, &other, error);
     if (status == TESSERA_OK) status = client_compute_on(c, other, state, false, &answer, error);
     if (status == TESSERA_OK) status = read_answer(c, part, state, &answer, &copy, &read, error);
     if (status == TESSERA_OK) status = client_answer_distance(c, part, state, known, &read, distance, error);
@@ -79,11 +80,27 @@ static tessera_status distance_of_kernels(struct client *c, int part, const stru
     return status;
 }
 
+static double least_tolerance(const struct client *c) {
+    return c->job.run->dtype == DTYPE_F32 ? LEAST_F32 : LEAST_BF16;
+}
+
 tessera_status client_measure_tolerances(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
                                          tessera_error *error) {
-    double distance = 0, least = c->job.run->dtype == DTYPE_F32 ? LEAST_F32 : LEAST_BF16;
+    struct client_part *p = &c->parts[part];
+    double distance = 0;
+    if (p->tolerance > 0) return TESSERA_OK;
     TRY(distance_of_kernels(c, part, state, known, &distance, error));
-    c->parts[part].test_tolerance = fmax(TEST_ROOM * distance, least);
-    c->parts[part].tolerance = fmax(STATE_ROOM * distance, least);
+    p->test_tolerance = fmax(TEST_ROOM * distance, least_tolerance(c));
+    p->tolerance = fmax(STATE_ROOM * distance, least_tolerance(c));
+    return TESSERA_OK;
+}
+
+tessera_status client_test_agrees(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
+                                  const struct denoiser_state *answer, double *distance, bool *agrees, tessera_error *error) {
+    TRY(client_answer_distance(c, part, state, known, answer, distance, error));
+    *agrees = *distance <= least_tolerance(c);
+    if (*agrees) return TESSERA_OK;
+    TRY(client_measure_tolerances(c, part, state, known, error));
+    *agrees = *distance <= c->parts[part].test_tolerance;
     return TESSERA_OK;
 }

@@ -154,8 +154,6 @@ void client_void(struct client *c, int worker);
 tessera_status client_open_parts(struct client *c, tessera_error *error);
 /* Drops workers that have other weights than this machine's parts or the manifest, or other arithmetic than the job needs. */
 void client_check_digests(struct client *c);
-/* This machine's copy of a part, streamed. */
-tessera_status client_open_part(const struct client *c, int part, bool reproducible, struct split_part **out, tessera_error *error);
 /* What is asked of the blocks of `range` for this state: *out but its store; job 0, constants whole. Its bytes are *memory, which the caller
  * frees. */
 tessera_status client_make_request(struct client *c, const struct split_range *range, const struct denoiser_state *state,
@@ -206,10 +204,14 @@ double client_distance(const struct denoiser_state *a, const struct denoiser_sta
 /* The same, of a part's answers to a state. */
 tessera_status client_answer_distance(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *a,
                                       const struct denoiser_state *b, double *distance, tessera_error *error);
-/* Sets the part's tolerances, from this machine's answers to `state` by its reproducible and by its best kernels; `known` is the answer of
- * part->own. */
+/* Sets the part's tolerances where they are 0, from this machine's answers to the known-answer test `state` by its reproducible and by its best kernels;
+ * `known` is the answer of part->own. */
 tessera_status client_measure_tolerances(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
                                          tessera_error *error);
+/* Is a worker's answer to the known-answer test near enough to this machine's? Tolerances are measured only where it is farther than the least one: that
+ * costs as much as the test. */
+tessera_status client_test_agrees(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
+                                  const struct denoiser_state *answer, double *distance, bool *agrees, tessera_error *error);
 
 /* ---- client.c ---- */
 

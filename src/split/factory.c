@@ -111,7 +111,7 @@ static tessera_status write_part(struct factory *f, int index, const char *path,
     const struct factory_options *o = f->options;
     struct part_file part;
     const struct split_range range = {f->bounds[index], f->bounds[index + 1], f->range.finish && index == o->parts - 1};
-    TRY(part_file_of_model(f->folder, &range, DTYPE_F32, &part, error));
+    TRY(part_file_of_model(f->folder, &range, DTYPE_F32, false, &part, error));
     tessera_status status = part_file_write(&part, path, error);
     if (status == TESSERA_OK) status = list_part(&f->manifest, o->model, path, &part, f->num_blocks, error);
     if (status == TESSERA_OK && o->report != NULL) o->report(o->user, path, &part);

@@ -12,7 +12,7 @@
 enum { ALIGNMENT = 64 };
 
 struct split_part {
-    struct part_file file;
+    struct part_file opened, *file; /* file: opened, or another part's */
     struct backend *backend;
     struct run run;
     struct split_limits limits;
@@ -32,27 +32,32 @@ static int last_part(const struct split_range *range) {
 }
 
 static tessera_status load_all(struct split_part *part, tessera_error *error) {
-    const struct split_range *range = &part->file.header.range;
-    for (int i = range->first; i < last_part(range); i++) TRY(component_load_block(&part->file.component, i, error));
+    const struct split_range *range = &part->file->header.range;
+    for (int i = range->first; i < last_part(range); i++) TRY(component_load_block(&part->file->component, i, error));
     return TESSERA_OK;
+}
+
+/* What computes, and how answers are signed. */
+static tessera_status open_kernels(struct split_part *part, tessera_kernels kernels, enum dtype dtype, int threads, tessera_error *error) {
+    bool reproducible = kernels == TESSERA_KERNELS_REPRODUCIBLE;
+    snprintf(part->specification, sizeof part->specification, SPLIT_SPECIFICATION " %s %s", reproducible ? "reproducible" : "fast",
+             dtype == DTYPE_F32 ? "f32" : "bf16");
+    part->backend = device_open(NULL, kernels, threads, error);
+    if (part->backend == NULL) return error->status;
+    part->run = (struct run){.backend = part->backend, .dtype = dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
+    part->run.arena = part->backend->ops->arena(part->backend, 0, error);
+    return part->run.arena != NULL ? TESSERA_OK : error->status;
 }
 
 static tessera_status prepare(struct split_part *part, const struct split_part_options *options, tessera_error *error) {
     const struct manifest *manifest = options->manifest;
-    if (manifest != NULL && manifest_find(manifest, part->file.header.digest) == NULL)
+    if (manifest != NULL && manifest_find(manifest, part->file->header.digest) == NULL)
         return error_set(error, TESSERA_ERROR_FORMAT,
                          "%s: not a part of the manifest (no part of it has this digest): take the files that belong together",
-                         weights_folder(part->file.component.weights));
+                         weights_folder(part->file->component.weights));
     part->limits = options->limits;
     part->streamed = options->streamed;
-    bool reproducible = options->kernels == TESSERA_KERNELS_REPRODUCIBLE;
-    snprintf(part->specification, sizeof part->specification, SPLIT_SPECIFICATION " %s %s", reproducible ? "reproducible" : "fast",
-             options->dtype == DTYPE_F32 ? "f32" : "bf16");
-    part->backend = device_open(NULL, options->kernels, options->threads, error);
-    if (part->backend == NULL) return error->status;
-    part->run = (struct run){.backend = part->backend, .dtype = options->dtype, .strip_bytes = PIPELINE_STRIP_BYTES};
-    part->run.arena = part->backend->ops->arena(part->backend, 0, error);
-    if (part->run.arena == NULL) return error->status;
+    TRY(open_kernels(part, options->kernels, options->dtype, options->threads, error));
     return part->streamed ? TESSERA_OK : load_all(part, error);
 }
 
@@ -71,7 +76,8 @@ tessera_status split_part_open(const char *path, const struct split_part_options
     struct split_part *part = calloc(1, sizeof *part);
     *out = NULL;
     if (part == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    return finish_opening(part, part_file_open(path, options->dtype, &part->file, error), options, out, error);
+    part->file = &part->opened;
+    return finish_opening(part, part_file_open(path, options->dtype, part->file, error), options, out, error);
 }
 
 tessera_status split_part_open_model(const char *folder, const struct split_range *range, const struct split_part_options *options,
@@ -79,23 +85,39 @@ tessera_status split_part_open_model(const char *folder, const struct split_rang
     struct split_part *part = calloc(1, sizeof *part);
     *out = NULL;
     if (part == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
-    return finish_opening(part, part_file_of_model(folder, range, options->dtype, &part->file, error), options, out, error);
+    part->file = &part->opened;
+    return finish_opening(part, part_file_of_model(folder, range, options->dtype, options->known_digest, part->file, error), options, out, error);
+}
+
+tessera_status split_part_open_with(struct split_part *part, tessera_kernels kernels, struct split_part **out, tessera_error *error) {
+    struct split_part *other = calloc(1, sizeof *other);
+    *out = NULL;
+    if (other == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    other->file = part->file;
+    other->limits = part->limits;
+    other->streamed = part->streamed;
+    tessera_status status = open_kernels(other, kernels, part->run.dtype, part->backend->threads, error);
+    if (status == TESSERA_OK)
+        *out = other;
+    else
+        split_part_close(other);
+    return status;
 }
 
 void split_part_close(struct split_part *part) {
     if (part == NULL) return;
     arena_free(part->run.arena);
-    part_file_close(&part->file);
+    part_file_close(&part->opened);
     backend_free(part->backend);
     free(part);
 }
 
 const struct part_header *split_part_header(const struct split_part *part) {
-    return &part->file.header;
+    return &part->file->header;
 }
 
 const struct denoiser *split_part_denoiser(const struct split_part *part) {
-    return part->file.component.denoiser;
+    return part->file->component.denoiser;
 }
 
 struct run *split_part_run_of(struct split_part *part) {
@@ -118,7 +140,7 @@ static tessera_status expected_state(struct split_part *part, int block, const u
     const struct denoiser *d = split_part_denoiser(part);
     struct run form_run = {.backend = part->backend, .dtype = part->run.dtype}; /* requests are checked while another is computed */
     TRY(split_shape_read(d, bytes, size, &part->limits, shape, error));
-    *out = split_state_form(d, &form_run, &part->file.header.range, block, shape);
+    *out = split_state_form(d, &form_run, &part->file->header.range, block, shape);
     return run_status(&form_run, error);
 }
 
@@ -152,7 +174,7 @@ static tessera_status check_request(struct split_part *part, const uint8_t *byte
     struct split_shape shape;
     struct tensor *fields[STATE_SKIPS + DENOISER_MAX_SKIPS];
     const struct state_message message = {.job = job, .constants = denoiser_state_constants(split_part_denoiser(part))};
-    TRY(expected_state(part, part->file.header.range.first, bytes, size, &shape, form, error));
+    TRY(expected_state(part, part->file->header.range.first, bytes, size, &shape, form, error));
     TRY(denoiser_state_check(bytes, size, form, &message, error));
     *by_digest = fields_by_digest(bytes, size, list_fields(form, fields));
     return TESSERA_OK;
@@ -206,7 +228,7 @@ static tessera_status out_of_memory(tessera_error *error) {
 }
 
 static tessera_status choose_range(struct work *w, tessera_error *error) {
-    const struct split_range *whole = &w->part->file.header.range, *only = w->request->only;
+    const struct split_range *whole = &w->part->file->header.range, *only = w->request->only;
     w->range = only != NULL ? *only : *whole;
     bool inside = w->range.first >= whole->first && w->range.end <= whole->end && last_part(&w->range) > w->range.first &&
                   (!w->range.finish || (whole->finish && w->range.end == whole->end));
@@ -229,7 +251,7 @@ static tessera_status read_state(struct split_part *part, const struct split_req
 tessera_status split_part_read(struct split_part *part, const struct split_request *request, struct denoiser_state *state,
                                tessera_error *error) {
     struct split_shape shape;
-    int block = request->only != NULL ? request->only->first : part->file.header.range.first;
+    int block = request->only != NULL ? request->only->first : part->file->header.range.first;
     return read_state(part, request, block, &shape, state, error);
 }
 
@@ -266,11 +288,11 @@ static tessera_status compute_blocks(struct work *w, tessera_error *error) {
     size_t scope = run_enter(run);
     int end = last_part(&w->range);
     for (int i = w->range.first; i < end; i++) {
-        TRY(component_load_block(&w->part->file.component, i, error));
+        TRY(component_load_block(&w->part->file->component, i, error));
         compute_block(w, i, scope);
         TRY(run_status(run, error));
         if (w->answer->hashes != NULL || i == end - 1) note_hash(w);
-        if (w->part->streamed) component_drop_block(&w->part->file.component, i);
+        if (w->part->streamed) component_drop_block(&w->part->file->component, i);
         if (w->request->between != NULL) w->request->between(w->request->user);
     }
     return TESSERA_OK;
@@ -281,7 +303,7 @@ static tessera_status give_answer(struct work *w, tessera_error *error) {
     const struct denoiser *d = split_part_denoiser(w->part);
     struct split_answer *a = w->answer;
     struct denoiser_state reply = w->range.finish ? w->state : split_answer_state(d, &w->state), read;
-    struct denoiser_state form = split_answer_form(d, &w->part->run, &w->part->file.header.range, w->range.end, w->range.finish, &w->shape);
+    struct denoiser_state form = split_answer_form(d, &w->part->run, &w->part->file->header.range, w->range.end, w->range.finish, &w->shape);
     struct state_message message = {.job = w->request->job};
     a->size = denoiser_state_bytes(&reply, 0);
     a->bytes = aligned_alloc(ALIGNMENT, (a->size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);

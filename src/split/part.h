@@ -16,6 +16,7 @@ struct split_part_options {
     enum dtype dtype;        /* of activations: DTYPE_F32 or DTYPE_BF16; both sides of a job must have the same */
     int threads;             /* 0: all */
     bool streamed;           /* a block's weights are read when it is computed, and dropped after it; else all are read on opening */
+    bool known_digest;       /* of a model's folder: the digest may come from an earlier time, if no file has changed since (known_digests.h) */
     const struct manifest *manifest; /* that must list the part; or NULL */
     struct split_limits limits;      /* zeros: the defaults */
 };
@@ -24,6 +25,9 @@ struct split_part_options {
 tessera_status split_part_open(const char *path, const struct split_part_options *options, struct split_part **out, tessera_error *error);
 tessera_status split_part_open_model(const char *folder, const struct split_range *range, const struct split_part_options *options,
                                      struct split_part **out, tessera_error *error);
+/* The same part by other kernels, with the weights that `part` has open: their digest is known, and computed once. The two compute in turns, and this
+ * one is closed first. */
+tessera_status split_part_open_with(struct split_part *part, tessera_kernels kernels, struct split_part **out, tessera_error *error);
 void split_part_close(struct split_part *part); /* NULL is fine */
 
 const struct part_header *split_part_header(const struct split_part *part); /* class, configuration, range, digest */

@@ -39,8 +39,9 @@ struct part_file {
 
 /* Opens a part file, checks every field and tensor, and computes its digest, which reads the whole file. FORMAT naming file and field. */
 tessera_status part_file_open(const char *path, enum dtype dtype, struct part_file *out, tessera_error *error);
-/* The same range of a whole model: a model's folder, or its denoiser's; the digest is that of the file which part_file_write would make. */
-tessera_status part_file_of_model(const char *folder, const struct split_range *range, enum dtype dtype, struct part_file *out,
+/* The same range of a whole model: a model's folder, or its denoiser's; the digest is that of the file which part_file_write would make. `known`: it may
+ * come from an earlier time, if no file has changed since (known_digests.h); then `bytes` is 0. */
+tessera_status part_file_of_model(const char *folder, const struct split_range *range, enum dtype dtype, bool known, struct part_file *out,
                                   tessera_error *error);
 /* Are the weights of the range in a model's folder? `header` gets class, configuration and range; part_header_free
  * either way. */

@@ -1,6 +1,6 @@
 /* A worker that lies, for tests: it says that it has a part, and answers something else.
  *
- *     lying_worker PART HOW HONEST-REQUESTS --identity FILE --token-file FILE --port N [--threads N]
+ *     lying_worker PART HOW HONEST-REQUESTS --identity FILE --token-file FILE --port N [--threads N] [--kernels best|reproducible]
  *
  * The first requests are answered well (the client's known-answer test is among them). HOW:
  *
@@ -257,8 +257,9 @@ static void answer_part(void *user, const uint8_t *body, size_t size, struct ser
 
 /* ---- the program ---- */
 
-static tessera_status open_liar(struct liar *l, const char *part, const char *identity, int threads, tessera_error *error) {
-    const struct split_part_options options = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_F32, .threads = threads};
+static tessera_status open_liar(struct liar *l, const char *part, const char *identity, tessera_kernels kernels, int threads,
+                                tessera_error *error) {
+    const struct split_part_options options = {.kernels = kernels, .dtype = DTYPE_F32, .threads = threads};
     char path[4096];
     TRY(split_part_open(part, &options, &l->part, error));
     TRY(identity_open(identity, &l->identity, error));
@@ -275,6 +276,7 @@ int main(int count, char **arguments) {
     static struct liar liar;
     const char *identity = NULL, *token_file = NULL;
     int port = 0, threads = 1;
+    tessera_kernels kernels = TESSERA_KERNELS_REPRODUCIBLE;
     tessera_error error = {0};
     static struct tokens tokens;
     struct server *server = NULL;
@@ -287,6 +289,7 @@ int main(int count, char **arguments) {
         if (strcmp(arguments[i], "--token-file") == 0) token_file = arguments[i + 1];
         if (strcmp(arguments[i], "--port") == 0) port = atoi(arguments[i + 1]);
         if (strcmp(arguments[i], "--threads") == 0) threads = atoi(arguments[i + 1]);
+        if (strcmp(arguments[i], "--kernels") == 0 && strcmp(arguments[i + 1], "best") == 0) kernels = TESSERA_KERNELS_BEST;
     }
     const struct server_route routes[] = {
         {.method = "POST", .path = "/v1/run", .largest = 1 << 28, .compute = compute_run},
@@ -294,7 +297,7 @@ int main(int count, char **arguments) {
         {.method = "GET", .path = "/v1/part", .answer = answer_part},
     };
     signal(SIGPIPE, SIG_IGN);
-    if (open_liar(&liar, arguments[1], identity, threads, &error) == TESSERA_OK && tokens_read(token_file, &tokens, &error) == TESSERA_OK) {
+    if (open_liar(&liar, arguments[1], identity, kernels, threads, &error) == TESSERA_OK && tokens_read(token_file, &tokens, &error) == TESSERA_OK) {
         const struct server_options options = {.host = "127.0.0.1",
                                                .port = port,
                                                .key = identity_key(liar.identity),

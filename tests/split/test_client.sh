@@ -67,8 +67,23 @@ stop a2 KILL
 run 1 generate $model --prompt "a lion" --steps 30 --workers "$work/workers.json" --worker-timeout 5 -o "$work/none.png"
 says "no worker of part 1 is left"
 
-# wrong token, wrong pin, other words
+# this machine's own digests are kept for the next job: with another one in their place its workers seem to have other weights
 start a1 "$program" worker --part "$work/e-1-of-2.safetensors" --dtype f32
+digests="$work/cache/tessera/part-digests.json"
+known="generate $model --prompt lion --steps 2 -o $work/known/ --worker 1=$(address a1) 2=$(address b1) --worker-token-file $work/tokens"
+rm -f "$digests" # those of other models
+run 0 $known
+there "$digests"
+cp "$digests" "$work/digests"
+run 0 $known
+check "the digests are not computed again" cmp "$digests" "$work/digests"
+sed -i 's/:[[:space:]]*"..../: "ffff/' "$digests"
+run 1 $known; says "another digest than the same blocks of this model"
+rm "$digests"
+run 0 $known
+check "they are computed where there are none" cmp "$digests" "$work/digests"
+
+# wrong token, wrong pin, other words
 (umask 077; echo ffffffffffffffffffffffffffffffff >"$work/others")
 one="generate $model --prompt lion --steps 2 -o $work/x.png"
 run 1 $one --worker "1=$(address a1)" "2=$(address b1)" --worker-token-file "$work/others"; says "401"

@@ -41,7 +41,7 @@ static void test_files(struct split_case *s, const struct split_part_options *op
             struct part_file file;
             char path[160];
             snprintf(path, sizeof path, "%s/%d.safetensors", folder, i);
-            good &= part_file_of_model(s->model, &range, options->dtype, &file, &error) == TESSERA_OK &&
+            good &= part_file_of_model(s->model, &range, options->dtype, false, &file, &error) == TESSERA_OK &&
                     part_file_write(&file, path, &error) == TESSERA_OK;
             good = good && split_part_open(path, options, &parts[i], &error) == TESSERA_OK;
             CHECK(good, "%s", error.message);
@@ -55,6 +55,22 @@ static void test_files(struct split_case *s, const struct split_part_options *op
     }
 }
 
+/* The weights of a part that is open, by other kernels: as if it had been opened with them, and so is the part itself afterwards. */
+static void test_other_kernels(struct split_case *s, const struct split_part_options *fast) {
+    struct split_part *part = part_of(s, (struct split_range){1, s->t.component.num_blocks - 1, false}, fast), *other = NULL;
+    tessera_error error = {0};
+    if (part == NULL) return;
+    bool good = split_part_open_with(part, TESSERA_KERNELS_REPRODUCIBLE, &other, &error) == TESSERA_OK;
+    CHECK(good, "%s", error.message);
+    CHECK(good && strstr(split_part_specification(other), " reproducible ") != NULL, "its answers are signed as the other's");
+    CHECK(good && memcmp(split_part_header(other)->digest, split_part_header(part)->digest, CANONICAL_HASH_BYTES) == 0, "another digest");
+    if (good) check_parts(s, &other, 1, 0);
+    split_part_close(other);
+    CHECK(strstr(split_part_specification(part), " fast ") != NULL, "the part took the other's kernels");
+    check_parts(s, &part, 1, 1e-5);
+    split_part_close(part);
+}
+
 static void test_family(const char *name) {
     static const struct split_part_options bf16 = {.kernels = TESSERA_KERNELS_REPRODUCIBLE, .dtype = DTYPE_BF16, .threads = 2};
     static const struct split_part_options fast = {.kernels = TESSERA_KERNELS_BEST, .dtype = DTYPE_F32, .threads = 1};
@@ -64,6 +80,7 @@ static void test_family(const char *name) {
         test_every_cut(&s, &reproducible, s.t.component.num_blocks > 20 ? 3 : 1);
         test_files(&s, &reproducible, 0);
         test_files(&s, &fast, 1e-5);
+        test_other_kernels(&s, &fast);
     }
     split_case_close(&s);
     if (split_case_open(&s, name, DTYPE_BF16, CPU_KERNELS_REPRODUCIBLE)) {

@@ -59,6 +59,23 @@ workers="$(address plain),$(address avx2),$(address a1)"
     --verify replicas=3 -o "$work/mixed.png" >"$work/out" 2>"$work/err"
 check "honest kernels: a picture" test $? -eq 0
 check "honest kernels: nobody is dropped" sh -c "! grep -q dropped '$work/err'"
+# nor where nothing is verified, and the known-answer test alone is compared, at the distance that this machine's own kernels are apart
+workers="$(address plain),$(address avx2)"
+"$program" generate $model --kernels best --prompt "a lion" --worker "1=$workers" "2=$(address best)" --worker-token-file "$work/tokens" \
+    -o "$work/mixed.png" >"$work/out" 2>"$work/err"
+check "honest kernels, unverified: a picture" test $? -eq 0
+check "honest kernels, unverified: nobody is dropped" sh -c "! grep -q dropped '$work/err'"
+# who lies in the known-answer test gets no request: among reproducible workers by its bits, among others by the distance
+lie q8 0
+workers="$(address liar),$(address a1)"
+draw
+right "q8 from the first request"
+says "$(address liar | sed 's/#.*//').*is dropped: a request whose answer is known got another answer$"
+lie q8 0 --kernels best
+"$program" generate $model --kernels best --prompt "a lion" --worker "1=$(address liar),$(address avx2)" "2=$(address best)" \
+    --worker-token-file "$work/tokens" -o "$work/mixed.png" >"$work/out" 2>"$work/err"
+check "q8 by best kernels: a picture" test $? -eq 0
+says "$(address liar | sed 's/#.*//').*is dropped: a request whose answer is known got another answer (relative distance"
 # two against one of different kernels: replicas
 lie q8 2
 workers="$(address a1),$(address liar),$(address a2)"

@@ -84,7 +84,7 @@ static inline bool worker_case_open(struct worker_case *w, const char *name, enu
            range.finish ? " and the finish" : "");
     fflush(stdout);
     snprintf(w->part, sizeof w->part, "%s/%s.safetensors", worker_folder, name);
-    CHECK(part_file_of_model(w->s.model, &range, dtype, &file, &error) == TESSERA_OK &&
+    CHECK(part_file_of_model(w->s.model, &range, dtype, false, &file, &error) == TESSERA_OK &&
               part_file_write(&file, w->part, &error) == TESSERA_OK,
           "%s", error.message);
     CHECK(remotes_open(&w->remotes, &error) == TESSERA_OK && identity_random(w->job, sizeof w->job, &error) == TESSERA_OK, "%s",

@@ -3,6 +3,8 @@ pids=
 trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 (umask 077; echo 0123456789abcdef0123456789abcdef >"$work/tokens")
 
+export XDG_CACHE_HOME="$work/cache"
+
 # start NAME PROGRAM ARGUMENTS...: a worker with an identity of its own, $work/NAME.pem, which was used before or is made. Serves when it returns.
 start() {
     name=$1
