@@ -14,7 +14,7 @@ NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependenc
 # longer, and would take them most of an hour.
 ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproducible_builds|parallel/(map_pictures-[13]|hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality.*|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/(budgets|maps|published|latency|binding|ranks)|examples/auraflow|parity'
 
-PACKAGES = cmake gcc procps pkg-config libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev libgnutls28-dev libmicrohttpd-dev
+PACKAGES = cmake gcc procps pkg-config xz-utils libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev libgnutls28-dev libmicrohttpd-dev
 # For the test of reproducible arithmetic on aarch64, which is skipped without them.
 CROSS_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 # For the test of completions, which skips the shells that are not there.
@@ -101,4 +101,4 @@ install: all  ## install the program, the library, man pages and the embedded mo
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
-	find tests/cases -name '*.recipe' | sed 's/\.recipe$$//' | xargs rm -f
+	find models assets tests -name '*.recipe' -o -name '*.xz' | sed -E 's/\.(recipe|xz)$$//' | xargs rm -f

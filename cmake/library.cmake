@@ -60,5 +60,5 @@ install(FILES ${CMAKE_BINARY_DIR}/tessera.bash DESTINATION ${CMAKE_INSTALL_DATAD
 install(FILES ${CMAKE_BINARY_DIR}/tessera.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _tessera)
 install(FILES ${CMAKE_BINARY_DIR}/tessera.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 install(FILES man/libtessera.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
-install(DIRECTORY models/emoji models/emoji-unet DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera/models)
-install(DIRECTORY assets DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera)
+install(DIRECTORY models/emoji models/emoji-unet DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera/models PATTERN *.xz EXCLUDE)
+install(DIRECTORY assets DESTINATION ${CMAKE_INSTALL_DATADIR}/tessera PATTERN *.xz EXCLUDE)

@@ -25,6 +25,7 @@ for file in bin/tessera share/man/man1/tessera.1 share/man/man3/libtessera.3 sha
     share/tessera/models/emoji-unet/vae/diffusion_pytorch_model.safetensors; do
     installed "$file"
 done
+check "files are installed unpacked" test -z "$(find "$prefix" -name '*.xz')"
 check "libtessera.so.$version has the soname libtessera.so.${version%%.*}" \
     sh -c "readelf -d '$libraries/libtessera.so.$version' | grep -q 'soname: .libtessera.so.${version%%.*}]'"
 check "pkg-config knows version $version" test "$(pkg-config --modversion tessera)" = "$version"

@@ -1,5 +1,5 @@
 /* make_cases FOLDER: makes the safetensors files below FOLDER that are there as recipes only (recipe.h). The build runs it, so that tests
- * find their cases whole. It warns of weights without a recipe: git ignores such files (tests/cases/.gitignore). */
+ * find their cases whole. It warns of files with neither a recipe nor an .xz: git ignores them (tests/cases/.gitignore). */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 #include "recipes/recipe.h"
 
 #define RECIPE ".recipe"
-#define WEIGHTS ".safetensors"
-#define TENSORS "io" WEIGHTS /* inputs and expected outputs, which are kept as they are */
+#define PACKED ".xz" /* tools/unpack.sh makes the file */
+#define TENSORS ".safetensors"
 
 static int made, failed; /* nftw hands nothing through to its function */
 
@@ -32,11 +32,12 @@ static void make(const char *recipe) {
 static int visit(const char *path, const struct stat *info, int type, struct FTW *place) {
     if (type != FTW_F) return 0;
     if (ends_in(path, RECIPE)) make(path);
-    if (!ends_in(path, WEIGHTS) || ends_in(path, "/" TENSORS)) return 0;
-    char recipe[4096];
+    if (!ends_in(path, TENSORS)) return 0;
+    char recipe[4096], packed[4096];
     snprintf(recipe, sizeof recipe, "%s" RECIPE, path);
-    if (file_exists(recipe)) return 0;
-    fprintf(stderr, "make_cases: warning: git ignores %s, which has no recipe: write one with tests/recipes/make_recipes.py\n", path);
+    snprintf(packed, sizeof packed, "%s" PACKED, path);
+    if (file_exists(recipe) || file_exists(packed)) return 0;
+    fprintf(stderr, "make_cases: warning: git ignores %s: write a recipe with tests/recipes/make_recipes.py, or pack a copy with tools/pack.sh\n", path);
     return 0;
 }
 

@@ -5,15 +5,16 @@
     python3 tests/recipes/make_recipes.py PATH... [--seeds N]
 
 PATH is a file or a folder. For each FILE.safetensors it writes FILE.safetensors.recipe and, where some tensors cannot be drawn,
-FILE.safetensors.stored with their bytes. It tries the seeds below N (400) of torch's CPU generator, in the order in which the file's
+FILE.safetensors.stored.xz with their bytes. It tries the seeds below N (400) of torch's CPU generator, in the order in which the file's
 tensors continue the generator's numbers, and looks for the rest in the files of the cases' other folders. A tensor counts as drawn only
 if every bit is the same; what is not found is stored. `build/tests/make_cases` writes the files again from their recipes.
 """
-import argparse, hashlib, itertools, json, math, os, struct
+import argparse, hashlib, itertools, json, math, os, struct, subprocess
 import numpy as np
 
 F32, BLOCK = np.float32, 16
 ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cases")
+PACK = os.path.join(os.path.dirname(os.path.dirname(ROOT)), "tools", "pack.sh")
 SMALL = 4096  # bytes of a file that is not worth a recipe
 LATE = 1 << 16  # bytes that nothing explains, for which it is worth a while to look on
 WORDS = {"F32": np.uint32, "F16": np.uint16, "BF16": np.uint16}  # the types that are drawn
@@ -283,10 +284,11 @@ def write(path, metadata, lines, tensors, digest, sources):
             stored.append(t["bytes"])
             add(t, "stored")
     with open(path + ".recipe", "w") as file: file.write("\n".join(text) + "\n")
+    for old in (path + ".stored", path + ".stored.xz"):
+        if os.path.exists(old): os.remove(old)
     if stored:
         with open(path + ".stored", "wb") as file: file.write(b"".join(stored))
-    elif os.path.exists(path + ".stored"):
-        os.remove(path + ".stored")
+        subprocess.run([PACK, "4", path + ".stored"], check=True)
     return sum(map(len, stored))
 
 
@@ -333,7 +335,7 @@ def same_files(paths):
     first, ignored = {}, []
     for folder, _, names in sorted(os.walk(ROOT)):
         for path in (os.path.join(folder, name) for name in sorted(names)):
-            if os.path.getsize(path) < SMALL or path.endswith((".recipe", ".stored", "case.json")) or os.path.exists(path + ".recipe"): continue
+            if os.path.getsize(path) < SMALL or path.endswith((".recipe", ".stored", ".xz", "case.json")) or os.path.exists(path + ".recipe"): continue
             with open(path, "rb") as file: digest = hashlib.sha256(file.read()).hexdigest()
             original = first.setdefault(digest, path)
             if original == path or not any(path.startswith(os.path.abspath(p)) for p in paths): continue

@@ -1,6 +1,6 @@
 /* Recipes: how the safetensors files of the reference cases are made again, bit for bit (README.md beside this file has the format).
  *
- * FILE.recipe names the tensors in the order in which torch's generator drew them, FILE.stored has the bytes of those that were not drawn. */
+ * FILE.recipe names the tensors in the order in which torch's generator drew them, FILE.stored has the bytes of those that were not drawn (kept as FILE.stored.xz). */
 #ifndef TESSERA_TESTS_RECIPES_RECIPE_H
 #define TESSERA_TESTS_RECIPES_RECIPE_H
 
