@@ -63,6 +63,20 @@ run 1 generate --model "$client" $options --prompt "a lion" --worker "1=$(addres
     -o "$work/x.png"
 says "name the manifest"
 
+# who lies in the test that all workers of a part answer is dropped by the word of the others
+start liar "$liar" "$first" q8 0
+list a1 liar a2
+draw
+right "q8 from the first request"
+says "$(address liar | sed 's/#.*//').*is dropped: a test got another answer from it than from most workers of the part"
+stop liar KILL
+start liar "$liar" "$first" q8 0
+list a1 liar
+draw
+check "one against one in the test: exits 1" test $got -eq 1
+says "without the weights of its blocks nobody here can tell who is right"
+stop liar KILL
+
 # signed lies: two honest operators, of which one judges, or the majority
 # They answer the known-answer test, and then lie at once. A challenge asks two of the three; "old", which needs an answer before, is asked always.
 for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 exact=3"; do

@@ -14,6 +14,7 @@ static void test_states(struct worker_case *w) {
     struct remote_input input = input_of(w, &state);
     struct remote_call *hashes = NULL, *call = NULL;
     tessera_error error = {0};
+    static const uint8_t unsigned_reply[IDENTITY_SIGNATURE_BYTES];
     uint8_t hash[CANONICAL_HASH_BYTES];
     CHECK(remote_hashes(w->remote, &input, NULL, &hashes, &error) == TESSERA_OK, "%s", error.message);
     const struct remote_result *signed_ones = wait_for_call(w, hashes);
@@ -28,6 +29,8 @@ static void test_states(struct worker_case *w) {
         if (inside && result->outcome == REMOTE_DONE) {
             split_state_hash(&result->before, hash);
             CHECK(memcmp(hash, signed_ones->hashes[block - w->range.first - 1], sizeof hash) == 0, "the state before block %d", block);
+            /* signed, it would be a second answer to the request, and convict an honest worker */
+            CHECK(memcmp(result->reply.signature, unsigned_reply, sizeof unsigned_reply) == 0, "the state before block %d is signed", block);
         }
         remote_call_end(call);
     }
