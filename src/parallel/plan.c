@@ -1,6 +1,7 @@
 /* Which meshes there are, and which of them is best. See plan.h.
  *
- * Degrees are divisors of the number of ranks, so thousands of ranks have a few thousand meshes, and each is judged in microseconds. */
+ * Degrees are divisors of the number of ranks, so thousands of ranks have a few thousand meshes,
+ * and each is judged in microseconds. */
 #include "parallel/plan.h"
 
 #include <stdlib.h>
@@ -92,8 +93,8 @@ static void consider(struct list *list, const struct plan_mesh *mesh) {
     list->plans[list->count++] = plan_evaluate(list->model, list->machine, mesh);
 }
 
-/* With each strategy of the patch axis: the text whole, and split where that is something else. Those that see as much as the usual one on so
- * many ranks are the usual one. */
+/* With each strategy of the patch axis: the text whole, and split where that is something else.
+ * Those that see as much as the usual one on so many ranks are the usual one. */
 static void consider_displaced(struct list *list, struct plan_mesh mesh) {
     int patches = mesh.degrees[MESH_PATCH];
     mesh.warmup_steps = DISPLACED_WARMUP;
@@ -108,7 +109,8 @@ static void consider_displaced(struct list *list, struct plan_mesh mesh) {
     }
 }
 
-/* The whole picture, as many patches as stages, and twice as many: then a patch's messages are hidden behind another's computing. */
+/* The whole picture, as many patches as stages, and twice as many: then a patch's messages are
+ * hidden behind another's computing. */
 static void consider_patches(struct list *list, struct plan_mesh mesh) {
     int stages = mesh.degrees[MESH_PIPEFUSION];
     mesh.patches = 1;
@@ -146,8 +148,8 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/* Does p go before q, which takes as long? An exact mesh before others, then one that sees all of the picture, then the one whose first rank
- * sends less. */
+/* Does p go before q, which takes as long? An exact mesh before others, then one that sees all of
+ * the picture, then the one whose first rank sends less. */
 static bool is_better(const struct plan_model *model, const struct plan *p, const struct plan *q) {
     bool exact = plan_mesh_is_exact(&p->mesh);
     if (exact != plan_mesh_is_exact(&q->mesh)) return exact;
@@ -155,7 +157,8 @@ static bool is_better(const struct plan_model *model, const struct plan *p, cons
     return plan_step_bytes(model, &p->mesh, 0).sum < plan_step_bytes(model, &q->mesh, 0).sum;
 }
 
-/* Puts the best of those that are as fast as the first, as far as can be predicted, before the others. */
+/* Puts the best of those that are as fast as the first, as far as can be predicted, before the
+ * others. */
 static void settle_ties(struct list *list) {
     struct plan *plans = list->plans, best;
     int at = 0;
@@ -189,7 +192,8 @@ tessera_status plan_rank(const struct plan_model *model, const struct plan_machi
 
 /* ---- the best ---- */
 
-/* The fastest that leaves one strategy of `best` out: how much slower it is tells why that one was taken. */
+/* The fastest that leaves one strategy of `best` out: how much slower it is tells why that one was
+ * taken. */
 static const struct plan *without(const struct plan *plans, int count, const struct plan_mesh *best, enum mesh_axis axis) {
     for (int i = 0; i < count; i++)
         if (plans[i].over == 0 && plans[i].mesh.degrees[axis] < best->degrees[axis]) return &plans[i];

@@ -1,15 +1,16 @@
-/* Plans: which mesh suits a model, a picture, a number of ranks and a network, before anything runs.
+/* Plans: which mesh suits a model, a picture, a number of ranks and a network. Nothing runs for it.
  *
  *     model (blocks as data) + machine (speeds, links, memory)
- *         --> every mesh data x cfg x pipefusion x (patch | ring x ulysses) x tensor that is possible
+ *         --> every possible mesh data x cfg x pipefusion x (patch | ring x ulysses) x tensor
  *         --> seconds, bytes and memory of each --> the fastest that fits
  *
- * Bytes are exact for every strategy: what the ranks' counters (comm/stats.h) show. Seconds are a model, written down in docs/planner.md:
- * operations over a measured rate, messages as latency + bytes / bandwidth (Hockney 1994), less what a strategy hides behind computing.
- * Memory is weights, exactly as many as a rank's layers hold, and an estimate of activations.
+ * Bytes are exact for every strategy: they equal the ranks' counters (comm/stats.h). Seconds are
+ * predicted, as docs/planner.md says: operations divided by a measured rate, and for each message
+ * latency + bytes / bandwidth (Hockney 1994), minus what a strategy hides behind computing. Memory
+ * is the weights that a rank's layers hold, exactly, and an estimate of activations.
  *
- * Nothing here knows a model: pipelines/plan_model.c fills struct plan_model from the blocks' own descriptions.
- * Left out: step caches, unlike links between hosts, loading time. */
+ * Nothing here knows a model: pipelines/plan_model.c fills struct plan_model from the blocks' own
+ * descriptions. Left out: step caches, unlike links between hosts, loading time. */
 #ifndef TESSERA_PARALLEL_PLAN_H
 #define TESSERA_PARALLEL_PLAN_H
 
@@ -21,11 +22,12 @@
 /* ---- what is planned for ---- */
 
 struct plan_block {
-    double picture_operations, text_operations, pair_operations; /* for each token of the picture, of the text, and each pair of tokens */
-    double weight_bytes, cut_bytes;                              /* on one rank; those of them that tensor cuts */
-    double work;                                                 /* by which blocks are dealt to stages */
-    bool carries_text;                                           /* a stage behind it needs the text's tokens */
-    struct denoiser_map out, pushed[DENOISER_MAX_PUSHES];        /* as in struct denoiser_block_info, with their channels */
+    double picture_operations, text_operations,
+        pair_operations;                                  /* for each token of the picture, each token of the text, each pair of tokens */
+    double weight_bytes, cut_bytes;                       /* on one rank; those of them that tensor parallelism slices */
+    double work;                                          /* by which stages get their blocks */
+    bool carries_text;                                    /* a later stage needs the text's tokens */
+    struct denoiser_map out, pushed[DENOISER_MAX_PUSHES]; /* as in struct denoiser_block_info, with their channels */
     int pushes, pops;
     int num_meetings;
     struct meeting *meetings; /* owned */
@@ -40,40 +42,41 @@ struct plan_model {
     int64_t text_tokens;
     bool text_stream; /* the text meets the picture in attention */
     int constants;    /* tensors that a stage names by their digests: text that blocks only read, and its mask */
-    int predictions;  /* of a step: 2 with guidance */
+    int predictions;  /* in a step: 2 with guidance */
     int element_bytes;
-    bool divides_no_sum; /* reproducible kernels: no mesh that divides a sum over ranks */
+    bool divides_no_sum; /* reproducible kernels: a mesh may divide no sum over ranks */
     int steps, pictures;
     int num_blocks;
     struct plan_block *blocks;                       /* [num_blocks], owned */
-    double first_bytes, last_bytes, shared_bytes;    /* weights before the first block, behind the last, and of every stage */
-    double shared_cut_bytes;                         /* what tensor cuts of the last */
+    double first_bytes, last_bytes, shared_bytes;    /* weights before the first block, after the last, and of every stage */
+    double shared_cut_bytes;                         /* of shared_bytes, what tensor parallelism slices */
     double end_operations;                           /* of embedding and last projection, for each token */
-    double text_operations, longest_text_operations; /* once a picture: of all text encoders, of the largest */
+    double text_operations, longest_text_operations; /* once for each picture: of all text encoders, of the largest */
     double decode_operations;
-    double text_memory;                                  /* activations of the text encoder that needs most, and all states */
+    double text_memory;                                  /* activations of the text encoder that needs most, and all prompts' states */
     double encoder_bytes, decoder_bytes, decoder_memory; /* weights of the largest text encoder and the autoencoder; its activations */
-    double decoder_memory_narrow;                        /* its activations where strips are narrow */
+    double decoder_memory_narrow;                        /* the autoencoder's activations with narrow strips */
 };
 void plan_model_free(struct plan_model *model); /* what it owns */
 
 struct plan_link {
-    double latency, bandwidth; /* seconds of an empty message; bytes a second */
+    double latency, bandwidth; /* seconds that an empty message takes; bytes per second */
 };
 
-/* Rank r is on host r / per_host. Unequal ranks: speeds[r] is its rate in shares of `operations`. */
+/* Rank r is on host r / per_host. If ranks are unequal, speeds[r] is rank r's rate, as a share of
+ * `operations`. */
 struct plan_machine {
     int ranks, per_host;
-    struct plan_link between, inside; /* hosts (each host's own link, which its ranks share), and ranks of one host */
-    double operations;                /* a second, of products on one rank */
-    double attention_share;           /* the rate of attention in shares of it; 0: 1 */
-    double elements;                  /* a second, of norms and sums on one rank; 0: they take no time */
-    double streaming;                 /* bytes a second of weights, which each pass costs once; 0: they take no time */
-    double crowding;                  /* ranks for each processor, where there are more ranks: a rank is so much faster while others idle */
-    int crowd;                        /* neighbouring ranks that share processors so (emulated hosts do); 0: those of a host */
-    const double *speeds;             /* [ranks], or NULL: all 1 */
-    double memory;                    /* bytes for each rank; 0: no limit */
-    bool proportional;                /* stages, rows and sequences are cut by the speeds (tessera_mesh.rank_weights), otherwise equally */
+    struct plan_link between, inside; /* hosts (each host's link, which its ranks use together), and two ranks of one host */
+    double operations;                /* per second, of products on one rank */
+    double attention_share;           /* the rate of attention, as a share of that; 0 means 1 */
+    double elements;                  /* per second, of norms and sums on one rank; 0: they take no time */
+    double streaming;                 /* bytes of weights per second, which each pass reads once; 0: that takes no time */
+    double crowding;        /* ranks for each processor, if there are more: how much faster a rank is while the others on it idle */
+    int crowd;              /* how many neighbouring ranks run on the same processors (with emulated hosts); 0: those of a host */
+    const double *speeds;   /* [ranks], or NULL: all 1 */
+    double memory;          /* bytes for each rank; 0: no limit */
+    bool proportional;      /* stages, rows and sequences are cut by the speeds (tessera_mesh.rank_weights); otherwise equally */
     const double *memories; /* [ranks], or NULL: `memory` for all */
 };
 
@@ -83,19 +86,19 @@ struct strategy; /* parallel/strategy.h */
 
 struct plan_mesh {
     int degrees[MESH_AXES];
-    int patches; /* of PipeFusion: 1: the whole picture goes through the stages, exactly */
+    int patches; /* of PipeFusion; 1: the whole picture goes through the stages, and the result is exact */
     int warmup_steps;
-    bool split_text;    /* of displaced patches: each rank has some of the text's tokens, not all of them */
-    int patch_strategy; /* what a patch degree means: a strategy_place; 0: displaced patches. No pointer: plans go to other ranks */
+    bool split_text; /* of displaced patches: each rank has some of the text's tokens, not all of them */
+    int patch_strategy; /* what a patch degree means: a strategy_place; 0: displaced patches. A number, because plans are sent to other ranks */
 };
-/* The strategy of its patch degree; NULL where that is 1. */
+/* The strategy of the patch degree; NULL if that is 1. */
 const struct strategy *plan_mesh_patch_strategy(const struct plan_mesh *mesh);
-/* Whether each step is computed from the step's own values only. */
+/* Whether each step is computed from its own values only. */
 bool plan_mesh_is_exact(const struct plan_mesh *mesh);
 int plan_mesh_ranks(const struct plan_mesh *mesh);
-/* "cfg 2 x ring 2 x ulysses 4", "one rank"; returns `out`. */
+/* Writes "cfg 2 x ring 2 x ulysses 4" or "one rank"; returns `out`. */
 const char *plan_mesh_text(const struct plan_mesh *mesh, char *out, size_t capacity);
-/* The options of `tessera generate` that choose it. */
+/* Writes the options of `tessera generate` that choose the mesh; returns `out`. */
 const char *plan_mesh_options(const struct plan_mesh *mesh, char *out, size_t capacity);
 
 enum plan_limit { PLAN_BY_COMPUTE, PLAN_BY_BANDWIDTH, PLAN_BY_LATENCY, PLAN_BY_MEMORY, PLAN_LIMITS };
@@ -103,72 +106,78 @@ const char *plan_limit_name(enum plan_limit limit);
 
 struct plan_memory { /* bytes of the rank that needs most */
     double weights, activations, stores, text_phase, decode_phase, most;
-    double activations_by_rows; /* in place of activations where blocks work on some rows at a time (nn/by_rows.h), beside those rows */
+    double activations_by_rows; /* in place of `activations` if blocks work on some rows at a time (nn/by_rows.h), without those rows */
 };
 
 struct plan {
     struct plan_mesh mesh;
     double step_seconds, warmup_step_seconds, picture_seconds;
-    double compute_seconds, bandwidth_seconds, latency_seconds; /* of a step: computing, and waits that are not hidden */
+    double compute_seconds, bandwidth_seconds, latency_seconds; /* of a step: computing, and waits that computing does not hide */
     double text_seconds, decode_seconds;
     struct plan_memory memory;
-    double over; /* bytes that are missing; 0: it fits */
+    double over; /* bytes of memory that are missing; 0: it fits */
     enum plan_limit limit;
 };
 
-/* Can the model be cut so? An ARGUMENT error says why not. */
+/* Checks that the model can run on the mesh. An ARGUMENT error says why not. */
 tessera_status plan_check(const struct plan_model *model, const struct plan_mesh *mesh, tessera_error *error);
-/* Seconds and memory. The mesh must pass plan_check and have machine->ranks. */
+/* Predicts seconds and memory. The mesh must pass plan_check and have machine->ranks ranks. */
 struct plan plan_evaluate(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh);
-/* The same with given stages: the first block of each, and the end: first[stages + 1]; and the rank of each, ranks[stages], which may come
- * again (NULL: each has its own). The machine and the mesh have a rank for each stage; memory is that of such ranks. */
-struct plan plan_evaluate_stages(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh, const int *first,
-                                 const int *ranks);
+/* The same with given stages: first[stages + 1] has the first block of each, and the end;
+ * ranks[stages] has the rank of each (NULL: each its own). A rank may have several stages. The
+ * machine and the mesh have a rank for each stage; memory is that of such ranks. */
+struct plan plan_evaluate_stages(const struct plan_model *model, const struct plan_machine *machine, const struct plan_mesh *mesh,
+                                 const int *first, const int *ranks);
 
-/* All possible meshes of machine->ranks: those that fit by seconds, then the others by what is missing. Before them comes the best: of
- * those that take at most PLAN_TIE times the fastest's seconds, which no prediction tells apart, an exact one, then one whose attention sees
- * all of the picture, then the one that sends least. `allow_displaced`: displaced patches that see all others or their neighbours, and PipeFusion
- * with several patches, too. The caller frees *out. ARGUMENT if none is
- * possible. */
+/* All possible meshes of machine->ranks ranks: first those that fit, by seconds, then the others by
+ * the bytes that are missing. The best comes before all: among those that take at most PLAN_TIE
+ * times the fastest's seconds (no prediction tells these apart) an exact one, then one whose
+ * attention sees the whole picture, then the one that sends least. `allow_displaced`: also
+ * displaced patches, which see all others or their neighbours, and PipeFusion with several patches.
+ * The caller frees *out. ARGUMENT if no mesh is possible. */
 #define PLAN_TIE 1.03
 tessera_status plan_rank(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan **out,
                          int *count, tessera_error *error);
 
-/* The best that fits, and three lines of why it is, for a person ("\n" between them). ARGUMENT or MEMORY (by how much) if there is none. */
+/* The best plan that fits, and three lines for a person that say why ("\n" between them). ARGUMENT
+ * if no mesh is possible; MEMORY if none fits, with the bytes that are missing. */
 enum { PLAN_REASON_LENGTH = 768 };
 tessera_status plan_choose(const struct plan_model *model, const struct plan_machine *machine, bool allow_displaced, struct plan *out,
                            char reason[PLAN_REASON_LENGTH], tessera_error *error);
 
 /* ---- bytes (plan_bytes.c) ---- */
 
-/* What world rank `rank` sends in a step after warm-up, by the axis of the mesh along which it goes; for a picture, all steps together. */
+/* What world rank `rank` sends in a step after warm-up, for each axis of the mesh. */
 struct plan_bytes {
     uint64_t axis[MESH_AXES], sum;
 };
 struct plan_bytes plan_step_bytes(const struct plan_model *model, const struct plan_mesh *mesh, int rank);
-/* In a warm-up step of PipeFusion (whole pictures) and displaced patches; otherwise as above. */
+/* The same for a warm-up step of PipeFusion (whole pictures) and of displaced patches; otherwise as
+ * above. */
 struct plan_bytes plan_warmup_bytes(const struct plan_model *model, const struct plan_mesh *mesh, int rank);
 
-/* ---- shared by plan*.c ---- */
+/* ---- for plan*.c ---- */
 
 int plan_coordinate(const struct plan_mesh *mesh, int rank, enum mesh_axis axis);
-/* Ranks that are counted fast within one of `axis`: how far two neighbours along it are apart. */
+/* How many ranks two neighbours along `axis` are apart. */
 int plan_stride(const struct plan_mesh *mesh, enum mesh_axis axis);
-/* Ranks among which the positions of a picture are cut. */
+/* The size of the cut group. */
 int plan_cut_members(const struct plan_mesh *mesh);
-/* Is the text cut over the ranks of a sequence, or of displaced patches, as the picture is? Otherwise each has all of it. */
+/* Is the text cut over the cut group, as the picture is? Otherwise each rank has all of it. */
 bool plan_cuts_text(const struct plan_model *model, const struct plan_mesh *mesh);
-/* The first block of each stage, and the end: first[stages + 1]. By work, as evenly as neighbours allow. stages <= blocks. */
+/* Writes the first block of each stage, and the end: first[stages + 1]. Stages get equal work, as
+ * far as whole blocks allow. stages <= blocks. */
 enum { PLAN_MAX_BLOCKS = 512, PLAN_MAX_SKIPS = 64 };
 void plan_stages(const struct plan_model *model, int stages, int *first);
-/* Skips that stage `stage` of those that begin at first[] makes for other ranks' (ranks as above): how many; *parcels: in so many messages,
- * one for each stage that uses some. */
+/* The skips that stage `stage` makes for stages of other ranks (first and ranks as above). Returns
+ * how many; *parcels: in how many messages, one for each stage that uses some. */
 int plan_skips(const struct plan_model *model, const int *first, const int *ranks, int stages, int stage,
                struct denoiser_map skips[PLAN_MAX_SKIPS], int *parcels);
 
 /* ---- drawing (plan_svg.c) ---- */
 
-/* Ranks in boxes, one a host; lines between those that talk in a step, as wide as the logarithm of their bytes. At most 64 ranks. */
+/* Draws ranks in boxes, one box for each host, and lines between ranks that send to each other in a
+ * step. A line's width is the logarithm of the bytes. At most 64 ranks. */
 void plan_draw(FILE *stream, const struct plan_model *model, const struct plan_machine *machine, const struct plan *plan);
 
 #endif

@@ -1,5 +1,6 @@
-/* What a rank sends in a step, to the byte: every strategy of a mesh is asked, for each meeting of a model's blocks (strategy.h). Here is
- * the order of a step; plan_pass.c holds what they are told of a pass. */
+/* What a rank sends in a step, to the byte: every strategy of a mesh is asked, for each meeting of
+ * a model's blocks (strategy.h). Here is the order of a step; plan_pass.c holds what they are told
+ * of a pass. */
 #include <string.h>
 
 #include "parallel/cut.h"

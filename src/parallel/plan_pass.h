@@ -1,4 +1,5 @@
-/* A pass through a rank's blocks as the planner sees it: what a strategy needs to say how many bytes it sends (strategy.h). */
+/* A pass through a rank's blocks as the planner sees it: all that a strategy needs to tell how many
+ * bytes it sends (strategy.h). */
 #ifndef TESSERA_PARALLEL_PLAN_PASS_H
 #define TESSERA_PARALLEL_PLAN_PASS_H
 
@@ -12,17 +13,18 @@ struct plan_pass {
     int64_t batch, text;                       /* text tokens on this rank */
     bool cuts_text, has_text;                  /* has_text: the text's stream takes part in this pass */
     bool whole_rows;                           /* tokens are cut between rows only */
-    bool collects;                             /* a ring's keys go to all members at once, not round */
+    bool collects;                             /* a ring's keys go to all members at once, not round the ring */
     bool warms_up;                             /* a synchronous step */
     int stage_first, stage_end;                /* blocks */
-    struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in a unit */
+    struct denoiser_map skips[PLAN_MAX_SKIPS]; /* that leave this stage in one unit of work */
     int num_skips, skip_parcels;
     bool is_last_prediction; /* of a step, whose predictions may go through a pipeline one after the other */
     struct plan_bytes sent;
 };
 
 void plan_pass_add(struct plan_pass *pass, enum mesh_axis axis, int64_t elements, int element_bytes);
-/* The prediction's positions on this rank, to all with which they are cut. */
+/* Adds the gathering of the prediction: this rank sends its positions to the rest of the cut group.
+ */
 void plan_pass_add_gather(struct plan_pass *pass, enum mesh_axis axis);
 bool plan_pass_is_last_stage(const struct plan_pass *pass);
 
@@ -32,9 +34,9 @@ int64_t plan_pass_positions(const struct plan_pass *pass, int member, int level)
 int64_t plan_pass_units(const struct plan_pass *pass, const struct meeting *meeting);
 /* Tokens of members first .. first + count that attention exchanges: keys, or queries. */
 int64_t plan_pass_tokens(const struct plan_pass *pass, const struct meeting *attention, int first, int count, bool keys);
-/* Rows of a sum or a join: positions of both streams, in all predictions. */
+/* Tokens of a sum or a join: those of both streams, in all predictions. */
 int64_t plan_pass_rows(const struct plan_pass *pass, const struct meeting *meeting);
-/* Of a halo: rows that this rank sends, and the bytes of one. */
+/* The rows that this rank sends for a halo, and the bytes of one row. */
 int64_t plan_pass_halo_rows(const struct plan_pass *pass, const struct meeting *halo);
 int64_t plan_pass_row(const struct plan_pass *pass, const struct meeting *halo);
 

@@ -4,21 +4,24 @@
  *     hidden      a ring's blocks, and displaced patches' in synchronous steps, while a block is computed with; all of theirs after warm-up
  *     a pipeline  a patch's way through all stages, or the busiest stage's patches, whichever takes longer
  *
- * The rank with the largest span counts. What is waited for at each exchange is the strategies' to say (plan_wait.h). */
+ * The rank with the largest span counts. What is waited for at each exchange is the strategies' to
+ * say (plan_wait.h). */
 #include <math.h>
 #include <string.h>
 
 #include "parallel/strategy.h"
 
-/* Arrays as wide as the model that a transformer block holds at once: the two streams, queries, keys, values, their copies for the
- * exchange, the output, and the hidden channels of a feed-forward network, which tensor cuts; and a U-Net's maps as large as its widest.
- * On small models of all families arenas peaked at 0.5 to 1 of what these say. */
+/* Arrays as wide as the model that a transformer block holds at once: the two streams, queries,
+ * keys, values, their copies for the exchange, the output, and the hidden channels of a
+ * feed-forward network, which tensor cuts; and a U-Net's maps as large as its widest. On small
+ * models of all families arenas peaked at 0.5 to 1 of what these say. */
 #define LIVE_ARRAYS 11.0
 #define LIVE_MAPS 9.0
 #define HIDDEN_ARRAYS 5.0
 #define ARRAYS_BY_ROWS 8.0
 #define MAPS_BY_ROWS 7.0
-/* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over its elements. Measured, too. */
+/* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over
+ * its elements. Measured, too. */
 #define PASSES 12.0
 
 /* ---- a block on one rank ---- */
@@ -45,8 +48,8 @@ static double largest_slice(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The mean speed of the ranks that share with `first`, of whom it is the first, one place of data, cfg and tensor, which are cut
- * equally: among them work is dealt by speed. */
+/* The mean speed of the ranks that share with `first`, of whom it is the first, one place of data,
+ * cfg and tensor, which are cut equally: among them work is dealt by speed. */
 static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int first) {
     int stages = mesh->degrees[MESH_PIPEFUSION], members = plan_cut_members(mesh);
     double sum = 0;
@@ -60,8 +63,8 @@ static bool is_first(const struct plan_mesh *mesh, int rank) {
     return plan_coordinate(mesh, rank, MESH_PIPEFUSION) == 0 && rank / plan_stride(mesh, MESH_ULYSSES) % plan_cut_members(mesh) == 0;
 }
 
-/* The share of the rates that counts where all compute at once: the slowest rank's, or where spans are proportional, that of the slowest of
- * the groups that are not. */
+/* The share of the rates that counts where all compute at once: the slowest rank's, or where spans
+ * are proportional, that of the slowest of the groups that are not. */
 static double slowest_share(const struct plan_machine *machine, const struct plan_mesh *mesh) {
     double slowest = INFINITY;
     for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++) {
@@ -107,7 +110,8 @@ static double product_seconds(const struct plan_estimate *p, const struct plan_b
     return p->batch * (p->positions * block->picture_operations + text) * p->tensor / p->rate;
 }
 
-/* What is done element by element, wherever a layer's outputs are added to the stream: the others scale with it. */
+/* What is done element by element, wherever a layer's outputs are added to the stream: the others
+ * scale with it. */
 static double element_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double elements = 0;
     for (int i = 0; i < block->num_meetings && p->machine->elements > 0; i++)
@@ -167,7 +171,8 @@ static double map_bytes(const struct plan_estimate *p, struct denoiser_map map) 
     return plan_estimate_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
 }
 
-/* From a stage to the next one, a patch's tokens, and to others its skips; from the last one to the first the latents. */
+/* From a stage to the next one, a patch's tokens, and to others its skips; from the last one to the
+ * first the latents. */
 static struct plan_wait stage_message(const struct plan_estimate *p, int stage) {
     const struct plan_model *m = p->m;
     struct denoiser_map skips[PLAN_MAX_SKIPS];
@@ -187,8 +192,8 @@ static void add_cost(struct plan_cost *sum, double count, struct plan_cost more)
     plan_wait_add(&sum->hidden, count, more.hidden);
 }
 
-/* What a stage takes of its time alone where ranks crowd their processors: while a picture goes through their stages, most of them are
- * idle. */
+/* What a stage takes of its time alone where ranks crowd their processors: while a picture goes
+ * through their stages, most of them are idle. */
 static double crowded_share(const struct plan_estimate *p, double predictions) {
     int crowd = p->machine->crowd > 0 ? p->machine->crowd : p->machine->per_host;
     double here = plan_group_among(crowd, plan_axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
@@ -222,8 +227,8 @@ static bool returns(const struct plan_estimate *p) {
     return found;
 }
 
-/* The same where several pictures are under way, so that no stage waits: for one of them. A rank with several stages makes one after the
- * other. */
+/* The same where several pictures are under way, so that no stage waits: for one of them. A rank
+ * with several stages makes one after the other. */
 static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION], pictures = (int)rounded_up(p->m->pictures, p->mesh->degrees[MESH_DATA]);
     struct plan_cost one = whole_step(p), busiest = {0};
@@ -237,8 +242,8 @@ static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     return seconds_of(&shared) > seconds_of(&busiest) ? shared : busiest;
 }
 
-/* A step of several patches in flight: the busiest stage's, or one patch's way round, whichever takes longer. *fill: until the last stage
- * has its first patch. */
+/* A step of several patches in flight: the busiest stage's, or one patch's way round, whichever
+ * takes longer. *fill: until the last stage has its first patch. */
 static struct plan_cost patched_step(const struct plan_estimate *patch, double *fill) {
     int stages = patch->mesh->degrees[MESH_PIPEFUSION], patches = patch->mesh->patches;
     struct plan_estimate with_text = *patch, without = *patch;
@@ -266,7 +271,8 @@ static double stage_weights(const struct plan_estimate *p, int stage) {
     return bytes + (stage == 0 ? m->first_bytes : 0) + (last ? m->last_bytes : 0);
 }
 
-/* Keys and values that are kept between steps: of the whole picture, twice where others' arrive meanwhile. */
+/* Keys and values that are kept between steps: of the whole picture, twice where others' arrive
+ * meanwhile. */
 static double stage_stores(const struct plan_estimate *p, int stage) {
     const int *degrees = p->mesh->degrees;
     double copies = plan_mesh_patch_strategy(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
@@ -292,7 +298,8 @@ static double most_skips(const struct plan_model *m) {
     return most;
 }
 
-/* Widest feature map of a model that is cut by rows, in bytes on a rank (skips are in their number); tokens of the model's width of others. */
+/* Widest feature map of a model that is cut by rows, in bytes on a rank (skips are in their
+ * number); tokens of the model's width of others. */
 static double live_bytes(const struct plan_estimate *p, bool by_rows) {
     const struct plan_model *m = p->m;
     double widest = 0, element = p->batch * m->element_bytes, live = by_rows ? ARRAYS_BY_ROWS : LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor;

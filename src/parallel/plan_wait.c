@@ -1,4 +1,5 @@
-/* See plan_wait.h: links between groups of ranks, sizes of what is exchanged, and the round of the mesh's strategies. */
+/* See plan_wait.h: links between groups of ranks, sizes of what is exchanged, and the round of the
+ * mesh's strategies. */
 #include "parallel/plan_wait.h"
 
 #include <math.h>
