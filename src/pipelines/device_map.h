@@ -1,6 +1,7 @@
-/* Device maps: the components and blocks of a pipeline on the ranks of a world, each with a limit of its memory. By words (parallel/placement.h) or by a file
- * (map_file.h). Weights are not needed: configs tell what a model holds; where its files are there, their types count. Private to this room;
- * include/tessera_plan.h has the public face. */
+/* Device maps: the components and blocks of a pipeline on the ranks of a world, each rank with a
+ * memory limit. By words (parallel/placement.h) or by a file (map_file.h). Weights are not needed:
+ * configs tell what a model holds. If its weight files are there, their types count. Private to
+ * this room; include/tessera_plan.h has the public face. */
 #ifndef TESSERA_PIPELINES_DEVICE_MAP_H
 #define TESSERA_PIPELINES_DEVICE_MAP_H
 
@@ -16,17 +17,17 @@ struct tessera_map {
     struct map_modules modules;
     struct placement_model model;
     double *block_bytes, *block_windows; /* [num_blocks] each */
-    double denoise[2], decode[2]; /* what these need: all rows at once, or some at a time (offload.h) */
+    double denoise[2], decode[2];        /* bytes that these need with all rows at once, and with some at a time (offload.h) */
     double parameters;      /* numbers in all weights */
     struct placement placement;
     bool is_file;
-    enum placement_way way;   /* unless it is a file */
-    enum placement_keep keep; /* with which it fits; else the one that needs least of those that may be */
+    enum placement_way way;   /* unless is_file */
+    enum placement_keep keep; /* with which it fits; otherwise the permitted one that needs least */
     bool may_keep[PLACEMENT_KEEPS];
     int ranks;
     double *rooms; /* [ranks] bytes; INFINITY: no limit */
-    double base;   /* that a process takes for itself */
-    struct plan_model plan; /* for seconds */
+    double base;   /* bytes that a process takes for itself */
+    struct plan_model plan;           /* for predicted seconds */
     struct device_map_entry *entries; /* [num_entries] */
     int num_entries;
 };
@@ -46,9 +47,10 @@ tessera_status device_map_fill(struct tessera_map *map, const struct plan_reques
                                const char *offload, tessera_error *error);
 void device_map_free(struct tessera_map *map); /* NULL is allowed */
 
-/* What rank r needs at most, beside what it may take: above 0 it does not fit. */
+/* The bytes that rank r needs at most, minus those that it may take: above 0 it does not fit. */
 double device_map_need(const struct tessera_map *map, int rank);
-/* MEMORY if a rank needs more than it may take, by how much, and what would fit. */
+/* MEMORY if a rank needs more than it may take. The message says by how much, and what would fit.
+ */
 tessera_status device_map_check(const struct tessera_map *map, tessera_error *error);
 
 /* Bytes of a component's weights on a rank. */

@@ -1,6 +1,8 @@
-/* A model's modules by their names, as device maps name them: "text_encoder_2", "transformer.transformer_blocks.3", "vae". Each tensor that
- * the model asks for belongs to a unit, which is placed as one: a text encoder, the autoencoder, a block of the denoiser, and what stands
- * before its first block and behind its last, which go with these. No weights are read. Private to this room. */
+/* A model's modules by their names, as device maps name them: "text_encoder_2",
+ * "transformer.transformer_blocks.3", "vae". Each tensor that the model loads belongs to a unit,
+ * which lies on one rank: a text encoder, the autoencoder, a block of the denoiser, and what comes
+ * before the first block and after the last, which go with these blocks. No weights are read.
+ * Private to this room. */
 #ifndef TESSERA_PIPELINES_MAP_MODULES_H
 #define TESSERA_PIPELINES_MAP_MODULES_H
 
@@ -37,14 +39,17 @@ static inline int map_units(const struct map_modules *m) {
     return map_unit_finish(m) + 1;
 }
 
-/* Of a pipeline, which may be one that is only described, and outlives them. End *out with map_modules_free either way. */
+/* Lists the modules of a pipeline, which may be only described and must outlive them. Call
+ * map_modules_free also after a failure. */
 tessera_status map_modules_open(const struct pipeline *pipeline, struct map_modules *out, tessera_error *error);
 void map_modules_free(struct map_modules *modules);
 
-/* The shortest name of a module that holds tensors of this unit and of no other; "" if the unit has no tensors. Returns `out`. */
+/* The shortest name of a module that holds tensors of this unit and of no other; "" if the unit has
+ * no tensors. Returns `out`. */
 const char *map_module_name(const struct map_modules *modules, int unit, char *out, size_t capacity);
 
-/* The map as accelerate writes it, a line for each module: ranks [map_units]. The caller frees; NULL if memory is out. */
+/* The map as accelerate writes it, a line for each module; ranks [map_units]. The caller frees it;
+ * NULL if memory is out. */
 char *map_modules_json(const struct map_modules *modules, const int *ranks);
 
 #endif
