@@ -8,21 +8,24 @@ struct plan_auto_options {
     bool allow_displaced;
     double memory; /* bytes for each rank; 0: its share of its host's */
     int threads;   /* as tessera_model_options has it */
-    /* [ranks of the world], or NULL. Where ranks are unequal, mesh->rank_weights points to it: it must live as long as *mesh is used. */
+    /* [ranks of the world], or NULL. Where ranks are unequal, mesh->rank_weights points to it: it
+     * must live as long as *mesh is used. */
     double *weights;
 };
 
-/* On all ranks of options->mesh->world, which may have rank_weights: speeds that stand in for measured ones. Fills the degrees of *mesh
- * (its world stays), and on each rank the same three lines of why. Speeds are kept in a file, by machine and model, for the next time
- * ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors as plan_model_open's and plan_choose's. */
+/* Call it on all ranks of options->mesh->world. If the mesh has rank_weights, these replace
+ * measured speeds. It fills the degrees of *mesh (its world stays) and writes three lines that say
+ * why, the same on each rank. Speeds are kept in a file, by machine and model
+ * ($XDG_CACHE_HOME/tessera/speed.json, else ~/.cache); links are measured each time. Errors are
+ * those of plan_model_open and plan_choose. */
 tessera_status plan_auto(const char *model, const tessera_model_options *options, const struct plan_request *request,
                          const struct plan_auto_options *auto_options, tessera_mesh *mesh, char reason[PLAN_REASON_LENGTH],
                          tessera_error *error);
 
-/* A plan's mesh as options: its degrees and patches are put into *mesh, the rest of which stays. */
+/* Writes a plan's degrees and patches into *mesh, whose other fields stay. */
 void plan_mesh_choose(const struct plan_mesh *plan, tessera_mesh *mesh);
 
-/* What is measured for it, by all ranks of a group together and known to all of them. */
+/* What all ranks of a group measure together; all of them get the same. */
 struct plan_measured {
     struct plan_machine machine;
     double *numbers; /* what machine.speeds and machine.memories point into; owned */
