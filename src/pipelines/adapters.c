@@ -13,7 +13,8 @@ static tessera_status out_of_memory(tessera_error *error) {
     return error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a list of LoRA files");
 }
 
-/* One text for a set of files: if any of it changes, the weights are other ones. The caller frees; NULL: no memory. */
+/* One text for a set of files: if any of it changes, the weights are other ones. The caller frees;
+ * NULL: no memory. */
 static char *key_of(const tessera_lora *loras, int count) {
     char *key = NULL;
     size_t length;
@@ -61,7 +62,8 @@ static tessera_status check_set(struct pipeline *p, struct lora_set *set, tesser
     return lora_set_check(set, error);
 }
 
-/* Puts `set` in the place of the one before: components that one of them changes are closed, the others ask the new one from now on. */
+/* Puts `set` in the place of the one before: components that one of them changes are closed, the
+ * others ask the new one from now on. */
 static tessera_status change_set(struct pipeline *p, struct lora_set *set, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];

@@ -1,12 +1,14 @@
-/* The bins as diffusers lists them (pipeline_pixart_alpha.py, pipeline_pixart_sigma.py, pipeline_hunyuandit.py) and its
- * PixArtImageProcessor's classify_height_width_bin and resize_and_crop_tensor. */
+/* The bins as diffusers lists them (pipeline_pixart_alpha.py, pipeline_pixart_sigma.py,
+ * pipeline_hunyuandit.py) and its PixArtImageProcessor's classify_height_width_bin and
+ * resize_and_crop_tensor. */
 #include "pipelines/bins.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 
-/* Heights and widths at sample_size 128; the tables of the other sizes are multiples of this one. */
+/* Heights and widths at sample_size 128; the tables of the other sizes are multiples of this one.
+ */
 struct bin {
     double aspect_ratio; /* height / width, rounded: the key that is compared */
     int height, width;
@@ -64,7 +66,8 @@ bool bins_hunyuandit(int64_t sample_size, int *width, int *height) {
     return true;
 }
 
-/* Where output place i falls between two input places: the lower one, the upper one, and the upper one's share. */
+/* Where output place i falls between two input places: the lower one, the upper one, and the upper
+ * one's share. */
 static float source_of(int64_t i, int64_t in, int64_t out, int64_t *low, int64_t *high) {
     float at = ((float)i + 0.5f) * ((float)in / (float)out) - 0.5f;
     if (at < 0.0f) at = 0.0f;

@@ -5,20 +5,23 @@
  *     e = phi e std(e_prompt) / std(e) + (1 - phi) e                                (Lin et al. 2023, equations 15 and 16)
  *     x = scheduler_step(x, e)
  *
- * The work is a list of units, the same on every rank: a step of a picture, or of one of its predictions, or of one patch of its rows. Each
- * stage of the pipeline goes through the list and runs its blocks of every unit, while the others do theirs of units before and after:
+ * The work is a list of units, the same on every rank: a step of a picture, or of one of its
+ * predictions, or of one patch of its rows. Each stage of the pipeline goes through the list and
+ * runs its blocks of every unit, while the others do theirs of units before and after:
  *
  *     stage 0   embed, blocks  |1|2|3|4|1|2|...      patches of a picture: patch 1 of the next step may begin when its last step is taken,
  *     stage 1          blocks    |1|2|3|4|1|...      which needs patch 1 alone (Fang et al. 2024, PipeFusion, figure 3)
  *     stage 2  blocks, finish      |1|2|3|4|...
  *                     + guidance, sampler --> x of the patch, to stage 0
  *
- * Without a pipeline there is one stage, and a unit is a step. A picture in patches knows what other patches were one step before (pipefusion.h):
- * its first steps are taken as a whole. With one patch a pipeline is exact; then the predictions, and several pictures, keep the stages
- * busy. Samplers remember each patch's history; what guidance rescaling needs of the whole picture are the other patches' sums of the step
- * before.
+ * Without a pipeline there is one stage, and a unit is a step. A picture in patches knows what
+ * other patches were one step before (pipefusion.h): its first steps are taken as a whole. With one
+ * patch a pipeline is exact; then the predictions, and several pictures, keep the stages busy.
+ * Samplers remember each patch's history; what guidance rescaling needs of the whole picture are
+ * the other patches' sums of the step before.
  *
- * Where workers compute blocks, units of all pictures are under way at once, and each picture goes on by itself: denoise_workers.c. */
+ * Where workers compute blocks, units of all pictures are under way at once, and each picture goes
+ * on by itself: denoise_workers.c. */
 #include "pipelines/denoise.h"
 
 #include <stdlib.h>
@@ -26,9 +29,9 @@
 
 #include "pipelines/flow.h"
 
-/* This rank's stages one after the other, each with the predictions that follow each other: while one is at another rank the other one is
- * computed. *u becomes the unit after them. */
-static tessera_status run_rows(struct flow *f, struct unit *u, tessera_error *error) {
+/* This rank's stages one after the other, each with the predictions that follow each other: while
+ * one is at another rank the other one is computed. *u becomes the unit after them. */
+static tessera_status run_predictions(struct flow *f, struct unit *u, tessera_error *error) {
     struct unit first = *u;
     int predictions = first.prediction == 0 ? 2 : 1;
     for (f->at = 0; f->at < f->held; f->at++) {
@@ -50,7 +53,7 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
     for (struct unit u = flow_unit_of(f, 0, 0); u.step < f->steps;) {
         if (f->stage != 0) TRY(flow_await_latents(f, u, error));
         TRY(report(f, u, error));
-        TRY(run_rows(f, &u, error));
+        TRY(run_predictions(f, &u, error));
     }
     for (int i = 0; i < f->pictures && comm_size(f->pipe) > 1; i++) {
         int last = f->d->stages->ranks[f->stages - 1];
@@ -66,7 +69,8 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
 
 /* ---- beginning and end ---- */
 
-/* Is each prediction a unit of its own, where the picture goes as a whole? A step cache decides over both. */
+/* Is each prediction a unit of its own, where the picture goes as a whole? A step cache decides
+ * over both. */
 static bool keeps_predictions_apart(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache) {
     if (workers != NULL) return guided;
     return team_stages(team) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;

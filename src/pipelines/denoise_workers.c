@@ -4,8 +4,9 @@
  *                 prediction 1  embed, blocks | ~~~~~~~~~~~~ | blocks, finish -> guidance, sampler -> next step
  *     picture 2   ...                  workers
  *
- * Each picture goes on by itself, whenever all predictions of its step are back. What a picture's steps were taken with is kept where its workers may turn
- * out to have lied: then it goes back (rewind.h). */
+ * Each picture goes on by itself, whenever all predictions of its step are back. What a picture's
+ * steps were taken with is kept where its workers may turn out to have lied: then it goes back
+ * (rewind.h). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,7 +116,8 @@ static bool all_done(const struct flow *f) {
     return true;
 }
 
-/* All pictures have taken their last step, and nothing is under way: those that were not checked are. *any: there were some. */
+/* All pictures have taken their last step, and nothing is under way: those that were not checked
+ * are. *any: there were some. */
 static tessera_status check_pictures(struct flow *f, bool *any, tessera_error *error) {
     *any = false;
     for (int i = 0; i < f->pictures; i++) {

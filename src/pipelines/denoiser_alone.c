@@ -1,4 +1,5 @@
-/* tessera_sample: the denoising loop over one model that its author tries out, with raw inputs in place of a pipeline's prompts.
+/* tessera_sample: the denoising loop over one model that its author tries out, with raw inputs in
+ * place of a pipeline's prompts.
  *
  *     folder -> denoiser's description -> mesh, patches, stages -> this rank's weights -> denoise_pictures of one picture
  *

@@ -98,7 +98,8 @@ static bool fits(const struct placement_model *model, const struct placement *pl
     return true;
 }
 
-/* What may be kept, from the fastest way on, as far as it fits, each first with all rows at once; the last of them in any case. */
+/* What may be kept, from the fastest way on, as far as it fits, each first with all rows at once;
+ * the last of them in any case. */
 static tessera_status choose(struct tessera_map *map, tessera_error *error) {
     bool found = false;
     for (int i = 0; i < 2 * PLACEMENT_KEEPS && !found; i++) {

@@ -1,4 +1,5 @@
-/* The fingerprint of a model's text encoders or of its autoencoder: of their files, wherever they lie. */
+/* The fingerprint of a model's text encoders or of its autoencoder: of their files, wherever they
+ * lie. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
-/* Whether what a component computed are numbers. One NaN in a weight makes a whole picture black, which nothing else would notice.
- * The host looks, because what it looks at comes to it anyway: the sampler's latents and a picture's pixels. Only the states of a prompt are
- * copied for this, once a prompt. */
+/* Whether what a component computed are numbers. One NaN in a weight makes a whole picture black,
+ * which nothing else would notice. The host looks, because what it looks at comes to it anyway: the
+ * sampler's latents and a picture's pixels. Only the states of a prompt are copied for this, once a
+ * prompt. */
 #include <math.h>
 
 #include "pipelines/pipeline.h"

@@ -1,4 +1,5 @@
-/* From what the denoiser predicts for the negative prompt and the prompt to the guided prediction (equations in denoise.c). See flow.h. */
+/* From what the denoiser predicts for the negative prompt and the prompt to the guided prediction
+ * (equations in denoise.c). See flow.h. */
 #include "pipelines/flow.h"
 
 #include <math.h>
@@ -42,7 +43,8 @@ static double deviation(double sum, double squares, double count) {
     return sqrt(squares / count - mean * mean);
 }
 
-/* Gives e, the guided prediction at `at`, the deviation that the prompt's own has, by the share guidance_rescale. */
+/* Gives e, the guided prediction at `at`, the deviation that the prompt's own has, by the share
+ * guidance_rescale. */
 static void rescale_guided(struct flow *f, struct unit u, struct span at, const float *prompt, float *e) {
     float rescale = f->d->guidance_rescale;
     int64_t width = f->d->channels;

@@ -1,5 +1,5 @@
-/* A stage's work on a unit: from the latents, or from what the stage before it sent, through its blocks to the next stage, or to the predictions
- * and the step. See flow.h. */
+/* A stage's work on a unit: from the latents, or from what the stage before it sent, through its
+ * blocks to the next stage, or to the predictions and the step. See flow.h. */
 #include "pipelines/flow.h"
 
 #include <string.h>
@@ -22,7 +22,8 @@ static struct tensor input_of(struct tensor t, int prediction) {
     return t;
 }
 
-/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to` [at, channels + extra_channels]. */
+/* What the denoiser reads at `at` of a picture's latents, as the sampler scales them, into `to`
+ * [at, channels + extra_channels]. */
 static void read_latents(const struct flow *f, struct unit u, struct span at, float *to, float *scratch) {
     const struct denoising *d = f->d;
     int64_t first = at.first * d->channels, count = at.count * d->channels;
@@ -127,7 +128,8 @@ static tessera_status run_stage(struct flow *f, struct unit u, tessera_error *er
     return flow_store_predictions(f, u, out, error);
 }
 
-/* The prediction of a picture whose patches are pictures of their own: this rank's patch, and the others' beside it. */
+/* The prediction of a picture whose patches are pictures of their own: this rank's patch, and the
+ * others' beside it. */
 static tessera_status run_split(struct flow *f, struct unit u, tessera_error *error) {
     struct denoising *d = f->d;
     float timesteps[2];

@@ -1,5 +1,5 @@
-/* The sampler's steps: one is taken on the last stage of the pipeline, and its latents are awaited on the others, the first one before all, which
- * begins the next step with them. See flow.h. */
+/* The sampler's steps: one is taken on the last stage of the pipeline, and its latents are awaited
+ * on the others, the first one before all, which begins the next step with them. See flow.h. */
 #include "pipelines/flow.h"
 
 bool flow_tells(const struct flow *f) {
@@ -17,7 +17,8 @@ void flow_tell_arrived(const struct flow *f, struct unit u) {
     if (all && f->d->arrived != NULL) f->d->arrived(f->d->user, u.picture, u.step + 1, x, ends ? x : x_0_of(f, u.picture));
 }
 
-/* What the sampler remembers of a unit's positions: a view of the whole picture's memory from the first step in patches on. */
+/* What the sampler remembers of a unit's positions: a view of the whole picture's memory from the
+ * first step in patches on. */
 static struct scheduler_state *state_of(struct flow *f, struct unit u) {
     struct scheduler_state *whole = &f->states[u.picture];
     if (u.patch == PATCHES_WHOLE) return whole;
@@ -55,7 +56,8 @@ static bool is_ordered(const struct flow *f) {
     return f->d->stages != NULL && f->d->stages->returns;
 }
 
-/* Must the latents of unit `a` be here before `u`? Those of its picture's step before must; where messages are ordered, all before it. */
+/* Must the latents of unit `a` be here before `u`? Those of its picture's step before must; where
+ * messages are ordered, all before it. */
 static bool is_due(const struct flow *f, struct unit a, struct unit u) {
     int step = is_ordered(f) && a.step < f->steps - 1 ? a.step : a.step + 1; /* none come of the last step */
     if (step != u.step) return step < u.step;

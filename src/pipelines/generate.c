@@ -5,8 +5,9 @@
  *     denoise:  x_T = noise, or x_s = add_noise(x_0) at the first step kept;   then step by step to x_0 (denoise.c)
  *     decode:   x_0 -> picture                                                 (picture.c)
  *
- * Pictures are made one after the other, so memory does not grow with their number; noise is drawn for all at once, as torch does for a
- * batch. Latents and noise live in float32, [rows, columns, channels]. */
+ * Pictures are made one after the other, so memory does not grow with their number; noise is drawn
+ * for all at once, as torch does for a batch. Latents and noise live in float32, [rows, columns,
+ * channels]. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +94,8 @@ static tessera_status check_control(const struct generation *g, tessera_error *e
                      p->name, p->class->name);
 }
 
-/* Derives the latents' size from what denoiser and autoencoder say of themselves, and what the denoiser wants of the text. */
+/* Derives the latents' size from what denoiser and autoencoder say of themselves, and what the
+ * denoiser wants of the text. */
 static tessera_status fit_latents(struct generation *g, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
     struct pipeline *p = g->pipeline;
     TRY(check_kinds(p, d, vae, error));
@@ -117,8 +119,8 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     return TESSERA_OK;
 }
 
-/* Neither component's weights are touched: a rank that does not decode never opens the autoencoder, and where components do not stay open
- * the denoiser is opened once, after the text. */
+/* Neither component's weights are touched: a rank that does not decode never opens the autoencoder,
+ * and where components do not stay open the denoiser is opened once, after the text. */
 static tessera_status size_latents(struct generation *g, tessera_error *error) {
     const struct component *denoiser, *vae;
     TRY(pipeline_describe(g->pipeline, g->pipeline->denoiser, &denoiser, error));
@@ -126,8 +128,9 @@ static tessera_status size_latents(struct generation *g, tessera_error *error) {
     return fit_latents(g, denoiser->denoiser, vae->autoencoder, error);
 }
 
-/* diffusers' get_timesteps in its own double arithmetic: strength is rounded to six decimals, so that 0.6f is Python's 0.6 again
- * (5 steps at 0.6 skip 5 - 3.0 = 2; from 0.6f's own value, a little above 0.6, it would be 1). */
+/* diffusers' get_timesteps in its own double arithmetic: strength is rounded to six decimals, so
+ * that 0.6f is Python's 0.6 again (5 steps at 0.6 skip 5 - 3.0 = 2; from 0.6f's own value, a little
+ * above 0.6, it would be 1). */
 static int first_step_of(int steps, float strength, bool whole) {
     double decimal = rint((double)strength * 1e6) / 1e6;
     double kept = fmin(steps * decimal, steps);
@@ -181,7 +184,8 @@ static float guidance_of(const struct pipeline_class *class, const tessera_reque
     return r->negative_prompt != NULL ? r->true_cfg_scale : 1.0f;
 }
 
-/* A stage is over: its component may go, and so may the pages of its temporaries where something is offloaded. */
+/* A stage is over: its component may go, and so may the pages of its temporaries where something is
+ * offloaded. */
 static void end_stage(struct generation *g, const char *name) {
     if (name != NULL) pipeline_done_with(g->pipeline, name);
     for (int role = 0; role < PIPELINE_ROLES && g->pipeline->offload != OFFLOAD_NONE; role++)
@@ -256,7 +260,8 @@ static tessera_status decode_batch(struct generation *g, int first, int count, f
     return TESSERA_OK;
 }
 
-/* A picture is decoded as soon as it is denoised; where a stage frees what it needed, when all are. */
+/* A picture is decoded as soon as it is denoised; where a stage frees what it needed, when all are.
+ */
 static tessera_status make_batches(struct generation *g, int at_once, float *const *x, tessera_error *error) {
     int count = g->image->count;
     bool by_stage = g->pipeline->offload != OFFLOAD_NONE;
@@ -268,7 +273,8 @@ static tessera_status make_batches(struct generation *g, int at_once, float *con
     return by_stage ? decode_batch(g, 0, count, x, error) : TESSERA_OK;
 }
 
-/* `work` with the latents of all pictures to be made, x[i] [rows, columns, channels], and g->scratch. */
+/* `work` with the latents of all pictures to be made, x[i] [rows, columns, channels], and
+ * g->scratch. */
 static tessera_status with_latents(struct generation *g, tessera_status (*work)(struct generation *, float *const *x, tessera_error *),
                                    tessera_error *error) {
     size_t count = (size_t)g->image->count;

@@ -1,4 +1,5 @@
-/* What all work on a request uses: its clock, what it tells the caller, and the end of its outcome. */
+/* What all work on a request uses: its clock, what it tells the caller, and the end of its outcome.
+ */
 #include "pipelines/generation.h"
 
 #include <stdarg.h>

@@ -4,8 +4,9 @@
  *       generation    of one request at a time: scheduler, text states, noise, generators (generation.h)
  *         denoising   scheduler states, step caches, keys and values of other patches (denoise.c)
  *
- * A job runs once. On a mesh it is a job of the ranks that make a picture together (comm/jobs.h), so it ends alike on all of them. Nothing
- * of it is in the model, which only opens components as they are first needed. */
+ * A job runs once. On a mesh it is a job of the ranks that make a picture together (comm/jobs.h),
+ * so it ends alike on all of them. Nothing of it is in the model, which only opens components as
+ * they are first needed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,7 +192,8 @@ static void look_ahead(tessera_job *job, int number) {
     }
 }
 
-/* Encodes the text of request `first` if others after it have the same, and gives them the states. */
+/* Encodes the text of request `first` if others after it have the same, and gives them the states.
+ */
 static tessera_status share_text(tessera_job *job, int first, tessera_image *costs, tessera_error *error) {
     struct job_request *own = &job->requests[first];
     int last = first;

@@ -1,4 +1,5 @@
-/* From noise to latents: what a request asks of the denoising loop (denoise.c), for one picture or several together. */
+/* From noise to latents: what a request asks of the denoising loop (denoise.c), for one picture or
+ * several together. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ struct batch {
     float *const *x;                     /* [count] latents */
 };
 
-/* What a stochastic sampler adds in one step: as torch does, drawn for all pictures at once, though only one is worked on. */
+/* What a stochastic sampler adds in one step: as torch does, drawn for all pictures at once, though
+ * only one is worked on. */
 static const float *draw_fresh_noise(void *user, int picture) {
     const struct batch *batch = user;
     struct generation *g = batch->g;
@@ -64,7 +66,8 @@ static void show_step(void *user, int picture, int steps_done, const float *x, c
 
 enum { MAX_SIZE_CONDITIONS = 6 };
 
-/* F32 [batch, n] of the family's size conditions, the same in every row of `values`, in the host's memory; empty if it has none. */
+/* F32 [batch, n] of the family's size conditions, the same in every row of `values`, in the host's
+ * memory; empty if it has none. */
 static struct tensor size_conditions(const struct generation *g, int64_t batch, float values[2 * MAX_SIZE_CONDITIONS]) {
     const struct pipeline_class *class = g->pipeline->class;
     if (class->size_conditions == NULL) return (struct tensor){0};
@@ -130,7 +133,8 @@ static tessera_status move_states(struct generation *g, tessera_error *error) {
     return run_status(run, error);
 }
 
-/* The rank that gets the pictures is told of steps, and those that take them need to know: also where a device map has all blocks on one. */
+/* The rank that gets the pictures is told of steps, and those that take them need to know: also
+ * where a device map has all blocks on one. */
 static tessera_status agree_on_steps(struct generation *g, bool *shown, tessera_error *error) {
     struct team *team = &g->pipeline->team;
     *shown = g->request->step != NULL && team_rank(team) == 0;

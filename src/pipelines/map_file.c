@@ -130,7 +130,8 @@ static tessera_status place_tensors(const struct reading *r, const struct entry 
     return TESSERA_OK;
 }
 
-/* A component of the pipeline that is not opened here, such as a safety checker: maps of accelerate place it too. */
+/* A component of the pipeline that is not opened here, such as a safety checker: maps of accelerate
+ * place it too. */
 static bool is_left_out(const struct reading *r, const char *name) {
     char component[64];
     size_t length = strcspn(name, ".");

@@ -1,4 +1,5 @@
-/* See map_modules.h. The model's own code lists its tensors, segment by segment (load_hooks.record). */
+/* See map_modules.h. The model's own code lists its tensors, segment by segment
+ * (load_hooks.record). */
 #include "pipelines/map_modules.h"
 
 #include <stdarg.h>
@@ -125,7 +126,8 @@ struct writing {
     bool begun;
 };
 
-/* Tensors first .. end - 1 have their first `length` bytes in common, which name a module: it, or where its ranks differ what is in it. */
+/* Tensors first .. end - 1 have their first `length` bytes in common, which name a module: it, or
+ * where its ranks differ what is in it. */
 static void write_module(struct writing *w, int first, int end, size_t length) {
     const char *name = w->m->tensors[first].name;
     int rank = w->ranks[w->m->tensors[first].unit];

@@ -1,5 +1,6 @@
-/* See offload.h. The memory of a process is what it has when the model is opened (the program, libraries, described layers), the weights that
- * are loaded, and what the stage at work needs beside. The last is an estimate from above, the planner's (docs/planner.md):
+/* See offload.h. The memory of a process is what it has when the model is opened (the program,
+ * libraries, described layers), the weights that are loaded, and what the stage at work needs
+ * beside. The last is an estimate from above, the planner's (docs/planner.md):
  *
  *     base | pictures | weights of a stage: all, or a window of blocks | activations, all rows at once or some | slack      <= limit
  *
@@ -126,7 +127,8 @@ struct placement_weight offload_weigh(const struct component *c) {
     return sum;
 }
 
-/* Components that take part are opened for it, and stay so until they are loaded, or else offload_drop. */
+/* Components that take part are opened for it, and stay so until they are loaded, or else
+ * offload_drop. */
 static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
@@ -231,8 +233,8 @@ static int choose(const struct pipeline *p) {
     return last;
 }
 
-/* MEMORY if the peak is above the limit. Without one it is the machine's memory, to which the system gives mapped weights back that a user
- * wants to keep. */
+/* MEMORY if the peak is above the limit. Without one it is the machine's memory, to which the
+ * system gives mapped weights back that a user wants to keep. */
 static tessera_status check_peak(const struct pipeline *p, const struct offload_question *q, tessera_error *error) {
     bool given = p->memory_limit > 0, may_change = p->offload_asked == OFFLOAD_NONE || p->offload_asked == OFFLOAD_STAGES;
     enum offload counted = !given && p->offload_asked == OFFLOAD_NONE ? OFFLOAD_BLOCKS : p->offload;

@@ -19,7 +19,8 @@ struct given_picture {
     float *latents;        /* [samples, rows, columns, channels] */
 };
 
-/* One sample: moments [rows, columns, 2 channels], noise [channels, rows, columns] -> latents [rows, columns, channels]. */
+/* One sample: moments [rows, columns, 2 channels], noise [channels, rows, columns] -> latents
+ * [rows, columns, channels]. */
 static void sample_latents(const struct generation *g, const struct autoencoder *vae, const float *moments, const float *noise,
                            float *latents) {
     const struct elementary *functions = elementary_of(g->runs[ROLE_AUTOENCODER]->backend->reproducible);
@@ -56,7 +57,8 @@ static int autoencoder_rank(const struct generation *g) {
     return pipeline_rank_of(g->pipeline, g->pipeline->autoencoder);
 }
 
-/* One rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has its rows. */
+/* One rank encodes and sends the others what comes of it; with a parallel autoencoder each rank has
+ * its rows. */
 static tessera_status encode_once(struct generation *g, const struct given_picture *picture, tessera_error *error) {
     struct component *vae;
     struct team *team = &g->pipeline->team;
@@ -111,7 +113,8 @@ tessera_status generation_encode(struct generation *g, struct random_generator *
     return TESSERA_OK;
 }
 
-/* Where picture `made` of the request goes: a view of its place in g->image, or the room for the present one. */
+/* Where picture `made` of the request goes: a view of its place in g->image, or the room for the
+ * present one. */
 static tessera_image place_of(const struct generation *g, int made) {
     if (g->request->deliver != NULL) return g->one;
     tessera_image place = *g->image;
@@ -147,7 +150,8 @@ tessera_status generation_keep_init(struct generation *g, tessera_error *error) 
     return generation_report(g, TESSERA_PHASE_DECODE, g->image->count, g->image->count, error);
 }
 
-/* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked for. */
+/* picture [height, width, 3] in [-1, 1], of the size worked at, into the image, of the size asked
+ * for. */
 static void store_pixels(const struct generation *g, const tessera_image *place, const float *picture) {
     int64_t count = (int64_t)place->width * place->height * 3;
     float *out = place->pixels_f32;

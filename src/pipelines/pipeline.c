@@ -31,7 +31,8 @@ const char *const *pipeline_class_names(void) {
     return class_names;
 }
 
-/* The name of the pipeline from text to picture: folders are also saved by diffusers' pipelines from picture to picture. */
+/* The name of the pipeline from text to picture: folders are also saved by diffusers' pipelines
+ * from picture to picture. */
 static void plain_class_name(const char *name, char *out, size_t capacity) {
     static const char variant[] = "Img2Img";
     const char *at = strstr(name, variant);

@@ -1,9 +1,9 @@
-/* PixArt-alpha and PixArt-Sigma: what the prompt and the sizes become (Chen et al. 2023, section 2.3; diffusers' PixArtAlphaPipeline): T5's
- * last hidden state and its mask, over which the denoiser's cross attention runs; alpha's larger models are told height, width and their
- * ratio.
+/* PixArt-alpha and PixArt-Sigma: what the prompt and the sizes become (Chen et al. 2023, section
+ * 2.3; diffusers' PixArtAlphaPipeline): T5's last hidden state and its mask, over which the
+ * denoiser's cross attention runs; alpha's larger models are told height, width and their ratio.
  *
- * The text is lowered and stripped of space at its ends, as diffusers does with clean_caption=False and, whatever clean_caption says, where
- * ftfy and beautifulsoup4 are not installed. */
+ * The text is lowered and stripped of space at its ends, as diffusers does with clean_caption=False
+ * and, whatever clean_caption says, where ftfy and beautifulsoup4 are not installed. */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -17,7 +17,8 @@ static bool is_letter(int32_t point) {
     return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
-/* Python's str.lower writes a capital sigma (U+03A3) at the end of a word as U+03C2: after a letter, and before none. */
+/* Python's str.lower writes a capital sigma (U+03A3) at the end of a word as U+03C2: after a
+ * letter, and before none. */
 static bool ends_in_sigma(int32_t point, bool after_letter, const char *rest, size_t length) {
     size_t size;
     if (point != 0x3A3 || !after_letter) return false;

@@ -1,5 +1,5 @@
-/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then all know all numbers, and rank 0's
- * choice is everybody's.
+/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then
+ * all know all numbers, and rank 0's choice is everybody's.
  *
  *     speeds    products of the model's width, or what the cache file says of this machine
  *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last; where ranks
@@ -56,7 +56,8 @@ static double quantile(double *numbers, int count, double share) {
     return numbers[at < count ? at : count - 1];
 }
 
-/* One link for all pairs of ranks that are (same) or are not on one host; false where there are none. */
+/* One link for all pairs of ranks that are (same) or are not on one host; false where there are
+ * none. */
 static bool one_link(const struct comm *comm, const struct ping_link *links, double *memory, bool same, double slow,
                      struct plan_link *out) {
     int n = comm_size(comm), count = 0;
@@ -128,7 +129,8 @@ static struct crowd crowd_of(const struct rank_facts *facts, int n, int rank) {
     return crowd;
 }
 
-/* The nearest rank on this one's host in a direction (1, -1), around the host; itself if it is alone there. */
+/* The nearest rank on this one's host in a direction (1, -1), around the host; itself if it is
+ * alone there. */
 static int neighbour(const struct comm *comm, int direction) {
     int me = comm_rank(comm), n = comm_size(comm), i = me;
     do {
@@ -150,7 +152,8 @@ static tessera_status measure_together(struct comm *comm, int next, int previous
     return TESSERA_OK;
 }
 
-/* Where ranks wait for processors, messages wait with them: those within hosts, and those between them. */
+/* Where ranks wait for processors, messages wait with them: those within hosts, and those between
+ * them. */
 static tessera_status measure_crowd(struct comm *comm, struct plan_machine *machine, tessera_error *error) {
     int n = comm_size(comm), me = comm_rank(comm), host = machine->per_host;
     if (machine->crowding <= 1) return TESSERA_OK;

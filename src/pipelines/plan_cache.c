@@ -1,4 +1,5 @@
-/* Speeds that were measured before, by machine, kernels and model: one JSON object in the user's cache folder.
+/* Speeds that were measured before, by machine, kernels and model: one JSON object in the user's
+ * cache folder.
  *
  *     { "AMD EPYC; onednn avx2 + avx2; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *

@@ -1,5 +1,6 @@
-/* See plan_measure.h. A transformer's time goes into three kinds of products, C to C, C to 4 C and 4 C to C, and attention:
- * these are timed, the products with many tokens and with few, which tells what a token costs and what a weight does. */
+/* See plan_measure.h. A transformer's time goes into three kinds of products, C to C, C to 4 C and
+ * 4 C to C, and attention: these are timed, the products with many tokens and with few, which tells
+ * what a token costs and what a weight does. */
 #include "pipelines/plan_measure.h"
 
 #include <math.h>
@@ -162,20 +163,23 @@ static tessera_status measure_kind(struct bench *b, struct kind *kind, double se
     return TESSERA_OK;
 }
 
-/* The kinds take turns: where a machine is faster at one moment than at the next, that is in all of them. */
+/* The kinds take turns: where a machine is faster at one moment than at the next, that is in all of
+ * them. */
 static tessera_status measure_kinds(struct bench *b, struct kind kinds[KINDS], tessera_error *error) {
     for (int turn = 0; turn < TURNS; turn++)
         for (int i = 0; i < KINDS; i++) TRY(measure_kind(b, &kinds[i], MEASURED_SECONDS / TURNS, error));
     return TESSERA_OK;
 }
 
-/* The median, as a step meets it: neither what disturbs once counts nor what a machine does at its best. */
+/* The median, as a step meets it: neither what disturbs once counts nor what a machine does at its
+ * best. */
 static double rate_of(struct kind *kind) {
     qsort(kind->rates, (size_t)kind->rounds, sizeof *kind->rates, order_doubles);
     return kind->rates[kind->rounds / 2];
 }
 
-/* Products as a line over their tokens: seconds = weight bytes / streaming + operations / rate, through the two numbers of tokens. */
+/* Products as a line over their tokens: seconds = weight bytes / streaming + operations / rate,
+ * through the two numbers of tokens. */
 static void fit_products(const struct bench *b, double rate, double thin_rate, struct plan_speed *out) {
     double bytes = weights_of_products(b) * (double)dtype_size(b->dtype), token = 2.0 * weights_of_products(b);
     double seconds = (double)b->tokens * token / rate, thin = bytes / thin_rate, more = (double)(b->tokens - THIN_TOKENS);

@@ -1,6 +1,7 @@
-/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of two shares (which tells what tensor
- * cuts), and of its first, a middle and its last block alone (which tell what stages have in common). Text encoders and the autoencoder
- * are counted by their weights: 2 operations a weight and token, and the decoder's convolutions. */
+/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of
+ * two shares (which tells what tensor cuts), and of its first, a middle and its last block alone
+ * (which tell what stages have in common). Text encoders and the autoencoder are counted by their
+ * weights: 2 operations a weight and token, and the decoder's convolutions. */
 #include "pipelines/plan_model.h"
 
 #include <math.h>
@@ -13,7 +14,8 @@
 #include "pipelines/stages.h"
 
 enum { CLIP_TOKENS = 77, TEXT_ARRAYS = 12, TEXT_HIDDEN_ARRAYS = 3 };
-/* The strips in which the autoencoder works through large maps; its widest map counts one and a half times (models/autoencoder_kl.h). */
+/* The strips in which the autoencoder works through large maps; its widest map counts one and a
+ * half times (models/autoencoder_kl.h). */
 #define DECODER_STRIPS 3.0
 #define DECODER_MAPS 1.5
 
@@ -170,8 +172,9 @@ static tessera_status count_parameters(const struct pipeline *p, const struct pi
     return TESSERA_OK;
 }
 
-/* What an encoder holds of its tokens: arrays of its own width and of its feed-forward's, for T5 the bias of each pair of tokens, twice while
- * it is made, and the states that it gives, in float32. */
+/* What an encoder holds of its tokens: arrays of its own width and of its feed-forward's, for T5
+ * the bias of each pair of tokens, twice while it is made, and the states that it gives, in
+ * float32. */
 static tessera_status encoder_memory(const struct json *config, const struct plan_model *m, double *out, tessera_error *error) {
     int64_t width = m->width, hidden = 4 * width, heads = 0; /* num_heads is T5's name alone */
     TRY(json_int(config, "hidden_size", width, 1, 1 << 20, &width, error));
@@ -214,7 +217,8 @@ static tessera_status add_encoders(const struct pipeline *p, struct plan_model *
     return TESSERA_OK;
 }
 
-/* 3x3 convolutions of a decoder: the middle's two resnets, then a level's resnets, each twice as large as the one before. */
+/* 3x3 convolutions of a decoder: the middle's two resnets, then a level's resnets, each twice as
+ * large as the one before. */
 static double decode_operations(const int64_t *channels, int levels, int64_t resnets, double positions) {
     double in = (double)channels[levels - 1], weights = 4 * in * in * positions;
     for (int l = levels - 1; l >= 0; l--) {

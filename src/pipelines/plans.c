@@ -67,7 +67,8 @@ tessera_status plans_read_request(const tessera_plan_request *given, struct plan
     return TESSERA_OK;
 }
 
-/* A published model by its name: its configurations come with the library, and a plan needs no more. */
+/* A published model by its name: its configurations come with the library, and a plan needs no
+ * more. */
 static bool is_published(const char *name) {
     for (const char *const *names = published_names(); *names != NULL; names++)
         if (strcmp(*names, name) == 0) return true;

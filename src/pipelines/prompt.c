@@ -1,4 +1,5 @@
-/* Tokenizer, encoder, mask: see prompt.h. The encoder is closed after use where components do not stay open. */
+/* Tokenizer, encoder, mask: see prompt.h. The encoder is closed after use where components do not
+ * stay open. */
 #include "pipelines/prompt.h"
 
 #include <stdlib.h>
@@ -52,7 +53,8 @@ static size_t list_starts(const char *text, bool words, size_t *starts) {
     return count;
 }
 
-/* Where what does not fit begins: the last beginning of a word (or character) before which the text fits. */
+/* Where what does not fit begins: the last beginning of a word (or character) before which the text
+ * fits. */
 static tessera_status find_cut(const struct reading *r, const char *text, bool words, size_t *out, tessera_error *error) {
     size_t *starts = malloc((strlen(text) + 1) * sizeof *starts);
     if (starts == NULL) return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
@@ -74,7 +76,8 @@ static tessera_status find_cut(const struct reading *r, const char *text, bool w
 
 enum { SHOWN_BYTES = 160 };
 
-/* The beginning of a text for a message: one line without control characters, cut between characters. */
+/* The beginning of a text for a message: one line without control characters, cut between
+ * characters. */
 static void excerpt(const char *text, char out[SHOWN_BYTES + 8]) {
     size_t n = 0;
     for (; text[n] != 0 && n < SHOWN_BYTES; n++) out[n] = (uint8_t)text[n] < ' ' || text[n] == 0x7F ? ' ' : text[n];
@@ -181,8 +184,9 @@ static void place_chunk(const struct reading *r, struct run *run, int chunk, str
     if (out->data != NULL && states->data != NULL) prompt_place(run, out, (int64_t)chunk * r->length, 0, states);
 }
 
-/* Chunks one after the other, as AUTOMATIC1111's stable-diffusion-webui and compel have it: each has its own frame and is read by itself, the
- * states stand in a row, and what describes a prompt as a whole is that of its first chunk. A shorter prompt ends in empty chunks. */
+/* Chunks one after the other, as AUTOMATIC1111's stable-diffusion-webui and compel have it: each
+ * has its own frame and is read by itself, the states stand in a row, and what describes a prompt
+ * as a whole is that of its first chunk. A shorter prompt ends in empty chunks. */
 static tessera_status read_chunks(struct reading *r, const struct text_encoder *encoder, struct run *run, struct prompt_reading *out,
                                   tessera_error *error) {
     TRY(read_chunk(r, encoder, run, 0, &out->states, &out->mask, error));
@@ -230,7 +234,8 @@ static tessera_status read_with(struct reading *r, const struct text_encoder *en
     return status;
 }
 
-/* Reads the prompts of later requests, too, as far as what becomes of them may be kept. `own`: of the present request. */
+/* Reads the prompts of later requests, too, as far as what becomes of them may be kept. `own`: of
+ * the present request. */
 static tessera_status read_ahead(const struct reading *own, const struct text_encoder *encoder, struct run *run,
                                  const struct prompt_reading *out, tessera_error *error) {
     const struct prompts *prompts = own->prompts;

@@ -1,5 +1,6 @@
-/* See relay.h. What a message must be follows from the model and the unit; how long the next unit's is, before its turn has come, from the
- * unit of its kind before. So the first message of each kind is not expected early. */
+/* See relay.h. What a message must be follows from the model and the unit; how long the next unit's
+ * is, before its turn has come, from the unit of its kind before. So the first message of each kind
+ * is not expected early. */
 #include "pipelines/relay.h"
 
 #include <stdlib.h>
@@ -32,7 +33,8 @@ static void close_line(struct relay_line *line) {
     free(line);
 }
 
-/* What a message of another length differs in from the one that is expected, as far as its head and records have come. */
+/* What a message of another length differs in from the one that is expected, as far as its head and
+ * records have come. */
 static tessera_status explain(const void *user, const void *data, size_t bytes, tessera_error *error) {
     const struct relay_line *line = user;
     if (!denoiser_state_begins(data, bytes)) return TESSERA_OK;
@@ -183,7 +185,8 @@ static tessera_status expect(struct relay_line *line, const struct relay_unit *u
     return parcel_expect(line->parcels, line->kinds[unit->kind].bytes, error);
 }
 
-/* Lets the next unit's messages come while this one is computed. A step cache may leave its skips out. */
+/* Lets the next unit's messages come while this one is computed. A step cache may leave its skips
+ * out. */
 static tessera_status expect_next(struct relay *r, const struct relay_unit *next, tessera_error *error) {
     if (next == NULL || r->stages->returns || r->came[next->batch].constants == 0) return TESSERA_OK;
     TRY(expect(r->from_before, next, error));

@@ -1,11 +1,12 @@
-/* Stable Diffusion 3 and 3.5: what the prompt becomes (Esser et al. 2024, section 4 and figure 2; diffusers'
- * StableDiffusion3Pipeline.encode_prompt).
+/* Stable Diffusion 3 and 3.5: what the prompt becomes (Esser et al. 2024, section 4 and figure 2;
+ * diffusers' StableDiffusion3Pipeline.encode_prompt).
  *
  *     text    [count, Tc + Tt, C]:   | CLIP-L penultimate | CLIP-G penultimate | zeros up to C |   Tc tokens
  *                                    | T5 last hidden state                                    |   Tt tokens
  *     pooled  [count, P]:            | CLIP-L projected | CLIP-G projected |
  *
- * A folder without text_encoder_3 gives max_sequence_length tokens of zeros. T5 sees its padding: SD3 passes no mask. */
+ * A folder without text_encoder_3 gives max_sequence_length tokens of zeros. T5 sees its padding:
+ * SD3 passes no mask. */
 
 #include "pipelines/prompt.h"
 

@@ -26,7 +26,8 @@ static int place_of(const int degrees[MESH_AXES], int rank, unsigned axes) {
     return place;
 }
 
-/* The weights of all ranks at each place along some axes, with room for one number more; NULL if memory is out. */
+/* The weights of all ranks at each place along some axes, with room for one number more; NULL if
+ * memory is out. */
 static double *sum_along(const int degrees[MESH_AXES], const double *weights, unsigned axes) {
     double *sums = calloc((size_t)product(degrees, axes) + 1, sizeof *sums);
     int ranks = product(degrees, AXIS(MESH_AXES) - 1);

@@ -1,5 +1,6 @@
-/* See source.h. The weights of a slot come from the first of these that applies: its own safetensors file (--vae ae.safetensors), its own
- * folder (--vae FOLDER), the single file that is the model, the model's folder. LoRA files change them while they are loaded. */
+/* See source.h. The weights of a slot come from the first of these that applies: its own
+ * safetensors file (--vae ae.safetensors), its own folder (--vae FOLDER), the single file that is
+ * the model, the model's folder. LoRA files change them while they are loaded. */
 #include "pipelines/source.h"
 
 #include <stdio.h>
@@ -109,7 +110,8 @@ tessera_status source_weights(const struct pipeline *p, const struct pipeline_sl
     return weights_open_variant(slot->folder, p->variant, out, error);
 }
 
-/* Where the user's replacement `given` for a component lies: in a file, a folder, or the component's folder in a model's folder. */
+/* Where the user's replacement `given` for a component lies: in a file, a folder, or the
+ * component's folder in a model's folder. */
 static tessera_status replace(const struct pipeline *p, struct pipeline_slot *slot, const char *given, tessera_error *error) {
     slot->replaced = true;
     if (is_plain_file(given)) {
@@ -160,14 +162,16 @@ static enum component_kind kind_of(const struct pipeline *p, const cJSON *entry)
     return class_name == NULL ? COMPONENT_NONE : component_kind_of(class_name, p->denoisers, p->num_denoisers);
 }
 
-/* The component of `kind` that model_index.json lists first; where it names none that is known, `usual`. */
+/* The component of `kind` that model_index.json lists first; where it names none that is known,
+ * `usual`. */
 static const char *find_listed(const struct pipeline *p, enum component_kind kind, const char *usual) {
     for (const cJSON *entry = json_root(p->index)->child; entry != NULL; entry = entry->next)
         if (kind_of(p, entry) == kind) return entry->string;
     return usual;
 }
 
-/* Names under which pipelines look for components; a class there that is not known is an error when it is opened. */
+/* Names under which pipelines look for components; a class there that is not known is an error when
+ * it is opened. */
 static bool is_usual_name(const struct pipeline *p, const char *name) {
     static const char *const names[] = {"text_encoder", "text_encoder_2", "text_encoder_3"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -182,7 +186,8 @@ static tessera_status refuse_replacement(const struct pipeline *p, const char *n
     return error_set(error, TESSERA_ERROR_ARGUMENT, "%s: %s has no component %s to replace", given, p->class->name, name);
 }
 
-/* After all components: an error where a file is for another model, a notice of what is left out of it. */
+/* After all components: an error where a file is for another model, a notice of what is left out of
+ * it. */
 static tessera_status check_loras(struct pipeline *p, tessera_error *error) {
     char text[600];
     TRY(lora_set_check(p->loras, error));
@@ -191,7 +196,8 @@ static tessera_status check_loras(struct pipeline *p, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* SD3 was made to do without T5: where neither the model nor the user has it, the model is taken as one without. */
+/* SD3 was made to do without T5: where neither the model nor the user has it, the model is taken as
+ * one without. */
 static tessera_status leave_out_t5(struct pipeline *p, const char *given, tessera_error *error) {
     static const char t5[] = "text_encoder_3";
     char *folder = NULL;

@@ -1,5 +1,6 @@
-/* Stable Diffusion 1.x and 2.x: what the prompt becomes (Rombach et al. 2022, section 3.3; diffusers'
- * StableDiffusionPipeline.encode_prompt): the last hidden state of one CLIP text encoder, [count, 77, C].
+/* Stable Diffusion 1.x and 2.x: what the prompt becomes (Rombach et al. 2022, section 3.3;
+ * diffusers' StableDiffusionPipeline.encode_prompt): the last hidden state of one CLIP text
+ * encoder, [count, 77, C].
  *
  * The folder's safety checker is not run. */
 #include "pipelines/prompt.h"

@@ -40,7 +40,8 @@ static int stage_of(const struct stages *stages, int block) {
     return s;
 }
 
-/* A skip of `maker` that this stage takes: it lies below those of the same maker that have been taken already. */
+/* A skip of `maker` that this stage takes: it lies below those of the same maker that have been
+ * taken already. */
 static void note_coming(struct stages *stages, int maker, struct denoiser_map map) {
     int at = 0, all = 0;
     for (int s = 0; s < stages->count; s++) all += stages->comes[s];
@@ -50,7 +51,8 @@ static void note_coming(struct stages *stages, int maker, struct denoiser_map ma
     stages->comes[maker]++;
 }
 
-/* Goes through all blocks with a stack of where each skip was made, and notes what this stage takes and what it leaves. */
+/* Goes through all blocks with a stack of where each skip was made, and notes what this stage takes
+ * and what it leaves. */
 static void route_skips(const struct denoiser *denoiser, struct stages *stages) {
     int makers[DENOISER_MAX_SKIPS], slots[DENOISER_MAX_SKIPS], height = 0; /* slots: the place on this stage's stack when it is done */
     struct denoiser_map maps[DENOISER_MAX_SKIPS];

@@ -6,7 +6,8 @@
 #include "backend/memory.h"
 #include "pipelines/generation.h"
 
-/* The states' names in files and their extents, the prompts' among them, in the order of struct prompt_states. */
+/* The states' names in files and their extents, the prompts' among them, in the order of struct
+ * prompt_states. */
 static const struct {
     const char *name;
     int ndim;

@@ -1,12 +1,13 @@
 /* See step_cache.h.
  *
- * What is kept between steps has memory of its own, as a run's arena is emptied after each one. While blocks run, `residual` holds what
- * entered them, and becomes what they added when they are done:
+ * What is kept between steps has memory of its own, as a run's arena is emptied after each one.
+ * While blocks run, `residual` holds what entered them, and becomes what they added when they are
+ * done:
  *
  *     residual := h_in;  blocks;  residual := h_out - residual
  *
- * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the backend's operators; of them two numbers
- * come to the host, which decides. */
+ * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the
+ * backend's operators; of them two numbers come to the host, which decides. */
 #include "pipelines/step_cache.h"
 
 #include <assert.h>
@@ -30,8 +31,9 @@ const char *step_cache_kind_name(int kind) {
     return kind >= 0 && kind < STEP_CACHE_KINDS ? names[kind] : NULL;
 }
 
-/* What their authors recommend for Flux: 0.08 (ParaAttention, in diffusers' documentation) and 0.25 (TeaCache4FLUX: 1.5 times as fast).
- * Without a polynomial TeaCache has 0.1, which leaves out as much as a first-block cache does (docs/step-caches.md). */
+/* What their authors recommend for Flux: 0.08 (ParaAttention, in diffusers' documentation) and 0.25
+ * (TeaCache4FLUX: 1.5 times as fast). Without a polynomial TeaCache has 0.1, which leaves out as
+ * much as a first-block cache does (docs/step-caches.md). */
 static double default_threshold(enum step_cache_kind kind, const struct denoiser *denoiser) {
     if (kind == STEP_CACHE_FIRST_BLOCK) return 0.08;
     return denoiser->class->change_polynomial != NULL ? 0.25 : 0.1;
@@ -116,7 +118,8 @@ static struct change_sums sums_of(struct run *run, const struct tensor *now, con
     return sums;
 }
 
-/* d(now, before) over all ranks, the same bits on each: all_reduce adds in the order of ranks. NaN where there is nothing to compare. */
+/* d(now, before) over all ranks, the same bits on each: all_reduce adds in the order of ranks. NaN
+ * where there is nothing to compare. */
 static double relative_change(const struct step_cache *cache, struct run *run, const struct tensor *now, const struct tensor *before) {
     struct change_sums sums = sums_of(run, now, before);
     for (int i = 0; i < STEP_CACHE_GROUPS && !run_failed(run); i++) {
@@ -168,7 +171,8 @@ static bool decide_tea(struct step_cache *cache, const struct denoiser *denoiser
 
 /* ---- blocks ---- */
 
-/* `state` as the blocks first .. end - 1 would leave it, with what they added in the last computed step. */
+/* `state` as the blocks first .. end - 1 would leave it, with what they added in the last computed
+ * step. */
 static struct denoiser_state reuse(const struct denoiser *denoiser, struct run *run, int first, int end,
                                    const struct step_cache_patch *patch, struct denoiser_state state) {
     if (run_failed(run)) return (struct denoiser_state){0};

@@ -41,7 +41,8 @@ static void compose_autoencoder(struct team *team) {
     parallel_add(&team->autoencoder, &rows_strategy, group, NULL);
 }
 
-/* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1: it is none of them. */
+/* The place of `name` (or the first, where it is NULL) among names, whose list ends with NULL; -1:
+ * it is none of them. */
 static int place_of(const char *name, const char *(*name_at)(int)) {
     if (name == NULL) return 0;
     for (int i = 0; name_at(i) != NULL; i++)

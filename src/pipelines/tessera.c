@@ -1,8 +1,8 @@
 /* The public API of include/tessera.h over a pipeline.
  *
- * What a caller can get wrong without a model's help is caught here, and every call has an error to write into, whether the caller gave one
- * or not: the rooms below rely on both. A handle is idle, at work, or abandoned: freed while at work, so that the call frees it at its
- * end. */
+ * What a caller can get wrong without a model's help is caught here, and every call has an error to
+ * write into, whether the caller gave one or not: the rooms below rely on both. A handle is idle,
+ * at work, or abandoned: freed while at work, so that the call frees it at its end. */
 #include "tessera.h"
 
 #include <stdatomic.h>
