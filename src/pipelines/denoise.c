@@ -5,23 +5,23 @@
  *     e = phi e std(e_prompt) / std(e) + (1 - phi) e                                (Lin et al. 2023, equations 15 and 16)
  *     x = scheduler_step(x, e)
  *
- * The work is a list of units, the same on every rank: a step of a picture, or of one of its
- * predictions, or of one patch of its rows. Each stage of the pipeline goes through the list and
- * runs its blocks of every unit, while the others do theirs of units before and after:
+ * The work is a list of units, the same on every rank: a step of a picture, of one of its
+ * predictions, or of one of its patches. Each stage of the pipeline goes through the list and runs
+ * its blocks on every unit, while the other stages run theirs on units before and after:
  *
- *     stage 0   embed, blocks  |1|2|3|4|1|2|...      patches of a picture: patch 1 of the next step may begin when its last step is taken,
- *     stage 1          blocks    |1|2|3|4|1|...      which needs patch 1 alone (Fang et al. 2024, PipeFusion, figure 3)
+ *     stage 0   embed, blocks  |1|2|3|4|1|2|...      patches of a picture: patch 1 may begin its next step when its last one is taken,
+ *     stage 1          blocks    |1|2|3|4|1|...      for which it needs no other patch (Fang et al. 2024, PipeFusion, figure 3)
  *     stage 2  blocks, finish      |1|2|3|4|...
  *                     + guidance, sampler --> x of the patch, to stage 0
  *
- * Without a pipeline there is one stage, and a unit is a step. A picture in patches knows what
- * other patches were one step before (pipefusion.h): its first steps are taken as a whole. With one
- * patch a pipeline is exact; then the predictions, and several pictures, keep the stages busy.
- * Samplers remember each patch's history; what guidance rescaling needs of the whole picture are
- * the other patches' sums of the step before.
+ * Without a pipeline there is one stage, and a unit is a step. A patch sees the others as they were
+ * one step before (pipefusion.h), so the first steps are those of the whole picture. With one patch
+ * a pipeline is exact; then the two predictions, and several pictures, keep the stages busy.
+ * Samplers keep each patch's history. Guidance rescaling takes the whole picture's statistics from
+ * this patch's sums and the other patches' sums of the step before.
  *
- * Where workers compute blocks, units of all pictures are under way at once, and each picture goes
- * on by itself: denoise_workers.c. */
+ * If workers compute blocks, units of all pictures are under way at once, and pictures go on
+ * independently: denoise_workers.c. */
 #include "pipelines/denoise.h"
 
 #include <stdlib.h>
@@ -29,8 +29,9 @@
 
 #include "pipelines/flow.h"
 
-/* This rank's stages one after the other, each with the predictions that follow each other: while
- * one is at another rank the other one is computed. *u becomes the unit after them. */
+/* Runs this rank's stages one after the other, each for the predictions that follow each other:
+ * while one prediction is at another rank, this rank computes the other. *u becomes the unit after
+ * them. */
 static tessera_status run_predictions(struct flow *f, struct unit *u, tessera_error *error) {
     struct unit first = *u;
     int predictions = first.prediction == 0 ? 2 : 1;
@@ -69,8 +70,8 @@ static tessera_status run_units(struct flow *f, tessera_error *error) {
 
 /* ---- beginning and end ---- */
 
-/* Is each prediction a unit of its own, where the picture goes as a whole? A step cache decides
- * over both. */
+/* In steps of the whole picture, is each prediction a unit of its own? With a step cache it is not,
+ * because the cache decides for both. */
 static bool keeps_predictions_apart(const struct team *team, const tessera_workers *workers, bool guided, bool has_cache) {
     if (workers != NULL) return guided;
     return team_stages(team) > 1 && guided && team_degree(team, MESH_CFG) == 1 && !has_cache;

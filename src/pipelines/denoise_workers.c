@@ -1,11 +1,11 @@
-/* The denoising loop where workers compute some of the blocks (workers.h):
+/* The denoising loop if workers compute some of the blocks (workers.h):
  *
  *     picture 1   prediction 0  embed, blocks | ~~~~~~~~ | blocks, finish
  *                 prediction 1  embed, blocks | ~~~~~~~~~~~~ | blocks, finish -> guidance, sampler -> next step
  *     picture 2   ...                  workers
  *
- * Each picture goes on by itself, whenever all predictions of its step are back. What a picture's
- * steps were taken with is kept where its workers may turn out to have lied: then it goes back
+ * Each picture takes its step as soon as all predictions of the step are back. If answers may turn
+ * out to be wrong later, the inputs of a picture's steps are kept, so that it can go back
  * (rewind.h). */
 #include <stdlib.h>
 #include <string.h>

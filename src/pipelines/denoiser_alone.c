@@ -1,9 +1,9 @@
-/* tessera_sample: the denoising loop over one model that its author tries out, with raw inputs in
- * place of a pipeline's prompts.
+/* tessera_sample: the denoising loop for authors who try out a model, with raw inputs in place of a
+ * pipeline's prompts.
  *
  *     folder -> denoiser's description -> mesh, patches, stages -> this rank's weights -> denoise_pictures of one picture
  *
- * Everything is opened for the call and closed after it. */
+ * The call opens everything and closes it at its end. */
 #include "tessera_model.h"
 
 #include <math.h>

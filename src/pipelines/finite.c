@@ -1,7 +1,6 @@
-/* Whether what a component computed are numbers. One NaN in a weight makes a whole picture black,
- * which nothing else would notice. The host looks, because what it looks at comes to it anyway: the
- * sampler's latents and a picture's pixels. Only the states of a prompt are copied for this, once a
- * prompt. */
+/* Checks that a component's results are finite. One NaN in a weight makes a whole picture black,
+ * and nothing else would notice. The host checks the sampler's latents and a picture's pixels,
+ * which it has anyway; only a prompt's states are copied to it for this, once for each prompt. */
 #include <math.h>
 
 #include "pipelines/pipeline.h"

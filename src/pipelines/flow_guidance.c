@@ -1,5 +1,5 @@
-/* From what the denoiser predicts for the negative prompt and the prompt to the guided prediction
- * (equations in denoise.c). See flow.h. */
+/* Makes the guided prediction from those for the negative prompt and the prompt (equations in
+ * denoise.c). See flow.h. */
 #include "pipelines/flow.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* A stage's work on a unit: from the latents, or from what the stage before it sent, through its
- * blocks to the next stage, or to the predictions and the step. See flow.h. */
+/* A stage's work on a unit. It begins with the latents, or with the state from the stage before,
+ * and ends with a state for the next stage, or with the predictions and the step. See flow.h. */
 #include "pipelines/flow.h"
 
 #include <string.h>

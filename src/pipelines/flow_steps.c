@@ -1,5 +1,5 @@
-/* The sampler's steps: one is taken on the last stage of the pipeline, and its latents are awaited
- * on the others, the first one before all, which begins the next step with them. See flow.h. */
+/* The sampler's steps. The last stage of the pipeline takes a step and sends the latents to the
+ * first stage, which begins the next step with them. See flow.h. */
 #include "pipelines/flow.h"
 
 bool flow_tells(const struct flow *f) {

@@ -1,5 +1,5 @@
-/* The list of units of a denoising (denoise.c), which is the same on every rank, and where a unit
- * lies in its picture. See flow.h. */
+/* The list of units of a denoising (denoise.c), the same on every rank, and a unit's place in its
+ * picture. See flow.h. */
 #include "pipelines/flow.h"
 
 tessera_status flow_out_of_memory(tessera_error *error) {

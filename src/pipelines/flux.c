@@ -1,10 +1,10 @@
-/* Flux.1 dev and schnell, and Depth and Canny with their control picture: what the prompt becomes
- * (diffusers' FluxPipeline.encode_prompt): T5's last hidden state as the text, and the pooled state
- * of CLIP-L.
+/* Flux.1 dev and schnell, and Depth and Canny with their control picture: how they encode the
+ * prompt (diffusers' FluxPipeline.encode_prompt): T5's last hidden state as the text, and the
+ * pooled state of CLIP-L.
  *
  * The guidance scale is an input of the denoiser (dev was distilled from guided pictures; schnell
- * has no such input). With a negative prompt and a true_cfg_scale above 1 the picture is guided as
- * others are, which takes twice the time. */
+ * has no such input). With a negative prompt and a true_cfg_scale above 1 a step has two
+ * predictions, as in other families, and takes twice the time. */
 #include "pipelines/prompt.h"
 
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,

@@ -1,12 +1,12 @@
-/* From a request to pictures: what all families share.
+/* From a request to pictures: the work that all families have in common.
  *
  *     text:     prompt, negative prompt -> states                              (pipeline_class.encode_prompts)
- *     encode:   init picture -> latents x_0; control picture -> its latents    (picture.c; where such pictures are given)
+ *     encode:   init picture -> latents x_0; control picture -> its latents    (picture.c; if the request has such pictures)
  *     denoise:  x_T = noise, or x_s = add_noise(x_0) at the first step kept;   then step by step to x_0 (denoise.c)
  *     decode:   x_0 -> picture                                                 (picture.c)
  *
- * Pictures are made one after the other, so memory does not grow with their number; noise is drawn
- * for all at once, as torch does for a batch. Latents and noise live in float32, [rows, columns,
+ * Pictures are made one after the other, so memory does not grow with their number. Their noise is
+ * drawn at once, as torch does for a batch. Latents and noise are float32, [rows, columns,
  * channels]. */
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,4 @@
-/* What all work on a request uses: its clock, what it tells the caller, and the end of its outcome.
- */
+/* A request's clock and its reports to the caller, which all of its phases use. */
 #include "pipelines/generation.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
-/* HunyuanDiT: what the prompt and the sizes become (Li et al. 2024, section 2.1; diffusers'
+/* HunyuanDiT: how it encodes the prompt and the sizes (Li et al. 2024, section 2.1; diffusers'
  * HunyuanDiTPipeline): the states of a bilingual CLIP (a BERT) and of mT5 with their masks, and,
- * for models that are told sizes, original and target size and crop. */
+ * for models that read sizes, original and target size and crop. */
 #include "pipelines/bins.h"
 #include "pipelines/prompt.h"
 

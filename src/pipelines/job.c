@@ -1,12 +1,12 @@
-/* Jobs of include/tessera.h: requests that are carried out together, with all that belongs to them.
+/* Jobs of include/tessera.h: one or more requests, with all that belongs to them.
  *
  *     tessera_job     copies of the requests, pictures, stop flag, memory limit, outcome
  *       generation    of one request at a time: scheduler, text states, noise, generators (generation.h)
  *         denoising   scheduler states, step caches, keys and values of other patches (denoise.c)
  *
  * A job runs once. On a mesh it is a job of the ranks that make a picture together (comm/jobs.h),
- * so it ends alike on all of them. Nothing of it is in the model, which only opens components as
- * they are first needed. */
+ * so it ends with the same status on all of them. The model holds nothing of it: it only opens
+ * components when they are first needed. */
 #include <stdlib.h>
 #include <string.h>
 

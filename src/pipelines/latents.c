@@ -1,4 +1,4 @@
-/* From noise to latents: what a request asks of the denoising loop (denoise.c), for one picture or
+/* From noise to latents: how a request calls the denoising loop (denoise.c), for one picture or
  * several together. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The weights of a pipeline's components come and go. See pipeline.h. */
+/* Loads and drops the weights of a pipeline's components. See pipeline.h. */
 #include "base/clock.h"
 #include "pipelines/pipeline.h"
 

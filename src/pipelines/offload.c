@@ -1,10 +1,10 @@
 /* See offload.h. The memory of a process is what it has when the model is opened (the program,
- * libraries, described layers), the weights that are loaded, and what the stage at work needs
- * beside. The last is an estimate from above, the planner's (docs/planner.md):
+ * libraries, described layers), the loaded weights, and what the present phase needs beside them.
+ * The last is the planner's estimate from above (docs/planner.md):
  *
- *     base | pictures | weights of a stage: all, or a window of blocks | activations, all rows at once or some | slack      <= limit
+ *     base | pictures | weights of a phase: all, or a window of blocks | activations, all rows at once or some | slack      <= limit
  *
- * The sum is placement.h's, of a model that lies on one rank: as a device map judges it. */
+ * placement.h computes the sum, as for a device map with one rank. */
 #include "pipelines/offload.h"
 
 #include <string.h>
@@ -127,7 +127,7 @@ struct placement_weight offload_weigh(const struct component *c) {
     return sum;
 }
 
-/* Components that take part are opened for it, and stay so until they are loaded, or else
+/* Opens the components that the request uses, which stay open until they are loaded, or else until
  * offload_drop. */
 static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
@@ -233,8 +233,8 @@ static int choose(const struct pipeline *p) {
     return last;
 }
 
-/* MEMORY if the peak is above the limit. Without one it is the machine's memory, to which the
- * system gives mapped weights back that a user wants to keep. */
+/* MEMORY if the peak is above the limit. Without a limit it is the machine's memory; the system can
+ * take back mapped weights that a user wants to keep. */
 static tessera_status check_peak(const struct pipeline *p, const struct offload_question *q, tessera_error *error) {
     bool given = p->memory_limit > 0, may_change = p->offload_asked == OFFLOAD_NONE || p->offload_asked == OFFLOAD_STAGES;
     enum offload counted = !given && p->offload_asked == OFFLOAD_NONE ? OFFLOAD_BLOCKS : p->offload;

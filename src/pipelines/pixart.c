@@ -1,9 +1,9 @@
-/* PixArt-alpha and PixArt-Sigma: what the prompt and the sizes become (Chen et al. 2023, section
- * 2.3; diffusers' PixArtAlphaPipeline): T5's last hidden state and its mask, over which the
- * denoiser's cross attention runs; alpha's larger models are told height, width and their ratio.
+/* PixArt-alpha and PixArt-Sigma: how they encode the prompt and the sizes (Chen et al. 2023,
+ * section 2.3; diffusers' PixArtAlphaPipeline): T5's last hidden state and its mask, for the
+ * denoiser's cross attention; alpha's larger models also read height, width and their ratio.
  *
  * The text is lowered and stripped of space at its ends, as diffusers does with clean_caption=False
- * and, whatever clean_caption says, where ftfy and beautifulsoup4 are not installed. */
+ * and, whatever clean_caption says, if ftfy and beautifulsoup4 are not installed. */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>

@@ -1,7 +1,7 @@
-/* See plan_auto.h. Every rank measures its own speed while the others do theirs, as in a run; then
- * all know all numbers, and rank 0's choice is everybody's.
+/* See plan_auto.h. All ranks measure their speed at the same time, as they compute in a run. Then
+ * they exchange the numbers, and rank 0 chooses for all.
  *
- *     speeds    products of the model's width, or what the cache file says of this machine
+ *     speeds    products of the model's width, or this machine's entry in the cache file
  *     links     between all pairs; of a host's ranks the median, of hosts the slowest tenth, as exchanges wait for the last; where ranks
  *               crowd a machine's processors, among all of them at once
  *     memory    of a host, shared by its ranks */

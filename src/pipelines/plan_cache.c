@@ -1,9 +1,9 @@
-/* Speeds that were measured before, by machine, kernels and model: one JSON object in the user's
- * cache folder.
+/* Earlier measured speeds, by machine, kernels and model: one JSON object in the user's cache
+ * folder.
  *
  *     { "AMD EPYC; onednn avx2 + avx2; 1 ranks of 2 threads; bf16, 1536 channels, 24 heads, 1024 tokens": [3.1e11, 0.6, 2.1e9, 9e9], ... }
  *
- * Of ranks that write at once one wins; nothing is lost but a second of measuring. */
+ * If ranks write at the same time, one wins; the others lose a second of measuring. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* See plan_measure.h. A transformer's time goes into three kinds of products, C to C, C to 4 C and
- * 4 C to C, and attention: these are timed, the products with many tokens and with few, which tells
- * what a token costs and what a weight does. */
+ * 4 C to C, and attention. These are timed: the products with many tokens and with few, which tells
+ * the cost of a token from the cost of a weight. */
 #include "pipelines/plan_measure.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
-/* See plan_model.h. Weights are counted by opening descriptions: of the whole denoiser, of one of
- * two shares (which tells what tensor cuts), and of its first, a middle and its last block alone
- * (which tell what stages have in common). Text encoders and the autoencoder are counted by their
- * weights: 2 operations a weight and token, and the decoder's convolutions. */
+/* See plan_model.h. Weights are counted from descriptions: of the whole denoiser, of one of two
+ * slices (which tells what tensor parallelism slices), and of the first, a middle and the last
+ * block alone (which tell what all stages have). Operations of text encoders and the autoencoder
+ * follow from their weights: 2 for each weight and token, and the decoder's convolutions. */
 #include "pipelines/plan_model.h"
 
 #include <math.h>

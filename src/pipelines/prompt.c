@@ -1,5 +1,5 @@
-/* Tokenizer, encoder, mask: see prompt.h. The encoder is closed after use where components do not
- * stay open. */
+/* Tokenizer, encoder, mask: see prompt.h. If components do not stay open, the encoder is closed
+ * after use. */
 #include "pipelines/prompt.h"
 
 #include <stdlib.h>

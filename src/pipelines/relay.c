@@ -1,6 +1,6 @@
-/* See relay.h. What a message must be follows from the model and the unit; how long the next unit's
- * is, before its turn has come, from the unit of its kind before. So the first message of each kind
- * is not expected early. */
+/* See relay.h. The model and the unit tell what a message must be. The length of the next unit's
+ * message, before its turn, is that of the last unit of its kind. So no receive of the first
+ * message of a kind starts early. */
 #include "pipelines/relay.h"
 
 #include <stdlib.h>

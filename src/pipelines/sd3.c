@@ -1,5 +1,5 @@
-/* Stable Diffusion 3 and 3.5: what the prompt becomes (Esser et al. 2024, section 4 and figure 2;
- * diffusers' StableDiffusion3Pipeline.encode_prompt).
+/* Stable Diffusion 3 and 3.5: how they encode the prompt (Esser et al. 2024, section 4 and figure
+ * 2; diffusers' StableDiffusion3Pipeline.encode_prompt).
  *
  *     text    [count, Tc + Tt, C]:   | CLIP-L penultimate | CLIP-G penultimate | zeros up to C |   Tc tokens
  *                                    | T5 last hidden state                                    |   Tt tokens

@@ -1,5 +1,5 @@
 /* A pipeline's slots: its components by name, as their configs describe them or opened without
- * weights, and what follows from them. Weights come in loading.c. See pipeline.h. */
+ * weights, and what follows from them. loading.c loads weights. See pipeline.h. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

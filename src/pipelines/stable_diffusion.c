@@ -1,8 +1,8 @@
-/* Stable Diffusion 1.x and 2.x: what the prompt becomes (Rombach et al. 2022, section 3.3;
+/* Stable Diffusion 1.x and 2.x: how they encode the prompt (Rombach et al. 2022, section 3.3;
  * diffusers' StableDiffusionPipeline.encode_prompt): the last hidden state of one CLIP text
  * encoder, [count, 77, C].
  *
- * The folder's safety checker is not run. */
+ * The folder's safety checker does not run. */
 #include "pipelines/prompt.h"
 
 static tessera_status encode_prompts(struct pipeline *p, struct run *run, const tessera_request *request, const struct prompts *prompts,

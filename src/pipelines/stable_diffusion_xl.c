@@ -1,13 +1,12 @@
-/* Stable Diffusion XL: what the prompt and the sizes become (Podell et al. 2023, sections 2.1 and
- * 2.2; diffusers' StableDiffusionXLPipeline).
+/* Stable Diffusion XL: how it encodes the prompt and the sizes (Podell et al. 2023, sections 2.1
+ * and 2.2; diffusers' StableDiffusionXLPipeline).
  *
  *     text    [count, 77, C]:   | CLIP-L penultimate | CLIP-G penultimate |
  *     pooled  [count, P]:       CLIP-G projected
  *     sizes   [6]:              original height, width; crop top, left; target height, width
  *
- * Where no negative prompt is given and the folder says force_zeros_for_empty_prompt, the negative
- * states are zeros. The refiner, which lacks the first encoder and wants an aesthetic score, is
- * refused. */
+ * Without a negative prompt, and if the folder says force_zeros_for_empty_prompt, the negative
+ * states are zeros. The refiner has no first encoder and reads an aesthetic score: UNSUPPORTED. */
 
 #include "pipelines/prompt.h"
 

@@ -1,4 +1,4 @@
-/* What prompts became, between programs: g->states to numbers of the host's, and back. */
+/* Encoded prompts between programs: copies g->states to the host's memory, and back. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

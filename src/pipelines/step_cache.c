@@ -1,13 +1,12 @@
 /* See step_cache.h.
  *
- * What is kept between steps has memory of its own, as a run's arena is emptied after each one.
- * While blocks run, `residual` holds what entered them, and becomes what they added when they are
- * done:
+ * The kept tensors have memory of their own, because a run's arena is emptied after each step.
+ * While blocks run, `residual` holds their input; afterwards it becomes what they added:
  *
  *     residual := h_in;  blocks;  residual := h_out - residual
  *
- * Differences are made in float32 and rounded to the tokens' type; sums are float64. Both are the
- * backend's operators; of them two numbers come to the host, which decides. */
+ * Differences are made in float32 and rounded to the tokens' type; sums are float64. The backend
+ * computes both; the host gets two numbers and decides. */
 #include "pipelines/step_cache.h"
 
 #include <assert.h>

@@ -1,8 +1,8 @@
 /* The public API of include/tessera.h over a pipeline.
  *
- * What a caller can get wrong without a model's help is caught here, and every call has an error to
- * write into, whether the caller gave one or not: the rooms below rely on both. A handle is idle,
- * at work, or abandoned: freed while at work, so that the call frees it at its end. */
+ * This file checks what a caller can get wrong independently of a model, and gives every call an
+ * error to write into, also if the caller passed none: the rooms below rely on both. A handle is
+ * idle, in use, or abandoned: freed while in use, so that the call frees it at its end. */
 #include "tessera.h"
 
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* The public API of include/tessera_stages.h: one stage of a picture a call, as tessera.c has all
- * of them in one. */
+/* The public API of include/tessera_stages.h: each call does one phase of a picture; tessera.c does
+ * all of them in one call. */
 #include "tessera_stages.h"
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* The public API of include/tessera.h over the group of all ranks. A world that is NULL is that of
- * one rank. */
+/* The public API of include/tessera.h over the group of all ranks. World NULL means one
+ * rank. */
 #include "pipelines/world.h"
 
 #include <stdlib.h>
