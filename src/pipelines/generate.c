@@ -13,11 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/strategy.h"
 #include "pipelines/channel_order.h"
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
 #include "pipelines/request.h"
 #include "pipelines/text_ahead.h"
+
+enum { MANY_PATCHES = 8 };
 
 /* What is opened as a denoiser and as an autoencoder must be that. */
 static tessera_status check_kinds(const struct pipeline *p, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
@@ -45,6 +48,20 @@ static void announce_size(const struct generation *g) {
                         "size %dx%d: the picture is %dx%d, the nearest size of the model's training (--no-resolution-binning keeps "
                         "the size)",
                         r->width, r->height, g->width, g->height);
+}
+
+/* One line where displaced patches are known to draw another picture: the published correction of
+ * group norms fails with so many patches (docs/quality.md). */
+static void announce_patches(const struct generation *g, const struct denoiser *d) {
+    const struct team *team = &g->pipeline->team;
+    int patches = team_degree(team, MESH_PATCH);
+    bool displaced = team->choice.patch_strategy == NULL || strcmp(team->choice.patch_strategy->name, "patch") == 0;
+    if (patches < MANY_PATCHES || !displaced || d->row_unit == 0 || team->choice.sync_mode != SYNC_CORRECTED_ASYNC_GN) return;
+    if (team_rank(team) != 0 || team_coordinate(team, MESH_DATA) != 0) return;
+    pipeline_notice(g->pipeline, g->request,
+                    "patch %d with sync-mode corrected_async_gn: so many patches of a U-Net often draw another picture than one process "
+                    "does; --sync-mode stale_gn stays nearer to it",
+                    patches);
 }
 
 /* The pixels to work at: those of the bins only where no picture is given. */
@@ -101,6 +118,7 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     TRY(check_kinds(p, d, vae, error));
     TRY(choose_size(g, error));
     announce_size(g);
+    announce_patches(g, d);
     TRY(denoiser_check_degrees(d, team_degree(&p->team, MESH_ULYSSES), team_degree(&p->team, MESH_TENSOR), error));
     TRY(check_size(g, d, vae->scale * d->patch_size, error));
     g->rows = g->height / vae->scale;
