@@ -1,12 +1,12 @@
-/* The stages of a picture one by one: they can run in different programs, on different machines and
+/* The phases of a picture one by one: they can run in different programs, on different machines and
  * days.
  *
  *     prompts --tessera_encode--> states --tessera_generate (latents_only)--> latents --tessera_decode--> picture
  *
- * The three give the same picture to the bit as one call of tessera_generate, where the kernel
- * path, element type and number of threads are the same. Numbers are handed out as they are; a
- * program that keeps them keeps tessera_fingerprint beside them, and compares it before it
- * uses them with a model. */
+ * The three calls give the same picture to the bit as one call of tessera_generate, if the kernels,
+ * the element type and the number of threads are the same. States and latents are plain numbers. A
+ * program that keeps them should keep tessera_fingerprint with them, and compare it before it uses
+ * them with a model. */
 #ifndef TESSERA_STAGES_H
 #define TESSERA_STAGES_H
 
@@ -16,8 +16,8 @@
 extern "C" {
 #endif
 
-/* What prompts became: float32 tensors whose first extent is the prompts, [negative, prompt] where
- * the picture is guided, else [prompt]. */
+/* Encoded prompts: float32 tensors whose first dimension is the prompts, [negative, prompt] if the
+ * picture is guided, else [prompt]. */
 #define TESSERA_STATES_MAX 5
 typedef struct tessera_state {
     const char *name; /* "text" [prompts, tokens, channels], "text_mask" [prompts, tokens], "pooled" [prompts, channels], "text_2", "text_2_mask" */
@@ -28,22 +28,22 @@ typedef struct tessera_state {
 
 typedef struct tessera_states {
     size_t struct_size;
-    int count; /* of those that the model has */
+    int count; /* how many the model has */
     tessera_state states[TESSERA_STATES_MAX];
 } tessera_states;
 #define TESSERA_STATES {.struct_size = sizeof(tessera_states)}
 
-/* Reads the request's prompts with the model's text encoders, which are all that is loaded. On all
- * ranks, and each gets the states. Free them with tessera_states_free. Errors are those of
+/* Encodes the request's prompts with the model's text encoders, and loads nothing else. Call it on
+ * all ranks; each gets the states. Free them with tessera_states_free. Errors are those of
  * tessera_generate. */
 tessera_status tessera_encode(tessera_model *model, const tessera_request *request, tessera_states *states, tessera_error *error);
 /* NULL is allowed; for states that tessera_encode filled. */
 void tessera_states_free(tessera_states *states);
 
-/* Makes pictures of latents as tessera_image has them, [count, channels, rows, columns], by the
- * model's autoencoder, which is all that is loaded. `request`: the one that led to them; of it
- * width, height and use_resolution_binning are used. On all ranks. ARGUMENT if `values`, the number
- * of floats, is not what pictures of this size have. */
+/* Decodes latents as tessera_image has them, [count, channels, rows, columns], with the model's
+ * autoencoder, and loads nothing else. `request`: the one that made them, of which width, height
+ * and use_resolution_binning count. Call it on all ranks. ARGUMENT if `values`, the number of
+ * floats, is not that of pictures of this size. */
 tessera_status tessera_decode(tessera_model *model, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
                               tessera_error *error);
 

@@ -1,4 +1,4 @@
-/* `tessera decode`: a file of latents to a PNG file, the last stage of a picture as a command. */
+/* `tessera decode`: a file of latents to a PNG file, the last phase of a picture as a command. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +7,9 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/find_model.h"
-#include "cli/output.h"
 #include "cli/memory_options.h"
-#include "cli/stage_files.h"
+#include "cli/output.h"
+#include "cli/phase_files.h"
 #include "image/png.h"
 
 enum decode_option {

@@ -1,4 +1,4 @@
-/* `tessera encode`: a prompt to a file of its states, the first stage of a picture as a command. */
+/* `tessera encode`: a prompt to a file of its states, the first phase of a picture as a command. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +7,10 @@
 #include "cli/command.h"
 #include "cli/find_model.h"
 #include "cli/lora_options.h"
-#include "cli/notice.h"
-#include "cli/progress.h"
 #include "cli/memory_options.h"
-#include "cli/stage_files.h"
+#include "cli/notice.h"
+#include "cli/phase_files.h"
+#include "cli/progress.h"
 
 enum encode_option {
     ENCODE_MODEL,

@@ -449,12 +449,13 @@ const struct option generate_options[] = {
                              .type = OPTION_FLAG,
                              .help = "decode in blended tiles: less memory, not exact",
                              .record = "vae_tiling"},
-    [GENERATE_OFFLOAD] = {.name = "offload",
-                          .section = SECTION_MACHINE,
-                          .type = OPTION_CHOICE,
-                          .placeholder = TESSERA_OFFLOADS,
-                          .help = "what of the model is in memory at a time (docs/small-devices.md): all, one stage, or some blocks of it; "
-                                  "the picture stays the same (default auto: what fits)"},
+    [GENERATE_OFFLOAD] =
+        {.name = "offload",
+         .section = SECTION_MACHINE,
+         .type = OPTION_CHOICE,
+         .placeholder = TESSERA_OFFLOADS,
+         .help = "what of the model is in memory at a time (docs/small-devices.md): all, what one phase needs, or some blocks of that; "
+                 "the picture stays the same (default auto: what fits)"},
     [GENERATE_MAX_MEMORY] = {.name = "max-memory",
                              .section = SECTION_MACHINE,
                              .type = OPTION_TEXT,

@@ -16,11 +16,11 @@
 #include "cli/latent_preview.h"
 #include "cli/mesh_options.h"
 #include "cli/notice.h"
+#include "cli/phase_files.h"
 #include "cli/progress.h"
 #include "cli/prompt_tags.h"
 #include "cli/prompts.h"
 #include "cli/record.h"
-#include "cli/stage_files.h"
 #include "tessera_plan.h"
 #include "tessera_workers.h"
 

@@ -202,9 +202,9 @@ static float guidance_of(const struct pipeline_class *class, const tessera_reque
     return r->negative_prompt != NULL ? r->true_cfg_scale : 1.0f;
 }
 
-/* A stage is over: its component may go, and so may the pages of its temporaries where something is
+/* Ends a phase: closes its component and gives back the pages of its temporaries, if the model is
  * offloaded. */
-static void end_stage(struct generation *g, const char *name) {
+static void end_phase(struct generation *g, const char *name) {
     if (name != NULL) pipeline_done_with(g->pipeline, name);
     for (int role = 0; role < PIPELINE_ROLES && g->pipeline->offload != OFFLOAD_NONE; role++)
         arena_trim(g->runs[role]->arena, arena_mark(g->runs[role]->arena));
@@ -235,7 +235,7 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     TRY(check_widths(g, error));
     g->image->seconds_text = generation_clock(g) - start;
     g->image->operations_text = g->runs[ROLE_TEXT]->operations;
-    end_stage(g, NULL); /* each encoder went when its states were made */
+    end_phase(g, NULL); /* each encoder went when its states were made */
     return generation_report(g, TESSERA_PHASE_TEXT, 1, 1, error);
 }
 
@@ -265,7 +265,7 @@ static tessera_status denoise_batch(struct generation *g, int first, int count, 
     g->image->bytes_copied += g->runs[ROLE_DENOISER]->backend->counts.copied - copied;
     g->image->seconds_denoise += generation_clock(g) - start;
     g->image->operations_denoise += g->runs[ROLE_DENOISER]->operations - operations;
-    if (first + count == g->image->count) end_stage(g, g->pipeline->denoiser);
+    if (first + count == g->image->count) end_phase(g, g->pipeline->denoiser);
     return TESSERA_OK;
 }
 
@@ -274,21 +274,21 @@ static tessera_status decode_batch(struct generation *g, int first, int count, f
     for (int i = 0; i < count; i++) TRY(generation_decode(g, first + i, x[i], error));
     g->image->seconds_decode += generation_clock(g) - start;
     g->image->operations_decode += g->runs[ROLE_AUTOENCODER]->operations - operations;
-    if (first + count == g->image->count) end_stage(g, g->pipeline->autoencoder);
+    if (first + count == g->image->count) end_phase(g, g->pipeline->autoencoder);
     return TESSERA_OK;
 }
 
-/* A picture is decoded as soon as it is denoised; where a stage frees what it needed, when all are.
- */
+/* Decodes a picture as soon as it is denoised; if phases free their components, when all pictures
+ * are. */
 static tessera_status make_batches(struct generation *g, int at_once, float *const *x, tessera_error *error) {
     int count = g->image->count;
-    bool by_stage = g->pipeline->offload != OFFLOAD_NONE;
+    bool by_phase = g->pipeline->offload != OFFLOAD_NONE;
     for (int i = 0; i < count; i += at_once) {
         int n = count - i < at_once ? count - i : at_once;
         TRY(denoise_batch(g, i, n, x + i, error));
-        if (!by_stage) TRY(decode_batch(g, i, n, x + i, error));
+        if (!by_phase) TRY(decode_batch(g, i, n, x + i, error));
     }
-    return by_stage ? decode_batch(g, 0, count, x, error) : TESSERA_OK;
+    return by_phase ? decode_batch(g, 0, count, x, error) : TESSERA_OK;
 }
 
 /* `work` with the latents of all pictures to be made, x[i] [rows, columns, channels], and
@@ -365,7 +365,7 @@ static tessera_status begin(struct generation *g, unsigned roles, tessera_error 
 /* The given pictures' latents; the autoencoder comes again when all is denoised. */
 static tessera_status encode_pictures(struct generation *g, tessera_error *error) {
     TRY(generation_encode(g, &g->generator, error));
-    end_stage(g, g->pipeline->autoencoder);
+    end_phase(g, g->pipeline->autoencoder);
     return TESSERA_OK;
 }
 
@@ -436,14 +436,15 @@ static tessera_status open_runs(struct generation *g, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* Carries out some stages: g has pipeline, request, control and image. */
-static tessera_status run_stages(struct generation *g, tessera_status (*stages)(struct generation *, tessera_error *), tessera_error *error) {
+/* Runs some phases: g has pipeline, request, control and image. */
+static tessera_status run_phases(struct generation *g, tessera_status (*phases)(struct generation *, tessera_error *),
+                                 tessera_error *error) {
     struct pipeline *p = g->pipeline;
     double loaded = p->seconds_load;
     p->disk = (struct stream_counts){0};
     tessera_status status = adapters_use(p, g->request, error);
     if (status == TESSERA_OK) status = open_runs(g, error);
-    if (status == TESSERA_OK) status = stages(g, error);
+    if (status == TESSERA_OK) status = phases(g, error);
     if (status != TESSERA_OK) team_job_fail(&p->team, error); /* before buffers go: nothing more comes into them */
     for (int i = 0; status != TESSERA_OK && i < p->num_slots; i++) pipeline_done_with(p, p->slots[i].name);
     g->image->seconds_load = p->seconds_load - loaded;
@@ -463,19 +464,19 @@ static tessera_status run_stages(struct generation *g, tessera_status (*stages)(
 tessera_status pipeline_generate(struct pipeline *p, const tessera_request *request, const struct generation_control *control,
                                  tessera_image *image, tessera_error *error) {
     struct generation g = {.pipeline = p, .request = request, .control = control, .image = image};
-    return run_stages(&g, generate, error);
+    return run_phases(&g, generate, error);
 }
 
 tessera_status pipeline_encode(struct pipeline *p, const tessera_request *request, const struct generation_control *control,
                                tessera_states *states, tessera_image *costs, tessera_error *error) {
     struct generation g = {.pipeline = p, .request = request, .control = control, .image = costs, .states_out = states};
-    return run_stages(&g, encode_alone, error);
+    return run_phases(&g, encode_alone, error);
 }
 
 tessera_status pipeline_decode(struct pipeline *p, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
                                tessera_error *error) {
     const struct generation_control control = {0};
     struct generation g = {.pipeline = p, .request = request, .control = &control, .image = image, .given_latents = latents, .given_values = values};
-    return run_stages(&g, decode_alone, error);
+    return run_phases(&g, decode_alone, error);
 }
 

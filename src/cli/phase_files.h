@@ -1,10 +1,10 @@
-/* What passes between the stages of a picture as commands: files of prompts' states (`tessera encode`) and of latents
- * (`tessera generate --output-type latent`).
+/* The files between the phases of a picture as commands: prompts' states (`tessera encode`) and
+ * latents (`tessera generate --output-type latent`).
  *
- * Both are safetensors files whose __metadata__ says which model the numbers belong to, and what else the next stage has to
- * know. Their bytes depend on the numbers and on that alone. */
-#ifndef TESSERA_CLI_STAGE_FILES_H
-#define TESSERA_CLI_STAGE_FILES_H
+ * Both are safetensors files whose __metadata__ says to which model the numbers belong, and what
+ * else the next phase needs. Their bytes depend on nothing but the numbers and that. */
+#ifndef TESSERA_CLI_PHASE_FILES_H
+#define TESSERA_CLI_PHASE_FILES_H
 
 #include "tessera_stages.h"
 
@@ -32,7 +32,8 @@ struct latents_file {
     int width, height; /* of the request that led to them, */
     bool binning;      /* and whether it took the nearest trained size */
 };
-/* The tensor "latents" [1, channels, rows, columns], as diffusers returns it for output_type "latent". */
+/* The tensor "latents" [1, channels, rows, columns], as diffusers returns it for output_type
+ * "latent". */
 tessera_status latents_write(const char *path, tessera_model *model, const tessera_request *request, const tessera_image *image,
                              tessera_error *error);
 tessera_status latents_open(const char *path, struct latents_file *out, tessera_error *error);

@@ -1,5 +1,5 @@
-/* See stage_files.h. */
-#include "cli/stage_files.h"
+/* See phase_files.h. */
+#include "cli/phase_files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +31,8 @@ static tessera_status open_kind(const char *path, const struct kind *kind, struc
     TRY(safetensors_open(path, out, error));
     const char *is = safetensors_metadata(*out, KIND_KEY);
     if (is != NULL && strcmp(is, kind->name) == 0 && safetensors_metadata(*out, PRINT_KEY) != NULL) return TESSERA_OK;
-    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s%s and not %s, which `%s` writes", path, is != NULL ? "holds " : "does not say what it holds",
-                     is != NULL ? is : "", kind->name, kind->made_by);
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s%s and not %s, which `%s` writes", path,
+                     is != NULL ? "holds " : "does not say what it holds", is != NULL ? is : "", kind->name, kind->made_by);
 }
 
 static tessera_status check_model(const struct safetensors *file, const struct kind *kind, tessera_model *model, tessera_error *error) {
@@ -107,10 +107,9 @@ tessera_status latents_write(const char *path, tessera_model *model, const tesse
     const struct safetensors_entry entry = {
         .name = "latents",
         .tensor = tensor_of(image->latents, DTYPE_F32, SHAPE(1, image->latent_channels, image->latent_height, image->latent_width))};
-    const struct safetensors_note notes[] = {{KIND_KEY, latents_kind.name}, {CLASS_KEY, tessera_model_pipeline_class(model)},
-                                             {PRINT_KEY, print},            {WIDTH_KEY, width},
-                                             {HEIGHT_KEY, height},          {BINNING_KEY, binning ? "true" : "false"},
-                                             {NULL, NULL}};
+    const struct safetensors_note notes[] = {
+        {KIND_KEY, latents_kind.name}, {CLASS_KEY, tessera_model_pipeline_class(model)}, {PRINT_KEY, print}, {WIDTH_KEY, width},
+        {HEIGHT_KEY, height},          {BINNING_KEY, binning ? "true" : "false"},        {NULL, NULL}};
     return safetensors_write_noted(path, &entry, 1, notes, error);
 }
 
