@@ -33,7 +33,7 @@ function samplers(    s, t) {
 function others() {
     print "| way | PSNR mean, lowest (SSIM mean) |\n|---|---|"
     print "| ring, 2 ranks | " cell("DDIMScheduler,20,2,ring,,,") " |"
-    print "| PipeFusion, 2 stages, one part | " cell("DDIMScheduler,20,2,pipefusion,,,one_part") " |"
+    print "| PipeFusion, 2 stages, one patch | " cell("DDIMScheduler,20,2,pipefusion,,,one_part") " |"
     print "| weights as q8_0 | " cell("DDIMScheduler,20,1,weights,,,q8_0") " |"
     print "| weights as q4_0 | " cell("DDIMScheduler,20,1,weights,,,q4_0") " |"
 }
