@@ -12,7 +12,7 @@
 
 enum { ALIGNMENT = 64 };
 
-/* A message on its way out, or one to be filled in. */
+/* A message under way, or one that the sender fills. */
 struct sending {
     struct sending *next;
     struct comm_request *request;
@@ -56,7 +56,7 @@ void parcel_line_explain(struct parcel_line *line, struct comm_explanation expla
     line->explanation = explanation;
 }
 
-/* Gives back what has gone; all of it if `wait`. */
+/* Frees the messages that have gone; all of them if `wait`. */
 static tessera_status reap(struct parcel_line *line, bool wait, tessera_error *error) {
     tessera_status status = TESSERA_OK;
     struct sending **at = &line->sendings;
@@ -74,7 +74,7 @@ static tessera_status reap(struct parcel_line *line, bool wait, tessera_error *e
     return status;
 }
 
-/* The oldest that is held; there is one. */
+/* Takes the oldest message that is held; there must be one. */
 static struct sending *take_held(struct parcel_line *line) {
     struct sending *s = line->held;
     line->held = s->next;
@@ -146,7 +146,7 @@ tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_err
     return TESSERA_OK;
 }
 
-/* From oneself. */
+/* Receives from this member itself. */
 static void receive_own(struct parcel_line *line, size_t bytes, const void **out) {
     assert(line->held != NULL && line->held->bytes == bytes);
     free(line->taken[1]);

@@ -2,8 +2,8 @@
  *
  *     cost[r][end] = min over begin of cost[r - 1][begin] + (load of rank r + bytes of begin .. end - 1)^2
  *
- * where a run must fit into what is left of the rank's memory. If no cut fits, the squares are
- * those of what is over it. */
+ * where a run must fit into the rest of the rank's memory. If no cut fits, the squares are those of
+ * the bytes above it. */
 #include "parallel/placement.h"
 
 #include <math.h>
@@ -102,9 +102,9 @@ static void place_encoders(struct placing *p) {
 
 /* ---- blocks ---- */
 
-/* Runs of the blocks from `from` on over the ranks from `first` on, with room for `caps` bytes
- * beside their `loads`; NULL caps: loads are over their ranks' room, and it is what is over that
- * counts. */
+/* Cuts the blocks from `from` on into runs for the ranks from `first` on, with room for `caps`
+ * bytes beside their `loads`. NULL caps: loads are counted from the ranks' room on, and only bytes
+ * above it count. */
 struct cutting {
     const double *sums; /* [blocks + 1]: bytes before each block */
     int blocks, from, first, ranks;
@@ -117,7 +117,7 @@ static double cost_of(const struct cutting *c, int rank, int begin, int end) {
     return c->caps == NULL && load < 0 ? 0 : load * load;
 }
 
-/* Rank r of the programme: cost[end] becomes that of one rank more. */
+/* Rank r's step of the dynamic programming: cost[end] becomes that of one rank more. */
 static void add_rank(const struct cutting *c, int r, double *cost, int16_t *begins) {
     for (int end = c->blocks; end >= c->from; end--) {
         double best = INFINITY;
@@ -130,7 +130,7 @@ static void add_rank(const struct cutting *c, int r, double *cost, int16_t *begi
     }
 }
 
-/* Into ranks[c->from ..]. False: nothing fits, and nothing is written. *failed: memory is out. */
+/* Writes ranks[c->from ..]. False: nothing fits, and nothing is written. *failed: memory is out. */
 static bool cut(const struct cutting *c, int *ranks, bool *failed) {
     size_t ends = (size_t)c->blocks + 1;
     double *cost = malloc(ends * sizeof *cost);

@@ -93,8 +93,9 @@ static void consider(struct list *list, const struct plan_mesh *mesh) {
     list->plans[list->count++] = plan_evaluate(list->model, list->machine, mesh);
 }
 
-/* With each strategy of the patch axis: the text whole, and split where that is something else.
- * Those that see as much as the usual one on so many ranks are the usual one. */
+/* Adds the mesh with each strategy of the patch axis: with the whole text on each rank, and with
+ * the text split if that differs. A strategy that sees as much as displaced patches on so many
+ * ranks equals them and is left out. */
 static void consider_displaced(struct list *list, struct plan_mesh mesh) {
     int patches = mesh.degrees[MESH_PATCH];
     mesh.warmup_steps = DISPLACED_WARMUP;
@@ -125,7 +126,7 @@ static void consider_patches(struct list *list, struct plan_mesh mesh) {
     for (mesh.patches = stages; mesh.patches <= 2 * stages; mesh.patches += stages) consider(list, &mesh);
 }
 
-/* Every way to share `left` ranks among the axes from `axis` on. */
+/* Adds every way to divide `left` ranks over the axes from `axis` on. */
 static void share_out(struct list *list, struct plan_mesh *mesh, int axis, int left) {
     if (axis == MESH_AXES - 1) {
         mesh->degrees[axis] = left;
@@ -148,8 +149,8 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/* Does p go before q, which takes as long? An exact mesh before others, then one that sees all of
- * the picture, then the one whose first rank sends less. */
+/* Is p better than q, which takes as long? An exact mesh is, then one that sees the whole picture,
+ * then the one whose first rank sends less. */
 static bool is_better(const struct plan_model *model, const struct plan *p, const struct plan *q) {
     bool exact = plan_mesh_is_exact(&p->mesh);
     if (exact != plan_mesh_is_exact(&q->mesh)) return exact;
@@ -157,8 +158,8 @@ static bool is_better(const struct plan_model *model, const struct plan *p, cons
     return plan_step_bytes(model, &p->mesh, 0).sum < plan_step_bytes(model, &q->mesh, 0).sum;
 }
 
-/* Puts the best of those that are as fast as the first, as far as can be predicted, before the
- * others. */
+/* Moves the best of those that are as fast as the first, as far as predictions tell, to the front.
+ */
 static void settle_ties(struct list *list) {
     struct plan *plans = list->plans, best;
     int at = 0;
@@ -192,8 +193,8 @@ tessera_status plan_rank(const struct plan_model *model, const struct plan_machi
 
 /* ---- the best ---- */
 
-/* The fastest that leaves one strategy of `best` out: how much slower it is tells why that one was
- * taken. */
+/* The fastest plan without one strategy of `best`: how much slower it is tells why `best` has that
+ * strategy. */
 static const struct plan *without(const struct plan *plans, int count, const struct plan_mesh *best, enum mesh_axis axis) {
     for (int i = 0; i < count; i++)
         if (plans[i].over == 0 && plans[i].mesh.degrees[axis] < best->degrees[axis]) return &plans[i];

@@ -1,6 +1,6 @@
-/* What a rank sends in a step, to the byte: every strategy of a mesh is asked, for each meeting of
- * a model's blocks (strategy.h). Here is the order of a step; plan_pass.c holds what they are told
- * of a pass. */
+/* What a rank sends in a step, to the byte. For each meeting of a model's blocks, every strategy of
+ * the mesh adds its bytes (strategy.h). This file has the order of a step; plan_pass.c has what
+ * strategies know of a pass. */
 #include <string.h>
 
 #include "parallel/cut.h"
@@ -32,7 +32,7 @@ static void add_meeting(struct plan_pass *p, const struct plan_chain *chain, con
         if (chain->strategies[i]->meeting_bytes != NULL) chain->strategies[i]->meeting_bytes(p, meeting);
 }
 
-/* One patch of the picture (0 of 1: all of it) through this rank's stage. */
+/* Adds the pass of one patch (0 of 1: the whole picture) through this rank's stage. */
 static void add_patch(struct plan_pass *p, const struct plan_chain *chain, int patch, int patches) {
     const struct plan_model *m = p->m;
     int64_t size = m->patch_size, rows = m->rows / size, columns = m->columns / size;

@@ -9,7 +9,7 @@ const struct strategy *plan_mesh_patch_strategy(const struct plan_mesh *mesh) {
     return mesh->patch_strategy > 0 ? strategy_at(mesh->patch_strategy) : strategy_of_patches(NULL);
 }
 
-/* What a mesh says of its strategies. */
+/* The choice of strategies that a mesh makes. */
 static struct strategy_choice choice_of(const struct plan_mesh *mesh) {
     struct strategy_choice choice = {
         .patches = mesh->patches, .patch_strategy = plan_mesh_patch_strategy(mesh), .split_text = mesh->split_text};

@@ -1,12 +1,12 @@
 /* A plan as a drawing: a box for each host, a circle for each rank, and a line between two that
- * send each other something in a step.
+ * send to each other in a step.
  *
  *     +-----------+     +-----------+
  *     |  0 === 1  |-----|  2 === 3  |        width: 1 + log2(bytes / 1024), at most 12
  *     +-----------+     +-----------+
  *
- * What goes along an axis is drawn between those who talk: the ring and the pipeline from one to
- * the next, the other axes between all pairs of a group, each with its share of the bytes. */
+ * Lines of the ring and the pipeline go from one rank to the next. Lines of the other axes go
+ * between all pairs of a group, each with its share of the bytes. */
 #include <math.h>
 
 #include "parallel/plan.h"

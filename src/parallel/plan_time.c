@@ -4,8 +4,8 @@
  *     hidden      a ring's blocks, and displaced patches' in synchronous steps, while a block is computed with; all of theirs after warm-up
  *     a pipeline  a patch's way through all stages, or the busiest stage's patches, whichever takes longer
  *
- * The rank with the largest span counts. What is waited for at each exchange is the strategies' to
- * say (plan_wait.h). */
+ * The rank with the largest span counts. Strategies say how long ranks wait at each exchange
+ * (plan_wait.h). */
 #include <math.h>
 #include <string.h>
 
@@ -20,8 +20,8 @@
 #define HIDDEN_ARRAYS 5.0
 #define ARRAYS_BY_ROWS 8.0
 #define MAPS_BY_ROWS 7.0
-/* Norms, modulations, activations, casts and sums for each sum of a block's list, in passes over
- * its elements. Measured, too. */
+/* Norms, modulations, activations, casts and additions for each all-reduce of a block, as passes
+ * over its elements. This is measured, too. */
 #define PASSES 12.0
 
 /* ---- a block on one rank ---- */
@@ -48,8 +48,8 @@ static double largest_slice(const struct plan_model *m, int tensor) {
     return m->max_tensor > 0 ? fmax(heads, rounded_up((double)m->max_tensor, tensor) / (double)m->max_tensor) : heads;
 }
 
-/* The mean speed of the ranks that share with `first`, of whom it is the first, one place of data,
- * cfg and tensor, which are cut equally: among them work is dealt by speed. */
+/* The mean speed of the ranks in one place of data, cfg and tensor, the first of which is `first`.
+ * Those axes are cut equally; among these ranks work is divided by speed. */
 static double mean_speed(const struct plan_machine *machine, const struct plan_mesh *mesh, int first) {
     int stages = mesh->degrees[MESH_PIPEFUSION], members = plan_cut_members(mesh);
     double sum = 0;
@@ -63,8 +63,8 @@ static bool is_first(const struct plan_mesh *mesh, int rank) {
     return plan_coordinate(mesh, rank, MESH_PIPEFUSION) == 0 && rank / plan_stride(mesh, MESH_ULYSSES) % plan_cut_members(mesh) == 0;
 }
 
-/* The share of the rates that counts where all compute at once: the slowest rank's, or where spans
- * are proportional, that of the slowest of the groups that are not. */
+/* The share of the rates that counts if all ranks compute at the same time: the slowest rank's; or,
+ * if spans are proportional, that of the slowest of those groups. */
 static double slowest_share(const struct plan_machine *machine, const struct plan_mesh *mesh) {
     double slowest = INFINITY;
     for (int i = 0; machine->speeds != NULL && i < machine->ranks; i++) {
@@ -110,8 +110,8 @@ static double product_seconds(const struct plan_estimate *p, const struct plan_b
     return p->batch * (p->positions * block->picture_operations + text) * p->tensor / p->rate;
 }
 
-/* What is done element by element, wherever a layer's outputs are added to the stream: the others
- * scale with it. */
+/* The work element by element, counted where a layer's outputs are added to the stream; all such
+ * work scales with it. */
 static double element_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double elements = 0;
     for (int i = 0; i < block->num_meetings && p->machine->elements > 0; i++)
@@ -120,7 +120,7 @@ static double element_seconds(const struct plan_estimate *p, const struct plan_b
     return p->machine->elements > 0 ? PASSES * elements / (p->machine->elements * p->rate / p->machine->operations) : 0;
 }
 
-/* All weights of a block are read in each pass. */
+/* Each pass reads all weights of a block. */
 static double weight_seconds(const struct plan_estimate *p, const struct plan_block *block) {
     double bytes = block->weight_bytes - block->cut_bytes * (1.0 - p->tensor);
     return p->machine->streaming > 0 ? bytes / (p->machine->streaming * p->rate / p->machine->operations) : 0;
@@ -146,7 +146,7 @@ static void add_block(const struct plan_estimate *p, const struct plan_block *bl
     for (int i = 0; i < block->num_meetings; i++) add_meeting(p, &block->meetings[i], layers > 0 ? attention / layers : 0, cost);
 }
 
-/* Embedding, last projection, and what happens to the prediction. */
+/* Embedding, last projection, and the exchange of the prediction. */
 static void add_ends(const struct plan_estimate *p, struct plan_cost *cost) {
     cost->compute += p->batch * p->positions * p->m->end_operations / p->rate;
     add_step_end(p, cost);
@@ -159,7 +159,7 @@ static double seconds_of(const struct plan_cost *cost) {
     return fmax(busy, cost->hidden.bandwidth);
 }
 
-/* What a stage does of a pass. */
+/* What a stage costs in a pass. */
 static struct plan_cost stage_cost(const struct plan_estimate *p, int stage) {
     struct plan_cost cost = {0};
     for (int i = p->first[stage]; i < p->first[stage + 1]; i++) add_block(p, &p->m->blocks[i], &cost);
@@ -171,8 +171,8 @@ static double map_bytes(const struct plan_estimate *p, struct denoiser_map map) 
     return plan_estimate_positions(p, map.level) * p->batch * (double)map.channels * p->m->element_bytes;
 }
 
-/* From a stage to the next one, a patch's tokens, and to others its skips; from the last one to the
- * first the latents. */
+/* The messages of a stage: a patch's tokens to the next stage, skips to others, and latents from
+ * the last stage to the first. */
 static struct plan_wait stage_message(const struct plan_estimate *p, int stage) {
     const struct plan_model *m = p->m;
     struct denoiser_map skips[PLAN_MAX_SKIPS];
@@ -192,8 +192,8 @@ static void add_cost(struct plan_cost *sum, double count, struct plan_cost more)
     plan_wait_add(&sum->hidden, count, more.hidden);
 }
 
-/* What a stage takes of its time alone where ranks crowd their processors: while a picture goes
- * through their stages, most of them are idle. */
+/* The share of its time that a stage takes if ranks crowd their processors: while a picture goes
+ * through the stages, most ranks idle. */
 static double crowded_share(const struct plan_estimate *p, double predictions) {
     int crowd = p->machine->crowd > 0 ? p->machine->crowd : p->machine->per_host;
     double here = plan_group_among(crowd, plan_axis_group(p->mesh, MESH_PIPEFUSION)), crowding = fmax(p->machine->crowding, 1.0);
@@ -227,8 +227,8 @@ static bool returns(const struct plan_estimate *p) {
     return found;
 }
 
-/* The same where several pictures are under way, so that no stage waits: for one of them. A rank
- * with several stages makes one after the other. */
+/* The same for one of several pictures under way, so that no stage waits. A rank with several
+ * stages computes one after the other. */
 static struct plan_cost whole_step_of_many(const struct plan_estimate *p) {
     int stages = p->mesh->degrees[MESH_PIPEFUSION], pictures = (int)rounded_up(p->m->pictures, p->mesh->degrees[MESH_DATA]);
     struct plan_cost one = whole_step(p), busiest = {0};
@@ -271,8 +271,8 @@ static double stage_weights(const struct plan_estimate *p, int stage) {
     return bytes + (stage == 0 ? m->first_bytes : 0) + (last ? m->last_bytes : 0);
 }
 
-/* Keys and values that are kept between steps: of the whole picture, twice where others' arrive
- * meanwhile. */
+/* Keys and values that are kept between steps: those of the whole picture, twice if other ranks'
+ * arrive meanwhile. */
 static double stage_stores(const struct plan_estimate *p, int stage) {
     const int *degrees = p->mesh->degrees;
     double copies = plan_mesh_patch_strategy(p->mesh) != NULL ? 2.0 : p->mesh->patches > 1 ? 1.0 : 0.0, bytes = 0;
@@ -288,7 +288,7 @@ static double stage_stores(const struct plan_estimate *p, int stage) {
     return copies * bytes * p->tensor / degrees[MESH_ULYSSES];
 }
 
-/* How many skips wait for their users at once. */
+/* How many skips exist at the same time. */
 static double most_skips(const struct plan_model *m) {
     int height = 0, most = 0;
     for (int i = 0; i < m->num_blocks; i++) {
@@ -298,8 +298,8 @@ static double most_skips(const struct plan_model *m) {
     return most;
 }
 
-/* Widest feature map of a model that is cut by rows, in bytes on a rank (skips are in their
- * number); tokens of the model's width of others. */
+/* Bytes on a rank of the largest feature map of a model that is cut by rows (skips count in their
+ * number); of other models, bytes of the tokens at the model's width. */
 static double live_bytes(const struct plan_estimate *p, bool by_rows) {
     const struct plan_model *m = p->m;
     double widest = 0, element = p->batch * m->element_bytes, live = by_rows ? ARRAYS_BY_ROWS : LIVE_ARRAYS + HIDDEN_ARRAYS * p->tensor;

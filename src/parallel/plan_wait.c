@@ -1,5 +1,4 @@
-/* See plan_wait.h: links between groups of ranks, sizes of what is exchanged, and the round of the
- * mesh's strategies. */
+/* See plan_wait.h: links between groups of ranks, and sizes of messages. */
 #include "parallel/plan_wait.h"
 
 #include <math.h>
