@@ -38,7 +38,7 @@ static tessera_status weigh_denoiser(struct tessera_map *map, const struct compo
     return TESSERA_OK;
 }
 
-/* A component's bytes, and how many numbers they are. */
+/* A component's bytes, and the count of its numbers. */
 static tessera_status weigh_component(struct tessera_map *map, const struct pipeline_slot *slot, struct placement_weight *out,
                                       tessera_error *error) {
     struct component stored, described;
@@ -64,7 +64,8 @@ static tessera_status weigh_all(struct tessera_map *map, tessera_error *error) {
     return weigh_component(map, &p->slots[pipeline_slot_index(p, p->autoencoder)], &map->model.autoencoder, error);
 }
 
-/* Stages of one picture that goes through them as a whole: each needs as much as a rank alone. */
+/* The stages of one picture that goes through them as a whole: each needs as much as a rank alone.
+ */
 static tessera_status find_needs(struct tessera_map *map, const struct plan_request *request, tessera_error *error) {
     struct offload_needs needs;
     int degrees[MESH_AXES];
@@ -115,7 +116,7 @@ static tessera_status choose(struct tessera_map *map, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* The same units' ranks, as a placement has them. */
+/* The ranks of the same units, in the form of a placement. */
 static void take_ranks(struct tessera_map *map, const int *ranks) {
     const struct map_modules *m = &map->modules;
     for (int i = 0; i < m->num_encoders; i++) map->placement.encoders[i] = ranks[i];
@@ -136,7 +137,7 @@ static tessera_status read_file(struct tessera_map *map, const char *path, tesse
     return status;
 }
 
-/* A word, or else a file. */
+/* Reads a word, or else a file. */
 static tessera_status read_words(struct tessera_map *map, const char *words, tessera_error *error) {
     for (int i = 0; i < WORDS; i++)
         if (strcmp(words, words_of_maps[i]) == 0) {
@@ -223,7 +224,8 @@ void device_map_free(struct tessera_map *map) {
 
 /* ---- what would fit ---- */
 
-/* More ranks, all with as much room as the smallest has now. */
+/* The least number of ranks, above the present one, on which it fits if each has the smallest
+ * rank's room; 0: none. */
 static int ranks_that_fit(const struct tessera_map *map) {
     double least = INFINITY;
     for (int r = 0; r < map->ranks; r++) least = fmin(least, map->rooms[r]);
@@ -257,7 +259,7 @@ static double sum_of(const struct placement_model *m) {
     return bytes;
 }
 
-/* Does it fit where a number takes so many bytes? False, too, where it takes no more now. */
+/* Would it fit with so many bytes for each number? False also if it has no more bytes now. */
 static bool type_fits(const struct tessera_map *map, double bytes_of_number) {
     struct placement_model m = map->model;
     struct placement p;

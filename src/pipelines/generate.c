@@ -22,14 +22,14 @@
 
 enum { MANY_PATCHES = 8 };
 
-/* What is opened as a denoiser and as an autoencoder must be that. */
+/* Checks that the denoiser is a denoiser and the autoencoder an autoencoder. */
 static tessera_status check_kinds(const struct pipeline *p, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
     if (d != NULL && vae != NULL) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: %s is no denoiser or vae no autoencoder, by their config.json", p->folder,
                      p->denoiser);
 }
 
-/* One line where the size that is worked at is not the one requested. */
+/* Gives a notice if the working size is not the requested size. */
 static void announce_size(const struct generation *g) {
     const tessera_request *r = g->request;
     bool resized = g->pipeline->class->nearest_size == NULL || g->pipeline->class->scales_back;
@@ -64,7 +64,7 @@ static void announce_patches(const struct generation *g, const struct denoiser *
                     patches);
 }
 
-/* The pixels to work at: those of the bins only where no picture is given. */
+/* The working size in pixels: one of the bins only if the request has no picture. */
 static tessera_status choose_size(struct generation *g, tessera_error *error) {
     const tessera_request *r = g->request;
     g->width = r->width;
@@ -100,7 +100,7 @@ static tessera_status check_size(const struct generation *g, const struct denois
     return TESSERA_OK;
 }
 
-/* A control picture must be there if and only if the family works from one. */
+/* A request must have a control picture exactly if the family works from one. */
 static tessera_status check_control(const struct generation *g, tessera_error *error) {
     const struct pipeline *p = g->pipeline;
     if (p->class->has_control == (g->request->control_image != NULL)) return TESSERA_OK;
@@ -196,7 +196,7 @@ static tessera_status check_widths(const struct generation *g, tessera_error *er
                      (long long)pooled);
 }
 
-/* The scale of guidance by a negative prompt; at most 1: none. */
+/* The scale of guidance by a negative prompt; 1 or less: no guidance. */
 static float guidance_of(const struct pipeline_class *class, const tessera_request *r) {
     if (!class->distilled) return r->guidance_scale;
     return r->negative_prompt != NULL ? r->true_cfg_scale : 1.0f;
@@ -257,7 +257,7 @@ static tessera_status draw_noise(struct generation *g, struct random_generator *
     return g->fresh_noise != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a sampler's noise");
 }
 
-/* Pictures first .. first + count of those that are made, into x. */
+/* Makes the latents of pictures first .. first + count, in x. */
 static tessera_status denoise_batch(struct generation *g, int first, int count, float *const *x, tessera_error *error) {
     double start = generation_clock(g), operations = g->runs[ROLE_DENOISER]->operations;
     uint64_t copied = g->runs[ROLE_DENOISER]->backend->counts.copied;
@@ -314,7 +314,7 @@ static tessera_status make_pictures(struct generation *g, float *const *x, tesse
     return make_batches(g, denoise_at_once(&g->pipeline->team, g->pipeline->workers, g->guided, g->request->step_cache != NULL, g->image->count), x, error);
 }
 
-/* Memory of `count` pictures. */
+/* Allocates the memory of `count` pictures. */
 static tessera_status allocate_pictures(const struct generation *g, tessera_image *image, int count, tessera_error *error) {
     bool gets_pixels = team_rank(&g->pipeline->team) == 0 && !g->request->latents_only;
     size_t pixels = (size_t)count * (size_t)image->width * (size_t)image->height * 3;
@@ -343,7 +343,7 @@ static tessera_status allocate_image(struct generation *g, tessera_error *error)
     return allocate_pictures(g, &g->one, 1, error);
 }
 
-/* Workers have the model's weights as they are. */
+/* Workers compute with the model's own weights, without LoRA. */
 static tessera_status check_workers(const struct generation *g, tessera_error *error) {
     if (g->pipeline->workers == NULL || lora_set_count(g->pipeline->loras) == 0) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_UNSUPPORTED, "LoRA: changes weights of blocks that workers compute: leave it out, or draw without "
@@ -362,14 +362,14 @@ static tessera_status begin(struct generation *g, unsigned roles, tessera_error 
     return TESSERA_OK;
 }
 
-/* The given pictures' latents; the autoencoder comes again when all is denoised. */
+/* Encodes the given pictures; the autoencoder is loaded again after the last step. */
 static tessera_status encode_pictures(struct generation *g, tessera_error *error) {
     TRY(generation_encode(g, &g->generator, error));
     end_phase(g, g->pipeline->autoencoder);
     return TESSERA_OK;
 }
 
-/* Of a request for pictures. */
+/* The phases of a request for pictures. */
 static unsigned roles_of(const tessera_request *r) {
     bool has_pixels = !r->latents_only || r->init_image != NULL || r->control_image != NULL;
     return 1u << ROLE_DENOISER | (r->states == NULL ? 1u << ROLE_TEXT : 0) | (has_pixels ? 1u << ROLE_AUTOENCODER : 0);
@@ -421,7 +421,7 @@ int pipeline_at_once(const struct pipeline *p, const tessera_request *r) {
     return denoise_at_once(&p->team, p->workers, guidance_of(p->class, r) > 1.0f, r->step_cache != NULL, r->num_images > 0 ? r->num_images : 1);
 }
 
-/* A run for each backend that some role lives on. */
+/* Opens a run for each backend that some role uses. */
 static tessera_status open_runs(struct generation *g, tessera_error *error) {
     const struct pipeline *p = g->pipeline;
     for (int role = 0; role < PIPELINE_ROLES; role++) {

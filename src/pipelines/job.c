@@ -39,7 +39,7 @@ struct tessera_job {
 
 /* ---- copies ---- */
 
-/* Copies *field, of so many bytes, into memory of the job; NULL stays. */
+/* Copies *field, of so many bytes, into the job's memory; NULL stays NULL. */
 static bool own(void **owned, const void **field, size_t bytes) {
     if (*field == NULL) return true;
     *owned = malloc(bytes > 0 ? bytes : 1);
@@ -160,14 +160,14 @@ static bool same_loras(const tessera_request *a, const tessera_request *b) {
     return true;
 }
 
-/* Do the prompts of two requests become the same states? */
+/* Do two requests have the same encoded prompts? */
 static bool same_text(const tessera_request *a, const tessera_request *b) {
     return b->states == NULL && same_words(a->prompt, b->prompt) && same_words(a->negative_prompt, b->negative_prompt) &&
            a->clip_skip == b->clip_skip && a->long_prompt == b->long_prompt && a->max_sequence_length == b->max_sequence_length &&
            a->guidance_scale == b->guidance_scale && a->true_cfg_scale == b->true_cfg_scale && same_loras(a, b);
 }
 
-/* Requests that read their texts as this one does, and take as much memory. */
+/* Do both requests read their texts in the same way and need the same memory? */
 static bool reads_alike(const tessera_request *a, const tessera_request *b) {
     tessera_request other = *b; /* with the same words */
     other.prompt = a->prompt, other.negative_prompt = a->negative_prompt;
@@ -179,7 +179,7 @@ static bool keeps_picture(const tessera_request *r) { /* and reads no text */
     return r->init_image != NULL && r->strength == 0.0f;
 }
 
-/* The texts that come after that of request `number`, each once. */
+/* Lists the texts after that of request `number`, each once. */
 static void look_ahead(tessera_job *job, int number) {
     const tessera_request *own = &job->requests[number].request;
     struct text_ahead *ahead = &job->ahead;
@@ -229,7 +229,8 @@ static tessera_status run_requests(tessera_job *job, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* Pictures of requests that were done before the failure go, too: all ranks have the same. */
+/* Also drops the pictures of requests that were done before the failure, so that all ranks have the
+ * same. */
 static void drop_pictures(tessera_job *job) {
     for (int i = 0; i < job->count; i++) tessera_image_free(&job->requests[i].image);
 }

@@ -8,7 +8,7 @@
 #include "pipelines/denoise.h"
 #include "pipelines/generation.h"
 
-/* Pictures first .. first + count of a request, while they are denoised. */
+/* Pictures first .. first + count of a request during denoising. */
 struct batch {
     struct generation *g;
     int first, count;
@@ -34,7 +34,7 @@ static tessera_status check_finite(const struct batch *batch, int picture, int s
     return pipeline_check_finite(g->pipeline, g->pipeline->denoiser, when, batch->x[picture], (size_t)g->count, error);
 }
 
-/* Pictures of a batch take their steps in turn. */
+/* The pictures of a batch take their steps in turn. */
 static tessera_status report(void *user, int picture, int steps_done, tessera_error *error) {
     const struct batch *batch = user;
     const struct generation *g = batch->g;
@@ -46,7 +46,7 @@ static tessera_status report(void *user, int picture, int steps_done, tessera_er
     return generation_report(g, TESSERA_PHASE_DENOISE, before + done, g->image->count * steps, error);
 }
 
-/* Hands the latents out as the caller's pictures have them. */
+/* Passes a step's latents to the caller, channels first. */
 static void show_step(void *user, int picture, int steps_done, const float *x, const float *x_0) {
     const struct batch *batch = user;
     const struct generation *g = batch->g;
@@ -76,7 +76,7 @@ static struct tensor size_conditions(const struct generation *g, int64_t batch, 
     return tensor_of(values, DTYPE_F32, SHAPE(batch, n));
 }
 
-/* Noise, or the init picture with noise, as the first step wants it. */
+/* Noise, or the init picture with noise, as the first step needs it. */
 static void noise_sample(struct generation *g, int index, float *x) {
     const float *noise = g->noise + (size_t)index * (size_t)g->count;
     channels_last(g->scratch, noise, g->channels, g->positions);
@@ -86,7 +86,7 @@ static void noise_sample(struct generation *g, int index, float *x) {
         for (int64_t i = 0; i < g->count; i++) x[i] = g->scratch[i] * g->scheduler->init_noise_sigma;
 }
 
-/* What denoise.h wants to know of a request. */
+/* A request in the form of denoise.h. */
 static struct denoising denoising_of(struct generation *g, const struct component *denoiser, struct tensor sizes, const float *scales) {
     const struct prompt_states *s = &g->states;
     const tessera_request *r = g->request;
@@ -122,7 +122,7 @@ static struct denoising denoising_of(struct generation *g, const struct componen
     };
 }
 
-/* The prompts' states, to where the denoiser reads them. */
+/* Moves the encoded prompts to the denoiser's device. */
 static tessera_status move_states(struct generation *g, tessera_error *error) {
     struct run *run = g->runs[ROLE_DENOISER];
     struct prompt_states *s = &g->states;
@@ -141,7 +141,7 @@ static tessera_status agree_on_steps(struct generation *g, bool *shown, tessera_
     return team_degree(team, MESH_PIPEFUSION) > 1 ? team_broadcast(team, 0, shown, sizeof *shown, error) : TESSERA_OK;
 }
 
-/* This rank's blocks; where it has none, the description alone. */
+/* Opens this rank's blocks; if it has none, only the description. */
 static tessera_status open_denoiser(struct pipeline *p, const struct component **out, tessera_error *error) {
     struct component *opened = NULL;
     if (!pipeline_has_blocks(p)) return pipeline_describe(p, p->denoiser, out, error);

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "pipelines/pipeline.h"
 
-/* Its weights: all of them, or those that come as they are needed. */
+/* Loads its weights: all of them, or a stream that brings them as they are needed. */
 static tessera_status load_slot(struct pipeline *p, struct pipeline_slot *slot, tessera_error *error) {
     if (p->offload == OFFLOAD_NONE) return component_load(&slot->component, error);
     return component_stream_open(&slot->component, offload_budget(p, slot), &slot->stream, error);

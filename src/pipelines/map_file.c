@@ -73,7 +73,7 @@ static tessera_status read_entries(struct reading *r, const cJSON *root, tessera
     return TESSERA_OK;
 }
 
-/* The entry of so many bytes of a name. */
+/* The entry whose name is the first so many bytes of `name`. */
 static struct entry *find_entry(const struct reading *r, const char *name, size_t length) {
     int low = 0, high = r->count;
     while (low < high) {
@@ -87,7 +87,7 @@ static struct entry *find_entry(const struct reading *r, const char *name, size_
     return NULL;
 }
 
-/* The longest entry that counts for a tensor; marks all that would. */
+/* The longest entry that applies to a tensor; marks all that apply. */
 static const struct entry *entry_for(const struct reading *r, const char *tensor) {
     struct entry *longest = find_entry(r, "", 0);
     if (longest != NULL) longest->used = true;
@@ -105,7 +105,7 @@ static const char *name_of(const struct reading *r, int unit, char *out, size_t 
     return map_module_name(r->m, unit, out, capacity);
 }
 
-/* Two entries give one unit to different ranks: the more particular one is named. */
+/* The error for two entries that give one unit to different ranks; it names the longer entry. */
 static tessera_status refuse_cut(const struct reading *r, int unit, const struct entry *a, const struct entry *b, tessera_error *error) {
     char name[256];
     const struct entry *longer = strlen(a->name) > strlen(b->name) ? a : b, *shorter = longer == a ? b : a;
@@ -115,7 +115,7 @@ static tessera_status refuse_cut(const struct reading *r, int unit, const struct
                      unit <= map_unit_autoencoder(r->m) ? "a text encoder or the autoencoder" : "a block");
 }
 
-/* entries: [map_units], of each the first that counts for one of its tensors. */
+/* entries: [map_units], for each unit the first entry that applies to one of its tensors. */
 static tessera_status place_tensors(const struct reading *r, const struct entry **entries, tessera_error *error) {
     char name[256];
     for (int i = 0; i < r->m->count; i++) {
@@ -141,7 +141,7 @@ static bool is_left_out(const struct reading *r, const char *name) {
     return pipeline_has(r->m->pipeline, component) && pipeline_slot_index(r->m->pipeline, component) < 0;
 }
 
-/* Entries for what this model does not have. */
+/* Finds entries for what this model does not have. */
 static tessera_status check_used(const struct reading *r, tessera_error *error) {
     char known[256] = "";
     size_t used = 0;
@@ -155,7 +155,8 @@ static tessera_status check_used(const struct reading *r, tessera_error *error) 
     return TESSERA_OK;
 }
 
-/* What stands before the first block is on its rank, and what is behind the last on that one's. */
+/* What comes before the first block is on its rank, and what comes after the last block on that
+ * one's. */
 static tessera_status check_end(const struct reading *r, int end, int block, const int *ranks, tessera_error *error) {
     char name[256], at[256];
     if (ranks[end] == UNSET || ranks[end] == ranks[block]) return TESSERA_OK;

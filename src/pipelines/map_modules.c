@@ -68,7 +68,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* The denoiser last: its units follow the others'. */
+/* The denoiser comes last, because its units follow the others'. */
 tessera_status map_modules_open(const struct pipeline *p, struct map_modules *out, tessera_error *error) {
     const struct pipeline_slot *denoiser, *autoencoder;
     *out = (struct map_modules){.pipeline = p, .denoiser = p->denoiser, .autoencoder = p->autoencoder};
@@ -97,7 +97,8 @@ static bool is_in(const char *tensor, const char *module, size_t length) {
     return strncmp(tensor, module, length) == 0 && (tensor[length] == '.' || tensor[length] == 0);
 }
 
-/* Does the module of so many bytes of a unit's tensor hold tensors of other units? */
+/* Does the module that the first so many bytes of a tensor's name tell hold tensors of other units?
+ */
 static bool is_shared(const struct map_modules *m, const struct map_tensor *of, size_t length) {
     for (int i = 0; i < m->count; i++)
         if (m->tensors[i].unit != of->unit && is_in(m->tensors[i].name, of->name, length)) return true;

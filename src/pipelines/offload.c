@@ -59,7 +59,7 @@ tessera_status offload_needs_of(struct pipeline *p, const struct plan_request *r
     return TESSERA_OK;
 }
 
-/* What of a request counts. */
+/* What of a request the choice depends on. */
 static struct plan_request asked_of(const tessera_request *request, int width, int height) {
     return (struct plan_request){.width = width,
                                  .height = height,
@@ -101,7 +101,7 @@ double offload_base(size_t resident, double pictures) {
 
 /* ---- what weights take ---- */
 
-/* In this request, on this rank. */
+/* Does this request use the component on this rank? */
 static bool is_used(const struct pipeline *p, const struct pipeline_slot *slot) {
     enum pipeline_role role = pipeline_role_of(p, slot);
     if ((p->needs.roles & 1u << role) == 0) return false;
@@ -151,7 +151,7 @@ static size_t needs_of(const struct pipeline *p, const struct pipeline_slot *slo
     }
 }
 
-/* A model that lies on one rank: what of this one this rank has. */
+/* This rank's components as a model on one rank. */
 struct here {
     struct placement_model model;
     struct placement placement;
@@ -182,7 +182,7 @@ static size_t left_of(size_t limit, size_t taken) {
     return limit > taken ? limit - taken : 0;
 }
 
-/* What the process holds at its peak. */
+/* The bytes that the process holds at its peak. */
 static size_t peak_of(const struct pipeline *p, enum offload way, bool by_rows) {
     static const enum placement_keep keeps[] = {PLACEMENT_WHOLE, PLACEMENT_STAGES, PLACEMENT_WINDOW};
     struct here here;
@@ -216,12 +216,12 @@ static const struct choice choices[] = {{OFFLOAD_NONE, false},  {OFFLOAD_NONE, t
                                         {OFFLOAD_STAGES, true}, {OFFLOAD_BLOCKS, false}, {OFFLOAD_BLOCKS, true}};
 enum { CHOICES = sizeof choices / sizeof *choices };
 
-/* What a way is chosen for: of the machine's memory a tenth stays free. */
+/* The memory for which a way is chosen: a tenth of the machine's stays free. */
 static size_t usable_memory(const struct pipeline *p) {
     return p->memory_limit > 0 ? p->memory_limit : p->machine_memory - p->machine_memory / 10;
 }
 
-/* The first that fits and may be taken; the last that may be taken if none does. */
+/* The first permitted way that fits; the last permitted one if none does. */
 static int choose(const struct pipeline *p) {
     int last = 0;
     for (int i = 0; i < CHOICES; i++) {
