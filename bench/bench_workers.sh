@@ -3,12 +3,14 @@
 #   bench/bench_workers.sh MODEL SIDE STEPS [ROUNDS [KERNELS]]
 # Prints denoising seconds, seconds of the whole command, and processor seconds of client and worker together (what other programs on the machine
 # change least). KERNELS: best or reproducible, of both (default reproducible). The worker has all blocks but the first and the last. Run it from
-# the repository root with OMP_WAIT_POLICY=passive; the part takes as much room in $TMPDIR as the model's transformer.
+# the repository root with OMP_WAIT_POLICY=passive; the part takes as much room in $TMPDIR as the model's transformer. The client's first job computes the
+# digest of its own blocks, later ones have it in the cache folder.
 set -eu
 model=$1 side=$2 steps=$3 rounds=${4:-3} kernels=${5:-reproducible}
 work=$(mktemp -d) worker=
 trap '[ -z "$worker" ] || kill "$worker"; rm -rf "$work"' EXIT
 tessera=build/tessera TIMEFORMAT="%R %U %S"
+export XDG_CACHE_HOME="$work/cache"
 pin=$($tessera worker --make-identity --identity "$work/worker.pem" | grep -o 'sha256//[^ ]*' | head -n 1)
 (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/tokens"; echo >>"$work/tokens")
 $tessera split --model "$model" -o "$work/part.safetensors" -q >"$work/told"
