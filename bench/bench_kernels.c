@@ -1,10 +1,13 @@
-/* Speed of products, convolutions and attention at the sizes that the models use, as a share of the machine's peak.
+/* Speed of products, convolutions and attention at the sizes that the models use, as a share of the
+ * machine's peak.
  *
  *     bench_kernels [--quick] [--kernels best|own|reproducible] [--only OPERATOR] [--busy]
  *
- * OPERATOR is linear, conv2d or attention; the environment variable TESSERA_ISA chooses the instruction set.
+ * OPERATOR is linear, conv2d or attention; the environment variable TESSERA_ISA chooses the
+ * instruction set.
  * --busy is for a machine that does other work too: one thread, timed by the processor time that it got.
- * Before a shape is timed, some of its outputs are checked against float64. The best of a few repeats counts. */
+ * Before a shape is timed, some of its outputs are checked against float64. The best of a few
+ * repeats counts. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

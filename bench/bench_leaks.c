@@ -1,19 +1,23 @@
-/* What one worker learns: the embedded model's prompts and pictures, recovered from the states that enter a part (docs/leaks.md).
+/* What one worker learns: the embedded model's prompts and pictures, recovered from the states that
+ * enter a part (docs/leaks.md).
  *
  *     bench_leaks [SUBJECTS [MODEL_FOLDER]]          default: 32 subjects, models/emoji; a Markdown table on standard output
  *
- * For each subject, a name from names.txt, it makes pictures of `a NAME on a COLOUR background` with seeds of their own:
+ * For each subject, a name from names.txt, it makes pictures of `a NAME on a COLOUR background`
+ * with seeds of their own:
  *
  *     known    4 colours x 2 pictures   the attacker has made these itself, and knows prompt, states and latents
  *     asked    4 colours x 1            the same prompts with other seeds: which prompt is it?
  *     new      1 colour  x 1            a prompt that the attacker has not tried: which subject is it?
  *
- * Before block 1, 3, 5 and 7, at four steps, the state is kept of the prediction that has the prompt: tokens of text and picture, and the
- * conditioning. Each pair of block and step is attacked alone:
+ * Before block 1, 3, 5 and 7, at four steps, the state is kept of the prediction that has the
+ * prompt: tokens of text and picture, and the conditioning. Each pair of block and step is attacked
+ * alone:
  *
  *     prompt     the known vector that is nearest: all text tokens, or the mean of the picture's tokens
  *     subject    ridge regression from the same vectors
- *     picture    ridge regression from each picture token, with the mean token, to the final latents of its patch; decoded, PSNR in pixels */
+ *     picture    ridge regression from each picture token, with the mean token, to the final latents of its patch; decoded, PSNR in
+ * pixels */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +54,8 @@ struct study {
     int sizes[FIELDS], width; /* numbers of a field; of a token */
 };
 
-/* ---- the worker's view: a class of denoisers that is SD3's, and writes down what enters its blocks ---- */
+/* ---- the worker's view: a class of denoisers that is SD3's, and writes down what enters its blocks
+ * ---- */
 
 /* A class has no place for a caller's data, so that this stands here. */
 static struct {
@@ -149,7 +154,8 @@ static tessera_status read_names(struct study *s, const char *folder, tessera_er
 
 /* ---- attacks on the prompt ---- */
 
-/* A row per sample: all numbers of the field, or the mean of the picture's tokens. NULL: memory is out. */
+/* A row per sample: all numbers of the field, or the mean of the picture's tokens. NULL: memory is
+ * out. */
 static float *vectors_of(const struct study *s, int cut, int step, enum field field, int *dims) {
     bool mean = field == FIELD_PICTURE;
     int size = s->sizes[field];
@@ -242,7 +248,8 @@ static const struct sample *decoded_sample(const struct study *s, int i) {
     return &s->samples[s->known + i * ((s->count - s->known) / DECODED)];
 }
 
-/* Pixels of `guesses` [DECODED, latents], or (NULL) of the latents that were made; the caller frees each. */
+/* Pixels of `guesses` [DECODED, latents], or (NULL) of the latents that were made; the caller frees
+ * each. */
 static tessera_status decode(const struct study *s, const float *guesses, float *pixels[DECODED], tessera_error *error) {
     for (int i = 0; i < DECODED; i++) {
         tessera_image image = TESSERA_IMAGE;

@@ -1,4 +1,5 @@
-/* Merging LoRA files: the product W + B A for a weight of Flux's size, checked against float64, then its speed at the ranks in use.
+/* Merging LoRA files: the product W + B A for a weight of Flux's size, checked against float64,
+ * then its speed at the ranks in use.
  *
  *     bench_lora_merge [THREADS]
  *

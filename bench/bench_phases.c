@@ -1,10 +1,12 @@
-/* Times a picture phase by phase and sets each against what this machine can do, measured in the same run.
+/* Times a picture phase by phase and sets each against what this machine can do, measured in the
+ * same run.
  *
  *     bench_phases MODEL_FOLDER [--threads N] [--runs N] [--width W --height H --steps S] [--bf16-only 1] [--warm 0]
  *
- * For each element type (or bfloat16 alone): one picture to warm up (unless --warm 0), then the median of N runs (default 3) of text,
- * denoising per step and decoding: milliseconds, operations per second (a multiplication and an addition are two), share of peak, and at
- * the end the peak resident memory of the process. */
+ * For each element type (or bfloat16 alone): one picture to warm up (unless --warm 0), then the
+ * median of N runs (default 3) of text, denoising per step and decoding: milliseconds, operations
+ * per second (a multiplication and an addition are two), share of peak, and at the end the peak
+ * resident memory of the process. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* What displaced strategies and step caches make of the embedded model's pictures: PSNR in dB to those of one process, mean and lowest of
- * eight (quality.h).
+/* What displaced strategies and step caches make of the embedded model's pictures: PSNR in dB to
+ * those of one process, mean and lowest of eight (quality.h).
  *
  *     bench_quality [MODEL_FOLDER]                  PipeFusion by patches, warm-up and steps (stages change nothing); step caches
  *     mpirun -n N bench_quality [MODEL_FOLDER]      displaced patches over N ranks by mode and warm-up, and naive patches
@@ -82,7 +82,8 @@ static tessera_status measure_caches(const struct study *s, tessera_error *error
     return status == TESSERA_OK ? measure(s, &both, "PipeFusion, P = 4, warm-up 1, fbcache, threshold 0.08", error) : status;
 }
 
-/* Without group norms, as in the embedded model, modes differ in whether they send; so most are shown at one warm-up only. */
+/* Without group norms, as in the embedded model, modes differ in whether they send; so most are
+ * shown at one warm-up only. */
 static tessera_status measure_displaced(const struct study *s, tessera_error *error) {
     static const struct {
         const char *mode;

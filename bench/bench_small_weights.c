@@ -1,6 +1,7 @@
-/* What small weights cost and save: the embedded model's transformer in each type that `tessera convert --type` writes, its bytes, how far its
- * pictures are from those of the stored weights (quality.h: PSNR in dB, mean and lowest of SMALL_PICTURES), and processor seconds a
- * picture (all threads together, opening the model included).
+/* What small weights cost and save: the embedded model's transformer in each type that `tessera
+ * convert --type` writes, its bytes, how far its pictures are from those of the stored weights
+ * (quality.h: PSNR in dB, mean and lowest of SMALL_PICTURES), and processor seconds a picture (all
+ * threads together, opening the model included).
  *
  *     bench_small_weights [TYPE...]         without types: all of the table in docs/checkpoints.md
  *

@@ -1,7 +1,9 @@
-/* What a worker costs beside its computing: the same blocks in this process, and through a worker over TLS on loopback, in turns.
+/* What a worker costs beside its computing: the same blocks in this process, and through a worker
+ * over TLS on loopback, in turns.
  *   bench_worker DENOISER_FOLDER FIRST LAST [BATCH ROWS COLUMNS TEXT_TOKENS [ROUNDS]]
- * DENOISER_FOLDER holds config.json and weights; FIRST and LAST are blocks; ROWS and COLUMNS are of tokens. Prints medians of seconds, and of
- * processor seconds (of client and worker together, which are one process here), which other programs on the machine change less. */
+ * DENOISER_FOLDER holds config.json and weights; FIRST and LAST are blocks; ROWS and COLUMNS are of
+ * tokens. Prints medians of seconds, and of processor seconds (of client and worker together, which
+ * are one process here), which other programs on the machine change less. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

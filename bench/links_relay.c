@@ -2,16 +2,20 @@
  *
  *   links_relay BITS_PER_SECOND DELAY_MICROSECONDS NAME...
  *
- * Makes one TUN device per name; the i-th (from 1) belongs to the host whose IPv4 address ends in i, and links.sh moves it into that host's
- * network namespace. A packet goes the way it would go on full-duplex cables with a switch between them:
+ * Makes one TUN device per name; the i-th (from 1) belongs to the host whose IPv4 address ends in
+ * i, and links.sh moves it into that host's network namespace. A packet goes the way it would go on
+ * full-duplex cables with a switch between them:
  *
  *   host a --(line: one packet after the other, at the bandwidth)--(delay)--> switch port of b --(at the bandwidth)--> host b
  *
- * The port passes a packet through while it arrives, so an idle path costs the time on the line once; when several hosts send to one, its
- * port is what they wait for. 0 bits per second: no limit. The host hands over up to 64 KiB at once (TCP segmentation offload), which is
- * timed as the Ethernet frames it stands for, 38 bytes around each. A line that has WAITING_MAX bytes waiting loses what comes more, as a
- * real one does. The process asks for real-time priority, because a late wake-up would look like a slow network. Ends with its parent.
- * Format: Documentation/networking/tuntap.rst and virtio 1.2, 5.1.6 (struct virtio_net_hdr). Left out: IPv6, broadcasts, loss, jitter. */
+ * The port passes a packet through while it arrives, so an idle path costs the time on the line
+ * once; when several hosts send to one, its port is what they wait for. 0 bits per second: no
+ * limit. The host hands over up to 64 KiB at once (TCP segmentation offload), which is timed as the
+ * Ethernet frames it stands for, 38 bytes around each. A line that has WAITING_MAX bytes waiting
+ * loses what comes more, as a real one does. The process asks for real-time priority, because a
+ * late wake-up would look like a slow network. Ends with its parent. Format:
+ * Documentation/networking/tuntap.rst and virtio 1.2, 5.1.6 (struct virtio_net_hdr). Left out:
+ * IPv6, broadcasts, loss, jitter. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
@@ -90,7 +94,8 @@ static struct packet *queue_take(struct queue *queue) {
     return packet;
 }
 
-/* The bytes that a packet (behind its virtio header) takes on an Ethernet cable once cut into segments. */
+/* The bytes that a packet (behind its virtio header) takes on an Ethernet cable once cut into
+ * segments. */
 static size_t frame_bytes(const struct virtio_net_hdr *header, size_t size) {
     size_t bytes = size - sizeof *header, segments = 1, headers = header->hdr_len;
     if (header->gso_type != VIRTIO_NET_HDR_GSO_NONE && header->gso_size > 0 && bytes > headers)
@@ -118,7 +123,8 @@ static void take_in(struct relay *relay, int source, const uint8_t *bytes, size_
     queue_add(line, packet);
 }
 
-/* Moves on all that is due: from lines to ports, from ports to hosts. Returns when the next is due; INT64_MAX: nothing waits. */
+/* Moves on all that is due: from lines to ports, from ports to hosts. Returns when the next is due;
+ * INT64_MAX: nothing waits. */
 static int64_t move_on(struct relay *relay) {
     int64_t next = INT64_MAX;
     for (int i = 0; i < relay->count; i++) {

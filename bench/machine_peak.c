@@ -1,6 +1,8 @@
-/* Peak speed by experiment: loops of independent multiply-adds that never leave the registers, and one long sum over memory.
+/* Peak speed by experiment: loops of independent multiply-adds that never leave the registers, and
+ * one long sum over memory.
  *
- * The instruction set is chosen at run time. It leaves out frequency: run it in the same process as what it is compared with. */
+ * The instruction set is chosen at run time. It leaves out frequency: run it in the same process as
+ * what it is compared with. */
 #include "machine_peak.h"
 
 #include <omp.h>

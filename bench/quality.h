@@ -1,10 +1,12 @@
-/* What a way of making pictures loses: pictures of an embedded model, made in that way, against the same ones made another way.
+/* What a way of making pictures loses: pictures of an embedded model, made in that way, against the
+ * same ones made another way.
  *
  *     PSNR = -10 log10(mean squared difference)        pixels from 0 to 1, before they are rounded; in dB
  *     SSIM: metrics/ssim.h, of the same values
  *
- * Picture i has seed i and a prompt of its own; 128x128, 20 steps, guidance 4, float32, unless the way says otherwise: the setting of the
- * study whose figures are in models/emoji/README.md, which is of the first eight. */
+ * Picture i has seed i and a prompt of its own; 128x128, 20 steps, guidance 4, float32, unless the
+ * way says otherwise: the setting of the study whose figures are in models/emoji/README.md, which
+ * is of the first eight. */
 #ifndef TESSERA_BENCH_QUALITY_H
 #define TESSERA_BENCH_QUALITY_H
 
@@ -31,7 +33,8 @@ struct quality_pictures {
     int64_t blocks, blocks_skipped; /* of all of them */
 };
 
-/* Makes the first `count` pictures, on all ranks of the mesh; one rank gets them. Free with quality_free, after an error too. */
+/* Makes the first `count` pictures, on all ranks of the mesh; one rank gets them. Free with
+ * quality_free, after an error too. */
 tessera_status quality_make(const char *model_folder, const struct quality_way *way, int count, struct quality_pictures *out,
                             tessera_error *error);
 void quality_free(struct quality_pictures *pictures);

@@ -2,9 +2,10 @@
  *
  *     mpirun -n N quality_grid RESULTS.csv WORK [SETTINGS [PICTURES]]        N: 1, 2, 4 or 8 patches; one process without mpirun
  *
- * SETTINGS: at most so many (0, the default: all). A run that was stopped goes on where it ended: a line is written when its setting is
- * whole. WORK is a folder for the exact pictures, made once for all runs, and for PNG files of the first six pictures of the settings that
- * docs/quality.md shows. Each number of patches is a run of its own; several may go at once with a results file each. */
+ * SETTINGS: at most so many (0, the default: all). A run that was stopped goes on where it ended: a
+ * line is written when its setting is whole. WORK is a folder for the exact pictures, made once for
+ * all runs, and for PNG files of the first six pictures of the settings that docs/quality.md shows.
+ * Each number of patches is a run of its own; several may go at once with a results file each. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

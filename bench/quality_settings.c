@@ -11,7 +11,8 @@ static const char *const schedulers[] = {"DDIMScheduler", "EulerDiscreteSchedule
 static const int steps[] = {20, 10, 50};
 enum { STEPS = sizeof steps / sizeof *steps, SAMPLERS = STEPS * (int)(sizeof schedulers / sizeof *schedulers) };
 
-/* What a rank's patches may do, the most telling first. full_sync is exact at any warm-up, so one is enough. */
+/* What a rank's patches may do, the most telling first. full_sync is exact at any warm-up, so one
+ * is enough. */
 static const struct {
     const char *strategy, *sync_mode;
     int warmup;
@@ -77,7 +78,8 @@ static int add_others(int ranks, size_t scheduler, size_t step, struct quality_s
     return count;
 }
 
-/* First the FIRST ways and the exact strategies of the first sampler and steps, then the default way of all others, then the rest. */
+/* First the FIRST ways and the exact strategies of the first sampler and steps, then the default
+ * way of all others, then the rest. */
 int quality_settings(int ranks, struct quality_setting out[QUALITY_SETTINGS_MOST]) {
     const size_t all = sizeof patches / sizeof *patches;
     int count = add_patches(ranks, 0, 0, 0, FIRST, out);

@@ -1,8 +1,9 @@
-/* The settings of `make quality`: every way of making the U-Net's pictures that is compared with one process, and the line that the results
- * file has of each.
+/* The settings of `make quality`: every way of making the U-Net's pictures that is compared with
+ * one process, and the line that the results file has of each.
  *
- * A setting is its key: the first KEY_COLUMNS columns of its line. What does not apply is empty. Patches of 16 latent rows are 4 rows at
- * least (the U-Net halves them twice), so 8 patches are measured on pictures that are twice as high. */
+ * A setting is its key: the first KEY_COLUMNS columns of its line. What does not apply is empty.
+ * Patches of 16 latent rows are 4 rows at least (the U-Net halves them twice), so 8 patches are
+ * measured on pictures that are twice as high. */
 #ifndef TESSERA_BENCH_QUALITY_SETTINGS_H
 #define TESSERA_BENCH_QUALITY_SETTINGS_H
 
@@ -29,7 +30,8 @@ struct quality_figures {
     double psnr[QUALITY_MOST], ssim[QUALITY_MOST];
 };
 
-/* The settings of a world of `ranks` ranks (1, 2, 4 or 8), the most telling first: how many there are. */
+/* The settings of a world of `ranks` ranks (1, 2, 4 or 8), the most telling first: how many there
+ * are. */
 int quality_settings(int ranks, struct quality_setting out[QUALITY_SETTINGS_MOST]);
 /* Of the exact pictures that a setting is compared with: their scheduler, steps and size. */
 struct quality_way quality_exact_way(const struct quality_setting *setting);

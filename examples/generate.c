@@ -1,4 +1,5 @@
-/* A whole client of libtessera: prompt to PNG, on one rank or several, with progress, Ctrl-C to stop, and errors that say what is wrong.
+/* A whole client of libtessera: prompt to PNG, on one rank or several, with progress, Ctrl-C to
+ * stop, and errors that say what is wrong.
  *
  *     cc generate.c $(pkg-config --cflags --libs tessera) -o generate
  *     mpirun -n 2 ./generate emoji "a lion on a blue background" lion.png [SEED [STEPS]] */
@@ -15,7 +16,8 @@ static void stop(int number) {
     stopped = 1;
 }
 
-/* The library calls this before and after each unit of work; false ends the call with TESSERA_ERROR_CANCELLED, on all ranks. */
+/* The library calls this before and after each unit of work; false ends the call with
+ * TESSERA_ERROR_CANCELLED, on all ranks. */
 static bool report(void *user, tessera_phase phase, int done, int total) {
     static const char *const names[] = {"text", "encode", "denoise", "decode"};
     if (user != NULL) fprintf(user, "\r%-8s %d/%d ", names[phase], done, total);

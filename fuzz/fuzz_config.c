@@ -1,5 +1,6 @@
-/* Fuzz target: a component's config.json, opened as every class that names itself in it (weights are only recorded): it is refused
- * with a message, or every tensor that the model asks for has a sensible name and shape and every block can be described. */
+/* Fuzz target: a component's config.json, opened as every class that names itself in it (weights
+ * are only recorded): it is refused with a message, or every tensor that the model asks for has a
+ * sensible name and shape and every block can be described. */
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* Fuzz target: a device map's file for a small Flux, over three ranks: it is refused with a message, or every part has a rank. Runs in the repository root. */
+/* Fuzz target: a device map's file for a small Flux, over three ranks: it is refused with a
+ * message, or every part has a rank. Runs in the repository root. */
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* libFuzzer target for the GGUF reader: any bytes either give an error or tensors whose every byte can be read. */
+/* libFuzzer target for the GGUF reader: any bytes either give an error or tensors whose every byte
+ * can be read. */
 #include <stdlib.h>
 
 #include "tensor/gguf.h"

@@ -1,4 +1,5 @@
-/* The hub's list of files: whatever a server sends, no path of it may leave the snapshot, and the choice must end. */
+/* The hub's list of files: whatever a server sends, no path of it may leave the snapshot, and the
+ * choice must end. */
 #include <stdlib.h>
 #include <string.h>
 

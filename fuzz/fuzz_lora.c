@@ -1,4 +1,5 @@
-/* libFuzzer target for LoRA files: any bytes either give an error or changes that can be merged into weights of a fixed shape. */
+/* libFuzzer target for LoRA files: any bytes either give an error or changes that can be merged
+ * into weights of a fixed shape. */
 #include <stdlib.h>
 
 #include "checkpoint/lora.h"

@@ -1,5 +1,5 @@
-/* Manifests from strangers: refused with the file's name, or every field lies within its bounds. (A mutated signature is refused, so that only the
- * kept corpus gets further.) */
+/* Manifests from strangers: refused with the file's name, or every field lies within its bounds. (A
+ * mutated signature is refused, so that only the kept corpus gets further.) */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Receipts from strangers: refused with the file's name, or judged; nobody but the signers of the kept corpus is ever convicted. */
+/* Receipts from strangers: refused with the file's name, or judged; nobody but the signers of the
+ * kept corpus is ever convicted. */
 #include <stdlib.h>
 #include <string.h>
 

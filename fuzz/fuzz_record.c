@@ -1,5 +1,6 @@
-/* Fuzz target: the text chunks of a picture that --from reads, our record (a first byte that is even) or A1111's "parameters" (odd): they set
- * options within their ranges, or are refused with a message. */
+/* Fuzz target: the text chunks of a picture that --from reads, our record (a first byte that is
+ * even) or A1111's "parameters" (odd): they set options within their ranges, or are refused with a
+ * message. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A picture of one pixel with this text; its path in `path`, its file in the descriptor that is returned. */
+/* A picture of one pixel with this text; its path in `path`, its file in the descriptor that is
+ * returned. */
 static int write_picture(const char *key, const char *value, char *path, size_t capacity) {
     const uint8_t pixel[3] = {1, 2, 3};
     const tessera_text text = {key, value};

@@ -1,4 +1,5 @@
-/* Requests to a part from strangers: refused with the field's name, or computed. The first byte chooses the model. */
+/* Requests to a part from strangers: refused with the field's name, or computed. The first byte
+ * chooses the model. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* libFuzzer target for weights with scales of their own (bitsandbytes, float8): whatever tensors a safetensors file holds, each weight either
- * gives an error or can be read to its last number. */
+/* libFuzzer target for weights with scales of their own (bitsandbytes, float8): whatever tensors a
+ * safetensors file holds, each weight either gives an error or can be read to its last number. */
 #include <stdlib.h>
 
 #include "tensor/scaled_weights.h"

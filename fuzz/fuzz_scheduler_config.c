@@ -1,4 +1,5 @@
-/* Fuzz target: scheduler_config.json. Whatever opens and gives a schedule of ten steps can be stepped through. */
+/* Fuzz target: scheduler_config.json. Whatever opens and gives a schedule of ten steps can be
+ * stepped through. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* libFuzzer target for single-file checkpoints: any bytes either give an error or views that hold what a model asks for. The configs are
- * those of tiny models; run it in the repository root. */
+/* libFuzzer target for single-file checkpoints: any bytes either give an error or views that hold
+ * what a model asks for. The configs are those of tiny models; run it in the repository root. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

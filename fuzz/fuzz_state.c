@@ -1,5 +1,5 @@
-/* States of blocks from strangers: a message is refused, or its tensors lie inside it or in the job's store and have the expected forms. The
- * first byte chooses which of four models expects it. */
+/* States of blocks from strangers: a message is refused, or its tensors lie inside it or in the
+ * job's store and have the expected forms. The first byte chooses which of four models expects it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,8 @@ static void describe(const struct denoiser *denoiser, int index, struct denoiser
 }
 
 static const struct denoiser_class class = {.name = "fuzzed", .describe = describe};
-/* Text that blocks change; text that they read, and its mask; a convolutional model; the same, and its skips. */
+/* Text that blocks change; text that they read, and its mask; a convolutional model; the same, and
+ * its skips. */
 static const struct denoiser models[MODELS] = {
     {.class = &class, .form = {4, 4, 1, 4, false}, .patch_size = 1, .text_stream = true},
     {.class = &class, .form = {4, 4, 0, 4, true}, .patch_size = 1},

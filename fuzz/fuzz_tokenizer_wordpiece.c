@@ -1,4 +1,5 @@
-/* Fuzz target: vocab.txt of a BERT tokenizer, with and without lower case (the first byte says which). */
+/* Fuzz target: vocab.txt of a BERT tokenizer, with and without lower case (the first byte says
+ * which). */
 #include "tokenizer_texts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

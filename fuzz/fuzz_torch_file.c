@@ -1,4 +1,5 @@
-/* libFuzzer target for PyTorch's files: any bytes either give an error or tensors whose every byte can be read. */
+/* libFuzzer target for PyTorch's files: any bytes either give an error or tensors whose every byte
+ * can be read. */
 #include <stdlib.h>
 
 #include "tensor/file_kind.h"

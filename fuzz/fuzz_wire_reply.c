@@ -1,5 +1,6 @@
-/* Replies from strangers: what a client does with a body (src/split/remote.c), without HTTP. A reply is refused, or its state has the form that
- * the model expects and lies in the reply. Signatures are checked as they come, and are wrong nearly always. */
+/* Replies from strangers: what a client does with a body (src/split/remote.c), without HTTP. A
+ * reply is refused, or its state has the form that the model expects and lies in the reply.
+ * Signatures are checked as they come, and are wrong nearly always. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

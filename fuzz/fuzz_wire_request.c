@@ -1,5 +1,6 @@
-/* Requests from strangers: a request is refused with the field's name, or it is one for this part, and is computed. What a worker does with a body
- * (src/split/worker.c), without HTTP: the head, the length that follows from it, constants that are missing, the blocks. */
+/* Requests from strangers: a request is refused with the field's name, or it is one for this part,
+ * and is computed. What a worker does with a body (src/split/worker.c), without HTTP: the head, the
+ * length that follows from it, constants that are missing, the blocks. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

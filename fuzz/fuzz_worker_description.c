@@ -1,4 +1,5 @@
-/* What a worker says it is (GET /v1/part): refused, or all fields are within their bounds, and written again they say the same. */
+/* What a worker says it is (GET /v1/part): refused, or all fields are within their bounds, and
+ * written again they say the same. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Lists of workers: refused with the file's name, or every replica has an address, a pin and an operator. */
+/* Lists of workers: refused with the file's name, or every replica has an address, a pin and an
+ * operator. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* What the tokenizer targets share: special tokens that small vocabularies have, and texts that reach every kind of word. */
+/* What the tokenizer targets share: special tokens that small vocabularies have, and texts that
+ * reach every kind of word. */
 #ifndef TESSERA_FUZZ_TOKENIZER_TEXTS_H
 #define TESSERA_FUZZ_TOKENIZER_TEXTS_H
 

@@ -74,8 +74,9 @@ typedef struct tessera_family {
 #define TESSERA_FAMILY                                                                                                                     \
     { .struct_size = sizeof(tessera_family) }
 
-/* Fills `family` with what is true of this pipeline class ("FluxPipeline", or diffusers' class from picture to picture). False, and
- * nothing is written, if the library does not have the class, a pointer is NULL, or the struct's size is not set. */
+/* Fills `family` with what is true of this pipeline class ("FluxPipeline", or diffusers' class from
+ * picture to picture). False, and nothing is written, if the library does not have the class, a
+ * pointer is NULL, or the struct's size is not set. */
 bool tessera_family_describe(const char *pipeline_class, tessera_family *family);
 
 typedef enum tessera_status {
@@ -118,7 +119,8 @@ typedef struct tessera_setting {
 /* Open MPI's settings with which ranks on several hosts exchange most over TCP; the list ends with
  * a name that is NULL. The library never touches the environment, which belongs to the program and
  * its threads; a program that wants them sets them before it opens its world:
- *     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value, 0); */
+ *     for (const tessera_setting *s = tessera_world_settings(); s->name != NULL; s++) setenv(s->name, s->value,
+ * 0); */
 const tessera_setting *tessera_world_settings(void);
 
 /* Whether a launcher (mpirun, srun) started this process. */

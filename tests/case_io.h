@@ -1,6 +1,8 @@
-/* Reference cases for tests: a folder with case.json, io.safetensors and often model/ (see tests/cases).
+/* Reference cases for tests: a folder with case.json, io.safetensors and often model/ (see
+ * tests/cases).
  *
- * Tensors are lent from the file; what is converted (ids, masks, layouts) is malloc'ed and the caller frees it. */
+ * Tensors are lent from the file; what is converted (ids, masks, layouts) is malloc'ed and the
+ * caller frees it. */
 #ifndef TESSERA_TESTS_CASE_IO_H
 #define TESSERA_TESTS_CASE_IO_H
 
@@ -81,8 +83,9 @@ static inline struct tensor case_channels_last(const struct tensor *t) {
     return out;
 }
 
-/* Flux's packed patches F32 [B, h w, C 2 2] (channel, row, column within the patch) -> F32 [B, 2 h, 2 w, C]; `ids` [h w, 3] are the
- * patches' (0, row, column), of which the last tells the grid. Empty if the two do not fit; the caller frees .data. */
+/* Flux's packed patches F32 [B, h w, C 2 2] (channel, row, column within the patch) -> F32 [B, 2 h,
+ * 2 w, C]; `ids` [h w, 3] are the patches' (0, row, column), of which the last tells the grid.
+ * Empty if the two do not fit; the caller frees .data. */
 static inline struct tensor case_unpacked(const struct tensor *packed, const struct tensor *ids) {
     if (packed->data == NULL || ids->data == NULL || packed->ndim != 3 || ids->ndim != 2) return (struct tensor){0};
     int64_t batch = packed->shape[0], patches = ids->shape[0], channels = packed->shape[2] / 4;
@@ -101,7 +104,8 @@ struct case_difference {
     double relative_l2; /* |a - b| / |b| */
 };
 
-/* `got` and `want` F32, of the same shape; another shape or an empty tensor, or a value that is no number, differs infinitely. */
+/* `got` and `want` F32, of the same shape; another shape or an empty tensor, or a value that is no
+ * number, differs infinitely. */
 static inline struct case_difference case_compare(const struct case_io *c, const struct tensor *got, const struct tensor *want) {
     struct case_difference d = {INFINITY, INFINITY};
     if (got->data == NULL || want->data == NULL || got->dtype != DTYPE_F32 || got->ndim != want->ndim) return d;

@@ -1,4 +1,5 @@
-/* The smallest test harness: CHECK counts, CHECK_REPORT ends main with what was counted. A failed check prints and goes on. */
+/* The smallest test harness: CHECK counts, CHECK_REPORT ends main with what was counted. A failed
+ * check prints and goes on. */
 #ifndef TESSERA_TESTS_CHECK_H
 #define TESSERA_TESTS_CHECK_H
 

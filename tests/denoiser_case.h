@@ -1,7 +1,8 @@
 /* A denoiser case's inputs and pictures as the engine has them, for whichever family the case is of.
  *
- * Cases hold pictures as [N, C, H, W], the engine's are [N, H, W, C]; Flux's are packed patches (known by in.img_ids), and its timesteps
- * are divided by 1000. A UNet calls its latents in.sample and its pooled text in.text_embeds. */
+ * Cases hold pictures as [N, C, H, W], the engine's are [N, H, W, C]; Flux's are packed patches
+ * (known by in.img_ids), and its timesteps are divided by 1000. A UNet calls its latents in.sample
+ * and its pooled text in.text_embeds. */
 #ifndef TESSERA_TESTS_DENOISER_CASE_H
 #define TESSERA_TESTS_DENOISER_CASE_H
 
@@ -25,8 +26,8 @@ static inline const char *case_name(const struct case_io *c, const char *first, 
     return case_tensor(c, first).data != NULL ? first : second;
 }
 
-/* SDXL's time_ids, HunyuanDiT's image_meta_size, or PixArt's resolution [B, 2] and aspect ratio [B, 1] side by side in *sizes; empty where
- * there are none. */
+/* SDXL's time_ids, HunyuanDiT's image_meta_size, or PixArt's resolution [B, 2] and aspect ratio [B,
+ * 1] side by side in *sizes; empty where there are none. */
 static inline struct tensor case_size_conditions(const struct case_io *c, float **sizes) {
     struct tensor resolution = case_tensor(c, "in.resolution"), ratio = case_tensor(c, "in.aspect_ratio");
     if (resolution.data == NULL || ratio.data == NULL) return case_tensor(c, case_name(c, "in.time_ids", "in.image_meta_size"));

@@ -1,5 +1,5 @@
-/* All meshes of a number of ranks: every cfg x ring x ulysses x tensor whose product it is, tensor fastest; with `pipelines`, every
- * cfg x pipefusion x ring x ulysses x tensor.
+/* All meshes of a number of ranks: every cfg x ring x ulysses x tensor whose product it is, tensor
+ * fastest; with `pipelines`, every cfg x pipefusion x ring x ulysses x tensor.
  *
  *     struct mesh_loop loop = {.ranks = 4, .wanted[MESH_RING] = 2};    // 0: any degree; the other axes stay 1
  *     while (mesh_loop_next(&loop)) mesh_open(world, loop.degrees, ...); */

@@ -1,13 +1,15 @@
-/* AuraFlow's denoiser (fal 2024; diffusers' AuraFlowTransformer2DModel), written outside the engine: tessera_model.h is all that it knows.
+/* AuraFlow's denoiser (fal 2024; diffusers' AuraFlowTransformer2DModel), written outside the
+ * engine: tessera_model.h is all that it knows.
  *
  *     latents -> patches -> linear + position table ---------> picture --+ joint  +--> ... --+ single +--> modulate, linear -> unpatchify
  *     text states -> linear, behind 8 learned registers -----> text -----+ blocks +--> ... --+ blocks +--> ends
  *     sinusoid of the timestep -> MLP -> cond
  *
- * A joint block gives each stream its own weights, a single block has one set for both; in each, text and picture meet in one attention
- * whose queries and keys are normed by head, without weights. A block is x + gate_ff * ff(norm(x + gate * attention(x)) modulated): what
- * the attention adds reaches the result through the feed-forward alone, which is linear(silu(a) * b). The last modulation has no norm. No
- * linear of a block has a bias, and the text has no pooled form.
+ * A joint block gives each stream its own weights, a single block has one set for both; in each,
+ * text and picture meet in one attention whose queries and keys are normed by head, without
+ * weights. A block is x + gate_ff * ff(norm(x + gate * attention(x)) modulated): what the attention
+ * adds reaches the result through the feed-forward alone, which is linear(silu(a) * b). The last
+ * modulation has no norm. No linear of a block has a bias, and the text has no pooled form.
  *
  * The table is of a square of positions, of which a picture takes the middle.
  * Left out: gradient checkpoints, fused projections. */
@@ -150,7 +152,8 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
 
 /* ---- embed ---- */
 
-/* The table's rows for the tokens that this rank holds of an h x w picture in its middle, for each of the batch: [B, S, C]. */
+/* The table's rows for the tokens that this rank holds of an h x w picture in its middle, for each
+ * of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct auraflow *m, struct run *run, int64_t batch, int64_t h, int64_t w, const struct cut *cut) {
     int64_t side = m->base.max_side, top = side / 2 - h / 2, left = side / 2 - w / 2;
     struct span mine = cut_mine(cut, h * w);

@@ -3,10 +3,12 @@
  *     ./auraflow CASE [--dtype f32|bf16] [--AXIS N]... [--weights W,W,...]      AXIS: cfg, ring, ulysses, tensor, pipefusion, patch
  *     mpirun -n 4 ./auraflow CASE --cfg 2 --ring 2
  *
- * A case is a folder: case.json (the model's folder, steps, guidance, tolerances), scheduler_config.json and io.safetensors with the
- * inputs and, after each step, the guided prediction and the latents. It may fix the patches of a pipeline, the number of displaced patches
- * and a step cache; otherwise the result is the same on every mesh. Prints one line and exits 0 if every number is within the tolerance;
- * with bfloat16, if the last latents are within a twentieth of their norm. */
+ * A case is a folder: case.json (the model's folder, steps, guidance, tolerances),
+ * scheduler_config.json and io.safetensors with the inputs and, after each step, the guided
+ * prediction and the latents. It may fix the patches of a pipeline, the number of displaced patches
+ * and a step cache; otherwise the result is the same on every mesh. Prints one line and exits 0 if
+ * every number is within the tolerance; with bfloat16, if the last latents are within a twentieth
+ * of their norm. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

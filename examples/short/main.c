@@ -1,4 +1,5 @@
-/* A picture by the model of short_transformer.c, in a folder whose transformer/config.json names its class. Prints some of its pixels.
+/* A picture by the model of short_transformer.c, in a folder whose transformer/config.json names
+ * its class. Prints some of its pixels.
  *
  *     ./short FOLDER
  *     mpirun -n 2 ./short FOLDER ring 2        or ulysses, tensor, pipefusion, cfg */

@@ -1,5 +1,6 @@
-/* A whole denoiser: a diffusion transformer with one set of weights for picture and text (after Peebles and Xie 2023, "DiT"; without the pooled prompt and positions). It reads
- * SD3's config.json and the weights that SD3 has for the picture, so it runs in SD3's pipeline. */
+/* A whole denoiser: a diffusion transformer with one set of weights for picture and text (after
+ * Peebles and Xie 2023, "DiT"; without the pooled prompt and positions). It reads SD3's config.json
+ * and the weights that SD3 has for the picture, so it runs in SD3's pipeline. */
 #include <stdio.h>
 #include <tessera_model.h>
 

@@ -139,9 +139,9 @@ struct denoiser_class {
     void (*load_embed)(struct denoiser *, struct loader *);
     void (*load_block)(struct denoiser *, int index, struct loader *);
     void (*load_finish)(struct denoiser *, struct loader *);
-    /* Makes the first block's state. `carries` (DENOISER_CARRIES_* bits) says whether it has the picture
-     * and the text. A process that only runs later blocks receives a state instead: it neither calls
-     * this nor loads the weights of load_embed. */
+    /* Makes the first block's state. `carries` (DENOISER_CARRIES_* bits) says whether it has the
+     * picture and the text. A process that only runs later blocks receives a state instead: it
+     * neither calls this nor loads the weights of load_embed. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned carries);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
     /* F32 [B, H, W, out_channels] of the rows that this rank holds. */

@@ -1,4 +1,5 @@
-/* Views and moves over a backend's copies, and the host's memory as a backend's. A copy that the host works on is malloc's. */
+/* Views and moves over a backend's copies, and the host's memory as a backend's. A copy that the
+ * host works on is malloc's. */
 #include "backend/memory.h"
 
 #include <assert.h>

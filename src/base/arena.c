@@ -1,9 +1,11 @@
 /* Arenas: one reserved range of addresses and a top that moves through it.
  *
- * The range is mapped inaccessible, which no system counts as memory, and opened in steps of GROWTH as the top moves up, so that it fits
- * where the system promises no more than it has (vm.overcommit_memory = 2). A page costs something only once it is touched. Under
- * AddressSanitizer released memory and the gaps between allocations are poisoned: a use after arena_release, or past an
- * allocation's end, is reported as it would be for malloc. Memory that is someone else's is never touched. */
+ * The range is mapped inaccessible, which no system counts as memory, and opened in steps of GROWTH
+ * as the top moves up, so that it fits where the system promises no more than it has
+ * (vm.overcommit_memory = 2). A page costs something only once it is touched. Under
+ * AddressSanitizer released memory and the gaps between allocations are poisoned: a use after
+ * arena_release, or past an allocation's end, is reported as it would be for malloc. Memory that is
+ * someone else's is never touched. */
 #include "base/arena.h"
 
 #include <assert.h>
@@ -58,8 +60,8 @@ struct arena *arena_over(void *memory, size_t limit, void (*release)(void *user,
     return arena;
 }
 
-/* All of the machine's memory, or a quarter of the addresses that a limit of the process (ulimit -v) leaves: other arenas, weights, threads
- * and libraries need the rest. */
+/* All of the machine's memory, or a quarter of the addresses that a limit of the process (ulimit
+ * -v) leaves: other arenas, weights, threads and libraries need the rest. */
 static size_t default_limit(void) {
     size_t limit = memory_total();
     struct rlimit addresses;
@@ -142,7 +144,8 @@ void arena_trim(struct arena *arena, size_t mark) {
     arena_release(arena, mark);
     size_t first = round_up(mark, (size_t)sysconf(_SC_PAGESIZE));
     if (first >= arena->open) return;
-    /* A new mapping in place of the old one gives the promise back with the pages; where there is no room for one, the pages alone. */
+    /* A new mapping in place of the old one gives the promise back with the pages; where there is
+     * no room for one, the pages alone. */
     void *again = mmap(arena->base + first, arena->open - first, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (again != MAP_FAILED)
         arena->open = first;

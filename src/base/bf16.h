@@ -1,4 +1,5 @@
-/* bfloat16: the upper half of a float32. One rounding for the kernels, the weights and the sums over ranks, which must agree bit for bit. */
+/* bfloat16: the upper half of a float32. One rounding for the kernels, the weights and the sums
+ * over ranks, which must agree bit for bit. */
 #ifndef TESSERA_BASE_BF16_H
 #define TESSERA_BASE_BF16_H
 

@@ -2,8 +2,8 @@
  *
  *     $XDG_CACHE_HOME/tessera/NAME, else ~/.cache/tessera/NAME
  *
- * A file that cannot be read, or is no object, is as an empty one, and is written anew. Of processes that write at once one wins: what the other found
- * out it finds out again. */
+ * A file that cannot be read, or is no object, is as an empty one, and is written anew. Of
+ * processes that write at once one wins: what the other found out it finds out again. */
 #ifndef TESSERA_BASE_CACHE_H
 #define TESSERA_BASE_CACHE_H
 

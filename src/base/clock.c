@@ -1,8 +1,9 @@
 /* Time, memory and processors as Linux gives them, control groups of versions 1 and 2 included.
  *
- * A group is bound by its own limits and those of every group above it, so the path in /proc/self/cgroup is walked up to the root. In a
- * container of version 1 that path is the host's, and what the process sees is its root, where the walk ends. Of version 1's processor
- * groups only that root is asked. */
+ * A group is bound by its own limits and those of every group above it, so the path in
+ * /proc/self/cgroup is walked up to the root. In a container of version 1 that path is the host's,
+ * and what the process sees is its root, where the walk ends. Of version 1's processor groups only
+ * that root is asked. */
 #include "base/clock.h"
 
 #include <sched.h>
@@ -69,7 +70,8 @@ static int read_numbers(const char *path, double *first, double *second) {
     return count > 0 ? count : 0;
 }
 
-/* The group that `list` has for the hierarchy ":memory:", or "::" of version 2; "" if unknown or the root. */
+/* The group that `list` has for the hierarchy ":memory:", or "::" of version 2; "" if unknown or
+ * the root. */
 static void group_path(const char *list, const char *hierarchy, char *path, size_t capacity) {
     path[0] = 0;
     FILE *stream = fopen(list, "r");
@@ -85,7 +87,8 @@ static void group_path(const char *list, const char *hierarchy, char *path, size
     fclose(stream);
 }
 
-/* The least first / second over `file` of the groups in `list` below `root` (second counts as 1 where absent); 0: no limit. */
+/* The least first / second over `file` of the groups in `list` below `root` (second counts as 1
+ * where absent); 0: no limit. */
 static double group_limit(const char *list, const char *hierarchy, const char *root, const char *file) {
     char group[2048], path[4096];
     group_path(list, hierarchy, group, sizeof group);

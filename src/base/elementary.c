@@ -1,6 +1,7 @@
-/* See elementary.h. Every function reduces its argument and sums a Taylor polynomial in float64, with the small parts that rounding would
- * lose carried beside (Dekker 1971; Cody and Waite 1980). Only +, -, *, /, fma and scalings by powers of 2 are used, each rounded once as
- * IEEE 754 says, so the file must be compiled without contraction and without -ffast-math.
+/* See elementary.h. Every function reduces its argument and sums a Taylor polynomial in float64,
+ * with the small parts that rounding would lose carried beside (Dekker 1971; Cody and Waite 1980).
+ * Only +, -, *, /, fma and scalings by powers of 2 are used, each rounded once as IEEE 754 says, so
+ * the file must be compiled without contraction and without -ffast-math.
  *
  *     x = hi + lo, |lo| <= ulp(hi) / 2          a pair: what one float64 cannot hold */
 #include "base/elementary.h"
@@ -72,7 +73,8 @@ double elementary_expm1(double x) {
 
 /* ---- logarithms ---- */
 
-/* ln x for a positive, finite x = 2^e m, m in [sqrt(1/2), sqrt(2)): with s = (m - 1) / (m + 1), ln m = 2 (s + s^3/3 + s^5/5 + ...). */
+/* ln x for a positive, finite x = 2^e m, m in [sqrt(1/2), sqrt(2)): with s = (m - 1) / (m + 1), ln
+ * m = 2 (s + s^3/3 + s^5/5 + ...). */
 static struct pair log_of(double x) {
     int e;
     double m = frexp(x, &e);
@@ -112,7 +114,8 @@ double elementary_pow(double x, double y) {
 
 /* ---- sine and cosine ---- */
 
-/* x = n pi/2 + r, |r| <= pi/4; returns n mod 4. pi/2 in pieces of 22 bits, so that n < 2^31 times a piece is exact. */
+/* x = n pi/2 + r, |r| <= pi/4; returns n mod 4. pi/2 in pieces of 22 bits, so that n < 2^31 times a piece is
+ * exact. */
 static int reduce_angle(double x, struct pair *r) {
     static const double pieces[] = {0x1.921fb0p+0, 0x1.5110b0p-22, 0x1.184698p-44, 0x1.3198a0p-69, 0x1.701b80p-92};
     const double two_over_pi = 0x1.45f306dc9c883p-1;

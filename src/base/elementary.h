@@ -1,8 +1,10 @@
-/* Elementary functions of the host: the C library's, whose last bit differs between machines, or our own, whose bits are the same on every
- * machine with IEEE 754 arithmetic (docs/reproducible.md).
+/* Elementary functions of the host: the C library's, whose last bit differs between machines, or
+ * our own, whose bits are the same on every machine with IEEE 754 arithmetic
+ * (docs/reproducible.md).
  *
- * Whatever computes noise, schedules, embeddings or tables of positions calls them through a table, so that one choice, that of the kernels,
- * decides. Where a float64 result is rounded to float32 or to whole numbers at once, either gives the same, and the code calls ours directly. */
+ * Whatever computes noise, schedules, embeddings or tables of positions calls them through a table,
+ * so that one choice, that of the kernels, decides. Where a float64 result is rounded to float32 or
+ * to whole numbers at once, either gives the same, and the code calls ours directly. */
 #ifndef TESSERA_BASE_ELEMENTARY_H
 #define TESSERA_BASE_ELEMENTARY_H
 

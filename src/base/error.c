@@ -1,6 +1,8 @@
-/* Errors: one line for the person, cut to its buffer at a character boundary, without control characters.
+/* Errors: one line for the person, cut to its buffer at a character boundary, without control
+ * characters.
  *
- * A message is first written to a buffer of its own, so that a caller may quote error->message in the new message. */
+ * A message is first written to a buffer of its own, so that a caller may quote error->message in
+ * the new message. */
 #include "base/error.h"
 
 #include <errno.h>
@@ -10,7 +12,8 @@
 
 #include "base/text.h"
 
-/* The longest prefix of `text` with at most `capacity` bytes that does not end inside a UTF-8 character. */
+/* The longest prefix of `text` with at most `capacity` bytes that does not end inside a UTF-8
+ * character. */
 static size_t utf8_prefix(const char *text, size_t capacity) {
     size_t length = strlen(text);
     if (length <= capacity) return length;

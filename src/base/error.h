@@ -1,7 +1,8 @@
 /* Errors: a status for the program and one line for the person (what is wrong, where, what to do).
  *
- * Every function that can fail for the world's reasons (files, sizes, peers) returns a tessera_status and takes a
- * tessera_error to fill in; TRY passes a failure on to the caller. Our own mistakes hit assert. */
+ * Every function that can fail for the world's reasons (files, sizes, peers) returns a
+ * tessera_status and takes a tessera_error to fill in; TRY passes a failure on to the caller. Our
+ * own mistakes hit assert. */
 #ifndef TESSERA_BASE_ERROR_H
 #define TESSERA_BASE_ERROR_H
 

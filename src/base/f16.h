@@ -1,11 +1,13 @@
-/* float16 (IEEE 754 binary16) to and from float32, without branches on the data, so that the compiler can turn loops into vector code;
- * neither depends on subnormal float32 arithmetic, which some libraries switch off. A NaN stays a (quiet) NaN. */
+/* float16 (IEEE 754 binary16) to and from float32, without branches on the data, so that the
+ * compiler can turn loops into vector code; neither depends on subnormal float32 arithmetic, which
+ * some libraries switch off. A NaN stays a (quiet) NaN. */
 #ifndef TESSERA_BASE_F16_H
 #define TESSERA_BASE_F16_H
 
 #include "base/float_bits.h"
 
-/* float16's exponent bias is 15, float32's 127; 112 lies between. A subnormal float16 counts steps of 2^-24. */
+/* float16's exponent bias is 15, float32's 127; 112 lies between. A subnormal float16 counts steps
+ * of 2^-24. */
 static inline float f16_widen(uint16_t x) {
     uint32_t magnitude = x & 0x7fffu;
     uint32_t normal = (magnitude << 13) + (112u << 23);
@@ -15,7 +17,8 @@ static inline float f16_widen(uint16_t x) {
     return float_of(bits | (uint32_t)(x & 0x8000u) << 16);
 }
 
-/* To nearest, ties to even. Below 2^-14 the sum with 0.5, whose last bit is worth 2^-24, rounds to float16's subnormal steps. */
+/* To nearest, ties to even. Below 2^-14 the sum with 0.5, whose last bit is worth 2^-24, rounds to
+ * float16's subnormal steps. */
 static inline uint16_t f16_round(float x) {
     uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
     uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1)) >> 13;

@@ -1,7 +1,8 @@
 /* Files: reading whole ones, mapping, and writing so that a failure leaves the old file or none.
  *
- * An output is written under PATH.PID.N.tmp in the target's own folder, because a rename is atomic only within one file
- * system. Left out: making the folder's entry itself durable (fsync of the folder). */
+ * An output is written under PATH.PID.N.tmp in the target's own folder, because a rename is atomic
+ * only within one file system. Left out: making the folder's entry itself durable (fsync of the
+ * folder). */
 #include "base/file.h"
 
 #include <errno.h>

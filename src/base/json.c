@@ -1,7 +1,8 @@
 /* JSON: cJSON (https://github.com/DaveGamble/cJSON) behind getters that name file and field.
  *
- * The text is parsed from a copy that ends in a 0 byte, because cJSON before 1.7.18 looks one byte beyond the length that it is
- * given. Numbers are doubles: integers are exact up to 2^53, and larger ones are refused. Of a key that comes twice the first counts. */
+ * The text is parsed from a copy that ends in a 0 byte, because cJSON before 1.7.18 looks one byte
+ * beyond the length that it is given. Numbers are doubles: integers are exact up to 2^53, and
+ * larger ones are refused. Of a key that comes twice the first counts. */
 #include "base/json.h"
 
 #include <cjson/cJSON.h>

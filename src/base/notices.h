@@ -1,5 +1,5 @@
-/* What a person should hear although nothing failed: parts of a file that were left out, what was concluded from marks in it. One line each,
- * kept in order and once. */
+/* What a person should hear although nothing failed: parts of a file that were left out, what was
+ * concluded from marks in it. One line each, kept in order and once. */
 #ifndef TESSERA_BASE_NOTICES_H
 #define TESSERA_BASE_NOTICES_H
 

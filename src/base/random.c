@@ -1,8 +1,8 @@
-/* Noise as torch's CPU generator draws it: MT19937 (Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8(1), 1998) and
- * Box-Muller in torch's two ways (see the header).
+/* Noise as torch's CPU generator draws it: MT19937 (Matsumoto and Nishimura, "Mersenne Twister",
+ * ACM TOMACS 8(1), 1998) and Box-Muller in torch's two ways (see the header).
  *
- * The words are exactly torch's. The normals agree within some float32 rounding steps, because torch's vectorised logarithm
- * and cosine differ from the C library's in the last bit. */
+ * The words are exactly torch's. The normals agree within some float32 rounding steps, because
+ * torch's vectorised logarithm and cosine differ from the C library's in the last bit. */
 #include "base/random.h"
 
 #include <math.h>

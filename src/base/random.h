@@ -1,8 +1,9 @@
 /* Noise as torch's CPU generator draws it, so that a seed gives the same picture as in diffusers.
  *
- * The words are those of the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998). torch.randn draws float32 normals by
- * Box-Muller in two ways: fewer than 16 numbers go one by one through float64 pairs (with a cached second value), 16 or
- * more through float32 blocks of 16 (aten/src/ATen/native/cpu/DistributionTemplates.h, normal_fill). */
+ * The words are those of the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998). torch.randn
+ * draws float32 normals by Box-Muller in two ways: fewer than 16 numbers go one by one through
+ * float64 pairs (with a cached second value), 16 or more through float32 blocks of 16
+ * (aten/src/ATen/native/cpu/DistributionTemplates.h, normal_fill). */
 #ifndef TESSERA_BASE_RANDOM_H
 #define TESSERA_BASE_RANDOM_H
 

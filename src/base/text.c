@@ -26,7 +26,8 @@ bad:
     return 1;
 }
 
-/* Controls, and what turns the direction of writing (Unicode's Bidi_Control but for the two harmless marks), or ends a line. */
+/* Controls, and what turns the direction of writing (Unicode's Bidi_Control but for the two
+ * harmless marks), or ends a line. */
 static bool is_obeyed(uint32_t code) {
     return code < 0x20 || (code >= 0x7F && code < 0xA0) || (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069) ||
            code == 0x2028 || code == 0x2029;

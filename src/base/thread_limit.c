@@ -1,4 +1,5 @@
-/* Threads on trial (thread_limit.h): each waits for the end of the trial, so that all of them exist at once. */
+/* Threads on trial (thread_limit.h): each waits for the end of the trial, so that all of them exist
+ * at once. */
 #include "base/thread_limit.h"
 
 #include <pthread.h>

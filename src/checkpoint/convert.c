@@ -14,7 +14,8 @@ void convert_report_missing(struct convert_report *report, const char *component
     snprintf(report->missing + used, sizeof report->missing - used, "%s%s", used > 0 ? ", " : "", component);
 }
 
-/* MADV_PAGEOUT loses nothing, also where the tensor is a copy in memory; where the system does not know it, nothing happens. */
+/* MADV_PAGEOUT loses nothing, also where the tensor is a copy in memory; where the system does not
+ * know it, nothing happens. */
 tessera_status convert_go_on(const struct convert_report *report, tessera_error *error) {
     if (report->stop == NULL || !report->stop()) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_CANCELLED, "stopped on request");

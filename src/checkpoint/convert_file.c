@@ -3,8 +3,8 @@
  *     items      one per tensor of the folder: its original name, and which band of that it is
  *     originals  one per tensor of the file: a run of items with the same name, in the order of their rows
  *
- * Left out: what diffusers' folder does not hold (SD2's last text layer, noise schedules, averaged weights); programs that read such files
- * do without. */
+ * Left out: what diffusers' folder does not hold (SD2's last text layer, noise schedules, averaged
+ * weights); programs that read such files do without. */
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* A single file as a model folder: configs, tokenizers and scheduler from the folder that serves the file (single_file.h), each component's
- * weights from its view. All of it is written to a new folder OUTPUT.PID.N.tmp, which then gets its name. */
+/* A single file as a model folder: configs, tokenizers and scheduler from the folder that serves
+ * the file (single_file.h), each component's weights from its view. All of it is written to a new
+ * folder OUTPUT.PID.N.tmp, which then gets its name. */
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
@@ -175,7 +176,8 @@ static tessera_status convert_named(const struct single_file *file, const cJSON 
     return status;
 }
 
-/* An SD3 file without T5 becomes a model that does without: its model_index.json says so as diffusers does, with [null, null]. */
+/* An SD3 file without T5 becomes a model that does without: its model_index.json says so as
+ * diffusers does, with [null, null]. */
 static tessera_status leave_out_t5(const struct single_file *file, struct json *index, struct convert_report *report,
                                    tessera_error *error) {
     static const char *const names[] = {"text_encoder_3", "tokenizer_3"};

@@ -20,7 +20,8 @@ static int compare_width(const void *a, const void *b) {
     return wide != other ? (wide > other ? -1 : 1) : strcmp(x->entry.name, y->entry.name);
 }
 
-/* Some weights mean something only together with scales that lie beside them: their types cannot change alone. */
+/* Some weights mean something only together with scales that lie beside them: their types cannot
+ * change alone. */
 static tessera_status check_scales(const char *path, const struct safetensors_entry *entries, int count, const struct convert_report *report,
                                    tessera_error *error) {
     static const char *const endings[] = {".scale_weight", ".weight_scale", ".SCB", ".quant_map"};

@@ -6,7 +6,8 @@
  *     sd3   model.diffusion_model.joint_blocks.*   first_stage_model.*   text_encoders.{clip_l,clip_g,t5xxl}.transformer.*
  *     flux  [model.diffusion_model.]double_blocks.*, most often nothing else
  *
- * What no name or shape can tell is left to the user's config folder: whether an SD2 model predicts noise or velocity, for one. */
+ * What no name or shape can tell is left to the user's config folder: whether an SD2 model predicts
+ * noise or velocity, for one. */
 #include "checkpoint/family.h"
 
 #include <stdio.h>

@@ -1,11 +1,13 @@
-/* The families of single-file checkpoints: which components a file may hold, below which prefix, in which layout. */
+/* The families of single-file checkpoints: which components a file may hold, below which prefix, in
+ * which layout. */
 #ifndef TESSERA_CHECKPOINT_FAMILY_H
 #define TESSERA_CHECKPOINT_FAMILY_H
 
 #include "checkpoint/layout.h"
 #include "tensor/safetensors.h"
 
-/* One place where a component may lie. A component may have several; the first whose probe is there counts. */
+/* One place where a component may lie. A component may have several; the first whose probe is there
+ * counts. */
 struct family_place {
     const char *component; /* "unet", "text_encoder_2", ... */
     const char *prefix;    /* of its names in the file */
@@ -13,7 +15,8 @@ struct family_place {
     const char *probe; /* a name below the prefix that says it is there */
 };
 
-/* A count in a component's config that the file itself shows: how many numbers n from 0 on have a tensor `name` ("...%d..."). */
+/* A count in a component's config that the file itself shows: how many numbers n from 0 on have a
+ * tensor `name` ("...%d..."). */
 struct family_count {
     const char *component, *field, *name;
 };
@@ -27,10 +30,11 @@ struct family {
     int count_count;
 };
 
-/* Which family a file belongs to, by its names. UNSUPPORTED errors say what else the file is: a LoRA, a refiner, an
- * autoencoder alone. */
+/* Which family a file belongs to, by its names. UNSUPPORTED errors say what else the file is: a
+ * LoRA, a refiner, an autoencoder alone. */
 tessera_status family_detect(const struct safetensors *file, const struct family **out, tessera_error *error);
-/* The name in assets/published that the shapes in the file prove ("sd15", "flux-dev", ...). UNSUPPORTED if none does. */
+/* The name in assets/published that the shapes in the file prove ("sd15", "flux-dev", ...).
+ * UNSUPPORTED if none does. */
 tessera_status family_published(const struct family *family, const struct safetensors *file, const char **out, tessera_error *error);
 /* The family of a model folder's pipeline class; NULL if it has none. */
 const struct family *family_of_pipeline(const char *class_name);

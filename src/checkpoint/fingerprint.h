@@ -1,4 +1,5 @@
-/* Fingerprints: enough to tell whether a picture's model, or its starting picture, is still the same. Not for security. */
+/* Fingerprints: enough to tell whether a picture's model, or its starting picture, is still the
+ * same. Not for security. */
 #ifndef TESSERA_CHECKPOINT_FINGERPRINT_H
 #define TESSERA_CHECKPOINT_FINGERPRINT_H
 
@@ -6,8 +7,9 @@
 
 #define FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
 
-/* Of a model file, or of a model folder: names and sizes of all its .json, .txt, .model and .safetensors files, with the whole content of
- * files up to 1 MiB and of larger ones the first 256 KiB (the header) and 64 blocks of 4 KiB spread evenly. */
+/* Of a model file, or of a model folder: names and sizes of all its .json, .txt, .model and
+ * .safetensors files, with the whole content of files up to 1 MiB and of larger ones the first 256
+ * KiB (the header) and 64 blocks of 4 KiB spread evenly. */
 tessera_status fingerprint_model(const char *model, char out[FINGERPRINT_BYTES], tessera_error *error);
 
 /* Of LoRA files, each as the files of a model folder are read, in their order. */

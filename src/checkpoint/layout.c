@@ -1,12 +1,13 @@
-/* The engine of the key layouts: expands a table for a config and looks names up in it, in both directions.
+/* The engine of the key layouts: expands a table for a config and looks names up in it, in both
+ * directions.
  *
  *     {each_block, "joint_blocks.{}.x_block.attn.qkv.", "transformer_blocks.{}.attn.to_q.", BAND(0, 1, 3)}
  *       -> row "joint_blocks.7.x_block.attn.qkv."  <->  "transformer_blocks.7.attn.to_q."
  *
- * Of the rows that match a name the longest wins ("resnets.0.conv_shortcut." before "resnets.0."). Numbers are only ever written into
- * names,
- * never read from them, so that no name in a file can do harm. The tables follow the key names of the published checkpoints as the files
- * themselves show them. Left out: controlnets, refiners, inpainting models. */
+ * Of the rows that match a name the longest wins ("resnets.0.conv_shortcut." before "resnets.0.").
+ * Numbers are only ever written into names, never read from them, so that no name in a file can do
+ * harm. The tables follow the key names of the published checkpoints as the files themselves show
+ * them. Left out: controlnets, refiners, inpainting models. */
 #include "checkpoint/layout.h"
 
 #include <assert.h>
@@ -147,7 +148,8 @@ static const char *row_name(const struct layout_row *row, bool original) {
     return original ? row->original : row->diffusers;
 }
 
-/* The first row whose name on the given side is exactly the first `length` characters of `name`; -1 if there is none. */
+/* The first row whose name on the given side is exactly the first `length` characters of `name`; -1
+ * if there is none. */
 static int find_row(const struct layout *layout, bool original, const char *name, size_t length) {
     const struct layout_row **rows = original ? layout->by_original : layout->by_diffusers;
     int low = 0, high = layout->count;
@@ -165,7 +167,8 @@ static int find_row(const struct layout *layout, bool original, const char *name
     return strlen(found) == length && strncmp(found, name, length) == 0 ? low : -1;
 }
 
-/* The rows of the longest match: the whole name, then ever shorter parts that end in '.', then the empty name. */
+/* The rows of the longest match: the whole name, then ever shorter parts that end in '.', then the
+ * empty name. */
 static int find_longest(const struct layout *layout, bool original, const char *name, size_t *matched) {
     size_t length = strlen(name);
     for (;;) {

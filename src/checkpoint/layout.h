@@ -1,10 +1,13 @@
-/* Key layouts: how the tensors of a checkpoint in its original layout become those of a diffusers component.
+/* Key layouts: how the tensors of a checkpoint in its original layout become those of a diffusers
+ * component.
  *
- * One table per family says it, row by row: {original, diffusers, how}. Names may hold "{}" for numbers; a row's set says which numbers
- * there are for a given config. A name that ends in '.' stands for all that begins with it (weight and bias, or a whole sub-module).
- * The expanded table answers both ways: where a diffusers tensor lies in the original file, and what an original tensor becomes,
- * which may be several diffusers tensors, each a band of its rows (fused query, key and value).
- * Names here are those within one component: prefixes such as "model.diffusion_model." are taken off by the caller. */
+ * One table per family says it, row by row: {original, diffusers, how}. Names may hold "{}" for
+ * numbers; a row's set says which numbers there are for a given config. A name that ends in '.'
+ * stands for all that begins with it (weight and bias, or a whole sub-module). The expanded table
+ * answers both ways: where a diffusers tensor lies in the original file, and what an original
+ * tensor becomes, which may be several diffusers tensors, each a band of its rows (fused query, key
+ * and value). Names here are those within one component: prefixes such as "model.diffusion_model."
+ * are taken off by the caller. */
 #ifndef TESSERA_CHECKPOINT_LAYOUT_H
 #define TESSERA_CHECKPOINT_LAYOUT_H
 
@@ -46,19 +49,23 @@ struct layout_match {
 
 struct layout;
 
-/* The table of a family, expanded for a component's config.json (block counts). UNSUPPORTED or FORMAT errors name the file and the
- * field. */
+/* The table of a family, expanded for a component's config.json (block counts). UNSUPPORTED or
+ * FORMAT errors name the file and the field. */
 tessera_status layout_new(enum layout_kind kind, const struct json *config, struct layout **out, tessera_error *error);
-/* The layout that belongs to the class in the config ("UNet2DConditionModel", ...); LAYOUT_SAME where it has none of its own. */
+/* The layout that belongs to the class in the config ("UNet2DConditionModel", ...); LAYOUT_SAME
+ * where it has none of its own. */
 enum layout_kind layout_kind_of(const struct json *config);
 void layout_free(struct layout *layout);
 
-/* Where the diffusers tensor `name` ("....weight") lies in the original; false if the table does not have it. */
+/* Where the diffusers tensor `name` ("....weight") lies in the original; false if the table does
+ * not have it. */
 bool layout_to_original(const struct layout *layout, const char *name, struct layout_match *out);
-/* What the original tensor `name` becomes; returns how many entries of `out` were filled in, 0 if the table does not have it. */
+/* What the original tensor `name` becomes; returns how many entries of `out` were filled in, 0 if
+ * the table does not have it. */
 int layout_to_diffusers(const struct layout *layout, const char *name, struct layout_match out[LAYOUT_MAX_MATCHES]);
 
-/* The expanded rows, for listing. A row whose names end in '.' (or are empty) stands for all tensors below them. */
+/* The expanded rows, for listing. A row whose names end in '.' (or are empty) stands for all
+ * tensors below them. */
 struct layout_row {
     char *original, *diffusers;
     struct layout_change change;

@@ -1,4 +1,5 @@
-/* Bands are views, swapped halves and transposed matrices are made when they are read. All of it works on elements of any type.
+/* Bands are views, swapped halves and transposed matrices are made when they are read. All of it
+ * works on elements of any type.
  *
  * Swapping halves and transposing undo themselves, so one function serves both directions. */
 #include "checkpoint/layout_apply.h"

@@ -1,8 +1,10 @@
-/* The transformer of Flux.1 (Black Forest Labs 2024, github.com/black-forest-labs/flux) as its published checkpoints name it.
+/* The transformer of Flux.1 (Black Forest Labs 2024, github.com/black-forest-labs/flux) as its
+ * published checkpoints name it.
  *
- * Query, key and value are one tensor in a double block; in a single block the first linear layer also holds the widening layer of the
- * feed-forward half: 1 + 1 + 1 + 4 bands of the model's width (mlp_ratio is 4 in every published model). The output's norm expects scale
- * before shift in diffusers, the original the other way round. */
+ * Query, key and value are one tensor in a double block; in a single block the first linear layer
+ * also holds the widening layer of the feed-forward half: 1 + 1 + 1 + 4 bands of the model's width
+ * (mlp_ratio is 4 in every published model). The output's norm expects scale before shift in
+ * diffusers, the original the other way round. */
 #include "checkpoint/layout_table.h"
 
 static bool single_block(const struct layout_size *size, int k, int original[], int diffusers[]) {

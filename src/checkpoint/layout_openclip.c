@@ -1,6 +1,8 @@
-/* OpenCLIP's text encoder (github.com/mlfoundations/open_clip) as SD2.x and SDXL files hold it, and as transformers names it.
+/* OpenCLIP's text encoder (github.com/mlfoundations/open_clip) as SD2.x and SDXL files hold it, and
+ * as transformers names it.
  *
- * Query, key and value are one tensor there, and the projection of the pooled state is a bare matrix, multiplied from the other side. */
+ * Query, key and value are one tensor there, and the projection of the pooled state is a bare
+ * matrix, multiplied from the other side. */
 #include "checkpoint/layout_table.h"
 
 static const struct layout_line lines[] = {

@@ -1,7 +1,8 @@
 /* The transformer of SD3 and SD3.5 (Esser et al. 2024) as its published checkpoints name it.
  *
- * Query, key and value are one tensor there. Where diffusers uses AdaLayerNormContinuous (the output's norm, and the text's norm of the
- * last block) it expects scale before shift, the original the other way round. */
+ * Query, key and value are one tensor there. Where diffusers uses AdaLayerNormContinuous (the
+ * output's norm, and the text's norm of the last block) it expects scale before shift, the original
+ * the other way round. */
 #include "checkpoint/layout_table.h"
 
 static bool inner_block(const struct layout_size *size, int k, int original[], int diffusers[]) {

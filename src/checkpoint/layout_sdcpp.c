@@ -1,5 +1,7 @@
-/* OpenCLIP's text encoder as stable-diffusion.cpp names it when it converts names (src/name_conversion.cpp at 97d2990): transformers' names, but
- * query, key and value stay one tensor, and the projection of the pooled state lies as OpenCLIP has it. Older versions cut the three apart. */
+/* OpenCLIP's text encoder as stable-diffusion.cpp names it when it converts names
+ * (src/name_conversion.cpp at 97d2990): transformers' names, but query, key and value stay one
+ * tensor, and the projection of the pooled state lies as OpenCLIP has it. Older versions cut the
+ * three apart. */
 #include "checkpoint/layout_table.h"
 
 #define ATTENTION "text_model.encoder.layers.{}.self_attn."

@@ -1,4 +1,5 @@
-/* T5's encoder as llama.cpp names it (gguf-py/gguf/tensor_mapping.py, architecture "t5encoder"), and as transformers does. */
+/* T5's encoder as llama.cpp names it (gguf-py/gguf/tensor_mapping.py, architecture "t5encoder"),
+ * and as transformers does. */
 #include "checkpoint/layout_table.h"
 
 #define LAYER "encoder.block.{}.layer."

@@ -1,4 +1,5 @@
-/* What a layout table is made of: shared by layout.c (which expands tables and looks names up) and layout_*.c (the tables). */
+/* What a layout table is made of: shared by layout.c (which expands tables and looks names up) and
+ * layout_*.c (the tables). */
 #ifndef TESSERA_CHECKPOINT_LAYOUT_TABLE_H
 #define TESSERA_CHECKPOINT_LAYOUT_TABLE_H
 

@@ -1,8 +1,11 @@
-/* The U-Net of SD1.x, SD2.x and SDXL in the layout of latent diffusion (Rombach et al. 2022, github.com/CompVis/latent-diffusion).
+/* The U-Net of SD1.x, SD2.x and SDXL in the layout of latent diffusion (Rombach et al. 2022,
+ * github.com/CompVis/latent-diffusion).
  *
- * The original numbers its blocks in one row: input block 0 is conv_in; then each level has layers_per_block blocks (".0" the resnet,
- * ".1" the transformer) and, but for the last level, one that halves the size. Output blocks have one more per level, and the last of a
- * level also doubles the size: as ".1" where the level has no transformers, else ".2". Names inside a transformer are the same. */
+ * The original numbers its blocks in one row: input block 0 is conv_in; then each level has
+ * layers_per_block blocks (".0" the resnet, ".1" the transformer) and, but for the last level, one
+ * that halves the size. Output blocks have one more per level, and the last of a level also doubles
+ * the size: as ".1" where the level has no transformers, else ".2". Names inside a transformer are
+ * the same. */
 #include <cjson/cJSON.h>
 #include <string.h>
 

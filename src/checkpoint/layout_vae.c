@@ -1,7 +1,9 @@
-/* The autoencoder (Rombach et al. 2022) as all families share it: SD1.x to SD3 below "first_stage_model.", Flux in a file of its own.
+/* The autoencoder (Rombach et al. 2022) as all families share it: SD1.x to SD3 below
+ * "first_stage_model.", Flux in a file of its own.
  *
- * Levels of the decoder are numbered from the smallest picture in diffusers and from the largest in the original. The attention of the
- * middle block is of 1x1 convolutions there and of linear layers here. */
+ * Levels of the decoder are numbered from the smallest picture in diffusers and from the largest in
+ * the original. The attention of the middle block is of 1x1 convolutions there and of linear layers
+ * here. */
 #include "checkpoint/layout_table.h"
 
 static bool encoder_layer(const struct layout_size *size, int k, int original[], int diffusers[]) {

@@ -1,8 +1,9 @@
 /* Adapters' files: grouping their keys by module, finding a weight's module, and merging.
  *
- * A file's keys are parsed and sorted by module, so that the tensors of one module (A, B, M, alpha) lie side by side; a weight finds its
- * module by its name with underscores for dots, or by the name it has in the original checkpoint. There one module may be several of
- * diffusers' (fused query, key and value): each takes its band of the module's rows. */
+ * A file's keys are parsed and sorted by module, so that the tensors of one module (A, B, M, alpha)
+ * lie side by side; a weight finds its module by its name with underscores for dots, or by the name
+ * it has in the original checkpoint. There one module may be several of diffusers' (fused query,
+ * key and value): each takes its band of the module's rows. */
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -106,7 +107,8 @@ static tessera_status group_tensors(struct lora_file *file, tessera_error *error
 
 /* ---- the factor ---- */
 
-/* A field of peft's configuration, which a pipeline's file keeps as "<component>.<field>", a model's as "<field>". */
+/* A field of peft's configuration, which a pipeline's file keeps as "<component>.<field>", a
+ * model's as "<field>". */
 static const cJSON *adapter_field(const struct lora_file *file, const char *key, const char *field) {
     char name[64];
     const cJSON *root = json_root(file->adapter);
@@ -266,7 +268,8 @@ void lora_set_use_threads(struct lora_set *set, int threads) {
 
 /* ---- hooks ---- */
 
-/* The names under which a file may know a weight's module, and which rows of that module are the weight's. */
+/* The names under which a file may know a weight's module, and which rows of that module are the
+ * weight's. */
 struct alias {
     char module[sizeof((struct lora_key *)0)->module];
     struct layout_change change;
@@ -368,7 +371,8 @@ struct target {
     float *up; /* the product's rows, in the place of the weight's; NULL: the weight is changed */
 };
 
-/* Merges those rows of the piece that lie in a band of the weight; their place in the module is `shift` rows further down. */
+/* Merges those rows of the piece that lie in a band of the weight; their place in the module is
+ * `shift` rows further down. */
 static tessera_status merge_band(const struct lora_module *module, const struct target *to, struct span band, int64_t shift,
                                  tessera_error *error) {
     int64_t first = to->piece->rows.first, end = first + to->piece->rows.count;
@@ -440,7 +444,8 @@ static tessera_status change_weight(void *user, const char *name, struct load_pi
     return status;
 }
 
-/* The module that changes the weight, number `index` of them in the order in which they are merged; NULL behind the last. */
+/* The module that changes the weight, number `index` of them in the order in which they are merged;
+ * NULL behind the last. */
 static const struct lora_module *module_at(const struct use *use, const char *name, int index, const struct lora_file **file,
                                            struct layout_change *change) {
     struct alias aliases[ALIASES];
@@ -479,7 +484,8 @@ static tessera_status read_product(void *user, const char *name, int index, stru
     return status;
 }
 
-/* The table of the original names for the class in folder/config.json; *out stays NULL for a model that has no original layout. */
+/* The table of the original names for the class in folder/config.json; *out stays NULL for a model
+ * that has no original layout. */
 static tessera_status open_layout(const char *folder, struct layout **out, tessera_error *error) {
     struct json *config = NULL;
     tessera_status status = json_open_in(folder, "config.json", &config, error);
@@ -530,8 +536,8 @@ bool lora_set_changes(const struct lora_set *set, const char *component) {
 
 /* ---- what was not found ---- */
 
-/* How many modules of the file no component of the model has; *first is the first one's key, *any whether one was found. Modules of text
- * encoders that the model does without do not count. */
+/* How many modules of the file no component of the model has; *first is the first one's key, *any
+ * whether one was found. Modules of text encoders that the model does without do not count. */
 static int count_missing(const struct lora_file *file, unsigned asked, const char **first, bool *any) {
     int count = 0;
     *any = false;

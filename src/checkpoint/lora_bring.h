@@ -1,5 +1,6 @@
-/* A module's matrices in memory of their own while they are used: read past the map of the file (base/disk.h), so that merging a LoRA for each
- * block that is streamed holds no more than one module's, and a file that was cut is an error. */
+/* A module's matrices in memory of their own while they are used: read past the map of the file
+ * (base/disk.h), so that merging a LoRA for each block that is streamed holds no more than one
+ * module's, and a file that was cut is an error. */
 #ifndef TESSERA_CHECKPOINT_LORA_BRING_H
 #define TESSERA_CHECKPOINT_LORA_BRING_H
 
@@ -12,8 +13,9 @@ struct lora_brought {
     char *memory;
 };
 
-/* The module, an alpha apart (lora_module_complete has read it), from `disk`, the file that `tensors` maps; what is not mapped, or of a NULL
- * disk, stays where it is. lora_let_go frees it, after an error too: IO with the file's name, MEMORY. */
+/* The module, an alpha apart (lora_module_complete has read it), from `disk`, the file that
+ * `tensors` maps; what is not mapped, or of a NULL disk, stays where it is. lora_let_go frees it,
+ * after an error too: IO with the file's name, MEMORY. */
 tessera_status lora_bring(const struct lora_module *module, const struct safetensors *tensors, struct disk_file *disk,
                           struct lora_brought *out, tessera_error *error);
 void lora_let_go(struct lora_brought *brought);

@@ -69,8 +69,8 @@ static const struct {
     {".diff", LORA_DIFF, false},
 };
 
-/* XLabs' modules end in "processor.NAME"; the original checkpoint's names for them. Its single blocks change query, key and value alone,
- * three of the seven bands of "linear1": LORA_XLABS_QKV. */
+/* XLabs' modules end in "processor.NAME"; the original checkpoint's names for them. Its single
+ * blocks change query, key and value alone, three of the seven bands of "linear1": LORA_XLABS_QKV. */
 static const struct {
     const char *text, *name;
 } xlabs_modules[] = {
@@ -114,7 +114,8 @@ static void cut(char *at, size_t count) {
     if (count <= rest) memmove(at, at + count, rest - count + 1);
 }
 
-/* The module's one spelling: no ".processor" (diffusers' attention processors), no "text_model." (transformers before 5), no dots. */
+/* The module's one spelling: no ".processor" (diffusers' attention processors), no "text_model."
+ * (transformers before 5), no dots. */
 static void unify(unsigned components, char *module) {
     bool denoiser = (components & LORA_DENOISER) != 0;
     char *processor = denoiser ? strstr(module, ".processor.") : NULL;
@@ -150,7 +151,8 @@ static void renew(struct lora_key *key) {
     }
 }
 
-/* XLabs' key below its prefix: "double_blocks.0.processor.qkv_lora1.down.weight"; false if `module` is none. */
+/* XLabs' key below its prefix: "double_blocks.0.processor.qkv_lora1.down.weight"; false if `module`
+ * is none. */
 static bool parse_xlabs(const char *module, struct lora_key *out) {
     size_t length = strlen(module);
     bool down = ends_with(module, length, ".down.weight");

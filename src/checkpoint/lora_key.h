@@ -9,8 +9,8 @@
  *     lora_unet_mid_block_attentions_0_proj_in.hada_w1_a               LyCORIS: LoHa, LoKr, full differences
  *     double_blocks.0.processor.qkv_lora1.down.weight                  XLabs, for Flux
  *
- * kohya's underscores cannot be turned back into dots, so modules are compared the other way: the names of the model's weights are
- * written with underscores too. */
+ * kohya's underscores cannot be turned back into dots, so modules are compared the other way: the
+ * names of the model's weights are written with underscores too. */
 #ifndef TESSERA_CHECKPOINT_LORA_KEY_H
 #define TESSERA_CHECKPOINT_LORA_KEY_H
 
@@ -39,10 +39,12 @@ enum lora_role {
     LORA_ROLES
 };
 
-/* Components as bits: kohya's "lora_te3_" (T5) is the third text encoder of SD3 and the second of Flux. */
+/* Components as bits: kohya's "lora_te3_" (T5) is the third text encoder of SD3 and the second of
+ * Flux. */
 enum { LORA_DENOISER = 1, LORA_TEXT_1 = 2, LORA_TEXT_2 = 4, LORA_TEXT_3 = 8 };
 
-/* How a module's name ends that is the first three of seven bands of Flux's "single_blocks.N.linear1". */
+/* How a module's name ends that is the first three of seven bands of Flux's
+ * "single_blocks.N.linear1". */
 #define LORA_XLABS_QKV ".linear1.qkv"
 
 struct lora_key {
@@ -51,14 +53,16 @@ struct lora_key {
     char module[256]; /* e.g. "mid_block_attentions_0_proj_in": as lora_module_name writes it */
 };
 
-/* UNSUPPORTED where the key belongs to another kind of adapter (OFT, changes of biases, ...), FORMAT where it is no adapter's;
- * messages name the file and the key. */
+/* UNSUPPORTED where the key belongs to another kind of adapter (OFT, changes of biases, ...),
+ * FORMAT where it is no adapter's; messages name the file and the key. */
 tessera_status lora_key_parse(const char *file, const char *key, struct lora_key *out, tessera_error *error);
 
-/* The bit of a component's folder name ("unet", "transformer", "text_encoder", ...); 0: LoRA does not change it. */
+/* The bit of a component's folder name ("unet", "transformer", "text_encoder", ...); 0: LoRA does
+ * not change it. */
 unsigned lora_component(const char *name);
 
-/* The module of a weight ("mid_block.attentions.0.proj_in.weight") as lora_key.module; false if the name is no module's weight. */
+/* The module of a weight ("mid_block.attentions.0.proj_in.weight") as lora_key.module; false if the
+ * name is no module's weight. */
 bool lora_module_name(unsigned component, const char *weight, char *out, size_t capacity);
 
 #endif

@@ -1,8 +1,9 @@
 /* Merging a LoRA's product into a piece of a weight.
  *
- * The rank r is small, so the product is a sum of r scaled rows of A for each row of W. A is made float32 once; then tiles of
- * TILE_ROWS rows and TILE_COLUMNS columns are summed, each by one thread, RANKS rows of A at a time. An element of W is summed in the same
- * order whatever tile it lies in: a piece gets the bits that it has in the whole. */
+ * The rank r is small, so the product is a sum of r scaled rows of A for each row of W. A is made
+ * float32 once; then tiles of TILE_ROWS rows and TILE_COLUMNS columns are summed, each by one
+ * thread, RANKS rows of A at a time. An element of W is summed in the same order whatever tile it
+ * lies in: a piece gets the bits that it has in the whole. */
 #include <stdlib.h>
 
 #include "checkpoint/lora_merge.h"
@@ -38,8 +39,8 @@ bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndi
            same_taps(mid->ndim, mid->shape, ndim, shape);
 }
 
-/* [rows, count] of `t`, [rows, stride] in the file, from element `first` of each row on, as float32 times `factor`; the caller frees. NULL:
- * no memory. */
+/* [rows, count] of `t`, [rows, stride] in the file, from element `first` of each row on, as float32
+ * times `factor`; the caller frees. NULL: no memory. */
 static float *to_f32(const struct tensor *t, int64_t rows, int64_t stride, int64_t first, int64_t count, float factor) {
     float *out = calloc((size_t)(rows * count), sizeof *out);
     if (out == NULL) return NULL;
@@ -81,7 +82,8 @@ static int64_t taps_of(const struct tensor *t) {
     return taps;
 }
 
-/* Some inputs of A as [r, inputs.count, taps] in float32, the middle multiplied in; the caller frees. NULL: no memory. */
+/* Some inputs of A as [r, inputs.count, taps] in float32, the middle multiplied in; the caller
+ * frees. NULL: no memory. */
 static float *kernel_rows(const struct lora_product *product, struct span inputs, int64_t taps) {
     const struct tensor *t = &product->down, *m = &product->mid;
     int64_t rank = t->shape[0], each = m->data == NULL ? taps : 1;

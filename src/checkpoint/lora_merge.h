@@ -1,4 +1,5 @@
-/* The product of a LoRA (Hu et al. 2021, equation 3): W' = W + factor * B A, for some rows and inputs of W.
+/* The product of a LoRA (Hu et al. 2021, equation 3): W' = W + factor * B A, for some rows and
+ * inputs of W.
  *
  *     W  [O, I]           B [O, r]        A [r, I]
  *     W  [O, I, kh, kw]   B [O, r, 1, 1]  A [r, I, kh, kw]               a convolution: the kernel is A's
@@ -19,13 +20,14 @@ struct lora_product {
     bool up_transposed;     /* B is stored as [r, O] */
 };
 
-/* Does the product have the form of a weight of `shape`, with `rows` rows of B in the place of shape[0]? Also true of a 1x1
- * convolution's LoRA and a matrix, and the other way round. */
+/* Does the product have the form of a weight of `shape`, with `rows` rows of B in the place of
+ * shape[0]? Also true of a 1x1 convolution's LoRA and a matrix, and the other way round. */
 bool lora_product_fits(const struct lora_product *product, int64_t rows, int ndim, const int64_t *shape);
 
-/* Adds some rows and some inputs (of all their taps) of the product to `weight`, [rows.count, inputs.count, taps]. The product must fit the
- * whole weight; a piece gets the bits that it has in the whole. MEMORY if float32 copies of these inputs of A and these rows of B cannot be
- * had. The result does not depend on the number of threads. */
+/* Adds some rows and some inputs (of all their taps) of the product to `weight`, [rows.count,
+ * inputs.count, taps]. The product must fit the whole weight; a piece gets the bits that it has in
+ * the whole. MEMORY if float32 copies of these inputs of A and these rows of B cannot be had. The
+ * result does not depend on the number of threads. */
 tessera_status lora_merge_piece(const struct lora_product *product, struct span rows, struct span inputs, float *weight,
                                 tessera_error *error);
 

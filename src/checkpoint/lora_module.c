@@ -1,6 +1,7 @@
-/* The kinds of change; see lora_module.h. The definitions are LyCORIS' (github.com/KohakuBlueleaf/LyCORIS, lycoris/modules and functional)
- * and, for magnitudes under peft's name (lora_magnitude_vector), peft's, which diffusers uses: there the user's scale lies inside the length,
- * in LyCORIS (dora_scale) outside. */
+/* The kinds of change; see lora_module.h. The definitions are LyCORIS'
+ * (github.com/KohakuBlueleaf/LyCORIS, lycoris/modules and functional) and, for magnitudes under
+ * peft's name (lora_magnitude_vector), peft's, which diffusers uses: there the user's scale lies
+ * inside the length, in LyCORIS (dora_scale) outside. */
 #include "checkpoint/lora_module.h"
 
 #include <float.h>
@@ -196,7 +197,8 @@ static tessera_status add_loha(const struct lora_module *m, int ndim, const int6
 
 /* ---- LoKr ---- */
 
-/* The shape of one of LoKr's matrices as [rows, columns, taps], from what is stored; false if the tensors do not fit together. */
+/* The shape of one of LoKr's matrices as [rows, columns, taps], from what is stored; false if the
+ * tensors do not fit together. */
 struct factor_shape {
     int64_t rows, columns, taps;
 };
@@ -344,7 +346,8 @@ static bool is_peft(const struct lora_module *m) {
     return strstr(m->tensors[LORA_DORA_SCALE]->name, ".dora_scale") == NULL;
 }
 
-/* Do the magnitudes belong to the inputs? LyCORIS' older files have them as [1, I, 1, 1]; peft's convolutions have [1, O, 1, 1]. */
+/* Do the magnitudes belong to the inputs? LyCORIS' older files have them as [1, I, 1, 1]; peft's
+ * convolutions have [1, O, 1, 1]. */
 static bool on_inputs(const struct lora_module *m, int64_t inputs) {
     const struct tensor *t = &m->tensors[LORA_DORA_SCALE]->tensor;
     return !is_peft(m) && t->ndim >= 2 && t->shape[0] == 1 && t->shape[1] == inputs;

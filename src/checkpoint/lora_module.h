@@ -1,4 +1,5 @@
-/* One module of an adapter's file: the tensors that its keys name, the kind of change that they make together, and the change itself.
+/* One module of an adapter's file: the tensors that its keys name, the kind of change that they
+ * make together, and the change itself.
  *
  *     kind   change of the weight W [O, I] or [O, I, kh, kw], times factor                                        source
  *     LoRA   B A                                                  (lora_merge.h)                                   Hu et al. 2021
@@ -6,10 +7,12 @@
  *     LoKr   W1 (x) W2, Kronecker's product                       W1 [O1, I1], W2 [O2, I2], each whole or A B      LyCORIS (Yeh et al. 2023)
  *     diff   the difference itself
  *
- * W1 and W2 of convolutions may go through a middle T [r, r, kh, kw] (Tucker's decomposition); then A is stored as [r, O]. factor is
- * scale * alpha / r; where LoKr has both matrices whole, and for a difference, it is the scale alone, as LyCORIS has it.
+ * W1 and W2 of convolutions may go through a middle T [r, r, kh, kw] (Tucker's decomposition); then
+ * A is stored as [r, O]. factor is scale * alpha / r; where LoKr has both matrices whole, and for a
+ * difference, it is the scale alone, as LyCORIS has it.
  *
- * DoRA (Liu et al. 2024) gives each output row (or, in older LyCORIS files, each input) of W + change a length of its own: its magnitude. */
+ * DoRA (Liu et al. 2024) gives each output row (or, in older LyCORIS files, each input) of W +
+ * change a length of its own: its magnitude. */
 #ifndef TESSERA_CHECKPOINT_LORA_MODULE_H
 #define TESSERA_CHECKPOINT_LORA_MODULE_H
 
@@ -29,10 +32,12 @@ struct lora_module {
     int threads;  /* that merge it; at least 1 */
 };
 
-/* Is the tensor's type one that this role may have? An alpha may be any number, matrices F32, F16 or BF16. */
+/* Is the tensor's type one that this role may have? An alpha may be any number, matrices F32, F16
+ * or BF16. */
 bool lora_role_is_readable(enum lora_role role, enum dtype dtype);
 
-/* Finds the kind. FORMAT if tensors are missing or of two kinds. `file` stands for the file in messages. */
+/* Finds the kind. FORMAT if tensors are missing or of two kinds. `file` stands for the file in
+ * messages. */
 tessera_status lora_module_complete(struct lora_module *module, const char *file, tessera_error *error);
 /* Some tensor's entry, for messages and for its key. */
 const struct safetensors_entry *lora_module_entry(const struct lora_module *module);
@@ -50,16 +55,19 @@ bool lora_module_fits(const struct lora_module *module, int ndim, const int64_t 
 
 /* The rank of a change that is factor B A of two matrices and no more; 0: it is something else. */
 int64_t lora_module_low_rank(const struct lora_module *module);
-/* Of such a one: these inputs of A as F32 [rank, inputs.count] in rows `stride` apart; these rows of factor B as F32 [rows.count, rank]. */
+/* Of such a one: these inputs of A as F32 [rank, inputs.count] in rows `stride` apart; these rows
+ * of factor B as F32 [rows.count, rank]. */
 void lora_module_read_down(const struct lora_module *module, struct span inputs, float *out, int64_t stride);
 void lora_module_read_up(const struct lora_module *module, struct span rows, float *out);
 
-/* Adds some rows (of its own) and some inputs of the change to `values`, [rows.count, inputs.count, taps]; `shape` is the whole weight's,
- * which the module must fit. MEMORY. A piece gets the bits that it has in the whole. */
+/* Adds some rows (of its own) and some inputs of the change to `values`, [rows.count, inputs.count,
+ * taps]; `shape` is the whole weight's, which the module must fit. MEMORY. A piece gets the bits
+ * that it has in the whole. */
 tessera_status lora_module_add(const struct lora_module *module, int ndim, const int64_t *shape, struct span rows, struct span inputs,
                                float *values, tessera_error *error);
-/* DoRA: adds to `values` what the module makes of the whole weight `original` (both [rows.count, I * taps]; `rows` of the module's own) less
- * `original`. UNSUPPORTED where the magnitudes belong to inputs and only some of the module's rows are here. */
+/* DoRA: adds to `values` what the module makes of the whole weight `original` (both [rows.count, I
+ * * taps]; `rows` of the module's own) less `original`. UNSUPPORTED where the magnitudes belong to
+ * inputs and only some of the module's rows are here. */
 tessera_status lora_module_add_decomposed(const struct lora_module *module, int ndim, const int64_t *shape, struct span rows,
                                           const float *original, float *values, tessera_error *error);
 

@@ -1,6 +1,7 @@
-/* The made-up vocabulary: <pad>, </s>, <unk>, the space symbol, every printable ASCII character, then the strings aa, ab, ..., zz, aaa, ...
- * alternately with and without the space symbol before them. A longer string scores better than its parts, so a text is cut into
- * few pieces. The layout is that of tokenizers' tokenizer.json (model type Unigram, Kudo 2018). */
+/* The made-up vocabulary: <pad>, </s>, <unk>, the space symbol, every printable ASCII character,
+ * then the strings aa, ab, ..., zz, aaa, ... alternately with and without the space symbol before
+ * them. A longer string scores better than its parts, so a text is cut into few pieces. The layout
+ * is that of tokenizers' tokenizer.json (model type Unigram, Kudo 2018). */
 #include "checkpoint/made_up_tokenizer.h"
 
 #include <stdio.h>
@@ -20,7 +21,8 @@ static void write_special(FILE *stream, int id, const char *content) {
         id > 0 ? "," : "", id, content);
 }
 
-/* The n-th (from 0) string of two or more letters, in the order of length, then of the alphabet; returns its length. */
+/* The n-th (from 0) string of two or more letters, in the order of length, then of the alphabet;
+ * returns its length. */
 static int letters_of(int64_t n, char *out) {
     int length = 2;
     int64_t many = LETTERS * LETTERS;

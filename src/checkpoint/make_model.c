@@ -1,7 +1,8 @@
 /* Making a model folder; see make_model.h.
  *
- * First everything small is written (configs, tokenizers), then each component's own model description lists its tensors, and once the
- * total is known and fits on the disk, the weights follow. */
+ * First everything small is written (configs, tokenizers), then each component's own model
+ * description lists its tensors, and once the total is known and fits on the disk, the weights
+ * follow. */
 #include "checkpoint/make_model.h"
 
 #include <cjson/cJSON.h>
@@ -77,7 +78,8 @@ static tessera_status copy_file(const char *from_folder, const char *to_folder, 
 
 /* ---- components ---- */
 
-/* A made-up vocabulary is as large as its text encoder's, which is named alike: "tokenizer_2" and "text_encoder_2". */
+/* A made-up vocabulary is as large as its text encoder's, which is named alike: "tokenizer_2" and
+ * "text_encoder_2". */
 static tessera_status make_up_tokenizer(const struct making *m, const char *name, const char *to, tessera_error *error) {
     char encoder[64];
     struct json *config = NULL;

@@ -1,6 +1,7 @@
 /* Weight files of random numbers; see random_component.h.
  *
- * Tensors stand in the order in which the model asks for them; a new shard begins where the next one would pass the limit. */
+ * Tensors stand in the order in which the model asks for them; a new shard begins where the next
+ * one would pass the limit. */
 #include "checkpoint/random_component.h"
 
 #include <stdio.h>
@@ -15,7 +16,8 @@
 
 #define PIECE (16 * RANDOM_WEIGHTS_BLOCK) /* elements at a time: 2 MiB */
 
-/* SD3's table of positions [side * side, C]: a place is the vector of its column, then that of its row. */
+/* SD3's table of positions [side * side, C]: a place is the vector of its column, then that of its
+ * row. */
 struct positions {
     float *vectors; /* [side, C]: a line's vector is the second half of its row */
     int64_t side, channels;

@@ -1,4 +1,5 @@
-/* Writes the weight files of one component, filled at random, piece by piece: memory stays at a few MB whatever the size.
+/* Writes the weight files of one component, filled at random, piece by piece: memory stays at a few
+ * MB whatever the size.
  *
  *     diffusion_pytorch_model.safetensors                                        or, above max_shard_bytes,
  *     diffusion_pytorch_model-00001-of-00003.safetensors ... and diffusion_pytorch_model.safetensors.index.json

@@ -1,10 +1,11 @@
-/* A counter-based generator: element i of a block is a hash of (key of the block, i), so nothing is carried from one to the next.
+/* A counter-based generator: element i of a block is a hash of (key of the block, i), so nothing is
+ * carried from one to the next.
  *
  *     key of a block = splitmix64(FNV-1a(name) + seed, number of the block)     (Steele et al. 2014; Fowler, Noll and Vo)
  *     pair of values = two halves of lowbias32(i + low key), with the high key mixed in between     (Wellons 2018, "hash prospector")
  *
- * Its statistical quality is what weights of a test model need, no more. Arithmetic is on integers, with one rounded multiplication at
- * the end, so that machines agree bit for bit. */
+ * Its statistical quality is what weights of a test model need, no more. Arithmetic is on integers,
+ * with one rounded multiplication at the end, so that machines agree bit for bit. */
 #include "checkpoint/random_weights.h"
 
 #include "base/bf16.h"

@@ -1,4 +1,5 @@
-/* Listing what a model asks for: the component is opened without weights while a hook writes down every request. */
+/* Listing what a model asks for: the component is opened without weights while a hook writes down
+ * every request. */
 #include "checkpoint/required.h"
 
 #include <stdio.h>
@@ -87,7 +88,8 @@ struct required_tensor *required_find(const struct required *required, const cha
     return found;
 }
 
-/* The dimensions without the [1, 1] of a 1x1 convolution, and without those of 1 at the beginning, which GGUF files leave out. */
+/* The dimensions without the [1, 1] of a 1x1 convolution, and without those of 1 at the beginning,
+ * which GGUF files leave out. */
 static struct tensor plain_shape(int ndim, const int64_t *shape) {
     if (ndim == 4 && shape[2] == 1 && shape[3] == 1) ndim = 2;
     while (ndim > 1 && shape[0] == 1) ndim--, shape++;

@@ -1,7 +1,9 @@
-/* From a file to views: for each tensor of the file the layout table says what it becomes, for each tensor that the model asks for there
- * must be one. What the model does not ask for (averaged weights, position ids, noise schedules) is left alone.
+/* From a file to views: for each tensor of the file the layout table says what it becomes, for each
+ * tensor that the model asks for there must be one. What the model does not ask for (averaged
+ * weights, position ids, noise schedules) is left alone.
  *
- * Each view opens the file anew (a map and a parsed header), so that it belongs to nobody but its component. */
+ * Each view opens the file anew (a map and a parsed header), so that it belongs to nobody but its
+ * component. */
 #include "checkpoint/single_file.h"
 
 #include <cjson/cJSON.h>
@@ -73,7 +75,8 @@ const char *single_file_folder(const struct single_file *file) {
     return file->folder;
 }
 
-/* The tokenizer folder that FOLDER/tokenizers.json names for `name`; *out stays NULL if there is none. */
+/* The tokenizer folder that FOLDER/tokenizers.json names for `name`; *out stays NULL if there is
+ * none. */
 static tessera_status find_tokenizer(const char *folder, const char *name, char **out, tessera_error *error) {
     char *path = file_join(folder, "tokenizers.json");
     struct json *list = NULL;
@@ -159,7 +162,8 @@ static bool contains(const char *text, const char *fragment) {
     return text != NULL && strstr(text, fragment) != NULL;
 }
 
-/* The steps that a file's name gives, "sdxl_lightning_8step"; else what both kinds' authors recommend. */
+/* The steps that a file's name gives, "sdxl_lightning_8step"; else what both kinds' authors
+ * recommend. */
 static int distilled_steps(const char *name) {
     const char *step = strcasestr(name, "step");
     const int usual = 4;
@@ -170,7 +174,8 @@ static int distilled_steps(const char *name) {
     return steps >= 1 && steps <= 16 ? steps : usual;
 }
 
-/* Turbo (Sauer et al. 2023, "Adversarial Diffusion Distillation") and Lightning (Lin et al. 2024, "SDXL-Lightning") leave no tensor. */
+/* Turbo (Sauer et al. 2023, "Adversarial Diffusion Distillation") and Lightning (Lin et al. 2024,
+ * "SDXL-Lightning") leave no tensor. */
 static void mark_distilled(const struct single_file *file, struct single_file_marks *marks) {
     static const char *const kinds[] = {"Turbo", "Lightning"}, *const keys[] = {"modelspec.title", "modelspec.architecture"};
     const char *slash = strrchr(file->path, '/'), *name = slash != NULL ? slash + 1 : file->path;
@@ -218,8 +223,9 @@ struct single_file_marks single_file_marks(const struct single_file *file) {
     return marks;
 }
 
-/* Sets the fields that marks decide in a copy of the configuration. Zero terminal SNR needs the last timestep: trailing spacing, as diffusers'
- * documentation of rescale_betas_zero_snr asks for (Lin et al. 2023, section 3.3); distilled models need it too. */
+/* Sets the fields that marks decide in a copy of the configuration. Zero terminal SNR needs the
+ * last timestep: trailing spacing, as diffusers' documentation of rescale_betas_zero_snr asks for
+ * (Lin et al. 2023, section 3.3); distilled models need it too. */
 static cJSON *apply_marks(const cJSON *config, const struct single_file_marks *marks) {
     cJSON *copy = cJSON_Duplicate(config, true);
     static const char prediction[] = "prediction_type", rescale[] = "rescale_betas_zero_snr", spacing[] = "timestep_spacing";
@@ -294,7 +300,8 @@ static tessera_status add_tensor(struct building *b, const struct safetensors_en
     return TESSERA_OK;
 }
 
-/* "X.scale_weight" or "X.weight_scale" of "X.weight" (tensor/scaled_weights.h)? Then "X.weight" is in `weight`. */
+/* "X.scale_weight" or "X.weight_scale" of "X.weight" (tensor/scaled_weights.h)? Then "X.weight" is
+ * in `weight`. */
 static bool is_scale(const char *name, char weight[256]) {
     static const char *const endings[] = {".scale_weight", ".weight_scale"};
     size_t length = strlen(name);

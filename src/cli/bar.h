@@ -3,8 +3,8 @@
  *     denoise  [############............] 10 of 20, 1.21 s each, 12 s left
  *     weights  [######..................] 1.05 of 4.20 GB, 812 MB/s, 4 s left
  *
- * Elsewhere (a log, under mpirun, TERM=dumb) a line every 10 seconds, or every tenth of the work that takes more than a second, and one when
- * it is done.
+ * Elsewhere (a log, under mpirun, TERM=dumb) a line every 10 seconds, or every tenth of the work
+ * that takes more than a second, and one when it is done.
  *
  *     denoise: 10 of 20, 1.21 s each, 12 s left
  *     denoise: 20 of 20 in 24.20 s
@@ -30,7 +30,8 @@ struct bar {
 bool bar_terminal(void);
 /* Of `what` ("features"), counted in `unit`. */
 struct bar bar_start(const char *what, enum bar_unit unit, bool quiet);
-/* The next piece of work on the same line, of which `done` is there already: another file, another phase. */
+/* The next piece of work on the same line, of which `done` is there already: another file, another
+ * phase. */
 void bar_next(struct bar *bar, const char *what, double done);
 void bar_show(struct bar *bar, double done, double total);
 /* Takes the redrawn line away. */

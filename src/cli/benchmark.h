@@ -19,7 +19,8 @@ void benchmark_free(struct benchmark *benchmark);
 /* Whether the options request times. */
 bool benchmark_wanted(const struct option_value *values);
 
-/* Mean of the runs, which it sorts, without those that are left out: int(ignore_ratio runs / 2) on each side, as in DistriFusion. */
+/* Mean of the runs, which it sorts, without those that are left out: int(ignore_ratio runs / 2) on
+ * each side, as in DistriFusion. */
 double benchmark_mean(struct benchmark *benchmark);
 
 /* One line on stderr, or the entry "benchmark" of `report`, about runs of so many pictures. */

@@ -1,4 +1,5 @@
-/* See bus_error.h. A signal handler may do little: it finds the file in /proc/self/maps with open, read and write alone. */
+/* See bus_error.h. A signal handler may do little: it finds the file in /proc/self/maps with open,
+ * read and write alone. */
 #include "cli/bus_error.h"
 
 #include <fcntl.h>
@@ -34,7 +35,8 @@ static uintptr_t read_hexadecimal(const char **at) {
     }
 }
 
-/* "7f00-7f10 r--p 00000000 08:01 123    /a/path": the path, if the line is of the mapping that holds `address`. */
+/* "7f00-7f10 r--p 00000000 08:01 123    /a/path": the path, if the line is of the mapping that holds
+ * `address`. */
 static const char *path_of(const char *line, uintptr_t address) {
     uintptr_t begin = read_hexadecimal(&line);
     if (*line++ != '-') return NULL;

@@ -1,4 +1,5 @@
-/* What the command says where a mapped file cannot be read any more: the system tells by SIGBUS alone. */
+/* What the command says where a mapped file cannot be read any more: the system tells by SIGBUS
+ * alone. */
 #ifndef TESSERA_CLI_BUS_ERROR_H
 #define TESSERA_CLI_BUS_ERROR_H
 

@@ -18,7 +18,8 @@ static tessera_status wrong(const char *path, int image, const char *what, tesse
 }
 
 /* A name that stays in its folder. */
-/* A name becomes a file's, and is printed: no way into another folder, and nothing that a terminal would obey. */
+/* A name becomes a file's, and is printed: no way into another folder, and nothing that a terminal
+ * would obey. */
 static bool is_plain(const char *name) {
     if (name == NULL || *name == 0 || *name == '.' || strchr(name, '/') != NULL) return false;
     char *cleaned = strdup(name);

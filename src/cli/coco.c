@@ -3,8 +3,8 @@
  *     --output-dir     every picture scaled (or cut) to one size under its own name: xDiT's benchmark/fid/process_ref_data.py
  *     otherwise        prompts.json and images/0000.png ... of the validation split: DistriFusion's scripts/dump_coco.py
  *
- * Both read dataset_coco.json (captions.h) and a folder of pictures. A picture that cannot be read is told and left out, and the exit
- * status says so at the end. Left out: downloads. */
+ * Both read dataset_coco.json (captions.h) and a folder of pictures. A picture that cannot be read
+ * is told and left out, and the exit status says so at the end. Left out: downloads. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>

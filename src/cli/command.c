@@ -38,7 +38,8 @@ int command_options(const struct command *command, struct option out[COMMAND_MAX
     return count + foreign + COMMON_OPTION_COUNT;
 }
 
-/* What `ulimit -v` and similar limits leave to a process that ran out of memory; "" where there is no limit. */
+/* What `ulimit -v` and similar limits leave to a process that ran out of memory; "" where there is
+ * no limit. */
 static const char *memory_limit(const tessera_error *error, char *out, size_t capacity) {
     struct rlimit limit;
     out[0] = 0;

@@ -1,4 +1,5 @@
-/* What a subcommand is: one entry of the table COMMANDS, from which help, completion, parsing and dispatch come. */
+/* What a subcommand is: one entry of the table COMMANDS, from which help, completion, parsing and
+ * dispatch come. */
 #ifndef TESSERA_CLI_COMMAND_H
 #define TESSERA_CLI_COMMAND_H
 
@@ -54,12 +55,12 @@ bool command_common(const struct command *command, const struct option_value *va
 /* All options of a command: its own, foreign ones, common ones. Returns their number. */
 int command_options(const struct command *command, struct option out[COMMAND_MAX_OPTIONS]);
 
-/* "tessera: error: ..." on stderr; returns the exit status that goes with it (EXIT_USAGE where the caller says that the command
- * line itself is wrong). */
+/* "tessera: error: ..." on stderr; returns the exit status that goes with it (EXIT_USAGE where the
+ * caller says that the command line itself is wrong). */
 int command_fail(const tessera_error *error, bool usage);
 
-/* "tessera: stopped; ..." on stderr, where this rank is the one that `talks`: what is left of the work. Returns 128 + the signal, which may
- * have been another rank's (then SIGINT). */
+/* "tessera: stopped; ..." on stderr, where this rank is the one that `talks`: what is left of the
+ * work. Returns 128 + the signal, which may have been another rank's (then SIGINT). */
 int command_stopped(bool talks, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

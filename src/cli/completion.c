@@ -1,6 +1,8 @@
-/* `tessera completion SHELL`: a script for bash, zsh or fish that completes commands, options, the values of choices, and files.
+/* `tessera completion SHELL`: a script for bash, zsh or fish that completes commands, options, the
+ * values of choices, and files.
  *
- * All of it comes from the tables that --help prints. Names of other programs' options are understood but not proposed. */
+ * All of it comes from the tables that --help prints. Names of other programs' options are
+ * understood but not proposed. */
 #include <string.h>
 
 #include "base/error.h"
@@ -24,7 +26,8 @@ static bool is_number(const struct option *option) {
     return option->type == OPTION_INTEGER || option->type == OPTION_SEED || option->type == OPTION_NUMBER;
 }
 
-/* Text in single quotes of a shell, or of a zsh specification, in which ':' and brackets mean something. */
+/* Text in single quotes of a shell, or of a zsh specification, in which ':' and brackets mean
+ * something. */
 static void put_quoted(const char *text, bool zsh) {
     for (; *text != 0; text++) {
         if (*text == '\'')

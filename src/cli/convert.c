@@ -1,4 +1,5 @@
-/* `tessera convert`: a single-file checkpoint to a model folder, a model folder to a single file, or weights to other element types. */
+/* `tessera convert`: a single-file checkpoint to a model folder, a model folder to a single file,
+ * or weights to other element types. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,8 @@
  *                                         DistriFusion's scripts/compute_metrics.py
  *     --ref A --sample B                  the FID alone, of any numbers of pictures: xDiT's benchmark/fid/compute_fid.py
  *
- * Means over pairs, as torchmetrics takes them. Networks read a picture at a time, in float32. Left out: KID, pictures below subfolders. */
+ * Means over pairs, as torchmetrics takes them. Networks read a picture at a time, in float32. Left
+ * out: KID, pictures below subfolders. */
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <math.h>

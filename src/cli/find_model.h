@@ -4,7 +4,8 @@
 
 #include "tessera_files.h"
 
-/* Where the model lies that an option names (tessera_model_find), after a download with progress on standard error. The caller frees
+/* Where the model lies that an option names (tessera_model_find), after a download with progress on
+ * standard error. The caller frees
  * *folder. */
 tessera_status find_model(const char *model, const char *variant, bool quiet, char **folder, tessera_error *error);
 /* A tessera_download; `user` is the struct bar, which counts each file's bytes. */

@@ -1,6 +1,7 @@
-/* Options of xDiT, DistriFusion, sd-cli, A1111 and diffusers' scripts that `tessera generate` knows and does not have: those that need no
- * counterpart are accepted with a notice (`ignored`), those that ask for something that is not there end the command with what to do instead
- * (`refused`). docs/coming-from.md has what is translated. */
+/* Options of xDiT, DistriFusion, sd-cli, A1111 and diffusers' scripts that `tessera generate` knows
+ * and does not have: those that need no counterpart are accepted with a notice (`ignored`), those
+ * that ask for something that is not there end the command with what to do instead (`refused`).
+ * docs/coming-from.md has what is translated. */
 #include "cli/generate.h"
 
 const struct option foreign_options[] = {

@@ -1,7 +1,10 @@
-/* `tessera generate --from PICTURE.png`: a picture's record becomes the command line again. See record.h.
+/* `tessera generate --from PICTURE.png`: a picture's record becomes the command line again. See
+ * record.h.
  *
- * Values of the record pass the same checks as those of the command line, so a foreign record can ask for nothing that an option
- * could not; what the record says is to be opened is opened only with --allow-record-files. What no option can restore (another machine's kernels, another model in the folder) is reported. */
+ * Values of the record pass the same checks as those of the command line, so a foreign record can
+ * ask for nothing that an option could not; what the record says is to be opened is opened only
+ * with --allow-record-files. What no option can restore (another machine's kernels, another model
+ * in the folder) is reported. */
 #include "cli/record.h"
 
 #include <cjson/cJSON.h>
@@ -13,7 +16,8 @@
 #include "cli/mesh_options.h"
 #include "cli/parameters.h"
 
-/* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer` holds numbers. */
+/* The record's value of an option as a command line would spell it; NULL if it is absent. `buffer`
+ * holds numbers. */
 static const char *spelling(const cJSON *item, char *buffer, size_t capacity) {
     if (cJSON_IsString(item)) return item->valuestring;
     if (cJSON_IsBool(item)) return cJSON_IsTrue(item) ? "true" : "false";
@@ -62,7 +66,8 @@ static tessera_status read_recorded(const struct option *option, const cJSON *it
     return TESSERA_OK;
 }
 
-/* The name of an embedded model, wherever it lay on the machine that made the picture: it is found here anew. NULL of any other model. */
+/* The name of an embedded model, wherever it lay on the machine that made the picture: it is found
+ * here anew. NULL of any other model. */
 static const char *embedded_name(const char *model) {
     static const char folder[] = "models/";
     const char *slash = strrchr(model, '/');
@@ -72,8 +77,8 @@ static const char *embedded_name(const char *model) {
     return is_here && text_is_choice(TESSERA_EMBEDDED_MODELS, slash + 1) ? slash + 1 : NULL;
 }
 
-/* What a record says must be opened may be anything that a stranger wrote: a path on this machine, or a name that sends the user's token to
- * the hub. */
+/* What a record says must be opened may be anything that a stranger wrote: a path on this machine,
+ * or a name that sends the user's token to the hub. */
 static tessera_status refuse_opening(const struct record_source *source, const struct option *option, const char *text,
                                      tessera_error *error) {
     return error_set(error, TESSERA_ERROR_ARGUMENT,

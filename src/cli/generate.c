@@ -1,7 +1,8 @@
 /* `tessera generate`: prompts to PNG files.
  *
- * The order is: everything that can be wrong with the command line, the outputs and the pictures that are given; then the model; then one
- * job that makes all pictures, each of which is written as soon as it is finished. session.h says which file does what. */
+ * The order is: everything that can be wrong with the command line, the outputs and the pictures
+ * that are given; then the model; then one job that makes all pictures, each of which is written as
+ * soon as it is finished. session.h says which file does what. */
 #include "cli/generate.h"
 
 #include <cjson/cJSON.h>
@@ -27,8 +28,9 @@ static int say(struct session *s, tessera_status status) {
     return s->usage ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* A failure is said before the world ends: mpirun kills all ranks, and loses what they say, as soon as one has exited with it. Ranks that
- * wait for this one learn from the world's end that it is gone. */
+/* A failure is said before the world ends: mpirun kills all ranks, and loses what they say, as soon
+ * as one has exited with it. Ranks that wait for this one learn from the world's end that it is
+ * gone. */
 static int finish(struct session *s, tessera_status status) {
     progress_clear(&s->progress);
     int code = say(s, status);

@@ -1,7 +1,8 @@
-/* The command line of `tessera generate`: everything that can be wrong with it is found here, before a model is opened.
+/* The command line of `tessera generate`: everything that can be wrong with it is found here,
+ * before a model is opened.
  *
- * What rank 0 alone has (standard input, a seed that the system draws) it gives to all. A rank that finds a mistake says so to the others,
- * so that all leave together. */
+ * What rank 0 alone has (standard input, a seed that the system draws) it gives to all. A rank that
+ * finds a mistake says so to the others, so that all leave together. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>

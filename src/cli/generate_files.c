@@ -1,4 +1,5 @@
-/* The files of `tessera generate`: their names, what is written into them, and what a person sees of it. */
+/* The files of `tessera generate`: their names, what is written into them, and what a person sees
+ * of it. */
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +90,9 @@ char *session_file(struct session *s, const struct task *task) {
     return copy;
 }
 
-/* Shows the picture that was written to `path`, and says whether it is that of --from. With several ranks on request only: standard output
- * is then a terminal of mpirun's, whether or not a person has one. */
+/* Shows the picture that was written to `path`, and says whether it is that of --from. With several
+ * ranks on request only: standard output is then a terminal of mpirun's, whether or not a person
+ * has one. */
 static void show_picture(struct session *s, const char *path, const tessera_image *image) {
     const struct option_value *v = s->values;
     const char *kind = v[GENERATE_PREVIEW].text != NULL ? v[GENERATE_PREVIEW].text : tessera_world_size(s->world) > 1 ? "none" : "auto";
@@ -105,7 +107,8 @@ static tessera_status write_result(struct session *s, const char *path, const te
     return s->request.latents_only ? latents_write(path, s->model, &s->request, image, &s->error) : write_picture(s, path, image, task);
 }
 
-/* The same, under the next free name if another process has taken *path since session_make_pictures looked. */
+/* The same, under the next free name if another process has taken *path since session_make_pictures
+ * looked. */
 static tessera_status write_new_result(struct session *s, char **path, const tessera_image *image, const struct task *task) {
     char *fresh = NULL;
     bool taken = true;

@@ -1,4 +1,5 @@
-/* The model of `tessera generate`: which one, how its ranks share the work, and what its pictures have in common. */
+/* The model of `tessera generate`: which one, how its ranks share the work, and what its pictures
+ * have in common. */
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +105,8 @@ static tessera_status prepare_weights(struct session *s) {
     return s->mesh.rank_weights != NULL ? TESSERA_OK : error_set(&s->error, TESSERA_ERROR_MEMORY, "out of memory");
 }
 
-/* The mesh, by measuring, on --parallel auto or where no option says it; rank 0 says which, and on request why. */
+/* The mesh, by measuring, on --parallel auto or where no option says it; rank 0 says which, and on
+ * request why. */
 static tessera_status choose_mesh(struct session *s, const tessera_model_options *options) {
     const struct option_value *v = s->values;
     bool silent = !v[GENERATE_PARALLEL].given;
@@ -142,13 +144,15 @@ static tessera_status open_map(struct session *s, const tessera_model_options *o
     return tessera_world_share(s->world, tessera_map_check(s->map, &s->error), NULL, 0, &s->error);
 }
 
-/* What a map was made for is what is done; how many blocks stay in memory is decided with the memory that there is then. */
+/* What a map was made for is what is done; how many blocks stay in memory is decided with the
+ * memory that there is then. */
 static const char *offload_of_map(const struct session *s, const char *given) {
     const char *offload = tessera_map_offload(s->map);
     return s->map != NULL && strcmp(offload, "blocks") != 0 ? offload : given;
 }
 
-/* All of the model that can be wrong on one rank alone: its folder, its LoRA files, which model it is. */
+/* All of the model that can be wrong on one rank alone: its folder, its LoRA files, which model it
+ * is. */
 static tessera_status find_files(struct session *s) {
     TRY(choose_model(s));
     TRY(habits_apply_model(s->values, s->model_folder, &s->error));
@@ -234,7 +238,8 @@ static void follow_step(void *user, const tessera_step *step) {
     if (s->rank == 0) latent_preview_show(&s->latent_preview, step);
 }
 
-/* --preview KIND shows pictures on their way, too. All ranks take part in its fit; rank 0 knows its terminal. */
+/* --preview KIND shows pictures on their way, too. All ranks take part in its fit; rank 0 knows its
+ * terminal. */
 static tessera_status open_latent_preview(struct session *s) {
     const struct option_value *v = s->values;
     const char *kind = v[GENERATE_PREVIEW].text;

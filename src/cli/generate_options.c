@@ -1,4 +1,5 @@
-/* The options of `tessera generate`: names, types, ranges, help, and what of them a picture's record holds. */
+/* The options of `tessera generate`: names, types, ranges, help, and what of them a picture's
+ * record holds. */
 #include "cli/generate.h"
 
 #include "tessera_files.h"

@@ -1,7 +1,9 @@
-/* The pictures of `tessera generate`: one job makes all of this rank's, and each is written as soon as it is finished.
+/* The pictures of `tessera generate`: one job makes all of this rank's, and each is written as soon
+ * as it is finished.
  *
- * Each prompt starts from the given seed by itself, so its pictures do not depend on which other prompts stand beside it (diffusers draws a
- * list of prompts from one generator instead). Groups of ranks (--data-parallel-degree) take turns in the list of tasks. */
+ * Each prompt starts from the given seed by itself, so its pictures do not depend on which other
+ * prompts stand beside it (diffusers draws a list of prompts from one generator instead). Groups of
+ * ranks (--data-parallel-degree) take turns in the list of tasks. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +27,8 @@ struct delivery {
 
 /* ---- what is to be made ---- */
 
-/* Captions whose pictures are there are not drawn again, so that an evaluation which was stopped goes on. */
+/* Captions whose pictures are there are not drawn again, so that an evaluation which was stopped
+ * goes on. */
 static tessera_status find_done(struct session *s) {
     struct captions *captions = &s->prompts.captions;
     for (int i = 0; i < captions->count; i++) {
@@ -54,7 +57,8 @@ static tessera_status leave_out_done(struct session *s) {
     return TESSERA_OK;
 }
 
-/* How many pictures of a prompt a task has: all, or as few as keep a group of ranks busy where there are several groups. */
+/* How many pictures of a prompt a task has: all, or as few as keep a group of ranks busy where
+ * there are several groups. */
 static int pictures_of_task(const struct session *s, int pictures) {
     if (session_makes_one(s)) return 1;
     return tessera_model_groups(s->model) == 1 ? pictures : tessera_pictures_at_once(s->model, &s->request);
@@ -175,7 +179,8 @@ static tessera_status meet(struct session *s) {
     return tessera_world_share(s->world, TESSERA_OK, NULL, 0, &s->error);
 }
 
-/* All runs of this group's pictures: one, or as many as --warmup-times and --test-times say; those of the last are written. */
+/* All runs of this group's pictures: one, or as many as --warmup-times and --test-times say; those
+ * of the last are written. */
 static tessera_status make_runs(struct session *s, const struct tasks *tasks) {
     struct benchmark *b = &s->benchmark;
     int total = b->warmup_runs + b->runs;

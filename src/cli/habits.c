@@ -1,4 +1,5 @@
-/* See habits.h. Names are those of sd-cli's --help (stable-diffusion.cpp), of A1111's menus and of ComfyUI's KSampler. */
+/* See habits.h. Names are those of sd-cli's --help (stable-diffusion.cpp), of A1111's menus and of
+ * ComfyUI's KSampler. */
 #include "cli/habits.h"
 
 #include <ctype.h>
@@ -31,7 +32,8 @@ static const struct {
     {"flowmatcheuler", "FlowMatchEulerDiscreteScheduler"},
 };
 
-/* Schedules of sigmas that --scheduler names in sd-cli and ComfyUI, "Schedule type" in A1111; NULL: the model's own. */
+/* Schedules of sigmas that --scheduler names in sd-cli and ComfyUI, "Schedule type" in A1111; NULL:
+ * the model's own. */
 static const struct {
     const char *name, *schedule;
 } schedules[] = {{"discrete", NULL},
@@ -55,7 +57,8 @@ static const struct {
 
 enum { NAME_BYTES = 48 };
 
-/* "DPM++ 2M" and "dpm++_2m" are one name: letters in lower case, without blanks, underscores and hyphens; k-diffusion's "k_" is left out. */
+/* "DPM++ 2M" and "dpm++_2m" are one name: letters in lower case, without blanks, underscores and
+ * hyphens; k-diffusion's "k_" is left out. */
 static void plain_name(const char *name, char out[NAME_BYTES]) {
     size_t n = 0;
     if (strncasecmp(name, "k_", 2) == 0) name += 2;

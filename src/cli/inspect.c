@@ -1,7 +1,9 @@
-/* `tessera inspect`: what is in a model folder, a safetensors file or a picture, and what memory a model will need.
+/* `tessera inspect`: what is in a model folder, a safetensors file or a picture, and what memory a
+ * model will need.
  *
- * Weights are counted from the headers, which are checked completely; nothing is computed. The figure for activations is an
- * estimate from the widths in config.json, good to a factor of about two. */
+ * Weights are counted from the headers, which are checked completely; nothing is computed. The
+ * figure for activations is an estimate from the widths in config.json, good to a factor of about
+ * two. */
 #include "cli/command.h"
 
 #include <cjson/cJSON.h>
@@ -48,7 +50,8 @@ static void print_types(const cJSON *bytes) {
 
 /* ---- a folder ---- */
 
-/* Bytes of activations in float32 that one component needs at the default size, by its widths; 0 where it has none of them. */
+/* Bytes of activations in float32 that one component needs at the default size, by its widths; 0
+ * where it has none of them. */
 static double estimate_activations(const char *folder, double width, double height) {
     char *path = file_join(folder, "config.json");
     struct json *config = NULL;

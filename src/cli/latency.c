@@ -1,9 +1,12 @@
-/* `mpirun -n N tessera latency`: what a picture takes on every mesh of N ranks, beside what was predicted.
+/* `mpirun -n N tessera latency`: what a picture takes on every mesh of N ranks, beside what was
+ * predicted.
  *
- * The meshes are those of a plan (parallel/plan.h), the fastest predicted first; ranks and links are measured as `--parallel auto` does. Of
- * each mesh --warmup-times pictures are made untimed, then --test-times timed, of which the fastest counts: by the slowest rank's clock,
- * from the prompt to latents, as xDiT's benchmark/single_node_latency_test.py has it. Nothing is decoded or written. A mesh that the model
- * refuses is listed with the reason. docs/planner.md has tables made with it. */
+ * The meshes are those of a plan (parallel/plan.h), the fastest predicted first; ranks and links
+ * are measured as `--parallel auto` does. Of each mesh --warmup-times pictures are made untimed,
+ * then --test-times timed, of which the fastest counts: by the slowest rank's clock, from the
+ * prompt to latents, as xDiT's benchmark/single_node_latency_test.py has it. Nothing is decoded or
+ * written. A mesh that the model refuses is listed with the reason. docs/planner.md has tables made
+ * with it. */
 #include "cli/command.h"
 
 #include <cjson/cJSON.h>
@@ -200,8 +203,8 @@ static tessera_status time_model(struct latency *l, tessera_model *model, const 
     return status;
 }
 
-/* tessera_mesh.warmup_steps for one synchronous step, which is all that is measured of them: of pipefusion index 0, of patch those up to
- * index 0. */
+/* tessera_mesh.warmup_steps for one synchronous step, which is all that is measured of them: of
+ * pipefusion index 0, of patch those up to index 0. */
 static int least_warmup(const struct plan_mesh *plan) {
     return plan->degrees[MESH_PIPEFUSION] > 1 ? 1 : -1;
 }
@@ -222,7 +225,8 @@ static tessera_status time_mesh(struct latency *l, const struct subject *s, cons
     return status;
 }
 
-/* Seconds that are predicted for each step, the synchronous ones (one here, where a plan has them) among them. */
+/* Seconds that are predicted for each step, the synchronous ones (one here, where a plan has them)
+ * among them. */
 static double predicted_step(const struct subject *s, const struct plan *plan) {
     struct plan_mesh mesh = plan->mesh;
     if (mesh.warmup_steps > 1) mesh.warmup_steps = 1;
@@ -287,7 +291,8 @@ static tessera_status tell_mesh(struct latency *l, const struct subject *s, cons
     return TESSERA_OK;
 }
 
-/* `measured` and `predicted` [count] seconds of a step, the first the plan's choice; `least`: of the fastest mesh, `best`. */
+/* `measured` and `predicted` [count] seconds of a step, the first the plan's choice; `least`: of
+ * the fastest mesh, `best`. */
 static void print_summary(const struct latency *l, const double *predicted, const double *measured, int count, double least,
                           const struct plan_mesh *best) {
     double errors[count];
@@ -305,7 +310,8 @@ static void print_summary(const struct latency *l, const double *predicted, cons
 
 /* ---- all meshes ---- */
 
-/* A refusal is the model's of a mesh, on all ranks alike, before anything was sent; all else ends the measurement. */
+/* A refusal is the model's of a mesh, on all ranks alike, before anything was sent; all else ends
+ * the measurement. */
 static bool is_refusal(const struct latency *l, tessera_status status) {
     return (status == TESSERA_ERROR_ARGUMENT || status == TESSERA_ERROR_UNSUPPORTED) && !tessera_world_failed(l->world);
 }
@@ -472,8 +478,8 @@ static int say(const struct latency *l, tessera_status status) {
     return command_fail(&l->error, l->usage);
 }
 
-/* A failure is said before the world ends, as in generate.c. The others learn from the end that this rank is gone, if they do not know of
- * the failure already. */
+/* A failure is said before the world ends, as in generate.c. The others learn from the end that
+ * this rank is gone, if they do not know of the failure already. */
 static int finish(struct latency *l, tessera_status status) {
     int code = say(l, status);
     if (status != TESSERA_OK) tessera_world_finish(l->world, NULL);

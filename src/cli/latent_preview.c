@@ -13,7 +13,8 @@
 #include "cli/preview.h"
 #include "tessera_stages.h"
 
-/* A picture of SIDE x SIDE latents in patches of PATCH x PATCH equal ones: more of them than the widest latents have channels. */
+/* A picture of SIDE x SIDE latents in patches of PATCH x PATCH equal ones: more of them than the
+ * widest latents have channels. */
 enum { PICTURE = 128, SIDE = 16, PATCH = 2, PATCHES = SIDE / PATCH * SIDE / PATCH, MOST_CHANNELS = 32 };
 
 #define SECONDS_BETWEEN 0.5

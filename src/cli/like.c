@@ -1,5 +1,6 @@
-/* See like.h. Sources: xDiT's xfuser/config/args.py and DistriFusion's scripts/, which both are Python command lines with defaults of their
- * own (the number of steps, the seed, even the prompt). Left out: generators on a GPU, so a seed gives other noise here than there. */
+/* See like.h. Sources: xDiT's xfuser/config/args.py and DistriFusion's scripts/, which both are
+ * Python command lines with defaults of their own (the number of steps, the seed, even the prompt).
+ * Left out: generators on a GPU, so a seed gives other noise here than there. */
 #include "cli/like.h"
 
 #include <string.h>

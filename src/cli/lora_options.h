@@ -4,8 +4,8 @@
 
 #include "cli/options.h"
 
-/* Of --lora FILE[:SCALE], each; only a number after the last colon is a scale, which otherwise is 1. MEMORY. Free with
- * lora_options_free. */
+/* Of --lora FILE[:SCALE], each; only a number after the last colon is a scale, which otherwise is
+ * 1. MEMORY. Free with lora_options_free. */
 tessera_status lora_options_read(const struct option_value *lora, tessera_lora **out, tessera_error *error);
 void lora_options_free(tessera_lora *loras, int count);
 

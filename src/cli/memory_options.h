@@ -4,7 +4,8 @@
 
 #include "tessera.h"
 
-/* "6GiB", of each rank, or "0:6GiB,1:10GiB": out[ranks] in bytes, 0 where a rank has no limit; NULL: none has. ARGUMENT. */
+/* "6GiB", of each rank, or "0:6GiB,1:10GiB": out[ranks] in bytes, 0 where a rank has no limit;
+ * NULL: none has. ARGUMENT. */
 tessera_status memory_options_read(const char *text, int ranks, uint64_t *out, tessera_error *error);
 
 #endif

@@ -7,7 +7,8 @@
 #include "base/error.h"
 #include "cli/generate.h"
 
-/* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go to one axis. */
+/* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go
+ * to one axis. */
 static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) {
     const char *kind = v[GENERATE_PARALLELISM].text;
     if (kind == NULL) return;

@@ -19,11 +19,13 @@ static inline int mesh_options_degree(int degree) {
     return degree > 0 ? degree : 1;
 }
 
-/* `values` of generate.h. ARGUMENT: a list of stages that is not one. Free with mesh_options_free either way. */
+/* `values` of generate.h. ARGUMENT: a list of stages that is not one. Free with mesh_options_free
+ * either way. */
 tessera_status mesh_options_read(const struct option_value *values, tessera_world *world, struct mesh_options *out, tessera_error *error);
 /* Another mesh in place of the one that was read. */
 void mesh_options_choose(struct mesh_options *options, const tessera_mesh *mesh);
-/* Puts what is in force back into the values, for a picture's record. `unet`: the model is one (its pipeline has one patch by default). */
+/* Puts what is in force back into the values, for a picture's record. `unet`: the model is one (its
+ * pipeline has one patch by default). */
 void mesh_options_settle(const struct mesh_options *options, bool unet, struct option_value *values);
 /* Whether a record's value of this option of generate.h only makes sense on as many ranks. */
 bool mesh_options_shapes(int option);

@@ -280,7 +280,8 @@ void options_free(struct option_value *values, int count) {
     memset(values, 0, (size_t)count * sizeof *values);
 }
 
-/* The names of the options of other programs, in lines of at most 130 characters: those without effect, or those that are not there. */
+/* The names of the options of other programs, in lines of at most 130 characters: those without
+ * effect, or those that are not there. */
 static void print_foreign(FILE *stream, const struct option *options, int count, bool refused) {
     size_t column = 0;
     for (int i = 0; i < count; i++) {

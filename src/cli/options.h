@@ -1,8 +1,10 @@
-/* Command-line options from one table: the parser, --help, shell completion, the man page and a picture's record all read the same entries.
+/* Command-line options from one table: the parser, --help, shell completion, the man page and a
+ * picture's record all read the same entries.
  *
- * A subcommand has an array of `struct option`, indexed by its own enum; parsing fills an array of `struct option_value` with
- * the same indices. Accepted: "--name value", "--name=value", "-o value", "-ovalue", underscores for hyphens, aliases, and for
- * OPTION_TEXTS several values after one name ("--prompt A B") as well as repetition. Behind "--" no word is an option's name. */
+ * A subcommand has an array of `struct option`, indexed by its own enum; parsing fills an array of
+ * `struct option_value` with the same indices. Accepted: "--name value", "--name=value", "-o
+ * value", "-ovalue", underscores for hyphens, aliases, and for OPTION_TEXTS several values after
+ * one name ("--prompt A B") as well as repetition. Behind "--" no word is an option's name. */
 #ifndef TESSERA_CLI_OPTIONS_H
 #define TESSERA_CLI_OPTIONS_H
 
@@ -54,9 +56,10 @@ struct option_value {
 /* What a command line wants: the command itself, or a text about it. */
 enum options_wish { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_HELP_ALL, OPTIONS_VERSION };
 
-/* Reads argv[0..argc) (without the command's name). --help (-h), --help-all and --version (-V) set *wish and stop. Fails with
- * TESSERA_ERROR_ARGUMENT, in the caller's spelling, and names the nearest option if an unknown one is near any. One word that is no option's
- * value becomes *path (NULL: none may). `values` is cleared first; free it with options_free either way. */
+/* Reads argv[0..argc) (without the command's name). --help (-h), --help-all and --version (-V) set
+ * *wish and stop. Fails with TESSERA_ERROR_ARGUMENT, in the caller's spelling, and names the
+ * nearest option if an unknown one is near any. One word that is no option's value becomes *path
+ * (NULL: none may). `values` is cleared first; free it with options_free either way. */
 tessera_status options_parse(const struct option *options, int count, int argc, char **argv, struct option_value *values, const char **path,
                              enum options_wish *wish, tessera_error *error);
 /* Reads one value into `value` as if it stood on the command line. */
@@ -67,14 +70,16 @@ void options_free(struct option_value *values, int count);
 /* How the caller wrote the option's name: "--cfg_scale", or the table's name. Returns `out`. */
 const char *options_spelling(const struct option *option, const struct option_value *value, char out[OPTION_SPELLING_BYTES]);
 
-/* The table for --help, in its sections; `all`: with rare options, aliases, and the names of those of other programs. */
+/* The table for --help, in its sections; `all`: with rare options, aliases, and the names of those
+ * of other programs. */
 void options_print(FILE *stream, const struct option *options, int count, bool all);
 
 /* A line on stderr for each option that was given and has no effect, with the reason. */
 void options_print_ignored(const struct option *options, int count, const struct option_value *values);
 
-/* The name nearest to `word` by edit distance (Levenshtein 1966), or NULL if none is near: more than a third of its letters differ, and it is
- * not the beginning of one. `get` returns the i-th of `count` candidates. */
+/* The name nearest to `word` by edit distance (Levenshtein 1966), or NULL if none is near: more
+ * than a third of its letters differ, and it is not the beginning of one. `get` returns the i-th of
+ * `count` candidates. */
 const char *options_nearest(const char *word, const char *(*get)(const void *user, int i), const void *user, int count);
 
 #endif

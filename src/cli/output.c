@@ -65,7 +65,8 @@ tessera_status output_free_copy(const char *path, int *copy, tessera_error *erro
     }
 }
 
-/* Under mpirun standard output may be a terminal of the launcher's own, which must not turn the picture's '\n' into "\r\n". */
+/* Under mpirun standard output may be a terminal of the launcher's own, which must not turn the
+ * picture's '\n' into "\r\n". */
 static tessera_status check_stream(tessera_error *error) {
     struct termios terminal;
     if (isatty(STDOUT_FILENO) != 1) return TESSERA_OK;

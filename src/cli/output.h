@@ -1,4 +1,5 @@
-/* Where pictures go: names of output files, and whether they can be written, asked before anything is computed. */
+/* Where pictures go: names of output files, and whether they can be written, asked before anything
+ * is computed. */
 #ifndef TESSERA_CLI_OUTPUT_H
 #define TESSERA_CLI_OUTPUT_H
 
@@ -22,8 +23,9 @@ tessera_status output_free_copy(const char *path, int *copy, tessera_error *erro
 /* An existing folder, or a name that ends in '/'. */
 bool output_is_folder(const char *output);
 
-/* Makes the folder, and those above it, if `output` ends in '/' and is missing, and fails with IO if a file could not be created, or with
- * ARGUMENT if the name asks for a format other than PNG, or "-" for a terminal that would show bytes. */
+/* Makes the folder, and those above it, if `output` ends in '/' and is missing, and fails with IO
+ * if a file could not be created, or with ARGUMENT if the name asks for a format other than PNG, or
+ * "-" for a terminal that would show bytes. */
 tessera_status output_check(const char *output, tessera_error *error);
 
 #endif

@@ -1,7 +1,8 @@
-/* `tessera plan`: which mesh suits a model and a network, or which rank would hold which components and blocks of a model, without running anything and
- * without the model's weights.
+/* `tessera plan`: which mesh suits a model and a network, or which rank would hold which components
+ * and blocks of a model, without running anything and without the model's weights.
  *
- * Prints the ranking as a table or as JSON, and draws the best mesh as SVG: a client of include/tessera_plan.h. */
+ * Prints the ranking as a table or as JSON, and draws the best mesh as SVG: a client of
+ * include/tessera_plan.h. */
 #include "cli/command.h"
 
 #include <cjson/cJSON.h>
@@ -318,7 +319,8 @@ static void print_quoted(const char *text) {
     putchar('\'');
 }
 
-/* The command that makes pictures so, to be pasted: what was given of it, under the names that generate has for it. */
+/* The command that makes pictures so, to be pasted: what was given of it, under the names that
+ * generate has for it. */
 static void print_command(const struct option_value *values, int ranks, const tessera_plan *plan) {
     static const struct {
         enum plan_option option;

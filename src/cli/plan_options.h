@@ -1,5 +1,5 @@
-/* What a command line says of the pictures that are planned for, in `tessera plan`, `tessera latency` and `tessera generate --parallel auto`
- * alike. */
+/* What a command line says of the pictures that are planned for, in `tessera plan`, `tessera
+ * latency` and `tessera generate --parallel auto` alike. */
 #ifndef TESSERA_CLI_PLAN_OPTIONS_H
 #define TESSERA_CLI_PLAN_OPTIONS_H
 

@@ -1,7 +1,7 @@
 /* What a person sees while a picture is made, and how Ctrl-C stops it.
  *
- * Each phase has its bar (bar.h), counted in steps.
- * The first SIGINT, SIGTERM or SIGHUP (the terminal is gone) asks the computation to stop at its next step; the second kills as usual. */
+ * Each phase has its bar (bar.h), counted in steps. The first SIGINT, SIGTERM or SIGHUP (the
+ * terminal is gone) asks the computation to stop at its next step; the second kills as usual. */
 #ifndef TESSERA_CLI_PROGRESS_H
 #define TESSERA_CLI_PROGRESS_H
 

@@ -46,7 +46,8 @@ static tessera_status lora_of_tag(const char *at, const char *end, const char *f
     return *out != NULL ? TESSERA_OK : error_set(error, TESSERA_ERROR_MEMORY, "out of memory for a file name");
 }
 
-/* The prompt without its tags, whose files are appended to `list`, each followed by '\n'. The caller frees both. */
+/* The prompt without its tags, whose files are appended to `list`, each followed by '\n'. The
+ * caller frees both. */
 static tessera_status take_tags(const char *prompt, const char *folder, char **plain, char **list, tessera_error *error) {
     size_t n = 0;
     *list = strdup("");

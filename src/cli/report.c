@@ -1,8 +1,10 @@
-/* `tessera report`: results as one HTML page that needs no network: tables, plots as SVG, picture grids inside as PNG.
+/* `tessera report`: results as one HTML page that needs no network: tables, plots as SVG, picture
+ * grids inside as PNG.
  *
  *     RESULTS.csv (metrics/results.h) -> sections by scheduler and steps -> report_page.h's pieces -> report.html
  *
- * Everything that came from a file is escaped; the page has no scripts. Left out: pictures other than PNG. */
+ * Everything that came from a file is escaped; the page has no scripts. Left out: pictures other
+ * than PNG. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +64,8 @@ static tessera_status put_picture(FILE *out, const char *path, tessera_error *er
     return is_png ? TESSERA_OK : error_set(error, TESSERA_ERROR_FORMAT, "--pictures %s: is no PNG file", path);
 }
 
-/* The rows that share a scheduler and steps with row `first`, none of which comes before it; false where one does. */
+/* The rows that share a scheduler and steps with row `first`, none of which comes before it; false
+ * where one does. */
 static bool take_section(const struct results *results, int first, struct report_section *section) {
     const struct result *head = &results->rows[first];
     section->scheduler = head->scheduler, section->steps = head->steps, section->count = 0;

@@ -19,7 +19,8 @@ enum { REPORT_NAME = 160 };
 void report_name(const struct result *row, char name[REPORT_NAME]);
 
 void report_text(FILE *out, const char *text); /* with <, >, & and quotes escaped */
-/* An SVG of a metric by the number of patches (at the longest warm-up of each setting), a line for each setting. */
+/* An SVG of a metric by the number of patches (at the longest warm-up of each setting), a line for
+ * each setting. */
 void report_plot_patches(FILE *out, const struct report_section *section, enum result_metric metric);
 /* An SVG of a metric by warm-up steps, a line for each setting that has a warm-up. */
 void report_plot_warmup(FILE *out, const struct report_section *section, enum result_metric metric);

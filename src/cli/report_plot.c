@@ -1,7 +1,8 @@
 /* Plots of `tessera report`: SVG, drawn for a phone's width and scaled by the page.
  *
- * Pictures that equal the exact ones up to rounding have a PSNR far above all others (EXACT_DB and more): they would leave the rest of a
- * plot flat, so they are named in the legend in place of a line. */
+ * Pictures that equal the exact ones up to rounding have a PSNR far above all others (EXACT_DB and
+ * more): they would leave the rest of a plot flat, so they are named in the legend in place of a
+ * line. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -18,7 +18,8 @@ static int read_whole(const char **text, int low) {
     return errno == 0 && number >= low && number <= 1 << 20 ? (int)number : -1;
 }
 
-/* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched where the option was not given. */
+/* Two whole numbers with `separator` between them, each from `low` to 2^20; neither is touched
+ * where the option was not given. */
 static tessera_status read_pair(const struct option_value *values, int option, char separator, int low, int *first, int *second,
                                 tessera_error *error) {
     const char *text = values[option].text, *rest = text;

@@ -66,7 +66,8 @@ struct session {
     tessera_error error;
 };
 
-/* Pictures of one request: `count` of prompt `place`, from its number `index` on, the run's from number `number` of `total` on. */
+/* Pictures of one request: `count` of prompt `place`, from its number `index` on, the run's from
+ * number `number` of `total` on. */
 struct task {
     int place;
     const char *prompt;
@@ -76,7 +77,8 @@ struct task {
 
 /* ---- the command line (generate_command.c) ---- */
 
-/* Reads and checks all that can be before there is a model. A failure on one rank is one on all of them. */
+/* Reads and checks all that can be before there is a model. A failure on one rank is one on all of
+ * them. */
 tessera_status session_read(struct session *s);
 /* --from makes one picture of the num_images that its generator draws. */
 bool session_makes_one(const struct session *s);
@@ -85,7 +87,8 @@ int session_pictures(const struct session *s);
 
 /* ---- the model (generate_model.c) ---- */
 
-/* Finds and opens the model, chooses the mesh, and sets up s->request and s->record. A failure on one rank is one on all of them. */
+/* Finds and opens the model, chooses the mesh, and sets up s->request and s->record. A failure on
+ * one rank is one on all of them. */
 tessera_status session_open_model(struct session *s);
 
 /* ---- other people's machines (generate_workers.c) ---- */
@@ -99,14 +102,16 @@ void session_add_workers(const struct session *s, struct cJSON *report);
 
 /* ---- pictures (generate_pictures.c) ---- */
 
-/* Makes this rank's pictures and writes them; when all ranks are done, rank 0 tells of the others' pictures. */
+/* Makes this rank's pictures and writes them; when all ranks are done, rank 0 tells of the others'
+ * pictures. */
 tessera_status session_make_pictures(struct session *s);
 
 /* ---- files (generate_files.c) ---- */
 
 /* Picture i of a task. */
 struct task task_of(const struct task *task, int i);
-/* The file of a task's first picture before existing ones are spared. The caller frees; NULL and s->error on failure. */
+/* The file of a task's first picture before existing ones are spared. The caller frees; NULL and
+ * s->error on failure. */
 char *session_name(struct session *s, const struct task *task);
 /* The same with the number that keeps it from an existing one. */
 char *session_file(struct session *s, const struct task *task);

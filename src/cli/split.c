@@ -1,4 +1,5 @@
-/* `tessera split`: blocks of a model as files for the workers that are to compute them, and the signed list of these files. */
+/* `tessera split`: blocks of a model as files for the workers that are to compute them, and the
+ * signed list of these files. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -241,8 +241,8 @@ static tessera_status convert(const char *from, const char *to, enum dtype type,
     return convert_tensors(from, to, &report, error);
 }
 
-/* The transformer with weights that were rounded to `type`, in the folder `to`, with its configuration. Parts hold no blocks, so that the
- * rounded numbers are stored as float32. */
+/* The transformer with weights that were rounded to `type`, in the folder `to`, with its
+ * configuration. Parts hold no blocks, so that the rounded numbers are stored as float32. */
 static tessera_status write_weights(const char *folder, enum dtype type, const char *to, tessera_error *error) {
     char *inside = NULL, *text = NULL, small[64], name[4096];
     size_t length = 0;

@@ -1,4 +1,5 @@
-/* Answers of honest workers and of cheats, to real states of a model: what `tessera verify-study` compares. */
+/* Answers of honest workers and of cheats, to real states of a model: what `tessera verify-study`
+ * compares. */
 #ifndef TESSERA_CLI_STUDY_ANSWERS_H
 #define TESSERA_CLI_STUDY_ANSWERS_H
 
@@ -29,9 +30,10 @@ struct study_answers {
         compared; /* answers of reproducible kernels in plain C (or with AVX2 instead) and on the fastest path: equal to the bit; of so many */
 };
 
-/* Makes pictures of the model (a transformer of at least six blocks), keeps the states that enter its second block, and has
- * them answered from there to the block before the last one, by each kernel path of this processor and each cheat. The environment
- * loses TESSERA_ISA. study_answers_free either way. */
+/* Makes pictures of the model (a transformer of at least six blocks), keeps the states that enter
+ * its second block, and has them answered from there to the block before the last one, by each
+ * kernel path of this processor and each cheat. The environment loses TESSERA_ISA.
+ * study_answers_free either way. */
 tessera_status study_answers_make(const struct study_model *study, enum dtype dtype, struct study_answers *out, tessera_error *error);
 void study_answers_free(struct study_answers *answers);
 

@@ -1,4 +1,5 @@
-/* `tessera verify`: does a receipt convict the worker that signed it? The one block in dispute is computed again, in plain C. */
+/* `tessera verify`: does a receipt convict the worker that signed it? The one block in dispute is
+ * computed again, in plain C. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,8 @@ static const struct option verify_options[VERIFY_OPTION_COUNT] = {
                         .high = MOST_THREADS},
 };
 
-/* The receipt's part, from what the options name. Receipts may be of larger pictures than a worker takes. */
+/* The receipt's part, from what the options name. Receipts may be of larger pictures than a worker
+ * takes. */
 static tessera_status open_part(const struct option_value *values, const char *folder, const struct receipt *receipt,
                                 const struct manifest *manifest, struct split_part **out, tessera_error *error) {
     const char *specification = receipt->reply.specification, *dtype = strrchr(specification, ' ');

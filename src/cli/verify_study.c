@@ -1,4 +1,5 @@
-/* `tessera verify-study`: how often each kind of cheating is found, and honest workers are accused, on the embedded model or another. Tables in Markdown. */
+/* `tessera verify-study`: how often each kind of cheating is found, and honest workers are accused,
+ * on the embedded model or another. Tables in Markdown. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,8 @@
 
 enum { SEEDS = 8, LENGTHS = 4, FEWEST_REPLICAS = 2, PRINTED_STEPS = 28, MOST_TRIALS = 10000000 };
 static const int lengths[LENGTHS] = {4, 8, 16, PROJECTIONS};
-/* Answers agree up to twice the largest distance of honest ones: projections of one at that distance stay below, those of one at twice the
- * threshold above. */
+/* Answers agree up to twice the largest distance of honest ones: projections of one at that
+ * distance stay below, those of one at twice the threshold above. */
 #define THRESHOLD 2
 
 enum study_option { STUDY_MODEL, STUDY_SIDE, STUDY_NO_PLAIN, STUDY_TRIALS, STUDY_OPTION_COUNT };
@@ -78,7 +79,8 @@ static int draw(struct tables *t, int below) {
     return (int)(random_word(&t->random) % (uint32_t)below);
 }
 
-/* One checked answer: `replicas` workers, the first of which is the cheat (-1: all are honest); the others have kernel paths at random. */
+/* One checked answer: `replicas` workers, the first of which is the cheat (-1: all are honest); the
+ * others have kernel paths at random. */
 static void try_once(struct tables *t, int cheat, int replicas, int length, struct tally *tally) {
     bool agree[STUDY_MOST_REPLICAS][STUDY_MOST_REPLICAS];
     const double *of[STUDY_MOST_REPLICAS];

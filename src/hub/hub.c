@@ -3,7 +3,8 @@
  *     complete snapshot of the commit asked for?  -> done, nothing is asked
  *     GET api/models/OWNER/NAME/revision/REVISION -> commit, files, checksums       (no answer: what the cache has, if complete)
  *     model_index.json, then what it names        -> hub_download.c
- *     refs/REVISION                               -> last, so that a ref of ours always leads to a complete snapshot */
+ *     refs/REVISION                               -> last, so that a ref of ours always leads to a complete
+ * snapshot */
 #include "hub/hub.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Models by name: OWNER/NAME[@REVISION] on the Hugging Face hub, from the local cache or downloaded into it.
+/* Models by name: OWNER/NAME[@REVISION] on the Hugging Face hub, from the local cache or downloaded
+ * into it.
  *
  *     hub (CACHE)
  *       models--OWNER--NAME/
@@ -7,10 +8,12 @@
  *         snapshots/COMMIT/vae/config.json -> ../../../blobs/ETAG
  *       .locks/models--OWNER--NAME/ETAG.lock
  *
- * The cache is that of the huggingface_hub library, byte for byte, so both share what either has downloaded. Of a repository only
- * the files of its pipeline are taken, as diffusers chooses them: model_index.json, and of each component named there the
- * configuration, tokenizer and scheduler files and one kind of weights (hub_files.c). A download that was cut is resumed, a
- * finished one is compared with the checksum that the hub names before it gets its place, and several processes share one download.
+ * The cache is that of the huggingface_hub library, byte for byte, so both share what either has
+ * downloaded. Of a repository only the files of its pipeline are taken, as diffusers chooses them:
+ * model_index.json, and of each component named there the configuration, tokenizer and scheduler
+ * files and one kind of weights (hub_files.c). A download that was cut is resumed, a finished one
+ * is compared with the checksum that the hub names before it gets its place, and several processes
+ * share one download.
  *
  * Leaves out: repositories without model_index.json, datasets, and the hub's "xet" transfer
  * (files kept there come over plain HTTPS). */
@@ -19,8 +22,9 @@
 
 #include "base/error.h"
 
-/* Called at least once a second while `file` (its path in the repository, "" for the list of files) is on its
- * way; `done` of `total` bytes are there. Return false to stop: what has arrived is kept and the next call goes on from there. */
+/* Called at least once a second while `file` (its path in the repository, "" for the list of files)
+ * is on its way; `done` of `total` bytes are there. Return false to stop: what has arrived is kept
+ * and the next call goes on from there. */
 typedef bool (*hub_progress)(void *user, const char *file, uint64_t done, uint64_t total);
 
 /* Zeros mean: what the environment says. */
@@ -36,14 +40,16 @@ struct hub_options {
     void *user;
 };
 
-/* Whether `model` has the shape OWNER/NAME or OWNER/NAME@REVISION and no file or folder of that name is here. */
+/* Whether `model` has the shape OWNER/NAME or OWNER/NAME@REVISION and no file or folder of that
+ * name is here. */
 bool hub_is_name(const char *model);
 
-/* The snapshot folder that `name` stands for, with every file of its pipeline in it; the caller frees *folder.
- * Without an answer from the hub a complete snapshot in the cache is good enough. `options` may be NULL.
- * ARGUMENT: no such shape. IO: no such repository or revision, access refused, network or server down, disk full, checksum
- * mismatch (the file is removed). FORMAT: an answer that breaks the hub's protocol. UNSUPPORTED: nothing there that can be read.
- * CANCELLED: by `progress`. */
+/* The snapshot folder that `name` stands for, with every file of its pipeline in it; the caller
+ * frees *folder. Without an answer from the hub a complete snapshot in the cache is good enough.
+ * `options` may be NULL. ARGUMENT: no such shape. IO: no such repository or revision, access
+ * refused, network or server down, disk full, checksum mismatch (the file is removed). FORMAT: an
+ * answer that breaks the hub's protocol. UNSUPPORTED: nothing there that can be read. CANCELLED: by
+ * `progress`. */
 tessera_status hub_resolve(const char *name, const struct hub_options *options, char **folder, tessera_error *error);
 
 #endif

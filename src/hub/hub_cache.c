@@ -1,7 +1,8 @@
 /* The cache on disk; see hub_cache.h for what each function promises, hub.h for the layout.
  *
- * Whatever others may read meanwhile (refs, links) is made under another name and renamed into place. Lock files stay when the lock
- * is given back: removing them would let two processes lock two files of one name. Left out: file systems without symbolic links. */
+ * Whatever others may read meanwhile (refs, links) is made under another name and renamed into
+ * place. Lock files stay when the lock is given back: removing them would let two processes lock
+ * two files of one name. Left out: file systems without symbolic links. */
 #include "hub/hub_cache.h"
 
 #include <errno.h>
@@ -65,7 +66,8 @@ static tessera_status make_parent(const char *path, tessera_error *error) {
     return length <= 1 ? TESSERA_OK : make_folders(path, length - 1, error);
 }
 
-/* The tag of https://bford.info/cachedir, with the words of huggingface_hub. A cache without it works too. */
+/* The tag of https://bford.info/cachedir, with the words of huggingface_hub. A cache without it
+ * works too. */
 static void write_tag(const struct hub_cache *cache) {
     char *path = file_join(cache->root, "CACHEDIR.TAG");
     struct file_output output;

@@ -5,9 +5,10 @@
  *     GET  resolve/COMMIT/PATH     appended to blobs/ETAG.incomplete, from where an earlier try ended
  *     checksum, fsync, rename to blobs/ETAG, link, unlock
  *
- * Resuming: what lies in the file is a beginning of bytes whose checksum is the blob's name, so the server's validator is not needed to
- * be safe; it goes along as If-Range where it is known (from this host's own answers), since it saves a useless transfer. A resumed file
- * that fails its checksum is fetched once more from the start. */
+ * Resuming: what lies in the file is a beginning of bytes whose checksum is the blob's name, so the
+ * server's validator is not needed to be safe; it goes along as If-Range where it is known (from
+ * this host's own answers), since it saves a useless transfer. A resumed file that fails its
+ * checksum is fetched once more from the start. */
 #include "hub/hub_download.h"
 
 #include <errno.h>
@@ -139,7 +140,8 @@ static tessera_status write_failed(struct transfer *t) {
     return error_set_errno(t->error, "%s: cannot write", t->incomplete);
 }
 
-/* Compares an answer's beginning with what was asked for. A whole file in answer to a request for its rest begins anew. */
+/* Compares an answer's beginning with what was asked for. A whole file in answer to a request for
+ * its rest begins anew. */
 static tessera_status begin_answer(struct transfer *t, const struct hub_reply *reply) {
     int64_t first = reply->status == 206 ? reply->range_first : 0;
     bool other_total = reply->status == 206 && reply->range_total >= 0 && reply->range_total != t->size;

@@ -14,7 +14,8 @@ struct hub_session {
     struct hub_http *http;
 };
 
-/* Says in one line why the hub answered `reply->status` for `what` (a file, or "" for the repository). Returns IO. */
+/* Says in one line why the hub answered `reply->status` for `what` (a file, or "" for the
+ * repository). Returns IO. */
 tessera_status hub_refused(const struct hub_session *session, const struct hub_reply *reply, const char *what, tessera_error *error);
 
 /* Makes snapshots/COMMIT/PATH if it is not there. Errors as of hub_resolve. */

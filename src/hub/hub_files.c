@@ -1,10 +1,13 @@
 /* The files of a pipeline; see hub_files.h.
  *
- * The choice is diffusers' (DiffusionPipeline.download): a component's folder that holds weights gives its config.json, the weights of one
- * kind, whole (NAME.safetensors) or in shards (NAME-00001-of-00002.safetensors), and their index; a folder without weights (tokenizer,
- * scheduler) gives all it has. The kind is the requested variant, else safetensors without variant, then with one (fp16 first),
- * then PyTorch's files (.bin) in the same order. Beyond diffusers: Tessera's own generation_defaults.json. Short of it: weights that
- * lie in the repository's root, and code. The safety checker and the image encoder, which the engine does not run, may lack weights. */
+ * The choice is diffusers' (DiffusionPipeline.download): a component's folder that holds weights
+ * gives its config.json, the weights of one kind, whole (NAME.safetensors) or in shards
+ * (NAME-00001-of-00002.safetensors), and their index; a folder without weights (tokenizer,
+ * scheduler) gives all it has. The kind is the requested variant, else safetensors without variant,
+ * then with one (fp16 first), then PyTorch's files (.bin) in the same order. Beyond diffusers:
+ * Tessera's own generation_defaults.json. Short of it: weights that lie in the repository's root,
+ * and code. The safety checker and the image encoder, which the engine does not run, may lack
+ * weights. */
 #include "hub/hub_files.h"
 
 #include <cjson/cJSON.h>
@@ -96,8 +99,8 @@ static bool is_weight(const char *name) {
     return false;
 }
 
-/* What follows the name that diffusers or transformers give weights: ".safetensors", "-00001-of-00002.safetensors", ".fp16..."; NULL
- * if `name` does not begin so. */
+/* What follows the name that diffusers or transformers give weights: ".safetensors",
+ * "-00001-of-00002.safetensors", ".fp16..."; NULL if `name` does not begin so. */
 static const char *weight_suffix(const char *name) {
     static const char *const stems[] = {"diffusion_pytorch_model", "pytorch_model", "model"};
     for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
@@ -141,7 +144,8 @@ static bool take_word(const char *word, size_t length, struct weight_name *out, 
     return true;
 }
 
-/* STEM[.VARIANT].safetensors, with -00001-of-00002 behind either; STEM.safetensors.index[.VARIANT].json; the same with .bin. */
+/* STEM[.VARIANT].safetensors, with -00001-of-00002 behind either;
+ * STEM.safetensors.index[.VARIANT].json; the same with .bin. */
 static bool read_weight_name(const char *name, struct weight_name *out) {
     bool has_format = false, has_json = false;
     const char *text = weight_suffix(name);
@@ -174,7 +178,8 @@ static tessera_status no_weights(const char *component, const char *other, tesse
         component, other);
 }
 
-/* Is there a weight file of this format and variant? Of `variant` NULL: of any, *found the best (fp16, else the first by its letters). */
+/* Is there a weight file of this format and variant? Of `variant` NULL: of any, *found the best
+ * (fp16, else the first by its letters). */
 static bool has_kind(const struct hub_listing *listing, const char *component, int format, const char *variant,
                      char found[VARIANT_CAPACITY]) {
     bool any = false;
@@ -251,7 +256,8 @@ static bool has_file(const char *folder, const char *name) {
     return there;
 }
 
-/* Whether every shard that an index in this folder names is there; *missing (at most `capacity` bytes) is the first that is not. */
+/* Whether every shard that an index in this folder names is there; *missing (at most `capacity`
+ * bytes) is the first that is not. */
 static bool has_shards(const char *folder, const char *index_name, char *missing, size_t capacity) {
     char *path = file_join(folder, index_name);
     struct json *index = NULL;

@@ -19,19 +19,20 @@ struct hub_listing {
     int count;
 };
 
-/* Reads the hub's answer to GET /api/models/OWNER/NAME/revision/REVISION?blobs=true; `name` stands for it in messages. FORMAT if it
- * breaks the protocol, or holds a path that would leave the snapshot. Free with hub_listing_free, after a failure too. */
+/* Reads the hub's answer to GET /api/models/OWNER/NAME/revision/REVISION?blobs=true; `name` stands
+ * for it in messages. FORMAT if it breaks the protocol, or holds a path that would leave the
+ * snapshot. Free with hub_listing_free, after a failure too. */
 tessera_status hub_listing_parse(const char *name, const char *text, size_t length, struct hub_listing *listing, tessera_error *error);
 void hub_listing_free(struct hub_listing *listing);
 
 struct hub_file *hub_listing_find(struct hub_listing *listing, const char *path);
 
-/* Sets `wanted` by model_index.json (`index`); `variant` ("fp16", or NULL) is preferred where a component has it. UNSUPPORTED if a component
- * has no weights that the engine reads. */
+/* Sets `wanted` by model_index.json (`index`); `variant` ("fp16", or NULL) is preferred where a
+ * component has it. UNSUPPORTED if a component has no weights that the engine reads. */
 tessera_status hub_listing_select(struct hub_listing *listing, const struct json *index, const char *variant, tessera_error *error);
 
-/* OK if the snapshot folder has model_index.json, something of each component, and every weight file that is named there. IO: the
- * first thing missing. */
+/* OK if the snapshot folder has model_index.json, something of each component, and every weight
+ * file that is named there. IO: the first thing missing. */
 tessera_status hub_snapshot_check(const char *folder, tessera_error *error);
 
 #endif

@@ -1,7 +1,8 @@
 /* One HTTP request over libcurl (https://curl.se/libcurl); see hub_http.h.
  *
- * Redirects are followed here and not by libcurl, so that every step decides for itself whether the token goes along, and so that
- * the headers of a step are not lost in the next. Left out: cookies, compression (checksums are of the bytes as stored), .netrc. */
+ * Redirects are followed here and not by libcurl, so that every step decides for itself whether the
+ * token goes along, and so that the headers of a step are not lost in the next. Left out: cookies,
+ * compression (checksums are of the bytes as stored), .netrc. */
 #include "hub/hub_http.h"
 
 #include <curl/curl.h>
@@ -103,7 +104,8 @@ static bool same_origin(const char *a, const char *b) {
 
 /* ---- headers ---- */
 
-/* If `line` is the header `name`, copies its value without white space at the ends. A value that does not fit is left out. */
+/* If `line` is the header `name`, copies its value without white space at the ends. A value that
+ * does not fit is left out. */
 static bool header_is(const char *line, size_t length, const char *name, char *value, size_t capacity) {
     size_t n = strlen(name);
     if (length <= n || line[n] != ':' || strncasecmp(line, name, n) != 0) return false;

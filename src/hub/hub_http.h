@@ -1,7 +1,7 @@
 /* HTTP as the hub speaks it, over libcurl: one request with its redirects, and the headers that matter.
  *
- * The token goes to the endpoint's own scheme, host and port and nowhere else, however the request got there. A redirect from
- * https to http is refused. */
+ * The token goes to the endpoint's own scheme, host and port and nowhere else, however the request
+ * got there. A redirect from https to http is refused. */
 #ifndef TESSERA_HUB_HTTP_H
 #define TESSERA_HUB_HTTP_H
 
@@ -9,7 +9,8 @@
 
 struct hub_http;
 
-/* What the last answer said, and of the redirects before it the fields with "kept". -1: not said; "": not said. */
+/* What the last answer said, and of the redirects before it the fields with "kept". -1: not said;
+ * "": not said. */
 struct hub_reply {
     long status;
     char etag[256];      /* as sent, with quotes */
@@ -39,11 +40,12 @@ struct hub_request {
 tessera_status hub_http_open(const struct hub_settings *settings, struct hub_http **out, tessera_error *error);
 void hub_http_close(struct hub_http *http);
 
-/* OK whenever the server answered in full, whatever its status was. IO: no answer, or cut (reply->cut), or the sink gave up.
- * CANCELLED: `wait` said so. */
+/* OK whenever the server answered in full, whatever its status was. IO: no answer, or cut
+ * (reply->cut), or the sink gave up. CANCELLED: `wait` said so. */
 tessera_status hub_http_send(struct hub_http *http, const struct hub_request *request, struct hub_reply *reply, tessera_error *error);
 
-/* `text` with every byte that a URL cannot hold as %XX, and '/' too unless `slashes` lets it stand; the caller frees. */
+/* `text` with every byte that a URL cannot hold as %XX, and '/' too unless `slashes` lets it stand;
+ * the caller frees. */
 char *hub_http_escape(const char *text, bool slashes);
 
 #endif

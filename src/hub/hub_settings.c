@@ -1,7 +1,8 @@
 /* Names and environment: OWNER/NAME@REVISION, HF_HOME and its relatives; see hub_settings.h.
  *
- * The rules are those of huggingface_hub's constants.py: which variable comes before which, and that "1", "ON", "YES" and "TRUE"
- * mean yes. Left out: variables inside a path ("$HOME/x"); "~/" at its beginning is understood. */
+ * The rules are those of huggingface_hub's constants.py: which variable comes before which, and
+ * that "1", "ON", "YES" and "TRUE" mean yes. Left out: variables inside a path ("$HOME/x"); "~/" at
+ * its beginning is understood. */
 #include "hub/hub_settings.h"
 
 #include <ctype.h>
@@ -150,7 +151,8 @@ static bool is_name(const char *text, size_t length) {
     return true;
 }
 
-/* A branch, a tag, "refs/pr/1" or a commit. It becomes a path below refs/, so no part of it may begin with a dot. */
+/* A branch, a tag, "refs/pr/1" or a commit. It becomes a path below refs/, so no part of it may
+ * begin with a dot. */
 static bool is_revision(const char *text) {
     if (text[0] == 0 || strlen(text) >= HUB_REVISION_BYTES) return false;
     for (const char *piece = text;; piece++) {

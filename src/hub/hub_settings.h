@@ -14,7 +14,8 @@ struct hub_settings {
     bool offline;
 };
 
-/* Free with hub_settings_free, after a failure too. ARGUMENT: a token or an endpoint that cannot be one. */
+/* Free with hub_settings_free, after a failure too. ARGUMENT: a token or an endpoint that cannot be
+ * one. */
 tessera_status hub_settings_read(const struct hub_options *options, struct hub_settings *settings, tessera_error *error);
 void hub_settings_free(struct hub_settings *settings);
 

@@ -2,8 +2,9 @@
  *
  *     | 14: "BM", size, 0, offset of pixels | header: its size, width, height, planes, bits, compression, ... | masks | palette | rows |
  *
- * Rows are padded to 4 bytes and come from the bottom up, unless the height is negative. Pixels are indices of 1, 4 or 8 bits, run-length
- * encoded or not, or colours of 16, 24 or 32 bits, those of 16 and 32 by masks if compression says so. Left out: JPEG and PNG inside. */
+ * Rows are padded to 4 bytes and come from the bottom up, unless the height is negative. Pixels are
+ * indices of 1, 4 or 8 bits, run-length encoded or not, or colours of 16, 24 or 32 bits, those of
+ * 16 and 32 by masks if compression says so. Left out: JPEG and PNG inside. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,7 +117,8 @@ static bool read_rows(const struct bmp *b, struct image *out) {
     return true;
 }
 
-/* Run lengths (Microsoft's "Bitmap Compression"): count, value | 0, escape. What no run covers has the palette's first colour. */
+/* Run lengths (Microsoft's "Bitmap Compression"): count, value | 0, escape. What no run covers has the palette's first
+ * colour. */
 static bool read_runs(const struct bmp *b, struct image *out) {
     size_t at = b->pixels, length = b->file->length;
     const uint8_t *data = b->file->data;

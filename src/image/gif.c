@@ -1,5 +1,5 @@
-/* GIF files (GIF89a; giflib does the work); see kinds.h: the first frame. What it does not cover has the transparent colour, or the
- * palette's first, as in Pillow. */
+/* GIF files (GIF89a; giflib does the work); see kinds.h: the first frame. What it does not cover
+ * has the transparent colour, or the palette's first, as in Pillow. */
 #include <gif_lib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,8 @@ static void put(const ColorMapObject *palette, int index, uint8_t *rgb) {
     rgb[2] = palette->Colors[index].Blue;
 }
 
-/* The row of the frame that comes as number `i` of `height` where rows are interlaced: every 8th, those between, and so on. */
+/* The row of the frame that comes as number `i` of `height` where rows are interlaced: every 8th,
+ * those between, and so on. */
 static int interlaced_row(int i, int height) {
     static const int first[] = {0, 4, 2, 1}, step[] = {8, 8, 4, 2};
     for (int pass = 0; pass < 4; pass++) {

@@ -41,7 +41,8 @@ tessera_status image_check_size(const struct image_file *file, int64_t width, in
 
 /* ---- cutting ---- */
 
-/* Where the middle begins; below zero, as many rows of black come first. Halves are rounded to the even number, as Python does. */
+/* Where the middle begins; below zero, as many rows of black come first. Halves are rounded to the
+ * even number, as Python does. */
 static int middle_of(int size, int side) {
     return size >= side ? (int)nearbyint((size - side) / 2.0) : -((side - size) / 2);
 }

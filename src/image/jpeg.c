@@ -1,4 +1,5 @@
-/* See jpeg.h. libjpeg reports errors through a function that may not return: it jumps back, so all that must survive lives in a struct. */
+/* See jpeg.h. libjpeg reports errors through a function that may not return: it jumps back, so all
+ * that must survive lives in a struct. */
 #include "image/jpeg.h"
 
 #include <errno.h>
@@ -30,7 +31,8 @@ static void on_error(j_common_ptr info) {
     longjmp(s->back, 1);
 }
 
-/* Level -1 is a warning: data are missing or wrong, and libjpeg goes on with grey. What lacks its end is refused. */
+/* Level -1 is a warning: data are missing or wrong, and libjpeg goes on with grey. What lacks its
+ * end is refused. */
 static void on_message(j_common_ptr info, int level) {
     if (level < 0 && (info->err->msg_code == JWRN_JPEG_EOF || info->err->msg_code == JWRN_HIT_MARKER)) on_error(info);
 }
@@ -66,7 +68,8 @@ static int orientation_of(const struct jpeg_decompress_struct *info) {
     return in_xmp;
 }
 
-/* A row of four inks, which files hold inverted (Adobe's habit, which Pillow takes for the rule), to RGB. */
+/* A row of four inks, which files hold inverted (Adobe's habit, which Pillow takes for the rule),
+ * to RGB. */
 static void inks_to_rgb(const uint8_t *inks, uint8_t *rgb, size_t width) {
     for (size_t i = 0; i < width; i++)
         for (int c = 0; c < 3; c++) rgb[i * 3 + (size_t)c] = image_of_ink(inks[i * 4 + 3], (uint8_t)(255 - inks[i * 4 + (size_t)c]));

@@ -1,5 +1,5 @@
-/* PNG reading and writing; see png.h. libpng reports errors by longjmp, so everything that must survive one lives in a struct that
- * the caller of setjmp was handed. */
+/* PNG reading and writing; see png.h. libpng reports errors by longjmp, so everything that must
+ * survive one lives in a struct that the caller of setjmp was handed. */
 #include "image/png.h"
 
 #include <errno.h>
@@ -121,7 +121,8 @@ tessera_status png_stream_write(FILE *stream, const char *name, const uint8_t *p
 
 /* ---- reading ---- */
 
-/* The way to RGB that Pillow takes: alpha is dropped, of 16 bits the upper 8 are kept; 16-bit grey stays, for `saturate`. */
+/* The way to RGB that Pillow takes: alpha is dropped, of 16 bits the upper 8 are kept; 16-bit grey
+ * stays, for `saturate`. */
 static void convert_to_rgb(struct session *s) {
     png_byte type = png_get_color_type(s->png, s->info);
     s->grey_16 = type == PNG_COLOR_TYPE_GRAY && png_get_bit_depth(s->png, s->info) == 16;
@@ -182,7 +183,8 @@ static int hex_digit(char c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* ImageMagick's way to keep EXIF: a text of three lines ("", "exif", its length) and then hexadecimal digits. */
+/* ImageMagick's way to keep EXIF: a text of three lines ("", "exif", its length) and then
+ * hexadecimal digits. */
 static int orientation_of_profile(const char *text) {
     uint8_t bytes[1024]; /* enough for the first directory, which comes first */
     size_t count = 0;

@@ -1,7 +1,7 @@
 /* PNG files with text chunks (PNG specification, third edition; libpng does the work).
  *
- * Text is UTF-8 in iTXt chunks. Reading turns any PNG into 8-bit RGB as Pillow does (kinds.h) and keeps the text; libpng's own errors
- * become statuses that name the file. */
+ * Text is UTF-8 in iTXt chunks. Reading turns any PNG into 8-bit RGB as Pillow does (kinds.h) and
+ * keeps the text; libpng's own errors become statuses that name the file. */
 #ifndef TESSERA_IMAGE_PNG_H
 #define TESSERA_IMAGE_PNG_H
 
@@ -18,7 +18,8 @@ struct png_picture {
     const char *note; /* as struct image's */
 };
 
-/* pixels [height, width, 3]. A regular file appears whole under `path` or not at all; a device or pipe is written directly. */
+/* pixels [height, width, 3]. A regular file appears whole under `path` or not at all; a device or
+ * pipe is written directly. */
 tessera_status png_file_write(const char *path, const uint8_t *pixels, int width, int height, const tessera_text *text, int text_count,
                               tessera_error *error);
 /* The same to an open stream, which is flushed; `name` is what an error calls it. */

@@ -1,4 +1,5 @@
-/* See resample.h. Both passes are one function over bytes and one over floats; one that would change nothing is left out, as in Pillow. */
+/* See resample.h. Both passes are one function over bytes and one over floats; one that would
+ * change nothing is left out, as in Pillow. */
 #include "image/resample.h"
 
 #include <math.h>
@@ -108,7 +109,8 @@ static bool weights_make(struct weights_1d *w, int in, int out, enum resample_fi
 
 /* ---- passes ---- */
 
-/* A pass along lines: `lines` of them, whose elements are `step` values apart in both, line l beginning at l * in_line and l * out_line. */
+/* A pass along lines: `lines` of them, whose elements are `step` values apart in both, line l
+ * beginning at l * in_line and l * out_line. */
 struct pass {
     int lines, out;
     size_t step, in_line, out_line;

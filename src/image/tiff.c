@@ -1,7 +1,8 @@
 /* TIFF files (TIFF 6.0; libtiff does the work); see kinds.h: the first picture.
  *
- * libtiff's own way to RGB rounds 16 bits, mixes colours with alpha, and has another formula for inks than Pillow. So samples of 8 and 16
- * bits that are grey, RGB or inks are read here; what else there is (palettes, 1 to 4 bits, YCbCr) goes libtiff's way. */
+ * libtiff's own way to RGB rounds 16 bits, mixes colours with alpha, and has another formula for
+ * inks than Pillow. So samples of 8 and 16 bits that are grey, RGB or inks are read here; what else
+ * there is (palettes, 1 to 4 bits, YCbCr) goes libtiff's way. */
 #include <stdlib.h>
 #include <string.h>
 #include <tiffio.h>
@@ -106,7 +107,8 @@ static bool reads_samples(TIFF *tiff, const struct samples *l) {
            l->planar == PLANARCONFIG_CONTIG && !TIFFIsTiled(tiff);
 }
 
-/* Sample i of a row, in 8 bits: of 16 the upper ones, as in Pillow. libtiff gives them in the machine's order. */
+/* Sample i of a row, in 8 bits: of 16 the upper ones, as in Pillow. libtiff gives them in the
+ * machine's order. */
 static uint8_t sample_at(const struct samples *l, const uint8_t *row, size_t i) {
     uint16_t wide;
     if (l->bits == 8) return row[i];

@@ -1,4 +1,5 @@
-/* WebP files (RFC 9649; libwebp does the work); see kinds.h. Of an animation the first frame is laid on a canvas that is transparent. */
+/* WebP files (RFC 9649; libwebp does the work); see kinds.h. Of an animation the first frame is
+ * laid on a canvas that is transparent. */
 #include <stdlib.h>
 #include <string.h>
 #include <webp/decode.h>

@@ -1,4 +1,5 @@
-/* See frechet.h. Matrices are [dims, dims], symmetric, so that rows and columns are the same to LAPACK. */
+/* See frechet.h. Matrices are [dims, dims], symmetric, so that rows and columns are the same to
+ * LAPACK. */
 #include "metrics/frechet.h"
 
 #include <cblas.h>
@@ -45,8 +46,9 @@ static double root(double x) {
     return x > 0 ? sqrt(x) : 0; /* rounding leaves eigenvalues a little below zero */
 }
 
-/* Tr((S T)^(1/2)). S is overwritten by its eigenvectors V, S = V D V^T; then D^(1/2) V^T T V D^(1/2) has the eigenvalues that are wanted.
- * `work` holds two matrices and a vector. False: LAPACK did not converge. */
+/* Tr((S T)^(1/2)). S is overwritten by its eigenvectors V, S = V D V^T; then D^(1/2) V^T T V
+ * D^(1/2) has the eigenvalues that are wanted. `work` holds two matrices and a vector. False:
+ * LAPACK did not converge. */
 static bool trace_of_root(double *s, const double *t, int dims, double *work, double *sum) {
     size_t n = (size_t)dims;
     double *product = work, *inner = work + n * n, *eigenvalues = inner + n * n;

@@ -1,5 +1,5 @@
-/* See inception.h. The network is a list of convolutions in the order in which they are computed; a walk takes one after the other, so that
- * each kind of block is a few lines of chains and joins. */
+/* See inception.h. The network is a list of convolutions in the order in which they are computed; a
+ * walk takes one after the other, so that each kind of block is a few lines of chains and joins. */
 #include "metrics/inception.h"
 
 #include <assert.h>

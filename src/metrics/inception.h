@@ -1,10 +1,14 @@
-/* Inception v3 as the Fréchet inception distance uses it: a picture becomes the 2048 numbers behind the last mean.
+/* Inception v3 as the Fréchet inception distance uses it: a picture becomes the 2048 numbers behind
+ * the last mean.
  *
- * Szegedy et al. 2016 with the changes of the weights of 2015-12-05 (Heusel et al. 2017): no auxiliary head, means of 3x3 windows count
- * only what lies in the picture, and the last block takes the largest value where the one before takes the mean. Pictures are scaled to
- * 299x299 by a widened cubic in floats, neither rounded nor through bytes, and cut to 0 .. 255: clean-fid's "clean" (Parmar et al. 2022).
+ * Szegedy et al. 2016 with the changes of the weights of 2015-12-05 (Heusel et al. 2017): no
+ * auxiliary head, means of 3x3 windows count only what lies in the picture, and the last block
+ * takes the largest value where the one before takes the mean. Pictures are scaled to 299x299 by a
+ * widened cubic in floats, neither rounded nor through bytes, and cut to 0 .. 255: clean-fid's
+ * "clean" (Parmar et al. 2022).
  *
- * The weights are read under pytorch-fid's (torchvision's) names from its published file or a safetensors file: docs/evaluation.md. */
+ * The weights are read under pytorch-fid's (torchvision's) names from its published file or a
+ * safetensors file: docs/evaluation.md. */
 #ifndef TESSERA_METRICS_INCEPTION_H
 #define TESSERA_METRICS_INCEPTION_H
 

@@ -1,5 +1,5 @@
-/* What the networks of image metrics have in common: convolutions read from a safetensors file, and pooling. Activations are float32
- * [B, H, W, C] in a run's arena; errors stick to the run. */
+/* What the networks of image metrics have in common: convolutions read from a safetensors file, and
+ * pooling. Activations are float32 [B, H, W, C] in a run's arena; errors stick to the run. */
 #ifndef TESSERA_METRICS_NETWORK_H
 #define TESSERA_METRICS_NETWORK_H
 
@@ -13,8 +13,9 @@ struct network_conv {
     int stride, pad_rows, pad_columns;
 };
 
-/* Reads NAME.weight [O, I, rows, columns] and NAME.bias [O], or, where `normalized`, NAME.conv.weight and the batch norm behind it, which
- * becomes part of the weights (Ioffe and Szegedy 2015, with running statistics): NAME.bn.{weight, bias, running_mean, running_var}.
+/* Reads NAME.weight [O, I, rows, columns] and NAME.bias [O], or, where `normalized`,
+ * NAME.conv.weight and the batch norm behind it, which becomes part of the weights (Ioffe and
+ * Szegedy 2015, with running statistics): NAME.bn.{weight, bias, running_mean, running_var}.
  *
  *     w' = w weight / sqrt(running_var + eps)      bias' = bias - running_mean weight / sqrt(running_var + eps)
  *

@@ -1,4 +1,5 @@
-/* Peak signal-to-noise ratio of two pictures: -10 log10(mean of (a - b)^2) in dB, values from 0 to 1; infinity where they are the same. */
+/* Peak signal-to-noise ratio of two pictures: -10 log10(mean of (a - b)^2) in dB, values from 0 to
+ * 1; infinity where they are the same. */
 #ifndef TESSERA_METRICS_PSNR_H
 #define TESSERA_METRICS_PSNR_H
 

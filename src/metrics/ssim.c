@@ -1,5 +1,5 @@
-/* See ssim.h. The window is the product of two rows of weights, so it is taken over columns first and then over rows, of a channel at a
- * time, in float64. */
+/* See ssim.h. The window is the product of two rows of weights, so it is taken over columns first
+ * and then over rows, of a channel at a time, in float64. */
 #include "metrics/ssim.h"
 
 #include <assert.h>
@@ -18,7 +18,8 @@ static void fill_weights(double weights[SSIM_WINDOW]) {
     for (int i = 0; i < SSIM_WINDOW; i++) weights[i] /= sum;
 }
 
-/* One row of a channel: weighted sums of x, y, x^2, y^2 and xy around each of its `places`: out [places, MOMENTS]. */
+/* One row of a channel: weighted sums of x, y, x^2, y^2 and xy around each of its `places`: out
+ * [places, MOMENTS]. */
 static void sum_row(const float *a, const float *b, int places, const double *weights, double *out) {
     for (int i = 0; i < places; i++) {
         double m[MOMENTS] = {0};

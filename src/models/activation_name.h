@@ -5,7 +5,8 @@
 #include "backend/backend.h"
 #include "base/json.h"
 
-/* The activation called `name` in the config's field `field`; UNSUPPORTED, naming file and field, if there is none. */
+/* The activation called `name` in the config's field `field`; UNSUPPORTED, naming file and field,
+ * if there is none. */
 tessera_status activation_from_name(const struct json *config, const char *field, const char *name, enum activation *out,
                                     tessera_error *error);
 

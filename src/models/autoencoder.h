@@ -19,16 +19,18 @@ enum autoencoder_segment { AUTOENCODER_ENCODER, AUTOENCODER_DECODER, AUTOENCODER
 
 struct autoencoder_class {
     const char *name; /* config.json's _class_name */
-    /* The handle and room for its layers; then the layers of one segment, as a denoiser's block (tessera_model.h). */
+    /* The handle and room for its layers; then the layers of one segment, as a denoiser's block
+     * (tessera_model.h). */
     struct autoencoder *(*open)(const struct json *config, struct loader *loader);
     void (*load_segment)(struct autoencoder *, enum autoencoder_segment, struct loader *);
-    /* This rank's pixel rows of a picture height x width, to give to encode and to get from decode: all where it is alone. More ranks than
-     * latent rows are an ARGUMENT error in run->error. */
+    /* This rank's pixel rows of a picture height x width, to give to encode and to get from decode:
+     * all where it is alone. More ranks than latent rows are an ARGUMENT error in run->error. */
     struct span (*rows)(const struct autoencoder *, struct run *, int64_t height, int64_t width);
-    /* image F32 [B, this rank's rows, W, 3] in [-1, 1] -> moments F32 [B, h, w, 2 * latent_channels] on every rank: means, then
-     * log-variances. */
+    /* image F32 [B, this rank's rows, W, 3] in [-1, 1] -> moments F32 [B, h, w, 2 *
+     * latent_channels] on every rank: means, then log-variances. */
     struct tensor (*encode)(const struct autoencoder *, struct run *, struct tensor image);
-    /* z F32 [B, h, w, latent_channels] (unscaled), whole on every rank -> F32 [B, this rank's rows, W, 3]. */
+    /* z F32 [B, h, w, latent_channels] (unscaled), whole on every rank -> F32 [B, this rank's rows,
+     * W, 3]. */
     struct tensor (*decode)(const struct autoencoder *, struct run *, struct tensor z);
     /* The same in blended tiles, with less memory and not exact, of the whole picture, alone. */
     struct tensor (*decode_tiled)(const struct autoencoder *, struct run *, struct tensor z);

@@ -1,14 +1,17 @@
-/* AutoencoderKL: resnets between convolutions, with one attention in the middle (Rombach et al. 2022, appendix; diffusers' layout).
+/* AutoencoderKL: resnets between convolutions, with one attention in the middle (Rombach et al.
+ * 2022, appendix; diffusers' layout).
  *
  *     encoder   conv_in -> [resnets, halve]* -> resnet, attention, resnet -> norm, silu, conv_out -> quant_conv -> moments
  *     decoder   post_quant_conv -> conv_in -> resnet, attention, resnet -> [resnets, double]* -> norm, silu, conv_out -> picture
  *
- * A layer takes the arena's mark from before its input and leaves only its output above it, so a map is gone as soon as it has been
- * used. A resnet writes its second convolution over its first one's output: input and one map of the output's width, no more.
+ * A layer takes the arena's mark from before its input and leaves only its output above it, so a
+ * map is gone as soon as it has been used. A resnet writes its second convolution over its first
+ * one's output: input and one map of the output's width, no more.
  *
- * Over ranks, one cut of the latent's rows serves every level: this rank's rows of a map are those of its latent rows, times the level's
- * scale. Stages fetch their neighbours' rows, norms merge their statistics, the attention's keys and values go round.
- * Left out: other block types, spatial norms, latents_mean and latents_std. */
+ * Over ranks, one cut of the latent's rows serves every level: this rank's rows of a map are those
+ * of its latent rows, times the level's scale. Stages fetch their neighbours' rows, norms merge
+ * their statistics, the attention's keys and values go round. Left out: other block types, spatial
+ * norms, latents_mean and latents_std. */
 #include "models/autoencoder_kl.h"
 
 #include <assert.h>
@@ -82,7 +85,8 @@ static tessera_status check_channels(const struct json *json, const struct sizes
     return TESSERA_OK;
 }
 
-/* Resnets have SiLU (swish by another name); diffusers can build others, which no published model has. */
+/* Resnets have SiLU (swish by another name); diffusers can build others, which no published model
+ * has. */
 static tessera_status check_activation(const struct json *json, tessera_error *error) {
     const char *name;
     TRY(json_string(json, "act_fn", "silu", &name, error));
@@ -379,14 +383,15 @@ struct tensor autoencoder_kl_decode(const struct autoencoder *base, struct run *
 
 /* ---- Tiles ---- */
 
-/* A decoded tile [1, rows, columns, 3] and the host's view of it: tiles are blended where pixels are wanted, and a row of tiles at a time is
- * all that waits. */
+/* A decoded tile [1, rows, columns, 3] and the host's view of it: tiles are blended where pixels
+ * are wanted, and a row of tiles at a time is all that waits. */
 struct tile {
     struct tensor picture;
     float *pixels;
 };
 
-/* The first `extent` rows of b become a mixture of a's last and b's own: diffusers' blend_v and, by columns, blend_h. */
+/* The first `extent` rows of b become a mixture of a's last and b's own: diffusers' blend_v and, by
+ * columns, blend_h. */
 static void blend(const struct tile *a, const struct tile *b, bool columns, int64_t extent) {
     const int64_t *a_shape = a->picture.shape, *b_shape = b->picture.shape;
     int axis = columns ? 2 : 1;

@@ -1,6 +1,8 @@
-/* Strips of a normalise-upsample-convolve step; the drawing is in the header. Pictures of a batch go one by one.
+/* Strips of a normalise-upsample-convolve step; the drawing is in the header. Pictures of a batch
+ * go one by one.
  *
- * Sent per rank, of a picture cut by rows: a row of x to each neighbour (stride 2: to the one above only), and statistics. */
+ * Sent per rank, of a picture cut by rows: a row of x to each neighbour (stride 2: to the one above
+ * only), and statistics. */
 #include "models/autoencoder_stage.h"
 
 #include <assert.h>
@@ -152,12 +154,14 @@ static void run_strip(struct run *run, struct passage *p, int64_t r0, int64_t r1
         nn_conv_into(run, &projected, stage->shortcut, &residual, NULL, (struct conv2d_geometry){.stride = 1});
         residual = projected;
     }
-    /* In place, rows of x that this strip writes over are normalised copies by now, and the row the next one needs is carried. */
+    /* In place, rows of x that this strip writes over are normalised copies by now, and the row the
+     * next one needs is carried. */
     nn_conv_into(run, &out, stage->conv, &input, stage->residual != NULL ? &residual : NULL, g);
     arena_release(run->arena, scope);
 }
 
-/* Strips that need no neighbour's row first, while those rows are on their way; in place, the order is that of the rows. */
+/* Strips that need no neighbour's row first, while those rows are on their way; in place, the order
+ * is that of the rows. */
 static void run_strips(struct run *run, struct passage *p, int64_t rows, int64_t step) {
     int64_t last = (rows - 1) / step;
     bool in_place = p->stage->in_place;
@@ -168,7 +172,8 @@ static void run_strips(struct run *run, struct passage *p, int64_t rows, int64_t
     }
 }
 
-/* The rows of the neighbours that the kernel reaches: at most one on each side, whether or not it is upsampled first. */
+/* The rows of the neighbours that the kernel reaches: at most one on each side, whether or not it
+ * is upsampled first. */
 static struct halo start_halo(struct run *run, const struct autoencoder_stage *stage, struct tensor x) {
     const struct conv2d_geometry *g = &stage->geometry;
     int64_t below = stage->conv->weight.shape[1] - g->stride - g->pad_top;

@@ -2,8 +2,9 @@
  *
  *     ids -> token + position + segment embedding -> norm -> N x [ x = norm(x + attention(x)); x = norm(x + mlp(x)) ] -> states
  *
- * Norms come after each sum, so the stream never grows and may have the run's type throughout. All tokens are of segment 0.
- * Left out: the pooler, which no diffusion model asks for, decoders, and relative positions. */
+ * Norms come after each sum, so the stream never grows and may have the run's type throughout. All
+ * tokens are of segment 0. Left out: the pooler, which no diffusion model asks for, decoders, and
+ * relative positions. */
 #include <math.h>
 #include <string.h>
 

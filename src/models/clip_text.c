@@ -1,16 +1,19 @@
-/* CLIP's text encoder (Radford et al. 2021; transformers' CLIPTextModel and CLIPTextModelWithProjection).
+/* CLIP's text encoder (Radford et al. 2021; transformers' CLIPTextModel and
+ * CLIPTextModelWithProjection).
  *
  *     ids -> token + position embedding -> N x [ x + attention(norm(x)); x + mlp(norm(x)) ], causal -> norm -> states
  *                                                                          state at the end token -> pooled (-> projection)
  *
- * Weight names stand with or without "text_model." before them, by the transformers version that saved them. */
+ * Weight names stand with or without "text_model." before them, by the transformers version that
+ * saved them. */
 #include <math.h>
 #include <string.h>
 
 #include "models/activation_name.h"
 #include "models/text_encoder.h"
 
-/* The id that old folders name as the end token although their tokenizer's is the largest id of the vocabulary. */
+/* The id that old folders name as the end token although their tokenizer's is the largest id of the
+ * vocabulary. */
 enum { LEGACY_EOS_ID = 2 };
 
 struct clip_layer {
@@ -162,7 +165,8 @@ static struct tensor encode_layer(const struct clip_text *m, struct run *run, co
     return run_leave(run, scope, nn_add(run, x, nn_linear(run, &layer->fc2, y, ACTIVATION_NONE)));
 }
 
-/* Where the pooled state is taken: the first end token, in legacy folders the first of the largest ids; 0 if there is none. */
+/* Where the pooled state is taken: the first end token, in legacy folders the first of the largest
+ * ids; 0 if there is none. */
 static int64_t eos_position(const struct clip_text *m, const int32_t *ids, int64_t tokens) {
     int64_t largest = 0;
     for (int64_t i = 1; i < tokens; i++) {

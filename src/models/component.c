@@ -1,9 +1,11 @@
-/* A component's weights, segment by segment: each segment's layers are described when the component is opened, get data when the segment is loaded, and
- * lose it when it is dropped. All three are one pass of the class's function for the segment; the loader's mode tells them apart.
+/* A component's weights, segment by segment: each segment's layers are described when the component
+ * is opened, get data when the segment is loaded, and lose it when it is dropped. All three are one
+ * pass of the class's function for the segment; the loader's mode tells them apart.
  *
  *     open ---> described <--- drop / load ---> loaded
  *
- * A segment has an arena of its own, which is unmapped as a whole; what its layers borrow from the mapped file is given back page by page. */
+ * A segment has an arena of its own, which is unmapped as a whole; what its layers borrow from the
+ * mapped file is given back page by page. */
 #include <stdlib.h>
 #include <string.h>
 

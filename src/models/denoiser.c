@@ -1,5 +1,6 @@
-/* What denoisers share: checking what they are given, and a whole forward pass, cut at every block boundary: what any strategy does, on
- * one rank. Between blocks only the state lives; each block's temporaries and the state before it are given back. */
+/* What denoisers share: checking what they are given, and a whole forward pass, cut at every block
+ * boundary: what any strategy does, on one rank. Between blocks only the state lives; each block's
+ * temporaries and the state before it are given back. */
 #include "models/denoiser.h"
 
 tessera_status denoiser_check_shape(const struct denoiser *denoiser, const char *what, const struct tensor *t, int ndim,

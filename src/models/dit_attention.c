@@ -1,8 +1,10 @@
 /* Attention of diffusion transformers: see dit_layers.h.
  *
- * Alone, a rank needs no query before it is its row's turn: keys and values are made of all rows, then some rows at a time become queries,
- * attention and output (nn/by_rows.h; all rows at once unless memory is short). Rows are independent of each other, so the numbers are the
- * same where the products' are (by_rows.h says of which kernels). Where positions are spread over ranks the exchange gets all queries. */
+ * Alone, a rank needs no query before it is its row's turn: keys and values are made of all rows,
+ * then some rows at a time become queries, attention and output (nn/by_rows.h; all rows at once
+ * unless memory is short). Rows are independent of each other, so the numbers are the same where
+ * the products' are (by_rows.h says of which kernels). Where positions are spread over ranks the
+ * exchange gets all queries. */
 #include <math.h>
 
 #include "models/dit_layers.h"

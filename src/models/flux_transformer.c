@@ -1,19 +1,23 @@
-/* Flux's denoiser (Black Forest Labs 2024; diffusers' FluxTransformer2DModel): a transformer of two kinds of block.
+/* Flux's denoiser (Black Forest Labs 2024; diffusers' FluxTransformer2DModel): a transformer of two
+ * kinds of block.
  *
  *     latents -> patchify by 2 -> linear ------------> picture --+ double +-----> ... --+ single +--> norm, linear -> unpatchify
  *     text states -> linear -------------------------> text -----+ blocks +-----> ... --+ blocks +--> ends
  *     sinusoids of timestep and guidance, pooled text -> MLPs, added -> cond
  *
- * A double block gives each stream its own weights and lets both meet in one attention; a single block has one set of weights for
- * text and picture as one sequence, and computes attention and MLP side by side. In every attention the text comes first, and
- * queries and keys are normed per head and rotated by their token's row and column (Su et al. 2021); text has position 0.
+ * A double block gives each stream its own weights and lets both meet in one attention; a single
+ * block has one set of weights for text and picture as one sequence, and computes attention and MLP
+ * side by side. In every attention the text comes first, and queries and keys are normed per head
+ * and rotated by their token's row and column (Su et al. 2021); text has position 0.
  *
- * The state keeps picture and text apart at every boundary, so that each cut looks the same. The files count a packed token as
- * in_channels of patch_size 1; here patches are packed inside, so latents are [B, H, W, in_channels / 4] and patch_size is 2.
- * Timesteps are the scheduler's, 0..1000, and guidance is the plain scale, which is multiplied by 1000 here.
+ * The state keeps picture and text apart at every boundary, so that each cut looks the same. The
+ * files count a packed token as in_channels of patch_size 1; here patches are packed inside, so
+ * latents are [B, H, W, in_channels / 4] and patch_size is 2. Timesteps are the scheduler's,
+ * 0..1000, and guidance is the plain scale, which is multiplied by 1000 here.
  *
- * Modulations, cond, rotation tables and norms are F32; products and the residual streams have the run's type.
- * Left out: ControlNet residuals, image prompts, positions other than the token grid's (Kontext), gradient checkpoints. */
+ * Modulations, cond, rotation tables and norms are F32; products and the residual streams have the
+ * run's type. Left out: ControlNet residuals, image prompts, positions other than the token grid's
+ * (Kontext), gradient checkpoints. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +31,8 @@ enum { MAX_LAYERS = 256, PATCH = 2, MLP_RATIO = 4, AXES = 3 };
 #define ROTARY_THETA 10000.0
 #define EMBEDDED_SCALE 1000.0f
 
-/* One stream's weights in a block. In a single block attention.out is empty: ff.out takes attention and MLP together. */
+/* One stream's weights in a block. In a single block attention.out is empty: ff.out takes attention
+ * and MLP together. */
 struct stream {
     struct linear modulation;
     struct attention attention;
@@ -183,9 +188,9 @@ static tessera_status check_inputs(const struct flux_transformer *m, const struc
     return denoiser_check_shape(&m->base, "guidance (a scale for each picture)", &in->guidance, SHAPE(batch), error);
 }
 
-/* The order of a gather between a picture [B, 2 h, 2 w, C] and those of its tokens that `cut` leaves to this rank, [B, S, C 2 2] (channel,
- * row, column within the token): for each element of the tokens its place in the picture if `to_packed`, else (for all tokens) the
- * inverse. */
+/* The order of a gather between a picture [B, 2 h, 2 w, C] and those of its tokens that `cut`
+ * leaves to this rank, [B, S, C 2 2] (channel, row, column within the token): for each element of
+ * the tokens its place in the picture if `to_packed`, else (for all tokens) the inverse. */
 static struct tensor packing(struct run *run, int64_t batch, int64_t h, int64_t w, int64_t channels, const struct cut *cut,
                              bool to_packed) {
     struct span mine = cut_mine(cut, h * w);
@@ -253,7 +258,8 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
 
 /* ---- positions ---- */
 
-/* One axis: `turn` F32 [2, positions, channels], cosines then sines, of position / theta^(2 i / channels), each twice. */
+/* One axis: `turn` F32 [2, positions, channels], cosines then sines, of position / theta^(2 i /
+ * channels), each twice. */
 static void fill_axis(float *turn, int64_t positions, int64_t channels) {
     for (int64_t p = 0; p < positions; p++) {
         for (int64_t i = 0; i < channels; i++) {
@@ -272,8 +278,8 @@ static void fill_rotation(const struct flux_transformer *m, float *out, const fl
     memcpy(out + still + rows, axes[1] + x * columns, (size_t)columns * sizeof *out);
 }
 
-/* Of this rank's tokens: text, then picture. The host writes the tables and nothing waits for it: they go to the device, and are small beside
- * what a block reads. */
+/* Of this rank's tokens: text, then picture. The host writes the tables and nothing waits for it:
+ * they go to the device, and are small beside what a block reads. */
 static struct rotation rotation_of(const struct flux_transformer *m, struct run *run, const struct denoiser_state *state) {
     int64_t h = state->rows, w = state->columns, text = state->text.shape[1];
     struct span mine = cut_mine(state->cut, h * w);

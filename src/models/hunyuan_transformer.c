@@ -1,20 +1,23 @@
-/* HunyuanDiT's denoiser: a diffusion transformer with rotary positions, cross attention to two texts, and long skips (Li et al. 2024,
- * Hunyuan-DiT, figure 6; diffusers' HunyuanDiT2DModel).
+/* HunyuanDiT's denoiser: a diffusion transformer with rotary positions, cross attention to two
+ * texts, and long skips (Li et al. 2024, Hunyuan-DiT, figure 6; diffusers' HunyuanDiT2DModel).
  *
  *     latents -> patchify -> linear --------> picture --> block 0 -> block 1 -> ... -> middle two -> ... -> last -> norm_out, linear
  *     text, mlp(text_2), dropped: learned -> text ---------^              \------------ skips -----------/
  *     mlp(timestep) + mlp(attention pool of text_2 [, six sizes, style]) -> cond
  *
- * In a block cond shifts the norm before self attention; queries and keys are normed by head, and the picture's turn by their place.
- * A masked token's state is replaced by a learned one, so all tokens are attended to and the state has no mask.
+ * In a block cond shifts the norm before self attention; queries and keys are normed by head, and
+ * the picture's turn by their place. A masked token's state is replaced by a learned one, so all
+ * tokens are attended to and the state has no mask.
  *
- * The output of each of the first n / 2 - 1 blocks is a skip, concatenated with the input of its mirror image in the last n / 2 - 1.
- * A block pushes its input, not its output, so the picture itself is never among the skips at a boundary.
+ * The output of each of the first n / 2 - 1 blocks is a skip, concatenated with the input of its
+ * mirror image in the last n / 2 - 1. A block pushes its input, not its output, so the picture
+ * itself is never among the skips at a boundary.
  *
- * Positions are those that diffusers' pipeline computes: the picture's rows and columns stretched over a base of 512 / 8 / patch_size
- * positions for the longer side. The output has all of out_channels: the second half is the learned variance, which samplers leave out.
- * Cond, modulations and norms are F32; products and the residual stream have the run's type.
- * Left out: ControlNet residuals, styles other than 0 (the published embedding has one), other activations. */
+ * Positions are those that diffusers' pipeline computes: the picture's rows and columns stretched
+ * over a base of 512 / 8 / patch_size positions for the longer side. The output has all of
+ * out_channels: the second half is the learned variance, which samplers leave out. Cond,
+ * modulations and norms are F32; products and the residual stream have the run's type. Left out:
+ * ControlNet residuals, styles other than 0 (the published embedding has one), other activations. */
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -231,7 +234,8 @@ static bool is_kept(const float *mask, int64_t batch, int64_t tokens, int64_t to
     return mask == NULL || mask[batch * tokens + token] != 0.0f;
 }
 
-/* Tokens of text, then text_2, or what is learned in their place: a gather from a table of all three, [B, T + T2, C]. */
+/* Tokens of text, then text_2, or what is learned in their place: a gather from a table of all
+ * three, [B, T + T2, C]. */
 static struct tensor embed_text(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_inputs *in) {
     size_t scope = run_enter(run);
     int64_t batch = in->text.shape[0], t = m->text_tokens, tokens = t + m->text_2_tokens, c = m->base.text_channels;
@@ -253,7 +257,8 @@ static struct tensor embed_text(const struct hunyuan_transformer *m, struct run 
     return run_leave(run, scope, nn_embed_rows(run, nn_reshape(table, SHAPE((batch + 1) * tokens, c)), index, batch, tokens));
 }
 
-/* The mean of [B, S, C] over S, then its rows, each plus its position: [B, S + 1, C] in the run's type. */
+/* The mean of [B, S, C] over S, then its rows, each plus its position: [B, S + 1, C] in the run's
+ * type. */
 static struct tensor pool_tokens(const struct pool *pool, struct run *run, struct tensor text) {
     int64_t batch = text.shape[0], tokens = text.shape[1], c = text.shape[2], position_count = (tokens + 1) * c;
     struct tensor out = run_tensor(run, DTYPE_F32, SHAPE(batch, tokens + 1, c));
@@ -326,8 +331,9 @@ static struct denoiser_state embed(const struct denoiser *base, struct run *run,
 
 /* ---- positions ---- */
 
-/* The base's positions that the picture's rows and columns are stretched over: the longer side over all of them, the shorter over as
- * many as its share, in the middle (diffusers' get_resize_crop_region_for_grid; rint rounds halves to even, as Python does). */
+/* The base's positions that the picture's rows and columns are stretched over: the longer side over
+ * all of them, the shorter over as many as its share, in the middle (diffusers'
+ * get_resize_crop_region_for_grid; rint rounds halves to even, as Python does). */
 struct grid {
     double top, left, bottom, right;
 };
@@ -340,8 +346,8 @@ static struct grid grid_of(int64_t base, int64_t h, int64_t w) {
     return (struct grid){.top = top, .left = left, .bottom = top + height, .right = left + width};
 }
 
-/* Place `index` of `count` from `start` towards `stop`: torch.linspace(start, stop (count - 1) / count, count), which counts from the
- * nearer end, in float32. */
+/* Place `index` of `count` from `start` towards `stop`: torch.linspace(start, stop (count - 1) /
+ * count, count), which counts from the nearer end, in float32. */
 static float place(double start, double stop, int64_t count, int64_t index) {
     float first = (float)start, last = (float)(stop * (double)(count - 1) / (double)count);
     if (count == 1) return first;
@@ -349,7 +355,8 @@ static float place(double start, double stop, int64_t count, int64_t index) {
     return index < count / 2 ? first + step * (float)index : last - step * (float)(count - 1 - index);
 }
 
-/* One axis: `turn` F32 [2, count, channels], cosines then sines, of place / theta^(2 i / channels), each twice. */
+/* One axis: `turn` F32 [2, count, channels], cosines then sines, of place / theta^(2 i / channels),
+ * each twice. */
 static void fill_axis(const struct elementary *f, float *turn, double start, double stop, int64_t count, int64_t channels) {
     for (int64_t p = 0; p < count; p++) {
         float position = place(start, stop, count, p);
@@ -361,7 +368,8 @@ static void fill_axis(const struct elementary *f, float *turn, double start, dou
     }
 }
 
-/* Of this rank's tokens. Half a head turns by the column, half by the row. As in Flux, the host writes the tables and nothing waits. */
+/* Of this rank's tokens. Half a head turns by the column, half by the row. As in Flux, the host
+ * writes the tables and nothing waits. */
 static struct rotation rotation_of(const struct hunyuan_transformer *m, struct run *run, const struct denoiser_state *state) {
     int64_t h = state->rows, w = state->columns, half = m->head_dim / 2;
     struct span mine = cut_mine(state->cut, h * w);
@@ -393,7 +401,8 @@ static struct rotation rotation_of(const struct hunyuan_transformer *m, struct r
 
 /* ---- blocks ---- */
 
-/* Queries of x [B, S, C]; keys and values of all ranks' x, or of the text, which each rank has whole, where `text` is not NULL. */
+/* Queries of x [B, S, C]; keys and values of all ranks' x, or of the text, which each rank has
+ * whole, where `text` is not NULL. */
 static struct tensor attend(const struct hunyuan_transformer *m, struct run *run, const struct attention *a, const struct rotation *r,
                             struct tensor x, const struct cut *cut, const struct tensor *text) {
     return dit_attention(run, m->head_dim, a, r, x, &(struct dit_asked){.cut = cut, .text = text});
@@ -495,7 +504,8 @@ static int64_t count_norms(const struct hunyuan_block *b) {
     return parameters;
 }
 
-/* A pair of tokens costs 2 C for its score and 2 C for its value. Skips travel wherever one has been pushed and not yet popped. */
+/* A pair of tokens costs 2 C for its score and 2 C for its value. Skips travel wherever one has
+ * been pushed and not yet popped. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct hunyuan_transformer *m = (const struct hunyuan_transformer *)base;
     const struct hunyuan_block *b = &m->blocks[index];

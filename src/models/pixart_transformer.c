@@ -1,17 +1,19 @@
-/* PixArt's denoiser: a diffusion transformer with cross attention to T5's text (Chen et al. 2023, PixArt-alpha, figure 4; 2024,
- * PixArt-sigma; diffusers' PixArtTransformer2DModel).
+/* PixArt's denoiser: a diffusion transformer with cross attention to T5's text (Chen et al. 2023,
+ * PixArt-alpha, figure 4; 2024, PixArt-sigma; diffusers' PixArtTransformer2DModel).
  *
  *     latents -> patchify -> linear + sinusoidal positions -> picture --> blocks --> norm, modulate, linear -> unpatchify
  *     text states -> mlp ----------------------------------> text ---------^
  *     timestep [, resolution, aspect ratio] -> mlps --> e --> linear(silu(e)) -> cond
  *
- * One linear for the whole model makes the six modulations of a block (adaLN-single); a block adds its own table to them. cond
- * therefore holds seven chunks of C channels: the six modulations, then e, which the end of the model is modulated with.
+ * One linear for the whole model makes the six modulations of a block (adaLN-single); a block adds
+ * its own table to them. cond therefore holds seven chunks of C channels: the six modulations, then
+ * e, which the end of the model is modulated with.
  *
- * The picture attends to itself and then, without a norm or gate, to the text; masked text is dropped (diffusers adds -10000).
- * The output has all of out_channels: the second half is the learned variance, which samplers leave out.
- * Modulations, cond and norms are F32; products and the residual stream have the run's type.
- * Left out: GLIGEN attention, norms with weights, models without a caption projection. */
+ * The picture attends to itself and then, without a norm or gate, to the text; masked text is
+ * dropped (diffusers adds -10000). The output has all of out_channels: the second half is the
+ * learned variance, which samplers leave out. Modulations, cond and norms are F32; products and the
+ * residual stream have the run's type. Left out: GLIGEN attention, norms with weights, models
+ * without a caption projection. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -182,8 +184,8 @@ static tessera_status check_inputs(const struct pixart_transformer *m, const str
                                 error);
 }
 
-/* The positions of this rank's tokens of an h x w picture, F32 [S, C]. Half of the channels tell the column, half the row: one row's
- * and one column's are made and put together. */
+/* The positions of this rank's tokens of an h x w picture, F32 [S, C]. Half of the channels tell
+ * the column, half the row: one row's and one column's are made and put together. */
 static struct tensor position_table(const struct pixart_transformer *m, struct run *run, int64_t h, int64_t w, struct span mine) {
     int64_t c = m->inner_dim, half = c / 2;
     struct tensor table = run_tensor(run, DTYPE_F32, SHAPE(mine.count, c));

@@ -1,7 +1,8 @@
 /* The registry: from the class name in config.json to the code that knows the class.
  *
- * A diffusers component names its class in "_class_name", a transformers component in "architectures"[0]. A new model is
- * one file and one line of the table in denoiser.h, or comes with the component_source. */
+ * A diffusers component names its class in "_class_name", a transformers component in
+ * "architectures"[0]. A new model is one file and one line of the table in denoiser.h, or comes
+ * with the component_source. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,8 @@ static tessera_status unknown_class(const struct component_source *source, const
                      json_path(config), field, name, known);
 }
 
-/* Published PixArt folders name the class by what it was when they were made; its "norm_type" tells it from others of that time. */
+/* Published PixArt folders name the class by what it was when they were made; its "norm_type" tells
+ * it from others of that time. */
 static const struct denoiser_class *find_denoiser(const struct component_source *source, const char *name) {
     for (int i = 0; i < source->num_denoisers; i++) {
         if (strcmp(name, source->denoisers[i]->name) == 0) return source->denoisers[i];
@@ -89,7 +91,8 @@ enum component_kind component_kind_of(const char *class_name, const struct denoi
     return find_autoencoder(class_name) != NULL ? COMPONENT_AUTOENCODER : COMPONENT_NONE;
 }
 
-/* Weights that another program packed (bitsandbytes, GPTQ, ...) are named before their tensors puzzle anyone. */
+/* Weights that another program packed (bitsandbytes, GPTQ, ...) are named before their tensors
+ * puzzle anyone. */
 static tessera_status refuse_quantised(const struct json *config, tessera_error *error) {
     const struct cJSON *quantised = json_find(config, "quantization_config");
     if (quantised == NULL) return TESSERA_OK;

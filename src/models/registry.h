@@ -6,12 +6,14 @@
 #include "models/denoiser.h"
 #include "models/text_encoder.h"
 
-/* The segments of a component whose weights come and go one by one: what stands before its blocks (COMPONENT_EMBED), each block, and what
- * follows the last (num_blocks). An autoencoder has two blocks, its encoder and its decoder, and nothing around them.
+/* The segments of a component whose weights come and go one by one: what stands before its blocks
+ * (COMPONENT_EMBED), each block, and what follows the last (num_blocks). An autoencoder has two
+ * blocks, its encoder and its decoder, and nothing around them.
  *
- * Whatever decides when weights are in memory does it with component_load_block and component_drop_block: a whole model loads all segments,
- * stages load a component and drop it, streaming watches a component and keeps a window of its segments, and a device map, a pipeline stage or
- * a part of a split model loads some. */
+ * Whatever decides when weights are in memory does it with component_load_block and
+ * component_drop_block: a whole model loads all segments, stages load a component and drop it,
+ * streaming watches a component and keeps a window of its segments, and a device map, a pipeline
+ * stage or a part of a split model loads some. */
 /* One segment, with memory of its own. */
 struct component_segment {
     struct arena *arena;  /* what its layers do not borrow from the file; NULL while it is not loaded */
@@ -64,23 +66,29 @@ struct component_source {
 enum component_kind { COMPONENT_NONE, COMPONENT_DENOISER, COMPONENT_TEXT_ENCODER, COMPONENT_AUTOENCODER };
 enum component_kind component_kind_of(const char *class_name, const struct denoiser_class *const *denoisers, int num_denoisers);
 
-/* Opens a component of any class that the engine knows: it is described, and names, shapes and types of all its weights are checked, but none
- * is in memory. NULL-initialised `out` on failure. */
+/* Opens a component of any class that the engine knows: it is described, and names, shapes and
+ * types of all its weights are checked, but none is in memory. NULL-initialised `out` on failure. */
 tessera_status component_open(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
-/* The same without weights: layers that say what they would ask of their file. Hooks of the source are not used. */
+/* The same without weights: layers that say what they would ask of their file. Hooks of the source
+ * are not used. */
 tessera_status component_describe(const struct component_source *source, enum dtype dtype, struct component *out, tessera_error *error);
-/* Tells hooks->record of the tensors that the layers of a segment ask for, once each. Of a component that is only described. */
+/* Tells hooks->record of the tensors that the layers of a segment ask for, once each. Of a
+ * component that is only described. */
 tessera_status component_ask(struct component *component, int segment, const struct load_hooks *hooks, tessera_error *error);
-/* Brings the weights of one segment into memory; nothing happens if they are there. On failure the segment is as if dropped. */
+/* Brings the weights of one segment into memory; nothing happens if they are there. On failure the
+ * segment is as if dropped. */
 tessera_status component_load_block(struct component *component, int segment, tessera_error *error);
-/* Gives the memory of one segment's weights back to the system, mapped pages included; its layers are described only. */
+/* Gives the memory of one segment's weights back to the system, mapped pages included; its layers
+ * are described only. */
 void component_drop_block(struct component *component, int segment);
-/* Does this rank load the segment? What stands before the blocks goes with the first one, what is behind them with the last. */
+/* Does this rank load the segment? What stands before the blocks goes with the first one, what is
+ * behind them with the last. */
 bool component_has_segment(const struct component *component, int segment);
 /* All segments that this rank loads, one by one. */
 tessera_status component_load(struct component *component, tessera_error *error);
-/* From now on `watch` is told before and after each segment is computed with (segment.h), by every job that uses the component; NULL: nobody is.
- * `watch` lives as long as the component, or until another takes its place. */
+/* From now on `watch` is told before and after each segment is computed with (segment.h), by every
+ * job that uses the component; NULL: nobody is. `watch` lives as long as the component, or until
+ * another takes its place. */
 void component_watch(struct component *component, const struct segment_watch *watch);
 void component_close(struct component *component);
 

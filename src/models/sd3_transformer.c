@@ -1,12 +1,14 @@
-/* SD3's denoiser: a multimodal diffusion transformer (Esser et al. 2024, figure 2; diffusers' SD3Transformer2DModel).
+/* SD3's denoiser: a multimodal diffusion transformer (Esser et al. 2024, figure 2; diffusers'
+ * SD3Transformer2DModel).
  *
  *     latents -> patchify -> linear + position table ----> picture --+        +--> ... --> norm, linear -> unpatchify
  *     text states -> linear ----------------------------> text -----+ blocks +--> ends in the last block
  *     timestep sinusoid, pooled text -> two MLPs, added -> cond ----+        +
  *
- * A block gives each stream its own weights and lets both meet in one attention (picture tokens first, then text). cond
- * modulates: of a linear of silu(cond) come a shift, a scale and a gate before and after each half of a block. SD3.5's blocks
- * also have a second attention of the picture with itself (dual_attention_layers) and norms of queries and keys (qk_norm).
+ * A block gives each stream its own weights and lets both meet in one attention (picture tokens
+ * first, then text). cond modulates: of a linear of silu(cond) come a shift, a scale and a gate
+ * before and after each half of a block. SD3.5's blocks also have a second attention of the picture
+ * with itself (dual_attention_layers) and norms of queries and keys (qk_norm).
  *
  * Modulations, cond and norms are F32; products and the residual streams have the run's type.
  * Left out: ControlNet residuals, skipped layers, image prompts, gradient checkpoints. */
@@ -176,7 +178,8 @@ static tessera_status check_inputs(const struct denoiser *m, const struct denois
     return denoiser_check_shape(m, "pooled text", &in->pooled, SHAPE(batch, m->pooled_channels), error);
 }
 
-/* The table's rows for this rank's tokens of an h x w picture in the middle of the largest one, for each of the batch: [B, S, C]. */
+/* The table's rows for this rank's tokens of an h x w picture in the middle of the largest one, for
+ * each of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct sd3_transformer *m, struct run *run, int64_t batch, int64_t h, int64_t w,
                                   const struct cut *cut) {
     int64_t side = m->base.max_side, top = (side - h) / 2, left = (side - w) / 2;
@@ -285,7 +288,8 @@ static void list_meetings(const struct sd3_transformer *m, const struct sd3_bloc
     meeting_add(list, sum);
 }
 
-/* A pair of tokens costs 2 C for its score and 2 C for its value; a second attention is counted as if over all pairs. */
+/* A pair of tokens costs 2 C for its score and 2 C for its value; a second attention is counted as
+ * if over all pairs. */
 static void describe(const struct denoiser *base, int index, struct denoiser_block_info *info) {
     const struct sd3_block *b = &((const struct sd3_transformer *)base)->blocks[index];
     int64_t parameters = 0;

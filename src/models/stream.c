@@ -2,8 +2,9 @@
  *
  *     ABSENT --request--> WANTED --the thread--> READ --before--> LOADED --its buffer is needed--> ABSENT
  *
- * Only the thread takes a segment from WANTED to READ (or to FAILED), all else is done by whoever computes. A segment that has been computed keeps
- * its buffer until another one needs it: block 0 may be asked for twice in a row. */
+ * Only the thread takes a segment from WANTED to READ (or to FAILED), all else is done by whoever
+ * computes. A segment that has been computed keeps its buffer until another one needs it: block 0
+ * may be asked for twice in a row. */
 #include "models/stream.h"
 
 #include <pthread.h>
@@ -175,7 +176,8 @@ size_t component_stream_least(const struct component *c) {
     return most;
 }
 
-/* Marks `kept` of `count` segments, evenly, and returns the memory that goes with it where the others pass through `rotating` buffers. */
+/* Marks `kept` of `count` segments, evenly, and returns the memory that goes with it where the
+ * others pass through `rotating` buffers. */
 static size_t mark_kept(struct component_stream *s, int kept, int count, int rotating) {
     size_t bytes = 0, widest = 0;
     for (int i = 0, place = 0; i < s->num_segments; i++) {
@@ -286,7 +288,8 @@ static void drop(struct component_stream *s, struct buffer *buffer) {
     buffer->segment = NO_SEGMENT;
 }
 
-/* Under the lock: a buffer for the segment; NULL if all are taken. `by_force`: from a segment that is not being computed. */
+/* Under the lock: a buffer for the segment; NULL if all are taken. `by_force`: from a segment that
+ * is not being computed. */
 static struct buffer *find_buffer(struct component_stream *s, int index, bool by_force) {
     const struct segment *segment = &s->segments[index];
     int first = segment->is_kept ? s->num_rotating : 0, end = segment->is_kept ? s->num_buffers : s->num_rotating;
@@ -313,7 +316,8 @@ static bool request(struct component_stream *s, int index, bool by_force) {
     return true;
 }
 
-/* Under the lock: asks for the segments behind `index`, as far as there are buffers; behind the last comes the first, of the next pass. */
+/* Under the lock: asks for the segments behind `index`, as far as there are buffers; behind the
+ * last comes the first, of the next pass. */
 static void request_next(struct component_stream *s, int index) {
     for (int i = 1; i < s->num_segments; i++) {
         int next = (index + i) % s->num_segments;

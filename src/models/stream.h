@@ -1,10 +1,12 @@
-/* A component's weights read from the disk while it computes, so that only some of its segments are in memory.
+/* A component's weights read from the disk while it computes, so that only some of its segments are
+ * in memory.
  *
  *     buffers    segment 3 (computes) | segment 4 (is being read)            two, or one where two do not fit
  *     kept       segments 0, 6, 12, ... as many as the budget holds, spread evenly: the disk has their time to read the others
  *
- * A thread reads the segments that come next, in the order in which they are computed, into memory that is reused; the layers borrow from it as
- * they would from the mapped file (load.h), whose pages are never touched. The component tells when it computes which segment (segment.h). */
+ * A thread reads the segments that come next, in the order in which they are computed, into memory
+ * that is reused; the layers borrow from it as they would from the mapped file (load.h), whose
+ * pages are never touched. The component tells when it computes which segment (segment.h). */
 #ifndef TESSERA_MODELS_STREAM_H
 #define TESSERA_MODELS_STREAM_H
 
@@ -18,8 +20,9 @@ struct stream_counts {
     double seconds_waited; /* for the disk, while nothing could be computed */
 };
 
-/* Watches `component`, which is open with none of its segments loaded and outlives the stream. `budget`: bytes of memory for its weights. MEMORY
- * if the largest segment alone takes more, with how much; IO where its files cannot be read. */
+/* Watches `component`, which is open with none of its segments loaded and outlives the stream.
+ * `budget`: bytes of memory for its weights. MEMORY if the largest segment alone takes more, with
+ * how much; IO where its files cannot be read. */
 tessera_status component_stream_open(struct component *component, size_t budget, struct component_stream **out, tessera_error *error);
 /* Drops all segments and waits for the reading thread; NULL is allowed. */
 void component_stream_close(struct component_stream *stream);

@@ -2,12 +2,12 @@
  *
  *     ids -> embedding -> N x [ x + attention(norm(x)); x + ff(norm(x)) ] -> norm -> states
  *
- * Norms divide by the root mean square and have no bias; scores are not scaled; positions enter as a bias that depends on the
- * distance between key and query (section 2.1), the same in every layer. The feed-forward is act(x wi) wo, or gated:
- * (act(x wi_0) * x wi_1) wo.
+ * Norms divide by the root mean square and have no bias; scores are not scaled; positions enter as
+ * a bias that depends on the distance between key and query (section 2.1), the same in every layer.
+ * The feed-forward is act(x wi) wo, or gated: (act(x wi_0) * x wi_1) wo.
  *
- * The residual stream stays F32 whatever the run's type: in trained models it grows past what BF16 resolves. Only what goes
- * into a product is cast. */
+ * The residual stream stays F32 whatever the run's type: in trained models it grows past what BF16
+ * resolves. Only what goes into a product is cast. */
 #include <math.h>
 #include <string.h>
 
@@ -124,8 +124,9 @@ static tessera_status check_ids(const struct t5_encoder *m, const int32_t *ids, 
     return TESSERA_OK;
 }
 
-/* The bucket of a distance key - query: half of the buckets for keys behind, half for keys ahead; in each half, the first half
- * one per distance, the rest logarithmically up to max_distance (float32, as transformers computes it). */
+/* The bucket of a distance key - query: half of the buckets for keys behind, half for keys ahead;
+ * in each half, the first half one per distance, the rest logarithmically up to max_distance
+ * (float32, as transformers computes it). */
 static int64_t bucket_of(const struct t5_encoder *m, int64_t distance) {
     int64_t half = m->num_buckets / 2, exact = half / 2, first = distance > 0 ? half : 0;
     int64_t d = distance < 0 ? -distance : distance;

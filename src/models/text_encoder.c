@@ -1,4 +1,5 @@
-/* A prompt's way through a text encoder's segments. Between blocks only the state lives, and what the outputs are made of. */
+/* A prompt's way through a text encoder's segments. Between blocks only the state lives, and what
+ * the outputs are made of. */
 #include "models/text_encoder.h"
 
 static bool skips_too_many(const struct text_encoder *encoder, int skip, tessera_error *error) {

@@ -2,7 +2,8 @@
  *
  *     ids --embed--> state --block 0--> state --block 1--> ... --finish--> outputs
  *
- * Segments are embed, the blocks and finish, as in a denoiser; a block's weights are needed only while it is computed. */
+ * Segments are embed, the blocks and finish, as in a denoiser; a block's weights are needed only
+ * while it is computed. */
 #ifndef TESSERA_MODELS_TEXT_ENCODER_H
 #define TESSERA_MODELS_TEXT_ENCODER_H
 
@@ -37,23 +38,26 @@ struct text_encoder {
 
 struct text_encoder_class {
     const char *name; /* config.json's "architectures"[0] */
-    /* The handle and room for its layers; then the tables, one layer, and what follows the last: as a denoiser's (tessera_model.h). */
+    /* The handle and room for its layers; then the tables, one layer, and what follows the last: as
+     * a denoiser's (tessera_model.h). */
     struct text_encoder *(*open)(const struct json *config, struct loader *loader);
     void (*load_embed)(struct text_encoder *, struct loader *);
     void (*load_block)(struct text_encoder *, int index, struct loader *);
     void (*load_finish)(struct text_encoder *, struct loader *);
-    /* The first block's state, without the mask; ids [batch, tokens]. Errors (an id outside the vocabulary, too many tokens) go to
-     * run->error. */
+    /* The first block's state, without the mask; ids [batch, tokens]. Errors (an id outside the
+     * vocabulary, too many tokens) go to run->error. */
     struct text_encoder_state (*embed)(const struct text_encoder *, struct run *, const int32_t *ids, int64_t batch, int64_t tokens);
     /* x after the block. */
     struct tensor (*block)(const struct text_encoder *, struct run *, int index, const struct text_encoder_state *);
-    /* last_hidden_state of `last` and pooled of `x`, what the last block left: both [B, S, C], and the same unless blocks are skipped. */
+    /* last_hidden_state of `last` and pooled of `x`, what the last block left: both [B, S, C], and
+     * the same unless blocks are skipped. */
     struct text_encoder_output (*finish)(const struct text_encoder *, struct run *, struct tensor last, struct tensor x,
                                          const int32_t *ids);
 };
 
-/* Prompts to states: ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` blocks at the end have no effect on the first two
- * outputs (clip-skip); the pooled state is always the whole model's. Errors go to run->error. */
+/* Prompts to states: ids [batch, tokens]; mask [batch, tokens] of 0 and 1, or NULL. `skip` blocks
+ * at the end have no effect on the first two outputs (clip-skip); the pooled state is always the
+ * whole model's. Errors go to run->error. */
 struct text_encoder_output text_encoder_encode(const struct text_encoder *, struct run *, const int32_t *ids, const float *mask,
                                                int64_t batch, int64_t tokens, int skip);
 

@@ -1,19 +1,20 @@
-/* The U-Net of Stable Diffusion 1 and 2 and of SDXL (Ronneberger et al. 2015; Rombach et al. 2022; Podell et al. 2023; diffusers'
- * UNet2DConditionModel).
+/* The U-Net of Stable Diffusion 1 and 2 and of SDXL (Ronneberger et al. 2015; Rombach et al. 2022;
+ * Podell et al. 2023; diffusers' UNet2DConditionModel).
  *
  *     latents -> conv_in -> down 0 -> down 1 -> ... -> mid -> ... -> up n-2 -> up n-1 -> norm, silu, conv_out
  *                              \--------\------- skips -------/---------/
  *
- * A denoiser block is a piece of a level (unet_blocks.h). What enters a resnet, a downsampler or the middle is pushed onto the state's
- * skips, and each resnet of the way up pops one; what enters a transformer lies there until its last piece. So the picture itself is never
- * among the skips at a boundary.
- * The timestep's embedding, for SDXL with those of the pooled text and of six size numbers, is the conditioning.
- * The config's attention_head_dim is the number of heads (diffusers keeps the wrong name for old files). upcast_attention is a
- * matter of precision only: scores are F32 here always.
- * Over several ranks the picture is cut by rows; the state's cut is the finest level's. See unet_blocks.h.
- * An odd side is halved upwards, and a level's size follows from the latents', so latents of any size will do.
- * Distilled models (SSD-1B, Segmind-Vega, tiny-sd) leave blocks out: fewer resnets or layers on a level, a middle of one resnet or none.
- * Without a middle the first resnet of the way up gets what leaves the way down twice, as the map and as the skip.
+ * A denoiser block is a piece of a level (unet_blocks.h). What enters a resnet, a downsampler or
+ * the middle is pushed onto the state's skips, and each resnet of the way up pops one; what enters
+ * a transformer lies there until its last piece. So the picture itself is never among the skips at
+ * a boundary. The timestep's embedding, for SDXL with those of the pooled text and of six size
+ * numbers, is the conditioning. The config's attention_head_dim is the number of heads (diffusers
+ * keeps the wrong name for old files). upcast_attention is a matter of precision only: scores are
+ * F32 here always. Over several ranks the picture is cut by rows; the state's cut is the finest
+ * level's. See unet_blocks.h. An odd side is halved upwards, and a level's size follows from the
+ * latents', so latents of any size will do. Distilled models (SSD-1B, Segmind-Vega, tiny-sd) leave
+ * blocks out: fewer resnets or layers on a level, a middle of one resnet or none. Without a middle
+ * the first resnet of the way up gets what leaves the way down twice, as the map and as the skip.
  * Left out: class embeddings, other conditionings and block types. */
 #include <assert.h>
 #include <cjson/cJSON.h>
@@ -149,7 +150,8 @@ static tessera_status read_layer_list(const struct json *config, const char *fie
                      field, level, (long long)resnets);
 }
 
-/* transformer_layers_per_block, in the order of running; levels without transformers may have any number. */
+/* transformer_layers_per_block, in the order of running; levels without transformers may have any
+ * number. */
 static tessera_status read_layers(const struct json *config, const char *field, int levels, const bool *attends, const int64_t *resnets,
                                   int64_t out[][MAX_RESNETS + 1], tessera_error *error) {
     static const cJSON one = {.type = cJSON_Number, .valueint = 1, .valuedouble = 1};
@@ -165,7 +167,8 @@ static tessera_status read_layers(const struct json *config, const char *field, 
     return TESSERA_OK;
 }
 
-/* The way up has the layers of the way down in reverse, unless reverse_transformer_layers_per_block says them. */
+/* The way up has the layers of the way down in reverse, unless reverse_transformer_layers_per_block
+ * says them. */
 static tessera_status read_all_layers(const struct json *config, const struct unet *m, struct plan *plan, tessera_error *error) {
     static const char down[] = "transformer_layers_per_block", up[] = "reverse_transformer_layers_per_block";
     int64_t up_resnets[MAX_LEVELS], reversed[MAX_LEVELS][MAX_RESNETS + 1], mid[1][MAX_RESNETS + 1] = {{1}};
@@ -329,8 +332,8 @@ static struct unet_block_shape mid_shape(const struct unet *m, const struct plan
                                      .heads = plan->heads[last]};
 }
 
-/* Resnet i of a level on the way up, of one more than on the way down. Into it go the map and a skip; the level's last skip is what entered
- * it on the way down. */
+/* Resnet i of a level on the way up, of one more than on the way down. Into it go the map and a
+ * skip; the level's last skip is what entered it on the way down. */
 static struct unet_block_shape up_shape(const struct unet *m, const struct plan *plan, int level, int i) {
     int64_t last = plan->resnets[level], index = m->levels - 1 - level;
     int64_t map = plan->channels[i == 0 && index > 0 ? level + 1 : level],
@@ -348,7 +351,8 @@ static struct unet_block_shape up_shape(const struct unet *m, const struct plan 
                                      .resample = i == last && level > 0 ? "upsamplers" : NULL};
 }
 
-/* The blocks that a resnet with its transformer is cut into, one a layer, from blocks[at] on; NULL: they are only counted. */
+/* The blocks that a resnet with its transformer is cut into, one a layer, from blocks[at] on; NULL:
+ * they are only counted. */
 static int add_pieces(struct unet_block *blocks, int at, struct unet_block_shape shape) {
     int pieces = shape.transformers > 0 ? shape.layers : 1;
     for (int i = 0; i < pieces && blocks != NULL; i++) {
@@ -533,7 +537,8 @@ static struct tensor pop(struct denoiser_state *state) {
     return top;
 }
 
-/* A resnet, and what this block has of its transformer: from x, the input of the resnet, or in later pieces of the transformer. */
+/* A resnet, and what this block has of its transformer: from x, the input of the resnet, or in
+ * later pieces of the transformer. */
 static struct tensor run_piece(struct run *run, const struct unet_block *b, struct denoiser_state *state, struct tensor x,
                                struct tensor emb) {
     const struct unet_block_shape *shape = &b->shape;
@@ -621,8 +626,8 @@ static void list_end_meetings(const struct unet *m, int index, struct meeting_li
     meeting_add(list, picture);
 }
 
-/* What a block leaves on the stack: what enters a resnet but on the way up, a transformer's input for a later piece of it, what is
- * halved. */
+/* What a block leaves on the stack: what enters a resnet but on the way up, a transformer's input
+ * for a later piece of it, what is halved. */
 static void list_pushes(const struct unet *m, int index, struct denoiser_block_info *info) {
     const struct unet_block_shape *shape = &m->blocks[index].shape;
     struct denoiser_map inside = {shape->level, shape->out}, in = {shape->level, shape->in[0]};

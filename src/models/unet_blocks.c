@@ -1,5 +1,5 @@
-/* Resnets, transformers and resampling of a U-Net; the drawing is in the header (Ho et al. 2020; Rombach et al. 2022; diffusers'
- * ResnetBlock2D, Transformer2DModel, Downsample2D and Upsample2D).
+/* Resnets, transformers and resampling of a U-Net; the drawing is in the header (Ho et al. 2020;
+ * Rombach et al. 2022; diffusers' ResnetBlock2D, Transformer2DModel, Downsample2D and Upsample2D).
  *
  * Each step takes the arena's mark before its temporaries and leaves only its result.
  * Left out: scale-shift time embeddings, resnets that resize, gated and image-prompt attention. */

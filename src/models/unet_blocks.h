@@ -1,13 +1,16 @@
-/* What a U-Net level is built of: resnets that hear the timestep, transformers that hear the text, and a change of size.
+/* What a U-Net level is built of: resnets that hear the timestep, transformers that hear the text,
+ * and a change of size.
  *
  *     resnet       norm, silu, conv -> + linear(emb) -> norm, silu, conv -> + x (or a 1x1 convolution of it)
  *     transformer  norm, linear -> layers of (self attention, attention to the text, GEGLU) -> linear -> + x
  *
- * Feature maps are [B, H, W, C]; emb is silu(cond) [B, time_channels] and text [B, T, text_channels], both in the run's type.
+ * Feature maps are [B, H, W, C]; emb is silu(cond) [B, time_channels] and text [B, T,
+ * text_channels], both in the run's type.
  *
- * Over several ranks a map is this rank's rows of the picture (the run's cut), with all channels. Where weights are cut, too, a resnet's
- * first half gives, and its second half takes, this rank's groups of channels; attention has this rank's heads, a feed-forward network this
- * rank's hidden channels; other layers give this rank's channels, which are then laid side by side. */
+ * Over several ranks a map is this rank's rows of the picture (the run's cut), with all channels.
+ * Where weights are cut, too, a resnet's first half gives, and its second half takes, this rank's
+ * groups of channels; attention has this rank's heads, a feed-forward network this rank's hidden
+ * channels; other layers give this rank's channels, which are then laid side by side. */
 #ifndef TESSERA_MODELS_UNET_BLOCKS_H
 #define TESSERA_MODELS_UNET_BLOCKS_H
 
@@ -25,13 +28,15 @@ struct unet_settings {
     bool linear_projection; /* proj_in and proj_out are stored as matrices, not as 1x1 convolutions */
 };
 
-/* What one block is to be: a piece of a level, small enough that a model can be cut into stages of equal work:
+/* What one block is to be: a piece of a level, small enough that a model can be cut into stages of
+ * equal work:
  *
  *     a resnet, and of its transformer the first layer    opens
  *     each of the other layers
  *     after the last one the change of size, too          closes      (the middle's: its second resnet)
  *
- * A block that opens and does not close leaves the transformer's input on the stack of skips, for the one that closes to add. */
+ * A block that opens and does not close leaves the transformer's input on the stack of skips, for
+ * the one that closes to add. */
 enum unet_way { UNET_DOWN, UNET_MID, UNET_UP };
 struct unet_block_shape {
     enum unet_way way;
@@ -74,12 +79,14 @@ struct unet_block {
     struct conv resample;
 };
 
-/* Reads a block's weights under the loader's prefix, its level's ("down_blocks.0."). Errors stick in the loader. */
+/* Reads a block's weights under the loader's prefix, its level's ("down_blocks.0."). Errors stick
+ * in the loader. */
 struct unet_block unet_block_load(struct loader *loader, const struct unet_settings *settings, const struct unet_block_shape *shape);
 
 struct tensor unet_resnet_run(struct run *run, const struct unet_block *block, int index, struct tensor x, struct tensor emb);
-/* A transformer over the map x: what goes into its first layer, this block's layers of it, and what comes of it, which is added to x. All
- * are maps. `cut` is that of x's level; NULL: x is the whole picture. */
+/* A transformer over the map x: what goes into its first layer, this block's layers of it, and what
+ * comes of it, which is added to x. All are maps. `cut` is that of x's level; NULL: x is the whole
+ * picture. */
 struct tensor unet_transformer_open(struct run *run, const struct unet_block *block, struct tensor x);
 struct tensor unet_transformer_layers(struct run *run, const struct unet_block *block, struct tensor h, struct tensor text,
                                       const struct cut *cut);
@@ -89,12 +96,14 @@ struct tensor unet_halve(struct run *run, const struct unet_block *block, struct
 /* Back to the rows and columns that were halved: nearest neighbours, then a convolution. */
 struct tensor unet_double(struct run *run, const struct unet_block *block, struct tensor x, int64_t rows, int64_t columns);
 
-/* Parameters, and weights that every position of the level's map, of the map it is resized to, and of the text is multiplied with. */
+/* Parameters, and weights that every position of the level's map, of the map it is resized to, and
+ * of the text is multiplied with. */
 struct unet_block_size {
     int64_t parameters, per_position, per_resized_position, per_text_token;
 };
 struct unet_block_size unet_block_measure(const struct unet_block *block);
-/* What meets in a block whose map is that of `level` (0: the finest), and of `resized` behind its resampling. */
+/* What meets in a block whose map is that of `level` (0: the finest), and of `resized` behind its
+ * resampling. */
 void unet_block_meetings(const struct unet_block *block, int level, int resized, struct meeting_list *list);
 
 #endif

@@ -75,9 +75,9 @@ void exchange_group_stats(struct run *run, struct tensor *stats, double weight, 
  * in float64 in the picture's order, so the bits do not depend on which rank holds which row. */
 void exchange_row_stats(struct run *run, struct tensor stats, struct tensor rows);
 
-/* Where the strategy makes pictures of patches (parallel_splits_pictures): exchange_split gives this
- * rank's patch of the latents, in whole `unit`s; exchange_unite puts what all ranks made of their patches
- * (`mine`) side by side, in the size of `latents`. */
+/* Where the strategy makes pictures of patches (parallel_splits_pictures): exchange_split gives
+ * this rank's patch of the latents, in whole `unit`s; exchange_unite puts what all ranks made of
+ * their patches (`mine`) side by side, in the size of `latents`. */
 struct tensor exchange_split(struct run *run, struct tensor latents, int64_t unit);
 struct tensor exchange_unite(struct run *run, struct tensor mine, struct tensor latents, int64_t unit);
 

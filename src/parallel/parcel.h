@@ -36,7 +36,8 @@ void parcel_hold(struct parcel_line *line);
 void parcel_send_held(struct parcel_line *line);
 /* Does nothing if a message is already expected. */
 tessera_status parcel_expect(struct parcel_line *line, size_t bytes, tessera_error *error);
-/* *out: the message, aligned to 64 bytes. It stays in the line's memory until you expect the message after the next one. */
+/* *out: the message, aligned to 64 bytes. It stays in the line's memory until you expect the message after the next
+ * one. */
 tessera_status parcel_receive(struct parcel_line *line, size_t bytes, const void **out, tessera_error *error);
 
 #endif

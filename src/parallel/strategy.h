@@ -122,7 +122,8 @@ struct strategy {
 
 /* ---- the table ---- */
 
-/* STRATEGY(variable), from the outermost to the innermost. A new strategy is one file and one line here. */
+/* STRATEGY(variable), from the outermost to the innermost. A new strategy is one file and one line
+ * here. */
 #define STRATEGY_TABLE(STRATEGY)                                                                   \
     STRATEGY(cfg_strategy)                /* each half of guidance elsewhere */                    \
     STRATEGY(naive_patches_strategy)      /* patches that are pictures of their own */             \

@@ -1,4 +1,5 @@
-/* The two orders of a picture's numbers: torch's [channels, rows, columns] (noise, diffusers' latents) and ours [rows, columns, channels]. */
+/* The two orders of a picture's numbers: torch's [channels, rows, columns] (noise, diffusers'
+ * latents) and ours [rows, columns, channels]. */
 #ifndef TESSERA_PIPELINES_CHANNEL_ORDER_H
 #define TESSERA_PIPELINES_CHANNEL_ORDER_H
 

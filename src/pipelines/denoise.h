@@ -37,7 +37,8 @@ struct denoising {
      *   observe       called after a step of a picture, on the ranks that take it, with the guided prediction and the new
      *                 sample, [rows, columns, channels] each
      *   arrived       called after a step of a picture, on the first stage, with the new sample and, if shows_x_0 (the
-     *                 same on all ranks), with the x_0 that the step predicted; after the last step x_0 is the sample */
+     *                 same on all ranks), with the x_0 that the step predicted; after the last step x_0 is the
+     * sample */
     bool shows_x_0;
     void *user;
     const float *(*fresh_noise)(void *user, int picture);

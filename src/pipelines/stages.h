@@ -32,7 +32,8 @@ tessera_status stages_open(const struct denoiser *denoiser, int count, int me, c
                            tessera_error *error);
 /* The same for a device map: blocks [num_blocks] has the member that runs each block; members may
  * come in any order and more than once.
- * *out: [*held], which the caller frees: each stage of `member` in the picture's order, or one with me -1 if it has no blocks. */
+ * *out: [*held], which the caller frees: each stage of `member` in the picture's order, or one with me -1 if it has no
+ * blocks. */
 tessera_status stages_open_placed(const struct denoiser *denoiser, const int *blocks, int member, struct stages **out, int *held,
                                   tessera_error *error);
 void stages_free(struct stages *stages); /* zeros are allowed */

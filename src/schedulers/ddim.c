@@ -1,14 +1,17 @@
-/* DDIMScheduler: deterministic steps (Song et al. 2021, "Denoising Diffusion Implicit Models", equation 12 with sigma_t = 0).
+/* DDIMScheduler: deterministic steps (Song et al. 2021, "Denoising Diffusion Implicit Models",
+ * equation 12 with sigma_t = 0).
  *
  *     x_prev = sqrt(alpha_bar_prev) x_0 + sqrt(1 - alpha_bar_prev) epsilon
  *
- * with x_0 and epsilon from the model's output. "prev" is num_train_timesteps / num_inference_steps (rounded down) before t, whatever
- * the spacing, as in diffusers 0.42.1; before timestep 0 alpha_bar is 1 or that of timestep 0 (set_alpha_to_one).
- * With eta (an argument of diffusers' step, a field of the configuration here) above 0, equation 16 adds noise of the deviation
+ * with x_0 and epsilon from the model's output. "prev" is num_train_timesteps / num_inference_steps
+ * (rounded down) before t, whatever the spacing, as in diffusers 0.42.1; before timestep 0
+ * alpha_bar is 1 or that of timestep 0 (set_alpha_to_one). With eta (an argument of diffusers'
+ * step, a field of the configuration here) above 0, equation 16 adds noise of the deviation
  *
  *     sigma = eta sqrt((1 - alpha_bar_prev) / (1 - alpha_bar_t)) sqrt(1 - alpha_bar_t / alpha_bar_prev)
  *
- * and epsilon's factor becomes sqrt(1 - alpha_bar_prev - sigma^2). Left out: use_clipped_model_output; refused: dynamic thresholding. */
+ * and epsilon's factor becomes sqrt(1 - alpha_bar_prev - sigma^2). Left out:
+ * use_clipped_model_output; refused: dynamic thresholding. */
 #include <math.h>
 #include <stdlib.h>
 

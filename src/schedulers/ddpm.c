@@ -1,11 +1,13 @@
-/* DDPMScheduler: ancestral sampling (Ho et al. 2020, "Denoising Diffusion Probabilistic Models", equations 6 and 7).
+/* DDPMScheduler: ancestral sampling (Ho et al. 2020, "Denoising Diffusion Probabilistic Models",
+ * equations 6 and 7).
  *
  *     x_prev ~ N(mu~(x_t, x_0), variance)
  *     mu~ = sqrt(alpha_bar_prev) beta_t / (1 - alpha_bar_t) x_0 + sqrt(alpha_t) (1 - alpha_bar_prev) / (1 - alpha_bar_t) x_t
  *
- * alpha_t = alpha_bar_t / alpha_bar_prev and beta_t = 1 - alpha_t span the way to the next timestep of the schedule; after the last,
- * alpha_bar is 1. The variance is beta~_t (fixed_small, equation 7) or beta_t (fixed_large, their section 3.2).
- * Left out, and refused: learned variances, fixed_large_log, dynamic thresholding. */
+ * alpha_t = alpha_bar_t / alpha_bar_prev and beta_t = 1 - alpha_t span the way to the next timestep
+ * of the schedule; after the last, alpha_bar is 1. The variance is beta~_t (fixed_small, equation
+ * 7) or beta_t (fixed_large, their section 3.2). Left out, and refused: learned variances,
+ * fixed_large_log, dynamic thresholding. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,5 +1,6 @@
-/* DPMSolverMultistepScheduler: DPM-Solver++ of first to third order (Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of
- * Diffusion Probabilistic Models", algorithm 2), and its SDE variant (their section 6).
+/* DPMSolverMultistepScheduler: DPM-Solver++ of first to third order (Lu et al. 2022, "DPM-Solver++:
+ * Fast Solver for Guided Sampling of Diffusion Probabilistic Models", algorithm 2), and its SDE
+ * variant (their section 6).
  *
  *     lambda = log(alpha / sigma), h = lambda_t - lambda_s, r_0 = h_0 / h, r_1 = h_1 / h
  *     D_0 = x_0(s),  D_1 = (x_0(s) - x_0(s_1)) / r_0,  D_2 = 0                                            second order
@@ -9,9 +10,10 @@
  *     ODE  x_t = sigma_t/sigma_s x - alpha_t (phi_1 D_0 - phi_2 D_1 + phi_3 D_2)                          equation 9 and algorithm 2
  *     SDE  x_t = sigma_t/sigma_s e^-h x - alpha_t (phi_1 D_0 - phi_2 D_1 + phi_3 D_2) + sigma_t sqrt(-phi_1) noise
  *
- * At second order "midpoint" has half of D_0's factor before D_1, "heun" phi_2. The first steps are of lower order, and so are the last where
- * diffusers 0.42.1 makes them so; its SDE has + 1/2 in phi_3. Left out, and refused: the noise-predicting algorithms, a clipped lambda, predicted variances, dynamic
- * thresholding. */
+ * At second order "midpoint" has half of D_0's factor before D_1, "heun" phi_2. The first steps are
+ * of lower order, and so are the last where diffusers 0.42.1 makes them so; its SDE has + 1/2 in
+ * phi_3. Left out, and refused: the noise-predicting algorithms, a clipped lambda, predicted
+ * variances, dynamic thresholding. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +48,8 @@ static tessera_status configure_solver(struct dpm_solver *solver, const struct j
     return TESSERA_OK;
 }
 
-/* A variance that the model learned would be half of its output; pipelines leave it out before a sampler sees it. */
+/* A variance that the model learned would be half of its output; pipelines leave it out before a
+ * sampler sees it. */
 static tessera_status refuse_learned_variance(const struct json *json, tessera_error *error) {
     const char *type = NULL;
     TRY(json_string(json, "variance_type", NULL, &type, error));

@@ -1,11 +1,13 @@
-/* EulerDiscreteScheduler: Euler steps along the probability-flow ODE (Karras et al. 2022, "Elucidating the Design Space of
- * Diffusion-Based Generative Models", algorithm 2 without churn and without its second-order correction).
+/* EulerDiscreteScheduler: Euler steps along the probability-flow ODE (Karras et al. 2022,
+ * "Elucidating the Design Space of Diffusion-Based Generative Models", algorithm 2 without churn
+ * and without its second-order correction).
  *
  *     x = x_t / alpha_t has variance sigma^2 + 1;    d = (x - x_0) / sigma;    x <- x + (sigma_next - sigma) d
  *
- * The model sees x / sqrt(sigma^2 + 1). Timesteps need not be whole: sigma is interpolated in the training schedule, laid out by
- * Karras' equation 5, geometrically, or by the beta distribution. Left out: churn, an argument of diffusers' step; refused: log_linear interpolation,
- * continuous timesteps. */
+ * The model sees x / sqrt(sigma^2 + 1). Timesteps need not be whole: sigma is interpolated in the
+ * training schedule, laid out by Karras' equation 5, geometrically, or by the beta distribution.
+ * Left out: churn, an argument of diffusers' step; refused: log_linear interpolation, continuous
+ * timesteps. */
 #include <stdlib.h>
 
 #include "schedulers/classes.h"

@@ -1,10 +1,12 @@
-/* EulerAncestralDiscreteScheduler: Euler steps that go too far and add noise back, as ancestral sampling does (Song et al. 2021,
- * "Denoising Diffusion Implicit Models", equation 16 with eta = 1, in the sigmas of Karras et al. 2022; after k-diffusion).
+/* EulerAncestralDiscreteScheduler: Euler steps that go too far and add noise back, as ancestral
+ * sampling does (Song et al. 2021, "Denoising Diffusion Implicit Models", equation 16 with eta = 1,
+ * in the sigmas of Karras et al. 2022; after k-diffusion).
  *
  *     sigma_up^2 = sigma_next^2 (sigma^2 - sigma_next^2) / sigma^2,    sigma_down^2 = sigma_next^2 - sigma_up^2
  *     x <- x + (sigma_down - sigma) (x - x_0) / sigma + sigma_up noise
  *
- * diffusers' class knows neither Karras sigmas nor the prediction type "sample"; the latter is refused. */
+ * diffusers' class knows neither Karras sigmas nor the prediction type "sample"; the latter is
+ * refused. */
 #include <math.h>
 #include <stdlib.h>
 

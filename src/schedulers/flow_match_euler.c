@@ -1,12 +1,15 @@
-/* FlowMatchEulerDiscreteScheduler: Euler steps along a rectified flow (Esser et al. 2024, "Scaling Rectified Flow Transformers").
+/* FlowMatchEulerDiscreteScheduler: Euler steps along a rectified flow (Esser et al. 2024, "Scaling
+ * Rectified Flow Transformers").
  *
  *     z_t = (1 - sigma) x_0 + sigma noise          the model predicts dz/dsigma = noise - x_0
  *     z_{i+1} = z_i + (sigma_{i+1} - sigma_i) v
  *
- * The schedule is a line of sigmas, shifted towards noise: by `shift` (their equation 23), or by mu, which grows with the number of
- * picture tokens (dynamic shifting); then, if the configuration says so, stretched to end at shift_terminal and laid out anew
- * (Karras et al. 2022, equation 5, or geometrically). After diffusers 0.42.1, whose static schedule is shifted twice: its ends once
- * when it is built, and every sigma when steps are set. Left out, and refused: invert_sigmas, stochastic_sampling. */
+ * The schedule is a line of sigmas, shifted towards noise: by `shift` (their equation 23), or by
+ * mu, which grows with the number of picture tokens (dynamic shifting); then, if the configuration
+ * says so, stretched to end at shift_terminal and laid out anew (Karras et al. 2022, equation 5, or
+ * geometrically). After diffusers 0.42.1, whose static schedule is shifted twice: its ends once
+ * when it is built, and every sigma when steps are set. Left out, and refused: invert_sigmas,
+ * stochastic_sampling. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

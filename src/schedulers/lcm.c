@@ -1,11 +1,13 @@
-/* LCMScheduler: multistep consistency sampling (Luo et al. 2023, "Latent Consistency Models", algorithm 3 and equation 9).
+/* LCMScheduler: multistep consistency sampling (Luo et al. 2023, "Latent Consistency Models",
+ * algorithm 3 and equation 9).
  *
  *     f(x_t, t) = c_skip(t) x_t + c_out(t) x_0
  *     x_prev = sqrt(alpha_bar_prev) f + sqrt(1 - alpha_bar_prev) noise       but f itself at the last step
  *
- * c_skip and c_out are Song et al. 2023, "Consistency Models", equation 5 in its discrete form: sigma_data 0.5, t scaled by
- * timestep_scaling. Timesteps are drawn from those of the distillation, original_inference_steps of them; timestep_spacing and
- * steps_offset do not matter. Left out, and refused: dynamic thresholding. */
+ * c_skip and c_out are Song et al. 2023, "Consistency Models", equation 5 in its discrete form:
+ * sigma_data 0.5, t scaled by timestep_scaling. Timesteps are drawn from those of the distillation,
+ * original_inference_steps of them; timestep_spacing and steps_offset do not matter. Left out, and
+ * refused: dynamic thresholding. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -2,9 +2,10 @@
  *
  *     beta_t (configured)  ->  alpha_bar_t = prod (1 - beta_s)  ->  sigma = sqrt((1 - alpha_bar) / alpha_bar)
  *
- * Sums and products that numpy makes in double are double here, and float32 where torch makes them: a product of a thousand factors
- * shows the difference. One departure: where rounding gives numpy's trailing spacing one timestep too many (61 steps of 1000), it is
- * left out here. Left out, and refused: trained_betas. */
+ * Sums and products that numpy makes in double are double here, and float32 where torch makes them:
+ * a product of a thousand factors shows the difference. One departure: where rounding gives numpy's
+ * trailing spacing one timestep too many (61 steps of 1000), it is left out here. Left out, and
+ * refused: trained_betas. */
 #include "schedulers/noise_schedule.h"
 
 #include <math.h>
@@ -51,13 +52,15 @@ tessera_status noise_schedule_choice(const struct json *json, const char *field,
                      json_path(json), field, value, known);
 }
 
-/* torch.linspace(first, last, count)[i] in float32, counted from the nearer end, multiplied and added with one rounding. */
+/* torch.linspace(first, last, count)[i] in float32, counted from the nearer end, multiplied and
+ * added with one rounding. */
 static float line_at(float first, float last, int count, int i) {
     float step = (last - first) / (float)(count - 1);
     return i < count / 2 ? fmaf(step, (float)i, first) : fmaf(-step, (float)(count - 1 - i), last);
 }
 
-/* alpha_bar(t), t from 0 to 1: equation 17 of Nichol and Dhariwal 2021, "Improved Denoising Diffusion Probabilistic Models". */
+/* alpha_bar(t), t from 0 to 1: equation 17 of Nichol and Dhariwal 2021, "Improved Denoising
+ * Diffusion Probabilistic Models". */
 static double cosine_alpha_bar(double t) {
     double c = elementary_cos((t + 0.008) / 1.008 * M_PI / 2.0);
     return c * c;
@@ -73,7 +76,8 @@ static float beta_at(enum beta_schedule kind, double beta_start, double beta_end
     return (float)fmin(1.0 - cosine_alpha_bar((i + 1.0) / count) / cosine_alpha_bar((double)i / count), max_beta);
 }
 
-/* alpha_bar_t = prod_{s <= t} (1 - beta_s), accumulated in double as torch.cumprod does; `values` holds beta on entry. */
+/* alpha_bar_t = prod_{s <= t} (1 - beta_s), accumulated in double as torch.cumprod does; `values`
+ * holds beta on entry. */
 static void accumulate(float *values, int count) {
     double product = 1.0;
     for (int i = 0; i < count; i++) {
@@ -82,7 +86,8 @@ static void accumulate(float *values, int count) {
     }
 }
 
-/* Lin et al. 2023, algorithm 1: shifts and scales sqrt(alpha_bar) so that it ends at 0; alpha_bar to beta. */
+/* Lin et al. 2023, algorithm 1: shifts and scales sqrt(alpha_bar) so that it ends at 0; alpha_bar
+ * to beta. */
 static void rescale_to_zero_snr(float *values, int count) {
     float first = sqrtf(values[0]), last = sqrtf(values[count - 1]);
     float scale = first / (first - last), previous = 1.0f;
@@ -158,7 +163,8 @@ static tessera_status configure_sigma_end(const struct json *json, const char *f
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: field %s is %g; it must be positive", json_path(json), field, *out);
 }
 
-/* The one sigma schedule that is chosen. A class without flow sigmas refuses them; as in diffusers, one without Lu's ignores those. */
+/* The one sigma schedule that is chosen. A class without flow sigmas refuses them; as in diffusers,
+ * one without Lu's ignores those. */
 static tessera_status choose_sigmas(const struct json *json, const struct noise_defaults *defaults, enum sigma_schedule *out,
                                     tessera_error *error) {
     static const struct {
@@ -214,7 +220,8 @@ static double ramp_at(double first, double last, int count, int i) {
     return i == count - 1 ? last : i * ((last - first) / (count - 1)) + first;
 }
 
-/* `whole`: linspace is rounded. `beyond`: leading and linspace lay out one more, the last, and drop it. */
+/* `whole`: linspace is rounded. `beyond`: leading and linspace lay out one more, the last, and drop
+ * it. */
 static tessera_status space(const struct scheduler *scheduler, const struct noise_schedule *noise, int num_steps, bool whole, bool beyond,
                             double *timesteps, tessera_error *error) {
     int total = scheduler->num_train_timesteps, count = num_steps + (beyond && noise->timestep_spacing != SPACING_TRAILING);
@@ -290,7 +297,8 @@ static double timestep_of_sigma(const struct scheduler *scheduler, double sigma)
 
 enum { BETA_TERMS = 64, BETA_HALVINGS = 60 };
 
-/* The integral of (t (1 - t))^-0.4 from 0 to x <= 1/2: the sum over n of (0.4)_n / n! x^(n + 0.6) / (n + 0.6). */
+/* The integral of (t (1 - t))^-0.4 from 0 to x <= 1/2: the sum over n of (0.4)_n / n! x^(n + 0.6) /
+ * (n + 0.6). */
 static double beta_integral(const struct elementary *f, double x) {
     double sum = 0.0, term = f->pow(x, 0.6);
     for (int n = 0; n < BETA_TERMS; n++) {
@@ -314,8 +322,8 @@ double noise_schedule_beta_quantile(const struct elementary *f, double p) {
     return (low + high) / 2.0;
 }
 
-/* Karras et al. 2022, equation 5; or the same ends joined by the beta distribution, or geometrically, which is Lu et al.'s even line of lambda
- * too (2022, "DPM-Solver", section 3.3). */
+/* Karras et al. 2022, equation 5; or the same ends joined by the beta distribution, or
+ * geometrically, which is Lu et al.'s even line of lambda too (2022, "DPM-Solver", section 3.3). */
 static double spaced_sigma(const struct elementary *f, enum sigma_schedule kind, double sigma_max, double sigma_min, int count, int i) {
     const double rho = 7.0; /* their section 3 */
     if (kind == SIGMAS_BETA) return sigma_min + noise_schedule_beta_quantile(f, 1.0 - ramp_at(0.0, 1.0, count, i)) * (sigma_max - sigma_min);
@@ -324,8 +332,8 @@ static double spaced_sigma(const struct elementary *f, enum sigma_schedule kind,
     return f->pow(first + ramp_at(0.0, 1.0, count, i) * (last - first), rho);
 }
 
-/* Sigmas of timesteps [num_steps], which Karras, exponential and beta sigmas replace by those that fit them. `whole_range`: these sigmas span
- * the training schedule instead of the given timesteps. */
+/* Sigmas of timesteps [num_steps], which Karras, exponential and beta sigmas replace by those that
+ * fit them. `whole_range`: these sigmas span the training schedule instead of the given timesteps. */
 static tessera_status fill_sigmas(struct scheduler *scheduler, const struct noise_schedule *noise, bool whole_range, double *timesteps,
                                   tessera_error *error) {
     int count = scheduler->num_steps;

@@ -1,11 +1,13 @@
-/* PNDMScheduler: pseudo linear multistep (Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds").
+/* PNDMScheduler: pseudo linear multistep (Liu et al. 2022, "Pseudo Numerical Methods for Diffusion
+ * Models on Manifolds").
  *
  *     e' = Adams-Bashforth combination of the last four outputs (their equation 12; fewer while there are fewer)
  *     x_prev = sqrt(alpha_bar_prev / alpha_bar_t) x_t - (alpha_bar_prev - alpha_bar_t) e'
  *              / (alpha_bar_t sqrt(1 - alpha_bar_prev) + sqrt(alpha_bar_t (1 - alpha_bar_t) alpha_bar_prev))      (equation 9)
  *
- * Instead of Runge-Kutta steps the second timestep is visited twice: the first step is done again with the mean of both outputs. So n
- * steps take n + 1 calls of the model. Refused: skip_prk_steps false (the Runge-Kutta start), prediction type "sample". */
+ * Instead of Runge-Kutta steps the second timestep is visited twice: the first step is done again
+ * with the mean of both outputs. So n steps take n + 1 calls of the model. Refused: skip_prk_steps
+ * false (the Runge-Kutta start), prediction type "sample". */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +15,8 @@
 #include "schedulers/classes.h"
 #include "schedulers/noise_schedule.h"
 
-/* Buffers of scheduler_state: outputs, the newest first, and the sample that the first step started from. */
+/* Buffers of scheduler_state: outputs, the newest first, and the sample that the first step started
+ * from. */
 enum { NUM_OUTPUTS = 4, FIRST_SAMPLE = NUM_OUTPUTS, NUM_HISTORY };
 
 struct pndm {

@@ -1,6 +1,8 @@
-/* The table of samplers, and what all of them share: opening by class name, bounds, the frame of a step.
+/* The table of samplers, and what all of them share: opening by class name, bounds, the frame of a
+ * step.
  *
- * A new sampler is one file that fills in a struct scheduler_class and one line of the table in classes.h. */
+ * A new sampler is one file that fills in a struct scheduler_class and one line of the table in
+ * classes.h. */
 #include "schedulers/scheduler.h"
 
 #include <assert.h>
@@ -32,7 +34,8 @@ static const struct scheduler_class *find_class(const char *name) {
     return NULL;
 }
 
-/* Python's json writes -Infinity where a bound is absent (lambda_min_clipped), which JSON has no word for: it becomes null. */
+/* Python's json writes -Infinity where a bound is absent (lambda_min_clipped), which JSON has no
+ * word for: it becomes null. */
 static void blank_infinities(char *text, size_t length) {
     static const char word[] = "-Infinity", null[] = "null     ";
     const size_t size = sizeof word - 1;
@@ -62,7 +65,8 @@ tessera_status scheduler_read_config(const char *path, struct json **out, tesser
     return status;
 }
 
-/* The text of a configuration with the fields of `overrides` in place of its own; NULL: memory is out or `overrides` is no object. */
+/* The text of a configuration with the fields of `overrides` in place of its own; NULL: memory is
+ * out or `overrides` is no object. */
 static char *merge(const struct json *config, const char *overrides) {
     cJSON *own = cJSON_Duplicate(json_root(config), true), *over = cJSON_Parse(overrides);
     char *merged = NULL;

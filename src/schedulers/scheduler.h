@@ -1,7 +1,8 @@
 /* Samplers: the noise schedule and the step from one sample to the next.
  *
- * A scheduler (schedule, configuration) is read-only while a picture is made; what changes from step to step lives in a
- * scheduler_state, so that patches of one picture can each have their own. All numbers are float32 as in diffusers. */
+ * A scheduler (schedule, configuration) is read-only while a picture is made; what changes from
+ * step to step lives in a scheduler_state, so that patches of one picture can each have their own.
+ * All numbers are float32 as in diffusers. */
 #ifndef TESSERA_SCHEDULERS_SCHEDULER_H
 #define TESSERA_SCHEDULERS_SCHEDULER_H
 
@@ -52,14 +53,15 @@ struct scheduler_class {
     int num_history;    /* buffers in scheduler_state.history */
 };
 
-/* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name if not NULL. */
+/* From a scheduler folder or a scheduler_config.json; `class_name` overrides the file's _class_name
+ * if not NULL. */
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
 /* The configuration alone, for any number of schedulers; the caller frees it. */
 tessera_status scheduler_read_config(const char *path, struct json **out, tessera_error *error);
 /* From a configuration, which the caller keeps. */
 tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error);
-/* The same with `overrides`, a JSON object or NULL, whose fields go before those of the configuration: ARGUMENT where it is no object,
- * UNSUPPORTED where the class has no such field. */
+/* The same with `overrides`, a JSON object or NULL, whose fields go before those of the
+ * configuration: ARGUMENT where it is no object, UNSUPPORTED where the class has no such field. */
 tessera_status scheduler_open_with(const struct json *config, const char *class_name, const char *overrides, struct scheduler **out,
                                    tessera_error *error);
 void scheduler_free(struct scheduler *scheduler);
@@ -69,16 +71,16 @@ tessera_status scheduler_set_timesteps(struct scheduler *scheduler, int num_step
 float scheduler_mu(const struct scheduler *scheduler, int64_t tokens);
 /* For samples of `count` numbers; scheduler_state_free ends it. MEMORY if there is none. */
 tessera_status scheduler_state_init(const struct scheduler *, size_t count, struct scheduler_state *, tessera_error *);
-/* A view of the sample's numbers from `offset` on, with memory borrowed from `whole`: a part of a picture that from now on takes its steps
- * by itself. It needs no scheduler_state_free. */
+/* A view of the sample's numbers from `offset` on, with memory borrowed from `whole`: a part of a
+ * picture that from now on takes its steps by itself. It needs no scheduler_state_free. */
 struct scheduler_state scheduler_state_from(const struct scheduler *, const struct scheduler_state *whole, size_t offset);
 /* A state that is all zeros is fine, too. */
 void scheduler_state_free(struct scheduler_state *);
 /* `noise` [count] where scheduler.wants_noise, otherwise it may be NULL. */
 void scheduler_step(const struct scheduler *, struct scheduler_state *, int step, float *sample, const float *model_output,
                     const float *noise, size_t count);
-/* x_0 [count], the sample without noise that the model's output predicts at `step`: diffusers' pred_original_sample. `sample` is the one that
- * scheduler_step has not changed yet. */
+/* x_0 [count], the sample without noise that the model's output predicts at `step`: diffusers'
+ * pred_original_sample. `sample` is the one that scheduler_step has not changed yet. */
 void scheduler_predict_x_0(const struct scheduler *, int step, float *x_0, const float *sample, const float *model_output, size_t count);
 /* Names of all classes, NULL at the end. */
 const char *const *scheduler_names(void);

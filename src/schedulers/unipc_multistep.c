@@ -1,17 +1,20 @@
-/* UniPCMultistepScheduler: a predictor and a corrector that share the model's outputs (Zhao et al. 2023, "UniPC: A Unified
- * Predictor-Corrector Framework for Fast Sampling of Diffusion Models", algorithms 5 to 8), of first to third order.
+/* UniPCMultistepScheduler: a predictor and a corrector that share the model's outputs (Zhao et al.
+ * 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models",
+ * algorithms 5 to 8), of first to third order.
  *
  *     lambda = log(alpha / sigma), h = lambda_t - lambda_s, hh = -h, B = e^hh - 1 (bh2) or hh (bh1)
  *     r_i = (lambda_si - lambda_s) / h,  D_i = (m_i - m_0) / r_i  for the points before s;  r_t = 1, D_t = m_t - m_0
  *     predictor  x_t   = sigma_t/sigma_s x - alpha_t (e^hh - 1) m_0 - alpha_t B  sum of rho_i D_i
  *     corrector  x_t^c = the same with rho_t D_t in the sum
  *
- * m is the x_0 that the model predicted; the corrector redoes the last step once its end has been seen. The weights rho solve the equations
- * of their theorem 3.1, one more for the corrector: sum of rho_i r_i^(k-1) = b_k, b_k = k! phi_(k+1)(hh) / (B / hh). A lone weight is 1/2.
- * With predict_x0 false m is the noise, alpha and sigma change places, and hh = h.
+ * m is the x_0 that the model predicted; the corrector redoes the last step once its end has been
+ * seen. The weights rho solve the equations of their theorem 3.1, one more for the corrector: sum
+ * of rho_i r_i^(k-1) = b_k, b_k = k! phi_(k+1)(hh) / (B / hh). A lone weight is 1/2. With
+ * predict_x0 false m is the noise, alpha and sigma change places, and hh = h.
  *
- * As diffusers 0.42.1, but for bh1's last step to sigma 0, where diffusers has no number: at first order B does not matter. Left out, and
- * refused: orders above 3, solver_p and dynamic thresholding; and a step to sigma 0 that would divide by it. */
+ * As diffusers 0.42.1, but for bh1's last step to sigma 0, where diffusers has no number: at first
+ * order B does not matter. Left out, and refused: orders above 3, solver_p and dynamic
+ * thresholding; and a step to sigma 0 that would divide by it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,7 +121,8 @@ struct update {
     float weights[MAX_ORDER]; /* rho */
 };
 
-/* Gauss's elimination in place; b becomes the solution. The matrix is Vandermonde's, of different ratios: no pivot is 0. */
+/* Gauss's elimination in place; b becomes the solution. The matrix is Vandermonde's, of different
+ * ratios: no pivot is 0. */
 static void solve(float matrix[MAX_ORDER][MAX_ORDER], float *b, int count) {
     for (int k = 0; k < count; k++) {
         for (int i = k + 1; i < count; i++) {

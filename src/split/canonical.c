@@ -1,4 +1,5 @@
-/* See canonical.h. libcrypto's functions that keep their state with the caller cannot fail, unlike its newer ones; they are named so since 3.0. */
+/* See canonical.h. libcrypto's functions that keep their state with the caller cannot fail, unlike
+ * its newer ones; they are named so since 3.0. */
 #define OPENSSL_API_COMPAT 0x10100000L
 #include "split/canonical.h"
 

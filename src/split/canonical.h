@@ -1,4 +1,5 @@
-/* Hashes over fields, each of which is written in one way only: what digests and signatures of this room are over.
+/* Hashes over fields, each of which is written in one way only: what digests and signatures of this
+ * room are over.
  *
  *     u32, u64     little-endian
  *     text         a u32 length, and that many bytes

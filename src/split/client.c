@@ -1,10 +1,12 @@
-/* The client's side of a denoising: units through the parts, each to one worker or another (pipelines/workers.h).
+/* The client's side of a denoising: units through the parts, each to one worker or another
+ * (pipelines/workers.h).
  *
  *     send --> task: part 0, 1, ... --> take
  *                    each part: `wanted` attempts at different workers
  *                    failed, timed out, or slow: another one;  all there: compared, the winner's answer goes on
  *
- * Workers that are idle take the next task, the fastest first. A worker that took four times as long as others usually do gets company. */
+ * Workers that are idle take the next task, the fastest first. A worker that took four times as
+ * long as others usually do gets company. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -86,7 +88,8 @@ static tessera_status send_unit(tessera_workers *handle, struct workers_unit uni
 
 /* ---- choosing workers ---- */
 
-/* The worker of the task's part that would be done first; -1: all are busy. Where answers are compared, of an operator of its own if there is one. */
+/* The worker of the task's part that would be done first; -1: all are busy. Where answers are
+ * compared, of an operator of its own if there is one. */
 static int choose_worker(const struct client *c, const struct client_task *task, int most_under_way) {
     const struct client_part *part = &c->parts[task->part];
     double now = clock_seconds();

@@ -4,8 +4,8 @@
  *     replicas    answers closer to one another than honest kernels are apart; the largest such group counts if it is a majority
  *     challenge   this machine computes the part itself, and compares the signed hash; or a worker of another operator does (client_dispute.c)
  *
- * A worker whose reproducible answer was wrong must send the hashes after each block. The first that differs from ours names the block which
- * convicts it; receipt.h says how. */
+ * A worker whose reproducible answer was wrong must send the hashes after each block. The first
+ * that differs from ours names the block which convicts it; receipt.h says how. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,7 +160,8 @@ void client_convict(struct client *c, int worker, int witness, struct workers_un
 
 /* ---- challenges ---- */
 
-/* One part of a unit whose answer was taken as it came. The state goes on with this machine's own answer, which lies in *memory. */
+/* One part of a unit whose answer was taken as it came. The state goes on with this machine's own
+ * answer, which lies in *memory. */
 static tessera_status check_part(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state,
                                  struct split_answer *memory, bool *right, tessera_error *error) {
     struct client_answer *answer = client_answer_at(c, unit, part), said = *answer;

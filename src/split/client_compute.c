@@ -1,4 +1,5 @@
-/* The parts that this machine has itself, with which it compares what workers have and answer. See client_parts.h. */
+/* The parts that this machine has itself, with which it compares what workers have and answer. See
+ * client_parts.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,8 @@ void client_check_digests(struct client *c) {
 
 /* ---- this machine's answer ---- */
 
-/* While this machine computes, requests that are under way go on: a worker that waits for the rest of one would close its connection. */
+/* While this machine computes, requests that are under way go on: a worker that waits for the rest
+ * of one would close its connection. */
 static void move_transfers(void *user) {
     struct client *c = user;
     tessera_error ignored = {0};

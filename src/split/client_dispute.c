@@ -1,10 +1,12 @@
-/* Answers of two workers to one request that differ, where this machine did not compute it: who lied? See client_parts.h.
+/* Answers of two workers to one request that differ, where this machine did not compute it: who
+ * lied? See client_parts.h.
  *
  *     both sign their hashes after each block; the first that differs names a block
  *     the state before it: the request's, or one of the two gives it, and both have signed its hash
  *     that block alone is judged: by this machine, if it has the weights; else a worker of a third operator computes the request
  *
- * Who cannot say how an answer came about loses. Of losers a receipt remains (receipt.h), which anybody with the weights can judge. */
+ * Who cannot say how an answer came about loses. Of losers a receipt remains (receipt.h), which
+ * anybody with the weights can judge. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +68,8 @@ static tessera_status take_hashes(struct client *c, const struct request *q, int
     return status;
 }
 
-/* The state before the block at `place`, whose hash is hashes[place - 1], from one of `workers`. *call (or NULL) holds it. */
+/* The state before the block at `place`, whose hash is hashes[place - 1], from one of `workers`.
+ * *call (or NULL) holds it. */
 static tessera_status fetch_state(struct client *c, const struct request *q, int place, const struct receipt *hashes, const int *workers,
                                   int count, struct remote_call **call, struct denoiser_state *out, tessera_error *error) {
     *call = NULL;
@@ -160,7 +163,8 @@ static bool is_another(const struct client *c, int worker, const int *not_of, in
     return another;
 }
 
-/* Computes the request at once, at a worker of an operator that none of `not_of` [count] has; *call NULL: there is none. */
+/* Computes the request at once, at a worker of an operator that none of `not_of` [count] has; *call
+ * NULL: there is none. */
 static tessera_status run_at_another(struct client *c, const struct request *q, const int *not_of, int count, int *worker,
                                      struct remote_call **call, tessera_error *error) {
     const struct client_part *part = &c->parts[q->part];
@@ -216,7 +220,8 @@ static tessera_status ask_third(struct client *c, const struct request *q, struc
     return TESSERA_OK;
 }
 
-/* Neither side is wrong in what it says of itself: which block is in dispute, and whose result of it is right? */
+/* Neither side is wrong in what it says of itself: which block is in dispute, and whose result of
+ * it is right? */
 static tessera_status decide(struct client *c, const struct request *q, struct side sides[2], tessera_error *error) {
     const int workers[] = {sides[0].worker, sides[1].worker};
     int place = receipt_first_difference(&sides[0].receipt, (const uint8_t(*)[CANONICAL_HASH_BYTES])sides[1].receipt.hashes);

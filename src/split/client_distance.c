@@ -1,7 +1,9 @@
-/* How far answers lie apart, and how far those of honest workers with other kernels may. See client_parts.h.
+/* How far answers lie apart, and how far those of honest workers with other kernels may. See
+ * client_parts.h.
  *
- * Rounding differs between models by their depth, widths and type, so it is measured: this machine computes the known-answer test, whose numbers
- * are random, by its reproducible and by its best kernels. Of the embedded model, honest answers to a picture's states lie 0.24 to 0.3 (float32)
+ * Rounding differs between models by their depth, widths and type, so it is measured: this machine
+ * computes the known-answer test, whose numbers are random, by its reproducible and by its best
+ * kernels. Of the embedded model, honest answers to a picture's states lie 0.24 to 0.3 (float32)
  * and 0.3 to 0.5 (bfloat16) times as far apart as those two, at most (docs/verify-study.md). */
 #include <math.h>
 #include <stdlib.h>

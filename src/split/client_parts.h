@@ -1,4 +1,5 @@
-/* What the files of the client share: which worker has which part, what is under way, and what was answered. Private to them.
+/* What the files of the client share: which worker has which part, what is under way, and what was
+ * answered. Private to them.
  *
  *     workers.c          include/tessera_workers.h
  *     client.c           pipelines/workers.h: requests through the parts, one worker or another
@@ -120,8 +121,8 @@ static inline struct client_answer *client_answer_at(const struct client *c, str
 
 tessera_status client_open_workers(struct client *c, const struct workers_file *file, tessera_error *error);
 void client_close_workers(struct client *c);
-/* Asks what the workers have that have not said it; `ranges`: takes the parts' ranges from them, where there is no manifest. IO where a part has no
- * worker. */
+/* Asks what the workers have that have not said it; `ranges`: takes the parts' ranges from them,
+ * where there is no manifest. IO where a part has no worker. */
 tessera_status client_describe_workers(struct client *c, bool ranges, tessera_error *error);
 /* May it be asked (though it may be busy)? */
 bool client_worker_usable(const struct client_worker *w);
@@ -130,7 +131,8 @@ void client_drop(struct client *c, int worker, const char *format, ...) __attrib
 void client_say(const struct client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* IO naming what each worker of the part said last, where none of it is usable. */
 tessera_status client_check_part(const struct client *c, int part, tessera_error *error);
-/* What a call says of its worker: counts it, and sets it aside where it failed. True where the answer is there. */
+/* What a call says of its worker: counts it, and sets it aside where it failed. True where the
+ * answer is there. */
 bool client_take_result(struct client *c, int worker, struct remote_call *call);
 /* What a request of this unit to a part is. */
 struct remote_input client_input(struct client *c, struct workers_unit unit, int part, int worker, const struct denoiser_state *state);
@@ -141,7 +143,8 @@ struct remote_input client_input(struct client *c, struct workers_unit unit, int
 bool client_tried(const struct client *c, const struct client_task *task, int worker, bool operators);
 /* How many answers of a task's part are there, or without `good` there or under way. */
 int client_attempts(const struct client_task *task, bool good);
-/* How many answers a task's part can have: those that are there or under way, and those of workers that it has not asked yet. */
+/* How many answers a task's part can have: those that are there or under way, and those of workers
+ * that it has not asked yet. */
 int client_possible_answers(const struct client *c, const struct client_task *task);
 void client_end_attempt(struct client *c, struct client_attempt *attempt);
 void client_free_task(struct client *c, struct client_task *task);
@@ -152,10 +155,11 @@ void client_void(struct client *c, int worker);
 
 /* Opens this machine's parts for the job's model, those whose weights are here. */
 tessera_status client_open_parts(struct client *c, tessera_error *error);
-/* Drops workers that have other weights than this machine's parts or the manifest, or other arithmetic than the job needs. */
+/* Drops workers that have other weights than this machine's parts or the manifest, or other
+ * arithmetic than the job needs. */
 void client_check_digests(struct client *c);
-/* What is asked of the blocks of `range` for this state: *out but its store; job 0, constants whole. Its bytes are *memory, which the caller
- * frees. */
+/* What is asked of the blocks of `range` for this state: *out but its store; job 0, constants
+ * whole. Its bytes are *memory, which the caller frees. */
 tessera_status client_make_request(struct client *c, const struct split_range *range, const struct denoiser_state *state,
                                    struct split_request *out, uint8_t **memory, tessera_error *error);
 /* The state's fields that a part's request holds, computed by this machine's part; split_answer_free. */
@@ -167,16 +171,18 @@ tessera_status client_compute_on(struct client *c, struct split_part *on, const 
 
 /* ---- client_prepare.c ---- */
 
-/* Opens this machine's parts for the job's model, compares digests, and gives each worker that was not tested a request whose answer is
- * known. `state`: the first one of the job, for its kind. */
+/* Opens this machine's parts for the job's model, compares digests, and gives each worker that was
+ * not tested a request whose answer is known. `state`: the first one of the job, for its kind. */
 tessera_status client_prepare(struct client *c, const struct denoiser_state *state, tessera_error *error);
 
 /* ---- client_check.c ---- */
 
-/* All wanted answers of a task's part are there: the attempt to go on with; -1: more answers are needed. *losers: bits of attempts that lied. */
+/* All wanted answers of a task's part are there: the attempt to go on with; -1: more answers are
+ * needed. *losers: bits of attempts that lied. */
 tessera_status client_compare(struct client *c, struct client_task *task, int *winner, unsigned *losers, tessera_error *error);
-/* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is written where it can be: by this machine's part, or by what
- * `witness` says, a worker whose answer was right (-1: none). */
+/* A worker's signed answer to this state was wrong: it is dropped and named, and a receipt is
+ * written where it can be: by this machine's part, or by what `witness` says, a worker whose answer
+ * was right (-1: none). */
 void client_convict(struct client *c, int worker, int witness, struct workers_unit unit, int part, const struct denoiser_state *state,
                     const struct client_answer *answer);
 tessera_status client_check_unit(struct client *c, struct workers_unit unit, const struct denoiser_state *state, tessera_error *error);
@@ -192,24 +198,27 @@ tessera_status client_ask_hashes(struct client *c, int worker, struct workers_un
 tessera_status client_accuse(struct client *c, int worker, int witness, struct workers_unit unit, int part,
                              const struct denoiser_state *state, const struct client_answer *answer, tessera_error *error);
 enum client_checked { CLIENT_UNCHECKED, CLIENT_RIGHT, CLIENT_WRONG };
-/* Asks a worker of another operator for one part of a unit whose answer was taken as it came. RIGHT: the state goes on with that, which lies in
- * *memory; WRONG: the answer is void, and its worker dropped; UNCHECKED: there is none to ask. IO where nobody can tell who of two is right. */
+/* Asks a worker of another operator for one part of a unit whose answer was taken as it came.
+ * RIGHT: the state goes on with that, which lies in
+ * *memory; WRONG: the answer is void, and its worker dropped; UNCHECKED: there is none to ask. IO where nobody can tell who of two is
+ * right. */
 tessera_status client_check_elsewhere(struct client *c, struct workers_unit unit, int part, struct denoiser_state *state,
                                       struct remote_call **memory, enum client_checked *outcome, tessera_error *error);
 
 /* ---- client_distance.c ---- */
 
-/* How far two answers lie apart: |a - b| / |a|, of all their numbers after random projections whose seed is `seed`. */
+/* How far two answers lie apart: |a - b| / |a|, of all their numbers after random projections whose seed is
+ * `seed`. */
 double client_distance(const struct denoiser_state *a, const struct denoiser_state *b, uint64_t seed);
 /* The same, of a part's answers to a state. */
 tessera_status client_answer_distance(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *a,
                                       const struct denoiser_state *b, double *distance, tessera_error *error);
-/* Sets the part's tolerances where they are 0, from this machine's answers to the known-answer test `state` by its reproducible and by its best kernels;
- * `known` is the answer of part->own. */
+/* Sets the part's tolerances where they are 0, from this machine's answers to the known-answer test
+ * `state` by its reproducible and by its best kernels; `known` is the answer of part->own. */
 tessera_status client_measure_tolerances(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
                                          tessera_error *error);
-/* Is a worker's answer to the known-answer test near enough to this machine's? Tolerances are measured only where it is farther than the least one: that
- * costs as much as the test. */
+/* Is a worker's answer to the known-answer test near enough to this machine's? Tolerances are
+ * measured only where it is farther than the least one: that costs as much as the test. */
 tessera_status client_test_agrees(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
                                   const struct denoiser_state *answer, double *distance, bool *agrees, tessera_error *error);
 

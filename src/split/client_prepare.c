@@ -1,12 +1,13 @@
-/* The known-answer test: before a job a small request of random numbers goes to each worker, whose answer this machine knows or most workers
- * agree on. See client_parts.h. */
+/* The known-answer test: before a job a small request of random numbers goes to each worker, whose
+ * answer this machine knows or most workers agree on. See client_parts.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bf16.h"
 #include "split/client_parts.h"
 
-/* Patches on a side of the picture, and tokens of the text (CLIP's), beside those that the model adds to it. */
+/* Patches on a side of the picture, and tokens of the text (CLIP's), beside those that the model
+ * adds to it. */
 enum { TEST_SIDE = 8, TEST_TEXT = 77, ALIGNMENT = 64 };
 
 static tessera_status out_of_memory(tessera_error *error) {
@@ -27,7 +28,8 @@ static void fill(struct tensor *t, bool is_mask, uint64_t *seed) {
     }
 }
 
-/* A small state of random numbers that enters a part, of the kind of the job's. Its memory is one allocation, *memory. */
+/* A small state of random numbers that enters a part, of the kind of the job's. Its memory is one
+ * allocation, *memory. */
 static tessera_status make_test_state(struct client *c, int part, const struct denoiser_state *like, struct denoiser_state *out,
                                       void **memory, tessera_error *error) {
     struct split_shape shape = split_shape_of(like);
@@ -84,7 +86,8 @@ static tessera_status judge_test(struct test *t, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* Where nobody here knows the answer: that of most workers is right. Others than reproducible ones have no bits to compare. */
+/* Where nobody here knows the answer: that of most workers is right. Others than reproducible ones
+ * have no bits to compare. */
 static tessera_status compare_tests(struct client *c, int index, struct test *tests, tessera_error *error) {
     const struct client_part *part = &c->parts[index];
     const uint8_t *hashes[WORKERS_MOST_REPLICAS];
@@ -113,7 +116,8 @@ static tessera_status compare_tests(struct client *c, int index, struct test *te
     return TESSERA_OK;
 }
 
-/* Has one of a part's workers other kernels than this machine's part, so that answers differ by rounding? */
+/* Has one of a part's workers other kernels than this machine's part, so that answers differ by
+ * rounding? */
 static bool has_other_kernels(const struct client *c, const struct client_part *part) {
     for (int i = part->first_worker; i < part->first_worker + part->count; i++)
         if (c->workers[i].described && strcmp(c->workers[i].description.specification, part->specification) != 0) return true;

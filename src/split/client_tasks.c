@@ -1,4 +1,5 @@
-/* Tasks: the answers that one has and can have, and how it ends: it is over, or an answer that it relied on is void. See client_parts.h. */
+/* Tasks: the answers that one has and can have, and how it ends: it is over, or an answer that it
+ * relied on is void. See client_parts.h. */
 #include <stdlib.h>
 #include <string.h>
 

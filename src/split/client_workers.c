@@ -156,7 +156,8 @@ static bool same_range(const struct split_range *a, const struct split_range *b)
     return a->first == b->first && a->end == b->end && a->finish == b->finish;
 }
 
-/* Takes what a worker says of itself; where parts have no range yet, the first one's word, which the digest later proves. */
+/* Takes what a worker says of itself; where parts have no range yet, the first one's word, which
+ * the digest later proves. */
 static void take_description(struct client *c, int worker, const struct worker_description *d, bool ranges) {
     struct client_worker *w = &c->workers[worker];
     struct client_part *part = &c->parts[w->part];

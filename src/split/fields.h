@@ -1,4 +1,5 @@
-/* Fields of the JSON files of this room: read with every field checked, and written. FORMAT errors name the file and the field. */
+/* Fields of the JSON files of this room: read with every field checked, and written. FORMAT errors
+ * name the file and the field. */
 #ifndef TESSERA_SPLIT_FIELDS_H
 #define TESSERA_SPLIT_FIELDS_H
 
@@ -13,7 +14,8 @@ struct fields {
     tessera_error *error;
 };
 
-/* Reads the file's root by `read` into `out`; FORMAT where it is no JSON, or longer than most_bytes. `name` stands for a text in messages. */
+/* Reads the file's root by `read` into `out`; FORMAT where it is no JSON, or longer than
+ * most_bytes. `name` stands for a text in messages. */
 typedef tessera_status fields_reader(const struct fields *f, void *out);
 tessera_status fields_open(const char *path, size_t most_bytes, fields_reader *read, void *out, tessera_error *error);
 tessera_status fields_parse(const char *name, const char *text, size_t length, fields_reader *read, void *out, tessera_error *error);
@@ -32,7 +34,8 @@ tessera_status fields_base64(const struct fields *f, const char *key, uint8_t *o
 /* False where memory is out. */
 bool fields_add_hex(struct cJSON *object, const char *key, const uint8_t *data, size_t bytes);
 bool fields_add_base64(struct cJSON *object, const char *key, const void *data, size_t bytes);
-/* Writes the document, which appears whole or not at all, and frees it; NULL stands for one that memory was out for. */
+/* Writes the document, which appears whole or not at all, and frees it; NULL stands for one that
+ * memory was out for. */
 tessera_status fields_write(struct cJSON *root, const char *path, tessera_error *error);
 
 #endif

@@ -1,10 +1,12 @@
-/* Who signs: an Ed25519 key (RFC 8032) with a self-signed certificate, in one PEM file that only its owner may read.
+/* Who signs: an Ed25519 key (RFC 8032) with a self-signed certificate, in one PEM file that only
+ * its owner may read.
  *
  *     -----BEGIN PRIVATE KEY-----       PKCS#8
  *     -----BEGIN CERTIFICATE-----       X.509, self-signed: what TLS shows; a file of a key alone signs, but serves no TLS
  *
- * A peer is known by its pin: base64 of the SHA-256 of the public key as SubjectPublicKeyInfo in DER (RFC 7469; curl's CURLOPT_PINNEDPUBLICKEY
- * wants "sha256//" before it). The same key signs replies and shows itself in TLS, so one pin names a worker in both. All of it is GnuTLS's. */
+ * A peer is known by its pin: base64 of the SHA-256 of the public key as SubjectPublicKeyInfo in
+ * DER (RFC 7469; curl's CURLOPT_PINNEDPUBLICKEY wants "sha256//" before it). The same key signs
+ * replies and shows itself in TLS, so one pin names a worker in both. All of it is GnuTLS's. */
 #ifndef TESSERA_SPLIT_IDENTITY_H
 #define TESSERA_SPLIT_IDENTITY_H
 
@@ -23,11 +25,12 @@ struct identity_public {
 
 struct identity;
 
-/* Makes a key and a certificate that is valid for 20 years for `names` (DNS names or addresses; "localhost", "127.0.0.1" and "::1" are always
- * there), and writes both to a new file at `path`, mode 0600, which appears whole or not at all. ARGUMENT if something is there already. */
+/* Makes a key and a certificate that is valid for 20 years for `names` (DNS names or addresses;
+ * "localhost", "127.0.0.1" and "::1" are always there), and writes both to a new file at `path`,
+ * mode 0600, which appears whole or not at all. ARGUMENT if something is there already. */
 tessera_status identity_make(const char *path, const char *const *names, int count, tessera_error *error);
-/* Reads such a file. ARGUMENT where others than the owner may read it, FORMAT where it holds no Ed25519 key, or a certificate of another key.
- * NULL in *out on failure. */
+/* Reads such a file. ARGUMENT where others than the owner may read it, FORMAT where it holds no
+ * Ed25519 key, or a certificate of another key. NULL in *out on failure. */
 tessera_status identity_open(const char *path, struct identity **out, tessera_error *error);
 void identity_free(struct identity *identity); /* NULL is fine; the key is wiped */
 
@@ -59,7 +62,8 @@ void identity_hex(const uint8_t *data, size_t bytes, char *out);
 bool identity_unhex(const char *text, uint8_t *out, size_t bytes);
 /* Base64 (RFC 4648) with padding; NULL only when memory is out; the caller frees. */
 char *identity_base64(const void *data, size_t bytes);
-/* The bytes of such a text, at most `most`, into memory that the caller frees; false where it is none, or longer, or memory is out. */
+/* The bytes of such a text, at most `most`, into memory that the caller frees; false where it is
+ * none, or longer, or memory is out. */
 bool identity_unbase64(const char *text, size_t most, uint8_t **out, size_t *bytes);
 
 #endif

@@ -1,7 +1,8 @@
 /* What a worker keeps between requests, all of it bounded: replies, for retries, and constants of jobs.
  *
- * A reply is found by its request's id and given again where the request is the same, byte for byte. Where there is no room the one that was
- * used longest ago goes; a retry that comes later is computed again, with the same result. */
+ * A reply is found by its request's id and given again where the request is the same, byte for
+ * byte. Where there is no room the one that was used longest ago goes; a retry that comes later is
+ * computed again, with the same result. */
 #ifndef TESSERA_SPLIT_KEPT_H
 #define TESSERA_SPLIT_KEPT_H
 
@@ -30,7 +31,8 @@ enum kept_found { KEPT_UNKNOWN, KEPT_FOUND, KEPT_ANOTHER /* the id is of a reque
 
 void kept_replies_open(struct kept_replies *kept, size_t most_bytes);
 void kept_replies_close(struct kept_replies *kept);
-/* The reply to a request, a copy of malloc in *data; KEPT_UNKNOWN, too, where there is no memory for it. */
+/* The reply to a request, a copy of malloc in *data; KEPT_UNKNOWN, too, where there is no memory
+ * for it. */
 enum kept_found kept_reply_find(struct kept_replies *kept, const char *path, const uint8_t *request, size_t size, void **data,
                                 size_t *bytes);
 /* Keeps a copy, if there is room for it. */
@@ -55,7 +57,8 @@ void kept_jobs_open(struct kept_jobs *kept, struct split_part *part, size_t most
 void kept_jobs_close(struct kept_jobs *kept); /* before the part's end */
 /* The job's constants; a new job takes the place of the one that was used longest ago. */
 struct state_store *kept_job_store(struct kept_jobs *kept, const uint8_t nonce[SPLIT_NONCE_BYTES]);
-/* Lets jobs go until the constants fit, but for the one that was used last. Returns the bytes that are kept. */
+/* Lets jobs go until the constants fit, but for the one that was used last. Returns the bytes that
+ * are kept. */
 size_t kept_jobs_trim(struct kept_jobs *kept);
 
 #endif

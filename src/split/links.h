@@ -1,11 +1,12 @@
 /* Connections to a server that strangers reach: how many, from where, and until when.
  *
- * Every connection has a deadline for what it does now (send a request's head, send the whole of a request, take the whole of a reply), as
- * a point in time: a client that sends a byte now and then gains nothing by it. One thread looks at the deadlines and shuts down the
- * sockets that are past theirs; the HTTP library then sees the end of the connection and closes it.
+ * Every connection has a deadline for what it does now (send a request's head, send the whole of a
+ * request, take the whole of a reply), as a point in time: a client that sends a byte now and then
+ * gains nothing by it. One thread looks at the deadlines and shuts down the sockets that are past
+ * theirs; the HTTP library then sees the end of the connection and closes it.
  *
- * Connections that have not shown a token yet are newcomers. Where there are too many of them the oldest newcomer goes for a new one, so
- * that idle connections, however many, keep nobody out. */
+ * Connections that have not shown a token yet are newcomers. Where there are too many of them the
+ * oldest newcomer goes for a new one, so that idle connections, however many, keep nobody out. */
 #ifndef TESSERA_SPLIT_LINKS_H
 #define TESSERA_SPLIT_LINKS_H
 
@@ -47,7 +48,8 @@ void links_close(struct links *links);
 
 /* May this address open one more? */
 bool links_admit(struct links *links, const struct sockaddr *address, double now);
-/* A new connection, a newcomer; NULL where memory is out. links_remove frees it, before its socket is closed. */
+/* A new connection, a newcomer; NULL where memory is out. links_remove frees it, before its socket
+ * is closed. */
 struct link *links_add(struct links *links, int socket, const struct sockaddr *address, double deadline);
 void links_remove(struct links *links, struct link *link);
 /* 0: none. */

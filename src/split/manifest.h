@@ -9,7 +9,8 @@
  *     "tessera-manifest-1\0", text specification, model, class, configuration, u32 blocks, u32 parts, and for each part:
  *         text file, u32 first, last, has_last_block, u64 bytes, digest
  *
- * It is the owner's word only where the reader knows the owner's pin: who has none learns that the file is whole, not from whom it is. */
+ * It is the owner's word only where the reader knows the owner's pin: who has none learns that the
+ * file is whole, not from whom it is. */
 #ifndef TESSERA_SPLIT_MANIFEST_H
 #define TESSERA_SPLIT_MANIFEST_H
 
@@ -32,8 +33,9 @@ struct manifest {
     uint8_t signature[IDENTITY_SIGNATURE_BYTES];
 };
 
-/* Reads a manifest, checks every field and the signature. `pin`: of the owner, or NULL where any will do. FORMAT naming file and field;
- * FORMAT, too, where the signature or the pin does not fit. manifest_free either way. */
+/* Reads a manifest, checks every field and the signature. `pin`: of the owner, or NULL where any
+ * will do. FORMAT naming file and field; FORMAT, too, where the signature or the pin does not fit.
+ * manifest_free either way. */
 tessera_status manifest_open(const char *path, const char *pin, struct manifest *out, tessera_error *error);
 /* The same over bytes; `name` stands for the file in messages. */
 tessera_status manifest_parse(const char *name, const char *text, size_t length, const char *pin, struct manifest *out,
@@ -42,7 +44,8 @@ tessera_status manifest_parse(const char *name, const char *text, size_t length,
 tessera_status manifest_write(struct manifest *manifest, const struct identity *owner, const char *path, tessera_error *error);
 void manifest_free(struct manifest *manifest); /* zeros are fine */
 
-/* The entry of a part with this content; NULL where there is none. Class, configuration and range are part of the digest. */
+/* The entry of a part with this content; NULL where there is none. Class, configuration and range
+ * are part of the digest. */
 const struct manifest_part *manifest_find(const struct manifest *manifest, const uint8_t digest[CANONICAL_HASH_BYTES]);
 
 #endif

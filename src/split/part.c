@@ -26,7 +26,8 @@ uint64_t split_job_number(const uint8_t nonce[SPLIT_NONCE_BYTES]) {
 
 /* ---- opening ---- */
 
-/* The last block of the component's parts that the range has, and one more: the finish counts as a block. */
+/* The last block of the component's parts that the range has, and one more: the finish counts as a
+ * block. */
 static int last_part(const struct split_range *range) {
     return range->end + range->finish;
 }
@@ -156,7 +157,8 @@ static int list_fields(struct denoiser_state *state, struct tensor *out[STATE_SK
 
 enum { BY_DIGEST = 1 }; /* in a record: models/state.c */
 
-/* Of a request whose head and first records have been compared with what must come: the fields that come by digest, as bits. */
+/* Of a request whose head and first records have been compared with what must come: the fields that
+ * come by digest, as bits. */
 static unsigned fields_by_digest(const uint8_t *bytes, size_t size, int count) {
     unsigned found = 0;
     for (int i = 0; i < count; i++) {
@@ -298,7 +300,8 @@ static tessera_status compute_blocks(struct work *w, tessera_error *error) {
     return TESSERA_OK;
 }
 
-/* Packs the answer, and reads it as its receiver will: numbers that are not finite would be refused there. */
+/* Packs the answer, and reads it as its receiver will: numbers that are not finite would be refused
+ * there. */
 static tessera_status give_answer(struct work *w, tessera_error *error) {
     const struct denoiser *d = split_part_denoiser(w->part);
     struct split_answer *a = w->answer;

@@ -65,7 +65,8 @@ static int by_bytes(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What the blocks of the range, or all others (`rest`), ask their file for; free it either way. `described`: without weights. */
+/* What the blocks of the range, or all others (`rest`), ask their file for; free it either way.
+ * `described`: without weights. */
 static tessera_status list_names(struct component *described, const struct split_range *range, bool rest, struct names *out,
                                  tessera_error *error) {
     const struct load_hooks hooks = {.user = out, .record = add_name};
@@ -182,7 +183,8 @@ static tessera_status check_class(const struct component *c, struct part_header 
                      c->denoiser->class->name);
 }
 
-/* The names that the range (or, `rest`, what is not of it) asks for, of a model with the header's configuration; free them either way. Checks class and range. */
+/* The names that the range (or, `rest`, what is not of it) asks for, of a model with the header's
+ * configuration; free them either way. Checks class and range. */
 static tessera_status read_names(const char *path, struct part_header *header, bool rest, struct names *names, tessera_error *error) {
     struct component_source source = {.folder = path};
     struct component described = {0};
@@ -196,7 +198,8 @@ static tessera_status read_names(const char *path, struct part_header *header, b
     return status;
 }
 
-/* The header's digest: the one that was kept under this key, where there is one. Files of a folder that change meanwhile have no key. */
+/* The header's digest: the one that was kept under this key, where there is one. Files of a folder
+ * that change meanwhile have no key. */
 static tessera_status know_digest(struct part_file *file, const char *folder, const struct names *names, tessera_error *error) {
     struct part_header *h = &file->header;
     char before[KNOWN_KEY_CHARS], after[KNOWN_KEY_CHARS];

@@ -38,7 +38,8 @@ static void pass_block(struct stack *s, const struct denoiser *denoiser, int blo
     for (int k = 0; k < info.pushes; k++) s->maps[s->height++] = info.pushed[k];
 }
 
-/* Those that the part has where `block`, one of its own or its end, begins: above the ones that none of its blocks takes. Returns how many. */
+/* Those that the part has where `block`, one of its own or its end, begins: above the ones that
+ * none of its blocks takes. Returns how many. */
 static int skips_at(const struct denoiser *denoiser, const struct split_range *range, int block,
                     struct denoiser_map maps[DENOISER_MAX_SKIPS]) {
     struct stack s = {0}, there = {0};
@@ -70,7 +71,8 @@ static uint64_t extent(const uint8_t *record, int dim) {
     return little_endian_get(record + 16 + 8 * dim, 8);
 }
 
-/* What the records say: the batch is the picture's; text and mask, where they come, are of text_tokens. */
+/* What the records say: the batch is the picture's; text and mask, where they come, are of
+ * text_tokens. */
 static tessera_status read_records(const uint8_t *bytes, size_t size, const struct split_limits *limits, struct split_shape *out,
                                    tessera_error *error) {
     const uint8_t *record = bytes + STATE_HEAD_BYTES;

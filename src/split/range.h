@@ -4,11 +4,14 @@
  *                          ---------- part ---------->
  *     sent to the part         c d           d'  comes back
  *
- * A message to a part holds the picture, the text, its mask, the conditioning and those skips that its blocks take: the top of the stack. Its
- * answer holds what blocks change: the picture, the text where blocks change it, and the skips that its blocks leave. With `finish` the
- * answer holds the prediction in the picture's place, F32 [B, H, W, out_channels], and nothing else. All messages are those of models/state.h.
+ * A message to a part holds the picture, the text, its mask, the conditioning and those skips that
+ * its blocks take: the top of the stack. Its answer holds what blocks change: the picture, the text
+ * where blocks change it, and the skips that its blocks leave. With `finish` the answer holds the
+ * prediction in the picture's place, F32 [B, H, W, out_channels], and nothing else. All messages
+ * are those of models/state.h.
  *
- * Client:  split_request_state -> denoiser_state_pack -> the worker -> split_answer_read -> split_answer_merge */
+ * Client:  split_request_state -> denoiser_state_pack -> the worker -> split_answer_read ->
+ * split_answer_merge */
 #ifndef TESSERA_SPLIT_RANGE_H
 #define TESSERA_SPLIT_RANGE_H
 
@@ -36,16 +39,18 @@ struct split_limits {
     int64_t text_tokens; /* default 2048 */
 };
 
-/* The shape that a message to a part says it has: the head and the records of picture, text and mask are read, which lie in the first
- * SPLIT_HEAD_BYTES; nothing is allocated. FORMAT naming the field, also where it passes the limits (NULL: the
- * defaults). Everything else of the message is compared later, with what follows from the shape. */
+/* The shape that a message to a part says it has: the head and the records of picture, text and
+ * mask are read, which lie in the first SPLIT_HEAD_BYTES; nothing is allocated. FORMAT naming the
+ * field, also where it passes the limits (NULL: the defaults). Everything else of the message is
+ * compared later, with what follows from the shape. */
 tessera_status split_shape_read(const struct denoiser *denoiser, const uint8_t *bytes, size_t size, const struct split_limits *limits,
                                 struct split_shape *out, tessera_error *error);
 /* The shape of a state that this process holds. */
 struct split_shape split_shape_of(const struct denoiser_state *state);
 
-/* The form (without data) of the state within a part where `block` begins: range->first: the message to the part; a later block: with the skips
- * that the part holds there. The run says the type of activations; errors stick to it. denoiser_state_bytes(&form, 0) is the length of the
+/* The form (without data) of the state within a part where `block` begins: range->first: the
+ * message to the part; a later block: with the skips that the part holds there. The run says the
+ * type of activations; errors stick to it. denoiser_state_bytes(&form, 0) is the length of the
  * message where all constants come whole. */
 struct denoiser_state split_state_form(const struct denoiser *denoiser, struct run *run, const struct split_range *range, int block,
                                        const struct split_shape *shape);
@@ -62,22 +67,24 @@ void split_state_trim(const struct denoiser *denoiser, int block, struct denoise
 struct denoiser_state split_answer_state(const struct denoiser *denoiser, const struct denoiser_state *state);
 /* The prediction in place of the last block's state: the rest is gone. */
 struct denoiser_state split_finished_state(const struct denoiser_state *state, struct tensor prediction);
-/* Reads a part's answer, whose tensors then lie in `bytes` (aligned to 64). `job`: the number of the request. FORMAT naming the field, also where
- * a number is not finite. */
+/* Reads a part's answer, whose tensors then lie in `bytes` (aligned to 64). `job`: the number of
+ * the request. FORMAT naming the field, also where a number is not finite. */
 tessera_status split_answer_read(const struct denoiser *denoiser, struct run *run, const struct split_range *range,
                                  const struct split_shape *shape, uint64_t job, const uint8_t *bytes, size_t size,
                                  struct denoiser_state *out, tessera_error *error);
-/* `state`, which entered the range, becomes the one that leaves it: the same memory but for what the answer brings. With range->finish it is
- * split_finished_state. */
+/* `state`, which entered the range, becomes the one that leaves it: the same memory but for what
+ * the answer brings. With range->finish it is split_finished_state. */
 void split_answer_merge(const struct denoiser *denoiser, const struct split_range *range, struct denoiser_state *state,
                         const struct denoiser_state *answer);
 
-/* The same within a part: `state`, which entered it, becomes the one before block `end`, with the skips that the part holds there. */
+/* The same within a part: `state`, which entered it, becomes the one before block `end`, with the
+ * skips that the part holds there. */
 void split_answer_merge_within(const struct denoiser *denoiser, int end, struct denoiser_state *state, const struct denoiser_state *answer);
 
-/* SHA-256 of a state, by which both sides name it: of what a part's message holds (split_request_state), however its constants travelled, and
- * after the part of the same fields with what the answer brought (split_answer_merge of that state). Tensors in the order of models/state.h,
- * in canonical.h's bytes:
+/* SHA-256 of a state, by which both sides name it: of what a part's message holds
+ * (split_request_state), however its constants travelled, and after the part of the same fields
+ * with what the answer brought (split_answer_merge of that state). Tensors in the order of
+ * models/state.h, in canonical.h's bytes:
  *
  *     "tessera-state-1\0", u64 rows, columns, text_tokens, u32 tensors, skips
  *     for each tensor:  u32 field, dtype, ndim, u64 shape[ndim], SHA-256 of its bytes

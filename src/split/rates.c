@@ -32,7 +32,8 @@ bool rate_address_same(const struct rate_address *a, const struct rate_address *
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-/* FNV-1a from a seed, with the last step of MurmurHash3 (Appleby 2008), so that the last bytes reach all bits. */
+/* FNV-1a from a seed, with the last step of MurmurHash3 (Appleby 2008), so that the last bytes
+ * reach all bits. */
 static size_t set_of(const struct rates *rates, const struct rate_address *address) {
     uint64_t hash = 14695981039346656037u ^ rates->seed;
     for (size_t i = 0; i < sizeof address->bytes; i++) hash = (hash ^ address->bytes[i]) * 1099511628211u;

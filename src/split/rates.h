@@ -1,8 +1,9 @@
 /* How often each of many callers does something: buckets of tickets, one per address or per token.
  *
- * A bucket holds at most `burst` tickets and gains `per_second`. The table has a fixed size, so that callers from many addresses cannot
- * fill the memory: of the places where an address may be kept the one that was used longest ago is given to it. IPv6 addresses count by
- * their first 64 bits, which are one customer's. */
+ * A bucket holds at most `burst` tickets and gains `per_second`. The table has a fixed size, so
+ * that callers from many addresses cannot fill the memory: of the places where an address may be
+ * kept the one that was used longest ago is given to it. IPv6 addresses count by their first 64
+ * bits, which are one customer's. */
 #ifndef TESSERA_SPLIT_RATES_H
 #define TESSERA_SPLIT_RATES_H
 
@@ -17,7 +18,8 @@ struct rate {
 struct bucket {
     double tickets, seconds; /* as of that time; 0: never used */
 };
-/* Takes a ticket; false if there is none, and then *wait (may be NULL) is in how many seconds there will be. */
+/* Takes a ticket; false if there is none, and then *wait (may be NULL) is in how many seconds there
+ * will be. */
 bool bucket_take(struct bucket *bucket, struct rate rate, double now, double *wait);
 
 /* An address as the limits see it: without its port. */

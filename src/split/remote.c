@@ -1,4 +1,5 @@
-/* See remote.h: what calls send, and what their replies must be. The transport is in remote_transport.c. */
+/* See remote.h: what calls send, and what their replies must be. The transport is in
+ * remote_transport.c. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Workers as a client sees them: requests that are under way at the same time, over libcurl, in one thread and without waiting.
+/* Workers as a client sees them: requests that are under way at the same time, over libcurl, in one
+ * thread and without waiting.
  *
  *     remotes_open
  *       remote_open (URL, pin, token)              one per worker
@@ -8,12 +9,14 @@
  *       remote_close
  *     remotes_close
  *
- * A connection is HTTPS with TLS 1.3 and the worker's pinned key; names and authorities do not count. Connections stay open and are used again. A
- * reply has passed all checks when it is handed out: it is of this request, job, part and specification, is signed with the pinned key, its
- * state has the form that follows from the model, all numbers are finite, and the signed hash of the output is that of what came. What is left
- * to the caller is whether the numbers are right.
+ * A connection is HTTPS with TLS 1.3 and the worker's pinned key; names and authorities do not
+ * count. Connections stay open and are used again. A reply has passed all checks when it is handed
+ * out: it is of this request, job, part and specification, is signed with the pinned key, its state
+ * has the form that follows from the model, all numbers are finite, and the signed hash of the
+ * output is that of what came. What is left to the caller is whether the numbers are right.
  *
- * Constants of a job travel once per worker: whole at first, by digest later, and whole again if the worker asks for them. */
+ * Constants of a job travel once per worker: whole at first, by digest later, and whole again if
+ * the worker asks for them. */
 #ifndef TESSERA_SPLIT_REMOTE_H
 #define TESSERA_SPLIT_REMOTE_H
 
@@ -36,7 +39,8 @@ struct remote_options remote_default_options(void); /* 10, 20 and 300 seconds */
 
 tessera_status remotes_open(struct remotes **out, tessera_error *error);
 void remotes_close(struct remotes *remotes); /* after all its workers; NULL is allowed */
-/* Connects nothing yet. ARGUMENT where URL or pin are none, or the URL is plain HTTP and must not be. Strings are copied. */
+/* Connects nothing yet. ARGUMENT where URL or pin are none, or the URL is plain HTTP and must not
+ * be. Strings are copied. */
 tessera_status remote_open(struct remotes *remotes, const struct remote_options *options, struct remote **out, tessera_error *error);
 void remote_close(struct remote *remote); /* after all its calls; NULL is allowed */
 
@@ -64,7 +68,8 @@ struct remote_result {
 
 /* ---- calls ---- */
 
-/* Constants of one of a picture's predictions (or of both, where they travel together), from one request of a job to the next. Zeros at first. */
+/* Constants of one of a picture's predictions (or of both, where they travel together), from one
+ * request of a job to the next. Zeros at first. */
 struct remote_constants {
     bool known;
     uint8_t digests[STATE_SKIPS][STATE_DIGEST_BYTES];
@@ -83,8 +88,8 @@ struct remote_input {
     struct remote_constants *constants; /* stays until the call's end */
 };
 
-/* Each starts a call; `user` is the caller's (remote_call_user). Pointers of `input` must stay valid until the call's end. MEMORY, or the
- * run's error. */
+/* Each starts a call; `user` is the caller's (remote_call_user). Pointers of `input` must stay
+ * valid until the call's end. MEMORY, or the run's error. */
 tessera_status remote_describe(struct remote *remote, void *user, struct remote_call **out, tessera_error *error);
 tessera_status remote_run(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
                           tessera_error *error);
@@ -92,7 +97,8 @@ tessera_status remote_run(struct remote *remote, const struct remote_input *inpu
 tessera_status remote_hashes(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
                              tessera_error *error);
 
-/* The state before a block of the part, not its first: no signature proves it, but its hash does, which the worker or another one has signed. */
+/* The state before a block of the part, not its first: no signature proves it, but its hash does,
+ * which the worker or another one has signed. */
 tessera_status remote_state(struct remote *remote, const struct remote_input *input, void *user, struct remote_call **out,
                             tessera_error *error);
 

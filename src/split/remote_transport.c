@@ -1,4 +1,5 @@
-/* HTTP of a client's calls over libcurl (https://curl.se/libcurl): see remote.h. Left out: redirects, cookies, compression, HTTP/2. */
+/* HTTP of a client's calls over libcurl (https://curl.se/libcurl): see remote.h. Left out:
+ * redirects, cookies, compression, HTTP/2. */
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,7 +155,8 @@ static void set_options(struct remote_call *call, const char *url) {
     curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
     if (call->body == NULL) return;
-    /* A worker that refuses says so before the body leaves: amid it the connection would break, and the words be lost. */
+    /* A worker that refuses says so before the body leaves: amid it the connection would break, and
+     * the words be lost. */
     curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)(remote->connect_seconds * 1000));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_size);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, (const char *)call->body);

@@ -4,7 +4,8 @@
  *     calls with bytes   --> first bytes, check, memory for the body, body
  *     last call          --> answer, or suspended until the computing thread (server_queue.c) has one, then called once more
  *
- * libmicrohttpd takes a reply before the body or behind it, not amid: of a request that is refused amid its body the rest is read and dropped. */
+ * libmicrohttpd takes a reply before the body or behind it, not amid: of a request that is refused
+ * amid its body the rest is read and dropped. */
 #include "split/server_parts.h"
 
 #include <arpa/inet.h>
@@ -198,7 +199,8 @@ static enum MHD_Result begin(struct server *server, struct MHD_Connection *conne
 
 /* ---- the body ---- */
 
-/* Memory for the whole body, if so much is left; a quarter of all is not for a token that has the rest. */
+/* Memory for the whole body, if so much is left; a quarter of all is not for a token that has the
+ * rest. */
 static bool reserve(struct server *server, struct server_request *r) {
     size_t bytes = (r->whole + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, all = server->options.limits.memory;
     pthread_mutex_lock(&server->guard);

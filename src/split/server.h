@@ -1,4 +1,5 @@
-/* An HTTPS server that can be exposed to the internet: HTTP/1.1 with keep-alive over TLS 1.3, by libmicrohttpd and GnuTLS.
+/* An HTTPS server that can be exposed to the internet: HTTP/1.1 with keep-alive over TLS 1.3, by
+ * libmicrohttpd and GnuTLS.
  *
  *     one thread (epoll)   handshakes, heads, bodies, replies: all connections
  *     one thread           computes: takes requests of `queued` routes one after another from a bounded queue, which tokens share fairly
@@ -37,9 +38,11 @@ struct server_route {
     bool open;         /* needs no token */
     size_t head_bytes; /* of the body that `check` wants to see first; at most SERVER_HEAD_BYTES */
     size_t largest;    /* bytes of a body; 0: none is taken */
-    /* Sees the body's first bytes, at most head_bytes, and its whole length. A reply's status other than 0 refuses the request. May be NULL. */
+    /* Sees the body's first bytes, at most head_bytes, and its whole length. A reply's status other
+     * than 0 refuses the request. May be NULL. */
     void (*check)(void *user, const uint8_t *head, size_t bytes, size_t whole, struct server_reply *reply);
-    /* Answers without computing, in the server's thread, or leaves the status at 0: then the request waits for `compute`. `body` is aligned to
+    /* Answers without computing, in the server's thread, or leaves the status at 0: then the
+     * request waits for `compute`. `body` is aligned to
      * 64. May be NULL. */
     void (*answer)(void *user, const uint8_t *body, size_t size, struct server_reply *reply);
     /* In the computing thread, one request at a time. NULL: the route is not queued. */
@@ -81,16 +84,17 @@ struct server_counts {
 
 struct server;
 
-/* Options, and what they point to, outlive the server. ARGUMENT: a host that is not there, or not loopback where it must be; IO: the port is
- * taken; UNSUPPORTED: TLS refuses key or certificate. */
+/* Options, and what they point to, outlive the server. ARGUMENT: a host that is not there, or not
+ * loopback where it must be; IO: the port is taken; UNSUPPORTED: TLS refuses key or certificate. */
 tessera_status server_start(const struct server_options *options, struct server **out, tessera_error *error);
-/* Other tokens from now on, from any thread: those of `read` (of tokens_read) that were there keep their rates. Requests that have passed stay. */
+/* Other tokens from now on, from any thread: those of `read` (of tokens_read) that were there keep
+ * their rates. Requests that have passed stay. */
 void server_replace_tokens(struct server *server, const struct tokens *read, int *revoked, int *added);
 int server_port(const struct server *server);
 /* What the server has done; from any thread. */
 struct server_counts server_counts(struct server *server);
-/* Takes no connections any more, lets the request that is computed end, answers those that wait with 503, and gives replies `seconds` to be
- * taken. NULL is allowed. */
+/* Takes no connections any more, lets the request that is computed end, answers those that wait
+ * with 503, and gives replies `seconds` to be taken. NULL is allowed. */
 void server_stop(struct server *server, double seconds);
 
 #endif

@@ -6,8 +6,8 @@
 
 #include "split/server.h"
 
-/* From the end of its head until its reply is taken. The server's thread owns it, and the computing thread from server_queue_push until the
- * connection is resumed. */
+/* From the end of its head until its reply is taken. The server's thread owns it, and the computing
+ * thread from server_queue_push until the connection is resumed. */
 struct server_request {
     struct server_request *next; /* in the queue */
     const struct server_route *route;

@@ -1,4 +1,5 @@
-/* The threads of a server beside the library's: the one that computes and the one that watches deadlines. See server.h. */
+/* The threads of a server beside the library's: the one that computes and the one that watches
+ * deadlines. See server.h. */
 #include <errno.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,7 +111,8 @@ bool server_stopping(struct server *server) {
     return stopping;
 }
 
-/* Where the queue is full, a token may still have as many requests in it as if all that wait had the same. */
+/* Where the queue is full, a token may still have as many requests in it as if all that wait had
+ * the same. */
 static bool is_full(const struct server *server, int token) {
     int limit = server->options.limits.queue, tokens = 0;
     if (server->counts.queued < limit) return false;

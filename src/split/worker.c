@@ -1,4 +1,5 @@
-/* See worker.h. The server's thread checks requests and gives kept replies; its computing thread does the rest, one request at a time. */
+/* See worker.h. The server's thread checks requests and gives kept replies; its computing thread
+ * does the rest, one request at a time. */
 #include "split/worker.h"
 
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static int status_of(tessera_status status) {
     return status == TESSERA_ERROR_FORMAT || status == TESSERA_ERROR_ARGUMENT ? 400 : status == TESSERA_ERROR_MEMORY ? 503 : 500;
 }
 
-/* A request's head, that of its state, and the length that follows from both, before memory is allocated for it. */
+/* A request's head, that of its state, and the length that follows from both, before memory is
+ * allocated for it. */
 static void check_request(void *user, const uint8_t *head, size_t bytes, size_t whole, struct server_reply *reply) {
     struct worker *w = user;
     struct wire_request request;

@@ -7,8 +7,9 @@
  *     POST /v1/hashes   the same request    -> a reply with the hash of the state after each block
  *     POST /v1/state    the same, and a block -> a reply with the state before that block, for whoever judges it
  *
- * Replies are signed, but for the last. The worker reads all of its part at the start and computes its digest from the weights, so that it never serves a
- * part that is not what its manifest says. docs/strangers.md is the guide, and has the protocol. */
+ * Replies are signed, but for the last. The worker reads all of its part at the start and computes
+ * its digest from the weights, so that it never serves a part that is not what its manifest says.
+ * docs/strangers.md is the guide, and has the protocol. */
 #ifndef TESSERA_SPLIT_WORKER_H
 #define TESSERA_SPLIT_WORKER_H
 
@@ -37,12 +38,14 @@ struct worker_options worker_default_options(void);
 
 struct worker;
 
-/* Answers from now on. Errors: of the files (part, manifest, identity, tokens), naming them; server_start's. */
+/* Answers from now on. Errors: of the files (part, manifest, identity, tokens), naming them;
+ * server_start's. */
 tessera_status worker_start(const struct worker_options *options, struct worker **out, tessera_error *error);
 int worker_port(const struct worker *worker);
 const struct part_header *worker_part(const struct worker *worker);
 const char *worker_specification(const struct worker *worker);
-/* Reads the token file again; counts as of tokens_replace. On failure the tokens stay as they are. Errors as of tokens_read. */
+/* Reads the token file again; counts as of tokens_replace. On failure the tokens stay as they are.
+ * Errors as of tokens_read. */
 tessera_status worker_reload_tokens(struct worker *worker, int *revoked, int *added, tessera_error *error);
 void worker_pin(const struct worker *worker, char out[IDENTITY_PIN_CHARS]);
 /* The request that is computed ends and is answered, those that wait get 503. NULL is allowed. */
@@ -52,7 +55,8 @@ void worker_stop(struct worker *worker);
 
 /*     {"protocol": 1, "specification": "tessera-split-1 reproducible bf16", "class": "SD3Transformer2DModel", "digest": "<hex>",
  *      "first": 1, "last": 11, "has_last_block": false, "public_key": "<base64>", "most_request_bytes": 268435456,
- *      "most_tokens": 16384, "most_text_tokens": 2048, "most_batch": 8, "kernels": "reproducible avx2", "threads": 8} */
+ *      "most_tokens": 16384, "most_text_tokens": 2048, "most_batch": 8, "kernels": "reproducible avx2", "threads":
+ * 8} */
 struct worker_description {
     char specification[SPLIT_SPECIFICATION_CHARS], class_name[64], kernels[64];
     uint8_t digest[CANONICAL_HASH_BYTES];

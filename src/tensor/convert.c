@@ -1,4 +1,5 @@
-/* Conversion between element types: dequantize.c reads the small ones, quantize.c writes them. Rounding is to nearest, ties to even. */
+/* Conversion between element types: dequantize.c reads the small ones, quantize.c writes them.
+ * Rounding is to nearest, ties to even. */
 #include <assert.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Reading small weights: float8 (Micikevicius et al. 2022, "FP8 formats for deep learning") and ggml's block formats.
+/* Reading small weights: float8 (Micikevicius et al. 2022, "FP8 formats for deep learning") and
+ * ggml's block formats.
  *
  * d, m       a block's scale and offset, float16; q a small integer
  * Q8_0       | d | 32 x int8 |                                     x = d q
@@ -11,8 +12,8 @@
  * F8_E4M3_SCALED, F8_E5M2_SCALED  | s, float32 | 64 x float8 |       x = q s
  * NF4        | s, float32 | 32 bytes: q of 2 i high, of 2 i + 1 low |   x = nf4_values[q] s
  *
- * Products and differences are rounded one by one, in the order of ggml's reference code, so that the numbers are the same to the bit.
- * Left out: IQ types, ternary types, microscaled types. */
+ * Products and differences are rounded one by one, in the order of ggml's reference code, so that
+ * the numbers are the same to the bit. Left out: IQ types, ternary types, microscaled types. */
 #include "base/f16.h"
 #include "tensor/dequantize.h"
 
@@ -31,8 +32,9 @@ static uint32_t word_at(const uint8_t *from) {
 
 /* ---- float8 ---- */
 
-/* A float8 with `mantissa` bits and an exponent bias; magnitudes from `special` on are infinity (its fraction 0) or NaN. A subnormal one
- * counts steps. As for float16 (tensor.c), nothing depends on subnormal float32 arithmetic or branches. */
+/* A float8 with `mantissa` bits and an exponent bias; magnitudes from `special` on are infinity
+ * (its fraction 0) or NaN. A subnormal one counts steps. As for float16 (tensor.c), nothing depends
+ * on subnormal float32 arithmetic or branches. */
 static inline float widen(uint8_t x, int mantissa, uint32_t bias, uint32_t special, float step) {
     uint32_t magnitude = x & 0x7fu, fraction = magnitude & ((1u << mantissa) - 1);
     uint32_t normal = (magnitude << (23 - mantissa)) + ((127 - bias) << 23);
@@ -127,7 +129,8 @@ static void six_bits(const uint8_t *b, int i, int *scale, int *offset) {
     *offset = i < 4 ? b[i + 4] & 63 : b[i + 4] >> 4 | b[i] >> 6 << 4;
 }
 
-/* | d | m | 12 bytes: scales and offsets of 32 numbers | (Q5_K: 32 bytes: fifth bits) | 128 bytes: 4 bits each | */
+/* | d | m | 12 bytes: scales and offsets of 32 numbers | (Q5_K: 32 bytes: fifth bits) | 128 bytes: 4 bits each
+ * | */
 static void read_q45_k(float *to, const uint8_t *b, bool five) {
     float d = half_at(b), m = half_at(b + 2);
     const uint8_t *fifth = b + 16, *nibbles = five ? b + 48 : b + 16;

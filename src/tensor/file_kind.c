@@ -1,5 +1,5 @@
-/* Telling apart what people give for weights; see file_kind.h. Most of it is not their doing: a download that brought a web page, a clone
- * without Git LFS, a format of another program. */
+/* Telling apart what people give for weights; see file_kind.h. Most of it is not their doing: a
+ * download that brought a web page, a clone without Git LFS, a format of another program. */
 #include "tensor/file_kind.h"
 
 #include <ctype.h>

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "a Git LFS pointer, not the file: run 'git lfs pull' in its folder"; NULL if the bytes are of no kind that is known here. The text lives in
- * `buffer` or for ever. */
+/* "a Git LFS pointer, not the file: run 'git lfs pull' in its folder"; NULL if the bytes are of no
+ * kind that is known here. The text lives in `buffer` or for ever. */
 const char *file_kind(const uint8_t *data, size_t length, char *buffer, size_t capacity);
 
 #endif

@@ -1,8 +1,9 @@
 /* Reading GGUF files, and the header of those that are written; see gguf.h.
  *
- * A cursor knows how many bytes are left, and every length and count is compared with it before anything is allocated or followed. Of the
- * values only general.alignment and the shapes that some converters keep for tensors they flattened ("comfy.gguf.orig_shape.NAME") are used.
- * Left out: version 1, big-endian files, files in several parts. */
+ * A cursor knows how many bytes are left, and every length and count is compared with it before
+ * anything is allocated or followed. Of the values only general.alignment and the shapes that some
+ * converters keep for tensors they flattened ("comfy.gguf.orig_shape.NAME") are used. Left out:
+ * version 1, big-endian files, files in several parts. */
 #include "tensor/gguf.h"
 
 #include <assert.h>
@@ -181,7 +182,8 @@ static bool take_extents(struct reader *r, struct tensor *t) {
     return true;
 }
 
-/* Name, extents, type and offset of one tensor; its data is not checked yet, and `offset` counts from the data's start. */
+/* Name, extents, type and offset of one tensor; its data is not checked yet, and `offset` counts
+ * from the data's start. */
 static bool take_tensor(struct reader *r, struct safetensors_entry *out, uint64_t *offset) {
     struct text name;
     uint64_t type;
@@ -199,7 +201,8 @@ static bool take_tensor(struct reader *r, struct safetensors_entry *out, uint64_
     return true;
 }
 
-/* Some converters write a tensor as a matrix with rows of 256 numbers and keep its shape beside it: its blocks may then cross its rows. */
+/* Some converters write a tensor as a matrix with rows of 256 numbers and keep its shape beside it:
+ * its blocks may then cross its rows. */
 static void restore_shape(const struct reader *r, struct safetensors_entry *entry) {
     for (int i = 0; i < r->num_shapes; i++) {
         const struct shape *s = &r->shapes[i];
@@ -299,8 +302,8 @@ static void put_text(FILE *stream, const char *text) {
     fputs(text, stream);
 }
 
-/* The one value says which version of the block formats it is (2: scales lie as they do now). stable-diffusion.cpp names no architecture
- * either: the tensors' names tell. */
+/* The one value says which version of the block formats it is (2: scales lie as they do now).
+ * stable-diffusion.cpp names no architecture either: the tensors' names tell. */
 void gguf_print_header(FILE *stream, const struct safetensors_entry *entries, int count) {
     uint64_t offset = 0;
     fputs("GGUF", stream), put_number(stream, 4, 3), put_number(stream, 8, (uint64_t)count), put_number(stream, 8, 1);

@@ -1,7 +1,8 @@
 /* The stack machine of pickles, without its power; see pickle.h.
  *
- * Memory is bounded by the pickle's length: each instruction makes at most one value, and the memo has at most one place per byte. Numbers of
- * elements and places are checked by who looks at the tensors (torch_file.c). */
+ * Memory is bounded by the pickle's length: each instruction makes at most one value, and the memo
+ * has at most one place per byte. Numbers of elements and places are checked by who looks at the
+ * tensors (torch_file.c). */
 #include "tensor/pickle.h"
 
 #include <stdio.h>
@@ -19,8 +20,9 @@ enum role { /* what calling a name does */
             ROLE_INERT,        /* is not called: stands for itself */
 };
 
-/* All names of Python that are known. What torch.save writes, and what training programs left in published checkpoints: without those the first
- * Stable Diffusion's own files could not be read. None of them runs anything here. */
+/* All names of Python that are known. What torch.save writes, and what training programs left in
+ * published checkpoints: without those the first Stable Diffusion's own files could not be read.
+ * None of them runs anything here. */
 static const struct {
     const char *module, *name;
     enum role role;
@@ -206,7 +208,8 @@ static tessera_status push_text(struct machine *m, size_t width, enum pickle_typ
     return push(m, value);
 }
 
-/* A two's complement number of any length; beyond 64 bits only its sign is kept, since no one asks for such numbers. */
+/* A two's complement number of any length; beyond 64 bits only its sign is kept, since no one asks
+ * for such numbers. */
 static tessera_status push_long(struct machine *m, size_t width) {
     uint64_t bytes, low = 0;
     TRY(read_number(m, width, &bytes));

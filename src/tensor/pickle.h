@@ -1,7 +1,8 @@
 /* The restricted pickle reader behind torch_file.h: bytes in, a tree of plain values out.
  *
- * https://docs.python.org/3/library/pickletools.html lists the instructions. Known are those of protocols 2 to 5 that build plain values;
- * protocols 0 and 1 as text, extension codes, buffers and everything that makes objects of classes are refused. */
+ * https://docs.python.org/3/library/pickletools.html lists the instructions. Known are those of
+ * protocols 2 to 5 that build plain values; protocols 0 and 1 as text, extension codes, buffers and
+ * everything that makes objects of classes are refused. */
 #ifndef TESSERA_TENSOR_PICKLE_H
 #define TESSERA_TENSOR_PICKLE_H
 
@@ -47,8 +48,9 @@ struct pickle_value {
     };
 };
 
-/* Reads one pickle from the beginning of `data`; *used is how many bytes it takes, *storages the last storage that it names. Values live in `arena`, texts in `data`. `name` stands for
- * the file in messages. FORMAT, UNSUPPORTED (the instruction or the name is given) or MEMORY. */
+/* Reads one pickle from the beginning of `data`; *used is how many bytes it takes, *storages the
+ * last storage that it names. Values live in `arena`, texts in `data`. `name` stands for the file
+ * in messages. FORMAT, UNSUPPORTED (the instruction or the name is given) or MEMORY. */
 tessera_status pickle_read(const char *name, const uint8_t *data, size_t length, struct arena *arena, struct pickle_value **out,
                            size_t *used, struct pickle_value **storages, tessera_error *error);
 

@@ -6,8 +6,9 @@
  *     Q5_0, Q5_1   the same with -16, 16.5, 31
  *     NF4    s = max |x|                   q = the nearest of nf4_values to x / s
  *
- * The scale is rounded to float16 when it is stored, but q is computed from the unrounded one, as ggml does. Where 1 / d is infinite the
- * block's numbers are below what float16 can scale, and become 0. */
+ * The scale is rounded to float16 when it is stored, but q is computed from the unrounded one, as
+ * ggml does. Where 1 / d is infinite the block's numbers are below what float16 can scale, and
+ * become 0. */
 #include "tensor/quantize.h"
 
 #include <assert.h>
@@ -30,8 +31,8 @@ static float inverse(float d) {
     return isfinite(id) ? id : 0;
 }
 
-/* Round to nearest even, as torch's and ml_dtypes' casts do. Below 2^-6 the sum with 2^14, whose last bit is worth 2^-9, rounds to e4m3's
- * subnormal steps. */
+/* Round to nearest even, as torch's and ml_dtypes' casts do. Below 2^-6 the sum with 2^14, whose
+ * last bit is worth 2^-9, rounds to e4m3's subnormal steps. */
 static uint8_t e4m3_of(float x) {
     uint32_t bits = bits_of(x);
     uint32_t magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;

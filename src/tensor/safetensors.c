@@ -2,12 +2,13 @@
  *
  *     | length: 8 bytes | {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...} | data |
  *
- * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file reaches beyond its bytes. The
- * tensors in the order of their data must fill it exactly. The format does not promise that a tensor is aligned to its element size (a
- * header of odd length): safetensors_tensor lends an aligned copy then, which the file object keeps. A tensor of a type that is not known
- * stays in the file as
- * bytes: only who uses it fails. ggml's block formats, which the format does not name, are read under ggml's names. A file of PyTorch
- * (torch_file.h) becomes the same object. safetensors_open.c tells the formats apart. */
+ * Opening checks the whole header before a tensor is lent, so that nothing in a hostile file
+ * reaches beyond its bytes. The tensors in the order of their data must fill it exactly. The format
+ * does not promise that a tensor is aligned to its element size (a header of odd length):
+ * safetensors_tensor lends an aligned copy then, which the file object keeps. A tensor of a type
+ * that is not known stays in the file as bytes: only who uses it fails. ggml's block formats, which
+ * the format does not name, are read under ggml's names. A file of PyTorch (torch_file.h) becomes
+ * the same object. safetensors_open.c tells the formats apart. */
 #include "tensor/safetensors.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-/* Which format a file of tensors has, by its first bytes, and its reader. What has none of the formats goes to safetensors' reader, whose
- * error names what the file is instead. */
+/* Which format a file of tensors has, by its first bytes, and its reader. What has none of the
+ * formats goes to safetensors' reader, whose error names what the file is instead. */
 #include "tensor/gguf.h"
 #include "tensor/safetensors.h"
 #include "tensor/torch_file.h"

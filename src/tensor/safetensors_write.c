@@ -1,5 +1,6 @@
-/* Writing safetensors and GGUF files; see safetensors.h. Both are a header, which is written at once, and then the tensors' bytes in its order.
- * In a GGUF file each tensor begins at a multiple of the alignment, so the writer knows where each one ends. */
+/* Writing safetensors and GGUF files; see safetensors.h. Both are a header, which is written at
+ * once, and then the tensors' bytes in its order. In a GGUF file each tensor begins at a multiple
+ * of the alignment, so the writer knows where each one ends. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,7 +134,8 @@ tessera_status safetensors_writer_open(const char *path, const struct safetensor
     return open_writer(path, entries, count, notes, out, error);
 }
 
-/* Fills the tensor's bytes up to the alignment when its last one is written, and goes on to the next that has bytes. */
+/* Fills the tensor's bytes up to the alignment when its last one is written, and goes on to the
+ * next that has bytes. */
 static void end_tensors(struct safetensors_writer *writer) {
     while (writer->at < writer->count && writer->added == writer->bytes[writer->at]) {
         for (size_t i = writer->added; i % writer->alignment != 0; i++) fputc(0, writer->output.stream);

@@ -1,5 +1,5 @@
-/* See scaled_weights.h. The sizes of all tensors that belong together are checked once, when the weight is found; reading then checks nothing. A
- * file's tensors may lie misaligned. */
+/* See scaled_weights.h. The sizes of all tensors that belong together are checked once, when the
+ * weight is found; reading then checks nothing. A file's tensors may lie misaligned. */
 #include "tensor/scaled_weights.h"
 
 #include <assert.h>
@@ -16,7 +16,8 @@ static tessera_status wrong(const struct weights *weights, const char *name, con
     return error_set(error, TESSERA_ERROR_FORMAT, "%s: tensor \"%s\": %s", weights_folder(weights), name, what);
 }
 
-/* The tensor "<name without `cut` letters><suffix>", if it is there. Every weight asks several times, so nothing is printed here. */
+/* The tensor "<name without `cut` letters><suffix>", if it is there. Every weight asks several
+ * times, so nothing is printed here. */
 static bool find_beside(const struct weights *weights, const char *name, size_t cut, const char *suffix, struct tensor *out) {
     char full[NAME_CAPACITY];
     size_t length = strlen(name), added = strlen(suffix) + 1;
@@ -169,7 +170,8 @@ static float f32_at(const struct tensor *t, int64_t index) {
     return number;
 }
 
-/* The scale of number `index`, in float32 as bitsandbytes computes it: nested_values[q] * nested_scale, then + offset. */
+/* The scale of number `index`, in float32 as bitsandbytes computes it: nested_values[q] *
+ * nested_scale, then + offset. */
 static float scale_at(const struct scaled_weight *w, int64_t index) {
     int64_t block = index / w->numbers;
     if (w->scales.data == NULL) return w->scale;

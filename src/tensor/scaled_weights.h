@@ -7,9 +7,10 @@
  *                    (X.weight.nested_absmax, nested_quant_map); X.weight.quant_state.bitsandbytes__nf4, JSON with the shape and the
  *                    block sizes (Dettmers et al. 2023, QLoRA)
  *
- * They are read as blocks of 64 numbers that begin with their scale (DTYPE_..._SCALED, DTYPE_NF4), so that whatever knows block formats knows
- * them too. Where 64 numbers in a row of the file do not share a scale, the weight is read as float32.
- * Sources: bitsandbytes 0.50, functional.py (QuantState) and backends/default/ops.py; ComfyUI, comfy/ops.py. */
+ * They are read as blocks of 64 numbers that begin with their scale (DTYPE_..._SCALED, DTYPE_NF4),
+ * so that whatever knows block formats knows them too. Where 64 numbers in a row of the file do not
+ * share a scale, the weight is read as float32. Sources: bitsandbytes 0.50, functional.py
+ * (QuantState) and backends/default/ops.py; ComfyUI, comfy/ops.py. */
 #ifndef TESSERA_TENSOR_SCALED_WEIGHTS_H
 #define TESSERA_TENSOR_SCALED_WEIGHTS_H
 
@@ -27,11 +28,13 @@ struct scaled_weight {
     float offset;                               /* is added to each absmax */
 };
 
-/* Has the weight `name` such scales? Then *out describes it and lends their data. FORMAT or UNSUPPORTED errors name the tensor: shapes that do
- * not belong together, or a format that is not read (fp4, other block sizes). */
+/* Has the weight `name` such scales? Then *out describes it and lends their data. FORMAT or
+ * UNSUPPORTED errors name the tensor: shapes that do not belong together, or a format that is not
+ * read (fp4, other block sizes). */
 tessera_status scaled_weight_find(const struct weights *weights, const char *name, bool *found, struct scaled_weight *out,
                                   tessera_error *error);
-/* Numbers [first, first + count) in the type of ->tensor; of block types `first` and `count` are multiples of 64. */
+/* Numbers [first, first + count) in the type of ->tensor; of block types `first` and `count` are
+ * multiples of 64. */
 void scaled_weight_read(const struct scaled_weight *weight, int64_t first, int64_t count, void *to);
 
 #endif

@@ -1,4 +1,5 @@
-/* Finding pickle and storages in PyTorch's two formats, and making tensors of what the pickle says; see torch_file.h. */
+/* Finding pickle and storages in PyTorch's two formats, and making tensors of what the pickle says;
+ * see torch_file.h. */
 #include "tensor/torch_file.h"
 
 #include <stdio.h>
@@ -69,7 +70,8 @@ static bool is_contiguous(const struct pickle_tensor *t) {
     return true;
 }
 
-/* The elements of `t`, and in *reach one behind the last place that it touches; false if either overflows. */
+/* The elements of `t`, and in *reach one behind the last place that it touches; false if either
+ * overflows. */
 static bool measure(const struct pickle_tensor *t, int64_t *count, int64_t *reach) {
     int64_t last = t->offset, farther;
     *count = 1;
@@ -144,7 +146,8 @@ static bool extend(char *name, size_t length, const struct pickle_value *key) {
     return more > 0 && (size_t)more < NAME_CAPACITY - length;
 }
 
-/* The tensors in a value and below it. A container is gone through once, however often it occurs, so that the walk ends. */
+/* The tensors in a value and below it. A container is gone through once, however often it occurs,
+ * so that the walk ends. */
 static tessera_status walk(struct torch_file *f, struct pickle_value *value, char *name, int depth) {
     if (value->type == PICKLE_TENSOR) return add_tensor(f, name[0] != 0 ? name : "tensor", value);
     if ((value->type != PICKLE_DICT && value->type != PICKLE_LIST) || value->visited) return TESSERA_OK;
@@ -169,8 +172,8 @@ static tessera_status read_tree(struct torch_file *f, struct pickle_value *root)
 
 /* ---- zip archives ---- */
 
-/* https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14 and 4.3.15
- * (its end with 64 bits), 4.3.16 (its end). */
+/* https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3.7 (local header),
+ * 4.3.12 (central directory), 4.3.14 and 4.3.15 (its end with 64 bits), 4.3.16 (its end). */
 enum {
     ZIP_LOCAL = 0x04034b50,
     ZIP_CENTRAL = 0x02014b50,
@@ -316,7 +319,8 @@ static int compare_uses(const void *a, const void *b) {
     return compare_text((*x)->text, (*x)->length, (*y)->text, (*y)->length);
 }
 
-/* The storages that the object names, sorted by key: the list of keys does not say their types. The caller frees; NULL: no memory. */
+/* The storages that the object names, sorted by key: the list of keys does not say their types. The
+ * caller frees; NULL: no memory. */
 static const struct pickle_value **sort_uses(const struct pickle_value *last, size_t *count) {
     *count = 0;
     for (const struct pickle_value *use = last; use != NULL; use = use->before) ++*count;

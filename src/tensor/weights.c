@@ -2,8 +2,8 @@
  *
  *     {"metadata": {"total_size": ...}, "weight_map": {"tensor name": "model-00001-of-00002.safetensors", ...}}
  *
- * Of sharded weights only the tensors that the index lists are shown. A shard lies beside the index: a name with '/' or ".."
- * is refused. */
+ * Of sharded weights only the tensors that the index lists are shown. A shard lies beside the
+ * index: a name with '/' or ".." is refused. */
 #include "tensor/weights.h"
 
 #include <assert.h>
@@ -169,7 +169,8 @@ static bool read_variant(const char *file, int name, char variant[VARIANT_CAPACI
     return true;
 }
 
-/* The variant that the folder has of a name: fp16 if there are several, else the first by its letters. */
+/* The variant that the folder has of a name: fp16 if there are several, else the first by its
+ * letters. */
 static bool find_variant(const char *folder, int name, char best[VARIANT_CAPACITY]) {
     DIR *stream = opendir(folder);
     best[0] = 0;

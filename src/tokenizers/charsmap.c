@@ -1,4 +1,5 @@
-/* The precompiled character map. Every step through the trie is checked against its size, so a hostile map costs at most wrong text. */
+/* The precompiled character map. Every step through the trie is checked against its size, so a
+ * hostile map costs at most wrong text. */
 #include "tokenizers/charsmap.h"
 
 #include <stdlib.h>

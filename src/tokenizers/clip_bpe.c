@@ -2,9 +2,10 @@
  *
  * Words are what this pattern finds; what it does not match (whitespace) is dropped:
  *     's|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
- * A word's bytes become letters of GPT-2's byte alphabet (Radford et al. 2019), the last with "</w>"; then the pair with the lowest
- * rank, leftmost first, is merged until no pair is left (Sennrich et al. 2016). A heap of candidate pairs over a linked list of
- * symbols makes that O(n log n) for a word of n bytes. A symbol that the vocabulary lacks becomes the unknown token.
+ * A word's bytes become letters of GPT-2's byte alphabet (Radford et al. 2019), the last with
+ * "</w>"; then the pair with the lowest rank, leftmost first, is merged until no pair is left
+ * (Sennrich et al. 2016). A heap of candidate pairs over a linked list of symbols makes that O(n
+ * log n) for a word of n bytes. A symbol that the vocabulary lacks becomes the unknown token.
  *
  * Left out: dropout, prefixes of continuing subwords, fused unknowns: no CLIP folder has them. */
 #include "tokenizers/clip_bpe.h"
@@ -68,7 +69,8 @@ tessera_status clip_bpe_read_vocab(struct clip_bpe *bpe, const struct json *voca
     return read_vocab(bpe, json_path(vocab), json_root(vocab), error);
 }
 
-/* Adds the merge of left[0..a) and right[0..b); a pair given again takes its later rank, as in tokenizers' own reader. */
+/* Adds the merge of left[0..a) and right[0..b); a pair given again takes its later rank, as in
+ * tokenizers' own reader. */
 static tessera_status add_merge(struct clip_bpe *bpe, const char *path, const char *left, size_t a, const char *right, size_t b,
                                 tessera_error *error) {
     struct text_bytes both = {0};
@@ -150,7 +152,8 @@ tessera_status clip_bpe_read_json(struct clip_bpe *bpe, const struct json *json,
     return added_tokens_read(&bpe->added, json, &bpe->vocab, error);
 }
 
-/* GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and up in their order. */
+/* GPT-2's alphabet: printable bytes stand for themselves, the others for U+0100 and up in their
+ * order. */
 static void fill_byte_ids(struct clip_bpe *bpe) {
     int32_t next = 256;
     for (int byte = 0; byte < 256; byte++) {
@@ -208,7 +211,8 @@ static bool comes_before(const struct candidate *a, const struct candidate *b) {
     return a->rank != b->rank ? a->rank < b->rank : a->position < b->position;
 }
 
-/* Pushes the pair of the symbols at `position` and after it, if there is a merge for it. The heap never holds more than 3 n. */
+/* Pushes the pair of the symbols at `position` and after it, if there is a merge for it. The heap
+ * never holds more than 3 n. */
 static void push_pair(const struct clip_bpe *bpe, struct merger *merger, int32_t position) {
     int32_t next = position >= 0 ? merger->symbols[position].next : -1;
     if (next < 0) return;
@@ -320,7 +324,8 @@ static size_t match_fixed(const char *text, size_t length, const char *const *al
     return 0;
 }
 
-/* The bytes of the word that starts here; letters and others run on, a number is one code point. *kind is of its first code point. */
+/* The bytes of the word that starts here; letters and others run on, a number is one code point.
+ * *kind is of its first code point. */
 static size_t match_word(const char *text, size_t length, enum kind *kind) {
     static const char *const contractions[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d", NULL};
     size_t size, end = 0;

@@ -1,8 +1,11 @@
-/* CLIP's byte-level BPE (Radford et al. 2021; Sennrich et al. 2016), as transformers' CLIPTokenizer computes it.
+/* CLIP's byte-level BPE (Radford et al. 2021; Sennrich et al. 2016), as transformers' CLIPTokenizer
+ * computes it.
  *
- * text -> NFC, whitespace to one space, lower case -> words (regular expression) -> bytes as printable letters -> merges
+ * text -> NFC, whitespace to one space, lower case -> words (regular expression) -> bytes as
+ * printable letters -> merges
  *
- * A model is filled by one of the two readers, then clip_bpe_finish adds the special tokens. All strings may be hostile. */
+ * A model is filled by one of the two readers, then clip_bpe_finish adds the special tokens. All
+ * strings may be hostile. */
 #ifndef TESSERA_TOKENIZERS_CLIP_BPE_H
 #define TESSERA_TOKENIZERS_CLIP_BPE_H
 

@@ -1,11 +1,15 @@
-/* T5's tokenizer: reading spiece.model (protobuf) or tokenizer.json, and encoding words by the unigram model.
+/* T5's tokenizer: reading spiece.model (protobuf) or tokenizer.json, and encoding words by the
+ * unigram model.
  *
- * All pieces are normal ones, as in transformers, where "</s>" in a normalised text is a piece like any other.
+ * All pieces are normal ones, as in transformers, where "</s>" in a normalised text is a piece like
+ * any other.
  *
- * Byte pieces (mT5's <0x00> to <0xFF>) are pieces like any other and unknown characters are the unknown token, because transformers 5
- * does no byte fallback for T5. User-defined and control pieces are cut out of the raw text.
+ * Byte pieces (mT5's <0x00> to <0xFF>) are pieces like any other and unknown characters are the
+ * unknown token, because transformers 5 does no byte fallback for T5. User-defined and control
+ * pieces are cut out of the raw text.
  *
- * Left out: byte fallback (model.byte_fallback), BPE models, and what Metaspace does with several spaces in a row. */
+ * Left out: byte fallback (model.byte_fallback), BPE models, and what Metaspace does with several
+ * spaces in a row. */
 #include "tokenizers/t5_sentencepiece.h"
 
 #include <cjson/cJSON.h>
@@ -139,7 +143,8 @@ static tessera_status read_piece(struct t5_sentencepiece *t5, const char *name, 
     return type == PIECE_CONTROL || type == PIECE_USER_DEFINED ? add_cut_piece(t5, &piece, id, error) : TESSERA_OK;
 }
 
-/* The field `number` of a message, the last one if there are several; its wire type must be `type`. False: malformed. */
+/* The field `number` of a message, the last one if there are several; its wire type must be `type`.
+ * False: malformed. */
 static bool find_field(struct wire wire, uint64_t number, int type, struct wire_field *found) {
     for (struct wire_field field; wire.left > 0;) {
         if (!read_field(&wire, &field)) return false;
@@ -195,7 +200,8 @@ static tessera_status read_base64_charsmap(struct t5_sentencepiece *t5, const ch
     return status;
 }
 
-/* Precompiled, alone or in a Sequence. Strip and Replace only tidy whitespace, which cutting into words drops anyway. */
+/* Precompiled, alone or in a Sequence. Strip and Replace only tidy whitespace, which cutting into
+ * words drops anyway. */
 static tessera_status read_normalizer(struct t5_sentencepiece *t5, const char *path, const struct cJSON *normalizer, int depth,
                                       tessera_error *error) {
     if (normalizer == NULL) return TESSERA_OK;
@@ -328,8 +334,9 @@ static void offer_pieces(const struct t5_sentencepiece *t5, const char *word, si
     if (!has_single) offer(&paths[at + character], paths[at].score + (t5->least_score - unknown_penalty), at, t5->unk);
 }
 
-/* The most likely pieces of a word (Kudo 2018, Viterbi over the sum of log probabilities, in doubles). Of equally likely ways the one whose last
- * piece begins first stays, place by place: as in tokenizers, which transformers uses, and in sentencepiece 0.2. Unknown characters in a row are
+/* The most likely pieces of a word (Kudo 2018, Viterbi over the sum of log probabilities, in
+ * doubles). Of equally likely ways the one whose last piece begins first stays, place by place: as
+ * in tokenizers, which transformers uses, and in sentencepiece 0.2. Unknown characters in a row are
  * one unknown token. False: memory is out. */
 static bool encode_word(const struct t5_sentencepiece *t5, const char *word, size_t length, struct text_ids *ids) {
     struct path *paths = malloc((length + 1) * sizeof *paths);
@@ -356,8 +363,8 @@ static bool next_word(const struct t5_sentencepiece *t5, struct text_bytes *word
     return ok;
 }
 
-/* Words of normalised text: whitespace is dropped, words get the space symbol as `prepend` and keeps_spaces say, and a space symbol in
- * the text begins a word. `first`: the text begins here. */
+/* Words of normalised text: whitespace is dropped, words get the space symbol as `prepend` and
+ * keeps_spaces say, and a space symbol in the text begins a word. `first`: the text begins here. */
 static bool encode_words(const struct t5_sentencepiece *t5, const char *text, size_t length, bool first, struct text_ids *ids) {
     struct text_bytes word = {0};
     bool ok = true, after_space = false;

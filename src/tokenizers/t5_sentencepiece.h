@@ -2,8 +2,9 @@
  *
  * text -> character map -> words "\u2581word" -> the most likely pieces of each word
  *
- * A model comes from spiece.model or from tokenizer.json alone. The search is our own: libraries break ties between equally likely
- * pieces differently by version, and transformers' ids are the ones that models were trained with. */
+ * A model comes from spiece.model or from tokenizer.json alone. The search is our own: libraries
+ * break ties between equally likely pieces differently by version, and transformers' ids are the
+ * ones that models were trained with. */
 #ifndef TESSERA_TOKENIZERS_T5_SENTENCEPIECE_H
 #define TESSERA_TOKENIZERS_T5_SENTENCEPIECE_H
 
@@ -27,10 +28,12 @@ struct t5_sentencepiece {
 /* Reads spiece.model's bytes. `t5` must be zeroed; clear it in any case. */
 tessera_status t5_sentencepiece_read_model(struct t5_sentencepiece *t5, const char *name, const uint8_t *data, size_t length,
                                            tessera_error *error);
-/* Reads tokenizer.json (model.type Unigram); `rules`: its pre-tokenizer too, otherwise the class's own is used. */
+/* Reads tokenizer.json (model.type Unigram); `rules`: its pre-tokenizer too, otherwise the class's
+ * own is used. */
 tessera_status t5_sentencepiece_read_json(struct t5_sentencepiece *t5, const struct json *json, bool rules, tessera_error *error);
-/* Makes <extra_id_0> ... <extra_id_(count - 1)> added tokens: those that are no pieces get ids above all, the last one first if
- * `descending` (spiece.model), the first one first otherwise (tokenizer.json). */
+/* Makes <extra_id_0> ... <extra_id_(count - 1)> added tokens: those that are no pieces get ids
+ * above all, the last one first if `descending` (spiece.model), the first one first otherwise
+ * (tokenizer.json). */
 tessera_status t5_sentencepiece_add_extra_ids(struct t5_sentencepiece *t5, int count, bool descending, tessera_error *error);
 /* Looks up the special tokens. */
 tessera_status t5_sentencepiece_finish(struct t5_sentencepiece *t5, const char *name, const struct special_tokens *specials,

@@ -1,7 +1,7 @@
 /* Byte and id lists, UTF-8, added tokens and special token names, as both tokenizers use them.
  *
- * The flags lstrip and rstrip of added tokens are not read: both tokenizers drop the whitespace around words anyway. single_word
- * is not supported and no published CLIP or T5 folder sets it. */
+ * The flags lstrip and rstrip of added tokens are not read: both tokenizers drop the whitespace
+ * around words anyway. single_word is not supported and no published CLIP or T5 folder sets it. */
 #include "tokenizers/text.h"
 
 #include <cjson/cJSON.h>

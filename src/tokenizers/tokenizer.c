@@ -1,10 +1,12 @@
-/* A tokenizer folder: which class it holds, its special tokens, and the frame of ids that a text encoder takes.
+/* A tokenizer folder: which class it holds, its special tokens, and the frame of ids that a text
+ * encoder takes.
  *
  *     CLIP:  bos tokens ... eos pad pad        T5:  tokens ... </s> pad pad        BERT:  [CLS] tokens ... [SEP] [PAD] [PAD]
  *
- * Where a folder has both layouts, vocab.json + merges.txt, spiece.model or vocab.txt is read rather than tokenizer.json's model. As in
- * transformers, a class that tokenizer_config.json names brings its own rules (normalizer, pre-tokenizer, defaults) and takes only the
- * vocabulary from tokenizer.json; where none is named, tokenizer.json's rules count.
+ * Where a folder has both layouts, vocab.json + merges.txt, spiece.model or vocab.txt is read
+ * rather than tokenizer.json's model. As in transformers, a class that tokenizer_config.json names
+ * brings its own rules (normalizer, pre-tokenizer, defaults) and takes only the vocabulary from
+ * tokenizer.json; where none is named, tokenizer.json's rules count.
  *
  * Left out: padding and truncation on the left, and added_tokens.json. */
 #include "tokenizers/tokenizer.h"
@@ -115,7 +117,8 @@ static tessera_status detect_class(struct folder *folder, struct tokenizer *toke
                      folder->config_path, name);
 }
 
-/* One special token's name: tokenizer_config.json's, then special_tokens_map.json's over it, unless the former lists all added tokens. */
+/* One special token's name: tokenizer_config.json's, then special_tokens_map.json's over it, unless
+ * the former lists all added tokens. */
 static tessera_status read_special(struct folder *folder, const char *field, struct special_token *token, tessera_error *error) {
     if (folder->config != NULL) TRY(special_token_read(folder->config, field, token, error));
     bool complete = folder->config != NULL && json_find(folder->config, "added_tokens_decoder") != NULL;
@@ -129,7 +132,8 @@ static tessera_status read_specials(struct folder *folder, bool bert, struct spe
     return read_special(folder, "pad_token", &specials->pad, error);
 }
 
-/* The tokens that tokenizer_config.json adds to a vocabulary: the mask, those by id, and those without one. */
+/* The tokens that tokenizer_config.json adds to a vocabulary: the mask, those by id, and those
+ * without one. */
 static tessera_status read_added(struct folder *folder, struct added_tokens *added, const struct vocab *vocab, tessera_error *error) {
     struct special_token mask = {0};
     if (folder->config == NULL) return TESSERA_OK;

@@ -1,5 +1,5 @@
-/* The string to integer map of the tokenizers: a hash table with linear probing, at most half full. Hash: FNV-1a, 64 bit
- * (Fowler, Noll and Vo). Nothing is ever removed. */
+/* The string to integer map of the tokenizers: a hash table with linear probing, at most half full.
+ * Hash: FNV-1a, 64 bit (Fowler, Noll and Vo). Nothing is ever removed. */
 #include "tokenizers/vocab.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* A map from strings (bytes with a length) to integers: open addressing over one growing table, keys copied. */
+/* A map from strings (bytes with a length) to integers: open addressing over one growing table,
+ * keys copied. */
 #ifndef TESSERA_TOKENIZERS_VOCAB_H
 #define TESSERA_TOKENIZERS_VOCAB_H
 

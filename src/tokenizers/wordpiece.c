@@ -1,12 +1,15 @@
-/* WordPiece: words are cut greedily, the longest known piece first; a word that cannot be cut whole is unknown.
+/* WordPiece: words are cut greedily, the longest known piece first; a word that cannot be cut whole
+ * is unknown.
  *
- * vocab.txt says nothing of how a text is cleaned: tokenizer_config.json does, and its class (BertTokenizer) has defaults for it.
- * tokenizer.json has a BertNormalizer, which counts only where no class is named, as in transformers.
+ * vocab.txt says nothing of how a text is cleaned: tokenizer_config.json does, and its class
+ * (BertTokenizer) has defaults for it. tokenizer.json has a BertNormalizer, which counts only where
+ * no class is named, as in transformers.
  *
- * Categories are utf8proc's; tokenizers has those of Unicode 8, so some 400 rare marks that came later differ.
+ * Categories are utf8proc's; tokenizers has those of Unicode 8, so some 400 rare marks that came
+ * later differ.
  *
- * Left out: other normalizers and pre-tokenizers than BERT's own, and added tokens that are looked for in the normalised text (all
- * are cut out of the raw one). */
+ * Left out: other normalizers and pre-tokenizers than BERT's own, and added tokens that are looked
+ * for in the normalised text (all are cut out of the raw one). */
 #include "tokenizers/wordpiece.h"
 
 #include <cjson/cJSON.h>
@@ -175,7 +178,8 @@ static bool append_cased(const struct wordpiece_rules *rules, struct text_bytes 
     return append_split(out, rules->lower_case ? utf8proc_tolower(c) : c);
 }
 
-/* One code point as the rules say: without accents means each part of its decomposition that is no mark. */
+/* One code point as the rules say: without accents means each part of its decomposition that is no
+ * mark. */
 static bool append_folded(const struct wordpiece_rules *rules, struct text_bytes *out, int32_t c) {
     if (!rules->strip_accents) return append_cased(rules, out, c);
     utf8proc_int32_t pieces[MOST_DECOMPOSED];

@@ -1,8 +1,10 @@
 /* BERT's WordPiece (Devlin et al. 2018), as transformers' BertTokenizer computes it.
  *
- * text -> clean, Chinese characters apart, without accents, lower case -> words and punctuation -> longest pieces first
+ * text -> clean, Chinese characters apart, without accents, lower case -> words and punctuation ->
+ * longest pieces first
  *
- * A model is filled by one of the two readers, then wordpiece_finish adds the special tokens. All strings may be hostile. */
+ * A model is filled by one of the two readers, then wordpiece_finish adds the special tokens. All
+ * strings may be hostile. */
 #ifndef TESSERA_TOKENIZERS_WORDPIECE_H
 #define TESSERA_TOKENIZERS_WORDPIECE_H
 
@@ -28,10 +30,11 @@ struct wordpiece {
 
 /* Reads vocab.txt: one piece a line, ids from 0. `wordpiece` must be zeroed; clear it in any case. */
 tessera_status wordpiece_read_vocab(struct wordpiece *wordpiece, const char *text, size_t length, tessera_error *error);
-/* Reads tokenizer.json (model.type WordPiece) instead, with the rules of its normalizer and its added tokens. */
+/* Reads tokenizer.json (model.type WordPiece) instead, with the rules of its normalizer and its
+ * added tokens. */
 tessera_status wordpiece_read_json(struct wordpiece *wordpiece, const struct json *json, tessera_error *error);
-/* The rules as tokenizer_config.json gives them (NULL: none), which go before a normalizer's: do_lower_case, strip_accents and
- * tokenize_chinese_chars. */
+/* The rules as tokenizer_config.json gives them (NULL: none), which go before a normalizer's:
+ * do_lower_case, strip_accents and tokenize_chinese_chars. */
 tessera_status wordpiece_read_rules(struct wordpiece *wordpiece, const struct json *config, tessera_error *error);
 /* Looks up the special tokens (bos: [CLS], eos: [SEP]); `name` is the file that errors speak of. */
 tessera_status wordpiece_finish(struct wordpiece *wordpiece, const char *name, const struct special_tokens *specials, tessera_error *error);

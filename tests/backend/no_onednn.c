@@ -1,4 +1,5 @@
-/* The CPU backend without oneDNN, for builds that have none: its own and its reproducible kernels alone. */
+/* The CPU backend without oneDNN, for builds that have none: its own and its reproducible kernels
+ * alone. */
 #include "backend/cpu/cpu.h"
 
 void onednn_limit(enum cpu_variant variant) {

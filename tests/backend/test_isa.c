@@ -1,4 +1,5 @@
-/* TESSERA_ISA: it forces a path of our kernels and of oneDNN's, and what a processor lacks or nobody knows is refused by name. */
+/* TESSERA_ISA: it forces a path of our kernels and of oneDNN's, and what a processor lacks or
+ * nobody knows is refused by name. */
 #include <stdlib.h>
 #include <string.h>
 

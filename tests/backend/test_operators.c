@@ -1,7 +1,8 @@
 /* Every operator of every kernel variant that this processor has, against a naive reference in float64.
  *
- * One list of cases per operator; each runs in F32 (relative L2 error at most 1e-5) and BF16 (1e-2) with the best and the plain
- * kernels of each instruction set. Guard bytes around each output catch stray writes. */
+ * One list of cases per operator; each runs in F32 (relative L2 error at most 1e-5) and BF16 (1e-2)
+ * with the best and the plain kernels of each instruction set. Guard bytes around each output catch
+ * stray writes. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,11 @@
-/* The reproducible operators and the host's own functions against stored hashes of their bits, on every instruction set of this processor and
- * 1, 2, 3 and 8 threads.
+/* The reproducible operators and the host's own functions against stored hashes of their bits, on
+ * every instruction set of this processor and 1, 2, 3 and 8 threads.
  *
- * The program needs neither MPI nor any library but OpenMP and libm, so that test_reproducible_builds.sh can compile it for other processors and
- * with other flags. Inputs are drawn by integer arithmetic. A hash is FNV-1a of 64 bits over the results' bytes; where one differs the message
- * has what was computed. Stored values change only with the definition in docs/reproducible.md. */
+ * The program needs neither MPI nor any library but OpenMP and libm, so that
+ * test_reproducible_builds.sh can compile it for other processors and with other flags. Inputs are
+ * drawn by integer arithmetic. A hash is FNV-1a of 64 bits over the results' bytes; where one
+ * differs the message has what was computed. Stored values change only with the definition in
+ * docs/reproducible.md. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +49,8 @@ static struct tensor room(struct bench *t, enum dtype dtype, int ndim, const int
     return out;
 }
 
-/* Numbers of [-scale, scale); every 50th is a million times smaller, so that some products are denormal. */
+/* Numbers of [-scale, scale); every 50th is a million times smaller, so that some products are
+ * denormal. */
 static struct tensor numbers(struct bench *t, enum dtype dtype, float scale, int ndim, const int64_t *shape) {
     struct tensor out = room(t, dtype, ndim, shape);
     for (int64_t i = 0; i < tensor_count(&out); i++) {

@@ -1,6 +1,7 @@
-/* Signals that arrive while products are computed: results stay right, and the handler runs on the stack of the thread that it interrupts.
- * oneDNN's products for AVX2 use their workspace as the stack, where a signal's frame would overwrite what lies before it. After a product
- * OpenMP's threads, which may be the host program's, take the signals that they took before. */
+/* Signals that arrive while products are computed: results stay right, and the handler runs on the
+ * stack of the thread that it interrupts. oneDNN's products for AVX2 use their workspace as the
+ * stack, where a signal's frame would overwrite what lies before it. After a product OpenMP's
+ * threads, which may be the host program's, take the signals that they took before. */
 #include <omp.h>
 #include <pthread.h>
 #include <signal.h>

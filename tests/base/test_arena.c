@@ -56,7 +56,8 @@ static void test_sizes(void) {
     arena_free(NULL);
 }
 
-/* Addresses that may be written and are counted as memory where the system promises no more than it has. */
+/* Addresses that may be written and are counted as memory where the system promises no more than it
+ * has. */
 static size_t writable_bytes(void) {
     char line[512], rights[5];
     unsigned long long first, end, sum = 0;
@@ -112,7 +113,8 @@ static void put(const char *path, const char *text) {
     CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
 }
 
-/* Control groups of both versions as folders: the least limit of a group and those above it counts, where it is below the machine's memory. */
+/* Control groups of both versions as folders: the least limit of a group and those above it counts,
+ * where it is below the machine's memory. */
 static void test_groups(void) {
     size_t all = memory_total_of("/nowhere", "/nowhere");
     char folder[] = "test_arena.XXXXXX", list[64], one[64], inner[80], first[64];

@@ -1,5 +1,6 @@
-/* The host's own functions against the C library's in extended precision: the bound that elementary.h promises, the float32 functions rounded
- * to the nearest, special arguments, and that those which go straight to float32 or to whole numbers agree with the C library's. */
+/* The host's own functions against the C library's in extended precision: the bound that
+ * elementary.h promises, the float32 functions rounded to the nearest, special arguments, and that
+ * those which go straight to float32 or to whole numbers agree with the C library's. */
 #include <float.h>
 #include <math.h>
 

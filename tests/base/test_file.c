@@ -1,4 +1,5 @@
-/* Files: reading, maps, and output that appears whole or not at all (also when the disk refuses a write). */
+/* Files: reading, maps, and output that appears whole or not at all (also when the disk refuses a
+ * write). */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
@@ -114,7 +115,8 @@ static void test_full(const char *folder, const char *path, size_t bytes) {
     CHECK(files_in(folder) == 0, "%zu bytes leave %d files", bytes, files_in(folder));
 }
 
-/* A write that the disk refuses at the very end, and a rename that fails: an error, the old file, nothing left over. */
+/* A write that the disk refuses at the very end, and a rename that fails: an error, the old file,
+ * nothing left over. */
 static void test_last_steps(const char *folder, const char *path) {
     const struct { int sync_error, rename_error; } cases[] = {{EIO, 0}, {0, EXDEV}};
     syncs = renames = 0;

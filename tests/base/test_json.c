@@ -1,4 +1,5 @@
-/* The JSON face (defaults, types, ranges, paths, broken text) and the error messages it is written with. */
+/* The JSON face (defaults, types, ranges, paths, broken text) and the error messages it is written
+ * with. */
 #include <errno.h>
 #include <math.h>
 #include <string.h>

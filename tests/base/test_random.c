@@ -1,4 +1,5 @@
-/* The noise generator against torch's numbers (tests/cases/rng_torch_cpu). The file is read by hand: this room has no tensors. */
+/* The noise generator against torch's numbers (tests/cases/rng_torch_cpu). The file is read by
+ * hand: this room has no tensors. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,8 @@ static void test_torch(void) {
     free(file);
 }
 
-/* The 10,000th word of seed 5489, which the C++ standard names (26.5.5 of C++11), and the cached value between short draws. */
+/* The 10,000th word of seed 5489, which the C++ standard names (26.5.5 of C++11), and the cached
+ * value between short draws. */
 static void test_words(void) {
     struct random_generator generator;
     random_seed(&generator, 5489);

@@ -1,6 +1,7 @@
-/* same_run OLD.png NEW.png: exits 0 if both pictures have the same pixels and every field of the old record has the same value in the new
- * one. Fields that only the new record has are printed, one "new field NAME" a line: a later build may know more, never something else.
- * For compare_builds.sh. */
+/* same_run OLD.png NEW.png: exits 0 if both pictures have the same pixels and every field of the
+ * old record has the same value in the new one. Fields that only the new record has are printed,
+ * one "new field NAME" a line: a later build may know more, never something else. For
+ * compare_builds.sh. */
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,6 @@
-/* Adapters of all kinds merged into weights, against what LyCORIS and peft make of the same files (tests/cases/make_adapter_cases.py), and
- * through the loader: a change that needs the whole weight where only a piece is kept. */
+/* Adapters of all kinds merged into weights, against what LyCORIS and peft make of the same files
+ * (tests/cases/make_adapter_cases.py), and through the loader: a change that needs the whole weight
+ * where only a piece is kept. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static double worst(const float *have, const float *want, int64_t count) {
     return error;
 }
 
-/* The change of one weight, whole; then, where it does not depend on the whole, in pieces with the same bits. */
+/* The change of one weight, whole; then, where it does not depend on the whole, in pieces with the
+ * same bits. */
 static void check_weight(const char *name, const struct load_hooks *hooks, const struct safetensors_entry *before,
                          const struct tensor *want) {
     const struct tensor *w = &before->tensor;
@@ -77,7 +79,8 @@ static void test_kind(const char *name) {
     safetensors_close(expected);
 }
 
-/* A rank of two keeps some inputs of a weight whose change depends on all of it (DoRA): it gets those of the whole. */
+/* A rank of two keeps some inputs of a weight whose change depends on all of it (DoRA): it gets
+ * those of the whole. */
 static void test_share(void) {
     tessera_error error = {0};
     struct lora_set *set = NULL;

@@ -1,5 +1,5 @@
-/* There and back: a single file becomes a model folder, that folder a single file again, and both hold the same tensors as at first. A
- * failed conversion leaves nothing behind. */
+/* There and back: a single file becomes a model folder, that folder a single file again, and both
+ * hold the same tensors as at first. A failed conversion leaves nothing behind. */
 #include "checkpoint/convert.h"
 
 #include <dirent.h>
@@ -134,7 +134,8 @@ static int entries_in(const char *path) {
     return count;
 }
 
-/* A folder, or a link to one, that somebody left under the name of the temporary folder: nothing is written into it or removed from it. */
+/* A folder, or a link to one, that somebody left under the name of the temporary folder: nothing is
+ * written into it or removed from it. */
 static void check_planted(const char *folder) {
     char victim[512], kept[600], model[512], planted[600];
     struct convert_report report = {0};
@@ -248,7 +249,8 @@ static void check_type_rules(const char *folder) {
           error.message);
 }
 
-/* A tensor of more numbers than are converted at once, and one with a number beyond every type: that stays what it is. */
+/* A tensor of more numbers than are converted at once, and one with a number beyond every type:
+ * that stays what it is. */
 static void check_pieces(const char *folder) {
     enum { ROWS = 5000, COLUMNS = 128, COUNT = ROWS * COLUMNS };
     float *numbers = malloc(COUNT * sizeof *numbers), *want = malloc(COUNT * sizeof *want);

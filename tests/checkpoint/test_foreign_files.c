@@ -1,6 +1,7 @@
-/* Files as other programs write them, made here out of the cases by those programs' own rules of names and shapes: T5 in llama.cpp's names,
- * SDXL as stable-diffusion.cpp converts names, GGUF files without dimensions of 1, U-Nets whose kernels were flattened, float8 with scales.
- * Each is seen as the model folder that it stands for. */
+/* Files as other programs write them, made here out of the cases by those programs' own rules of
+ * names and shapes: T5 in llama.cpp's names, SDXL as stable-diffusion.cpp converts names, GGUF
+ * files without dimensions of 1, U-Nets whose kernels were flattened, float8 with scales. Each is
+ * seen as the model folder that it stands for. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,7 +30,8 @@ static void rename_by(const struct replacement *list, const char *name, char out
     }
 }
 
-/* Writes the tensors of `from` under other names to a new file `path` (which ends in XXXXXX and then in an ending). */
+/* Writes the tensors of `from` under other names to a new file `path` (which ends in XXXXXX and
+ * then in an ending). */
 static void write_renamed(const char *from, const struct replacement *list, char *path, int ending) {
     struct safetensors *source = NULL;
     tessera_error error = {0};
@@ -124,7 +126,8 @@ static void check_t5(void) {
     unlink(path);
 }
 
-/* stable-diffusion.cpp's src/name_conversion.cpp: convert_open_clip_to_hf_clip_name and the map of prefixes. */
+/* stable-diffusion.cpp's src/name_conversion.cpp: convert_open_clip_to_hf_clip_name and the map of
+ * prefixes. */
 static void check_sdcpp(void) {
     static const struct replacement list[] = {{"conditioner.embedders.0.", "cond_stage_model."},
                                               {"conditioner.embedders.1.model.text_projection", "cond_stage_model.1.transformer.text_model.text_projection"},

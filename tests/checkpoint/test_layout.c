@@ -1,5 +1,5 @@
-/* The layout tables: names in both directions, the numbering of U-Net blocks with and without transformers, bands, and names that no
- * table has. */
+/* The layout tables: names in both directions, the numbering of U-Net blocks with and without
+ * transformers, bands, and names that no table has. */
 #include "checkpoint/layout.h"
 
 #include <string.h>

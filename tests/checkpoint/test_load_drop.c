@@ -1,7 +1,9 @@
-/* What a component holds in memory, by the system's count: nothing when it is opened, one segment's weights when one is loaded, nothing when they
- * are dropped; of weights that are lent from the file, converted, misaligned in it, or rearranged when they are loaded. A type that is no wider
- * than the computing type stays as it is stored: in float32, bfloat16 weights take half of what their copies would. A denoiser and a text encoder compute the same bits
- * with a window of one or two segments as with all weights in memory, and hold no more than the window. */
+/* What a component holds in memory, by the system's count: nothing when it is opened, one segment's
+ * weights when one is loaded, nothing when they are dropped; of weights that are lent from the
+ * file, converted, misaligned in it, or rearranged when they are loaded. A type that is no wider
+ * than the computing type stays as it is stored: in float32, bfloat16 weights take half of what
+ * their copies would. A denoiser and a text encoder compute the same bits with a window of one or
+ * two segments as with all weights in memory, and hold no more than the window. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -266,7 +268,8 @@ static void check_failure(struct component *c, struct run *run) {
 
 /* ---- streams ---- */
 
-/* Streamed with this budget it computes the same, twice, and takes no more memory; afterwards it has none. */
+/* Streamed with this budget it computes the same, twice, and takes no more memory; afterwards it
+ * has none. */
 static void check_stream(struct component *c, struct run *run, size_t budget, const struct tensor *whole) {
     tessera_error error = {0};
     struct component_stream *stream = NULL;

@@ -1,4 +1,5 @@
-/* LoRA files: keys, the product and slices of it, the factor, fused modules, all keys of the reference cases, and what is refused. */
+/* LoRA files: keys, the product and slices of it, the factor, fused modules, all keys of the
+ * reference cases, and what is refused. */
 #include <dirent.h>
 #include <math.h>
 #include <omp.h>
@@ -158,7 +159,8 @@ static int threads_of_process(void) {
     return count;
 }
 
-/* One thread merges where one is allowed, whatever OpenMP would take. First of all tests: OpenMP's threads stay. */
+/* One thread merges where one is allowed, whatever OpenMP would take. First of all tests: OpenMP's
+ * threads stay. */
 static void test_threads(const struct numbers *n) {
     static float whole[ROWS * INPUTS];
     struct lora_product product = {.up = tensor_of((void *)n->up, DTYPE_F32, SHAPE(ROWS, RANK, 1, 1)), .factor = 1, .threads = 1};
@@ -202,7 +204,8 @@ static uint8_t *make_file(const char *metadata, const struct spec *specs, int co
     return (uint8_t *)file;
 }
 
-/* Merges the file into a zero weight [2, 3] of a component and returns its first number; NAN if the hooks do not change it. */
+/* Merges the file into a zero weight [2, 3] of a component and returns its first number; NAN if the
+ * hooks do not change it. */
 static float merge_one(const char *metadata, const struct spec *specs, int count, const char *component, const char *weight,
                        tessera_error *error) {
     size_t length;
@@ -278,7 +281,8 @@ static void test_refused(void) {
     check_refused(infinite, 3, "unet", "a.weight", "unet.a.lora_A.weight", "alpha");
 }
 
-/* What is left out of a file: modules that the model does not have, and keys that are none of an adapter. One line says so. */
+/* What is left out of a file: modules that the model does not have, and keys that are none of an
+ * adapter. One line says so. */
 static void test_left_out(void) {
     const struct spec some[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("unet.b.lora_A.weight"), B("unet.b.lora_B.weight"),
                                 A("bundle_emb.sks.string_to_param")};
@@ -306,7 +310,8 @@ static void test_left_out(void) {
     free(bytes);
 }
 
-/* A text encoder may be of the same names in another model: that the denoiser has none of its modules says that the file is for another. */
+/* A text encoder may be of the same names in another model: that the denoiser has none of its
+ * modules says that the file is for another. */
 static void test_other_denoiser(void) {
     const struct spec other[] = {A("unet.a.lora_A.weight"), B("unet.a.lora_B.weight"), A("text_encoder.q.lora_A.weight"),
                                  B("text_encoder.q.lora_B.weight")};
@@ -326,7 +331,8 @@ static void test_other_denoiser(void) {
     free(bytes);
 }
 
-/* kohya's "te3" is T5: the second text encoder of Flux, the third of SD3, where the second has no such names. */
+/* kohya's "te3" is T5: the second text encoder of Flux, the third of SD3, where the second has no
+ * such names. */
 static void test_third_encoder(void) {
     const struct spec t5[] = {A("lora_te3_e_0_q.lora_down.weight"), B("lora_te3_e_0_q.lora_up.weight"),
                               A("lora_te3_e_1_q.lora_down.weight"), B("lora_te3_e_1_q.lora_up.weight")};
@@ -368,8 +374,8 @@ static void test_fused(void) {
     remove(path);
 }
 
-/* A weight of [rows, inputs, side, side] and the LoRA of its module, whose B has `total` rows: top and bottom are those of the weight's
- * first and last row. */
+/* A weight of [rows, inputs, side, side] and the LoRA of its module, whose B has `total` rows: top
+ * and bottom are those of the weight's first and last row. */
 struct pieces {
     const char *component, *folder, *weight, *module;
     int64_t total, top, bottom, rows, inputs, side;
@@ -392,7 +398,8 @@ static void check_source(const struct pieces *p, const float *up, const float *d
     CHECK(fabs(sum - have) < 1e-6, "%s: row %d of B gives %g, not %g", p->weight, (int)source, sum, (double)have);
 }
 
-/* What the hooks change in shares of a weight, they change in the whole: bands, halves that change places, kernels. */
+/* What the hooks change in shares of a weight, they change in the whole: bands, halves that change
+ * places, kernels. */
 static void test_pieces(const struct pieces *p) {
     enum { MOST = 128 * 64 };
     static float up[MOST], down[MOST], whole[MOST], have[MOST], want[MOST];

@@ -1,5 +1,6 @@
-/* LoRA and its kin on matrices of small types: the weights stay as they are stored, and what the change adds stands beside them. A linear then
- * gives what it gives when the same weights are dequantised and the change is merged; whole, and in the shares of two ranks. */
+/* LoRA and its kin on matrices of small types: the weights stay as they are stored, and what the
+ * change adds stands beside them. A linear then gives what it gives when the same weights are
+ * dequantised and the change is merged; whole, and in the shares of two ranks. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

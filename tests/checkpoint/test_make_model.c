@@ -1,4 +1,5 @@
-/* Model folders of published architectures: same seed, same bytes; every class opens; stopping leaves nothing; memory stays small. */
+/* Model folders of published architectures: same seed, same bytes; every class opens; stopping
+ * leaves nothing; memory stays small. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* LoRA files that people really had (tests/reports, from public reports and made anew of random numbers): each is applied, and right.
+/* LoRA files that people really had (tests/reports, from public reports and made anew of random
+ * numbers): each is applied, and right.
  *
  *     05-xlabs-lora, 07-lora-alpha-type, 17-dora-loha-lokr */
 #include <math.h>
@@ -69,7 +70,8 @@ static void test_xlabs(const char *name, bool single) {
     safetensors_close(file);
 }
 
-/* The weights and what they become lie in NAME_expected.safetensors (tests/cases/make_adapter_cases.py). */
+/* The weights and what they become lie in NAME_expected.safetensors
+ * (tests/cases/make_adapter_cases.py). */
 static void test_expected(const char *name, const char *component) {
     char path[128];
     struct safetensors *file = NULL;

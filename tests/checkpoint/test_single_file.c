@@ -1,5 +1,6 @@
-/* Each single-file checkpoint in tests/cases/single_file, seen through the tables, equals the model folder that it was made from, tensor by
- * tensor; and what is no such file, or lacks something, is refused with the names that matter. */
+/* Each single-file checkpoint in tests/cases/single_file, seen through the tables, equals the model
+ * folder that it was made from, tensor by tensor; and what is no such file, or lacks something, is
+ * refused with the names that matter. */
 #include "checkpoint/single_file.h"
 
 #include <stdlib.h>
@@ -54,7 +55,8 @@ static void check_component(const struct single_file *file, const char *componen
     weights_close(view);
 }
 
-/* Opens CASES single_file/NAME with the configs of `folder` and compares the components of the list (ends with NULL). */
+/* Opens CASES single_file/NAME with the configs of `folder` and compares the components of the list
+ * (ends with NULL). */
 static void check_file(const char *name, const char *folder, const char *const *components) {
     char path[256], component_folder[512];
     struct single_file *file = NULL;
@@ -221,7 +223,8 @@ static void check_counts(void) {
     unlink(path);
 }
 
-/* Marks of an SDXL file: its scheduler predicts v and ends in noise alone; a configuration of the user's stays as it is. */
+/* Marks of an SDXL file: its scheduler predicts v and ends in noise alone; a configuration of the
+ * user's stays as it is. */
 static void check_marks(void) {
     static const char path[] = "tests/reports/15-sdxl-v-pred/vpred-marks.safetensors";
     struct single_file *file = NULL;

@@ -1,4 +1,5 @@
-/* One rank for test_failure.sh and test_network.sh: works with the others until a time is over or something fails, and says what and when.
+/* One rank for test_failure.sh and test_network.sh: works with the others until a time is over or
+ * something fails, and says what and when.
  *
  *   comm_rank work SECONDS       messages of all sizes among all ranks until rank 0's time is over
  *   comm_rank sleep SECONDS      rank 1 computes for so long, the others wait for it
@@ -9,7 +10,8 @@
  *   comm_rank speed              latency and bandwidth of messages and of all_reduce, and how much of a message a computation hides
  *   comm_rank ping BYTES         latency and bandwidth of messages of this size alone
  *
- * First each rank prints "rank R pid P". A failure ends it with "rank R failed: MESSAGE" on stderr and status 1. */
+ * First each rank prints "rank R pid P". A failure ends it with "rank R failed: MESSAGE" on stderr
+ * and status 1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +97,8 @@ static tessera_status ping_pong(struct comm *world, size_t bytes, int rounds, te
     return status;
 }
 
-/* Every rank passes 16 MiB on and receives as much, ten times, and computes meanwhile for `computing` seconds. */
+/* Every rank passes 16 MiB on and receives as much, ten times, and computes meanwhile for
+ * `computing` seconds. */
 static tessera_status pass_on(struct comm *world, double computing, tessera_error *error) {
     enum { ROUNDS = 10 };
     const size_t bytes = 16 << 20;

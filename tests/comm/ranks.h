@@ -1,5 +1,6 @@
-/* What the tests of this room share: a world for the whole program, numbers that differ from rank to rank, and a verdict that all ranks
- * agree on. Each test runs alone and under mpirun with several numbers of ranks (tests/comm/mpi.cmake). */
+/* What the tests of this room share: a world for the whole program, numbers that differ from rank
+ * to rank, and a verdict that all ranks agree on. Each test runs alone and under mpirun with
+ * several numbers of ranks (tests/comm/mpi.cmake). */
 #ifndef TESSERA_TESTS_COMM_RANKS_H
 #define TESSERA_TESTS_COMM_RANKS_H
 

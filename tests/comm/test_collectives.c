@@ -1,5 +1,6 @@
-/* Every collective against what it must give, with uneven and empty parts; the bytes of the textbook's formulas; sums that are the same
- * bits on all ranks. With a file name as argument, rank 0 writes the sums there: runs with and without an injected delay must be equal. */
+/* Every collective against what it must give, with uneven and empty parts; the bytes of the
+ * textbook's formulas; sums that are the same bits on all ranks. With a file name as argument, rank
+ * 0 writes the sums there: runs with and without an injected delay must be equal. */
 #include "ranks.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Messages between two ranks: any length, order, overlap, groups by splitting, texts that differ, counting. */
+/* Messages between two ranks: any length, order, overlap, groups by splitting, texts that differ,
+ * counting. */
 #include "ranks.h"
 
 #include <string.h>
@@ -9,7 +10,8 @@
 
 static tessera_error error;
 
-/* Every pair of ranks exchanges messages of all lengths around the chunk's, several under way at a time. */
+/* Every pair of ranks exchanges messages of all lengths around the chunk's, several under way at a
+ * time. */
 static void test_lengths(struct comm *world) {
     const size_t lengths[] = {0, 1, 5000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 * (1 << 20) + 17, 0, 3};
     enum { COUNT = sizeof lengths / sizeof lengths[0] };
@@ -35,7 +37,8 @@ static void test_lengths(struct comm *world) {
     }
 }
 
-/* Many messages on the same way arrive in order, also when the receiver asks late and each is delayed by another time. */
+/* Many messages on the same way arrive in order, also when the receiver asks late and each is
+ * delayed by another time. */
 static void test_order(struct comm *world) {
     enum { COUNT = 300 };
     int size = comm_size(world), rank = comm_rank(world), values[COUNT], got[COUNT];
@@ -69,7 +72,8 @@ static void test_test(struct comm *world) {
     CHECK_OK(comm_wait(world, out, &error), error);
 }
 
-/* Messages of two groups are under way at once: each meets its own group's receive, whichever is waited for first. */
+/* Messages of two groups are under way at once: each meets its own group's receive, whichever is
+ * waited for first. */
 static void test_both(struct comm *half, struct comm *reversed) {
     struct comm *groups[] = {half, reversed};
     struct comm_request *sent[2], *received[2];
@@ -88,7 +92,8 @@ static void test_both(struct comm *half, struct comm *reversed) {
     }
 }
 
-/* Two halves, and the reversed world: ranks, order, messages in both; then more groups, one after another, than there are contexts. */
+/* Two halves, and the reversed world: ranks, order, messages in both; then more groups, one after
+ * another, than there are contexts. */
 static void test_split(struct comm *world) {
     int size = comm_size(world), rank = comm_rank(world);
     struct comm *half = NULL, *reversed = NULL, *none = NULL;
@@ -170,7 +175,8 @@ static uint64_t rounds_of(struct comm *world) {
     return rounds;
 }
 
-/* Who waits for long looks for the message less and less often, and so leaves a shared core to others; and gets it. */
+/* Who waits for long looks for the message less and less often, and so leaves a shared core to
+ * others; and gets it. */
 static void test_long_wait(struct comm *world) {
     enum { MOST_ROUNDS = 6000 }; /* of a second: 50 us apart they would be 14000 and more */
     int rank = comm_rank(world), value = 0;

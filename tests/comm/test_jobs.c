@@ -1,6 +1,7 @@
-/* Jobs that end anyhow: hundreds of them, of random exchanges over a world and the groups of a mesh, many of which a rank leaves at a
- * random moment, with messages that it began and never waits for, or that others never ask for. Each ends with the same right status on
- * all ranks, the good ones have right numbers, and memory stays flat.
+/* Jobs that end anyhow: hundreds of them, of random exchanges over a world and the groups of a
+ * mesh, many of which a rank leaves at a random moment, with messages that it began and never waits
+ * for, or that others never ask for. Each ends with the same right status on all ranks, the good
+ * ones have right numbers, and memory stays flat.
  *
  *     mpirun -n N test_jobs */
 #include <malloc.h>
@@ -54,7 +55,8 @@ static tessera_status exchange(struct comm *group, int kind, uint32_t seed, stru
     return TESSERA_OK;
 }
 
-/* Begins messages for which this rank does not wait: of a sum in which the others take part, and some that nobody asks for. */
+/* Begins messages for which this rank does not wait: of a sum in which the others take part, and
+ * some that nobody asks for. */
 static void leave_messages(struct mesh *mesh, struct room *room) {
     struct comm *group = mesh->group[MESH_CUT];
     int next = (comm_rank(group) + 1) % comm_size(group);
@@ -120,7 +122,8 @@ static void run_jobs(struct comm *world, struct mesh *mesh, struct room *room) {
 #endif
 }
 
-/* Two ranks fail at once: all say the same, the lower one's failure, and a cancellation only if there is nothing else. */
+/* Two ranks fail at once: all say the same, the lower one's failure, and a cancellation only if
+ * there is nothing else. */
 static void run_two_failures(struct comm *world) {
     int me = comm_rank(world), last = comm_size(world) - 1;
     for (int i = 0; i < 10; i++) {
@@ -146,7 +149,8 @@ static void run_two_failures(struct comm *world) {
     }
 }
 
-/* An inner job's failure is the outer one's; a rank that comes late to a job that has failed already learns it. */
+/* An inner job's failure is the outer one's; a rank that comes late to a job that has failed
+ * already learns it. */
 static void run_nested(struct comm *world) {
     int me = comm_rank(world);
     for (int i = 0; i < 6; i++) {
@@ -170,7 +174,8 @@ static int under_way(struct comm *world) {
     return count;
 }
 
-/* Once comm_job_fail has returned, nothing of the job touches the caller's memory: here a single receive, which nobody answers. */
+/* Once comm_job_fail has returned, nothing of the job touches the caller's memory: here a single
+ * receive, which nobody answers. */
 static void run_lone_receive(struct comm *world, struct room *room) {
     int me = comm_rank(world);
     for (int i = 0; i < 20; i++) {
@@ -190,8 +195,9 @@ static void run_lone_receive(struct comm *world, struct room *room) {
     }
 }
 
-/* What comes before a group is made is for its members, and for the job under way or the next: groups without a common member may have one
- * context. Rank 0 is told of failures in groups that it is not in, and of jobs that are not yet there. */
+/* What comes before a group is made is for its members, and for the job under way or the next:
+ * groups without a common member may have one context. Rank 0 is told of failures in groups that it
+ * is not in, and of jobs that are not yet there. */
 static void run_strange_outcomes(struct comm *world) {
     tessera_error error = {0};
     struct comm *half = NULL;

@@ -1,5 +1,5 @@
-/* Every mesh of the world's size: coordinates, the groups' sizes and members, messages in several meshes at a time; and degrees that do
- * not fit. */
+/* Every mesh of the world's size: coordinates, the groups' sizes and members, messages in several
+ * meshes at a time; and degrees that do not fit. */
 #include "ranks.h"
 
 #include <string.h>
@@ -16,7 +16,8 @@ static int rank_at(const int *degrees, const int *coordinate) {
     return rank;
 }
 
-/* An axis' group holds the ranks that differ in that coordinate only, in its order; and its messages reach just them. */
+/* An axis' group holds the ranks that differ in that coordinate only, in its order; and its
+ * messages reach just them. */
 static void check_axis(const struct mesh *mesh, int axis, int rank) {
     struct comm *group = mesh->group[axis];
     CHECK(comm_size(group) == mesh->degrees[axis] && comm_rank(group) == mesh->coordinate[axis], "axis %d: %d of %d", axis,

@@ -1,4 +1,5 @@
-/* Links between all pairs: every one measured, the same on all ranks, the same both ways. Runs alone and under mpirun. */
+/* Links between all pairs: every one measured, the same on all ranks, the same both ways. Runs
+ * alone and under mpirun. */
 #include "comm/ping.h"
 
 #include <math.h>
@@ -29,7 +30,8 @@ static void test_links(struct comm *world) {
     free(links);
 }
 
-/* All at once: alone there is nobody to wait for; the computing that is taken off is not among what is left. */
+/* All at once: alone there is nobody to wait for; the computing that is taken off is not among what
+ * is left. */
 static void test_together(struct comm *world) {
     int n = comm_size(world), next = (comm_rank(world) + 1) % n, previous = (comm_rank(world) + n - 1) % n;
     double latency = -1;

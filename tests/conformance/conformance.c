@@ -1,18 +1,21 @@
 /* conformance [--backend cpu|fenced|cuda] [--kernels best|own|reproducible] [--threads N] [--dtype f32|bf16] [--cfg N] [--pipefusion N] [--ring N] [--ulysses N] [--tensor N] [--rank-weights
  * N,N,...] CASE_DIR...
  *
- * fenced: a device that the host cannot read and whose operators run late (tests/fenced). Reproducible kernels add a hash of the results' bits
- * to each line, the same on every machine (docs/reproducible.md).
+ * fenced: a device that the host cannot read and whose operators run late (tests/fenced).
+ * Reproducible kernels add a hash of the results' bits to each line, the same on every machine
+ * (docs/reproducible.md).
  *
- * Computes what each case folder asks for and compares with what the reference implementations gave. One line per case: name, worst
- * error, limit, pass, FAIL or SKIP with the reason. Exit status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped
- * (or the command line is wrong).
+ * Computes what each case folder asks for and compares with what the reference implementations
+ * gave. One line per case: name, worst error, limit, pass, FAIL or SKIP with the reason. Exit
+ * status 0 if all pass, 1 if one fails, 2 if none fails but one was skipped (or the command line is
+ * wrong).
  *
  * The error of float32 is the largest |a - b| / (atol + rtol |b|) with the case's tolerance, so the limit is 1; that of bfloat16 is the
  * largest relative L2 error of an output. Pipelines in bfloat16 are judged by the picture's PSNR.
  *
- * Under `mpirun -n N`, kinds vae, denoiser, distrifusion, pipefusion and step_cache run on every exact mesh of N ranks (or on those with
- * the degrees that are given), with a line and the work of each rank per mesh; the other kinds run on rank 0. */
+ * Under `mpirun -n N`, kinds vae, denoiser, distrifusion, pipefusion and step_cache run on every
+ * exact mesh of N ranks (or on those with the degrees that are given), with a line and the work of
+ * each rank per mesh; the other kinds run on rank 0. */
 #include "conformance.h"
 
 #include <stdarg.h>

@@ -53,14 +53,16 @@ struct conformance_case {
     char reason[1100]; /* of FAIL or SKIP */
 };
 
-/* Compares and keeps the worst error; `name` is for the reason of a FAIL. Shapes must be equal up to ones in front. */
+/* Compares and keeps the worst error; `name` is for the reason of a FAIL. Shapes must be equal up
+ * to ones in front. */
 void case_check(struct conformance_case *c, const char *name, struct tensor got, struct tensor want);
 void case_fail(struct conformance_case *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Room in the host's memory until the case ends, and there the elements of a tensor that the run's backend holds; empty after a failure of
- * the run. */
+/* Room in the host's memory until the case ends, and there the elements of a tensor that the run's
+ * backend holds; empty after a failure of the run. */
 struct tensor case_room(struct conformance_case *c, enum dtype dtype, int ndim, const int64_t *shape);
 struct tensor case_host(struct conformance_case *c, struct tensor t);
-/* An error of the engine: UNSUPPORTED is a SKIP (the case wants what this build lacks), anything else a FAIL. */
+/* An error of the engine: UNSUPPORTED is a SKIP (the case wants what this build lacks), anything
+ * else a FAIL. */
 void case_error(struct conformance_case *c, const tessera_error *error);
 /* The case's model folder: case.json's "model" relative to the case, or model/. The caller frees. */
 char *case_model_folder(const struct conformance_case *c);

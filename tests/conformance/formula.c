@@ -1,8 +1,9 @@
-/* Bytes, operations and weights of exact strategies, written down a second time: from a model's config and the mesh alone, without looking
- * at what the engine does.
+/* Bytes, operations and weights of exact strategies, written down a second time: from a model's
+ * config and the mesh alone, without looking at what the engine does.
  *
- * With S tokens of the picture, S_i of them on rank i of n = R U (ring x Ulysses), T of the text, N heads of D channels, N_j of them on
- * member j of a Ulysses group, B pictures, e bytes per element, all sent per rank and layer:
+ * With S tokens of the picture, S_i of them on rank i of n = R U (ring x Ulysses), T of the text, N
+ * heads of D channels, N_j of them on member j of a Ulysses group, B pictures, e bytes per element,
+ * all sent per rank and layer:
  *
  *     Ulysses           e B D (N - N_me) (q_me + 2 k_me)  +  e B D N_me sum_{j != me} q_j
  *     ring              e B D N_me 2 sum over R - 1 rounds of k of the group whose keys and values are passed on
@@ -13,10 +14,12 @@
  *     group norm        4 (n - 1) (1 + 2 B groups)
  *     guidance          4 (n - 1) B H W C
  *
- * q_i and k_i are rank i's tokens among queries and keys: S_i, and, where T >= n, T_i of the text, T (i + 1) / n - T i / n of them.
+ * q_i and k_i are rank i's tokens among queries and keys: S_i, and, where T >= n, T_i of the text,
+ * T (i + 1) / n - T i / n of them.
  *     side by side      e (t - 1) (positions) C_me         of a UNet's layers that give a share of channels and need no sum
  *
- * Where a picture goes through the blocks in patches (formula_pipeline.c), S is a patch's, T is 0 but for patch 0, the text is whole, and
+ * Where a picture goes through the blocks in patches (formula_pipeline.c), S is a patch's, T is 0
+ * but for patch 0, the text is whole, and
  *
  *     ring              e B D N_me 2 (R - 1) k             of this rank's group: each member's keys and values to all
  *
@@ -136,7 +139,8 @@ static bool is_dual(const struct formula *f, int64_t block) {
     return false;
 }
 
-/* SD3: joint attention and a feed-forward in both streams; the last block's text gives keys and values only. */
+/* SD3: joint attention and a feed-forward in both streams; the last block's text gives keys and
+ * values only. */
 static uint64_t sd3_bytes(const struct formula *f, const struct formula_sequence *s) {
     int64_t heads = number(f, "num_attention_heads", 18), width = head_width(f, 64), mine = formula_units(f, heads);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width,
@@ -168,7 +172,8 @@ static uint64_t flux_bytes(const struct formula *f, const struct formula_sequenc
     return sum;
 }
 
-/* PixArt and HunyuanDiT: self attention, attention to the text (which every rank has whole), feed-forward. */
+/* PixArt and HunyuanDiT: self attention, attention to the text (which every rank has whole),
+ * feed-forward. */
 static uint64_t cross_bytes(const struct formula *f, const struct formula_sequence *s) {
     int64_t heads = number(f, "num_attention_heads", 16), width = head_width(f, 72);
     int64_t picture = f->batch * (s->bounds[formula_me(f) + 1] - s->bounds[formula_me(f)]) * heads * width;
@@ -242,7 +247,8 @@ static bool keeps(const struct formula *f, const char *name) {
     return names(last, name) ? has_last_block(f) : has_block(f, 0);
 }
 
-/* Operations of a transformer's patch embedding and last projection, on one rank that has both halves of guidance. */
+/* Operations of a transformer's patch embedding and last projection, on one rank that has both
+ * halves of guidance. */
 static double end_operations(const struct formula *f) {
     static const char *const fragments[] = {"pos_embed.proj.", "x_embedder.", NULL};
     int64_t p = f->denoiser->patch_size;
@@ -314,7 +320,8 @@ static bool is_cut(const struct formula *f, const struct safetensors_entry *entr
     return is_unet(f) || names(fragments, entry->name);
 }
 
-/* Text tokens in the model's blocks: products with their weights, and, where the text asks, attention. */
+/* Text tokens in the model's blocks: products with their weights, and, where the text asks,
+ * attention. */
 static double block_text_operations(const struct formula *f, bool alone) {
     const struct denoiser *d = f->denoiser;
     bool sd3 = strncmp(d->class->name, "SD3", 3) == 0, joint = sd3 || strncmp(d->class->name, "Flux", 4) == 0;

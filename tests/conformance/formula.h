@@ -1,5 +1,5 @@
-/* What docs/parallel.md says of a strategy, as numbers for one rank: bytes sent, operations and weights. The conformance program holds
- * what a run counted against them. */
+/* What docs/parallel.md says of a strategy, as numbers for one rank: bytes sent, operations and
+ * weights. The conformance program holds what a run counted against them. */
 #ifndef TESSERA_TESTS_FORMULA_H
 #define TESSERA_TESTS_FORMULA_H
 
@@ -27,18 +27,20 @@ bool formula_bytes(const struct formula *f, uint64_t *bytes);
 /* And for the exchange of `mine` bytes of prediction between the two predictions of guidance. */
 uint64_t formula_guidance_bytes(const struct mesh *mesh, uint64_t mine);
 
-/* The share of one rank's operations, `alone`, that the busiest rank has where nothing is repeated: the product, over the axes, of the
- * largest span (1 / N where all divides). A transformer's patch embedding and last projection are not cut over the tensor axis. */
+/* The share of one rank's operations, `alone`, that the busiest rank has where nothing is repeated:
+ * the product, over the axes, of the largest span (1 / N where all divides). A transformer's patch
+ * embedding and last projection are not cut over the tensor axis. */
 double formula_operations_share(const struct formula *f, double alone);
-/* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that has both predictions of guidance. */
+/* Operations that a rule repeats on several ranks, on this rank, or, if `alone`, on one rank that
+ * has both predictions of guidance. */
 struct formula_repeated {
     double text;         /* of the text's tokens: where they do not divide, and wherever they are only attended to */
     double conditioning; /* once per picture, of timestep, sizes and pooled text: no tokens to share */
 };
 struct formula_repeated formula_repeated_operations(const struct formula *f, bool alone);
 
-/* The most bytes that this rank's layers hold of the weights: all of what is not cut by heads, hidden channels or convolution channels, and
- * the largest slice of what is. */
+/* The most bytes that this rank's layers hold of the weights: all of what is not cut by heads,
+ * hidden channels or convolution channels, and the largest slice of what is. */
 double formula_weight_bytes(const struct formula *f);
 
 /* A picture's way through the stages of a pipeline (formula_pipeline.c). */
@@ -52,8 +54,8 @@ struct formula_pipeline {
 };
 /* Bytes that this rank sends for the latents; false where the class has no formula. */
 bool formula_pipeline_bytes(const struct formula_pipeline *p, uint64_t *bytes);
-/* Operations of one rank with the same patches, without what rules repeat; the most that are this rank's share of them; and what is repeated
- * on this rank. */
+/* Operations of one rank with the same patches, without what rules repeat; the most that are this
+ * rank's share of them; and what is repeated on this rank. */
 struct formula_pipeline_work {
     double alone, share;
     struct formula_repeated repeated;
@@ -75,7 +77,8 @@ struct formula_attention {
 uint64_t formula_attention_bytes(const struct formula_sequence *s, const struct formula_attention *a);
 /* [B, this rank's positions, channels] to all. */
 uint64_t formula_gather_bytes(const struct formula_sequence *s, int64_t channels);
-/* The sum of `count` elements over the tensor axis; shares of `channels` laid side by side for each of `positions`. */
+/* The sum of `count` elements over the tensor axis; shares of `channels` laid side by side for each
+ * of `positions`. */
 uint64_t formula_sum_bytes(const struct formula *f, int64_t count);
 uint64_t formula_join_bytes(const struct formula *f, int64_t positions, int64_t channels);
 /* A UNet's prediction (formula_unet.c). */

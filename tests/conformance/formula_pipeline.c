@@ -1,8 +1,9 @@
-/* Bytes and operations of a picture's way through a pipeline of stages, written down a second time: from the model's config, the mesh and
- * where the stages' blocks begin.
+/* Bytes and operations of a picture's way through a pipeline of stages, written down a second time:
+ * from the model's config, the mesh and where the stages' blocks begin.
  *
- * The work is a list of units: steps as a whole, then steps in patches; of a step as a whole that is guided, each prediction where one
- * rank has both. Sent per rank, with {x} = 64 + x rounded up to 64 bytes, a tensor and what describes it, H = 64 a message's head:
+ * The work is a list of units: steps as a whole, then steps in patches; of a step as a whole that
+ * is guided, each prediction where one rank has both. Sent per rank, with {x} = 64 + x rounded up
+ * to 64 bytes, a tensor and what describes it, H = 64 a message's head:
  *
  *     blocks            as without a pipeline, of the stage's blocks and the unit's rows (formula.c)
  *     states            H + {e B S_me C} + {4 B D} + text a unit, to the next stage; D: channels of the conditioning
@@ -79,7 +80,8 @@ static uint64_t conditioning_bytes(const struct formula *f) {
     return tensor_of_bytes(f->batch * (is(f, "PixArt") ? 7 : 1) * inner_channels(f) * (int64_t)sizeof(float));
 }
 
-/* Text that blocks only read, and its mask: whole, or their digests. HunyuanDiT's masked tokens are replaced before the first block. */
+/* Text that blocks only read, and its mask: whole, or their digests. HunyuanDiT's masked tokens are
+ * replaced before the first block. */
 static uint64_t constants_bytes(const struct formula *f, bool whole) {
     int64_t channels = inner_channels(f), tokens = f->text_tokens + f->text_2_tokens;
     if (f->denoiser->text_stream) return 0;
@@ -89,7 +91,8 @@ static uint64_t constants_bytes(const struct formula *f, bool whole) {
     return text + (has_mask ? tensor_of_bytes(whole ? f->batch * tokens * (int64_t)sizeof(float) : DIGEST) : 0);
 }
 
-/* HunyuanDiT's block i reads what enters block N - i, whose stage has it: how many of this stage's are read by stage `to`. */
+/* HunyuanDiT's block i reads what enters block N - i, whose stage has it: how many of this stage's
+ * are read by stage `to`. */
 static int skips_to(const struct formula_pipeline *p, int to) {
     int blocks = p->f.denoiser->num_blocks, count = 0;
     if (!is(&p->f, "Hunyuan")) return 0;
@@ -124,7 +127,8 @@ static uint64_t prediction_bytes(const struct formula_pipeline *p, int patch, bo
     return sum;
 }
 
-/* What the first unit with certain predictions sends more: they go one by one where the picture goes as a whole. */
+/* What the first unit with certain predictions sends more: they go one by one where the picture
+ * goes as a whole. */
 static uint64_t first_bytes(const struct formula_pipeline *p) {
     struct formula f = p->f, row = p->f;
     if (stage(p) == stages(p) - 1) return 0;
@@ -135,7 +139,8 @@ static uint64_t first_bytes(const struct formula_pipeline *p) {
     return (whole_steps(p) > 0 ? 2 * one : 0) + (whole_steps(p) < p->steps ? both : 0);
 }
 
-/* Members that this one sends to: v + 1, v + 2, v + 4, ... below v's lowest set bit, counted from the root. */
+/* Members that this one sends to: v + 1, v + 2, v + 4, ... below v's lowest set bit, counted from
+ * the root. */
 static uint64_t result_bytes(const struct formula_pipeline *p) {
     int n = stages(p), v = (stage(p) + 1) % n, children = 0;
     for (int bit = 1; (v == 0 || bit < (v & -v)) && v + bit < n; bit *= 2) children++;

@@ -136,7 +136,8 @@ static void add_up(struct walk *w, int l) {
     w->sum += formula_join_bytes(w->f, positions(w, &w->level[l - 1]), level->channels);
 }
 
-/* diffusers' default is the whole middle; distilled models have its first resnet alone, or none of it. */
+/* diffusers' default is the whole middle; distilled models have its first resnet alone, or none of
+ * it. */
 static void add_middle(struct walk *w, const struct level *level) {
     const cJSON *type = cJSON_GetObjectItemCaseSensitive(json_root(w->f->config), "mid_block_type");
     if (cJSON_IsNull(type)) return;

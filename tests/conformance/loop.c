@@ -1,12 +1,14 @@
-/* Kinds distrifusion and displaced: a whole loop of sampling over one model, with guidance, and the latents after each step.
+/* Kinds distrifusion and displaced: a whole loop of sampling over one model, with guidance, and the
+ * latents after each step.
  *
  *     distrifusion   a UNet, DDIM; out.noise (the guided prediction) and out.latents
  *     displaced      a transformer, its patches one step behind each other
  *
- * A step, where the mesh cuts the batch of guidance: each half predicts its own, then both get both (row 0 is unconditional).
- * In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a small difference made large, so a guided prediction has the errors
- * of its passes several times over, and their limit is per pass.
- * Naive and displaced patches run on the number of ranks that their case has, the patches on the ring axis.
+ * A step, where the mesh cuts the batch of guidance: each half predicts its own, then both get both
+ * (row 0 is unconditional). In bfloat16 only the latents are compared: e_0 + s (e_1 - e_0) is a
+ * small difference made large, so a guided prediction has the errors of its passes several times
+ * over, and their limit is per pass. Naive and displaced patches run on the number of ranks that
+ * their case has, the patches on the ring axis.
  */
 #include <stdio.h>
 

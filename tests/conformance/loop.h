@@ -1,4 +1,5 @@
-/* A loop of sampling over one model that a case describes: its inputs, and the latents after each step. */
+/* A loop of sampling over one model that a case describes: its inputs, and the latents after each
+ * step. */
 #ifndef TESSERA_TESTS_LOOP_H
 #define TESSERA_TESTS_LOOP_H
 
@@ -25,8 +26,9 @@ tessera_status loop_read(struct conformance_case *c, struct loop *loop, tessera_
 void loop_free(struct loop *loop);
 /* What the model is given besides latents and timesteps, for predictions first .. first + count. */
 struct denoiser_inputs loop_inputs(const struct loop *loop, int64_t first, int64_t count);
-/* Predictions for one step, by `predict`, of the predictions that are this rank's; then guided, on every rank: e_0 + scale (e_1 -
- * e_0), without a learned variance. Empty after a failure, which is the case's outcome then. */
+/* Predictions for one step, by `predict`, of the predictions that are this rank's; then guided, on
+ * every rank: e_0 + scale (e_1 - e_0), without a learned variance. Empty after a failure, which is
+ * the case's outcome then. */
 typedef struct tensor loop_predict(struct conformance_case *c, const struct loop *loop, int step, const struct denoiser_inputs *inputs,
                                    void *user);
 struct tensor loop_guided(struct conformance_case *c, struct loop *loop, int step, loop_predict *predict, void *user);

@@ -1,4 +1,5 @@
-/* Kinds rng (torch's CPU generator) and scheduler (a sampler fed with given model outputs). These are float32 in every run. */
+/* Kinds rng (torch's CPU generator) and scheduler (a sampler fed with given model outputs). These
+ * are float32 in every run. */
 #include <stdio.h>
 
 #include "base/random.h"

@@ -1,6 +1,7 @@
-/* Kind pipefusion: a transformer's loop of sampling, its picture in patches that go through the stages of a pipeline, and the latents after
- * each step. A case is run on every mesh of the world that it can have, with any number of stages: the result depends on the patches alone.
- * On several ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
+/* Kind pipefusion: a transformer's loop of sampling, its picture in patches that go through the
+ * stages of a pipeline, and the latents after each step. A case is run on every mesh of the world
+ * that it can have, with any number of stages: the result depends on the patches alone. On several
+ * ranks each one's operations, bytes sent and weights are held against formula_pipeline.c. */
 #include <stdio.h>
 
 #include "check_cut.h"

@@ -1,9 +1,10 @@
 /* Kind pipeline: prompt to picture through the public interface, as a user of the library runs it.
  *
- * case.json: prompt (or prompts: a batch, whose noise is one draw), height, width, steps, seed, num_images, `call`, whose names are
- * diffusers', and what pipeline_call.h reads beside these. in.init_image [H, W, 3] 8-bit makes it picture to picture. Wanted are
- * out.image [N, 3, H, W] in [0, 1], or out.image_crop, the part of it that "crop" [top, left, rows, columns] names, and out.latents
- * [N, C, h, w] or, as Flux's pipeline gives them, packed: [N, h/2 w/2, C 2 2]. */
+ * case.json: prompt (or prompts: a batch, whose noise is one draw), height, width, steps, seed,
+ * num_images, `call`, whose names are diffusers', and what pipeline_call.h reads beside these.
+ * in.init_image [H, W, 3] 8-bit makes it picture to picture. Wanted are out.image [N, 3, H, W] in
+ * [0, 1], or out.image_crop, the part of it that "crop" [top, left, rows, columns] names, and
+ * out.latents [N, C, h, w] or, as Flux's pipeline gives them, packed: [N, h/2 w/2, C 2 2]. */
 #include <math.h>
 #include <stdio.h>
 
@@ -21,7 +22,8 @@ static struct tensor pictures(struct tensor t, int first, int count) {
     return t;
 }
 
-/* The image's pixels, or the part of them that the case holds, in memory that the caller frees. Empty if that is not within them. */
+/* The image's pixels, or the part of them that the case holds, in memory that the caller frees.
+ * Empty if that is not within them. */
 static struct tensor image_part(const tessera_image *image, const int64_t crop[4]) {
     int64_t top = crop[0], left = crop[1], rows = crop[2], columns = crop[3];
     if (top + rows > image->height || left + columns > image->width) return (struct tensor){0};
@@ -35,7 +37,8 @@ static struct tensor image_part(const tessera_image *image, const int64_t crop[4
     return out;
 }
 
-/* [N, C, h, w] as patches [N, h/2 w/2, C 2 2] (channel, row, column within the patch); the caller frees .data. */
+/* [N, C, h, w] as patches [N, h/2 w/2, C 2 2] (channel, row, column within the patch); the caller
+ * frees .data. */
 static struct tensor packed_latents(const tessera_image *image) {
     int64_t channels = image->latent_channels, rows = image->latent_height, columns = image->latent_width;
     struct tensor out = tensor_of(malloc((size_t)(image->count * channels * rows * columns) * sizeof(float)), DTYPE_F32,

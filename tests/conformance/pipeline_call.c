@@ -1,7 +1,8 @@
 /* Kind pipeline: what case.json says, in diffusers' names, as a request and as a model's options.
  *
- * Every argument in "call" must be one of the table below: one that is not known would be a case that passes or fails for another
- * reason than the one it was made for, so it is an error. null is diffusers' None: the default. */
+ * Every argument in "call" must be one of the table below: one that is not known would be a case
+ * that passes or fails for another reason than the one it was made for, so it is an error. null is
+ * diffusers' None: the default. */
 #include "pipeline_call.h"
 
 #include <stddef.h>

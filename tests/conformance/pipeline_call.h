@@ -15,15 +15,17 @@ struct pipeline_model {
     int num_paths;
 };
 
-/* Reads "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "loras" and "vae_tiling". Free it also after a failure. */
+/* Reads "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "loras" and "vae_tiling". Free
+ * it also after a failure. */
 tessera_status pipeline_model_read(const char *folder, const struct case_io *io, struct pipeline_model *m, tessera_error *error);
 void pipeline_model_free(struct pipeline_model *m);
 
-/* Reads all but the prompts into a request that holds the model's defaults; its texts and picture are lent from the case. An
- * argument in "call" that this program does not know is an error. */
+/* Reads all but the prompts into a request that holds the model's defaults; its texts and picture
+ * are lent from the case. An argument in "call" that this program does not know is an error. */
 tessera_status pipeline_call_read(const struct case_io *io, tessera_request *request, tessera_error *error);
 
-/* The number of prompts, and the texts of one: "prompts" or "prompt", and "call.negative_prompt", a text for all or a list. */
+/* The number of prompts, and the texts of one: "prompts" or "prompt", and "call.negative_prompt", a
+ * text for all or a list. */
 int pipeline_call_prompts(const struct case_io *io);
 tessera_status pipeline_call_prompt(const struct case_io *io, int index, tessera_request *request, tessera_error *error);
 

@@ -1,5 +1,5 @@
-/* See spread.h. All ranks go through the same meshes in the same order; after each, outcomes are gathered, and the worst is printed by
- * rank 0. */
+/* See spread.h. All ranks go through the same meshes in the same order; after each, outcomes are
+ * gathered, and the worst is printed by rank 0. */
 #include "spread.h"
 
 #include <stdio.h>

@@ -1,10 +1,12 @@
-/* Kind step_cache: a whole loop of sampling over one transformer with a step cache; which steps were skipped, what was compared with the
- * threshold, the guided predictions and the latents after each step.
+/* Kind step_cache: a whole loop of sampling over one transformer with a step cache; which steps
+ * were skipped, what was compared with the threshold, the guided predictions and the latents after
+ * each step.
  *
- * In bfloat16 the numbers compared and the predictions are left out, as their errors are several times those of a pass; decisions are not,
- * since cases keep them a fifth away from the threshold.
- * Where the mesh has a ring and nothing else that cuts a picture, the loop is run once more with displaced patches. No case has both, so
- * latents must be finite, and all ranks must have skipped the same steps. */
+ * In bfloat16 the numbers compared and the predictions are left out, as their errors are several
+ * times those of a pass; decisions are not, since cases keep them a fifth away from the threshold.
+ * Where the mesh has a ring and nothing else that cuts a picture, the loop is run once more with
+ * displaced patches. No case has both, so latents must be finite, and all ranks must have skipped
+ * the same steps. */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>

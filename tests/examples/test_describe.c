@@ -1,5 +1,6 @@
-/* What AuraFlow's file says of its blocks, seen by a plan: the bytes that are counted from its meetings are those that each rank sends, on
- * every mesh of the world that is listed. A step's bytes are the difference between loops of unequal length. */
+/* What AuraFlow's file says of its blocks, seen by a plan: the bytes that are counted from its
+ * meetings are those that each rank sends, on every mesh of the world that is listed. A step's
+ * bytes are the difference between loops of unequal length. */
 #include <stdlib.h>
 #include <string.h>
 

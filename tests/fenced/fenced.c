@@ -1,5 +1,5 @@
-/* See fenced.h. A call is its operator, its tensors and its numbers: one struct for all, so that one queue, one check and one translation
- * serve every operator. */
+/* See fenced.h. A call is its operator, its tensors and its numbers: one struct for all, so that
+ * one queue, one check and one translation serve every operator. */
 #include "fenced/fenced.h"
 
 #include <assert.h>
@@ -124,7 +124,8 @@ void *fenced_peek(struct backend *backend, const void *address) {
 
 /* ---- running a call ---- */
 
-/* The tensor as the CPU's operators take it; false with the backend's error if it is not in live memory of this backend. */
+/* The tensor as the CPU's operators take it; false with the backend's error if it is not in live
+ * memory of this backend. */
 static bool translate(struct fenced *f, const struct call *c, int index, struct tensor *t) {
     if (t->data == NULL) return true;
     struct memory *m = memory_of(f, t->data);
@@ -445,7 +446,8 @@ static void fenced_free(struct backend *backend) {
     free(f);
 }
 
-/* Every entry, so that a new one is not forgotten here: it is missing from this list, or the count is wrong. */
+/* Every entry, so that a new one is not forgotten here: it is missing from this list, or the count
+ * is wrong. */
 static const struct backend_ops fenced_ops = {
     .linear = fenced_linear,
     .conv2d = fenced_conv2d,

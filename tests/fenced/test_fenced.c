@@ -1,5 +1,6 @@
-/* The fenced backend finds what it is there to find: a host that reads a device's bytes dies at that line, an operator that is given a
- * tensor of elsewhere says so, and what runs late has not run before something waits for it. */
+/* The fenced backend finds what it is there to find: a host that reads a device's bytes dies at
+ * that line, an operator that is given a tensor of elsewhere says so, and what runs late has not
+ * run before something waits for it. */
 #include "fenced/fenced.h"
 
 #include <signal.h>

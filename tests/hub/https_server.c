@@ -1,5 +1,6 @@
-/* The hub of test_hub: see https_server.h. The protocol is as huggingface.co speaks it: GET /api/models/OWNER/NAME/revision/REVISION
- * lists the files; HEAD and GET /OWNER/NAME/resolve/COMMIT/PATH answer with X-Repo-Commit, and for large files with a redirect to
+/* The hub of test_hub: see https_server.h. The protocol is as huggingface.co speaks it: GET
+ * /api/models/OWNER/NAME/revision/REVISION lists the files; HEAD and GET
+ * /OWNER/NAME/resolve/COMMIT/PATH answer with X-Repo-Commit, and for large files with a redirect to
  * the storage, X-Linked-Etag and X-Linked-Size. */
 #include "hub/https_server.h"
 

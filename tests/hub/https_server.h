@@ -1,8 +1,8 @@
 /* A hub for one test: HTTPS on two addresses of this machine, with faults to order.
  *
- * It plays the endpoint at https://localhost:PORT and, as another host, the storage at https://127.0.0.1:PORT that large files
- * are redirected to. Its certificate is made anew at each start. One thread serves one connection after the other and closes each
- * after its answer. */
+ * It plays the endpoint at https://localhost:PORT and, as another host, the storage at
+ * https://127.0.0.1:PORT that large files are redirected to. Its certificate is made anew at each
+ * start. One thread serves one connection after the other and closes each after its answer. */
 #ifndef TESSERA_TESTS_HTTPS_SERVER_H
 #define TESSERA_TESTS_HTTPS_SERVER_H
 
@@ -11,7 +11,8 @@
 
 #define SERVER_COMMIT "0123456789abcdef0123456789abcdef01234567"
 
-/* A file that the server has. `large` ones are LFS: named by SHA-256 and redirected; others by git's SHA-1. */
+/* A file that the server has. `large` ones are LFS: named by SHA-256 and redirected; others by
+ * git's SHA-1. */
 struct server_file {
     const char *path;
     const char *data;
@@ -46,7 +47,8 @@ struct server_seen {
 
 struct server;
 
-/* `files` [count] must outlive the server. NULL on failure (said on stderr). `certificate` is where the certificate is written. */
+/* `files` [count] must outlive the server. NULL on failure (said on stderr). `certificate` is where
+ * the certificate is written. */
 struct server *server_start(const struct server_file *files, int count, const char *certificate);
 void server_stop(struct server *server);
 const char *server_endpoint(const struct server *server); /* https://localhost:PORT */

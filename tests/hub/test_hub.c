@@ -1,4 +1,5 @@
-/* The hub against a server of our own: the cache's layout, resuming, checksums, refusals, hostile answers, several processes. */
+/* The hub against a server of our own: the cache's layout, resuming, checksums, refusals, hostile
+ * answers, several processes. */
 #include "hub/hub.h"
 
 #include <errno.h>
@@ -348,7 +349,8 @@ static void test_forbidden(struct fixture *f) {
     free(refs);
 }
 
-/* A blob is on the disk before it gets its name; what the disk or the rename refuses is an error, and no blob. */
+/* A blob is on the disk before it gets its name; what the disk or the rename refuses is an error,
+ * and no blob. */
 static void test_last_steps(struct fixture *f) {
     tessera_error error;
     new_cache(f, (struct server_faults){0});
@@ -363,8 +365,8 @@ static void test_last_steps(struct fixture *f) {
     CHECK(resolve(f, "acme/tiny", &error) == TESSERA_OK, "%s", error.message);
 }
 
-/* The program of a process of its own, called with endpoint, cache, certificates and the number of bytes that a file may have (0: any);
- * its exit status is the tessera_status. */
+/* The program of a process of its own, called with endpoint, cache, certificates and the number of
+ * bytes that a file may have (0: any); its exit status is the tessera_status. */
 static int child_main(char **arguments) {
     rlim_t limit = (rlim_t)atoll(arguments[4]);
     struct hub_options options = {
@@ -379,8 +381,8 @@ static int child_main(char **arguments) {
     return (int)status;
 }
 
-/* Starts child_main. A new program and not a fork alone: a fork would copy the locks that the server's thread holds in OpenSSL just then,
- * and wait for them for ever. */
+/* Starts child_main. A new program and not a fork alone: a fork would copy the locks that the
+ * server's thread holds in OpenSSL just then, and wait for them for ever. */
 static pid_t resolve_in_child(struct fixture *f, const char *limit) {
     char *arguments[] = {"test_hub", (char *)f->options.endpoint, f->cache, f->certificate, (char *)limit, NULL};
     pid_t child = -1;

@@ -86,7 +86,8 @@ static void test_choice(void) {
     CHECK(select_files(files, (int)(sizeof files / sizeof *files), NULL, true, &error) == TESSERA_OK, "%s", error.message);
 }
 
-/* Without plain safetensors: a variant, fp16 first; then PyTorch's files. What is asked for comes first, where it is. */
+/* Without plain safetensors: a variant, fp16 first; then PyTorch's files. What is asked for comes
+ * first, where it is. */
 static void test_kinds(void) {
     static const struct choice variants[] = {{"unet/config.json", true},
                                              {"unet/diffusion_pytorch_model.bf16.safetensors", false},

@@ -1,4 +1,5 @@
-/* Pictures in files, and scaled: bytes as Pillow has them (tests/metrics/make_case.py), and files that are broken. */
+/* Pictures in files, and scaled: bytes as Pillow has them (tests/metrics/make_case.py), and files
+ * that are broken. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,7 +55,8 @@ static void test_floats(const struct case_io *c) {
     image_free(&in);
 }
 
-/* torchvision's CenterCrop of 96x80: rows from 15 and columns from 23 at 50; at 90, 5 rows of black above, and columns from 3. */
+/* torchvision's CenterCrop of 96x80: rows from 15 and columns from 23 at 50; at 90, 5 rows of black
+ * above, and columns from 3. */
 static void test_middle(void) {
     const int cases[][3] = {{50, 15, 23}, {90, -5, 3}}; /* side, first row, first column */
     struct image in, out;
@@ -95,7 +97,8 @@ static void test_jpeg(const struct case_io *c) {
     unlink(path);
 }
 
-/* Whatever the length that is left: an error that names the file, or, once all that is needed is there, the picture. */
+/* Whatever the length that is left: an error that names the file, or, once all that is needed is
+ * there, the picture. */
 static void test_cut_off(void) {
     char *data = NULL, *path = temporary("cut.jpg");
     size_t length = 0;
@@ -114,7 +117,8 @@ static void test_cut_off(void) {
     unlink(path);
 }
 
-/* Every kind of file, pixel for pixel as diffusers' load_image has it (make_pictures.py). Lossy kinds may round differently by build. */
+/* Every kind of file, pixel for pixel as diffusers' load_image has it (make_pictures.py). Lossy
+ * kinds may round differently by build. */
 static void test_kinds(void) {
     struct case_io c;
     tessera_error error = {0};
@@ -142,7 +146,8 @@ static void check_refused(const char *what, const void *data, size_t length, tes
           what, error.message);
 }
 
-/* What is not read is named; a small file that claims a large picture is refused before memory is taken. */
+/* What is not read is named; a small file that claims a large picture is refused before memory is
+ * taken. */
 static void test_refused(void) {
     static const char bomb_gif[] = "GIF89a\xff\x3f\xff\x3f\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;";
     static const char bomb_bmp[] =

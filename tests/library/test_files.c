@@ -1,5 +1,5 @@
-/* tessera_files.h: pictures in and out with their texts, other sizes, models by name, fingerprints, and what is refused. Run in the
- * repository's root. */
+/* tessera_files.h: pictures in and out with their texts, other sizes, models by name, fingerprints,
+ * and what is refused. Run in the repository's root. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

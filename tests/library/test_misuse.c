@@ -1,7 +1,9 @@
-/* Wrong use of the library, through its public face only: NULLs, options and requests that make no sense, cancelling at every call of the
- * callback, a handle used twice at once or freed while it works, and a model that is removed, cut or rewritten while it is open. Each gives
- * a status and a message; under the sanitizers this program also shows that nothing is left behind. Left out: a file that is cut while a
- * picture is being made, which no program can survive that maps its files (docs/library.md). */
+/* Wrong use of the library, through its public face only: NULLs, options and requests that make no
+ * sense, cancelling at every call of the callback, a handle used twice at once or freed while it
+ * works, and a model that is removed, cut or rewritten while it is open. Each gives a status and a
+ * message; under the sanitizers this program also shows that nothing is left behind. Left out: a
+ * file that is cut while a picture is being made, which no program can survive that maps its files
+ * (docs/library.md). */
 #include <dirent.h>
 #include <limits.h>
 #include <math.h>
@@ -181,7 +183,8 @@ static void test_bad_values(tessera_model *model) {
     free(picture);
 }
 
-/* Prompts that no person types: broken UTF-8 and a very long one. Either answer will do, but it must be an answer. */
+/* Prompts that no person types: broken UTF-8 and a very long one. Either answer will do, but it
+ * must be an answer. */
 static void test_odd_prompts(tessera_model *model) {
     tessera_request r = small_request(model);
     char *endless = malloc(1 << 20);
@@ -200,7 +203,8 @@ static void test_odd_prompts(tessera_model *model) {
     free(endless);
 }
 
-/* What every family refuses; HunyuanDiT also refuses to start from a picture of a size that it would round. */
+/* What every family refuses; HunyuanDiT also refuses to start from a picture of a size that it
+ * would round. */
 static void test_families(void) {
     const char *const families[] = {"sd15", "sdxl", "sd3", "flux", "pixart", "hunyuandit"};
     uint8_t *picture = calloc(1, 72 * 64 * 3);
@@ -249,7 +253,8 @@ static bool watch_progress(void *user, tessera_phase phase, int done, int total)
     return watch->calls++ != watch->cancel_at;
 }
 
-/* Cancelled at its first call, at its second, and so on until the picture is done; the last one is as if nothing had been. */
+/* Cancelled at its first call, at its second, and so on until the picture is done; the last one is
+ * as if nothing had been. */
 static void test_cancelled_at_every_call(tessera_model *model) {
     uint8_t *picture = calloc(1, 64 * 64 * 3);
     tessera_request r = small_request(model);
@@ -309,7 +314,8 @@ static void shell(const char *format, const char *path) {
     CHECK(system(command) == 0, "%s", command);
 }
 
-/* Opens a copy of the model, makes `before` pictures, lets `command` loose on the copy, and asks for one more. */
+/* Opens a copy of the model, makes `before` pictures, lets `command` loose on the copy, and asks
+ * for one more. */
 static void expect_after(int before, const char *command, tessera_status status, const char *word) {
     char folder[] = "build-test-XXXXXX";
     if (mkdtemp(folder) == NULL) return;

@@ -1,5 +1,6 @@
-/* Several models and requests in one process, from several threads: a handle per thread, two models, requests that differ. Each thread's
- * pictures are, bit for bit, those that the same requests give one after the other in one thread. */
+/* Several models and requests in one process, from several threads: a handle per thread, two
+ * models, requests that differ. Each thread's pictures are, bit for bit, those that the same
+ * requests give one after the other in one thread. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static bool count_calls(void *user, tessera_phase phase, int done, int total) {
     return true;
 }
 
-/* Opens a model of its own, makes the pictures, and frees it. Numbers that differ by 2 have the same model, which then is mapped twice. */
+/* Opens a model of its own, makes the pictures, and frees it. Numbers that differ by 2 have the
+ * same model, which then is mapped twice. */
 static void *work(void *argument) {
     struct worker *w = argument;
     tessera_model_options options = {

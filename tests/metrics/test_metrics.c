@@ -1,5 +1,6 @@
-/* PSNR, SSIM, LPIPS, Inception's features and the FID, compared with torchmetrics, scikit-image and clean-fid on small pictures (make_case.py and
- * make_ssim.py beside this file), and networks that are not what they should be. */
+/* PSNR, SSIM, LPIPS, Inception's features and the FID, compared with torchmetrics, scikit-image and
+ * clean-fid on small pictures (make_case.py and make_ssim.py beside this file), and networks that
+ * are not what they should be. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -137,7 +138,8 @@ static void test_frechet(const struct case_io *c) {
     CHECK(frechet_distance(x.data, 1, y.data, 9, 24, &distance, &error) == TESSERA_ERROR_ARGUMENT, "one sample");
 }
 
-/* A file that holds another network, or this one with a layer of another shape: an error that names file and tensor. */
+/* A file that holds another network, or this one with a layer of another shape: an error that names
+ * file and tensor. */
 static void test_wrong_files(void) {
     struct inception *net = NULL;
     struct lpips *lpips = NULL;

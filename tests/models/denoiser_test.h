@@ -78,8 +78,8 @@ static inline struct tensor forward_apart(struct component_test *t, const struct
     return out;
 }
 
-/* A pass that works on some rows at a time holds less, and its numbers are the same: to the bit in F32, where each row of a product is a sum
- * of its own. */
+/* A pass that works on some rows at a time holds less, and its numbers are the same: to the bit in
+ * F32, where each row of a product is a sum of its own. */
 static inline void check_by_rows(const struct case_io *c, struct component_test *t, const struct denoiser_inputs *in, struct tensor whole) {
     size_t peak, least;
     struct tensor all = forward_apart(t, in, 0, &peak), some = forward_apart(t, in, 1, &least);

@@ -1,7 +1,8 @@
-/* AutoencoderKL against diffusers' results; strips against the whole, in result and in memory; tiles; and folders that are wrong.
+/* AutoencoderKL against diffusers' results; strips against the whole, in result and in memory;
+ * tiles; and folders that are wrong.
  *
- * Strips change sums only through the merging of a norm's statistics and the kernels' own blocking, so results agree to rounding,
- * not bit by bit. */
+ * Strips change sums only through the merging of a norm's statistics and the kernels' own blocking,
+ * so results agree to rounding, not bit by bit. */
 #include <unistd.h>
 
 #include "component_test.h"
@@ -125,7 +126,8 @@ static size_t peak_of(struct component_test *t, pass *run_pass, struct tensor in
     return peak;
 }
 
-/* The header's bound at a tall size: the case's widest full-resolution map has 32 channels, its last block goes from 32 to 16. */
+/* The header's bound at a tall size: the case's widest full-resolution map has 32 channels, its
+ * last block goes from 32 to 16. */
 static void test_memory(void) {
     struct component_test t;
     if (component_test_open(&t, SD "/model", DTYPE_F32)) {
@@ -151,8 +153,9 @@ static void test_memory(void) {
 
 /* ---- Tiles ---- */
 
-/* Three rows of two columns of tiles of 16 latents, 12 apart. The top left tile shows its own decoding up to its first seam, 48
- * pixels from its corner; the statistics of a norm are those of a tile, so beyond that the whole is close, not equal. */
+/* Three rows of two columns of tiles of 16 latents, 12 apart. The top left tile shows its own
+ * decoding up to its first seam, 48 pixels from its corner; the statistics of a norm are those of a
+ * tile, so beyond that the whole is close, not equal. */
 static void test_tiles(void) {
     struct component_test t;
     if (component_test_open(&t, SD "/model", DTYPE_F32)) {
@@ -182,7 +185,8 @@ static void test_tiles(void) {
 
 /* ---- What is wrong with a folder ---- */
 
-/* Opens the SD case's weights without those whose name is `leave_out` (NULL: all), under another config. */
+/* Opens the SD case's weights without those whose name is `leave_out` (NULL: all), under another
+ * config. */
 static void check_refused(const char *config, const char *leave_out, tessera_status status, const char *names) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     tessera_error error = {0};

@@ -1,4 +1,5 @@
-/* CLIP text encoders against transformers' results, in both layouts of weight names and both rules for the end token. */
+/* CLIP text encoders against transformers' results, in both layouts of weight names and both rules
+ * for the end token. */
 #include "component_test.h"
 
 static void test_case(const char *folder, enum dtype dtype) {

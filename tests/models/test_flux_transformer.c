@@ -1,6 +1,8 @@
-/* Flux's denoiser against diffusers' results, cut at every block, and with inputs and configs that are wrong.
+/* Flux's denoiser against diffusers' results, cut at every block, and with inputs and configs that
+ * are wrong.
  *
- * The cases hold packed patches and timesteps of 0..1; the engine takes pictures and timesteps of 0..1000. */
+ * The cases hold packed patches and timesteps of 0..1; the engine takes pictures and timesteps of
+ * 0..1000. */
 #include "denoiser_test.h"
 
 static void check_state(const struct case_io *c, struct component_test *t, const char *name, struct denoiser_state state) {

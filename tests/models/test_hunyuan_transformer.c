@@ -1,5 +1,5 @@
-/* HunyuanDiT's denoiser, with and without sizes and style, against diffusers' results, cut at every block, with wrong inputs and configs,
- * and the list of the weights it asks for. */
+/* HunyuanDiT's denoiser, with and without sizes and style, against diffusers' results, cut at every
+ * block, with wrong inputs and configs, and the list of the weights it asks for. */
 #include <unistd.h>
 
 #include "base/file.h"

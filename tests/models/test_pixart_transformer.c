@@ -1,4 +1,5 @@
-/* PixArt's denoiser, with and without size conditions, against diffusers' results, cut at every block, and with wrong inputs. */
+/* PixArt's denoiser, with and without size conditions, against diffusers' results, cut at every
+ * block, and with wrong inputs. */
 #include "denoiser_test.h"
 
 /* The first six chunks of cond are adaln_single's first result, the last its second. */

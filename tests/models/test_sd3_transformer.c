@@ -1,4 +1,5 @@
-/* SD3's denoiser against diffusers' results, cut at every block, and with inputs and folders that are wrong. */
+/* SD3's denoiser against diffusers' results, cut at every block, and with inputs and folders that
+ * are wrong. */
 #include <unistd.h>
 
 #include "denoiser_test.h"
@@ -65,7 +66,8 @@ static void check_config_refused(const char *config, tessera_status status, cons
     rmdir(folder);
 }
 
-/* A folder without the position table: it is computed, and equals the stored one up to the stored one's bfloat16. */
+/* A folder without the position table: it is computed, and equals the stored one up to the stored
+ * one's bfloat16. */
 static void test_computed_positions(void) {
     char folder[] = "/tmp/tessera-test-XXXXXX";
     CHECK(mkdtemp(folder) != NULL, "no temporary folder");

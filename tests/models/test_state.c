@@ -1,6 +1,7 @@
-/* A block's state packed and unpacked: of every family, at every boundary, what comes is what its model expects and leads to the same
- * prediction bit for bit, skips and conditioning too; constants come once and then by their digests; and a message of which any one field
- * differs is refused with that field's name. */
+/* A block's state packed and unpacked: of every family, at every boundary, what comes is what its
+ * model expects and leads to the same prediction bit for bit, skips and conditioning too; constants
+ * come once and then by their digests; and a message of which any one field differs is refused with
+ * that field's name. */
 #include "models/state.h"
 
 #include <math.h>
@@ -63,7 +64,8 @@ static void copy_in(struct run *run, struct denoiser_state *state) {
     }
 }
 
-/* The state before `block`, as another process gets it; constants by digest from the second message on. */
+/* The state before `block`, as another process gets it; constants by digest from the second message
+ * on. */
 static struct denoiser_state sent(struct receiver *r, int block, struct denoiser_state state, struct state_message *message) {
     struct denoiser_state got = {0};
     struct state_message came;

@@ -1,4 +1,5 @@
-/* The UNets of Stable Diffusion 1 and 2 and of SDXL against diffusers' results, cut at every level, with wrong inputs and configs. */
+/* The UNets of Stable Diffusion 1 and 2 and of SDXL against diffusers' results, cut at every level,
+ * with wrong inputs and configs. */
 #include <unistd.h>
 
 #include "base/file.h"
@@ -91,7 +92,8 @@ static void test_degrees(void) {
     check_degree_refused(e.status, &e, "at most 4");
 }
 
-/* unet_sd15's config in which the first `from` is now `to` must be refused, naming `names`. The weights are never reached. */
+/* unet_sd15's config in which the first `from` is now `to` must be refused, naming `names`. The
+ * weights are never reached. */
 static void check_config_refused(const char *from, const char *to, tessera_status status, const char *names) {
     char folder[] = "/tmp/tessera-test-XXXXXX", text[8192], link_path[64], config_path[64], target[4096];
     char *config = NULL;

@@ -1,5 +1,5 @@
-/* The keys and values that PipeFusion keeps from step to step: a layer whose form changes between two steps is our mistake, and is said to
- * be one, with both forms. */
+/* The keys and values that PipeFusion keeps from step to step: a layer whose form changes between
+ * two steps is our mistake, and is said to be one, with both forms. */
 #include <string.h>
 
 #include "check.h"

@@ -1,4 +1,5 @@
-/* Layers: shapes, the count of operations, rows and chunks, sinusoids, and group normalisation's statistics. */
+/* Layers: shapes, the count of operations, rows and chunks, sinusoids, and group normalisation's
+ * statistics. */
 #include <math.h>
 
 #include "check.h"

@@ -132,7 +132,8 @@ static tessera_status add_place(void *user, const char *name, struct load_piece 
     return TESSERA_OK;
 }
 
-/* Is `part` the rows from `first` on, and two ranges of columns, of `whole`? The columns are the last dimension, the rows all others. */
+/* Is `part` the rows from `first` on, and two ranges of columns, of `whole`? The columns are the
+ * last dimension, the rows all others. */
 static void check_piece(const char *what, struct tensor whole, struct tensor part, int64_t first, const struct span columns[2]) {
     CHECK(whole.data != NULL && part.data != NULL && whole.dtype == part.dtype, "%s is loaded", what);
     if (whole.data == NULL || part.data == NULL) return;
@@ -295,8 +296,8 @@ static struct load_copies copy_spans(const struct loader *loader) {
     return copies;
 }
 
-/* Weights with scales of their own come from the buffer, codes and scales, even if the file's bytes are gone: int8 with a scale for each row, nf4
- * with quantised ones and with float32. */
+/* Weights with scales of their own come from the buffer, codes and scales, even if the file's bytes
+ * are gone: int8 with a scale for each row, nf4 with quantised ones and with float32. */
 static void test_scaled_copies(struct arena *arena, const char *name) {
     tessera_error error = {0};
     struct safetensors *file = NULL;

@@ -1,5 +1,5 @@
-/* Weights of small types: lent as they are stored, cut between blocks, and multiplied as their float32 values are; a type that is not known
- * hurts only who asks for the tensor. */
+/* Weights of small types: lent as they are stored, cut between blocks, and multiplied as their
+ * float32 values are; a type that is not known hurts only who asks for the tensor. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,8 @@ static const enum dtype types[] = {DTYPE_F8_E4M3, DTYPE_F8_E5M2, DTYPE_Q8_0, DTY
                                    DTYPE_Q5_1,    DTYPE_Q2_K,    DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
 enum { TYPES = sizeof types / sizeof *types };
 
-/* Blocks of a type: those of tests/tensor/small_weights.safetensors, over and over, each row with others first. */
+/* Blocks of a type: those of tests/tensor/small_weights.safetensors, over and over, each row with
+ * others first. */
 static char *make_blocks(const struct safetensors *file, enum dtype dtype, int64_t count) {
     char name[32];
     snprintf(name, sizeof name, "%s.bytes", dtype_name(dtype));
@@ -48,7 +49,8 @@ static void check_near(const char *what, const struct tensor *a, const struct te
     CHECK(worst <= step, "%s: a convolution with a residual differs by %g", what, worst);
 }
 
-/* Linear, convolution with a residual, and look-up, with small weights and with the same values in the run's type. */
+/* Linear, convolution with a residual, and look-up, with small weights and with the same values in
+ * the run's type. */
 static void test_products(struct run *run, const struct safetensors *file, enum dtype dtype) {
     char *blocks = make_blocks(file, dtype, (int64_t)OUT * IN);
     size_t scope = run_enter(run);
@@ -121,8 +123,8 @@ static void test_runs(const struct safetensors *file) {
 
 /* ---- loading ---- */
 
-/* Tensors of a hand-written header: "q.weight" Q4_0 [4, 128], "f.weight" F8_E4M3 [2, 3, 2, 2], "odd" of a type that is not known,
- * "s.weight" F8_E4M3 with a scale of 0.25. */
+/* Tensors of a hand-written header: "q.weight" Q4_0 [4, 128], "f.weight" F8_E4M3 [2, 3, 2, 2],
+ * "odd" of a type that is not known, "s.weight" F8_E4M3 with a scale of 0.25. */
 static void write_model(const char *path) {
     static const char header[] = "{\"q.weight\":{\"dtype\":\"Q4_0\",\"shape\":[4,128],\"data_offsets\":[0,288]},"
                                  "\"f.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3,2,2],\"data_offsets\":[288,312]},"
@@ -317,7 +319,8 @@ static void test_crossing(void) {
     backend_free(run.backend);
 }
 
-/* Kernels that were flattened, so that blocks cross them: all of them, and the outputs and inputs of a rank. */
+/* Kernels that were flattened, so that blocks cross them: all of them, and the outputs and inputs
+ * of a rank. */
 static void test_flattened(struct loader *loader) {
     enum { OUTPUTS = 4, INPUTS = 8, TAPS = 9, COUNT = OUTPUTS * INPUTS * TAPS };
     float numbers[COUNT];

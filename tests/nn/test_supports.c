@@ -1,5 +1,5 @@
-/* Who multiplies with small weights: the backend itself where it says that it supports their type, otherwise the composite of its other
- * operators; both with the same result. */
+/* Who multiplies with small weights: the backend itself where it says that it supports their type,
+ * otherwise the composite of its other operators; both with the same result. */
 #include "nn/layers.h"
 
 #include <string.h>

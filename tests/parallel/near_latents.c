@@ -1,5 +1,6 @@
-/* near_latents CASE_FOLDER A.safetensors B.safetensors: exits 0 if the latents in both are the same within the tolerance of the case, else
- * 1 and says by how much they differ. For scripts: which kernels round alike for other shapes depends on the machine. */
+/* near_latents CASE_FOLDER A.safetensors B.safetensors: exits 0 if the latents in both are the same
+ * within the tolerance of the case, else 1 and says by how much they differ. For scripts: which
+ * kernels round alike for other shapes depends on the machine. */
 #include <stdio.h>
 
 #include "case_io.h"

@@ -1,5 +1,5 @@
-/* What tests of displaced patches share: a denoising loop with guidance over a model of tests/cases, by one rank alone or by all as
- * patches, from latents of any size. */
+/* What tests of displaced patches share: a denoising loop with guidance over a model of
+ * tests/cases, by one rank alone or by all as patches, from latents of any size. */
 #ifndef TESSERA_TESTS_PATCH_LOOP_H
 #define TESSERA_TESTS_PATCH_LOOP_H
 
@@ -116,7 +116,8 @@ static inline struct tensor patch_noise(const struct patch_loop *l, int64_t rows
     return x;
 }
 
-/* Noise of rows x columns, denoised: F32 [1, rows, columns, C]; the caller frees .data, which is NULL after an error. */
+/* Noise of rows x columns, denoised: F32 [1, rows, columns, C]; the caller frees .data, which is
+ * NULL after an error. */
 static inline struct tensor patch_loop_run(struct patch_loop *l, struct displaced *d, int64_t rows, int64_t columns) {
     struct run *run = &l->t.run;
     struct tensor x = patch_noise(l, rows, columns);

@@ -1,9 +1,10 @@
-/* The first picture of a subject by reproducible kernels, its latents and pixels as bytes on standard output:
+/* The first picture of a subject by reproducible kernels, its latents and pixels as bytes on
+ * standard output:
  *
  *     reproducible_picture SUBJECT THREADS | sha256sum
  *
- * For processors on which the tests' other libraries are not there: test_reproducible_aarch64.sh builds it alone and compares the sum with
- * the value that all other paths have (reproducible.txt). */
+ * For processors on which the tests' other libraries are not there: test_reproducible_aarch64.sh
+ * builds it alone and compares the sum with the value that all other paths have (reproducible.txt). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The pictures whose SHA-256 reproducible.txt holds, and the requests that make them: for test_reproducible_pictures.c, and for
- * reproducible_picture.c on other processors. */
+/* The pictures whose SHA-256 reproducible.txt holds, and the requests that make them: for
+ * test_reproducible_pictures.c, and for reproducible_picture.c on other processors. */
 #ifndef TESSERA_TESTS_REPRODUCIBLE_SUBJECTS_H
 #define TESSERA_TESTS_REPRODUCIBLE_SUBJECTS_H
 

@@ -1,4 +1,5 @@
-/* Attention over ranks, one layer at a time, against what one rank makes of all tokens, and what its messages leave behind.
+/* Attention over ranks, one layer at a time, against what one rank makes of all tokens, and what
+ * its messages leave behind.
  *
  *     Ulysses          bit for bit one rank's: with and without a text, before or behind the picture, cut or whole on each rank, asking or not
  *     PCPP             on two ranks bit for bit displaced patches, step after step; on more ranks not
@@ -161,8 +162,9 @@ static void test_neighbours(struct comm *world, enum sync_mode mode) {
 
 /* ---- a failure ---- */
 
-/* Rank 0 fails while the others' rows are on their way: when the wait returns they are there, and none comes later into memory that may
- * be somebody else's by then. After the failure nothing more is started. */
+/* Rank 0 fails while the others' rows are on their way: when the wait returns they are there, and
+ * none comes later into memory that may be somebody else's by then. After the failure nothing more
+ * is started. */
 static void test_failure(struct comm *world) {
     enum { TOKENS = 4000, BATCH = 2 };
     int rank = comm_rank(world), n = comm_size(world);

@@ -2,8 +2,8 @@
  *
  *     mpirun -n N test_autoencoder [large]
  *
- * Memory is measured twice: with a tall picture that is computed, and with one of 4096 x 4096 ("large") whose operators do nothing, so that
- * only the arena moves. */
+ * Memory is measured twice: with a tall picture that is computed, and with one of 4096 x 4096
+ * ("large") whose operators do nothing, so that only the arena moves. */
 #include "models/autoencoder_kl.h"
 #include "models/component_test.h"
 #include "parallel/strategy.h"
@@ -50,7 +50,8 @@ static void check_same(const struct case_io *c, const char *what, struct tensor 
     CHECK(d.worst <= 1.0, "%s: %.3g times the tolerance", what, d.worst);
 }
 
-/* ---- What is sent: models/autoencoder_kl.h's formulas for blocks of 16, 32 and 32 channels, two resnets each ---- */
+/* ---- What is sent: models/autoencoder_kl.h's formulas for blocks of 16, 32 and 32 channels, two resnets each
+ * ---- */
 
 enum { LEVELS = 3, SCALE = 4, GROUPS = 8, MIDDLE = 32 };
 static const int64_t channels[LEVELS] = {16, 32, 32};
@@ -183,7 +184,8 @@ static void test_case(const struct world *w, const char *folder, const char *mod
     case_close(&c);
 }
 
-/* Batches; as many rows as ranks, and numbers that do not divide; pixel rows beyond the last latent row; strips of a few rows. */
+/* Batches; as many rows as ranks, and numbers that do not divide; pixel rows beyond the last latent
+ * row; strips of a few rows. */
 static void test_sizes(const struct world *w) {
     const struct case_io close = {.atol = 2e-4, .rtol = 2e-3};
     const int64_t latent_rows[] = {w->size, 2 * w->size + 1, 5 * w->size - 1}, spare_rows[] = {0, 3, 1};
@@ -245,7 +247,8 @@ static size_t peak_of(const struct component_test *t, struct backend *backend, e
     return peak;
 }
 
-/* A pass by rank 0 alone, then by all: the highest peak is at most 1.25 / N of one rank's. `in` is one rank's input, `mine` this rank's. */
+/* A pass by rank 0 alone, then by all: the highest peak is at most 1.25 / N of one rank's. `in` is
+ * one rank's input, `mine` this rank's. */
 static void check_peak(const struct world *w, const struct component_test *t, struct backend *backend, enum dtype dtype, const char *name,
                        pass *run_pass, struct tensor in, struct tensor mine, size_t strip_bytes) {
     tessera_error error = {0};

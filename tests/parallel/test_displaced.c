@@ -1,10 +1,12 @@
-/* The exchanges of displaced patches over made-up layers: in every mode, with every number of layers to a message, each layer is given what
- * its peers had in the step that the mode says, byte for byte; messages and bytes are counted.
+/* The exchanges of displaced patches over made-up layers: in every mode, with every number of
+ * layers to a message, each layer is given what its peers had in the step that the mode says, byte
+ * for byte; messages and bytes are counted.
  *
  *     mpirun -n N test_displaced
  *
- * A layer's numbers follow from step, layer and rank, so each rank knows what it must be given. One step skips all but its first layers, as
- * a step cache does; the next one must then find what was sent last. */
+ * A layer's numbers follow from step, layer and rank, so each rank knows what it must be given. One
+ * step skips all but its first layers, as a step cache does; the next one must then find what was
+ * sent last. */
 #include <string.h>
 
 #include "comm/ranks.h"
@@ -23,7 +25,8 @@ struct fixture {
 
 /* ---- layers ---- */
 
-/* Every third layer sends rows to its neighbours, every sixth in one direction only; the others blocks to all, uneven, some empty. */
+/* Every third layer sends rows to its neighbours, every sixth in one direction only; the others
+ * blocks to all, uneven, some empty. */
 static bool is_halo(int layer) {
     return layer % 3 == 1;
 }
@@ -104,7 +107,8 @@ static void run_layer(struct fixture *f, int step, int layer) {
 
 /* ---- counting ---- */
 
-/* What this rank sends in one displaced step: a message to each member for whom `layers` layers in a row have anything. */
+/* What this rank sends in one displaced step: a message to each member for whom `layers` layers in
+ * a row have anything. */
 static struct comm_stats_row expected(const struct fixture *f, int layers) {
     struct comm_stats_row row = {0};
     for (int to = 0; to < f->members; to++)

@@ -1,11 +1,11 @@
-/* Whole pictures over every mesh of a world against one rank: data x cfg x ring x ulysses x tensor, with and without the parallel
- * autoencoder, through the public API.
+/* Whole pictures over every mesh of a world against one rank: data x cfg x ring x ulysses x tensor,
+ * with and without the parallel autoencoder, through the public API.
  *
  *     mpirun -n N test_generate MODEL[,lora=FILE[:SCALE]][,config=FOLDER]...
  *
- * Every rank makes the picture alone first; in float32 a mesh's must reach 50 dB of it. Meshes that a model cannot have (more ranks than
- * heads or rows; guidance over two ranks without guidance) must be refused with an error that says what is possible. Prints a line per
- * model. */
+ * Every rank makes the picture alone first; in float32 a mesh's must reach 50 dB of it. Meshes that
+ * a model cannot have (more ranks than heads or rows; guidance over two ranks without guidance)
+ * must be refused with an error that says what is possible. Prints a line per model. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

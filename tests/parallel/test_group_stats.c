@@ -1,6 +1,6 @@
-/* Group norms of displaced patches whose parts differ in size, in each mode, against the definitions computed directly in float64: who
- * counts how much, whose statistics are fresh, what a negative variance becomes, and the published factor N / (N - 1) of a rank's own
- * elements.
+/* Group norms of displaced patches whose parts differ in size, in each mode, against the
+ * definitions computed directly in float64: who counts how much, whose statistics are fresh, what a
+ * negative variance becomes, and the published factor N / (N - 1) of a rank's own elements.
  *
  *     mpirun -n N test_group_stats */
 #include <math.h>
@@ -25,7 +25,8 @@ static double rows_of(int rank) {
     return 1.0 + rank;
 }
 
-/* A rank's own mean and variance in a step. The last group's means move so fast that a corrected variance comes out negative. */
+/* A rank's own mean and variance in a step. The last group's means move so fast that a corrected
+ * variance comes out negative. */
 static void own_stats(int step, int rank, int group, float out[2]) {
     out[0] = (float)(group == GROUPS - 1 ? 3.0 * step * (1 + rank) : sin(step + 2.0 * rank + group));
     out[1] = (float)(0.05 + 0.04 * cos(step * group + rank));
@@ -37,7 +38,8 @@ static struct moments own(int step, int rank, int group) {
     return (struct moments){s[0], (double)s[1] + (double)s[0] * s[0]};
 }
 
-/* The mean over all ranks by rows, rank `self` as it was in step `mine` and the others as in step `theirs`. */
+/* The mean over all ranks by rows, rank `self` as it was in step `mine` and the others as in step
+ * `theirs`. */
 static struct moments mean_of(const struct fixture *f, int group, int self, int mine, int theirs) {
     struct moments sum = {0, 0};
     double rows = 0;

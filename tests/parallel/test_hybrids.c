@@ -1,6 +1,7 @@
-/* Every exact hybrid of a world against one rank: each denoiser case is run alone by every rank, then by all together over every mesh that
- * the world's size allows, and must agree within the case's tolerance. Where a case has no text mask it is run once more with a longer
- * text, of more tokens than ranks (which joint attention cuts).
+/* Every exact hybrid of a world against one rank: each denoiser case is run alone by every rank,
+ * then by all together over every mesh that the world's size allows, and must agree within the
+ * case's tolerance. Where a case has no text mask it is run once more with a longer text, of more
+ * tokens than ranks (which joint attention cuts).
  *
  *     mpirun -n N test_hybrids CASE_FOLDER...
  *
@@ -8,11 +9,13 @@
  *
  *     1.15 (blocks / tensor + ends) / sequence * uneven
  *
- * where blocks and ends (embeddings and the last projection, which are not cut over `tensor`) are what one rank counts alone, and uneven is
- * what the largest span has above the mean, where heads, rows or text do not divide. Where each rank holds the whole text (is_joint), the
- * text's operations and the ends do not count, on either side.
+ * where blocks and ends (embeddings and the last projection, which are not cut over `tensor`) are
+ * what one rank counts alone, and uneven is what the largest span has above the mean, where heads,
+ * rows or text do not divide. Where each rank holds the whole text (is_joint), the text's
+ * operations and the ends do not count, on either side.
  *
- * Prints one line per case; exits 1 if one failed. Degrees that a model cannot have (more ranks than heads) are left out. */
+ * Prints one line per case; exits 1 if one failed. Degrees that a model cannot have (more ranks
+ * than heads) are left out. */
 #include <stdlib.h>
 
 #include "check_cut.h"
@@ -80,17 +83,20 @@ static int64_t rounded_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* The largest span of `n` things that are cut over `ranks` between multiples of `unit`, in shares of the mean. */
+/* The largest span of `n` things that are cut over `ranks` between multiples of `unit`, in shares
+ * of the mean. */
 static double unevenness(int64_t n, int64_t unit, int64_t ranks) {
     return (double)(rounded_up(rounded_up(n, unit), ranks) * unit * ranks) / (double)n;
 }
 
-/* Does the text attend, too? Then it is cut if each rank can have some; a text that is only attended to is whole on every rank. */
+/* Does the text attend, too? Then it is cut if each rank can have some; a text that is only
+ * attended to is whole on every rank. */
 static bool is_joint(const struct denoiser *m) {
     return m->class == &sd3_transformer_class || m->class == &flux_transformer_class;
 }
 
-/* What blocks compute of so many text tokens where weights and heads are cut over `tensor` and `heads` ranks. */
+/* What blocks compute of so many text tokens where weights and heads are cut over `tensor` and
+ * `heads` ranks. */
 static double text_work(const struct denoiser *m, const struct denoiser_inputs *in, int64_t text, int tensor, int heads) {
     int64_t patches = in->latents.shape[1] * in->latents.shape[2] / (m->patch_size * m->patch_size);
     double sum = 0;

@@ -1,6 +1,8 @@
-/* Many jobs in one world, of all strategies mixed: a third is stopped at a random moment, by a thread or from the progress of a random
- * rank, and a tenth fails on one rank, which runs out of memory or is given a LoRA that cannot be read. Each ends with the same right
- * status on all ranks, every good one makes the same picture as the strategy's first, bit for bit, and memory stays flat.
+/* Many jobs in one world, of all strategies mixed: a third is stopped at a random moment, by a
+ * thread or from the progress of a random rank, and a tenth fails on one rank, which runs out of
+ * memory or is given a LoRA that cannot be read. Each ends with the same right status on all ranks,
+ * every good one makes the same picture as the strategy's first, bit for bit, and memory stays
+ * flat.
  *
  *     mpirun -n 4 test_job JOBS MODEL_OF_TRANSFORMERS MODEL_OF_UNETS LORA_THAT_IS_NONE */
 #include <malloc.h>

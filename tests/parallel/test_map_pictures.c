@@ -1,5 +1,6 @@
-/* Pictures by device maps: in float32 those of one rank to the bit, in every family, for every word, for files that place parts anywhere and
- * return to a rank, and with every way of keeping weights; each rank holds what the map gives it.
+/* Pictures by device maps: in float32 those of one rank to the bit, in every family, for every
+ * word, for files that place parts anywhere and return to a rank, and with every way of keeping
+ * weights; each rank holds what the map gives it.
  *
  *     mpirun -n N test_map_pictures FOLDER        (for a map's file) */
 #include <stdlib.h>

@@ -1,10 +1,11 @@
-/* What a rank of a pipeline of stages holds: its resident memory at its highest, against 1.15 times the weights of its stage and the
- * activations that it measured.
+/* What a rank of a pipeline of stages holds: its resident memory at its highest, against 1.15 times
+ * the weights of its stage and the activations that it measured.
  *
  *     mpirun -n 2 test_memory FOLDER
  *
- * Rank 0 makes a transformer of the width of SD3 medium in FOLDER, 4 blocks of its 24 (700 MB); both ranks denoise a picture with it in 4
- * parts, a stage each, through files that they map. Everything counts that the process holds: libraries, MPI and kernels' scratch too. */
+ * Rank 0 makes a transformer of the width of SD3 medium in FOLDER, 4 blocks of its 24 (700 MB);
+ * both ranks denoise a picture with it in 4 parts, a stage each, through files that they map.
+ * Everything counts that the process holds: libraries, MPI and kernels' scratch too. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
-/* Parcels in a ring: each rank sends to the next one and receives from the one before, several on their way at a time, expected early,
- * late or not at all; every byte arrives as it was, the one before lasts while the next one is read, and what is sent is the messages and
- * nothing else.
+/* Parcels in a ring: each rank sends to the next one and receives from the one before, several on
+ * their way at a time, expected early, late or not at all; every byte arrives as it was, the one
+ * before lasts while the next one is read, and what is sent is the messages and nothing else.
  *
  *     mpirun -n N test_parcel */
 #include <string.h>
@@ -55,7 +55,8 @@ static void run_ring(struct comm *world) {
     parcel_line_close(out);
 }
 
-/* A line that is closed while a parcel is expected waits for it; one whose room was never sent gives it back. */
+/* A line that is closed while a parcel is expected waits for it; one whose room was never sent
+ * gives it back. */
 static void run_left_over(struct comm *world) {
     int me = comm_rank(world), n = comm_size(world);
     struct parcel_line *out = parcel_line_open(world, (me + 1) % n, "out"), *in = parcel_line_open(world, (me - 1 + n) % n, "in");
@@ -91,7 +92,8 @@ static void run_held(struct comm *world) {
     parcel_line_close(out);
 }
 
-/* A line to oneself: parcels wait in their order, the one before lasts, nothing is counted, and what was not taken is given back. */
+/* A line to oneself: parcels wait in their order, the one before lasts, nothing is counted, and
+ * what was not taken is given back. */
 static void run_own(struct comm *world) {
     int me = comm_rank(world);
     struct parcel_line *line = parcel_line_open(world, me, "own");

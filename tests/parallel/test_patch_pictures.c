@@ -1,5 +1,5 @@
-/* What displaced patches make of pictures, against one rank: in every mode, with the engine's and the published group norm, from the
- * smallest latents that so many ranks can cut.
+/* What displaced patches make of pictures, against one rank: in every mode, with the engine's and
+ * the published group norm, from the smallest latents that so many ranks can cut.
  *
  *     full_sync       one rank's latents, within the cases' tolerance
  *     other modes     finite, and neither flat nor blown up: their deviation is within a factor of one rank's. Where the variance of a

@@ -53,7 +53,8 @@ static void check_bits(struct patch_loop *l, enum sync_mode mode, int64_t rows, 
 
 /* ---- messages and bytes ---- */
 
-/* What the second displaced pass, or the last one of a picture, sends under a label (NULL: all); the number of its layers. */
+/* What the second displaced pass, or the last one of a picture, sends under a label (NULL: all);
+ * the number of its layers. */
 static struct comm_stats_row count_pass(struct patch_loop *l, struct displaced *d, struct tensor x, bool last, const char *label,
                                         int *layers) {
     struct parallel parallel = patch_parallel(l, d);

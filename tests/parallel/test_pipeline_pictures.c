@@ -1,5 +1,6 @@
-/* Whole pictures that go through a pipeline of stages, against one rank with the same number of patches, through the public API: over every
- * mesh data x cfg x pipefusion x ring x ulysses x tensor of a world.
+/* Whole pictures that go through a pipeline of stages, against one rank with the same number of
+ * patches, through the public API: over every mesh data x cfg x pipefusion x ring x ulysses x
+ * tensor of a world.
  *
  *     mpirun -n N test_pipeline_pictures [thin=K] MODEL[,OPTION]...
  *
@@ -10,9 +11,9 @@
  *     blocks=N                        of the model: stages are then uneven, one block each but for the last
  *     bf16 img2img control
  *
- * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding, and the pictures reach 50 dB; in
- * bfloat16 the pictures 35 dB. Meshes that a model cannot have must be refused with an error that says what is possible. Prints a line per
- * model. */
+ * Every rank makes the pictures alone first. In float32 the latents must be equal up to rounding,
+ * and the pictures reach 50 dB; in bfloat16 the pictures 35 dB. Meshes that a model cannot have
+ * must be refused with an error that says what is possible. Prints a line per model. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +120,8 @@ static tessera_request request_of(const tessera_model *model, const struct subje
     return r;
 }
 
-/* What the callback after each step was told: of each picture, how often, the latents of the last time, and what every step predicted. */
+/* What the callback after each step was told: of each picture, how often, the latents of the last
+ * time, and what every step predicted. */
 struct steps {
     struct {
         int calls, wrong;
@@ -161,7 +163,8 @@ static void free_steps(struct steps *steps) {
     }
 }
 
-/* The largest difference of what steps predicted, in shares of the largest of b; 0 where a was told nothing. */
+/* The largest difference of what steps predicted, in shares of the largest of b; 0 where a was told
+ * nothing. */
 static double x_0_difference(const struct steps *a, const struct steps *b) {
     double most = 0, largest = 0;
     for (int i = 0; i < MAX_IMAGES; i++) {
@@ -268,7 +271,8 @@ static void run_mesh(const struct subject *s, tessera_mesh *mesh, const struct a
     free_steps(&steps);
 }
 
-/* Every mesh of `size` ranks in which there is a pipeline or the picture is made in patches; *count: of all of this program. */
+/* Every mesh of `size` ranks in which there is a pipeline or the picture is made in patches;
+ * *count: of all of this program. */
 static void run_meshes(const struct subject *s, tessera_mesh mesh, int size, int thin, int *count, const struct alone *alone,
                        struct worst *worst) {
     int *const axes[] = {&mesh.data, &mesh.cfg, &mesh.pipefusion, &mesh.ring, &mesh.ulysses, &mesh.tensor};

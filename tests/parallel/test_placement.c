@@ -1,4 +1,5 @@
-/* Placements against all that there are: the most even that fits, little on rank 0, ranks filled in order, and what each needs. */
+/* Placements against all that there are: the most even that fits, little on rank 0, ranks filled in
+ * order, and what each needs. */
 #include "parallel/placement.h"
 
 #include <math.h>
@@ -38,7 +39,8 @@ static double squares_of(const double *loads, int ranks) {
     return sum;
 }
 
-/* The smallest sum of squared loads of all cuts whose runs have at most caps[] bytes; INFINITY: there is none. */
+/* The smallest sum of squared loads of all cuts whose runs have at most caps[] bytes; INFINITY:
+ * there is none. */
 static double best_cut(const struct placement_model *m, const double *caps, int ranks, int block, int rank, double *loads) {
     double best = INFINITY;
     if (block == m->num_blocks) return squares_of(loads, ranks);
@@ -141,7 +143,8 @@ static void test_encoders_in_sequence(void) {
     placement_free(&p);
 }
 
-/* Encoders that fit on rank 0 alone, one at a time; and some that fit nowhere: each goes where most is left. */
+/* Encoders that fit on rank 0 alone, one at a time; and some that fit nowhere: each goes where most
+ * is left. */
 static void test_encoders_that_hardly_fit(void) {
     static const double rooms[] = {11, 9}, small[] = {10, 9};
     struct placement_model m = model_of(1);

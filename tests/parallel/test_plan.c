@@ -1,5 +1,6 @@
-/* Plans against the numbers of docs/parallel.md, against weights as ranks load them, and against what must hold of any cost model: more
- * speed, bandwidth or memory never makes a plan worse. Bytes of real runs: test_plan_bytes. */
+/* Plans against the numbers of docs/parallel.md, against weights as ranks load them, and against
+ * what must hold of any cost model: more speed, bandwidth or memory never makes a plan worse. Bytes
+ * of real runs: test_plan_bytes. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,8 @@ static struct plan_mesh mesh_of(enum mesh_axis axis, int degree) {
     return mesh;
 }
 
-/* Speeds are measured on the layers that have most of the work: of a UNet, those of the level where most of its transformers are. */
+/* Speeds are measured on the layers that have most of the work: of a UNet, those of the level where
+ * most of its transformers are. */
 static void test_busiest_layer(void) {
     const struct {
         const char *model;
@@ -133,7 +135,8 @@ static int patches_seen(const struct plan_mesh *mesh) {
     return plan_mesh_patch_strategy(mesh) != NULL ? plan_mesh_patch_strategy(mesh)->patches_seen(mesh->degrees[MESH_PATCH]) : 1;
 }
 
-/* The first plan is as fast as any, and of those as fast as it none is exact where it is not, or sends less. `fastest` is the second's. */
+/* The first plan is as fast as any, and of those as fast as it none is exact where it is not, or
+ * sends less. `fastest` is the second's. */
 static void check_tie(const struct plan_model *model, const struct plan *first, const struct plan *other, double fastest) {
     fastest = fmin(fastest, first->picture_seconds);
     CHECK(first->picture_seconds <= PLAN_TIE * fastest, "the first takes %g s, another %g s", first->picture_seconds, fastest);
@@ -173,7 +176,8 @@ static void test_ranking(const char *name, int ranks, bool allow_displaced) {
     plan_model_free(&model);
 }
 
-/* Over links that take no time, splitting guidance and rows are as fast: guidance goes first, which sends next to nothing. */
+/* Over links that take no time, splitting guidance and rows are as fast: guidance goes first, which
+ * sends next to nothing. */
 static void test_tie(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
     struct plan_machine machine = machine_of(2, 2);
@@ -211,7 +215,8 @@ static void test_monotonous(void) {
     plan_model_free(&model);
 }
 
-/* Talkative strategies stay inside hosts: with two hosts of two ranks, tensor across them costs more than inside. */
+/* Talkative strategies stay inside hosts: with two hosts of two ranks, tensor across them costs
+ * more than inside. */
 static void test_hosts(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
     struct plan_machine apart = machine_of(2, 1), together = machine_of(2, 2);
@@ -221,7 +226,8 @@ static void test_hosts(void) {
     plan_model_free(&model);
 }
 
-/* Each exchange waits for the link's latency once, and ranks of one host share its link. Nothing hides behind computing that takes no time. */
+/* Each exchange waits for the link's latency once, and ranks of one host share its link. Nothing
+ * hides behind computing that takes no time. */
 static void test_links(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
     struct plan_machine apart = machine_of(4, 1), paired = machine_of(4, 2);
@@ -243,7 +249,8 @@ static void test_links(void) {
     plan_model_free(&model);
 }
 
-/* Seconds and bytes worked out by hand, of 64 tokens and two predictions: docs/planner.md's formulas with every constant. */
+/* Seconds and bytes worked out by hand, of 64 tokens and two predictions: docs/planner.md's
+ * formulas with every constant. */
 static void test_arithmetic(void) {
     struct meeting meetings[] = {{.kind = MEETING_ATTENTION, .count = 1, .of = MEETING_PICTURE, .text_asks = true, .units = 4, .width = 16},
                                  {.kind = MEETING_SUM, .count = 2, .of = MEETING_PICTURE, .units = 1, .width = 64}};
@@ -286,8 +293,8 @@ static void test_arithmetic(void) {
     }
 }
 
-/* Halos of 2048 bytes, statistics of 132 and the prediction's 2048, worked out by hand: all are waited for, or, where patches are displaced,
- * the last alone. */
+/* Halos of 2048 bytes, statistics of 132 and the prediction's 2048, worked out by hand: all are
+ * waited for, or, where patches are displaced, the last alone. */
 static void test_rows(void) {
     struct meeting meetings[] = {{.kind = MEETING_HALO, .count = 3, .of = MEETING_PICTURE, .level = 1, .units = 64, .width = 1},
                                  {.kind = MEETING_NORM, .count = 2, .of = MEETING_PICTURE, .level = 1, .units = 8, .width = 1}};
@@ -310,7 +317,8 @@ static void test_rows(void) {
           plan.warmup_step_seconds - plan.compute_seconds);
 }
 
-/* Several pictures keep stages at work, and no more of them than there are stages: two of a guided model over four. */
+/* Several pictures keep stages at work, and no more of them than there are stages: two of a guided
+ * model over four. */
 static void test_pictures_under_way(void) {
     static const double shares[] = {1, 1, 2, 2, 2};
     struct plan_mesh mesh = mesh_of(MESH_PIPEFUSION, 4);
@@ -375,7 +383,8 @@ static void test_choice(void) {
     plan_model_free(&model);
 }
 
-/* Neighbours alone: fewer bytes and less attention than displaced patches, after warm-up; nothing else differs. */
+/* Neighbours alone: fewer bytes and less attention than displaced patches, after warm-up; nothing
+ * else differs. */
 static void test_neighbours(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
     struct plan_machine machine = machine_of(4, 1);
@@ -402,7 +411,8 @@ static void test_refusals(void) {
     plan_model_free(&model);
 }
 
-/* Hosts that are emulated on one machine share its processors: a stage has them while another is idle. */
+/* Hosts that are emulated on one machine share its processors: a stage has them while another is
+ * idle. */
 static void test_crowd(void) {
     struct plan_model model = open_model(embedded, TESSERA_BF16, 1);
     struct plan_machine apart = machine_of(4, 1), together;

@@ -1,4 +1,5 @@
-/* The mesh that is chosen by measuring: the same on all ranks, of all ranks, exact, and it makes a picture.
+/* The mesh that is chosen by measuring: the same on all ranks, of all ranks, exact, and it makes a
+ * picture.
  *
  *     mpirun -n N test_plan_auto MODEL... */
 #include <string.h>

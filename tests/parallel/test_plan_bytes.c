@@ -1,9 +1,10 @@
-/* The bytes that a plan predicts against those that ranks count: every mesh of a world, step for step, through the public API.
+/* The bytes that a plan predicts against those that ranks count: every mesh of a world, step for
+ * step, through the public API.
  *
  *     mpirun -n N test_plan_bytes MODEL...
  *
- * A picture of some steps is made, and one of a step more: what a rank sends more is a step's bytes, to the byte, whatever is sent once a
- * picture. Prints a line per model. */
+ * A picture of some steps is made, and one of a step more: what a rank sends more is a step's
+ * bytes, to the byte, whatever is sent once a picture. Prints a line per model. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,11 @@
-/* What patches of a picture that know the others one step late lose: PSNR of eight pictures of the embedded model to the exact ones, mean and
- * lowest, against a simulation of the same rule with diffusers' model (models/emoji/README.md has its figures). Stages change nothing
+/* What patches of a picture that know the others one step late lose: PSNR of eight pictures of the
+ * embedded model to the exact ones, mean and lowest, against a simulation of the same rule with
+ * diffusers' model (models/emoji/README.md has its figures). Stages change nothing
  * (test_pipeline_pictures.c), so one process is enough.
  *
- * A rule that were kept only nearly (all patches of the step before; the text's keys and values one step late) moves the figures by more than
- * what is allowed here, TOLERANCE dB; so does a picture that is exact. */
+ * A rule that were kept only nearly (all patches of the step before; the text's keys and values one
+ * step late) moves the figures by more than what is allowed here, TOLERANCE dB; so does a picture
+ * that is exact. */
 #include <math.h>
 
 #include "check.h"

@@ -1,9 +1,10 @@
-/* Cells of docs/quality.md, made again: the pictures of three settings are compared with the line that docs/quality.csv has of each, and
- * the means of that line with the figures of its pictures.
+/* Cells of docs/quality.md, made again: the pictures of three settings are compared with the line
+ * that docs/quality.csv has of each, and the means of that line with the figures of its pictures.
  *
  *     mpirun -n 2 test_quality_cells PICTURES        the first PICTURES of each setting; the whole cells with 24
  *
- * Another processor or number of threads rounds another way: a picture that is 40 dB from the exact one shows it by hundredths of a dB. */
+ * Another processor or number of threads rounds another way: a picture that is 40 dB from the exact
+ * one shows it by hundredths of a dB. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* A stage's states over MPI: they come as they were sent, with constants once and by digest after that, in as many bytes as models/state.h
- * says; and a stage whose model expects something else, of the same length or not, ends the job on all ranks, with an error that names the
- * field.
+/* A stage's states over MPI: they come as they were sent, with constants once and by digest after
+ * that, in as many bytes as models/state.h says; and a stage whose model expects something else, of
+ * the same length or not, ends the job on all ranks, with an error that names the field.
  *
  *     mpirun -n 2 test_relay */
 #include "pipelines/relay.h"
@@ -107,7 +107,8 @@ static void test_units(struct comm *world, bool reads) {
     close_stage(&s);
 }
 
-/* The second stage's model is of a picture of rows x columns: after `units` that fit, all ranks learn which field does not. */
+/* The second stage's model is of a picture of rows x columns: after `units` that fit, all ranks
+ * learn which field does not. */
 static void test_mismatch(struct comm *world, int64_t rows, int64_t columns, int units, const char *field) {
     struct stage s = {0};
     tessera_error error = {0};

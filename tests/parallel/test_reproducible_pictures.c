@@ -3,8 +3,9 @@
  *     test_reproducible_pictures HASHES             every instruction set of this processor, 1, 2, 3 and 8 threads, batches of 1 and 3, strips
  *     mpirun -n N test_reproducible_pictures HASHES the strategies of N ranks that divide no sum
  *
- * HASHES has a line "SUBJECT SHA-256" for each subject. Where a line is wrong the message has the value that was computed; a value changes
- * only with the definition in docs/reproducible.md. The strategies that divide sums must be refused. */
+ * HASHES has a line "SUBJECT SHA-256" for each subject. Where a line is wrong the message has the
+ * value that was computed; a value changes only with the definition in docs/reproducible.md. The
+ * strategies that divide sums must be refused. */
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,8 @@ struct way {
     tessera_mesh mesh;
 };
 
-/* Makes the subject's pictures in some way and checks those that this rank gets; false with `error` where that fails. */
+/* Makes the subject's pictures in some way and checks those that this rank gets; false with `error`
+ * where that fails. */
 static bool make(const struct hashes *hashes, const struct subject *s, struct way way, const char *how, tessera_error *error) {
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
     options.dtype = s->dtype, options.threads = way.threads, options.kernels = TESSERA_KERNELS_REPRODUCIBLE;

@@ -1,5 +1,6 @@
-/* Layers of convolutional models over a picture that is cut by rows, against the same layers over the whole of it: convolutions of both
- * strides and paddings, whose halos come from the neighbours, and group norms; and the cuts themselves.
+/* Layers of convolutional models over a picture that is cut by rows, against the same layers over
+ * the whole of it: convolutions of both strides and paddings, whose halos come from the neighbours,
+ * and group norms; and the cuts themselves.
  *
  *     mpirun -n N test_rows */
 #include <math.h>
@@ -67,7 +68,8 @@ static void check_group_norm(struct subject *s) {
     check_equal(run, "group norm", s->cut->rows, whole_of(run, got, s->cut), want);
 }
 
-/* All layers over a picture of `rows` rows. An even picture may be halved with padding below only, as autoencoders do. */
+/* All layers over a picture of `rows` rows. An even picture may be halved with padding below only,
+ * as autoencoders do. */
 static void test_layers(struct run *run, struct parallel *parallel, int64_t rows) {
     size_t scope = run_enter(run);
     const struct conv2d_geometry around = {2, 1, 1, 1, 1}, below = {2, 0, 1, 1, 1};
@@ -88,7 +90,8 @@ static void test_layers(struct run *run, struct parallel *parallel, int64_t rows
     arena_release(run->arena, scope);
 }
 
-/* Parts begin at multiples of the unit, on each level at half the rows of the one before; impossible cuts say what is possible. */
+/* Parts begin at multiples of the unit, on each level at half the rows of the one before;
+ * impossible cuts say what is possible. */
 static void test_cuts(void) {
     tessera_error error = {0};
     const double shares[] = {0, 0.34, 0.34, 1}; /* of the ranks before; bounds are rounded to the nearest unit, and no part is empty */
@@ -117,8 +120,9 @@ static void test_cuts(void) {
         }
 }
 
-/* Unequal ranks, of which the first is as fast as all others together: positions and text of each are in proportion, whether each has its
- * part of the text or, where patches are displaced, all of it. */
+/* Unequal ranks, of which the first is as fast as all others together: positions and text of each
+ * are in proportion, whether each has its part of the text or, where patches are displaced, all of
+ * it. */
 static void test_unequal(struct run *run, struct comm *world) {
     enum { POSITIONS = 400, TEXT = 35 };
     const int members = comm_size(world), me = comm_rank(world);

@@ -1,5 +1,6 @@
-/* tessera_world_share and tessera_world_gather on several ranks: mpirun -n N test_share. A failure of one rank is one of all, with its text,
- * and the world goes on; without one, rank 0's data are everybody's. */
+/* tessera_world_share and tessera_world_gather on several ranks: mpirun -n N test_share. A failure
+ * of one rank is one of all, with its text, and the world goes on; without one, rank 0's data are
+ * everybody's. */
 #include <string.h>
 
 #include "check.h"

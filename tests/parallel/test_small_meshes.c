@@ -1,6 +1,7 @@
-/* Small weights in every strategy: pictures of models whose denoiser is in Q8_0, Q4_1, float8 or nf4, over two ranks against one rank with the
- * same weights. The strategies are those that are exact, or are run in a mode that is. Where tensor parallelism would cut inside a block, it
- * is refused, and the message says which degrees fit.
+/* Small weights in every strategy: pictures of models whose denoiser is in Q8_0, Q4_1, float8 or
+ * nf4, over two ranks against one rank with the same weights. The strategies are those that are
+ * exact, or are run in a mode that is. Where tensor parallelism would cut inside a block, it is
+ * refused, and the message says which degrees fit.
  *
  *     mpirun -n 2 test_small_meshes */
 #include <math.h>

@@ -1,5 +1,6 @@
-/* The table of strategies and the chains that meshes get of it: every name once, the public list of patch strategies, who takes part, from
- * the outermost to the innermost; and PCPP's bytes, which do not grow with the ranks, against a count of its own.
+/* The table of strategies and the chains that meshes get of it: every name once, the public list of
+ * patch strategies, who takes part, from the outermost to the innermost; and PCPP's bytes, which do
+ * not grow with the ranks, against a count of its own.
  *
  *     test_strategies */
 #include <string.h>

@@ -1,11 +1,14 @@
-/* Picture parity: generates every picture of a list with a model folder and compares it with diffusers' own picture.
+/* Picture parity: generates every picture of a list with a model folder and compares it with
+ * diffusers' own picture.
  *
  *     parity --dtype f32|bf16 [--model FOLDER] [--pictures FOLDER]
  *
- * FOLDER/list.tsv has one picture a line (file, seed, prompt, separated by tabs); everything else of the request is the model folder's
- * default. The measure is the PSNR (metrics/psnr.h). float32 must reach 60 dB for each picture (a value off by one here and there);
- * bfloat16 must reach 44 dB for each and a median of 50 dB, or, where the line has a fourth part, what diffusers' own bfloat16 arithmetic
- * reaches for this picture (make_bf16.py), less 3 dB. It does not compare latents: the case folders do.
+ * FOLDER/list.tsv has one picture a line (file, seed, prompt, separated by tabs); everything else
+ * of the request is the model folder's default. The measure is the PSNR (metrics/psnr.h). float32
+ * must reach 60 dB for each picture (a value off by one here and there); bfloat16 must reach 44 dB
+ * for each and a median of 50 dB, or, where the line has a fourth part, what diffusers' own
+ * bfloat16 arithmetic reaches for this picture (make_bf16.py), less 3 dB. It does not compare
+ * latents: the case folders do.
  */
 #include "tessera.h"
 
@@ -60,7 +63,8 @@ static bool entry_parse(char *line, struct entry *entry) {
     return true;
 }
 
-/* Generates one picture and measures it against its copy; NAN (with a message) if either cannot be had. */
+/* Generates one picture and measures it against its copy; NAN (with a message) if either cannot be
+ * had. */
 static double entry_measure(tessera_model *model, const struct entry *entry, const char *folder) {
     char path[2 * LINE_LENGTH];
     snprintf(path, sizeof path, "%s/%s", folder, entry->file);
@@ -89,7 +93,8 @@ static double entry_measure(tessera_model *model, const struct entry *entry, con
     return db;
 }
 
-/* Measures every line of FOLDER/list.tsv into out[PICTURES_MAX]; the number of pictures, or -1 if the list is unusable. */
+/* Measures every line of FOLDER/list.tsv into out[PICTURES_MAX]; the number of pictures, or -1 if
+ * the list is unusable. */
 static int list_measure(tessera_model *model, const char *folder, const struct bounds *bounds, struct measure *out) {
     char line[LINE_LENGTH];
     snprintf(line, sizeof line, "%s/list.tsv", folder);

@@ -1,5 +1,6 @@
-/* Memory is given back: freed_memory MODEL. After a component is freed, this process holds what it held before, within 5 %; while the component is
- * there, so much more that this says something. Each stage alone, then all together. */
+/* Memory is given back: freed_memory MODEL. After a component is freed, this process holds what it
+ * held before, within 5 %; while the component is there, so much more that this says something.
+ * Each stage alone, then all together. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

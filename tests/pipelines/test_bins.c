@@ -13,7 +13,8 @@ static void expect_hunyuandit(int width, int height, int bin_width, int bin_heig
     CHECK(w == bin_width && h == bin_height, "%dx%d: %dx%d", width, height, w, h);
 }
 
-/* The middle of a picture [4, 4] of column numbers; where the rest is odd, the smaller half is cut off in front, as in diffusers. */
+/* The middle of a picture [4, 4] of column numbers; where the rest is odd, the smaller half is cut
+ * off in front, as in diffusers. */
 static void test_crop(void) {
     float x[4 * 4 * 3], out[4 * 3 * 3];
     for (int i = 0; i < 4 * 4 * 3; i++) x[i] = (float)(i / 3 % 4);

@@ -1,4 +1,5 @@
-/* What a request is where nobody says: what diffusers' signatures have (make_defaults.py), for text and for picture to picture. */
+/* What a request is where nobody says: what diffusers' signatures have (make_defaults.py), for text
+ * and for picture to picture. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,8 @@
-/* Models of one's own: a class that only the caller knows, in a pipeline and by itself, and raw sampling's answers to wrong use.
+/* Models of one's own: a class that only the caller knows, in a pipeline and by itself, and raw
+ * sampling's answers to wrong use.
  *
- * The class is Stable Diffusion 3's under another name, and its folder a copy of a case's. examples/auraflow is a model that is new. */
+ * The class is Stable Diffusion 3's under another name, and its folder a copy of a case's.
+ * examples/auraflow is a model that is new. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +171,8 @@ static double deviation_of(const float *e, int64_t count) {
     return sqrt(squares / (double)count - sum / (double)count * (sum / (double)count));
 }
 
-/* The second patch's prediction is scaled by the deviations of both patches, the first one's by its own: it is all there is. */
+/* The second patch's prediction is scaled by the deviations of both patches, the first one's by its
+ * own: it is all there is. */
 static void test_rescale_in_patches(const struct case_io *c) {
     struct tensor noise = case_tensor(c, "in.sample");
     int64_t count = tensor_count(&noise), half = count / 2;

@@ -1,5 +1,6 @@
-/* Components of a model on several devices: whichever of text encoders, denoiser and autoencoder lives on a device that the host cannot read,
- * the picture is the CPU's bit for bit, and what moves between devices is the prompts' states, once a request, and counted. */
+/* Components of a model on several devices: whichever of text encoders, denoiser and autoencoder
+ * lives on a device that the host cannot read, the picture is the CPU's bit for bit, and what moves
+ * between devices is the prompts' states, once a request, and counted. */
 #include <string.h>
 
 #include "check.h"

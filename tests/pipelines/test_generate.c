@@ -1,4 +1,5 @@
-/* The public API on the embedded model: requests that make no sense, cancelling, and that a picture depends on its request alone. */
+/* The public API on the embedded model: requests that make no sense, cancelling, and that a picture
+ * depends on its request alone. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,8 @@ static void test_cancel(tessera_model *model) {
     CHECK(calls > 3, "the callback is called per step: %d", calls);
 }
 
-/* Picture 1 of two, made alone, and picture 1 made after picture 0, are the same; other seeds and pictures are not. */
+/* Picture 1 of two, made alone, and picture 1 made after picture 0, are the same; other seeds and
+ * pictures are not. */
 static void test_pictures_depend_on_request_alone(tessera_model *model) {
     tessera_error error = {0};
     tessera_request r = TESSERA_REQUEST;
@@ -124,7 +126,8 @@ static void test_delivered_pictures_are_the_same(tessera_model *model, bool from
     tessera_image_free(&all);
 }
 
-/* Requests of one text read it once, wherever they stand in a job, and become the pictures that each makes alone. */
+/* Requests of one text read it once, wherever they stand in a job, and become the pictures that
+ * each makes alone. */
 static void test_job_reads_each_text_once(tessera_model *model) {
     enum { REQUESTS = 4 };
     static const char *const prompts[REQUESTS] = {"red apple", "a crab", "red apple", "red apple"};
@@ -151,14 +154,16 @@ static void test_job_reads_each_text_once(tessera_model *model) {
     tessera_job_free(job);
 }
 
-/* Takes the scheduler's file away, at the folder in `user`, once the first request has reached its steps. */
+/* Takes the scheduler's file away, at the folder in `user`, once the first request has reached its
+ * steps. */
 static bool take_scheduler(void *user, tessera_phase phase, int done, int total) {
     (void)total;
     if (phase == TESSERA_PHASE_DENOISE && done == 1) shell("rm -f %s/scheduler/scheduler_config.json", (const char *)user);
     return true;
 }
 
-/* A job opens the scheduler's file for its first request alone; the next call notices that it is gone. */
+/* A job opens the scheduler's file for its first request alone; the next call notices that it is
+ * gone. */
 static void test_job_opens_scheduler_once(void) {
     char folder[] = "build-test-XXXXXX";
     if (mkdtemp(folder) == NULL) return;

@@ -1,5 +1,5 @@
-/* A whole checkpoint as a GGUF file: with the types of the safetensors file the picture is the same to the bit, with matrices in Q8_0 it is
- * close, and they stay Q8_0 in memory. */
+/* A whole checkpoint as a GGUF file: with the types of the safetensors file the picture is the same
+ * to the bit, with matrices in Q8_0 it is close, and they stay Q8_0 in memory. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +69,8 @@ static void write_gguf(const char *path, const struct safetensors *from, bool sm
     fclose(file);
 }
 
-/* With the denoiser from `transformer`, or NULL: the model's own. The caller frees the picture; *held is how many bytes of the denoiser's
- * weights are held. */
+/* With the denoiser from `transformer`, or NULL: the model's own. The caller frees the picture;
+ * *held is how many bytes of the denoiser's weights are held. */
 static tessera_image draw(const char *model, const char *transformer, size_t *held) {
     tessera_error error = {0};
     struct pipeline *p = NULL;

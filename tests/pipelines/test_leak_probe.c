@@ -1,4 +1,5 @@
-/* The attacks of bench/bench_leaks.c on vectors whose answer is known: they find what is there, and guess where there is nothing. */
+/* The attacks of bench/bench_leaks.c on vectors whose answer is known: they find what is there, and
+ * guess where there is nothing. */
 #include <math.h>
 #include <stdlib.h>
 

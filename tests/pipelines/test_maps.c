@@ -1,5 +1,6 @@
-/* Device maps by words and from files, for models of every family: all components and blocks are placed, a map that is written is read back the same, limits
- * are kept or what is missing is said, and files that do not fit the model are refused with the file and the entry. */
+/* Device maps by words and from files, for models of every family: all components and blocks are
+ * placed, a map that is written is read back the same, limits are kept or what is missing is said,
+ * and files that do not fit the model are refused with the file and the entry. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,7 +122,8 @@ static void check_way(int ranks, uint64_t bytes, const char *want) {
     tessera_map_free(map);
 }
 
-/* Of Flux's full size, by its configs: what of 16 GB ranks hold, and what helps where it does not fit. */
+/* Of Flux's full size, by its configs: what of 16 GB ranks hold, and what helps where it does not
+ * fit. */
 static void test_published(void) {
     static const uint64_t large[2] = {16000000000u, 16000000000u}, small_limits[2] = {9ull << 30, 9ull << 30};
     tessera_error error = {0};
@@ -157,7 +159,8 @@ static void test_published(void) {
 
 #define GB 1e9
 
-/* Six blocks of 4 GB and an autoencoder of 1 GB, in numbers of 2 bytes; computing takes 1 GB beside them. */
+/* Six blocks of 4 GB and an autoencoder of 1 GB, in numbers of 2 bytes; computing takes 1 GB beside
+ * them. */
 static const double blocks_by_hand[6] = {4 * GB, 4 * GB, 4 * GB, 4 * GB, 4 * GB, 4 * GB};
 static const struct placement_model by_hand = {.num_blocks = 6,
                                                .blocks = blocks_by_hand,
@@ -299,8 +302,8 @@ static void test_files(void) {
     }
 }
 
-/* Blocks that return to a rank: a run is an entry of its own, a rank's bytes and work are those of all its runs, and what it hands to itself
- * takes no time. */
+/* Blocks that return to a rank: a run is an entry of its own, a rank's bytes and work are those of
+ * all its runs, and what it hands to itself takes no time. */
 static void test_returns(void) {
     static const char *const texts[2] = {"{\"\": 0, \"transformer.transformer_blocks.1\": 1}", /* 0 1 0 */
                                          "{\"\": 0, \"transformer.single_transformer_blocks\": 1, \"transformer.norm_out\": 1, \"transformer.proj_out\": 1}"};

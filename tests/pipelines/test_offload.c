@@ -1,4 +1,5 @@
-/* Every way of keeping a model in memory gives the same picture to the bit, in every family; and so do the stages one by one. */
+/* Every way of keeping a model in memory gives the same picture to the bit, in every family; and so
+ * do the stages one by one. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,8 +120,9 @@ static void test_same_picture(const char *model, tessera_dtype dtype) {
     }
 }
 
-/* Without a limit, on a machine of so much memory, or in such a control group: the same picture in the first way that fits, or none. The sizes
- * of the components are made up, so that no way is like another. */
+/* Without a limit, on a machine of so much memory, or in such a control group: the same picture in
+ * the first way that fits, or none. The sizes of the components are made up, so that no way is like
+ * another. */
 static void test_small_machines(const char *model) {
     static const struct {
         size_t mib;
@@ -196,7 +198,8 @@ static tessera_request prompt_of(const tessera_model *model, int i) {
     return r;
 }
 
-/* The picture of one request and the bytes that were read for it; with states that are given, if `states`. */
+/* The picture of one request and the bytes that were read for it; with states that are given, if
+ * `states`. */
 static uint64_t bytes_of_one(tessera_model *model, tessera_request r, bool states, tessera_image *image) {
     tessera_error error = {0};
     tessera_states text = TESSERA_STATES;
@@ -208,7 +211,8 @@ static uint64_t bytes_of_one(tessera_model *model, tessera_request r, bool state
     return image->disk_bytes;
 }
 
-/* Where components do not stay open, encoders are loaded once for all prompts of a job, and pictures are those of requests by themselves. */
+/* Where components do not stay open, encoders are loaded once for all prompts of a job, and
+ * pictures are those of requests by themselves. */
 static void test_prompts_together(const char *folder, const char *offload) {
     tessera_error error = {0};
     tessera_model_options options = TESSERA_MODEL_OPTIONS;

@@ -1,8 +1,10 @@
-/* Which way offload.c chooses, what it refuses and how much memory it leaves for weights, with components whose sizes are made up here. Each
- * limit is tried at the byte where the choice changes.
+/* Which way offload.c chooses, what it refuses and how much memory it leaves for weights, with
+ * components whose sizes are made up here. Each limit is tried at the byte where the choice
+ * changes.
  *
  *     test_offload_choice                        one rank
- *     mpirun -n 2 test_offload_choice ranks      a picture for each rank: they share the host's memory */
+ *     mpirun -n 2 test_offload_choice ranks      a picture for each rank: they share the host's
+ * memory */
 #include "pipelines/offload.h"
 
 #include <stdlib.h>
@@ -96,7 +98,8 @@ static void test_limits(struct pipeline *p) {
     }
 }
 
-/* The message has the whole MiB that hold the peak, and names --offload auto where that is another way. */
+/* The message has the whole MiB that hold the peak, and names --offload auto where that is another
+ * way. */
 static void test_refused(struct pipeline *p) {
     static const enum offload asked[] = {OFFLOAD_NONE, OFFLOAD_STAGES, OFFLOAD_BLOCKS, OFFLOAD_AUTO};
     char want[128];
@@ -160,8 +163,8 @@ static void test_map(struct pipeline *p) {
     p->map = NULL;
 }
 
-/* Without a limit a tenth of the machine's memory, or of its control group's, stays free; a model that is not small is not kept whole, a small
- * one is as long as it fits. */
+/* Without a limit a tenth of the machine's memory, or of its control group's, stays free; a model
+ * that is not small is not kept whole, a small one is as long as it fits. */
 static void test_machine(struct pipeline *p) {
     size_t nine = machine - machine / 10;
     for (int is_large = 0; is_large < 2; is_large++) {
@@ -181,7 +184,8 @@ static void test_machine(struct pipeline *p) {
     }
 }
 
-/* What does not fit the whole of it in any way is refused; where a user wants weights to stay, mapped, they do not count. */
+/* What does not fit the whole of it in any way is refused; where a user wants weights to stay,
+ * mapped, they do not count. */
 static void test_machine_refuses(struct pipeline *p) {
     tessera_error error = {0};
     set_up(p, OFFLOAD_AUTO, 0);
@@ -206,7 +210,8 @@ static void test_machine_refuses(struct pipeline *p) {
     check_way(p, "it stays whole", &ways[0]);
 }
 
-/* What was found for a size counts for the next request of that size, until another one has come in between. */
+/* What was found for a size counts for the next request of that size, until another one has come in
+ * between. */
 static void test_again(struct pipeline *p) {
     tessera_error error = {0};
     set_up(p, OFFLOAD_AUTO, 0);
@@ -237,7 +242,8 @@ static void test_open(struct pipeline *p) {
     }
 }
 
-/* What a component may take, where its memory is counted: the limit less the program, libraries, the stage's needs and pictures. */
+/* What a component may take, where its memory is counted: the limit less the program, libraries,
+ * the stage's needs and pictures. */
 static void test_budget(struct pipeline *p) {
     static const struct offload_needs needs = {.text = 10 * MIB,
                                                .denoise = 300 * MIB,
@@ -271,7 +277,8 @@ static void test_budget(struct pipeline *p) {
     CHECK(offload_budget(p, slot_of(p, 0)) == SIZE_MAX, "a stage is loaded whole");
 }
 
-/* Of components as they are: all segments as they are stored or as they are computed with, and the largest segment on its way. */
+/* Of components as they are: all segments as they are stored or as they are computed with, and the
+ * largest segment on its way. */
 static void test_weights(struct pipeline *p) {
     tessera_error error = {0};
     set_up(p, OFFLOAD_BLOCKS, 100 * GIB);

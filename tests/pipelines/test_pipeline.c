@@ -1,4 +1,5 @@
-/* Opening a model folder and its components: a model that is worked through phase by phase, and folders that lie. */
+/* Opening a model folder and its components: a model that is worked through phase by phase, and
+ * folders that lie. */
 #include "pipelines/pipeline.h"
 
 #include <stdlib.h>
@@ -87,7 +88,8 @@ static void test_states_that_an_encoder_lacks(void) {
     pipeline_free(p);
 }
 
-/* A component is found by its class, whatever model_index.json calls it; one of a class that is not known is left out. */
+/* A component is found by its class, whatever model_index.json calls it; one of a class that is not
+ * known is left out. */
 static void test_slots_from_the_index(void) {
     static const char *const parts[][2] = {
         {"scheduler", "scheduler"}, {"text_encoder", "text_encoder"}, {"text_encoder_2", "text_encoder_2"},
@@ -131,7 +133,8 @@ static void test_slots_from_the_index(void) {
     rmdir(folder);
 }
 
-/* As many pictures as keep every stage at work, and no more: one is back at the first stage when each of its rows has gone through all. */
+/* As many pictures as keep every stage at work, and no more: one is back at the first stage when
+ * each of its rows has gone through all. */
 static void test_pictures_at_once(void) {
     static const struct {
         int stages, cfg, patches, pictures;

@@ -1,5 +1,6 @@
-/* LoRA files of requests: each picture is, bit for bit, that of a model that was opened with the same files, in whatever order requests with
- * different sets follow one another, and after one that fails. */
+/* LoRA files of requests: each picture is, bit for bit, that of a model that was opened with the
+ * same files, in whatever order requests with different sets follow one another, and after one that
+ * fails. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* A picture that goes back some steps and takes them again ends with the same bits, with every kind of sampler. */
+/* A picture that goes back some steps and takes them again ends with the same bits, with every kind
+ * of sampler. */
 #include "pipelines/rewind.h"
 
 #include <stdlib.h>

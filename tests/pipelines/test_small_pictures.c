@@ -1,6 +1,7 @@
-/* The embedded model with its transformer in Q8_0: 40 dB at least to its own pictures, and the figures of the table in docs/checkpoints.md
- * (bench/bench_small_weights.c makes it). A wrong scale, a block in the place of another or a type that is not applied moves them by more
- * than what is allowed here. */
+/* The embedded model with its transformer in Q8_0: 40 dB at least to its own pictures, and the
+ * figures of the table in docs/checkpoints.md (bench/bench_small_weights.c makes it). A wrong
+ * scale, a block in the place of another or a type that is not applied moves them by more than what
+ * is allowed here. */
 #include <math.h>
 #include <unistd.h>
 

@@ -1,6 +1,7 @@
-/* Stages of blocks: they are as equal as they can be, given numbers of blocks are taken or refused, and skips get to the blocks that read
- * them: a model's stack of skips, stage by stage, against the stack of one rank. Models are described by their configs, at the published
- * models' numbers of blocks. */
+/* Stages of blocks: they are as equal as they can be, given numbers of blocks are taken or refused,
+ * and skips get to the blocks that read them: a model's stack of skips, stage by stage, against the
+ * stack of one rank. Models are described by their configs, at the published models' numbers of
+ * blocks. */
 #include "pipelines/stages.h"
 
 #include <math.h>
@@ -52,7 +53,8 @@ static double work_of(const struct denoiser *d, int block) {
            tokens * tokens * info.operations_per_token_pair;
 }
 
-/* The smallest possible time of the slowest of `count` stages: best[s][b], the first b blocks in s stages. */
+/* The smallest possible time of the slowest of `count` stages: best[s][b], the first b blocks in s
+ * stages. */
 static double smallest_bound(const double *work, int blocks, const double *speeds, int count) {
     double best[MAX_STAGES + 1][MAX_BLOCKS + 1];
     for (int s = 0; s <= count; s++)
@@ -147,7 +149,8 @@ static void check_skips(const struct denoiser *d, int count, const int *given) {
     for (int s = 0; s < count; s++) stages_free(&plans[s]);
 }
 
-/* Runs of `run` blocks on `members` in turn: each member has its own stages, in their order, and one beside them has none. */
+/* Runs of `run` blocks on `members` in turn: each member has its own stages, in their order, and
+ * one beside them has none. */
 static void check_placed(const struct denoiser *d, int members, int run) {
     struct stages plans[MAX_BLOCKS], *held[MAX_STAGES] = {NULL};
     int blocks[MAX_BLOCKS], count = (d->num_blocks + run - 1) / run, counts[MAX_STAGES], seen = 0;
@@ -241,7 +244,8 @@ static void *balance_many(void *argument) {
     return good ? work : NULL;
 }
 
-/* The table of many blocks and stages does not lie on the stack, which a client's thread may have made small. */
+/* The table of many blocks and stages does not lie on the stack, which a client's thread may have
+ * made small. */
 static void test_small_stack(void) {
     static double work[MANY];
     pthread_t thread;

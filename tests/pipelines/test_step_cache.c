@@ -1,5 +1,6 @@
-/* Step caches away from a sampler: blocks cut into stages, patches with states of their own, what a skipped step leaves, what is refused.
- * The numbers themselves are compared with the reference by the conformance program (kind step_cache). */
+/* Step caches away from a sampler: blocks cut into stages, patches with states of their own, what a
+ * skipped step leaves, what is refused. The numbers themselves are compared with the reference by
+ * the conformance program (kind step_cache). */
 #include "pipelines/step_cache.h"
 
 #include "cached_forward.h"
@@ -34,7 +35,8 @@ static struct step_cache opened(enum step_cache_kind kind, double threshold, con
     return cache;
 }
 
-/* One step over STAGES stages, each with a cache of its own; the first one's decision is told to the others. */
+/* One step over STAGES stages, each with a cache of its own; the first one's decision is told to
+ * the others. */
 static struct tensor run_stages(struct step_cache *caches, const struct denoiser *d, struct run *run, const struct denoiser_inputs *in,
                                 bool last_step, bool *skip) {
     const int bounds[STAGES + 1] = {0, 1, d->num_blocks - 1, d->num_blocks};
@@ -49,7 +51,8 @@ static struct tensor run_stages(struct step_cache *caches, const struct denoiser
     return run_leave(run, scope, d->class->finish(d, run, state));
 }
 
-/* A schedule on which some steps change little: the same sums as with one stage, and the same decisions. */
+/* A schedule on which some steps change little: the same sums as with one stage, and the same
+ * decisions. */
 static void check_stages(const struct case_io *c, const struct denoiser *d, struct run *run, const struct denoiser_inputs *given,
                          enum step_cache_kind kind, double threshold) {
     static const float timesteps[STEPS] = {900.0f, 899.9f, 300.0f, 299.9f};
@@ -79,7 +82,8 @@ static void check_stages(const struct case_io *c, const struct denoiser *d, stru
     free(room);
 }
 
-/* Steps without a change: what is reused is what the blocks would have made. A patch's first step computes, whatever others did. */
+/* Steps without a change: what is reused is what the blocks would have made. A patch's first step
+ * computes, whatever others did. */
 static void check_patches(const struct case_io *c, const struct denoiser *d, struct run *run, const struct denoiser_inputs *given,
                           enum step_cache_kind kind) {
     static const struct {

@@ -1,5 +1,6 @@
-/* make_cases FOLDER: makes the safetensors files below FOLDER that are there as recipes only (recipe.h). The build runs it, so that tests
- * find their cases whole. It warns of files with neither a recipe nor an .xz: git ignores them (tests/cases/.gitignore). */
+/* make_cases FOLDER: makes the safetensors files below FOLDER that are there as recipes only
+ * (recipe.h). The build runs it, so that tests find their cases whole. It warns of files with
+ * neither a recipe nor an .xz: git ignores them (tests/cases/.gitignore). */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>

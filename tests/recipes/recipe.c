@@ -1,4 +1,5 @@
-/* Following a recipe; see recipe.h. Each line is carried out as it is read; the tensors are sorted into the file's order at the end. */
+/* Following a recipe; see recipe.h. Each line is carried out as it is read; the tensors are sorted
+ * into the file's order at the end. */
 #include "recipes/recipe.h"
 
 #include <math.h>
@@ -48,7 +49,8 @@ static bool parse_shape(const char *text, struct tensor *t) {
     }
 }
 
-/* ------------------------------------------------------------------ the ways in which a tensor comes about */
+/* ------------------------------------------------------------------ the ways in which a tensor comes
+ * about */
 
 /* The square root of the numbers per row, or per column of a LoRA's upper matrix. */
 static float root(const struct tensor *t, bool of_columns) {
@@ -56,7 +58,8 @@ static float root(const struct tensor *t, bool of_columns) {
     return (float)sqrt(numbers);
 }
 
-/* Makes weights of the generator's numbers, in place; false if there is no such kind. `bound` is that of "within". */
+/* Makes weights of the generator's numbers, in place; false if there is no such kind. `bound` is
+ * that of "within". */
 static bool shape_numbers(const char *kind, float bound, const struct tensor *t, float *x, size_t count) {
     bool matrix = strcmp(kind, "matrix") == 0, up = strcmp(kind, "lora_up") == 0;
     float divisor = (matrix || up) && t->ndim >= 2 ? root(t, up) : 1;

@@ -1,4 +1,5 @@
-/* FlowMatchEulerDiscreteScheduler against diffusers' schedules and samples, and configurations that are refused. */
+/* FlowMatchEulerDiscreteScheduler against diffusers' schedules and samples, and configurations that
+ * are refused. */
 #include <unistd.h>
 
 #include "case_io.h"

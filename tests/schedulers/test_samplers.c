@@ -1,5 +1,6 @@
-/* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on the way (cases scheduler_*), the x_0 that each
- * output predicts, and the words with which configurations that we lack are refused. */
+/* Every sampler against diffusers 0.42.1: the schedule, the scaled model inputs and each sample on
+ * the way (cases scheduler_*), the x_0 that each output predicts, and the words with which
+ * configurations that we lack are refused. */
 #include <unistd.h>
 
 #include "case_io.h"
@@ -116,7 +117,8 @@ static void check_steps(const char *name, const struct case_io *c, struct schedu
     free(input);
 }
 
-/* alpha_t and sigma_t of a step: x_t = alpha_t x_0 + sigma_t epsilon. `sigmas` are the case's own, or NULL where it counts in alpha_bar. */
+/* alpha_t and sigma_t of a step: x_t = alpha_t x_0 + sigma_t epsilon. `sigmas` are the case's own,
+ * or NULL where it counts in alpha_bar. */
 static void noise_level(const struct scheduler *s, const float *sigmas, int step, bool flow, double *alpha_t, double *sigma_t) {
     double sigma = sigmas != NULL ? (double)sigmas[step] : 0.0, alpha_bar = 1.0 / (1.0 + sigma * sigma);
     if (sigmas == NULL) alpha_bar = (double)s->alpha_bar[(int)s->timesteps[step]];
@@ -124,14 +126,16 @@ static void noise_level(const struct scheduler *s, const float *sigmas, int step
     *sigma_t = flow ? sigma : sqrt(1.0 - alpha_bar);
 }
 
-/* x_0 by the definition of what the model predicts (Salimans and Ho 2022, section 4; Liu et al. 2022). */
+/* x_0 by the definition of what the model predicts (Salimans and Ho 2022, section 4; Liu et al.
+ * 2022). */
 static double defined_x_0(const char *type, double alpha_t, double sigma_t, double x_t, double output) {
     if (strcmp(type, "epsilon") == 0) return (x_t - sigma_t * output) / alpha_t;
     if (strcmp(type, "v_prediction") == 0) return alpha_t * x_t - sigma_t * output;
     return strcmp(type, "sample") == 0 ? output : x_t - sigma_t * output; /* else the velocity of a flow */
 }
 
-/* Each step's x_0 is that of the case's own sample and output; where the schedule ends without noise, the last one is the last sample. */
+/* Each step's x_0 is that of the case's own sample and output; where the schedule ends without
+ * noise, the last one is the last sample. */
 static void check_x_0(const char *name, const struct case_io *c, struct scheduler *s, const char *config, const float *sigmas, const float *outputs,
                       const float *want) {
     struct json *json = NULL;
@@ -268,7 +272,8 @@ static void check_refusals(void) {
                   "false, \"solver_order\": 3, \"use_karras_sigmas\": true, \"final_sigmas_type\": \"sigma_min\"", unsupported);
 }
 
-/* Every class at every spacing and any number of steps gives numbers, and refuses more steps than training had. */
+/* Every class at every spacing and any number of steps gives numbers, and refuses more steps than
+ * training had. */
 static void check_extremes(void) {
     static const char *const spacings[] = {"leading", "linspace", "trailing"};
     static const int step_counts[] = {1, 2, 3, 7, 49, 61};

@@ -15,7 +15,8 @@
  *
  *     noise     changes each number by 6e-7 of it, up or down: four times what honest kernels lie apart
  *
- * q8, bit, mute, old and noise are signed as an honest answer is, and hashes after each block are made to fit. */
+ * q8, bit, mute, old and noise are signed as an honest answer is, and hashes after each block are
+ * made to fit. */
 #include <cjson/cJSON.h>
 #include <signal.h>
 #include <math.h>

@@ -1,4 +1,5 @@
-/* What tests of split models share: a case's model with its inputs, and the client's side of a part in one process. */
+/* What tests of split models share: a case's model with its inputs, and the client's side of a part
+ * in one process. */
 #ifndef TESSERA_TESTS_SPLIT_CASE_H
 #define TESSERA_TESTS_SPLIT_CASE_H
 
@@ -60,7 +61,8 @@ static inline uint8_t *pack_state(const struct split_case *s, const struct denoi
     return bytes;
 }
 
-/* Sends the state through a part and takes in what comes back; the answer, which the caller frees, holds the tensors. */
+/* Sends the state through a part and takes in what comes back; the answer, which the caller frees,
+ * holds the tensors. */
 static inline bool through_part(struct split_case *s, struct split_part *part, struct denoiser_state *state, struct split_answer *answer) {
     const struct denoiser *d = s->t.component.denoiser;
     const struct split_range *range = &split_part_header(part)->range;
@@ -99,8 +101,9 @@ static inline struct denoiser_state own_blocks(struct split_case *s, int first, 
     return state;
 }
 
-/* A picture through these parts, which follow one another; this process does all other blocks. The prediction is compared with the whole
- * model's: to the bit where the tolerance is 0, else by the relative L2 error. */
+/* A picture through these parts, which follow one another; this process does all other blocks. The
+ * prediction is compared with the whole model's: to the bit where the tolerance is 0, else by the
+ * relative L2 error. */
 static inline void check_parts(struct split_case *s, struct split_part *const *parts, int count, double tolerance) {
     const struct denoiser *d = s->t.component.denoiser;
     struct denoiser_state state = denoiser_embed(d, &s->t.run, &s->inputs.in, BOTH);

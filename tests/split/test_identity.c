@@ -1,4 +1,5 @@
-/* Identities: files that only their owner reads, pins as other programs compute them, signatures, and what is refused. */
+/* Identities: files that only their owner reads, pins as other programs compute them, signatures,
+ * and what is refused. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,7 +66,8 @@ static void test_round_trip(void) {
     identity_free(identity);
 }
 
-/* `openssl genpkey -algorithm ed25519`; pin: `openssl pkey -pubout -outform der | openssl dgst -sha256 -binary | base64`. */
+/* `openssl genpkey -algorithm ed25519`; pin: `openssl pkey -pubout -outform der | openssl dgst -sha256 -binary |
+ * base64`. */
 static const char other_programs_key[] =
     "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
 static const char other_programs_pin[] = "/pLgq/g6yIMk7mA0K+4OR56KQP94AZKPBsS5/cqnbKg=";

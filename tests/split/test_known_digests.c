@@ -1,4 +1,5 @@
-/* Digests that were computed before: found for the same files and range, and not once a file has changed in any way. */
+/* Digests that were computed before: found for the same files and range, and not once a file has
+ * changed in any way. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Manifests and part files: what is written is read again; every field that is wrong is named, and nothing that was changed passes. */
+/* Manifests and part files: what is written is read again; every field that is wrong is named, and
+ * nothing that was changed passes. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Split models: every family, every cut, as files and from the folder; to the bit with reproducible kernels. And what parts refuse. */
+/* Split models: every family, every cut, as files and from the folder; to the bit with reproducible
+ * kernels. And what parts refuse. */
 #include <unistd.h>
 
 #include "split_case.h"
@@ -55,7 +56,8 @@ static void test_files(struct split_case *s, const struct split_part_options *op
     }
 }
 
-/* The weights of a part that is open, by other kernels: as if it had been opened with them, and so is the part itself afterwards. */
+/* The weights of a part that is open, by other kernels: as if it had been opened with them, and so
+ * is the part itself afterwards. */
 static void test_other_kernels(struct split_case *s, const struct split_part_options *fast) {
     struct split_part *part = part_of(s, (struct split_range){1, s->t.component.num_blocks - 1, false}, fast), *other = NULL;
     tessera_error error = {0};
@@ -90,7 +92,8 @@ static void test_family(const char *name) {
     split_case_close(&s);
 }
 
-/* argv[1]: a folder, where requests to the parts of fuzz/fuzz_request.c are left, with the byte that names the model before them. */
+/* argv[1]: a folder, where requests to the parts of fuzz/fuzz_request.c are left, with the byte
+ * that names the model before them. */
 static void leave_requests(const char *to) {
     static const struct {
         const char *name;

@@ -1,4 +1,5 @@
-/* Requests to a part: constants by digest, one block alone, only the skips that are needed; and everything that is refused, by field. */
+/* Requests to a part: constants by digest, one block alone, only the skips that are needed; and
+ * everything that is refused, by field. */
 #include "base/little_endian.h"
 #include "pipelines/stages.h"
 #include "split_case.h"
@@ -107,7 +108,8 @@ static void test_single_blocks(const char *name, struct split_range range) {
     close_trial(&t);
 }
 
-/* No more skips travel than between stages of a pipeline, which send each straight to where it is used. */
+/* No more skips travel than between stages of a pipeline, which send each straight to where it is
+ * used. */
 static void test_skips(const char *name) {
     struct split_case s;
     if (split_case_open(&s, name, DTYPE_F32, CPU_KERNELS_REPRODUCIBLE)) {

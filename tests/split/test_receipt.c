@@ -1,5 +1,5 @@
-/* Receipts: a worker that changes one bit in one block is convicted by whoever has the weights; an honest one never is, whatever the accuser
- * writes into the receipt. */
+/* Receipts: a worker that changes one bit in one block is convicted by whoever has the weights; an
+ * honest one never is, whatever the accuser writes into the receipt. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -194,7 +194,8 @@ static void test_other_arithmetic(void) {
     close_trial(&t);
 }
 
-/* What Python's hashlib and `openssl pkeyutl -sign -rawin` make of the bytes that docs/split-formats.md describes. */
+/* What Python's hashlib and `openssl pkeyutl -sign -rawin` make of the bytes that
+ * docs/split-formats.md describes. */
 static void test_published_bytes(void) {
     static const char key[] =
         "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIG35Bi1b7e6WLUMIKpTsj/PI3onQtgEl2U2F0ZaVV6kQ\n-----END PRIVATE KEY-----\n";
@@ -239,7 +240,8 @@ static void test_published_bytes(void) {
     identity_free(signer);
 }
 
-/* argv[1]: a folder, where an honest worker's receipt, and a liar's, are left for the command's test, and the fuzzer's corpus. */
+/* argv[1]: a folder, where an honest worker's receipt, and a liar's, are left for the command's
+ * test, and the fuzzer's corpus. */
 static void leave_receipts(const char *to) {
     struct trial t;
     tessera_error error = {0};

@@ -1,4 +1,5 @@
-/* Dishonest and broken workers, as a client meets them: whatever comes back, the call ends in time with an outcome that says what it was.
+/* Dishonest and broken workers, as a client meets them: whatever comes back, the call ends in time
+ * with an outcome that says what it was.
  *
  *     client --TLS, same key--> this process, which changes a reply --TLS--> an honest worker
  *     client --plain HTTP-----> this process, which writes bytes that are no reply */

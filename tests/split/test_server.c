@@ -1,4 +1,5 @@
-/* The server that strangers reach: real sockets on loopback, with TLS where it says so. Honest requests by libcurl, the others by hand. */
+/* The server that strangers reach: real sockets on loopback, with TLS where it says so. Honest
+ * requests by libcurl, the others by hand. */
 #include "server_case.h"
 
 /* ---- tests ---- */
@@ -48,7 +49,8 @@ static void test_wrong_pin(void) {
     server_stop(server, 5);
 }
 
-/* Bytes that are no request, or not such a one: an error or the end of the connection, and the server goes on. */
+/* Bytes that are no request, or not such a one: an error or the end of the connection, and the
+ * server goes on. */
 static void test_garbage(void) {
     struct server_limits limits = server_default_limits();
     limits.head_seconds = limits.body_seconds = 1; /* for halves: libmicrohttpd may overlook that the other side is closed */
@@ -88,7 +90,8 @@ static void test_garbage(void) {
     server_stop(server, 5);
 }
 
-/* Clients that send a byte now and then are closed at the deadline, however often they send: amid the head, and amid the body. */
+/* Clients that send a byte now and then are closed at the deadline, however often they send: amid
+ * the head, and amid the body. */
 static void test_slow(void) {
     struct server_limits limits = server_default_limits();
     limits.head_seconds = 1;
@@ -115,7 +118,8 @@ static void test_slow(void) {
     server_stop(server, 5);
 }
 
-/* 1,000 connections that say nothing, first with the limit of an address, then without: the honest client gets its answer. */
+/* 1,000 connections that say nothing, first with the limit of an address, then without: the honest
+ * client gets its answer. */
 static void test_many(bool per_address) {
     enum { MANY = 1000 };
     static int fds[MANY];
@@ -156,7 +160,8 @@ static void test_rate(void) {
     server_stop(server, 5);
 }
 
-/* One token from three addresses, where two connections are allowed; a connection that ends makes room. */
+/* One token from three addresses, where two connections are allowed; a connection that ends makes
+ * room. */
 static void test_connections_of_a_token(void) {
     static const char *const from[] = {"host!127.0.0.2", "host!127.0.0.3", "host!127.0.0.4"};
     struct server_limits limits = server_default_limits();

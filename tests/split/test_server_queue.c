@@ -1,4 +1,5 @@
-/* The server's queue: who waits, who is refused, whose turn it is, and what happens to those that wait when it stops. */
+/* The server's queue: who waits, who is refused, whose turn it is, and what happens to those that
+ * wait when it stops. */
 #include "server_case.h"
 
 struct asked {

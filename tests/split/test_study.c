@@ -1,4 +1,5 @@
-/* The arithmetic of verify-study: projections keep distances, majorities, and chances that are counted one by one. */
+/* The arithmetic of verify-study: projections keep distances, majorities, and chances that are
+ * counted one by one. */
 #include <math.h>
 
 #include "check.h"

@@ -1,5 +1,5 @@
-/* Workers as processes, over TLS on loopback, and the client's side of them: pictures to the bit, and everything that may go wrong between
- * honest sides. Dishonest workers are in test_remote.c. */
+/* Workers as processes, over TLS on loopback, and the client's side of them: pictures to the bit,
+ * and everything that may go wrong between honest sides. Dishonest workers are in test_remote.c. */
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
@@ -8,7 +8,8 @@
 
 /* ---- pictures ---- */
 
-/* The state before each block, and behind the last one: its hash is the one that the worker signed. Other blocks are refused. */
+/* The state before each block, and behind the last one: its hash is the one that the worker signed.
+ * Other blocks are refused. */
 static void test_states(struct worker_case *w) {
     struct denoiser_state state = entering_state(w);
     struct remote_input input = input_of(w, &state);
@@ -131,7 +132,8 @@ static double metric(struct worker_case *w, const char *name) {
     return value;
 }
 
-/* The same bytes get the same reply and nothing is computed; other bytes under the same id are refused. */
+/* The same bytes get the same reply and nothing is computed; other bytes under the same id are
+ * refused. */
 static void test_replay(struct worker_case *w, uint8_t *body, size_t size) {
     struct got first = http(w, "/v1/run", body, size, WORKER_TOKEN);
     double computed = metric(w, "runs_total"), again = metric(w, "retries_total");
@@ -151,8 +153,8 @@ static void test_replay(struct worker_case *w, uint8_t *body, size_t size) {
     free(hashes.data);
 }
 
-/* A byte of the heads that differs: refused, and named; but for id, nonce (its constants are unknown, or the job of the state is another), step
- * and row, which are the client's. */
+/* A byte of the heads that differs: refused, and named; but for id, nonce (its constants are
+ * unknown, or the job of the state is another), step and row, which are the client's. */
 static void test_every_byte(struct worker_case *w, uint8_t *body, size_t size) {
     size_t heads = WIRE_REQUEST_BYTES + STATE_HEAD_BYTES + 4 * STATE_RECORD_BYTES;
     for (size_t i = 0; i < heads; i += i < WIRE_REQUEST_BYTES ? 3 : 1) {
@@ -326,8 +328,8 @@ static int dial(const struct worker_case *w, const char *from) {
     return fd;
 }
 
-/* 1,000 connections from ten addresses, some of which send a byte of a handshake now and then: the picture comes nevertheless, over the
- * connection that was there and over a new one. */
+/* 1,000 connections from ten addresses, some of which send a byte of a handshake now and then: the
+ * picture comes nevertheless, over the connection that was there and over a new one. */
 static void test_crowd(struct worker_case *w) {
     enum { CROWD = 1000 };
     static int crowd[CROWD];
@@ -350,7 +352,8 @@ static void test_crowd(struct worker_case *w) {
 
 /* ---- the end ---- */
 
-/* SIGTERM while a request is computed: it is answered, and the worker ends well. SIGKILL: the call is lost, and says so. */
+/* SIGTERM while a request is computed: it is answered, and the worker ends well. SIGKILL: the call
+ * is lost, and says so. */
 static void test_stop(struct worker_case *w, int signal_number) {
     struct denoiser_state state = entering_state(w);
     struct remote_input input = input_of(w, &state);

@@ -1,4 +1,5 @@
-/* What tests of workers share: a case's model with one part of it served by a process, and a client that does the rest. */
+/* What tests of workers share: a case's model with one part of it served by a process, and a client
+ * that does the rest. */
 #ifndef TESSERA_TESTS_WORKER_CASE_H
 #define TESSERA_TESTS_WORKER_CASE_H
 
@@ -154,7 +155,8 @@ static inline struct remote_result run_once(struct worker_case *w, const char *s
     return result;
 }
 
-/* The prediction by way of the worker is that of one process, to the bit. Returns the bytes that were sent. */
+/* The prediction by way of the worker is that of one process, to the bit. Returns the bytes that
+ * were sent. */
 static inline uint64_t check_picture(struct worker_case *w, bool good) {
     const struct denoiser *d = w->s.t.component.denoiser;
     struct denoiser_state state = entering_state(w);

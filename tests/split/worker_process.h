@@ -1,4 +1,5 @@
-/* `tessera worker` as a process of its own, for tests: started with what a person types, told to stop by a signal. */
+/* `tessera worker` as a process of its own, for tests: started with what a person types, told to
+ * stop by a signal. */
 #ifndef TESSERA_TESTS_WORKER_PROCESS_H
 #define TESSERA_TESTS_WORKER_PROCESS_H
 
@@ -75,7 +76,8 @@ static inline bool worker_read_lines(struct worker_process *w) {
     return false;
 }
 
-/* Starts a worker of the part with the files of worker_make_files, and waits until it serves. `more`: options, ended by NULL. */
+/* Starts a worker of the part with the files of worker_make_files, and waits until it serves.
+ * `more`: options, ended by NULL. */
 static inline bool worker_process_start(const char *part, const char *folder, const char *const *more, struct worker_process *w) {
     int ends[2];
     *w = (struct worker_process){0};

@@ -1,4 +1,5 @@
-/* GGUF: a file that llama.cpp's own Python code wrote, files made here, and hostile ones, each with the field that its message names. */
+/* GGUF: a file that llama.cpp's own Python code wrote, files made here, and hostile ones, each with
+ * the field that its message names. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,8 @@ static void put_data(struct bytes *b, size_t alignment, size_t count) {
     for (size_t i = 0; i < count; i++) put(b, 1, i);
 }
 
-/* Values of many types before two tensors, one of which was flattened, and one of a type that is not known. */
+/* Values of many types before two tensors, one of which was flattened, and one of a type that is
+ * not known. */
 static void test_good(void) {
     struct bytes b = start(3, 3, 4);
     tessera_error error = {0};

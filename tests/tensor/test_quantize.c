@@ -1,4 +1,5 @@
-/* Writing small types: the bytes that llama.cpp's Python code and ml_dtypes make of the same numbers, bit for bit. */
+/* Writing small types: the bytes that llama.cpp's Python code and ml_dtypes make of the same
+ * numbers, bit for bit. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@ static void check_type(const struct safetensors *file, const char *from, enum dt
     free(got);
 }
 
-/* nf4 has no reference here: each number goes to the nearest value, and the block's largest comes back as it was. */
+/* nf4 has no reference here: each number goes to the nearest value, and the block's largest comes
+ * back as it was. */
 static void test_nf4(void) {
     float x[64], back[64];
     uint8_t bytes[36];

@@ -1,5 +1,6 @@
-/* The safetensors reader on whole and broken files (each made in memory; its message must name file and field), and the writer.
- * Given a folder, it writes the same files there: the fuzz target's corpus. */
+/* The safetensors reader on whole and broken files (each made in memory; its message must name file
+ * and field), and the writer. Given a folder, it writes the same files there: the fuzz target's
+ * corpus. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 #include "safetensors_write.h"
 #include "tensor/safetensors.h"
 
-/* A file: a header and so many bytes of data; `field` is what the message names (NULL: the file is whole). */
+/* A file: a header and so many bytes of data; `field` is what the message names (NULL: the file is
+ * whole). */
 static const struct {
     const char *name, *header;
     size_t data;

@@ -1,4 +1,5 @@
-/* Weights with scales of their own: the references' numbers bit for bit, and files whose tensors do not belong together. */
+/* Weights with scales of their own: the references' numbers bit for bit, and files whose tensors do
+ * not belong together. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +54,8 @@ static void test_values(const struct safetensors *file) {
     weights_close(weights);
 }
 
-/* With `other` in the place of tensor `name`, the weight `weight` is refused, and the message has `words`. */
+/* With `other` in the place of tensor `name`, the weight `weight` is refused, and the message has
+ * `words`. */
 static void check_refused(const struct safetensors *file, const char *weight, const char *name, const struct tensor *other, tessera_status status,
                           const char *words) {
     struct weights *weights = view_of(file, name, other);

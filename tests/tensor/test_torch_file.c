@@ -1,4 +1,5 @@
-/* PyTorch's files: what torch.save wrote (tests/tensor/make_torch_files.py), what is refused and by which name, and files that are neither. */
+/* PyTorch's files: what torch.save wrote (tests/tensor/make_torch_files.py), what is refused and by
+ * which name, and files that are neither. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +24,8 @@ static bool same_tensor(struct tensor a, struct tensor b) {
            memcmp(a.data, b.data, tensor_bytes(&a)) == 0;
 }
 
-/* The same tensors as the safetensors file that was written beside it: all types, strides, offsets, shared storages. */
+/* The same tensors as the safetensors file that was written beside it: all types, strides, offsets,
+ * shared storages. */
 static void test_weights(const char *name) {
     struct safetensors *file = open_file(name), *expected = open_file("expected.safetensors");
     if (file == NULL || expected == NULL) return;

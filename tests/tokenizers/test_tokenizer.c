@@ -1,4 +1,5 @@
-/* The tokenizers against transformers' ids: every tokenizer case, both file layouts, and what must be refused. */
+/* The tokenizers against transformers' ids: every tokenizer case, both file layouts, and what must
+ * be refused. */
 #include "check.h"
 
 #include <cjson/cJSON.h>
@@ -170,7 +171,8 @@ static void test_wordpiece_json(void) {
     }
 }
 
-/* Runs of signs have many equally likely ways to be cut; the one taken is transformers' (make_ties.py). */
+/* Runs of signs have many equally likely ways to be cut; the one taken is transformers'
+ * (make_ties.py). */
 static void test_ties(void) {
     struct tokenizer *tokenizer = NULL;
     tessera_error error = {0};
@@ -213,7 +215,8 @@ static void test_added_tokens(void) {
     }
 }
 
-/* A character without a piece costs ten more than the least likely piece, wherever that stands in the list: "xa" is cheaper as a piece. */
+/* A character without a piece costs ten more than the least likely piece, wherever that stands in
+ * the list: "xa" is cheaper as a piece. */
 static void test_unknown(void) {
     static const char text[] =
         "{\"model\": {\"type\": \"Unigram\", \"unk_id\": 2, \"vocab\": [[\"<pad>\", 0], [\"</s>\", 0], [\"<unk>\", 0], "

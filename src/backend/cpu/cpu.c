@@ -1,7 +1,7 @@
 /* The CPU backend's front door: detects the instruction set, fills the operator table, frees it.
  *
- * Our own kernels of the chosen variant fill the table first; then oneDNN takes over products and convolutions, or the reproducible operators
- * take over all arithmetic. */
+ * Our own kernels of the chosen variant fill the table first; then oneDNN takes over products and
+ * convolutions, or the reproducible operators take over all arithmetic. */
 #include "backend/cpu/cpu.h"
 
 #include <stdio.h>
@@ -24,7 +24,8 @@ void kernels_fill_amx(struct backend_ops *ops);
 void reproducible_fill_avx2(struct backend_ops *ops);
 void reproducible_fill_avx512(struct backend_ops *ops);
 
-/* Tiles of bfloat16, by CPUID; Linux lets a process use them once it has asked for the room that their registers take. */
+/* Tiles of bfloat16, by CPUID; Linux lets a process use them once it has asked for the room that
+ * their registers take. */
 static bool tiles_permitted(void) {
     enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA of Linux 5.16 */
     const unsigned tiles = 1u << 22 | 1u << 24;       /* AMX-BF16, AMX-TILE */
@@ -84,7 +85,8 @@ static void fill_kernels(struct backend_ops *ops, enum cpu_variant variant) {
     }
 }
 
-/* bfloat16 instructions round in their own way, so variants that differ in them alone share the same operators. */
+/* bfloat16 instructions round in their own way, so variants that differ in them alone share the
+ * same operators. */
 static void fill_reproducible(struct backend_ops *ops, enum cpu_variant variant) {
 #ifdef BACKEND_X86_VARIANTS
     if (variant >= CPU_VARIANT_AVX512) {

@@ -31,7 +31,8 @@ const char *cpu_variant_name(enum cpu_variant variant);
 /* As cpu_backend_open with a chosen variant; UNSUPPORTED if this processor lacks it. */
 struct backend *cpu_backend_open_variant(int threads, enum cpu_kernels kernels, enum cpu_variant variant, tessera_error *error);
 
-/* onednn.c: no instructions beyond this variant's, for the whole process, if nothing was computed yet. */
+/* onednn.c: no instructions beyond this variant's, for the whole process, if nothing was computed
+ * yet. */
 void onednn_limit(enum cpu_variant variant);
 /* Puts linear and conv2d into backend->ops, and fills backend->onednn. */
 tessera_status onednn_open(struct cpu_backend *backend, tessera_error *error);

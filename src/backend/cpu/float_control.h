@@ -1,5 +1,5 @@
-/* How this thread's floating-point unit rounds: MXCSR on x86-64 (Intel's Software Developer's Manual, volume 1, 10.2.3), FPCR on aarch64
- * (Arm Architecture Reference Manual, C5.2.8). */
+/* How this thread's floating-point unit rounds: MXCSR on x86-64 (Intel's Software Developer's
+ * Manual, volume 1, 10.2.3), FPCR on aarch64 (Arm Architecture Reference Manual, C5.2.8). */
 #ifndef TESSERA_BACKEND_CPU_FLOAT_CONTROL_H
 #define TESSERA_BACKEND_CPU_FLOAT_CONTROL_H
 
@@ -9,7 +9,8 @@
 #include <xmmintrin.h>
 #endif
 
-/* To nearest, ties to even, with gradual underflow. Elsewhere than on these two kinds of processor: not known, and taken for true. */
+/* To nearest, ties to even, with gradual underflow. Elsewhere than on these two kinds of processor:
+ * not known, and taken for true. */
 static inline bool float_control_is_ieee(void) {
 #if defined __SSE__
     const unsigned flush_to_zero = 1u << 15, denormals_are_zero = 1u << 6, rounding = 3u << 13;

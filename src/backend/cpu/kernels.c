@@ -1,4 +1,5 @@
-/* Gathers one instruction set's operators into the table. Compiled once per instruction set, like all kernels_*.c. */
+/* Gathers one instruction set's operators into the table. Compiled once per instruction set, like
+ * all kernels_*.c. */
 #include "backend/cpu/kernels.h"
 
 void KERNEL(kernels_fill)(struct backend_ops *ops) {

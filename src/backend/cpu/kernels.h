@@ -1,6 +1,7 @@
 /* What the kernel files share beside rows.h: exp and the activations.
  *
- * Every loop here is written for the compiler's vectoriser: straight-line bodies, selections instead of branches. */
+ * Every loop here is written for the compiler's vectoriser: straight-line bodies, selections
+ * instead of branches. */
 #ifndef TESSERA_BACKEND_CPU_KERNELS_H
 #define TESSERA_BACKEND_CPU_KERNELS_H
 
@@ -13,7 +14,8 @@ void KERNEL(kernels_fill_elementwise)(struct backend_ops *ops);
 void KERNEL(kernels_fill_norm)(struct backend_ops *ops);
 void KERNEL(kernels_fill_product)(struct backend_ops *ops);
 
-/* e^x within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 in r, n added to the exponent. Below -87 it gives 0. */
+/* e^x within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 in r, n added to the exponent. Below
+ * -87 it gives 0. */
 static inline float fast_exp(float x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it leaves the rounded integer in the low bits */
     float y = x > 88.0f ? 88.0f : x;

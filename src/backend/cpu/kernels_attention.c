@@ -1,4 +1,5 @@
-/* Attention with a running softmax over tiles of keys (Dao et al. 2022, FlashAttention), so that scores never leave the cache.
+/* Attention with a running softmax over tiles of keys (Dao et al. 2022, FlashAttention), so that
+ * scores never leave the cache.
  *
  *     for a block of queries (QUERIES columns):
  *         for each tile of KEYS keys:
@@ -6,9 +7,10 @@
  *             p = exp(s - max), running max and sum per query, o *= exp(old max - new max)
  *             o[d][query] += v^T p              micro-kernel: a = v as it is stored, b = p
  *
- * Everything is kept with queries as the fastest dimension, so that maxima and sums run down columns and no step needs a
- * sum across a vector. Work items are (batch, head, block of queries), in a static order. This file multiplies in float32;
- * bfloat16 goes to kernels_attention_bf16.c where the instruction set has products of it. */
+ * Everything is kept with queries as the fastest dimension, so that maxima and sums run down
+ * columns and no step needs a sum across a vector. Work items are (batch, head, block of queries),
+ * in a static order. This file multiplies in float32; bfloat16 goes to kernels_attention_bf16.c
+ * where the instruction set has products of it. */
 #include "backend/cpu/kernels_attention.h"
 #include "backend/cpu/kernels_micro.h"
 
@@ -38,7 +40,8 @@ static struct workspace workspace_of(float *base, int64_t width) {
     return w;
 }
 
-/* Rows [first, first + n) of one head as to[width][stride], times `factor`; columns up to `padded` are zero. */
+/* Rows [first, first + n) of one head as to[width][stride], times `factor`; columns up to `padded`
+ * are zero. */
 static void load_transposed(float *restrict to, int64_t stride, float *restrict row, const struct tensor *t, int64_t b, int64_t head,
                             int64_t first, int64_t n, int64_t padded, float factor) {
     int64_t width = t->shape[3];

@@ -1,7 +1,8 @@
 /* What the attention kernels share: the problem that a call poses, and the masking of a tile of scores.
  *
- * A kernel computes one block of queries of one head; the driver in kernels_attention.c cuts the problem into such blocks and
- * hands them to threads. Scores of a tile lie as s[key][query], queries fastest. */
+ * A kernel computes one block of queries of one head; the driver in kernels_attention.c cuts the
+ * problem into such blocks and hands them to threads. Scores of a tile lie as s[key][query],
+ * queries fastest. */
 #ifndef TESSERA_BACKEND_CPU_KERNELS_ATTENTION_H
 #define TESSERA_BACKEND_CPU_KERNELS_ATTENTION_H
 
@@ -21,7 +22,8 @@ struct attention_problem {
 
 #ifdef __AVX512BF16__
 #define ATTENTION_BF16
-/* kernels_attention_bf16.c: sets compute, block and floats, for bfloat16 products of the problem whose other fields are set. */
+/* kernels_attention_bf16.c: sets compute, block and floats, for bfloat16 products of the problem
+ * whose other fields are set. */
 void KERNEL(kernels_attention_bf16)(struct attention_problem *problem);
 #endif
 
@@ -34,7 +36,8 @@ static inline bool attention_tile_masked(const struct attention_problem *p, int6
     return p->args->bias != NULL || p->args->mask != NULL || (p->args->causal && first_key + keys - 1 > first);
 }
 
-/* Adds bias * unit to s[keys][stride] and writes minus infinity where a key may not be seen; `stride` >= the block's queries. */
+/* Adds bias * unit to s[keys][stride] and writes minus infinity where a key may not be seen;
+ * `stride` >= the block's queries. */
 static inline void attention_mask(const struct attention_problem *p, float *s, int64_t stride, float unit, struct attention_block at,
                                   int64_t first_key, int64_t keys) {
     const struct attention_args *args = p->args;

@@ -1,13 +1,15 @@
-/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16, or the tiles of AMX): twice the float32 peak, and more.
+/* Attention with bfloat16 products and float32 sums (vdpbf16ps of AVX512_BF16, or the tiles of
+ * AMX): twice the float32 peak, and more.
  *
- * The algorithm is that of kernels_attention.c (tiles of keys, running softmax); what differs is the layout, see kernels_micro_bf16.h.
- * A block of queries is cut into groups of MICRO_COLUMNS, whose scores and weights stay in the first-level cache while k and v of
- * a tile are used by all groups:
+ * The algorithm is that of kernels_attention.c (tiles of keys, running softmax); what differs is
+ * the layout, see kernels_micro_bf16.h. A block of queries is cut into groups of MICRO_COLUMNS,
+ * whose scores and weights stay in the first-level cache while k and v of a tile are used by all
+ * groups:
  *
  *     q[group][pairs along D][COLUMNS]     o[group][D][COLUMNS] float32     s[key][COLUMNS] float32, overwritten by p
  *
- * Weights are powers of two of (score - max) scale log2(e), rounded to bfloat16 for the second product, as in flash attention; their sum
- * is of the unrounded ones. */
+ * Weights are powers of two of (score - max) scale log2(e), rounded to bfloat16 for the second
+ * product, as in flash attention; their sum is of the unrounded ones. */
 #include "backend/cpu/kernels_attention.h"
 
 #ifdef ATTENTION_BF16
@@ -23,7 +25,8 @@ struct workspace {
     int64_t pairs, groups; /* pairs along D; groups in a block */
 };
 
-/* Cuts the thread's work space into its arrays; every one is a multiple of a vector. With base NULL it only counts floats. */
+/* Cuts the thread's work space into its arrays; every one is a multiple of a vector. With base NULL
+ * it only counts floats. */
 static size_t workspace_cut(struct workspace *w, float *base, const struct attention_problem *p) {
     int64_t pairs = pairs_of(p->width), queries = round_up(p->block, MICRO_COLUMNS);
     const size_t sizes[] = {(size_t)(pairs * queries),
@@ -68,7 +71,8 @@ static void pack_keys(uint32_t *to, const struct attention_problem *p, struct at
     memset(to, 0, (size_t)((round_up(keys, BF16_ROWS) - keys) * pairs) * sizeof *to);
 }
 
-/* 2^x for x <= 0 within 3e-6 of itself: 2^floor(x) times a polynomial in the rest. 0 at minus infinity, NaN stays. */
+/* 2^x for x <= 0 within 3e-6 of itself: 2^floor(x) times a polynomial in the rest. 0 at minus
+ * infinity, NaN stays. */
 static inline __m512 exp2_of(__m512 x) {
     __m512 r = _mm512_reduce_ps(x, 0x09), p = _mm512_set1_ps(1.353417e-2f); /* x - floor(x); 0 at an infinity */
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.201146e-2f));
@@ -85,8 +89,8 @@ static inline __m512i pair_weights(__m512 even, __m512 odd) {
     return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-/* Turns scores, in units of log 2 once times `unit`, into pairs_of(keys) rows of paired weights in place; factor is what the output so far
- * must be multiplied by. max (of scores) and sum [COLUMNS]. */
+/* Turns scores, in units of log 2 once times `unit`, into pairs_of(keys) rows of paired weights in
+ * place; factor is what the output so far must be multiplied by. max (of scores) and sum [COLUMNS]. */
 static void update_softmax(float *s, int64_t keys, float unit, float *max, float *sum, __m512 factor[BF16_VECTORS]) {
     const __m512 lowest = _mm512_set1_ps(-INFINITY), log2_of = _mm512_set1_ps(unit);
     __m512 base[BF16_VECTORS], total[BF16_VECTORS];

@@ -1,7 +1,8 @@
-/* Operators without sums: activation, addition, product, gating, rotation, look-up, upsampling, conversion, copies.
+/* Operators without sums: activation, addition, product, gating, rotation, look-up, upsampling,
+ * conversion, copies.
  *
- * Arrays are cut into chunks of ROW_CHUNK elements; each thread takes a contiguous run of chunks. A chunk is read whole before
- * it is written, so `out` may be an input. */
+ * Arrays are cut into chunks of ROW_CHUNK elements; each thread takes a contiguous run of chunks. A
+ * chunk is read whole before it is written, so `out` may be an input. */
 #include "backend/cpu/kernels.h"
 
 static void activate(struct backend *backend, struct tensor *out, const struct tensor *x, enum activation act) {
@@ -155,7 +156,8 @@ static void upsample(struct backend *backend, struct tensor *out, const struct t
     }
 }
 
-/* A float16 as float32, as dtype_convert has it: its bits a float32's, times what the exponents' biases differ by; infinities and NaN apart. */
+/* A float16 as float32, as dtype_convert has it: its bits a float32's, times what the exponents'
+ * biases differ by; infinities and NaN apart. */
 static inline float float_of_half(uint16_t half) {
     uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13, sign = (uint32_t)(half & 0x8000u) << 16;
     float x = float_of(magnitude) * 0x1p112f;

@@ -1,9 +1,10 @@
-/* The micro-kernel: a MICRO_ROWS x MICRO_COLUMNS tile of a float32 product, held in registers over the whole depth.
+/* The micro-kernel: a MICRO_ROWS x MICRO_COLUMNS tile of a float32 product, held in registers over
+ * the whole depth.
  *
  *     c[r][j] (+)= sum over k of a[k][r] b[k][j]
  *
- * Per step of k it loads three vectors of b and broadcasts MICRO_ROWS numbers of a. Vectors are the compiler's own
- * (vector_size), as wide as the instruction set has them. */
+ * Per step of k it loads three vectors of b and broadcasts MICRO_ROWS numbers of a. Vectors are the
+ * compiler's own (vector_size), as wide as the instruction set has them. */
 #ifndef TESSERA_BACKEND_CPU_KERNELS_MICRO_H
 #define TESSERA_BACKEND_CPU_KERNELS_MICRO_H
 

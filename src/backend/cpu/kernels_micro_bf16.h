@@ -1,11 +1,12 @@
-/* The micro-kernels of attention in bfloat16, BF16_ROWS rows by MICRO_COLUMNS columns of a product at a time, and the layout in which each
- * instruction set wants what it multiplies. Neighbours along a sum lie together, a pair in 32 bits:
+/* The micro-kernels of attention in bfloat16, BF16_ROWS rows by MICRO_COLUMNS columns of a product
+ * at a time, and the layout in which each instruction set wants what it multiplies. Neighbours
+ * along a sum lie together, a pair in 32 bits:
  *
  *     s[key][COLUMNS] = k q^T      k[key][pairs along D], as it is stored; q[pairs along D][COLUMNS]
  *     o[D][COLUMNS] += v^T p       v: pairs of keys, see pack_values;      p[pairs of keys][COLUMNS]
  *
- * vdpbf16ps (AVX512_BF16) adds two products to each float32 lane. tdpbf16ps (AMX) multiplies whole tiles of 16 rows of 16 pairs: sums
- * are padded with zeros to BF16_PAIRS pairs. */
+ * vdpbf16ps (AVX512_BF16) adds two products to each float32 lane. tdpbf16ps (AMX) multiplies whole
+ * tiles of 16 rows of 16 pairs: sums are padded with zeros to BF16_PAIRS pairs. */
 #ifndef TESSERA_BACKEND_CPU_KERNELS_MICRO_BF16_H
 #define TESSERA_BACKEND_CPU_KERNELS_MICRO_BF16_H
 
@@ -70,8 +71,9 @@ static inline __m512i load_pairs(const uint16_t *from, int64_t stride, int64_t r
 
 #ifdef __AMX_BF16__
 
-/* Tiles 0 to 2: sums; 3: of the left operand; 4 to 6: of the right one. A thread calls micro_begin before its first product, micro_end
- * after its last: what other code, such as oneDNN's, finds is as if no tile had been used. */
+/* Tiles 0 to 2: sums; 3: of the left operand; 4 to 6: of the right one. A thread calls micro_begin
+ * before its first product, micro_end after its last: what other code, such as oneDNN's, finds is
+ * as if no tile had been used. */
 static inline void micro_begin(void) {
     struct tile_config config = tile_config_whole();
     _tile_loadconfig(&config);

@@ -1,8 +1,9 @@
 /* Layer, root-mean-square and group normalisation.
  *
- * A row is read in chunks three times (mean, squared distance, output): it stays in the first-level cache. Sums run over 16
- * lanes so that they vectorise without reordering a sum behind the compiler's back. Group statistics use float64, as a picture
- * has up to 2^27 elements per group, and one sum for each channel, which vectorises however narrow groups are. */
+ * A row is read in chunks three times (mean, squared distance, output): it stays in the first-level
+ * cache. Sums run over 16 lanes so that they vectorise without reordering a sum behind the
+ * compiler's back. Group statistics use float64, as a picture has up to 2^27 elements per group,
+ * and one sum for each channel, which vectorises however narrow groups are. */
 #include "backend/cpu/kernels.h"
 
 enum { LANES = 16, CHANNELS = 128 /* of which group statistics are taken at a time */ };
@@ -87,8 +88,8 @@ static void merge_moments(struct moments *into, double count, double mean, doubl
     into->count = total;
 }
 
-/* Moments of `n` neighbouring channels (at most CHANNELS) over one picture's pixels, which lie `stride` apart, in one pass. Distances are to the
- * first pixel, which keeps their squares small. */
+/* Moments of `n` neighbouring channels (at most CHANNELS) over one picture's pixels, which lie
+ * `stride` apart, in one pass. Distances are to the first pixel, which keeps their squares small. */
 static void channel_moments(struct moments *out, const struct tensor *x, int64_t at, int64_t pixels, int64_t stride, int64_t n) {
     float first[CHANNELS] = {0}, row[CHANNELS] = {0};
     double sums[CHANNELS] = {0}, squares[CHANNELS] = {0};

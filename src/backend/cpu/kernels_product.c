@@ -1,9 +1,10 @@
 /* Linear layers and convolutions in plain C: one blocked product over two sources of rows.
  *
- * A convolution is a product of its picture's windows (a row per output pixel, kh x kw x C numbers, zero outside the picture) with
- * w[O, kh x kw x C]; only the way to fetch a piece of a row differs from a linear layer. The output is cut into tiles; a thread
- * packs a tile's rows and weights, DEPTH numbers at a time, for the micro-kernel (Goto and van de Geijn 2008, without their
- * cache levels). It leaves out Winograd's transform and copies of the weights between calls. */
+ * A convolution is a product of its picture's windows (a row per output pixel, kh x kw x C numbers,
+ * zero outside the picture) with w[O, kh x kw x C]; only the way to fetch a piece of a row differs
+ * from a linear layer. The output is cut into tiles; a thread packs a tile's rows and weights,
+ * DEPTH numbers at a time, for the micro-kernel (Goto and van de Geijn 2008, without their cache
+ * levels). It leaves out Winograd's transform and copies of the weights between calls. */
 #include "backend/cpu/kernels_micro.h"
 #include "backend/cpu/windows.h"
 
@@ -26,7 +27,8 @@ struct workspace {
 };
 #define WORKSPACE_FLOATS (DEPTH + 2 * TILE * DEPTH + TILE * TILE)
 
-/* Packs rows [first, first + n) of the left or right operand as to[DEPTH][TILE]; rows up to `padded` are zero. */
+/* Packs rows [first, first + n) of the left or right operand as to[DEPTH][TILE]; rows up to
+ * `padded` are zero. */
 static void pack_rows(float *restrict to, float *restrict row, const struct product *p, bool weights, int64_t first, int64_t n,
                       int64_t padded, int64_t from, int64_t count) {
     for (int64_t r = 0; r < padded; r++) {

@@ -1,12 +1,15 @@
-/* Linear layers and convolutions through oneDNN (https://uxlfoundation.github.io/oneDNN, C interface of version 2.6).
+/* Linear layers and convolutions through oneDNN (https://uxlfoundation.github.io/oneDNN, C
+ * interface of version 2.6).
  *
- * Operands stay where and as they are stored: w[O, K] is a transposed matrix, pictures are nhwc, w[O, kh, kw, C] is re-ordered per
- * call into the layout that the convolution wants. A primitive is made once per shape, element type and epilogue and kept in a
- * bounded table. Where oneDNN has no BF16 primitive (no AVX-512), operands are converted to F32; where it refuses
- * altogether, the plain kernel computes.
+ * Operands stay where and as they are stored: w[O, K] is a transposed matrix, pictures are nhwc,
+ * w[O, kh, kw, C] is re-ordered per call into the layout that the convolution wants. A primitive is
+ * made once per shape, element type and epilogue and kept in a bounded table. Where oneDNN has no
+ * BF16 primitive (no AVX-512), operands are converted to F32; where it refuses altogether, the
+ * plain kernel computes.
  *
- * Signals wait while it computes: its AVX2 products (jit_avx_gemm_f32, where K is above 128) make their workspace the stack, and the frame
- * of a signal that arrives meanwhile would be written over the memory before that workspace. */
+ * Signals wait while it computes: its AVX2 products (jit_avx_gemm_f32, where K is above 128) make
+ * their workspace the stack, and the frame of a signal that arrives meanwhile would be written over
+ * the memory before that workspace. */
 #include "backend/cpu/cpu.h"
 
 #include <assert.h>
@@ -18,8 +21,9 @@
 
 #define PRIMITIVES 256 /* more shapes than one picture needs; the oldest is dropped */
 
-/* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the conversion of the other operand's; of a
- * convolution's output channels whole blocks of its layouts. */
+/* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the
+ * conversion of the other operand's; of a convolution's output channels whole blocks of its
+ * layouts. */
 enum { TILE_NUMBERS = 2 << 20, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024, SLICE_UNIT = 32 };
 #define CONVERTED_KEPT ((size_t)32 << 20) /* bytes; what a large feature map needed is given back */
 
@@ -306,7 +310,8 @@ static void load_tile(struct cpu_backend *cpu, float *to, const uint16_t *from, 
     for (int64_t r = 0; r < rows; r++) dtype_convert(to + r * columns, DTYPE_F32, from + r * stride, DTYPE_BF16, (size_t)columns);
 }
 
-/* Tile by tile, so that no more than TILE_NUMBERS (or TILE_ROWS_MIN rows) of x and of w are there in F32 beside themselves. */
+/* Tile by tile, so that no more than TILE_NUMBERS (or TILE_ROWS_MIN rows) of x and of w are there
+ * in F32 beside themselves. */
 static bool linear_converted(struct cpu_backend *cpu, const struct call *call) {
     int64_t rows = call->key.x[0], depth = call->key.x[1], columns = call->key.w[0];
     int64_t high = tile_of(depth, rows), wide = tile_of(depth, columns);
@@ -337,7 +342,8 @@ static int64_t slice_of(int64_t depth, int64_t channels) {
     return units * SLICE_UNIT < channels ? units * SLICE_UNIT : channels;
 }
 
-/* Output channels slice by slice: large weights are in F32 TILE_NUMBERS at a time, the picture is as a whole. */
+/* Output channels slice by slice: large weights are in F32 TILE_NUMBERS at a time, the picture is
+ * as a whole. */
 static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
     const struct key *key = &call->key;
     int64_t numbers = key->x[0] * key->x[1] * key->x[2] * key->x[3], pixels = key->out[0] * key->out[1] * key->out[2];
@@ -362,8 +368,8 @@ static bool conv_converted(struct cpu_backend *cpu, const struct call *call) {
     return good;
 }
 
-/* Holds signals back in this thread and in those that OpenMP gives it, until release_signals: before [threads] is what their masks were.
- * Faults are not held back. */
+/* Holds signals back in this thread and in those that OpenMP gives it, until release_signals:
+ * before [threads] is what their masks were. Faults are not held back. */
 static void hold_signals(int threads, sigset_t *before) {
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
     int held_in = 1;
@@ -383,7 +389,8 @@ static void release_signals(int threads, const sigset_t *before) {
     pthread_sigmask(SIG_SETMASK, &before[omp_get_thread_num()], NULL);
 }
 
-/* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and when it runs. */
+/* Within the backend's number of threads; oneDNN asks OpenMP for it when a primitive is made and
+ * when it runs. */
 static bool compute(struct cpu_backend *cpu, const struct call *call) {
     int threads = omp_get_max_threads();
     omp_set_num_threads(cpu->base.threads);

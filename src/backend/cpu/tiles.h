@@ -1,4 +1,5 @@
-/* The shape of AMX's eight tiles, as the instruction ldtilecfg reads it (Intel's Software Developer's Manual, LDTILECFG). */
+/* The shape of AMX's eight tiles, as the instruction ldtilecfg reads it (Intel's Software
+ * Developer's Manual, LDTILECFG). */
 #ifndef TESSERA_BACKEND_CPU_TILES_H
 #define TESSERA_BACKEND_CPU_TILES_H
 

@@ -1,4 +1,5 @@
-/* A convolution's picture as rows of a product: each output pixel's window is a row of kh x kw x C numbers, zero outside the picture. */
+/* A convolution's picture as rows of a product: each output pixel's window is a row of kh x kw x C
+ * numbers, zero outside the picture. */
 #ifndef TESSERA_BACKEND_CPU_WINDOWS_H
 #define TESSERA_BACKEND_CPU_WINDOWS_H
 

@@ -1,5 +1,5 @@
-/* What static programs lack: MPI, HTTP, hashes, and making JSON. A program that is alone, with a model on its disk, calls none of it; one that
- * does ends with the function's name. */
+/* What static programs lack: MPI, HTTP, hashes, and making JSON. A program that is alone, with a
+ * model on its disk, calls none of it; one that does ends with the function's name. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,6 @@
-/* The functions of cJSON that reading a model needs, for static programs of processors for which the machine has no cJSON. Texts are the
- * project's own files: what is no JSON may be read as something else, but never beyond its end. */
+/* The functions of cJSON that reading a model needs, for static programs of processors for which
+ * the machine has no cJSON. Texts are the project's own files: what is no JSON may be read as
+ * something else, but never beyond its end. */
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdio.h>

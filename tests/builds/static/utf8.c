@@ -1,5 +1,6 @@
-/* The functions of utf8proc that tokenizers need, for static programs of processors for which the machine has no utf8proc: UTF-8 of all
- * codepoints, categories and cases of ASCII alone. Any other letter's category ends the program. */
+/* The functions of utf8proc that tokenizers need, for static programs of processors for which the
+ * machine has no utf8proc: UTF-8 of all codepoints, categories and cases of ASCII alone. Any other
+ * letter's category ends the program. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

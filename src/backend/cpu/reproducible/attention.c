@@ -1,13 +1,14 @@
-/* Attention. For each query and head, with q' = scale q rounded once, over the keys of all ranks in the model's order of tokens, in blocks of
- * KEYS from key 0 on:
+/* Attention. For each query and head, with q' = scale q rounded once, over the keys of all ranks in
+ * the model's order of tokens, in blocks of KEYS from key 0 on:
  *
  *     s_k = fma chain over d ascending of q'_d k_d, from +0; + bias_k; minus infinity where the key is hidden
  *     m'  = max(m, s_k of the block);  m'' = m', or 0 while it is minus infinity
  *     l   = l exp(m - m''), then + p_k in ascending k, p_k = exp(s_k - m'')
  *     o_d = o_d exp(m - m''), then o_d = fma(v_kd, p_k, o_d) in ascending k
  *
- * and at the end o_d (1 / l), 0 where l is 0 (all keys hidden). This is the online softmax (Milakov and Gimelshein 2018) with one block size
- * for all. Hidden keys count like others: nothing is left out. Queries are lanes; a panel has LANE_COLUMNS of them, an item PANELS panels. */
+ * and at the end o_d (1 / l), 0 where l is 0 (all keys hidden). This is the online softmax (Milakov
+ * and Gimelshein 2018) with one block size for all. Hidden keys count like others: nothing is left
+ * out. Queries are lanes; a panel has LANE_COLUMNS of them, an item PANELS panels. */
 #include "backend/cpu/reproducible/functions.h"
 #include "backend/cpu/reproducible/lanes.h"
 #include "backend/cpu/reproducible/operators.h"
@@ -23,7 +24,8 @@ struct problem {
     size_t floats;
 };
 
-/* q and o [PANELS][padded][LANE_COLUMNS], s [KEYS][LANE_COLUMNS], k and v [KEYS][padded], max and sum [PANELS][LANE_COLUMNS]. */
+/* q and o [PANELS][padded][LANE_COLUMNS], s [KEYS][LANE_COLUMNS], k and v [KEYS][padded], max and
+ * sum [PANELS][LANE_COLUMNS]. */
 struct space {
     float *q, *o, *s, *k, *v, *max, *sum, *row;
 };
@@ -71,7 +73,8 @@ static void load_block(const struct problem *a, float *to, const struct tensor *
     for (int64_t k = 0; k < count; k++) row_load(to + k * a->padded, t->data, t->dtype, row_at(t, at.b, first + k, at.head), a->width);
 }
 
-/* Adds the bias and hides keys [first, first + keys) from a panel's queries, which begin with query `query`. */
+/* Adds the bias and hides keys [first, first + keys) from a panel's queries, which begin with query
+ * `query`. */
 static void hide(const struct problem *a, float *s, struct block at, int64_t query, int64_t first, int64_t keys) {
     const struct attention_args *args = a->args;
     const float *mask = args->mask == NULL ? NULL : (const float *)args->mask->data + at.b * a->keys;

@@ -1,6 +1,8 @@
-/* Operators without sums: activation, addition, product, gating, rotation. Every operation rounds once, but for the rotation's fmaf.
+/* Operators without sums: activation, addition, product, gating, rotation. Every operation rounds
+ * once, but for the rotation's fmaf.
  *
- * Arrays are cut into chunks of ROW_CHUNK numbers. A chunk is read whole before it is written, so `out` may be an input. */
+ * Arrays are cut into chunks of ROW_CHUNK numbers. A chunk is read whole before it is written, so
+ * `out` may be an input. */
 #include "backend/cpu/reproducible/functions.h"
 #include "backend/cpu/reproducible/operators.h"
 
@@ -89,8 +91,9 @@ static void gated_add(struct backend *backend, struct tensor *out, const struct 
     reproducible_run(backend, reproducible_threads(backend, count), rows, gate_row, &operation);
 }
 
-/* One head; ROW_CHUNK is even, so that no pair is cut. The second product rounds, the first one is fused: GCC 12 makes fused additions and
- * subtractions of such pairs even where contraction is off, so the code asks for just that. */
+/* One head; ROW_CHUNK is even, so that no pair is cut. The second product rounds, the first one is
+ * fused: GCC 12 makes fused additions and subtractions of such pairs even where contraction is off,
+ * so the code asks for just that. */
 static void rotate_row(const void *operation, int64_t r, int thread) {
     const struct elementwise *o = operation;
     int64_t angles = r / o->heads % o->per_batch * o->channels;

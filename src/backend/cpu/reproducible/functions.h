@@ -1,10 +1,12 @@
-/* exp, erf and the activations of the reproducible operators, on rows: the compiler's vectoriser sees straight-line loops. */
+/* exp, erf and the activations of the reproducible operators, on rows: the compiler's vectoriser
+ * sees straight-line loops. */
 #ifndef TESSERA_BACKEND_CPU_REPRODUCIBLE_FUNCTIONS_H
 #define TESSERA_BACKEND_CPU_REPRODUCIBLE_FUNCTIONS_H
 
 #include "backend/cpu/rows.h"
 
-/* e^x within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 in r, n added to the exponent. Below -87 it gives 0, above 88 e^88. */
+/* e^x within 2 ulp: x = n ln 2 + r, a polynomial of degree 6 in r, n added to the exponent. Below
+ * -87 it gives 0, above 88 e^88. */
 static inline float lane_exp(float x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it leaves the rounded integer in the low bits */
     float y = x > 88.0f ? 88.0f : x;

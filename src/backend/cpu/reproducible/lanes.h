@@ -1,8 +1,10 @@
-/* The micro-kernel: LANE_ROWS x LANE_COLUMNS outputs in registers, each with one accumulator that takes its terms in ascending k:
+/* The micro-kernel: LANE_ROWS x LANE_COLUMNS outputs in registers, each with one accumulator that
+ * takes its terms in ascending k:
  *
  *     c[r][j] = fma(a[r][k], b[k][j], c[r][j])      for k = 0, 1, ..., depth - 1
  *
- * A lane is one column j, so the vector's width, and the order in which outputs are visited, change no bit. */
+ * A lane is one column j, so the vector's width, and the order in which outputs are visited, change
+ * no bit. */
 #ifndef TESSERA_BACKEND_CPU_REPRODUCIBLE_LANES_H
 #define TESSERA_BACKEND_CPU_REPRODUCIBLE_LANES_H
 
@@ -55,7 +57,8 @@ static inline lanes lanes_fma(float a, lanes b, lanes c) {
 #endif
 #define LANE_COLUMNS (3 * LANES)
 
-/* a[r][k] lies at a[r * a_row + k * a_step]; b [depth, LANE_COLUMNS] and c [LANE_ROWS, LANE_COLUMNS] are packed and aligned to 64 bytes. */
+/* a[r][k] lies at a[r * a_row + k * a_step]; b [depth, LANE_COLUMNS] and c [LANE_ROWS,
+ * LANE_COLUMNS] are packed and aligned to 64 bytes. */
 static inline __attribute__((always_inline)) void lanes_accumulate(int64_t depth, const float *restrict a, int64_t a_row, int64_t a_step,
                                                                    const float *restrict b, float *restrict c) {
     lanes sum[LANE_ROWS][3];
@@ -81,8 +84,8 @@ static inline __attribute__((always_inline)) void lanes_accumulate(int64_t depth
 
 typedef float quad __attribute__((vector_size(16), aligned(4)));
 
-/* to[k][j] = from[j][k] for j < LANE_COLUMNS, k < depth, in blocks of 4 x 4; to has LANE_COLUMNS columns, from `stride`; depth is a multiple
- * of 4. */
+/* to[k][j] = from[j][k] for j < LANE_COLUMNS, k < depth, in blocks of 4 x 4; to has LANE_COLUMNS
+ * columns, from `stride`; depth is a multiple of 4. */
 static inline void lanes_transpose(float *restrict to, const float *restrict from, int64_t stride, int64_t depth) {
     for (int64_t j = 0; j < LANE_COLUMNS; j += 4, from += 4 * stride)
         for (int64_t k = 0; k < depth; k += 4) {

@@ -1,5 +1,6 @@
-/* Layer, root-mean-square and group normalisation. A sum runs over LANES_OF_SUM lanes, term i in lane i mod 16, each in ascending order, and
- * the lanes are added as a tree: 8 pairs (i, i + 8), 4 pairs (i, i + 4), 2, 1. Terms are rounded before they are added. */
+/* Layer, root-mean-square and group normalisation. A sum runs over LANES_OF_SUM lanes, term i in
+ * lane i mod 16, each in ascending order, and the lanes are added as a tree: 8 pairs (i, i + 8), 4
+ * pairs (i, i + 4), 2, 1. Terms are rounded before they are added. */
 #include "backend/cpu/reproducible/functions.h"
 #include "backend/cpu/reproducible/operators.h"
 
@@ -79,7 +80,8 @@ struct group_sums {
     int64_t pixels, channels, groups, width;
 };
 
-/* Sum over one picture's pixels and one group's channels of (x - mean)^power in float64; the channel's index in its group names the lane. */
+/* Sum over one picture's pixels and one group's channels of (x - mean)^power in float64; the
+ * channel's index in its group names the lane. */
 static double group_moment(const struct group_sums *o, int64_t at, double mean, int power) {
     double lanes[LANES_OF_SUM] = {0};
     float row[ROW_CHUNK];
@@ -105,7 +107,8 @@ static void sum_group(const void *operation, int64_t item, int thread) {
     o->stats[item * 2 + 1] = (float)(group_moment(o, at, mean, 2) / count);
 }
 
-/* Layers ask for each row of a picture by itself, [B H, 1, W, C], and merge the rows in order (nn/group_norm.c). */
+/* Layers ask for each row of a picture by itself, [B H, 1, W, C], and merge the rows in order
+ * (nn/group_norm.c). */
 static void group_stats(struct backend *backend, struct tensor *stats, const struct tensor *x) {
     int64_t batch = x->shape[0], channels = x->shape[3], groups = stats->shape[1];
     assert(stats->dtype == DTYPE_F32 && stats->shape[0] == batch && channels % groups == 0 && is_activation(x));

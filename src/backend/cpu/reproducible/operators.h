@@ -1,8 +1,9 @@
-/* The reproducible operators: every output is computed in one order, which docs/reproducible.md pins down, so that all processors, numbers
- * of threads and batches give the same bits.
+/* The reproducible operators: every output is computed in one order, which docs/reproducible.md
+ * pins down, so that all processors, numbers of threads and batches give the same bits.
  *
- * The files of this folder are compiled once per instruction set, like kernels_*.c, but without contraction: where a multiplication and an
- * addition round once, the code says fmaf. Vectors run across outputs, never across the terms of a sum, so their width does not matter. */
+ * The files of this folder are compiled once per instruction set, like kernels_*.c, but without
+ * contraction: where a multiplication and an addition round once, the code says fmaf. Vectors run
+ * across outputs, never across the terms of a sum, so their width does not matter. */
 #ifndef TESSERA_BACKEND_CPU_REPRODUCIBLE_OPERATORS_H
 #define TESSERA_BACKEND_CPU_REPRODUCIBLE_OPERATORS_H
 
@@ -24,10 +25,12 @@ void KERNEL(reproducible_fill_product)(struct backend_ops *ops);
 
 enum { SMALL_COUNT = 8192 }; /* numbers that one thread computes alone */
 
-/* One of an operator's items, which depend on nothing but the operator's inputs; `thread` counts from 0. */
+/* One of an operator's items, which depend on nothing but the operator's inputs; `thread` counts
+ * from 0. */
 typedef void reproducible_work(const void *operation, int64_t item, int thread);
 
-/* Runs all items. Each thread first checks that it rounds as IEEE 754 says: the backend remembers if one does not. */
+/* Runs all items. Each thread first checks that it rounds as IEEE 754 says: the backend remembers
+ * if one does not. */
 static inline void reproducible_run(struct backend *backend, int threads, int64_t items, reproducible_work *work, const void *operation) {
     int wrong = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : wrong)

@@ -2,8 +2,9 @@
  *
  *     round(act(s + bias) + residual),   s = fma(x_K-1, w_K-1, ... fma(x_1, w_1, fma(x_0, w_0, +0)))
  *
- * in float32, k ascending; a convolution's k runs over (kernel row, kernel column, channel), and x is 0 outside the picture. The order of
- * work around that (tiles of outputs; DEPTH terms of each at a time, between which the accumulators rest in memory; Goto and van de Geijn
+ * in float32, k ascending; a convolution's k runs over (kernel row, kernel column, channel), and x
+ * is 0 outside the picture. The order of work around that (tiles of outputs; DEPTH terms of each at
+ * a time, between which the accumulators rest in memory; Goto and van de Geijn
  * 2008) changes no bit. */
 #include "backend/cpu/reproducible/functions.h"
 #include "backend/cpu/reproducible/lanes.h"
@@ -23,8 +24,8 @@ struct product {
     float *work; /* [threads][WORK_FLOATS] */
 };
 
-/* a [TILE_ROWS][DEPTH] rows of x; staged [LANE_COLUMNS][DEPTH] rows of w; b [DEPTH][LANE_COLUMNS] the same transposed;
- * c [PANELS][TILE_ROWS][LANE_COLUMNS] accumulators. */
+/* a [TILE_ROWS][DEPTH] rows of x; staged [LANE_COLUMNS][DEPTH] rows of w; b [DEPTH][LANE_COLUMNS]
+ * the same transposed; c [PANELS][TILE_ROWS][LANE_COLUMNS] accumulators. */
 enum { WORK_FLOATS = TILE_ROWS * DEPTH + 2 * LANE_COLUMNS * DEPTH + TILE_ROWS * TILE_COLUMNS };
 
 struct tile {
@@ -45,7 +46,8 @@ static void load_rows(const struct product *p, const struct tile *t, int64_t fro
     for (int64_t r = t->rows; r < round_up(t->rows, LANE_ROWS); r++) memset(t->a + r * DEPTH, 0, (size_t)count * sizeof(float));
 }
 
-/* The same terms of the weights of the tile's columns from `first` on, transposed; columns up to LANE_COLUMNS are zero. */
+/* The same terms of the weights of the tile's columns from `first` on, transposed; columns up to
+ * LANE_COLUMNS are zero. */
 static void load_panel(const struct product *p, const struct tile *t, int64_t first, int64_t from, int64_t count) {
     int64_t columns = min64(LANE_COLUMNS, t->columns - first);
     for (int64_t j = 0; j < columns; j++)
