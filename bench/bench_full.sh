@@ -2,7 +2,8 @@
 # Models of published size with random weights: time, share of peak and peak memory of each phase.
 #   bench/bench_full.sh FOLDER CLASS SIDE STEPS [CLASS SIDE STEPS]...
 #   bench/bench_full.sh models sd15 512 20 sdxl 1024 1 sd3-medium 1024 1
-# A class that is not yet below FOLDER is made there (2 to 33 GB: see docs/make-model.md). Run it from the repository root, on an idle machine.
+# A class that is not yet below FOLDER is made there (2 to 33 GB: see docs/make-model.md). Run it
+# from the repository root, on an idle machine.
 set -eu
 folder=$1
 shift

@@ -1,16 +1,19 @@
 #!/bin/sh
-# Every strategy on 2 ranks of 1 thread each against 1 rank of 2 threads, on one machine, in one run: seconds per denoising step, and the speed
-# as a share of the one rank's; what a rank sent while denoising, and how long it waited for the other.
+# Every strategy on 2 ranks of 1 thread each against 1 rank of 2 threads, on one machine, in one
+# run: seconds per denoising step, and the speed as a share of the one rank's; what a rank sent
+# while denoising, and how long it waited for the other.
 #   bench/bench_strategies.sh MODEL SIDE STEPS [ROUNDS] [STRATEGIES]
 #   OPTIONS="--dtype f32" bench/bench_strategies.sh MODEL SIDE STEPS ...         more options of tessera generate
 #   GUIDED=yes bench/bench_strategies.sh MODEL SIDE STEPS ...         steps with guidance, which take twice as long
 #   LINKS="--bandwidth 1gbit --delay 1ms" bench/bench_strategies.sh MODEL SIDE STEPS ...
-# With LINKS the ranks are hosts of their own with such links between (bench/links.sh, needs root), and the one rank is left out.
-# STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion pipefusion-P patch patch-split (default: all but the last and pipefusion-P; cfg
-# needs GUIDED); pipefusion makes 2 pictures of a U-Net at a time, else 4 parts of one, pipefusion-P makes P parts. Displaced strategies have
-# one synchronous step (PipeFusion none with OPTIONS="--warmup-steps 0"), which counts, and so does filling the
-# pipeline: give them steps enough. Run it from the repository root, on an idle machine with at least 2 cores; the best of ROUNDS (default 2,
-# in turns) counts. Each result is told when it is there, on standard error.
+# With LINKS the ranks are hosts of their own with such links between (bench/links.sh, needs root),
+# and the one rank is left out. STRATEGIES: of one-rank cfg ulysses ring tensor pipefusion
+# pipefusion-P patch patch-split (default: all but the last and pipefusion-P; cfg needs GUIDED);
+# pipefusion makes 2 pictures of a U-Net at a time, else 4 parts of one, pipefusion-P makes P parts.
+# Displaced strategies have one synchronous step (PipeFusion none with OPTIONS="--warmup-steps 0"),
+# which counts, and so does filling the pipeline: give them steps enough. Run it from the repository
+# root, on an idle machine with at least 2 cores; the best of ROUNDS (default 2, in turns) counts.
+# Each result is told when it is there, on standard error.
 set -eu
 model=$1 side=$2 steps=$3 rounds=${4:-2}
 strategies=${5:-one-rank ulysses ring tensor pipefusion patch}

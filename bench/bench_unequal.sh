@@ -1,9 +1,11 @@
 #!/bin/sh
-# Two ranks of one thread, of which the second has half the time of its processor (a spinning process has the other half): what proportional
-# cuts make of both together, as a share of the sum of what each reaches alone. Equal cuts would leave the first one waiting half of its time.
+# Two ranks of one thread, of which the second has half the time of its processor (a spinning
+# process has the other half): what proportional cuts make of both together, as a share of the sum
+# of what each reaches alone. Equal cuts would leave the first one waiting half of its time.
 #   bench/bench_unequal.sh MODEL SIDE STEPS [STRATEGIES]
-# Run it from the repository root, on an idle machine with at least 2 processors. Speeds are denoising steps a second, without guidance, of 2
-# steps alone and STEPS together. STRATEGIES: ring pipefusion (default: both); PipeFusion has 4 parts and one step as a whole, which counts.
+# Run it from the repository root, on an idle machine with at least 2 processors. Speeds are
+# denoising steps a second, without guidance, of 2 steps alone and STEPS together. STRATEGIES: ring
+# pipefusion (default: both); PipeFusion has 4 parts and one step as a whole, which counts.
 set -eu
 model=$1 side=$2 steps=$3 strategies=${4:-ring pipefusion}
 results=$(mktemp)

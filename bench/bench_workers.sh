@@ -1,10 +1,13 @@
 #!/bin/bash
-# What workers cost a whole job: pictures made here, and by this client with one worker on loopback over TLS, in turns.
+# What workers cost a whole job: pictures made here, and by this client with one worker on loopback
+# over TLS, in turns.
 #   bench/bench_workers.sh MODEL SIDE STEPS [ROUNDS [KERNELS]]
-# Prints denoising seconds, seconds of the whole command, and processor seconds of client and worker together (what other programs on the machine
-# change least). KERNELS: best or reproducible, of both (default reproducible). The worker has all blocks but the first and the last. Run it from
-# the repository root with OMP_WAIT_POLICY=passive; the part takes as much room in $TMPDIR as the model's transformer. The client's first job computes the
-# digest of its own blocks, later ones have it in the cache folder.
+# Prints denoising seconds, seconds of the whole command, and processor seconds of client and worker
+# together (what other programs on the machine change least). KERNELS: best or reproducible, of both
+# (default reproducible). The worker has all blocks but the first and the last. Run it from the
+# repository root with OMP_WAIT_POLICY=passive; the part takes as much room in $TMPDIR as the
+# model's transformer. The client's first job computes the digest of its own blocks, later ones have
+# it in the cache folder.
 set -eu
 model=$1 side=$2 steps=$3 rounds=${4:-3} kernels=${5:-reproducible}
 work=$(mktemp -d) worker=

@@ -1,13 +1,15 @@
 #!/bin/sh
-# Runs a command with mpirun over emulated links, to know what a network would do before buying it. Each host is a network namespace; what joins
-# them is in a namespace of its own, so this machine's network and firewall are never touched:
+# Runs a command with mpirun over emulated links, to know what a network would do before buying it.
+# Each host is a network namespace; what joins them is in a namespace of its own, so this machine's
+# network and firewall are never touched:
 #
 #   relay   the program links_relay, which holds packets back for their delay and lets a port send at the bandwidth; works on any kernel
 #   netem   a bridge and a veth pair to each host; the bridge's end has delay and bandwidth (tc netem)
 #   tbf     the same bridge: bandwidth alone
 #
-# In all of them the host's own end has the bandwidth by tc tbf: so the host's TCP finds its card busy and keeps what it cannot send yet, as it
-# would on a real card, in place of filling a queue that its acknowledgements then wait in. Everything goes when the command ends, fails or is
+# In all of them the host's own end has the bandwidth by tc tbf: so the host's TCP finds its card
+# busy and keeps what it cannot send yet, as it would on a real card, in place of filling a queue
+# that its acknowledgements then wait in. Everything goes when the command ends, fails or is
 # interrupted. Left out: loss, jitter, IPv6, links that differ from each other.
 set -u
 usage() {
@@ -131,8 +133,9 @@ choose() {
 
 in_switch() { ip netns exec "$name-switch" "$@"; }
 
-# tc's words for a link's bandwidth. 0.97: Ethernet's 38 bytes around every 1500, which tbf does not count. The burst is what 2 ms can send:
-# less, and a busy machine's late timers lower the bandwidth.
+# tc's words for a link's bandwidth. 0.97: Ethernet's 38 bytes around every 1500, which tbf does not
+# count. The burst is what 2 ms can send: less, and a busy machine's late timers lower the
+# bandwidth.
 limit() { awk "BEGIN { burst = $bits / 8 * 0.002; printf \"tbf rate %.0fbit burst %.0f limit 64mb\", $bits * 0.97, burst < 65536 ? 65536 : burst }"; }
 
 join_by_bridge() {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What strategies that are not exact make of the embedded model's pictures, against those of one process: the figures of
-# docs/parallel.md and its picture.
+# What strategies that are not exact make of the embedded model's pictures, against those of one
+# process: the figures of docs/parallel.md and its picture.
 #   bench/quality.sh figures [RANKS...]     PSNR, mean and lowest of eight: PipeFusion, step caches, displaced patches (over 2, 4, 8)
 #   bench/quality.sh sheet SHEET.png        the pictures; rows are as the table below the picture says
 # Run it from the repository root after `make`; BUILD is the folder that it built in (default: build).

@@ -1,10 +1,12 @@
 #!/bin/sh
-# What every setting of bench/quality_settings.c makes of the U-Net's pictures, against one process: `make quality`.
+# What every setting of bench/quality_settings.c makes of the U-Net's pictures, against one process:
+# `make quality`.
 #   bench/quality_grid.sh RESULTS.csv WORK [SETTINGS]
-# Writes RESULTS.csv (a line for each setting), WORK/pictures.png and WORK/report.html. A run that was stopped goes on where it was; what
-# RESULTS.csv has is not measured again. SETTINGS: at most so many for each number of patches (0, the default: all). The settings of 1, 2, 4 and
-# 8 ranks are four runs, of which AT_ONCE go together (default 1). Run it from the repository root after `make`; BUILD is the folder that it
-# built in (default: build).
+# Writes RESULTS.csv (a line for each setting), WORK/pictures.png and WORK/report.html. A run that
+# was stopped goes on where it was; what RESULTS.csv has is not measured again. SETTINGS: at most so
+# many for each number of patches (0, the default: all). The settings of 1, 2, 4 and 8 ranks are
+# four runs, of which AT_ONCE go together (default 1). Run it from the repository root after `make`;
+# BUILD is the folder that it built in (default: build).
 set -eu
 results=${1:?RESULTS.csv} work=${2:?WORK} settings=${3:-0}
 build=${BUILD:-build} at_once=${AT_ONCE:-1}

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The tables of docs/quality.md from docs/quality.csv, between the marks "<!-- table NAME -->" and "<!-- end -->".
+# The tables of docs/quality.md from docs/quality.csv, between the marks "<!-- table NAME -->" and
+# "<!-- end -->".
 #   bench/quality_tables.sh write     puts them there
 #   bench/quality_tables.sh check     fails if they are not what the results say
 set -eu
@@ -7,8 +8,9 @@ page=docs/quality.md results=docs/quality.csv
 made=$(mktemp)
 trap 'rm -f "$made"' EXIT
 
-# Columns of the results: 1 scheduler, 2 steps, 3 width, 4 height, 5 patches, 6 strategy, 7 sync_mode, 8 warmup, 9 option, 11 and 12 PSNR, 13 and 14
-# SSIM. A cell is "PSNR mean, lowest (SSIM mean)"; what was not measured is "-".
+# Columns of the results: 1 scheduler, 2 steps, 3 width, 4 height, 5 patches, 6 strategy, 7
+# sync_mode, 8 warmup, 9 option, 11 and 12 PSNR, 13 and 14 SSIM. A cell is "PSNR mean, lowest (SSIM
+# mean)"; what was not measured is "-".
 awk -F, -v results="$results" '
 function cell(key) { return key in figures ? figures[key] : "-" }
 function row(name, scheduler, steps, rest,    n) {

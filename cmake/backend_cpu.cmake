@@ -1,5 +1,6 @@
-# room_backend: the CPU's operators. The kernels_*.c files are compiled once per instruction set (object libraries, names ending in
-# KERNELS_SUFFIX), and so are the reproducible ones; cpu.c chooses among them at run time. Elsewhere than on x86-64 there is only plain C.
+# room_backend: the CPU's operators. The kernels_*.c files are compiled once per instruction set
+# (object libraries, names ending in KERNELS_SUFFIX), and so are the reproducible ones; cpu.c
+# chooses among them at run time. Elsewhere than on x86-64 there is only plain C.
 file(GLOB backend_sources CONFIGURE_DEPENDS src/backend/*.c src/backend/cpu/*.c)
 file(GLOB reproducible_sources CONFIGURE_DEPENDS src/backend/cpu/reproducible/*.c)
 file(GLOB kernel_sources CONFIGURE_DEPENDS src/backend/cpu/kernels*.c)
@@ -9,8 +10,8 @@ target_include_directories(room_backend PUBLIC include src)
 target_link_libraries(room_backend PUBLIC room_tensor ${DNNL_LIBRARY} OpenMP::OpenMP_C)
 set(backend_objects $<TARGET_OBJECTS:room_backend>)  # the kernels' with them, for the library
 
-# tessera_kernels(NAME SUFFIX SOURCES FLAGS...): the object library NAME_SUFFIX. No errno and no traps is what vectorising needs; neither
-# changes a result.
+# tessera_kernels(NAME SUFFIX SOURCES FLAGS...): the object library NAME_SUFFIX. No errno and no
+# traps is what vectorising needs; neither changes a result.
 function(tessera_kernels name suffix sources)
   add_library(${name}_${suffix} OBJECT ${sources})
   target_include_directories(${name}_${suffix} PRIVATE include src)

@@ -1,5 +1,6 @@
-# The library that others link: libtessera.so and libtessera.a from the same objects, of which only tessera_* can be seen, and the files
-# that `make install` puts beside them: headers, tessera.pc, man pages, models and data. A new public header goes into include/.
+# The library that others link: libtessera.so and libtessera.a from the same objects, of which only
+# tessera_* can be seen, and the files that `make install` puts beside them: headers, tessera.pc,
+# man pages, models and data. A new public header goes into include/.
 set(library_rooms base image hub tensor comm parallel nn models schedulers tokenizers checkpoint pipelines split)
 set(library_objects ${backend_objects})
 foreach(room ${library_rooms})
@@ -18,7 +19,8 @@ target_link_libraries(libtessera_shared PRIVATE PkgConfig::CJSON PkgConfig::CURL
   PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP PkgConfig::TIFF GIF::GIF
   MPI::MPI_C Threads::Threads OpenMP::OpenMP_C ${DNNL_LIBRARY} m)
 
-# One object with all others inside, its inner names made local, so that they cannot clash with a program's own.
+# One object with all others inside, its inner names made local, so that they cannot clash with a
+# program's own.
 set(library_object ${CMAKE_BINARY_DIR}/libtessera.o)
 add_custom_command(OUTPUT ${library_object}
   COMMAND ${CMAKE_LINKER} -r -o ${library_object} ${library_objects}

@@ -1,6 +1,8 @@
 #!/bin/sh
-# `make demo-multiparty`: a picture through two parts of three workers each, over TLS on this machine, with kernels for different processors. One worker
-# lies: first it computes with weights of 8 bits, then it repeats old answers. The right picture comes out, and the liar is named and convicted.
+# `make demo-multiparty`: a picture through two parts of three workers each, over TLS on this
+# machine, with kernels for different processors. One worker lies: first it computes with weights of
+# 8 bits, then it repeats old answers. The right picture comes out, and the liar is named and
+# convicted.
 #   sh examples/multiparty.sh PROGRAM LYING_WORKER
 set -eu
 tessera=$(realpath "$1") liar=$(realpath "$2")

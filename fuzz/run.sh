@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs every fuzz target in FOLDER for SECONDS each from its kept corpus, JOBS at a time, under AddressSanitizer. An input that crashes, that
-# takes more than 10 s or for which more than 1 GiB is asked for is a finding, and so are fewer than 10000 mutated files over all formats. New
-# inputs go to a scratch folder; a finding is left in the working directory as crash-*, timeout-* or oom-*.
+# Runs every fuzz target in FOLDER for SECONDS each from its kept corpus, JOBS at a time, under
+# AddressSanitizer. An input that crashes, that takes more than 10 s or for which more than 1 GiB is
+# asked for is a finding, and so are fewer than 10000 mutated files over all formats. New inputs go
+# to a scratch folder; a finding is left in the working directory as crash-*, timeout-* or oom-*.
 #   fuzz/run.sh FOLDER SECONDS JOBS
 set -eu
 folder=$1 seconds=$2 jobs=$3 counts=$(mktemp)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes tessera(1) from what the program says of itself: sh tessera.1.sh PROGRAM OUTPUT. Of `tessera help` it takes the commands and
-# the examples, of `tessera help-all COMMAND` usage, options and text; lines that are indented further continue the one before.
+# Writes tessera(1) from what the program says of itself: sh tessera.1.sh PROGRAM OUTPUT. Of
+# `tessera help` it takes the commands and the examples, of `tessera help-all COMMAND` usage,
+# options and text; lines that are indented further continue the one before.
 set -eu
 program=$1 output=$2
 

@@ -1,11 +1,12 @@
-# What the shell tests share; they source it in the repository root. Sets $work, a folder that is gone at the end (a test may name one of its own
-# before), and $failed; a test ends with `exit $failed`.
+# What the shell tests share; they source it in the repository root. Sets $work, a folder that is
+# gone at the end (a test may name one of its own before), and $failed; a test ends with `exit
+# $failed`.
 work=${work:-$(mktemp -d)} || exit 1
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# check NAME COMMAND...: a line that says whether the command passes; where it does not, what it said, and what the program under test had on
-# standard error ($work/err).
+# check NAME COMMAND...: a line that says whether the command passes; where it does not, what it
+# said, and what the program under test had on standard error ($work/err).
 check() {
     name=$1
     shift
@@ -25,7 +26,8 @@ run() {
     got=$?
     check "tessera $* exits $want" test "$got" -eq "$want"
 }
-# wait_until COMMAND...: until it succeeds, a minute at most: a busy machine takes seconds for what an idle one does at once.
+# wait_until COMMAND...: until it succeeds, a minute at most: a busy machine takes seconds for what
+# an idle one does at once.
 wait_until() {
     for _ in $(seq 600); do
         "$@" && return

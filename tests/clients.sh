@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera generate` and `tessera plan` are clients of the public headers: their files, and those of the command's own room that they
-# include, directly or not, include public headers, src/base (error texts, files, options) and each other alone.
+# `tessera generate` and `tessera plan` are clients of the public headers: their files, and those of
+# the command's own room that they include, directly or not, include public headers, src/base (error
+# texts, files, options) and each other alone.
 #   tests/clients.sh SOURCE_FOLDER
 set -eu
 cd "$1"

@@ -3,12 +3,14 @@
 #   - no comment, help text or message of src/, include/, bench/ and examples/ uses a word that docs/glossary.md forbids (the regular
 #     expressions in backquotes in the last column of its tables);
 #   - a word of the table "Names in code" is part of names (of functions, types, fields and variables) only in the files which that table lists.
-# Usage: sh code_words.sh, in the repository root. Prints what is wrong as FILE:LINE: WHAT; exits 1 if anything is.
+# Usage: sh code_words.sh, in the repository root. Prints what is wrong as FILE:LINE: WHAT; exits 1
+# if anything is.
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# "KIND<tab>FILE:LINE<tab>TEXT" for each comment, string and name. Strings that follow each other are one, as for the compiler.
+# "KIND<tab>FILE:LINE<tab>TEXT" for each comment, string and name. Strings that follow each other
+# are one, as for the compiler.
 split() { # FILE...
     awk '
         function flush() { if (string != "") print "string\t" at "\t" string; string = "" }
@@ -57,7 +59,8 @@ while read -r words; do
     done <"$work/found"
 done <"$work/forbidden"
 
-# "| `part` | src/split/ src/cli/split.c | ... |": a name has the word between underscores, alone or in the plural, in these files alone.
+# "| `part` | src/split/ src/cli/split.c | ... |": a name has the word between underscores, alone or
+# in the plural, in these files alone.
 sed -n '/^| name |/,/^$/s/^| `\([a-z]*\)` | *\([^|]*\)|.*/\1 \2/p' docs/glossary.md >"$work/table"
 [ -s "$work/table" ] || { echo "FAIL  docs/glossary.md: has no table of names in code"; failed=1; }
 while read -r word places; do

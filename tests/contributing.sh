@@ -1,9 +1,11 @@
 #!/bin/sh
-# The additions of CONTRIBUTING.md: sh contributing.sh BUILD_FOLDER. Each ```diff applies to the sources as they are and touches no more files
-# than its heading says. What it touches compiles: new files, changed ones, and those of the same folder that include a changed header. Then
-# the program is linked with it, from the objects that BUILD_FOLDER has of everything else, and does what was added; of an operator, which
-# changes a struct that most files know, only the kernels are linked. Run in the repository root, with the compiler's options in CFLAGS. A line
-# per check; exits 1 if one failed, 77 without patch(1).
+# The additions of CONTRIBUTING.md: sh contributing.sh BUILD_FOLDER. Each ```diff applies to the
+# sources as they are and touches no more files than its heading says. What it touches compiles: new
+# files, changed ones, and those of the same folder that include a changed header. Then the program
+# is linked with it, from the objects that BUILD_FOLDER has of everything else, and does what was
+# added; of an operator, which changes a struct that most files know, only the kernels are linked.
+# Run in the repository root, with the compiler's options in CFLAGS. A line per check; exits 1 if
+# one failed, 77 without patch(1).
 build=$1
 command -v patch >/dev/null || exit 77
 . tests/check.sh
@@ -24,8 +26,8 @@ each() { # -c|-fsyntax-only FILES: no file may have an error or a warning
 }
 compile() { mkdir -p objects && each -c "$@"; } # into objects/
 check_only() { each -fsyntax-only "$@"; }
-# The build's link of tessera, with the objects of this tree in front of the libraries, which then leave theirs out, and in place of the
-# command's own.
+# The build's link of tessera, with the objects of this tree in front of the libraries, which then
+# leave theirs out, and in place of the command's own.
 link() {
     line=$(cat "$build/CMakeFiles/tessera.dir/link.txt" 2>/dev/null || ninja -C "$build" -t commands tessera | tail -1)
     for object in objects/*.o; do line=$(printf '%s' "$line" | sed "s,[^ ]*/cli/$(basename "$object") ,,"); done

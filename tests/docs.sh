@@ -1,8 +1,10 @@
 #!/bin/sh
-# The commands of the guides, as a person types them: every block fenced as ```sh in README.md and docs/*.md is run, each file's blocks in order
-# in an empty folder of its own where `tessera` and `build/tessera` are the program. Usage: sh docs.sh PROGRAM [FILE.md...], in the repository
-# root. Prints a line per block; exits 1 if one failed. Also: every file in docs/ is linked from README.md, and every link leads to a file.
-# Blocks that are indented instead are not run: they need a network, a cluster, or models that cannot be shipped.
+# The commands of the guides, as a person types them: every block fenced as ```sh in README.md and
+# docs/*.md is run, each file's blocks in order in an empty folder of its own where `tessera` and
+# `build/tessera` are the program. Usage: sh docs.sh PROGRAM [FILE.md...], in the repository root.
+# Prints a line per block; exits 1 if one failed. Also: every file in docs/ is linked from
+# README.md, and every link leads to a file. Blocks that are indented instead are not run: they need
+# a network, a cluster, or models that cannot be shipped.
 program=$1
 shift
 case $program in /*) ;; *) program=$PWD/$program ;; esac
@@ -44,8 +46,9 @@ for file in docs/*.md; do
     grep -q "($file)" README.md || report FAIL "README.md does not link to $file"
 done
 
-# Each option that a guide names is in a command's table, or in this list of others: of mpirun, srun, pkg-config, our test and bench programs, and of
-# scripts whose options docs/published-commands.md lists as missing here.
+# Each option that a guide names is in a command's table, or in this list of others: of mpirun,
+# srun, pkg-config, our test and bench programs, and of scripts whose options
+# docs/published-commands.md lists as missing here.
 others="allow-run-as-root bind-to enable-recovery hostfile map-by mca mpi oversubscribe cflags libs static busy delay emulation only patch quick
     pipefusion ranks-per-host ring tensor ulysses weights without-delay block norm dataset device-map distilled-transformer-2-path
     distilled-transformer-path input-images master-addr master-port max-memory model-path nnodes node-rank nproc-per-node num num-frames pipeline

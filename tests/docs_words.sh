@@ -3,7 +3,8 @@
 #   - no guide uses a word that docs/glossary.md forbids (the regular expressions in backquotes in the last column of its tables);
 #   - lines of prose end near 100 characters, and sentences of README.md and docs/first-picture.md have 30 words at most;
 #   - a link's heading, a path in backquotes, a `make` target and a `tessera` command that a guide names are there.
-# Usage: sh docs_words.sh PROGRAM, in the repository root. Prints what is wrong as FILE: WHAT; exits 1 if anything is.
+# Usage: sh docs_words.sh PROGRAM, in the repository root. Prints what is wrong as FILE: WHAT; exits
+# 1 if anything is.
 program=$1
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -15,7 +16,8 @@ fail() { # FILE WHAT
     failed=$((failed + 1))
 }
 
-# A guide's paragraphs, one a line: without code, and without the addresses of links. Rows of tables, items and headings are lines too.
+# A guide's paragraphs, one a line: without code, and without the addresses of links. Rows of
+# tables, items and headings are lines too.
 prose() { # FILE
     awk '
         function flush() { if (text != "") print text; text = "" }

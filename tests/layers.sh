@@ -7,12 +7,12 @@
 #   circles    no two files of a room need each other, but those in the list of circles below
 #   families   code that all families share compares nothing with the name of one
 #
-# Symbols and circles need a build. `parallel` and `nn` may use each other at one documented place: src/parallel/exchange.h, by which
-# strategies work on nn/run.c's runs.
+# Symbols and circles need a build. `parallel` and `nn` may use each other at one documented place:
+# src/parallel/exchange.h, by which strategies work on nn/run.c's runs.
 set -eu
 rooms="base hub image tensor backend comm parallel nn models metrics checkpoint schedulers tokenizers pipelines split cli"
-# Circles that a subject has in itself: files that may reach each other, with the reason. Add none without one.
-# cli: `tessera completion` writes out the table of subcommands, of which it is one.
+# Circles that a subject has in itself: files that may reach each other, with the reason. Add none
+# without one. cli: `tessera completion` writes out the table of subcommands, of which it is one.
 circles="
 cli: commands completion
 "
@@ -109,7 +109,8 @@ fi
 
 # ---- families ----
 
-# Formats of files (checkpoint/), models/ and the file of each family are about families; everywhere else a family says itself what it is.
+# Formats of files (checkpoint/), models/ and the file of each family are about families; everywhere
+# else a family says itself what it is.
 families='SD3|Flux|FLUX|PixArt|PIXART|Hunyuan|HUNYUAN|StableDiffusion|SDXL'
 for file in $(find "$source" -name '*.[ch]' | grep -vE '/(models|checkpoint)/|(sd3|flux|pixart|hunyuandit|stable_diffusion(_xl)?)\.[ch]$'); do
     checked=$((checked + 1))

@@ -1,6 +1,7 @@
 #!/bin/sh
-# bench/links.sh once, with two hosts: a message to and fro takes at least twice the link's delay, the bandwidth is not exceeded, the status is the
-# command's, and nothing is left behind, neither afterwards nor when it is interrupted. Exits 77 (skipped) where no link can be emulated.
+# bench/links.sh once, with two hosts: a message to and fro takes at least twice the link's delay,
+# the bandwidth is not exceeded, the status is the command's, and nothing is left behind, neither
+# afterwards nor when it is interrupted. Exits 77 (skipped) where no link can be emulated.
 #   tests/links.sh LINKS_RELAY COMM_RANK
 set -u
 relay=$1 rank=$2
@@ -8,13 +9,15 @@ links=$(dirname "$0")/../bench/links.sh
 [ "$(id -u)" -eq 0 ] && command -v ip tc unshare mpirun >/dev/null && [ -c /dev/net/tun ] || exit 77
 . tests/check.sh
 mkdir "$work/tmp"
-# start COMMAND...: in the background, with output in $work/out and $work/err; its namespaces are called links$! and so on
+# start COMMAND...: in the background, with output in $work/out and $work/err; its namespaces are
+# called links$! and so on
 start() {
     TMPDIR="$work/tmp" "$links" --relay "$relay" --hosts 2 --bandwidth 100mbit --delay 5ms -- "$@" >"$work/out" 2>"$work/err" &
     process=$!
 }
 gone() { check "nothing is left ($1)" test -z "$(ip netns list | grep "^links$process-"; pgrep -f "links$process-"; ls "$work/tmp")"; }
-# at_least LINE COLUMN NUMBER, at_most: a column of the line of $work/out that begins so, against a number
+# at_least LINE COLUMN NUMBER, at_most: a column of the line of $work/out that begins so, against a
+# number
 at_least() { awk -v n="$3" "/^ *$1/ { if (\$$2 >= n) ok = 1 } END { exit !ok }" "$work/out"; }
 at_most() { awk -v n="$3" "/^ *$1/ { if (\$$2 <= n) ok = 1 } END { exit !ok }" "$work/out"; }
 

@@ -1,4 +1,5 @@
-# The conformance program: every folder of tests/cases against what the reference implementations computed.
+# The conformance program: every folder of tests/cases against what the reference implementations
+# computed.
 file(GLOB conformance_sources CONFIGURE_DEPENDS conformance/*.c)
 add_executable(conformance ${conformance_sources})
 target_include_directories(conformance PRIVATE .)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Removes a build folder that was configured at another path, which CMake refuses to use: the checkout was moved or copied.
-# usage: forget-moved-build.sh FOLDER, in the repository root.
+# Removes a build folder that was configured at another path, which CMake refuses to use: the
+# checkout was moved or copied. usage: forget-moved-build.sh FOLDER, in the repository root.
 set -eu
 folder=$1
 [ -e "$folder/CMakeCache.txt" ] || exit 0

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages named on the command line that are missing, and says so. Needs root or sudo.
+# Installs the Debian packages named on the command line that are missing, and says so. Needs root
+# or sudo.
 set -eu
 missing=
 for package in "$@"; do

@@ -6,8 +6,9 @@
 # Exits 1 if anything is found.
 [ $# -gt 0 ] || set -- src examples
 failed=0
-# What it says of these is wrong in our code (it does not follow conditions that exclude each other, nor ownership that moves to a caller), or
-# about macros that it cannot read: compilers' warnings and the sanitizers look for them.
+# What it says of these is wrong in our code (it does not follow conditions that exclude each other,
+# nor ownership that moves to a caller), or about macros that it cannot read: compilers' warnings
+# and the sanitizers look for them.
 leave=$(printf -- '--suppress=%s ' uninitvar memleak nullPointer autoVariables negativeIndex unknownMacro internalAstError)
 # shellcheck disable=SC2086
 cppcheck --std=c11 --quiet --inline-suppr $leave --error-exitcode=1 -j "$(nproc)" --template='{file}:{line}: {id}: {message}' "$@" || failed=1

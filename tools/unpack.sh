@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes FILE from each FILE.xz below the folders, where FILE is missing or older. The build runs it, and git ignores what it makes.
-# xz checks each file against the SHA-256 that pack.sh put into FILE.xz.
-# usage: unpack.sh FOLDER...
+# Makes FILE from each FILE.xz below the folders, where FILE is missing or older. The build runs it,
+# and git ignores what it makes. xz checks each file against the SHA-256 that pack.sh put into
+# FILE.xz. usage: unpack.sh FOLDER...
 set -eu
 packed=$(find "$@" -name '*.xz' | sort)
 new= count=0

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Reproducible arithmetic under other compilers: sh test_reproducible_builds.sh, run in the repository root.
+# Reproducible arithmetic under other compilers: sh test_reproducible_builds.sh, run in the
+# repository root.
 #
-# test_reproducible.c is compiled alone, without CMake, MPI and oneDNN, and must find the stored hashes: for this processor without any
-# instruction set extension, and for aarch64, statically, under qemu-user (skipped with a word where Debian's gcc-aarch64-linux-gnu,
-# libc6-dev-arm64-cross and qemu-user are not installed). With flags that change arithmetic it must fail, or not compile.
+# test_reproducible.c is compiled alone, without CMake, MPI and oneDNN, and must find the stored
+# hashes: for this processor without any instruction set extension, and for aarch64, statically,
+# under qemu-user (skipped with a word where Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross
+# and qemu-user are not installed). With flags that change arithmetic it must fail, or not compile.
 . tests/check.sh
 
 sources="tests/backend/test_reproducible.c tests/backend/no_onednn.c src/backend/memory.c src/backend/cpu/cpu.c src/backend/cpu/reproducible/*.c

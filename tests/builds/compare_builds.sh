@@ -1,9 +1,11 @@
 #!/bin/bash
-# Do two builds make the same pictures, latents and records, bit for bit? Every family, strategy and element type on this machine.
+# Do two builds make the same pictures, latents and records, bit for bit? Every family, strategy and
+# element type on this machine.
 #   tests/builds/compare_builds.sh OLD_BUILD NEW_BUILD [FOLDER] [EVERY]
-# OLD_BUILD and NEW_BUILD are build folders; both programs run in this working tree. FOLDER keeps the old build's results for the next time.
-# EVERY 5 runs every fifth of the list. Prints a line per run that differs, at the end "N same, M differ", and exits 0 only if none differs.
-# A run that the old build refuses must be refused by the new one too.
+# OLD_BUILD and NEW_BUILD are build folders; both programs run in this working tree. FOLDER keeps
+# the old build's results for the next time. EVERY 5 runs every fifth of the list. Prints a line per
+# run that differs, at the end "N same, M differ", and exits 0 only if none differs. A run that the
+# old build refuses must be refused by the new one too.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 old=$1/tessera new=$2/tessera tools=$2/tests kept=${3:-$(mktemp -d)} every=${4:-1}
@@ -75,7 +77,8 @@ run() {
     "$@" -o "$folder/" >"$folder/out" 2>"$folder/err"
     echo $? >"$folder/status"
 }
-# Where the tensors of a safetensors file begin: what stands before them may tell more than an older build told.
+# Where the tensors of a safetensors file begin: what stands before them may tell more than an older
+# build told.
 data_of() { echo $((8 + $(od -An -t u8 -N 8 "$1"))); }
 compare() { # OLD_FOLDER NEW_FOLDER
     cmp -s "$1/status" "$2/status" || { echo "exit $(cat "$1/status"), then $(cat "$2/status"): $(tail -n 1 "$2/err")"; return 1; }

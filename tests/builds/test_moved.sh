@@ -1,5 +1,6 @@
 #!/bin/sh
-# A build folder that was configured at another path is removed, any other stays: sh test_moved.sh, run in the repository root.
+# A build folder that was configured at another path is removed, any other stays: sh test_moved.sh,
+# run in the repository root.
 . tests/check.sh
 tool=$PWD/tools/forget-moved-build.sh
 configured() { # PLACE: a build folder in $PLACE/build, configured there

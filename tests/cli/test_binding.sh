@@ -1,6 +1,6 @@
 #!/bin/sh
-# Ranks that crowd a machine's processors have one each, evenly: sh test_binding.sh PROGRAM, in the repository root. Skipped (77) where there is but one
-# processor, or too many to crowd.
+# Ranks that crowd a machine's processors have one each, evenly: sh test_binding.sh PROGRAM, in the
+# repository root. Skipped (77) where there is but one processor, or too many to crowd.
 program=$(realpath "$1")
 . tests/check.sh
 unset OMP_NUM_THREADS # nproc would believe it
@@ -8,7 +8,8 @@ processors=$(getconf _NPROCESSORS_ONLN)
 [ "$processors" -gt 1 ] && [ "$processors" -le 4 ] && [ "$(nproc)" -eq "$processors" ] || exit 77
 ranks=$((2 * processors))
 
-# bound RANKS OPTIONS...: how many of the ranks of a run have each processor; "all" where they are not bound.
+# bound RANKS OPTIONS...: how many of the ranks of a run have each processor; "all" where they are
+# not bound.
 bound() {
     count=$1
     shift

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Tests the `tessera` command as a person uses it: sh test_cli.sh PROGRAM, run in the repository root.
-# Prints a line per check; exits 1 if any failed. Left out: what the pictures show (the pipelines' tests).
+# Tests the `tessera` command as a person uses it: sh test_cli.sh PROGRAM, run in the repository
+# root. Prints a line per check; exits 1 if any failed. Left out: what the pictures show (the
+# pipelines' tests).
 program=$(realpath "$1")
 . tests/check.sh
 
@@ -96,7 +97,8 @@ check "one object" test "$(head -c 1 "$work/out")$(tail -c 2 "$work/out")" = "{}
 run 0 generate --prompt "cat face" --init-image "$work/lion.png" --strength 0.6 --steps 2 --threads 1 -o "$work/cat.png"; there "$work/cat.png"
 run 0 generate --from "$work/cat.png" --allow-record-files -o "$work/cat2.png"; says "^bit for bit the same"
 run 0 generate --from "$work/cat.png" --init-image "$work/lion.png" -o "$work/cat2.png"; there "$work/cat2.png"
-# what a stranger's picture names is not opened: neither a file here nor, with the user's token, a model on the hub
+# what a stranger's picture names is not opened: neither a file here nor, with the user's token, a
+# model on the hub
 run 1 generate --from "$work/cat.png" -o "$work/no.png"; says "cat.png: its record has --init-image .*lion.png.*--allow-record-files"
 check "nothing is written" test ! -e "$work/no.png"
 run 0 generate --prompt "cat face" --init-image "$work/lion.png" --width 64 --steps 1 --threads 1 -o "$work/small.png" # scaled

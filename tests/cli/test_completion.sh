@@ -1,6 +1,7 @@
 #!/bin/sh
-# Shell completion: sh test_completion.sh PROGRAM. Each of bash, zsh and fish that is installed really completes; of the others the script is
-# looked at only. Prints a line per check; exits 1 if any failed.
+# Shell completion: sh test_completion.sh PROGRAM. Each of bash, zsh and fish that is installed
+# really completes; of the others the script is looked at only. Prints a line per check; exits 1 if
+# any failed.
 program=$(realpath "$1")
 . tests/check.sh
 

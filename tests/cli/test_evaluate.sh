@@ -1,5 +1,6 @@
 #!/bin/sh
-# tessera coco, tessera generate --caption-file and tessera evaluate, as a person runs them one after the other, and what can be wrong.
+# tessera coco, tessera generate --caption-file and tessera evaluate, as a person runs them one
+# after the other, and what can be wrong.
 #   sh test_evaluate.sh PROGRAM          in the repository root
 program=$(realpath "$1") root=$PWD
 case=$root/tests/metrics/case

@@ -20,7 +20,8 @@ same() { pixels "$work/$1.png" >"$work/one"; pixels "$work/$2.png" >"$work/two";
 other() { pixels "$work/$1.png" >"$work/one"; pixels "$work/$2.png" >"$work/two"; check "$1 and $2 differ" sh -c "! cmp -s '$work/one' '$work/two'"; }
 torch() { python3 tests/cli/to_torch.py "$@" || failed=1; }
 
-# one model: a folder, only variants, PyTorch's files in the folder, a checkpoint, saved by a picture-to-picture pipeline
+# one model: a folder, only variants, PyTorch's files in the folder, a checkpoint, saved by a
+# picture-to-picture pipeline
 sd=$cases/pipeline_sd15/model
 draw folder --model $sd
 cp -r $sd "$work/fp16"

@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera` in the words of other programs: sh test_habits.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any
-# failed. Left out: what xDiT and DistriFusion publish (test_published.sh).
+# `tessera` in the words of other programs: sh test_habits.sh PROGRAM, run in the repository root.
+# Prints a line per check; exits 1 if any failed. Left out: what xDiT and DistriFusion publish
+# (test_published.sh).
 program=$(realpath "$1")
 . tests/check.sh
 quick="--steps 1 --seed 3 --threads 1"
@@ -99,7 +100,8 @@ says "torch_dtype: nothing is computed in float16: bf16"; says "\-\-batch-count 
 run 2 -p a --use_karras_sigmas; says "\-\-schedule karras"
 run 2 -p a --ip_adapter_image a.png; says "IP-Adapters are not there"
 
-# what other programs read in a prompt, the negative one too, is text here, and a line says so once; other brackets are nothing special
+# what other programs read in a prompt, the negative one too, is text here, and a line says so once;
+# other brackets are nothing special
 run 0 -m $sd -p "[cat:dog:0.5] <hypernet:a:1>" -n "((bad)) a AND b" --size 64x64 $quick -o text.png
 for word in "(red:1.3)" "cat|dog" "AND and BREAK" "hypernetworks are not there"; do
     check "a line says '$word' once" test "$(grep -cF "$word" err)" -eq 1

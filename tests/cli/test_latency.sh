@@ -1,5 +1,6 @@
 #!/bin/sh
-# `tessera latency` as a person runs it: sh test_latency.sh PROGRAM, in the repository root. The times themselves are not looked at.
+# `tessera latency` as a person runs it: sh test_latency.sh PROGRAM, in the repository root. The
+# times themselves are not looked at.
 program=$(realpath "$1")
 . tests/check.sh
 OMP_WAIT_POLICY=passive XDG_CACHE_HOME=$work/cache
@@ -17,8 +18,8 @@ measured() { check "$1 meshes are measured" test "$(grep -c '^[a-z].*\(compute\|
 entries() { check "the report has $1 meshes" test "$(grep -c '"seconds_per_picture"' "$work/out")" -eq "$1"; }
 quick="--steps 2 --test-times 1 --warmup-times 0"
 
-# every mesh of two ranks: cfg, pipefusion, ring, ulysses, tensor; with the displaced ones patch, with the text whole and split, and pipefusion
-# with 2 and 4 patches
+# every mesh of two ranks: cfg, pipefusion, ring, ulysses, tensor; with the displaced ones patch,
+# with the text whole and split, and pipefusion with 2 and 4 patches
 ranks 2 0 $quick --exact; measured 5; prints "^the fastest: .*mpirun -n 2 tessera generate --"; says "1 of 5 meshes measured"
 ranks 2 0 $quick --json; entries 9; prints '"ranks":.2'
 ranks 2 0 $quick --sizes 64 128 --exact --no-use-cfg-parallel --json --n-gpus 2 --script x.py; entries 8; prints '"size":.64'; says "no effect"
@@ -40,7 +41,8 @@ timeout 60 mpirun -n 2 --oversubscribe sh "$work/unlike" >"$work/out" 2>"$work/e
 check "unlike ranks fail" test $? -eq 1
 says_once "steps"
 
-# Ctrl-C; mpirun gives its ranks a second to end, which is not enough for the sanitizers on a busy machine
+# Ctrl-C; mpirun gives its ranks a second to end, which is not enough for the sanitizers on a busy
+# machine
 mpirun -n 2 --oversubscribe --mca odls_base_sigkill_timeout 5 "$program" latency --threads 1 --steps 300 --exact >"$work/out" 2>"$work/err" &
 launcher=$!
 wait_until grep -q "^mesh" "$work/out"

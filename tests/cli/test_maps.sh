@@ -1,6 +1,8 @@
 #!/bin/sh
-# Device maps as a person uses them: sh test_maps.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any failed.
-# Left out: which map is best (tests/parallel/test_placement.c), and maps of every kind in every family (tests/parallel/test_map_pictures.c).
+# Device maps as a person uses them: sh test_maps.sh PROGRAM, run in the repository root. Prints a
+# line per check; exits 1 if any failed. Left out: which map is best
+# (tests/parallel/test_placement.c), and maps of every kind in every family
+# (tests/parallel/test_map_pictures.c).
 program=$(realpath "$1") launcher=${MPIEXEC:-mpirun}
 . tests/check.sh
 flux=tests/cases/pipeline_flux/model

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Where pictures go and where prompts come from: sh test_output.sh PROGRAM, run in the repository root. Existing files stay, streams work, and a
-# failed write is an error. Prints a line per check; exits 1 if any failed.
+# Where pictures go and where prompts come from: sh test_output.sh PROGRAM, run in the repository
+# root. Existing files stay, streams work, and a failed write is an error. Prints a line per check;
+# exits 1 if any failed.
 program=$(realpath "$1") launcher=${MPIEXEC:-mpirun}
 . tests/check.sh
 OMP_WAIT_POLICY=passive

@@ -1,6 +1,7 @@
 #!/bin/sh
-# A picture's own account of itself: sh test_parameters.sh PROGRAM, run in the repository root. A1111's chunk "parameters" beside our record, both
-# shown by inspect and read by --from. a1111.png has such a chunk and no record. Prints a line per check; exits 1 if any failed.
+# A picture's own account of itself: sh test_parameters.sh PROGRAM, run in the repository root.
+# A1111's chunk "parameters" beside our record, both shown by inspect and read by --from. a1111.png
+# has such a chunk and no record. Prints a line per check; exits 1 if any failed.
 program=$(realpath "$1")
 . tests/check.sh
 sd=$PWD/tests/cases/pipeline_sd15/model lora=$PWD/tests/cases/pipeline_sd15_lora/lora.safetensors theirs=$PWD/tests/cli/a1111.png

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Tests `tessera plan`: sh test_plan.sh PROGRAM, run in the repository root. Prints a line per check; exits 1 if any failed.
-# Left out: whether predictions are right (tests/parallel/test_plan*.c).
+# Tests `tessera plan`: sh test_plan.sh PROGRAM, run in the repository root. Prints a line per
+# check; exits 1 if any failed. Left out: whether predictions are right
+# (tests/parallel/test_plan*.c).
 program=$(realpath "$1")
 . tests/check.sh
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What a log sees of long work, and signals that end it: sh test_progress.sh PROGRAM, run in the repository root. Prints a line per check; exits 1
-# if any failed. Left out: what a terminal shows (test_cli.sh has its previews).
+# What a log sees of long work, and signals that end it: sh test_progress.sh PROGRAM, run in the
+# repository root. Prints a line per check; exits 1 if any failed. Left out: what a terminal shows
+# (test_cli.sh has its previews).
 program=$(realpath "$1") launcher=${MPIEXEC:-mpirun}
 . tests/check.sh
 OMP_WAIT_POLICY=passive
@@ -100,7 +101,8 @@ for size in 60000 100000 140000; do
     nothing_in "$work/here"
 done
 
-# so are threads that the system does not give (the sanitizers take more addresses than that for themselves)
+# so are threads that the system does not give (the sanitizers take more addresses than that for
+# themselves)
 if (ulimit -v 4000000; exec "$program" -V) >/dev/null 2>&1; then
     (ulimit -v 4000000; exec "$program" generate --prompt a --steps 1 --threads 1000 -o "$work/here/x.png") >"$work/out" 2>"$work/err"
     check "threads beyond the limit end in an error" test "$?" -eq 1

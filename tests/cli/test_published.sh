@@ -1,11 +1,15 @@
 #!/bin/sh
-# The published commands of xDiT and DistriFusion, from published.txt beside this file, with `tessera` in place of their scripts.
+# The published commands of xDiT and DistriFusion, from published.txt beside this file, with
+# `tessera` in place of their scripts.
 #   sh test_published.sh PROGRAM [WORD]   in the repository root: runs each command whose line holds WORD, in an empty folder, on small models
 #   sh test_published.sh --table          prints the table of docs/published-commands.md, which the test compares with the guide
-# What is changed for a run, by rule: the model, the size, the steps and the repetitions are overridden by options behind the published ones;
-# $N_GPUS is 4, and the folders that a command names by variables hold what the commands before it would have written; flux_control_example.py's own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks) cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4, with ulysses 2 where all 8 ranks are its own.
-# A run passes if it exits 0 and leaves as many pictures (or latents) as its groups of ranks, or of meshes the fastest one's name. Left out:
-# what the pictures show.
+# What is changed for a run, by rule: the model, the size, the steps and the repetitions are
+# overridden by options behind the published ones; $N_GPUS is 4, and the folders that a command
+# names by variables hold what the commands before it would have written; flux_control_example.py's
+# own picture, test_imgs/016#.png, is a small one; degrees that the small models (4 heads, 4 blocks)
+# cannot have are folded: ulysses 8 into ulysses 4 x ring 2, pipefusion 8 into 4, with ulysses 2
+# where all 8 ranks are its own. A run passes if it exits 0 and leaves as many pictures (or latents)
+# as its groups of ranks, or of meshes the fastest one's name. Left out: what the pictures show.
 
 list=$(dirname "$0")/published.txt
 root=$PWD
@@ -42,7 +46,8 @@ subcommand() {
     esac
 }
 
-# like COMMAND: the option that brings the defaults of a script which has its prompt, or its control picture, inside.
+# like COMMAND: the option that brings the defaults of a script which has its prompt, or its control
+# picture, inside.
 like() {
     case $1 in
     *fid/pixartalpha_generate.py*) echo " --like pixartalpha_generate" ;;

@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera generate` on several ranks, as a person uses it: sh test_ranks.sh PROGRAM, run in the repository root. What records hold of the mesh
-# and how --from goes back to it, who speaks, and what times are of. Left out: what the strategies compute (tests/parallel, conformance).
+# `tessera generate` on several ranks, as a person uses it: sh test_ranks.sh PROGRAM, run in the
+# repository root. What records hold of the mesh and how --from goes back to it, who speaks, and
+# what times are of. Left out: what the strategies compute (tests/parallel, conformance).
 program=$(realpath "$1") launcher=${MPIEXEC:-mpirun}
 . tests/check.sh
 OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
@@ -26,7 +27,8 @@ run 2 0 --from "$work/cfg.png" --use-cfg-parallel false --ulysses-degree 2 -o "$
 says_once "use-cfg-parallel is not what the record has"; says_once "the mesh is ulysses 2, was cfg 2"
 run 2 0 --from "$work/one.png" --ring-degree 2 -o "$work/other.png"; says "the mesh is ring 2, was 1"
 
-# what one rank cannot do ends the run on all, with its words: a picture that only rank 1 wants; pictures that rank 0 finds there already
+# what one rank cannot do ends the run on all, with its words: a picture that only rank 1 wants;
+# pictures that rank 0 finds there already
 timeout 300 "$launcher" --oversubscribe -n 1 "$program" generate $quick -o "$work/x.png" : \
     -n 1 "$program" generate $quick --init-image no/such.png -o "$work/x.png" >"$work/out" 2>"$work/err" </dev/null
 check "rank 1's missing picture: status 1" test $? -eq 1
@@ -50,7 +52,8 @@ run 4 0 --from "$work/patch.png" --allow-record-files -o "$work/again.png"; says
 run 2 0 --model $sd $quick --image_size 128 --parallelism tensor --no_split_batch -o "$work/tensor.png"
 records "$work/tensor.png" '"mesh":"tensor 2"'
 
-# PipeFusion: the picture depends on the patches, not on the stages, so the record brings the patches back on any number of ranks
+# PipeFusion: the picture depends on the patches, not on the stages, so the record brings the
+# patches back on any number of ranks
 run 2 0 $quick --steps 4 --dtype f32 --pipefusion_parallel_degree 2 --num_pipeline_patch 4 --attn_layer_num_for_pp 3,5 -o "$work/stages.png"
 records "$work/stages.png" '"pipefusion_parallel_degree":2,"num_pipeline_patch":4,"attn_layer_num_for_pp":\["3,5"\]'
 records "$work/stages.png" '"mesh":"pipefusion 2"'

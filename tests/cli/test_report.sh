@@ -1,5 +1,6 @@
 #!/bin/sh
-# tessera report: the page that it writes, what can be wrong, and the page in headless Chromium at a phone's width without a network.
+# tessera report: the page that it writes, what can be wrong, and the page in headless Chromium at a
+# phone's width without a network.
 #   sh test_report.sh PROGRAM          in the repository root
 program=$(realpath "$1") root=$PWD
 . tests/check.sh

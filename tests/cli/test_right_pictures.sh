@@ -1,13 +1,15 @@
 #!/bin/sh
-# Never a wrong picture without a word: sh test_right_pictures.sh PROGRAM, run in the repository root. Inputs that people had
-# (tests/reports), what is scaled, cut or broken, and what is said about it.
+# Never a wrong picture without a word: sh test_right_pictures.sh PROGRAM, run in the repository
+# root. Inputs that people had (tests/reports), what is scaled, cut or broken, and what is said
+# about it.
 program=$(realpath "$1")
 . tests/check.sh
 sd=tests/cases/pipeline_sd15/model
 reports=tests/reports
 size() { check "$1 is $2" test "$(od -An -j16 -N8 -tu1 "$1" | awk '{print $3*256+$4 "x" $7*256+$8}')" = "$2"; }
 
-# 03: a size that does not fit is scaled down to the next multiples, with a word; --strength 0 keeps the picture
+# 03: a size that does not fit is scaled down to the next multiples, with a word; --strength 0 keeps
+# the picture
 run 0 generate --model $sd --prompt "a lion" --steps 2 --threads 1 --init-image $reports/03-init-size/100x75.png -o "$work/scaled.png"
 says "the picture of 100x75 is scaled to 96x72"; size "$work/scaled.png" 96x72
 run 0 generate --model $sd --prompt "a lion" --steps 2 --threads 1 --init-image $reports/03-init-size/64x64.png --strength 0 -o "$work/kept.png"
@@ -15,7 +17,8 @@ run 0 generate --model $sd --prompt "a cat" --steps 2 --threads 1 --init-image "
 size "$work/kept.png" 64x64
 check "the record of a kept picture has its size" grep -qa '"width":64,"height":64' "$work/kept.png"
 
-# 01, 02: every picture that load_image reads starts a picture (their pixels are test_image's); o6 is 96x64 on its side
+# 01, 02: every picture that load_image reads starts a picture (their pixels are test_image's); o6
+# is 96x64 on its side
 for file in 01-exif/o6.jpg 01-exif/o6.png; do
     run 0 generate --model $sd --prompt a --steps 1 --threads 1 --init-image $reports/$file --strength 0 -o "$work/turned.png" --overwrite
     size "$work/turned.png" 64x96
@@ -65,7 +68,8 @@ for component in unet vae text_encoder; do
     check "no picture of a broken $component" test ! -e "$work/black.png"
 done
 run 1 generate --model "$work/unet" --prompt "a lion" --steps 3 --threads 1 -o "$work/black.png"; says "unet, step 1 of"
-# NaN in the embedding of one token of 791, 64 bytes each: it spoils those prompts that have the token; the last one ends each prompt
+# NaN in the embedding of one token of 791, 64 bytes each: it spoils those prompts that have the
+# token; the last one ends each prompt
 for token in 600 790; do
     rm -rf "$work/token"; cp -r $sd "$work/token"
     weights=$work/token/text_encoder/model.safetensors
@@ -79,7 +83,8 @@ check "a broken weight that nobody reads changes nothing" \
     test "$(tail -c 1000 "$work/short.png" | cksum)" = "$(tail -c 1000 "$work/token-600.png" | cksum)"
 run 1 generate --model "$work/vae" --prompt "a lion" --steps 3 --threads 1 --init-image $reports/03-init-size/64x64.png -o "$work/black.png"; says "vae"
 
-# what the scheduler's configuration says can be said on the command line: the same picture as from a folder that says it
+# what the scheduler's configuration says can be said on the command line: the same picture as from
+# a folder that says it
 run 0 generate --model $sd --scheduler EulerDiscreteScheduler --prompt a --steps 3 --threads 1 -o "$work/own.png"
 for option in "schedule karras use_karras_sigmas true" "schedule exponential use_exponential_sigmas true" "schedule beta use_beta_sigmas true" \
               "timestep-spacing trailing timestep_spacing \"trailing\"" "final-sigmas-type sigma_min final_sigmas_type \"sigma_min\"" \

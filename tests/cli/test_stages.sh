@@ -1,5 +1,6 @@
 #!/bin/sh
-# The stages of a picture as commands, and what is said where they do not fit together: sh test_stages.sh PROGRAM, run in the repository root.
+# The stages of a picture as commands, and what is said where they do not fit together: sh
+# test_stages.sh PROGRAM, run in the repository root.
 program=$(realpath "$1")
 . tests/check.sh
 sd=tests/cases/pipeline_sd15/model
@@ -28,7 +29,8 @@ for model in $sd tests/cases/pipeline_flux/model; do
     check "the prompt is in the picture's record" grep -qa '"prompt":"a lion"' "$work/named.png"
 done
 
-# a folder that lies elsewhere is the same model; another one is refused, and a file that is something else
+# a folder that lies elsewhere is the same model; another one is refused, and a file that is
+# something else
 cp -r $sd "$work/moved"
 run 0 encode --model "$work/moved" --prompt "a lion" -o "$work/moved.safetensors"
 run 0 generate --model $sd --prompt-embeds "$work/moved.safetensors" --steps 1 -o "$work/moved.png"

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What the others do when a rank dies, is cut off (a stopped process, which answers as little as a host without a network), fails by
-# itself or was started differently: all end within 10 s, and say which rank and why. And what is no failure: a long computation.
+# What the others do when a rank dies, is cut off (a stopped process, which answers as little as a
+# host without a network), fails by itself or was started differently: all end within 10 s, and say
+# which rank and why. And what is no failure: a long computation.
 #   test_failure.sh FOLDER_OF_THE_TEST_PROGRAMS
 set -u
 programs=$1

@@ -1,6 +1,7 @@
 #!/bin/sh
-# A host that goes away: two network namespaces with a cable between them stand for two hosts, each runs two ranks, the cable is cut.
-# The ranks on both sides must end within 10 s and name one of the other side. Needs root, `ip` and `unshare`: exits 77 (skipped) without.
+# A host that goes away: two network namespaces with a cable between them stand for two hosts, each
+# runs two ranks, the cable is cut. The ranks on both sides must end within 10 s and name one of the
+# other side. Needs root, `ip` and `unshare`: exits 77 (skipped) without.
 #   test_network.sh FOLDER_OF_THE_TEST_PROGRAMS
 set -u
 programs=$1 # also in the launcher's agent, below

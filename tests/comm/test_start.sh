@@ -1,11 +1,12 @@
 #!/bin/sh
 # Ranks that are stopped or killed at any moment from the first on: the others end, nothing is left.
 #   test_start.sh PROGRAM TRIALS
-# In each trial a few ranks make a picture, and one of them gets a signal. Within 15 s (longer on a machine with more work than processors) all
-# have ended, the launcher with a failing status or with the picture, and there is no process and no other file. Now and then Open MPI's launcher
-# itself hangs or crashes when a rank dies in the moment in which it connects, after the ranks have ended, or leaves its own files: that is counted,
-# and no fault of theirs.
-# A third of the trials tells the launcher to leave the other ranks alone (--enable-recovery).
+# In each trial a few ranks make a picture, and one of them gets a signal. Within 15 s (longer on a
+# machine with more work than processors) all have ended, the launcher with a failing status or with
+# the picture, and there is no process and no other file. Now and then Open MPI's launcher itself
+# hangs or crashes when a rank dies in the moment in which it connects, after the ranks have ended,
+# or leaves its own files: that is counted, and no fault of theirs. A third of the trials tells the
+# launcher to leave the other ranks alone (--enable-recovery).
 set -u
 program=$(realpath "$1") trials=$2 launcher=${MPIEXEC:-mpirun}
 . tests/check.sh

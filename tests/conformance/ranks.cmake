@@ -1,4 +1,5 @@
-# Conformance over several ranks, on every exact mesh: a covering set of world sizes with the other tests, more with `make test-hybrids`.
+# Conformance over several ranks, on every exact mesh: a covering set of world sizes with the other
+# tests, more with `make test-hybrids`.
 file(GLOB loop_cases CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} cases/distrifusion/*/case.json)
 list(TRANSFORM loop_cases REPLACE "/case.json$" "")
 list(FILTER loop_cases INCLUDE REGEX "_single$")
@@ -62,7 +63,8 @@ foreach(weights 3,1 1,4,2 4,1,2,3)
                    ${pipefusion}/pipefusion_p1_w0 ${pipefusion}/pipefusion_flux_p1_w0 ${pipefusion}/pipefusion_p4_w1)
   set_tests_properties(conformance-weights-${ranks} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 900)
 endforeach()
-# Hybrids of every strategy on the fenced backend, whose tensors reach other ranks through the host's memory.
+# Hybrids of every strategy on the fenced backend, whose tensors reach other ranks through the
+# host's memory.
 set(fenced_2 ${PROJECT_SOURCE_DIR}/tests/cases/displaced/displaced_sd3_p2_w1_split ${distrifusion}_patch2_corrected ${distrifusion}_naive2_alternate
     ${PROJECT_SOURCE_DIR}/tests/cases/step_cache/fbcache_pixart)
 set(fenced_4 ${PROJECT_SOURCE_DIR}/tests/cases/sd3 ${PROJECT_SOURCE_DIR}/tests/cases/vae_sd ${pipefusion}/pipefusion_p3_w1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A random delay of every message changes no bit of what models compute over 4 ranks: each line of the conformance program ends with a hash
-# of the numbers.
+# A random delay of every message changes no bit of what models compute over 4 ranks: each line of
+# the conformance program ends with a hash of the numbers.
 #   test_delay.sh CONFORMANCE
 set -eu
 folder=$(mktemp -d)
@@ -17,7 +17,8 @@ conform() {
     grep -q 'bits [0-9a-f]' "$folder/$out" || fail "no result is printed"
 }
 
-# compare NAME ARGUMENTS...: without and with a delay, which is most of the time, so that two of these run side by side.
+# compare NAME ARGUMENTS...: without and with a delay, which is most of the time, so that two of
+# these run side by side.
 compare() {
     name=$1
     shift

@@ -1,8 +1,9 @@
 #!/bin/sh
-# A model of one's own, as somebody who has only what is installed: sh test_auraflow.sh BUILD, run in the repository root. Installs below
-# BUILD, builds examples/auraflow there by pkg-config, runs the commands of docs/new-model.md, and then its cases on every kind of mesh. Also:
-# the model's file names no strategy and no rank, and the library exports what tessera_model.h declares. CFLAGS are added to the
-# compilation, MPIEXEC starts ranks. A line per check; exits 1 if one failed.
+# A model of one's own, as somebody who has only what is installed: sh test_auraflow.sh BUILD, run
+# in the repository root. Installs below BUILD, builds examples/auraflow there by pkg-config, runs
+# the commands of docs/new-model.md, and then its cases on every kind of mesh. Also: the model's
+# file names no strategy and no rank, and the library exports what tessera_model.h declares. CFLAGS
+# are added to the compilation, MPIEXEC starts ranks. A line per check; exits 1 if one failed.
 build=$1 root=$PWD
 work=$build/tests/auraflow prefix=$build/tests/auraflow/prefix
 rm -rf "$work"
@@ -29,7 +30,8 @@ done
 check "the header declares functions" test "$(echo "$declared" | wc -l)" -gt 80
 check "the library exports tessera_sample" grep -qx tessera_sample "$work/exported"
 
-# A model is written once: no word of who computes what, in its file and in what authors read of the engine's model interface.
+# A model is written once: no word of who computes what, in its file and in what authors read of the
+# engine's model interface.
 words='rank|ranks|mesh|cfg|usp|ulysses|ring|pipefusion|pipeline|stage|stages|displaced|parallel|mpi|comm|world|strategy|fbcache|teacache'
 check "the model's file names no strategy and no rank" sh -c "! grep -niwE '$words' $model"
 words='rank|ranks|mesh|cfg|usp|ulysses|ring|pipefusion|mpi|comm|world'
@@ -57,7 +59,8 @@ runs=$(grep -c '\./auraflow' "$work/guide.sh")
 check "the guide has a command for each lesson" test "$runs" -ge 10
 check "the guide's commands run" sh -e "$work/guide.sh"
 check "each of them passes" test "$(grep -c ': pass$' "$work/check")" -eq "$runs"
-# The shortest model: the same pixels on every mesh, up to rounding; PipeFusion's patches may differ a little more.
+# The shortest model: the same pixels on every mesh, up to rounding; PipeFusion's patches may differ
+# a little more.
 alike() { paste -d ' ' one "$1" | tr ', ' '\n\n' | awk -v most="$2" '{ x[NR] = $1 } END { for (i = 1; i <= NR / 2; i++) if (x[i] - x[i + NR / 2] > most || x[i + NR / 2] - x[i] > most) exit 1; exit NR != 48 }'; }
 for mesh in ring ulysses tensor; do check "the shortest model draws the same on $mesh" alike $mesh 1; done
 check "and nearly the same on pipefusion" alike pipefusion 8

@@ -1,7 +1,9 @@
 #!/bin/sh
-# What `make install` leaves behind, as somebody who has only that: sh test_install.sh BUILD, run in the repository root. Installs below a
-# folder of its own, looks at what is exported, builds examples/generate.c and the programs of docs/library.md by pkg-config, shared and
-# static, and compares the picture with the program's own. CFLAGS are added to each compilation. A line per check; exits 1 if one failed.
+# What `make install` leaves behind, as somebody who has only that: sh test_install.sh BUILD, run in
+# the repository root. Installs below a folder of its own, looks at what is exported, builds
+# examples/generate.c and the programs of docs/library.md by pkg-config, shared and static, and
+# compares the picture with the program's own. CFLAGS are added to each compilation. A line per
+# check; exits 1 if one failed.
 build=$1 root=$PWD
 . tests/check.sh
 prefix=$work/prefix

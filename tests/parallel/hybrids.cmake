@@ -1,4 +1,5 @@
-# Every exact hybrid of the denoisers against one rank: a covering set of world sizes with the other tests, all with `make test-hybrids`.
+# Every exact hybrid of the denoisers against one rank: a covering set of world sizes with the other
+# tests, all with `make test-hybrids`.
 add_executable(test_hybrids parallel/test_hybrids.c)
 target_include_directories(test_hybrids PRIVATE . models)
 target_link_libraries(test_hybrids room_models)

@@ -1,4 +1,5 @@
-# Jobs of all strategies in one world, of which many are stopped or fail: 40 with the other tests, 300 with `make soak`.
+# Jobs of all strategies in one world, of which many are stopped or fail: 40 with the other tests,
+# 300 with `make soak`.
 add_executable(test_job parallel/test_job.c)
 target_include_directories(test_job PRIVATE .)
 target_link_libraries(test_job room_pipelines)

@@ -1,5 +1,5 @@
-# Pipelines of stages: whole pictures against one rank with the same number of parts; a covering set of meshes with the other tests, all
-# with `make test-hybrids`.
+# Pipelines of stages: whole pictures against one rank with the same number of parts; a covering set
+# of meshes with the other tests, all with `make test-hybrids`.
 add_executable(test_pipeline_pictures parallel/test_pipeline_pictures.c)
 target_include_directories(test_pipeline_pictures PRIVATE .)
 target_link_libraries(test_pipeline_pictures room_pipelines)

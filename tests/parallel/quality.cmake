@@ -1,5 +1,6 @@
-# What parts lose that know the others late: PipeFusion with the embedded transformer, displaced patches with the embedded U-Net. The measure is
-# that of bench/quality.c; quality_cells makes cells of docs/quality.md again, four pictures of each, or all with `make soak`.
+# What parts lose that know the others late: PipeFusion with the embedded transformer, displaced
+# patches with the embedded U-Net. The measure is that of bench/quality.c; quality_cells makes cells
+# of docs/quality.md again, four pictures of each, or all with `make soak`.
 add_executable(test_quality parallel/test_quality.c)
 add_executable(test_quality_cells parallel/test_quality_cells.c)
 foreach(program test_quality test_quality_cells)

@@ -3,10 +3,11 @@
 #
 #     sh tests/parallel/table.sh PROGRAMS OUTPUT.md [RANKS...]
 #
-# PROGRAMS is the folder of `conformance`, `test_parallel_generate` and `test_pipeline_pictures` (build/tests), RANKS are the numbers of ranks
-# (2 3 4 6 8). Runs in the repository root. conformance gives a line per case and mesh: agreement with the reference, and bytes, work and
-# weights of each rank against the formulas; the others give a line per model: whole pictures over every mesh, without and with a pipeline.
-# Exits 1 if anything failed; the table then says so too.
+# PROGRAMS is the folder of `conformance`, `test_parallel_generate` and `test_pipeline_pictures`
+# (build/tests), RANKS are the numbers of ranks (2 3 4 6 8). Runs in the repository root.
+# conformance gives a line per case and mesh: agreement with the reference, and bytes, work and
+# weights of each rank against the formulas; the others give a line per model: whole pictures over
+# every mesh, without and with a pipeline. Exits 1 if anything failed; the table then says so too.
 programs=${1:?usage: table.sh PROGRAMS OUTPUT.md [RANKS...]}
 output=${2:?usage: table.sh PROGRAMS OUTPUT.md [RANKS...]}
 shift 2

@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera generate` under mpirun as a person runs it: sh test_generate.sh PROGRAM, in the repository root. Prints a line per check; exits 1 if
-# any failed. What the pictures show is test_generate.c's; here: options, who talks, what is written, and what happens when a rank fails.
+# `tessera generate` under mpirun as a person runs it: sh test_generate.sh PROGRAM, in the
+# repository root. Prints a line per check; exits 1 if any failed. What the pictures show is
+# test_generate.c's; here: options, who talks, what is written, and what happens when a rank fails.
 program=$(realpath "$1")
 . tests/check.sh
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# `tessera generate` over pipelines of stages as a person runs it: sh test_pipelines.sh PROGRAM, in the repository root. Prints a line per
-# check; exits 1 if any failed. What the pictures show is test_pipeline_pictures.c's; here: options, what must be refused, that delays of
-# messages change no bit, and the number of stages nothing but rounding. Ranks that die are test_generate.sh's.
+# `tessera generate` over pipelines of stages as a person runs it: sh test_pipelines.sh PROGRAM, in
+# the repository root. Prints a line per check; exits 1 if any failed. What the pictures show is
+# test_pipeline_pictures.c's; here: options, what must be refused, that delays of messages change no
+# bit, and the number of stages nothing but rounding. Ranks that die are test_generate.sh's.
 program=$(realpath "$1") cases=tests/cases
 . tests/check.sh
 

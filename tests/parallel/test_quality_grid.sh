@@ -1,5 +1,6 @@
 #!/bin/sh
-# bench/quality_grid.c goes on where it was stopped: a setting is measured once, one whose line was cut is measured again, and so is none else.
+# bench/quality_grid.c goes on where it was stopped: a setting is measured once, one whose line was
+# cut is measured again, and so is none else.
 #   sh test_quality_grid.sh BUILD          in the repository root
 . tests/check.sh
 grid=$1/bench/quality_grid results=$work/results.csv

@@ -1,10 +1,13 @@
 #!/bin/sh
-# Whole models on aarch64: sh test_reproducible_aarch64.sh FOLDERS..., run in the repository root; FOLDERS: where MPI's headers are.
+# Whole models on aarch64: sh test_reproducible_aarch64.sh FOLDERS..., run in the repository root;
+# FOLDERS: where MPI's headers are.
 #
-# The engine is compiled for aarch64 as one static program without MPI, HTTP, oneDNN and the libraries that are not there for another processor
-# (tests/builds/static), and makes a picture of every family under qemu-user: tokens, text encoders, denoiser, sampler, autoencoder. The SHA-256
-# of its latents and pixels must be the value that every path of x86-64 has (parallel/test_reproducible_pictures.c). Skipped with a word where
-# Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user are not installed (make cross).
+# The engine is compiled for aarch64 as one static program without MPI, HTTP, oneDNN and the
+# libraries that are not there for another processor (tests/builds/static), and makes a picture of
+# every family under qemu-user: tokens, text encoders, denoiser, sampler, autoencoder. The SHA-256
+# of its latents and pixels must be the value that every path of x86-64 has
+# (parallel/test_reproducible_pictures.c). Skipped with a word where Debian's gcc-aarch64-linux-gnu,
+# libc6-dev-arm64-cross and qemu-user are not installed (make cross).
 . tests/check.sh
 
 if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64 >/dev/null; then

@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera generate --workers` and `--worker`: sh test_client.sh PROGRAM, run in the repository root. Pictures through workers equal those of this
-# process bit for bit, for every family; workers that are killed are replaced; without one there is an error.
+# `tessera generate --workers` and `--worker`: sh test_client.sh PROGRAM, run in the repository
+# root. Pictures through workers equal those of this process bit for bit, for every family; workers
+# that are killed are replaced; without one there is an error.
 program=$(realpath "$1")
 . tests/check.sh
 . tests/split/workers.sh
@@ -67,7 +68,8 @@ stop a2 KILL
 run 1 generate $model --prompt "a lion" --steps 30 --workers "$work/workers.json" --worker-timeout 5 -o "$work/none.png"
 says "no worker of part 1 is left"
 
-# this machine's own digests are kept for the next job: with another one in their place its workers seem to have other weights
+# this machine's own digests are kept for the next job: with another one in their place its workers
+# seem to have other weights
 start a1 "$program" worker --part "$work/e-1-of-2.safetensors" --dtype f32
 digests="$work/cache/tessera/part-digests.json"
 known="generate $model --prompt lion --steps 2 -o $work/known/ --worker 1=$(address a1) 2=$(address b1) --worker-token-file $work/tokens"

@@ -1,6 +1,7 @@
 #!/bin/sh
-# A worker fails at any moment: sh test_moments.sh PROGRAM LYING_WORKER, run in the repository root. In its test, in the first steps, in the middle, and
-# while what it answered is judged: the right picture comes through another worker.
+# A worker fails at any moment: sh test_moments.sh PROGRAM LYING_WORKER, run in the repository root.
+# In its test, in the first steps, in the middle, and while what it answered is judged: the right
+# picture comes through another worker.
 program=$(realpath "$1")
 liar=$(realpath "$2")
 . tests/check.sh

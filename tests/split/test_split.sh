@@ -1,5 +1,6 @@
 #!/bin/sh
-# `tessera split` and `tessera verify` as a person uses them: sh test_split.sh PROGRAM TEST_RECEIPT, run in the repository root.
+# `tessera split` and `tessera verify` as a person uses them: sh test_split.sh PROGRAM TEST_RECEIPT,
+# run in the repository root.
 program=$(realpath "$1") make_receipts=$(realpath "$2")
 . tests/check.sh
 model=tests/cases/sd3/model out=$work/sd3

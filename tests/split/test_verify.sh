@@ -1,6 +1,7 @@
 #!/bin/sh
-# `tessera generate --verify` with a worker that lies: sh test_verify.sh PROGRAM LYING_WORKER, run in the repository root. Whatever it does, the picture
-# is the right one, or there is an error; where bits can be compared it is named, and a receipt convicts it.
+# `tessera generate --verify` with a worker that lies: sh test_verify.sh PROGRAM LYING_WORKER, run
+# in the repository root. Whatever it does, the picture is the right one, or there is an error;
+# where bits can be compared it is named, and a receipt convicts it.
 program=$(realpath "$1")
 liar=$(realpath "$2")
 . tests/check.sh
@@ -59,13 +60,15 @@ workers="$(address plain),$(address avx2),$(address a1)"
     --verify replicas=3 -o "$work/mixed.png" >"$work/out" 2>"$work/err"
 check "honest kernels: a picture" test $? -eq 0
 check "honest kernels: nobody is dropped" sh -c "! grep -q dropped '$work/err'"
-# nor where nothing is verified, and the known-answer test alone is compared, at the distance that this machine's own kernels are apart
+# nor where nothing is verified, and the known-answer test alone is compared, at the distance that
+# this machine's own kernels are apart
 workers="$(address plain),$(address avx2)"
 "$program" generate $model --kernels best --prompt "a lion" --worker "1=$workers" "2=$(address best)" --worker-token-file "$work/tokens" \
     -o "$work/mixed.png" >"$work/out" 2>"$work/err"
 check "honest kernels, unverified: a picture" test $? -eq 0
 check "honest kernels, unverified: nobody is dropped" sh -c "! grep -q dropped '$work/err'"
-# who lies in the known-answer test gets no request: among reproducible workers by its bits, among others by the distance
+# who lies in the known-answer test gets no request: among reproducible workers by its bits, among
+# others by the distance
 lie q8 0
 workers="$(address liar),$(address a1)"
 draw

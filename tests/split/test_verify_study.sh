@@ -1,5 +1,6 @@
 #!/bin/sh
-# tessera verify-study: what docs/verify-study.md says of its tables, on this machine. Usage: test_verify_study.sh PROGRAM
+# tessera verify-study: what docs/verify-study.md says of its tables, on this machine. Usage:
+# test_verify_study.sh PROGRAM
 set -eu
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
@@ -11,7 +12,8 @@ check() { # WHAT WANTED GOT
 check "types with all reproducible answers equal" 2 "$(grep -c ': 8 of 8 answers are equal' "$out")"
 # column 8: found with 64 projections; column 9: honest workers who are accused
 check "rows of cheats" 24 "$(awk -F'|' 'NF == 10 && $5 ~ /%/ && $2 !~ /none/' "$out" | wc -l)"
-# bfloat16 rounds about as much as the mildest cheats change; by how much honest kernels differ depends on the machine
+# bfloat16 rounds about as much as the mildest cheats change; by how much honest kernels differ
+# depends on the machine
 missed() { # TYPE ALLOWED
     awk -F'|' -v type="## $1" '/^## / { here = $0 == type } here && NF == 10 && $5 ~ /%/ && $2 !~ /none/ && $8 !~ / 100.00 %/ { print $2 }' "$out" | grep -vE "$2" || true
 }

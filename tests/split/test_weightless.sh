@@ -1,6 +1,7 @@
 #!/bin/sh
-# A client that has not the weights which workers have: sh test_weightless.sh PROGRAM LYING_WORKER, run in the repository root. The picture is the same; who
-# lied is found by other operators' workers, named, and convicted by a receipt that somebody else judges.
+# A client that has not the weights which workers have: sh test_weightless.sh PROGRAM LYING_WORKER,
+# run in the repository root. The picture is the same; who lied is found by other operators'
+# workers, named, and convicted by a receipt that somebody else judges.
 program=$(realpath "$1")
 liar=$(realpath "$2")
 . tests/check.sh
@@ -77,8 +78,9 @@ check "one against one in the test: exits 1" test $got -eq 1
 says "without the weights of its blocks nobody here can tell who is right"
 stop liar KILL
 
-# signed lies: two honest operators, of which one judges, or the majority
-# They answer the known-answer test, and then lie at once. A challenge asks two of the three; "old", which needs an answer before, is asked always.
+# signed lies: two honest operators, of which one judges, or the majority They answer the
+# known-answer test, and then lie at once. A challenge asks two of the three; "old", which needs an
+# answer before, is asked always.
 for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 exact=3"; do
     start liar "$liar" "$first" ${how% *}
     list liar a1 a2
@@ -91,7 +93,8 @@ for how in "q8 1 challenge=4" "bit 1 exact=3" "old 1 exact=3"; do
     prints "onvicted"
     stop liar KILL
 done
-# The other row of guidance waits for an honest worker that is slow: what the liar answered to it, before it was found out, is no vote.
+# The other row of guidance waits for an honest worker that is slow: what the liar answered to it,
+# before it was found out, is no vote.
 start liar "$liar" "$first" bit 1
 start slow "$liar" "$first" slow 1
 list liar a1 slow

@@ -1,5 +1,6 @@
 #!/bin/sh
-# `tessera worker` as a person starts it: sh test_worker.sh PROGRAM, run in the repository root. What it answers is in tests/split.
+# `tessera worker` as a person starts it: sh test_worker.sh PROGRAM, run in the repository root.
+# What it answers is in tests/split.
 program=$(realpath "$1")
 . tests/check.sh
 model=tests/cases/sd3/model

@@ -5,7 +5,8 @@ trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 
 export XDG_CACHE_HOME="$work/cache"
 
-# start NAME PROGRAM ARGUMENTS...: a worker with an identity of its own, $work/NAME.pem, which was used before or is made. Serves when it returns.
+# start NAME PROGRAM ARGUMENTS...: a worker with an identity of its own, $work/NAME.pem, which was
+# used before or is made. Serves when it returns.
 start() {
     name=$1
     shift

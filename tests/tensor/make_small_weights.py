@@ -35,7 +35,8 @@ for name, kind in {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.floa
     tensors[name + ".values"] = every.view(kind).astype(np.float32)
 save_file(tensors, os.path.join(os.path.dirname(__file__), "small_weights.safetensors"))
 
-# The same in a GGUF file: tensors as gguf quantises them, and beside each its values. (gguf quantises no K types.)
+# The same in a GGUF file: tensors as gguf quantises them, and beside each its values. (gguf
+# quantises no K types.)
 writer = gguf.GGUFWriter(os.path.join(os.path.dirname(__file__), "small.gguf"), "none")
 writer.add_array("words", ["one", "two"])
 values = random.normal(0, 1, (4, 256)).astype(np.float32)
