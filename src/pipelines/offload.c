@@ -127,8 +127,8 @@ struct placement_weight offload_weigh(const struct component *c) {
     return sum;
 }
 
-/* Opens the components that the request uses, which stay open until they are loaded, or else until
- * offload_drop. */
+/* Opens the components that the request uses. They stay open until
+ * pipeline_done_with closes them. */
 static tessera_status find_weights(struct pipeline *p, tessera_error *error) {
     for (int i = 0; i < p->num_slots; i++) {
         struct pipeline_slot *slot = &p->slots[i];
