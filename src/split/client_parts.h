@@ -48,7 +48,7 @@ struct client_part {
     struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned; NULL: it has not the weights */
     char specification[SPLIT_SPECIFICATION_CHARS]; /* of answers whose bits can be compared with this machine's, or one another's */
     bool is_reproducible;    /* it */
-    double test_tolerance, tolerance; /* answers by different kernels that lie closer agree: to the known-answer test, to a picture's states */
+    double tolerance;        /* answers by different kernels to a picture's states agree up to this; it grows by what is measured */
     bool told_few,
         unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
 };
@@ -213,10 +213,11 @@ double client_distance(const struct denoiser_state *a, const struct denoiser_sta
 /* The same, of a part's answers to a state. */
 tessera_status client_answer_distance(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *a,
                                       const struct denoiser_state *b, double *distance, tessera_error *error);
-/* Sets the part's tolerances where they are 0, from this machine's answers to the known-answer test
- * `state` by its reproducible and by its best kernels; `known` is the answer of part->own. */
-tessera_status client_measure_tolerances(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,
-                                         tessera_error *error);
+/* What answers by different kernels agree up to without a measurement. */
+double client_least_tolerance(const struct client *c);
+/* Raises the part's tolerance to what this machine's two kinds of kernels say of this state, which
+ * costs as much as computing the part twice. */
+tessera_status client_measure_tolerance(struct client *c, int part, const struct denoiser_state *state, tessera_error *error);
 /* Is a worker's answer to the known-answer test near enough to this machine's? Tolerances are
  * measured only where it is farther than the least one: that costs as much as the test. */
 tessera_status client_test_agrees(struct client *c, int part, const struct denoiser_state *state, const struct split_answer *known,

@@ -116,14 +116,6 @@ static tessera_status compare_tests(struct client *c, int index, struct test *te
     return TESSERA_OK;
 }
 
-/* Has one of a part's workers other kernels than this machine's part, so that answers differ by
- * rounding? */
-static bool has_other_kernels(const struct client *c, const struct client_part *part) {
-    for (int i = part->first_worker; i < part->first_worker + part->count; i++)
-        if (c->workers[i].described && strcmp(c->workers[i].description.specification, part->specification) != 0) return true;
-    return !part->is_reproducible;
-}
-
 /* Tests those workers of a part that were not. */
 static tessera_status test_part(struct client *c, int index, struct test *tests, const struct denoiser_state *like, tessera_error *error) {
     const struct client_part *part = &c->parts[index];
@@ -140,8 +132,6 @@ static tessera_status test_part(struct client *c, int index, struct test *tests,
     if (status == TESSERA_OK) status = identity_random(nonce, sizeof nonce, error);
     bool knows = part->own != NULL;
     if (status == TESSERA_OK && knows) status = client_compute(c, index, &state, false, &known, error);
-    bool compares = c->verification.kind == VERIFY_REPLICAS && has_other_kernels(c, part);
-    if (status == TESSERA_OK && knows && compares) status = client_measure_tolerances(c, index, &state, &known, error);
     left = 0;
     for (int i = 0; i < part->count && status == TESSERA_OK; i++) {
         int worker = part->first_worker + i;
