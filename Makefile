@@ -12,7 +12,7 @@ CTEST = ctest -j $(JOBS) --output-on-failure --timeout 900
 NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependencies|^Scanning dependencies/d
 # Left to `make test`: what measures resident memory, which the sanitizers use themselves, and what
 # runs the same code on more ranks or for longer, and would take them most of an hour.
-ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproducible_builds|parallel/(map_pictures-[13]|reproducible-[34]|hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality.*|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|cli/(budgets|maps|published|latency|binding|ranks)|examples/auraflow|parity'
+ASAN_LEAVES = 'checkpoint/test_load_drop|comm/start|bench/links|backend/reproducible_builds|parallel/(map_pictures-[13]|reproducible-[34]|hybrids-4|generate-4|pipeline_pictures-[348]|patches-[34]|patch_pictures|displaced-8|quality.*|autoencoder-(3|8|large)|plan-bytes.*|command|pipelines-command)|conformance-([34]|step-cache-4|weights-[34]|delay|pipefusion-([234]|8.*))|docs$$|docs-contributing|cli/(budgets|maps|published|latency|binding|ranks)|examples/auraflow|parity'
 
 PACKAGES = cmake gcc procps pkg-config xz-utils libdnnl-dev libcjson-dev libutf8proc-dev libpng-dev libjpeg-dev libwebp-dev libtiff-dev libgif-dev liblapacke-dev libopenmpi-dev openmpi-bin libcurl4-openssl-dev libssl-dev libgnutls28-dev libmicrohttpd-dev
 # For the test of reproducible arithmetic on aarch64, which is skipped without them.

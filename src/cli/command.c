@@ -32,7 +32,7 @@ bool command_common(const struct command *command, const struct option_value *va
 int command_options(const struct command *command, struct option out[COMMAND_MAX_OPTIONS]) {
     int count = command->option_count, foreign = command->foreign_count;
     assert(count + foreign + COMMON_OPTION_COUNT <= COMMAND_MAX_OPTIONS);
-    memcpy(out, command->options, (size_t)count * sizeof *out);
+    if (count > 0) memcpy(out, command->options, (size_t)count * sizeof *out);
     if (foreign > 0) memcpy(out + count, command->foreign, (size_t)foreign * sizeof *out);
     memcpy(out + count + foreign, common_options, sizeof common_options);
     return count + foreign + COMMON_OPTION_COUNT;

@@ -6,6 +6,7 @@
  *
  * A worker whose reproducible answer was wrong must send the hashes after each block. The first
  * that differs from ours names the block which convicts it; receipt.h says how. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ struct votes {
 
 static void vote(struct client *c, const struct client_task *task, struct votes *v) {
     uint64_t seed = 0; /* drawn now that all answers are in */
-    double most = c->parts[task->part].tolerance;
+    double most = fmax(c->parts[task->part].tolerance, client_least_tolerance(c));
     *v = (struct votes){0};
     identity_random(&seed, sizeof seed, NULL);
     for (int i = 0; i < CLIENT_MOST_ATTEMPTS; i++)

@@ -104,7 +104,7 @@ tessera_status client_open_parts(struct client *c, tessera_error *error) {
     for (int p = 0; p < c->num_parts; p++) {
         split_part_close(c->parts[p].own);
         c->parts[p].own = NULL;
-        c->parts[p].tolerance = client_least_tolerance(c);
+        c->parts[p].tolerance = 0;
         TRY(open_part(c, p, error));
     }
     for (int i = 0; i < c->num_workers; i++) c->workers[i].tested = false;

@@ -48,7 +48,7 @@ struct client_part {
     struct split_part *own;  /* this machine's, streamed: what answers are compared with; owned; NULL: it has not the weights */
     char specification[SPLIT_SPECIFICATION_CHARS]; /* of answers whose bits can be compared with this machine's, or one another's */
     bool is_reproducible;    /* it */
-    double tolerance;        /* answers by different kernels to a picture's states agree up to this; it grows by what is measured */
+    double tolerance;        /* as far as it was measured: answers by different kernels to a picture's states agree up to it */
     bool told_few,
         unchecked; /* said that fewer workers are left than are to be compared; answers were taken as they came that should not */
 };
