@@ -40,7 +40,9 @@ static tessera_status sleep_long(struct comm *world, double seconds, tessera_err
     return comm_barrier(world, error);
 }
 
+/* After all have said who they are. */
 static tessera_status fail_alone(struct comm *world, int rank, tessera_error *error) {
+    TRY(comm_barrier(world, error));
     if (comm_rank(world) == rank) {
         error_set(error, TESSERA_ERROR_MEMORY, "models/x: out of memory");
         comm_abort(world, error);
