@@ -6,7 +6,7 @@
  * A model is a struct denoiser_class. It says how the model is opened (layers from a config.json
  * and weights), how inputs become the first state, what each block does to a state, how the last
  * state becomes a prediction, and what the blocks cost, as data. A model is written over the tokens
- * that this rank holds: it never asks how many those are, nor where the others are. Tokens meet in
+ * held here: it never asks how many those are, nor where the others are. Tokens meet in
  * attention only, and nn_joint_attention sees to it that all of them take part. So a model that is
  * written once runs in every way in which the engine spreads work. docs/new-model.md is the guide.
  *
@@ -15,7 +15,7 @@
  *     errors.h, config.h     a status and a message; fields of config.json
  *     tensors.h, files.h     element types and shapes; safetensors files
  *     runs.h, layers.h       memory of a computation; linear, norm, attention, ...
- *     tokens.h               which tokens of the picture and its text this rank holds, and where they meet
+ *     tokens.h               which tokens of the picture and its text are held here, and where they meet
  *     loading.h              layers from names in a file
  *     transformers.h         embedders, modulations, attention with its linears, feed-forward
  *     denoiser.h             inputs, state, blocks as data, the class

@@ -146,13 +146,13 @@ static struct denoiser *open(const struct json *config, struct loader *loader) {
     read.blocks = load_alloc(loader, (size_t)read.base.num_blocks * sizeof *read.blocks);
     if (load_failed(loader)) return NULL;
     *m = read;
-    load_units(loader, m->base.num_heads); /* this rank needs a head in each layer of attention */
+    load_units(loader, m->base.num_heads); /* at least one head of each layer is held here */
     return load_failed(loader) ? NULL : &m->base;
 }
 
 /* ---- embed ---- */
 
-/* The table's rows for the tokens that this rank holds of an h x w picture in its middle, for each
+/* The table's rows for the tokens held here of an h x w picture in its middle, for each
  * of the batch: [B, S, C]. */
 static struct tensor positions_of(const struct auraflow *m, struct run *run, int64_t batch, int64_t h, int64_t w, const struct cut *cut) {
     int64_t side = m->base.max_side, top = side / 2 - h / 2, left = side / 2 - w / 2;
@@ -173,7 +173,7 @@ static struct tensor embed_picture(const struct auraflow *m, struct run *run, st
     return run_leave(run, scope, nn_add(run, x, positions_of(m, run, latents.shape[0], state->rows, state->columns, state->cut)));
 }
 
-/* Registers, then text: those that this rank holds. */
+/* Registers, then text: those held here. */
 static struct tensor embed_text(const struct auraflow *m, struct run *run, struct tensor text) {
     size_t scope = run_enter(run);
     struct tensor index = run_tensor(run, DTYPE_I32, SHAPE(text.shape[0] * REGISTERS));

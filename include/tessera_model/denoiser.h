@@ -59,7 +59,7 @@ struct meeting {
     int count;            /* of equal meetings */
     unsigned of;          /* MEETING_PICTURE, ... */
     bool text_asks;       /* attention: the text is among the queries, not only among the keys */
-    bool is_sliced;       /* only the units that this rank holds take part */
+    bool is_sliced;       /* only the units held here take part */
     int level;            /* how often the picture's rows and columns have been halved */
     int above, below;     /* halo: rows of each neighbour */
     int64_t units, width; /* heads, groups or single channels, and channels of each */
@@ -144,7 +144,7 @@ struct denoiser_class {
      * neither calls this nor loads the weights of load_embed. */
     struct denoiser_state (*embed)(const struct denoiser *, struct run *, const struct denoiser_inputs *, unsigned carries);
     struct denoiser_state (*block)(const struct denoiser *, struct run *, int index, struct denoiser_state);
-    /* F32 [B, H, W, out_channels] of the rows that this rank holds. */
+    /* F32 [B, H, W, out_channels] of the rows held here. */
     struct tensor (*finish)(const struct denoiser *, struct run *, struct denoiser_state);
     /* What block 0's self-attention gets of the picture, [B, S, C] in the run's type. A step cache
      * compares it between steps. NULL where blocks do not add to one stream of tokens: then no step

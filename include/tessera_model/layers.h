@@ -28,7 +28,7 @@ struct linear {
 };
 struct conv {
     struct tensor weight, bias; /* [O, kh, kw, I]; [O] F32 or empty */
-    int64_t first_input;        /* the first input channel that this rank holds; 0 if it holds all */
+    int64_t first_input;        /* the first input channel held here; 0 if all are */
 };
 struct norm {
     struct tensor weight, bias;

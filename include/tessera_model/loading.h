@@ -8,9 +8,9 @@
  * type is no wider than the computing type stays in the mapped file; biases and norm weights become
  * F32. Errors stick, as in runs. Names are printf formats, relative to the prefix.
  *
- * Not all of a layer's units (heads, hidden channels) need be on this rank. A pair of layers says
+ * Not all of a layer's units (heads, hidden channels) need be held here. A pair of layers says
  * where that may be: load_linear_outputs leads into the units, load_linear_inputs and nn_linear_sum
- * lead out of them. Tensors between the two have the shapes of the units on this rank. */
+ * lead out of them. Tensors between the two have the shapes of the units held here. */
 struct loader;
 
 bool load_failed(const struct loader *loader);
@@ -32,7 +32,7 @@ struct tensor load_made(struct loader *loader, enum dtype dtype, int ndim, const
 /* Weight [out, in] (or [out, in, 1, 1]) at "<name>.weight"; if `bias`, [out] at "<name>.bias". */
 struct linear load_linear(struct loader *loader, int64_t in, int64_t out, bool bias, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
-/* How many of `units` (attention heads, hidden channels) this rank holds. An ARGUMENT error where there
+/* How many of `units` (attention heads, hidden channels) are held here. An ARGUMENT error where there
  * are too few to be divided. */
 int64_t load_units(struct loader *loader, int64_t units);
 /* Which of them it holds. */
@@ -61,7 +61,7 @@ struct conv load_conv_flat(struct loader *loader, int64_t in, int64_t out, int k
 /* "<name>.weight" [channels] and, if `bias`, "<name>.bias". */
 struct norm load_norm(struct loader *loader, enum norm_kind kind, int64_t channels, float eps, bool bias, const char *name, ...)
     __attribute__((format(printf, 6, 7)));
-/* A norm of `units` groups of `width` channels: those that this rank holds. */
+/* A norm of `units` groups of `width` channels: those held here. */
 struct norm load_norm_slice(struct loader *loader, enum norm_kind kind, int64_t units, int64_t width, float eps, bool bias,
                             const char *name, ...) __attribute__((format(printf, 7, 8)));
 /* Any tensor by its full name below the prefix, converted to `dtype`; the shape must match. */

@@ -1,18 +1,18 @@
-/* Tokens of a picture and its text. A rank computes with some of a picture's tokens, those that it
+/* Tokens of a picture and its text. A process computes with some of a picture's tokens, those that it
  * holds; in the layers below all tokens meet. Included by tessera_model.h. */
 #ifndef TESSERA_MODEL_TOKENS_H
 #define TESSERA_MODEL_TOKENS_H
 
 #include "tessera_model/layers.h"
 
-/* Which of a picture's tokens this rank holds, counted row by row. NULL: all of them. */
+/* Which of a picture's tokens are held here, counted row by row. NULL: all of them. */
 struct cut;
 
 /* The cut of a picture of rows x columns tokens; the same one each time for the same grid. */
 const struct cut *exchange_cut_tokens(struct run *run, int64_t rows, int64_t columns);
-/* The tokens that this rank holds, of `total`. */
+/* The tokens held here, of `total`. */
 struct span cut_mine(const struct cut *cut, int64_t total);
-/* The tokens of a text x [B, T, C] that this rank holds: some, as of the picture, or all. */
+/* The tokens of a text x [B, T, C] held here: some, as of the picture, or all. */
 struct tensor exchange_text(struct run *run, struct tensor x);
 /* The other way, for `finish`: x [B, tokens held, C] -> [B, all tokens, C]. */
 struct tensor exchange_gather(struct run *run, struct tensor x, const struct cut *cut);
@@ -24,10 +24,10 @@ struct text_span {
     bool in_queries;
 };
 /* Attention among all tokens of a picture and, for joint attention, of its text: q, k and v hold
- * this rank's, and so does the result. No mask, no bias. */
+ * the tokens held here, and so does the result. No mask, no bias. */
 struct tensor nn_joint_attention(struct run *run, struct attention_args args, const struct cut *cut, struct text_span text);
 
-/* [B, H, W, C] -> [B, S, p p C] in the run's type: the tokens that this rank holds, of H / p rows of
+/* [B, H, W, C] -> [B, S, p p C] in the run's type: the tokens held here, of H / p rows of
  * W / p. A token's p x p pixels follow each other row by row. */
 struct tensor nn_patchify(struct run *run, struct tensor picture, int64_t p, const struct cut *cut);
 /* The inverse: [B, h w, p p C] -> F32 [B, h p, w p, C]. */

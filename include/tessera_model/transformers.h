@@ -11,7 +11,7 @@
  *     attention       linears and norms by head of queries and keys, softmax over all tokens, linear
  *     feed-forward    x + gate * linear(gelu(linear(norm(x) modulated)))
  *
- * How many heads and hidden channels of attention and feed-forward this rank holds is told by the
+ * How many heads and hidden channels of attention and feed-forward are held here is told by the
  * shapes of the layers. */
 enum { DIT_TIMESTEP_CHANNELS = 256 };
 #define DIT_NORM_EPS 1e-6f /* diffusers writes it in the code, not in the config */
@@ -28,10 +28,10 @@ struct mlp dit_load_embedder(struct loader *loader, int64_t in, int64_t hidden, 
 struct tensor dit_mlp(struct run *run, const struct mlp *mlp, struct tensor x, enum activation act);
 /* The embedder of each value's sinusoid, in the run's type: [count, out]. */
 struct tensor dit_embed_values(struct run *run, const struct mlp *embedder, const float *values, int64_t count);
-/* The tokens of a picture [B, H, W, I] that this rank holds, through a convolution as wide as its
+/* The tokens of a picture [B, H, W, I] held here, through a convolution as wide as its
  * stride. The result is [B, S, O]. */
 struct tensor dit_embed_picture(struct run *run, const struct conv *proj, struct tensor picture, const struct cut *cut);
-/* A linear of the text's tokens that this rank holds, whatever their type: [B, T, O]. */
+/* A linear of the text's tokens held here, whatever their type: [B, T, O]. */
 struct tensor dit_embed_text(struct run *run, const struct linear *layer, struct tensor text);
 
 /* silu(cond) in the run's type: what every modulation is a linear of. */
@@ -103,7 +103,7 @@ void dit_joint_attention(struct run *run, int64_t head_dim, const struct attenti
                          struct tensor x[2], const struct cut *cut, struct text_span text);
 
 /* "<name>.net.0.proj" [hidden, channels] and "<name>.net.2" [channels, hidden], with the hidden
- * channels that this rank holds. */
+ * channels held here. */
 struct mlp dit_load_feed_forward(struct loader *loader, int64_t channels, int64_t hidden, const char *name);
 /* x + gate * ff(norm(x) modulated). */
 struct tensor dit_feed_forward(struct run *run, const struct mlp *ff, struct tensor x, const struct modulation *mod);

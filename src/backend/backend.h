@@ -143,6 +143,9 @@ bool cpu_kernels_from_name(const char *name, enum cpu_kernels *out);
  * threads_available(). Errors: ARGUMENT for an unknown name, UNSUPPORTED where the processor lacks
  * it. */
 struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_error *error);
+/* What libraries take beside arenas while such a backend computes, in bytes: threads' stacks, and
+ * scratch and code of products. */
+size_t cpu_library_bytes(void);
 /* A device that models can be put on: what tessera_model_options.device points to. */
 struct tessera_device {
     const char *name; /* for messages */

@@ -18,7 +18,6 @@
 static const char *const names[] = {"none", "stages", "blocks", "auto"};
 enum { NAMES = sizeof names / sizeof *names };
 
-#define SLACK ((size_t)48 << 20) /* what libraries take while they compute: threads' stacks, scratch of products */
 #define CHUNK ((size_t)16 << 20) /* of rows that blocks work on at a time where memory is short: products are as fast as with all of them */
 #define PIXEL_BYTES 15           /* of a picture that is delivered: three channels, as bytes and in float32 */
 
@@ -96,7 +95,7 @@ double offload_picture_bytes(double pictures, double width, double height) {
 }
 
 double offload_base(size_t resident, double pictures) {
-    return (double)resident + (double)SLACK + pictures;
+    return (double)resident + (double)cpu_library_bytes() + pictures;
 }
 
 /* ---- what weights take ---- */
@@ -283,6 +282,6 @@ size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot
     if (p->memory_limit == 0 && p->offload_asked == OFFLOAD_BLOCKS) return 2 * component_stream_least(&slot->component);
     size_t limit = usable_memory(p), peak = peak_of(p, p->offload, p->by_rows);
     if (p->memory_limit == 0 && peak > limit) limit = peak; /* it takes of the tenth that would stay free */
-    size_t now = memory_resident() + SLACK / 4, libraries = p->base_memory + SLACK; /* which take some of it when the first stage is over */
+    size_t slack = cpu_library_bytes(), now = memory_resident() + slack / 4, libraries = p->base_memory + slack; /* which take some of it when the first stage is over */
     return left_of(limit, (now > libraries ? now : libraries) + needs_of(p, slot, p->by_rows) + p->needs.pictures);
 }

@@ -180,6 +180,13 @@ struct backend *cpu_backend_open(int threads, enum cpu_kernels kernels, tessera_
     return cpu_backend_open_variant(threads, kernels, variant, error);
 }
 
+size_t cpu_library_bytes(void) {
+    enum cpu_variant variant;
+    tessera_error ignored = {0};
+    bool amx = choose_variant(getenv("TESSERA_ISA"), &variant, &ignored) == TESSERA_OK && variant == CPU_VARIANT_AMX;
+    return (size_t)(amx ? 64 : 48) << 20; /* measured by tests/cli/test_budgets.sh */
+}
+
 void backend_free(struct backend *backend) {
     if (backend != NULL) backend->free(backend);
 }
