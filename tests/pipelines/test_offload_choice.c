@@ -22,7 +22,8 @@ enum { SIDE = 2048, SLOTS = 4, ALL_ROLES = 1 << ROLE_TEXT | 1 << ROLE_DENOISER |
 static const char model[] = "tests/cases/pipeline_flux/model";
 static const char *const names[SLOTS] = {"text_encoder", "text_encoder_2", "transformer", "vae"};
 static const size_t wholes[SLOTS] = {1 * GIB, 8 * GIB, 12 * GIB, 2 * GIB}, windows[SLOTS] = {64 * MIB, 96 * MIB, 3 * GIB, 32 * MIB};
-static const size_t base = 2 * GIB, reserved = 48 * MIB; /* the program; what is held back for libraries */
+static const size_t base = 2 * GIB; /* the program */
+static size_t reserved;             /* what is held back for libraries */
 
 static const struct way {
     const char *name;
@@ -327,6 +328,7 @@ int main(int argc, char **argv) {
     struct pipeline *p = NULL;
     struct comm *world = NULL;
     struct mesh *mesh = NULL;
+    reserved = cpu_library_bytes();
     if (argc > 1 && strcmp(argv[1], "ranks") == 0) CHECK(open_ranks(&world, &mesh, &error) == TESSERA_OK, "%s", error.message);
     options.dtype = TESSERA_BF16, options.threads = 1;
     CHECK(pipeline_open(model, &options, &p, &error) == TESSERA_OK, "%s", error.message);
