@@ -8,6 +8,7 @@
 #include <assert.h>
 
 #include "backend/memory.h"
+#include "base/mean_variance.h"
 
 #include "nn/layers.h"
 
@@ -31,10 +32,10 @@ static int64_t strip_rows(const struct run *run, int64_t rows, size_t row_bytes)
 /* stats (mean, variance) of `seen` rows become those of seen + more rows. */
 static void merge_stats(float *stats, const float *strip_stats, int groups, double seen, double more) {
     for (int g = 0; g < groups; g++) {
-        double distance = (double)strip_stats[2 * g] - stats[2 * g], share = more / (seen + more);
-        double variance = stats[2 * g + 1] * (1.0 - share) + strip_stats[2 * g + 1] * share + distance * distance * share * (1.0 - share);
-        stats[2 * g] = (float)(stats[2 * g] + distance * share);
-        stats[2 * g + 1] = (float)variance;
+        struct mean_variance all = {stats[2 * g], stats[2 * g + 1]}, strip = {strip_stats[2 * g], strip_stats[2 * g + 1]};
+        mean_variance_merge(&all, seen, strip, more);
+        stats[2 * g] = (float)all.mean;
+        stats[2 * g + 1] = (float)all.variance;
     }
 }
 

@@ -10,12 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* (mean, variance) of `seen` take in another rank's of `more`. */
-static void merge(double *mean, double *variance, double seen, const float *theirs, double more) {
-    double share = more / (seen + more), distance = theirs[0] - *mean;
-    *variance = *variance * (1.0 - share) + theirs[1] * share + distance * distance * share * (1.0 - share);
-    *mean += distance * share;
-}
+#include "base/mean_variance.h"
 
 /* Every member's numbers [weight, (mean, variance) of each group] in all[members][1 + 2 groups]:
  * float32. */
@@ -40,14 +35,15 @@ void group_statistics_merge(struct run *run, struct comm *group, struct tensor *
     if (all == NULL) error_set(&run->error, TESSERA_ERROR_MEMORY, "out of memory for statistics");
     if (!run_failed(run)) gather_stats(group, all, each, values, weight, &run->error);
     for (int64_t g = 0; g < groups && !run_failed(run); g++) {
-        double mean = 0, variance = 0, seen = 0;
+        struct mean_variance whole = {0};
+        double seen = 0;
         for (int i = 0; i < members; i++) {
-            const float *theirs = all + i * each;
-            if (theirs[0] > 0) merge(&mean, &variance, seen, theirs + 1 + 2 * g, theirs[0]);
-            seen += theirs[0];
+            const float *numbers = all + i * each, *of_group = numbers + 1 + 2 * g;
+            if (numbers[0] > 0) mean_variance_merge(&whole, seen, (struct mean_variance){of_group[0], of_group[1]}, numbers[0]);
+            seen += numbers[0];
         }
-        values[2 * g] = (float)mean;
-        values[2 * g + 1] = (float)variance;
+        values[2 * g] = (float)whole.mean;
+        values[2 * g + 1] = (float)whole.variance;
     }
     free(all);
     run_unmap(run, stats, values, MAP_READ | MAP_WRITE);

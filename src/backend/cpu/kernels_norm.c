@@ -5,6 +5,7 @@
  * compiler's back. Group statistics use float64, as a picture has up to 2^27 elements per group,
  * and one sum for each channel, which vectorises however narrow groups are. */
 #include "backend/cpu/kernels.h"
+#include "base/mean_variance.h"
 
 enum { LANES = 16, CHANNELS = 128 /* of which group statistics are taken at a time */ };
 
@@ -75,26 +76,13 @@ static void norm(struct backend *backend, struct tensor *out, const struct tenso
     }
 }
 
-/* Count, mean and sum of squared distances to the mean. */
-struct moments {
-    double count, mean, squares;
-};
-
-/* Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1. */
-static void merge_moments(struct moments *into, double count, double mean, double squares) {
-    double apart = mean - into->mean, total = into->count + count;
-    into->squares += squares + apart * apart * into->count * count / total;
-    into->mean += apart * count / total;
-    into->count = total;
-}
-
-/* Moments of `n` neighbouring channels (at most CHANNELS) over one picture's pixels, which lie
- * `stride` apart, in one pass. Distances are to the first pixel, which keeps their squares small. */
-static void channel_moments(struct moments *out, const struct tensor *x, int64_t at, int64_t pixels, int64_t stride, int64_t n) {
+/* Of `n` neighbouring channels (at most CHANNELS) over one picture's pixels, which lie `stride` apart,
+ * in one pass. Distances are to the first pixel, which keeps their squares small. */
+static void channel_stats(struct mean_variance *out, const struct tensor *x, int64_t at, int64_t pixels, int64_t stride, int64_t n) {
     float first[CHANNELS] = {0}, row[CHANNELS] = {0};
     double sums[CHANNELS] = {0}, squares[CHANNELS] = {0};
     int64_t padded = round_up(n, LANES);
-    row_load(first, x->data, x->dtype, at, n);
+    if (pixels > 0) row_load(first, x->data, x->dtype, at, n); /* a rank without rows has none */
     for (int64_t p = 0; p < pixels; p++) {
         row_load(row, x->data, x->dtype, at + p * stride, n);
         for (int64_t i = 0; i < padded; i++) {
@@ -104,25 +92,26 @@ static void channel_moments(struct moments *out, const struct tensor *x, int64_t
         }
     }
     for (int64_t i = 0; i < n; i++) {
-        double mean = sums[i] / (double)pixels;
-        out[i] = (struct moments){(double)pixels, (double)first[i] + mean, squares[i] - sums[i] * mean};
+        double mean = sums[i] / (double)pixels, variance = squares[i] / (double)pixels - mean * mean;
+        out[i] = (struct mean_variance){(double)first[i] + mean, variance};
     }
 }
 
 /* Of one picture's groups `first` to `end`, which lie side by side. */
 static void some_group_stats(float *out, const struct tensor *x, int64_t picture, int64_t first, int64_t end, int64_t groups) {
     int64_t pixels = x->shape[1] * x->shape[2], channels = x->shape[3], width = channels / groups;
-    struct moments group = {0}, each[CHANNELS];
+    struct mean_variance group = {0}, each[CHANNELS];
     for (int64_t c = first * width; c < end * width; c += CHANNELS) {
         int64_t n = min64(CHANNELS, end * width - c);
-        channel_moments(each, x, picture * pixels * channels + c, pixels, channels, n);
+        channel_stats(each, x, picture * pixels * channels + c, pixels, channels, n);
         for (int64_t i = 0; i < n; i++) {
-            if ((c + i) % width == 0) group = (struct moments){0};
-            merge_moments(&group, each[i].count, each[i].mean, each[i].squares);
-            if ((c + i) % width < width - 1) continue;
+            int64_t seen = (c + i) % width; /* channels of this group */
+            if (seen == 0) group = (struct mean_variance){0};
+            mean_variance_merge(&group, (double)seen, each[i], 1);
+            if (seen < width - 1) continue;
             float *stats = out + (picture * groups + (c + i) / width) * 2;
             stats[0] = (float)group.mean;
-            stats[1] = (float)(fmax(group.squares, 0) / group.count);
+            stats[1] = (float)fmax(group.variance, 0);
         }
     }
 }
