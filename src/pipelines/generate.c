@@ -29,12 +29,17 @@ static tessera_status check_kinds(const struct pipeline *p, const struct denoise
                      p->denoiser);
 }
 
+/* Does this rank speak for all that make pictures? */
+static bool is_speaker(const struct generation *g) {
+    const struct team *team = &g->pipeline->team;
+    return team_rank(team) == 0 && team_coordinate(team, MESH_DATA) == 0;
+}
+
 /* Gives a notice if the working size is not the requested size. */
 static void announce_size(const struct generation *g) {
     const tessera_request *r = g->request;
     bool resized = g->pipeline->class->nearest_size == NULL || g->pipeline->class->scales_back;
-    const struct team *team = &g->pipeline->team;
-    if ((g->width == r->width && g->height == r->height) || team_rank(team) != 0 || team_coordinate(team, MESH_DATA) != 0) return;
+    if ((g->width == r->width && g->height == r->height) || !is_speaker(g)) return;
     if (!r->use_resolution_binning || r->init_image != NULL)
         pipeline_notice(g->pipeline, r, "size %dx%d: this model draws %dx%d, the next multiples of 16 below", r->width, r->height, g->width,
                         g->height);
@@ -50,14 +55,13 @@ static void announce_size(const struct generation *g) {
                         r->width, r->height, g->width, g->height);
 }
 
-/* One line where displaced patches are known to draw another picture: the published correction of
- * group norms fails with so many patches (docs/quality.md). */
+/* Gives a notice if displaced patches may draw another picture: the published correction of group
+ * norms fails with so many patches (docs/quality.md). */
 static void announce_patches(const struct generation *g, const struct denoiser *d) {
-    const struct team *team = &g->pipeline->team;
-    int patches = team_degree(team, MESH_PATCH);
-    bool displaced = team->choice.patch_strategy == NULL || strcmp(team->choice.patch_strategy->name, "patch") == 0;
-    if (patches < MANY_PATCHES || !displaced || d->row_unit == 0 || team->choice.sync_mode != SYNC_CORRECTED_ASYNC_GN) return;
-    if (team_rank(team) != 0 || team_coordinate(team, MESH_DATA) != 0) return;
+    const struct strategy_choice *choice = &g->pipeline->team.choice;
+    int patches = team_degree(&g->pipeline->team, MESH_PATCH);
+    bool corrects = displaced_patches_strategy.applies(choice) && choice->sync_mode == SYNC_CORRECTED_ASYNC_GN;
+    if (patches < MANY_PATCHES || d->row_unit == 0 || !corrects || !is_speaker(g)) return;
     pipeline_notice(g->pipeline, g->request,
                     "patch %d with sync-mode corrected_async_gn: so many patches of a U-Net often draw another picture than one process "
                     "does; --sync-mode stale_gn stays nearer to it",
