@@ -40,6 +40,11 @@ static const struct {
     {"naive_patch", "", -1, "col"},
     {"naive_patch", "", -1, "alternate"},
 };
+/* The same ways on higher pictures: is it the number of patches that costs, or that they are low? */
+static const struct {
+    int ranks, height;
+} higher[] = {{2, 2 * SIDE}, {4, 2 * SIDE}, {8, 4 * SIDE}};
+static const char *const higher_modes[] = {"corrected_async_gn", "stale_gn", "sync_gn"};
 /* Beside the patches: exact strategies on two ranks, small weights on one. */
 static const struct {
     int ranks;
@@ -78,12 +83,27 @@ static int add_others(int ranks, size_t scheduler, size_t step, struct quality_s
     return count;
 }
 
-/* First the FIRST ways and the exact strategies of the first sampler and steps, then the default
- * way of all others, then the rest. */
+/* Of the first sampler and steps. */
+static int add_higher(int ranks, struct quality_setting *out) {
+    int count = 0;
+    for (size_t i = 0; i < sizeof higher / sizeof *higher; i++) {
+        if (higher[i].ranks != ranks) continue;
+        for (size_t m = 0; m < sizeof higher_modes / sizeof *higher_modes; m++, count++) {
+            out[count] = new_setting(ranks, 0, 0);
+            out[count].strategy = "patch", out[count].sync_mode = higher_modes[m];
+            out[count].warmup = 4, out[count].option = "", out[count].height = higher[i].height;
+        }
+    }
+    return count;
+}
+
+/* First the FIRST ways and the exact strategies of the first sampler and steps, then higher
+ * pictures and the default way of all others, then the rest. */
 int quality_settings(int ranks, struct quality_setting out[QUALITY_SETTINGS_MOST]) {
     const size_t all = sizeof patches / sizeof *patches;
     int count = add_patches(ranks, 0, 0, 0, FIRST, out);
     count += add_others(ranks, 0, 0, out + count);
+    count += add_higher(ranks, out + count);
     for (size_t i = 1; i < SAMPLERS; i++) count += add_patches(ranks, i / STEPS, i % STEPS, 0, 1, out + count);
     for (size_t i = 0; i < SAMPLERS; i++) {
         count += add_patches(ranks, i / STEPS, i % STEPS, i == 0 ? FIRST : 1, all, out + count);

@@ -3,7 +3,7 @@
  *
  * A setting is its key: the first KEY_COLUMNS columns of its line. What does not apply is empty.
  * Patches of 16 latent rows are 4 rows at least (the U-Net halves them twice), so 8 patches are
- * measured on pictures that are twice as high. */
+ * measured on pictures that are twice as high. A few ways are measured on still higher ones. */
 #ifndef TESSERA_BENCH_QUALITY_SETTINGS_H
 #define TESSERA_BENCH_QUALITY_SETTINGS_H
 

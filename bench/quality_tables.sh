@@ -15,7 +15,7 @@ awk -F, -v results="$results" '
 function cell(key) { return key in figures ? figures[key] : "-" }
 function row(name, scheduler, steps, rest,    n) {
     printf "| %s |", name
-    for (n = 2; n <= 8; n *= 2) printf " %s |", cell(scheduler "," steps "," n "," rest)
+    for (n = 2; n <= 8; n *= 2) printf " %s |", cell(scheduler "," steps "," (n < 8 ? 128 : 256) "," n "," rest)
     printf "\n"
 }
 function head(first) { printf "| %s | 2 patches | 4 patches | 8 patches |\n|---|---|---|---|\n", first }
@@ -32,17 +32,27 @@ function samplers(    s, t) {
     for (s = 1; s <= num_samplers; s++)
         for (t = 1; t <= num_steps; t++) row(sampler[s] ", " step[t], sampler[s], step[t], "patch,corrected_async_gn,4,")
 }
+# A patch of a picture of `height` pixels has height / 8 / n latent rows.
+function high_row(n, height,    m) {
+    printf "| %d of 128x%d | %d |", n, height, height / 8 / n
+    for (m = 1; m <= 3; m++) printf " %s |", cell("DDIMScheduler,20," height "," n ",patch," mode[m] ",4,")
+    printf "\n"
+}
+function heights() {
+    printf "| patches | latent rows each | `%s` | `%s` | `%s` |\n|---|---|---|---|---|\n", mode[1], mode[2], mode[3]
+    high_row(2, 256); high_row(2, 128); high_row(4, 256); high_row(4, 128); high_row(8, 512); high_row(8, 256)
+}
 function others() {
     print "| way | PSNR mean, lowest (SSIM mean) |\n|---|---|"
-    print "| ring, 2 ranks | " cell("DDIMScheduler,20,2,ring,,,") " |"
-    print "| PipeFusion, 2 stages, one patch | " cell("DDIMScheduler,20,2,pipefusion,,,one_part") " |"
-    print "| weights as q8_0 | " cell("DDIMScheduler,20,1,weights,,,q8_0") " |"
-    print "| weights as q4_0 | " cell("DDIMScheduler,20,1,weights,,,q4_0") " |"
+    print "| ring, 2 ranks | " cell("DDIMScheduler,20,128,2,ring,,,") " |"
+    print "| PipeFusion, 2 stages, one patch | " cell("DDIMScheduler,20,128,2,pipefusion,,,one_part") " |"
+    print "| weights as q8_0 | " cell("DDIMScheduler,20,128,1,weights,,,q8_0") " |"
+    print "| weights as q4_0 | " cell("DDIMScheduler,20,128,1,weights,,,q4_0") " |"
 }
 BEGIN {
     while ((getline line < results) > 0) {
         split(line, f, ",")
-        figures[f[1] "," f[2] "," f[5] "," f[6] "," f[7] "," f[8] "," f[9]] = sprintf("%.1f, %.1f (%.3f)", f[11], f[12], f[13])
+        figures[f[1] "," f[2] "," f[4] "," f[5] "," f[6] "," f[7] "," f[8] "," f[9]] = sprintf("%.1f, %.1f (%.3f)", f[11], f[12], f[13])
     }
     num_modes = split("corrected_async_gn stale_gn sync_gn separate_gn no_sync full_sync", mode, " ")
     num_warmups = split("0 1 4", warmup, " ")
@@ -56,6 +66,7 @@ BEGIN {
     inside = 1
     if ($0 ~ /modes/) modes("DDIMScheduler", 20)
     else if ($0 ~ /samplers/) samplers()
+    else if ($0 ~ /heights/) heights()
     else if ($0 ~ /others/) others()
 }' "$page" >"$made"
 

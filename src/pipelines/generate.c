@@ -20,7 +20,7 @@
 #include "pipelines/request.h"
 #include "pipelines/text_ahead.h"
 
-enum { MANY_PATCHES = 8 };
+enum { MANY_PATCHES = 8, FEW_ROWS = 15 /* of latents in each */ };
 
 /* Checks that the denoiser is a denoiser and the autoencoder an autoencoder. */
 static tessera_status check_kinds(const struct pipeline *p, const struct denoiser *d, const struct autoencoder *vae, tessera_error *error) {
@@ -56,16 +56,18 @@ static void announce_size(const struct generation *g) {
 }
 
 /* Gives a notice if displaced patches may draw another picture: the published correction of group
- * norms fails with so many patches (docs/quality.md). */
+ * norms fails with many low patches, as docs/quality.md measures; with 16 rows each its authors
+ * found it sound. */
 static void announce_patches(const struct generation *g, const struct denoiser *d) {
     const struct strategy_choice *choice = &g->pipeline->team.choice;
     int patches = team_degree(&g->pipeline->team, MESH_PATCH);
     bool corrects = displaced_patches_strategy.applies(choice) && choice->sync_mode == SYNC_CORRECTED_ASYNC_GN;
-    if (patches < MANY_PATCHES || d->row_unit == 0 || !corrects || !is_speaker(g)) return;
+    bool suspect = patches >= MANY_PATCHES && g->rows / patches <= FEW_ROWS;
+    if (!suspect || d->row_unit == 0 || !corrects || !is_speaker(g)) return;
     pipeline_notice(g->pipeline, g->request,
-                    "patch %d with sync-mode corrected_async_gn: so many patches of a U-Net often draw another picture than one process "
-                    "does; --sync-mode stale_gn stays nearer to it",
-                    patches);
+                    "patch %d with sync-mode corrected_async_gn: so many low patches of a U-Net (%lld latent rows each) often draw another "
+                    "picture than one process does; --sync-mode stale_gn stays nearer to it",
+                    patches, (long long)(g->rows / patches));
 }
 
 /* The working size in pixels: one of the bins only if the request has no picture. */
@@ -122,7 +124,6 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     TRY(check_kinds(p, d, vae, error));
     TRY(choose_size(g, error));
     announce_size(g);
-    announce_patches(g, d);
     TRY(denoiser_check_degrees(d, team_degree(&p->team, MESH_ULYSSES), team_degree(&p->team, MESH_TENSOR), error));
     TRY(check_size(g, d, vae->scale * d->patch_size, error));
     g->rows = g->height / vae->scale;
@@ -136,6 +137,7 @@ static tessera_status fit_latents(struct generation *g, const struct denoiser *d
     g->positions = g->rows * g->columns;
     g->count = g->positions * g->channels;
     g->patch_size = d->patch_size;
+    announce_patches(g, d);
     p->text_channels = d->text_channels;
     p->pooled_channels = d->pooled_channels;
     return TESSERA_OK;

@@ -21,6 +21,7 @@ ranks 4 0 --prompt a $quick --ring-degree 2 --use_cfg_parallel --comm-stats -o "
 ranks 2 0 --prompt a $quick --ring-degree 2 --use-parallel-vae -o "$work/v.png"; there "$work/v.png"
 few="--model tests/cases/pipeline_sd15/model --prompt a --steps 2 --no-split-batch --seed 3 --threads 1 --height 512 --width 64 --parallelism patch"
 ranks 8 0 $few -o "$work/p.png"; says_once "sync-mode stale_gn stays nearer"
+ranks 8 0 $few --height 1024 --steps 1 -o "$work/p.png"; check "patches of 16 rows have no such note" sh -c "! grep -q 'stays nearer' '$work/err'"
 ranks 8 0 $few --sync-mode stale_gn -o "$work/p.png"; check "stale_gn has no such note" sh -c "! grep -q 'stays nearer' '$work/err'"
 ranks 2 0 --prompt a b --num-images 2 $quick --data_parallel_degree 2 -o "$work/d/"; lines 4
 check "all pictures of data parallel ranks are there" test "$(ls "$work/d" | wc -l)" -eq 4
