@@ -41,9 +41,7 @@ static const struct {
     {"naive_patch", "", -1, "alternate"},
 };
 /* The same ways on higher pictures: is it the number of patches that costs, or that they are low? */
-static const struct {
-    int ranks, height;
-} higher[] = {{2, 2 * SIDE}, {4, 2 * SIDE}, {8, 4 * SIDE}};
+static const struct { int ranks, height; } higher[] = {{2, 2 * SIDE}, {4, 2 * SIDE}, {8, 4 * SIDE}};
 static const char *const higher_modes[] = {"corrected_async_gn", "stale_gn", "sync_gn"};
 /* Beside the patches: exact strategies on two ranks, small weights on one. */
 static const struct {
