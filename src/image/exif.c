@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4, ENTRY_BYTES = 12 };
+enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4, ENTRY_BYTES = 12, VALUE_BYTES = 4 };
 
 static uint32_t number_at(const uint8_t *data, int bytes, bool big) {
     uint32_t value = 0;
@@ -13,8 +13,18 @@ static uint32_t number_at(const uint8_t *data, int bytes, bool big) {
     return value;
 }
 
-static int valid(uint32_t orientation) {
-    return orientation >= 1 && orientation <= 8 ? (int)orientation : 0;
+/* What is none of the eight leaves the picture as it is. */
+static int orientation_or_upright(uint32_t named) {
+    return named >= 1 && named <= 8 ? (int)named : 1;
+}
+
+/* The first value of an entry of a directory, or 0: it has none, or one that is no whole number. */
+static uint32_t first_value(const uint8_t *data, size_t length, const uint8_t *entry, bool big) {
+    uint32_t type = number_at(entry + 2, 2, big), count = number_at(entry + 4, 4, big), at = number_at(entry + 8, 4, big);
+    uint32_t bytes = type == TYPE_SHORT ? 2 : type == TYPE_LONG ? 4 : 0;
+    if (bytes == 0 || count == 0) return 0;
+    if (count <= VALUE_BYTES / bytes) return number_at(entry + 8, (int)bytes, big);
+    return at <= length && length - at >= bytes ? number_at(data + at, (int)bytes, big) : 0;
 }
 
 int exif_orientation(const uint8_t *data, size_t length) {
@@ -26,22 +36,25 @@ int exif_orientation(const uint8_t *data, size_t length) {
     size_t count = number_at(data + directory, 2, big);
     for (size_t i = 0; i < count && directory + 2 + (i + 1) * ENTRY_BYTES <= length; i++) {
         const uint8_t *entry = data + directory + 2 + i * ENTRY_BYTES;
-        uint32_t type = number_at(entry + 2, 2, big);
-        if (number_at(entry, 2, big) != TAG_ORIENTATION || number_at(entry + 4, 4, big) != 1) continue;
-        return type == TYPE_SHORT || type == TYPE_LONG ? valid(number_at(entry + 8, type == TYPE_SHORT ? 2 : 4, big)) : 0;
+        if (number_at(entry, 2, big) == TAG_ORIENTATION) return orientation_or_upright(first_value(data, length, entry, big));
     }
     return 0;
 }
 
+/* Whether `length` bytes begin with a digit between two texts, which is then *digit. */
+static bool reads_digit(const char *data, size_t length, const char *before, const char *after, uint32_t *digit) {
+    size_t start = strlen(before), end = strlen(after);
+    if (length < start + 1 + end || memcmp(data, before, start) != 0 || memcmp(data + start + 1, after, end) != 0) return false;
+    *digit = (uint32_t)(data[start] - '0');
+    return *digit <= 9;
+}
+
 int exif_orientation_of_xmp(const char *data, size_t length) {
-    static const char name[] = "tiff:Orientation";
-    const size_t size = sizeof name - 1;
-    for (size_t i = 0; i + size + 3 <= length; i++) {
-        if (memcmp(data + i, name, size) != 0) continue;
-        const char *rest = data + i + size;
-        if (rest[0] == '=' && rest[1] == '"') return valid((uint32_t)(rest[2] - '0'));
-        if (rest[0] == '>') return valid((uint32_t)(rest[1] - '0'));
-    }
+    uint32_t digit;
+    for (size_t i = 0; i < length; i++)
+        if (reads_digit(data + i, length - i, "tiff:Orientation=\"", "\"", &digit) ||
+            reads_digit(data + i, length - i, "<tiff:Orientation>", "</tiff:Orientation>", &digit))
+            return orientation_or_upright(digit);
     return 0;
 }
 

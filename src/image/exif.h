@@ -13,8 +13,8 @@
 
 #include "image/image.h"
 
-/* The orientation that a TIFF structure names ("Exif\0\0" before it is skipped), or 0: none, or
- * none that is valid. */
+/* The orientation that a TIFF structure names ("Exif\0\0" before it is skipped), 1 where it is none of
+ * the eight, or 0: it names none, and XMP may. */
 int exif_orientation(const uint8_t *data, size_t length);
 /* The same of an XMP packet. */
 int exif_orientation_of_xmp(const char *data, size_t length);

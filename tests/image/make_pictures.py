@@ -22,7 +22,8 @@ FOLDER = os.path.join(TESTS, "image", "pictures")
 
 
 def load_image(path):
-    image = Image.open(path)
+    with open(path, "rb") as f:  # by its name, Pillow 13.0.0 forgets to turn some TIFF files
+        image = Image.open(io.BytesIO(f.read()))
     image = ImageOps.exif_transpose(image)
     return np.asarray(image.convert("RGB"))
 
@@ -39,8 +40,8 @@ def put(name, data):
         f.write(data)
 
 
-def exif(orientation, order="<"):
-    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+def exif(orientation, order="<", count=1):
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, count, orientation, 0)
     return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1) + entry + struct.pack(order + "I", 0)
 
 
@@ -91,6 +92,11 @@ def write_jpeg():
     for orientation in range(0, 10):
         rgb.save(f"{FOLDER}/exif-{orientation}.jpg", exif=b"Exif\0\0" + exif(orientation))
     rgb.save(f"{FOLDER}/xmp.jpg", xmp=xmp(6).encode())
+    rgb.save(f"{FOLDER}/xmp-10.jpg", xmp=xmp(10).encode())
+    rgb.save(f"{FOLDER}/xmp-twice.jpg", xmp=xmp("right").encode() + xmp(8).encode())
+    for orientation in (0, 1, 9):  # which are upright, whatever XMP says
+        rgb.save(f"{FOLDER}/xmp-exif-{orientation}.jpg", exif=b"Exif\0\0" + exif(orientation), xmp=xmp(6).encode())
+    rgb.save(f"{FOLDER}/exif-twice.jpg", exif=b"Exif\0\0" + exif(6, count=2))
 
 
 def write_webp():
@@ -101,20 +107,35 @@ def write_webp():
     rgb.save(f"{FOLDER}/animated.webp", save_all=True, append_images=[Image.fromarray(draw(23))], lossless=True)
 
 
-def tiff(pixels, photometric, order="<"):
-    """A TIFF file of numpy pixels [height, width, channels] of 16 bits, in one strip."""
+def tiff(pixels, photometric, order="<", tile=None, planes=False, alpha=None):
+    """A TIFF file of numpy pixels [height, width, channels] of 8 or 16 bits, in one strip or in tiles (rows, columns), pixel by pixel or plane by
+    plane; alpha: what TIFF's ExtraSamples says of the last channel."""
     height, width, channels = pixels.shape
-    data = pixels.astype(order + "u2").tobytes()
-    bits = struct.pack(order + f"{channels}H", *[16] * channels)
-    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, None), (259, 3, 1, 1), (262, 3, 1, photometric), (273, 4, 1, None),
-               (277, 3, 1, channels), (278, 4, 1, height), (279, 4, 1, len(data))]
+    bits = pixels.itemsize * 8
+    rows, columns = tile or (height, width)
+    parts = []
+    for plane in np.split(pixels, channels, axis=2) if planes else [pixels]:
+        for y in range(0, height, rows):
+            for x in range(0, width, columns):
+                part = plane[y : y + rows, x : x + columns]
+                part = np.pad(part, ((0, rows - part.shape[0]), (0, columns - part.shape[1]), (0, 0)))
+                parts.append(part.astype(f"{order}u{bits // 8}").tobytes())
+    sizes = [len(part) for part in parts]
+    entries = [(256, "I", [width]), (257, "I", [height]), (258, "H", [bits] * channels), (259, "H", [1]), (262, "H", [photometric]), (277, "H", [channels])]
+    entries += [(322, "I", [columns]), (323, "I", [rows]), (324, "I", None), (325, "I", sizes)] if tile else [(273, "I", None), (278, "I", [rows]), (279, "I", sizes)]
+    entries += [(284, "H", [2])] * planes + [(338, "H", [alpha])] * (alpha is not None)
     after = 8 + 2 + 12 * len(entries) + 4
-    out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
-    for tag, kind, count, value in entries:
-        value = (after if channels > 2 else 16) if tag == 258 else after + len(bits) if tag == 273 else value
-        short = kind == 3 and count == 1
-        out += struct.pack(order + "HHI", tag, kind, count) + (struct.pack(order + "HH", value, 0) if short else struct.pack(order + "I", value))
-    return out + struct.pack(order + "I", 0) + bits + data
+    first = after + 8 * len(parts) + 2 * channels  # behind the longest values
+    starts = [first + sum(sizes[:i]) for i in range(len(parts))]
+    out, values = b"", b""
+    for tag, kind, numbers in sorted(entries):
+        numbers = starts if numbers is None else numbers
+        data = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
+        out += struct.pack(order + "HHI", tag, 3 if kind == "H" else 4, len(numbers))
+        out += data.ljust(4, b"\0") if len(data) <= 4 else struct.pack(order + "I", after + len(values))
+        values += data if len(data) > 4 else b""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries)) + out + bytes(4) + values
+    return head.ljust(first, b"\0") + b"".join(parts)
 
 
 def write_tiff():
@@ -131,6 +152,18 @@ def write_tiff():
     put("rgb16.tiff", tiff(draw(34).astype(np.uint16) * 257 + 99, 2))
     put("rgb16-big.tiff", tiff(draw(34).astype(np.uint16) * 257 + 99, 2, ">"))
     put("grey16.tiff", tiff(draw(35, channels=1).astype(np.uint16) * 4, 1))
+    for order in "<>":
+        put(f"tiles-rgb16-{ord(order)}.tiff", tiff(draw(36, 20, 21).astype(np.uint16) * 257 + 99, 2, order, (16, 16)))
+    put("tiles-rgba.tiff", tiff(draw(37, 20, 21, 4), 2, tile=(16, 16), alpha=2))
+    put("tiles-multiplied.tiff", tiff(draw(37, 20, 21, 4), 2, tile=(16, 32), alpha=1))
+    put("tiles-grey-alpha.tiff", tiff(draw(38, 20, 21, 2), 1, tile=(32, 16), alpha=2))
+    put("tiles-cmyk.tiff", tiff(draw(39, 20, 21, 4), 5, tile=(16, 16)))
+    put("tiles-white.tiff", tiff(draw(40, 20, 21, 1), 0, tile=(16, 16)))
+    put("planes-rgb.tiff", tiff(draw(36), 2, planes=True))
+    put("planes-tiles-rgba.tiff", tiff(draw(37, 20, 21, 4), 2, tile=(16, 16), planes=True, alpha=2))
+    put("planes-cmyk.tiff", tiff(draw(39, 20, 21, 4), 5, planes=True))
+    lab = np.stack([draw(34, channels=1)[..., 0], (draw(35, channels=1)[..., 0] // 8).astype(int) - 16, (draw(36)[..., 0] // 8).astype(int) - 16], -1)
+    put("lab.tiff", tiff(np.uint8(lab & 255), 8))
 
 
 def write_gif():

@@ -118,7 +118,7 @@ static void test_cut_off(void) {
 }
 
 /* Every kind of file, pixel for pixel as diffusers' load_image has it (make_pictures.py). Lossy
- * kinds may round differently by build. */
+ * kinds may round differently by build, and Pillow interpolates Lab. */
 static void test_kinds(void) {
     struct case_io c;
     tessera_error error = {0};
@@ -129,12 +129,12 @@ static void test_kinds(void) {
         struct image out;
         snprintf(path, sizeof path, "tests/%s", want->name);
         CHECK(image_file_read(path, &out, &error) == TESSERA_OK, "%s", error.message);
-        bool lossy = strstr(path, ".jpg") != NULL || strstr(path, ".webp") != NULL;
-        CHECK(difference(&out, &want->tensor) <= lossy, "%s differs by %d", path, difference(&out, &want->tensor));
+        bool lossy = strstr(path, ".jpg") != NULL || strstr(path, ".webp") != NULL, lab = strstr(path, "lab.tiff") != NULL;
+        CHECK(difference(&out, &want->tensor) <= (lab ? 4 : lossy), "%s differs by %d", path, difference(&out, &want->tensor));
         CHECK((strstr(path, "grey16") != NULL) == (out.note != NULL), "%s: note %s", path, out.note != NULL ? out.note : "none");
         image_free(&out);
     }
-    CHECK(c.io != NULL && safetensors_count(c.io) > 60, "all kinds are there");
+    CHECK(c.io != NULL && safetensors_count(c.io) > 80, "all kinds are there");
     case_close(&c);
 }
 
