@@ -78,6 +78,7 @@ struct pipeline_class {
     struct {
         int latents, channels;
     } extra;
+    const char *scheduler_fields; /* JSON: what diffusers' pipeline sets in its scheduler's configuration, whatever the file says; or NULL */
     bool whole_steps; /* picture to picture: steps * strength is cut to a whole number before it is subtracted from steps */
     /* Sizes that the family was trained at: makes *width and *height the nearest of them. False
      * where a denoiser of this sample_size has none. NULL: the family has none. */

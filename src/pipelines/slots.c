@@ -39,13 +39,28 @@ tessera_status pipeline_describe(struct pipeline *p, const char *name, const str
     return TESSERA_OK;
 }
 
-tessera_status pipeline_scheduler_config(struct pipeline *p, const struct json **out, tessera_error *error) {
+/* As the model's files have it. */
+static tessera_status read_scheduler_config(struct pipeline *p, struct json **out, tessera_error *error) {
     char *path = NULL;
-    if (p->file != NULL && p->scheduler == NULL) TRY(single_file_scheduler(p->file, &p->scheduler, error));
+    *out = NULL;
+    if (p->file != NULL) TRY(single_file_scheduler(p->file, out, error));
+    if (*out != NULL) return TESSERA_OK;
+    TRY(pipeline_folder_of(p, "scheduler", &path, error));
+    tessera_status status = scheduler_read_config(path, out, error);
+    free(path);
+    return status;
+}
+
+tessera_status pipeline_scheduler_config(struct pipeline *p, const struct json **out, tessera_error *error) {
     if (p->scheduler == NULL) {
-        TRY(pipeline_folder_of(p, "scheduler", &path, error));
-        tessera_status status = scheduler_read_config(path, &p->scheduler, error);
-        free(path);
+        struct json *read = NULL;
+        TRY(read_scheduler_config(p, &read, error));
+        tessera_status status = TESSERA_OK;
+        if (p->class->scheduler_fields == NULL)
+            p->scheduler = read;
+        else
+            status = scheduler_merge_config(read, p->class->scheduler_fields, &p->scheduler, error);
+        if (p->scheduler != read) json_free(read);
         TRY(status);
     }
     *out = p->scheduler;

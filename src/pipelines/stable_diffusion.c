@@ -21,6 +21,8 @@ const struct pipeline_class stable_diffusion_class = {
     .strength = 0.8f,
     .sample_size = 64,
     .is_unet = true,
+    /* of old folders, which leave them out; the classes' own defaults are others */
+    .scheduler_fields = "{\"steps_offset\": 1, \"clip_sample\": false}",
     .whole_steps = true,
     .text = TEXT_CLIP,
     .encode_prompts = encode_prompts,

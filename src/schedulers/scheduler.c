@@ -84,8 +84,7 @@ static char *merge(const struct json *config, const char *overrides) {
     return merged;
 }
 
-/* The same as a document of the configuration's name. */
-static tessera_status merge_config(const struct json *config, const char *overrides, struct json **out, tessera_error *error) {
+tessera_status scheduler_merge_config(const struct json *config, const char *overrides, struct json **out, tessera_error *error) {
     char *merged = merge(config, overrides);
     if (merged == NULL) return error_set(error, TESSERA_ERROR_ARGUMENT, "scheduler_config: %.200s is no JSON object", overrides);
     tessera_status status = json_parse(json_path(config), merged, strlen(merged), out, error);
@@ -156,7 +155,7 @@ tessera_status scheduler_open_with(const struct json *config, const char *class_
     struct json *merged = NULL;
     if (overrides == NULL) return scheduler_open_config(config, class_name, out, error);
     *out = NULL;
-    TRY(merge_config(config, overrides, &merged, error));
+    TRY(scheduler_merge_config(config, overrides, &merged, error));
     tessera_status status = scheduler_open_config(merged, class_name, out, error);
     json_free(merged);
     if (status == TESSERA_OK) status = check_fields((*out)->class, overrides, error);

@@ -58,6 +58,9 @@ struct scheduler_class {
 tessera_status scheduler_open(const char *path, const char *class_name, struct scheduler **out, tessera_error *error);
 /* The configuration alone, for any number of schedulers; the caller frees it. */
 tessera_status scheduler_read_config(const char *path, struct json **out, tessera_error *error);
+/* A configuration of the same name with the fields of `overrides`, a JSON object, in place of its
+ * own; the caller frees it. ARGUMENT where `overrides` is no object. */
+tessera_status scheduler_merge_config(const struct json *config, const char *overrides, struct json **out, tessera_error *error);
 /* From a configuration, which the caller keeps. */
 tessera_status scheduler_open_config(const struct json *config, const char *class_name, struct scheduler **out, tessera_error *error);
 /* The same with `overrides`, a JSON object or NULL, whose fields go before those of the

@@ -98,6 +98,19 @@ for option in "schedule karras use_karras_sigmas true" "schedule exponential use
     check "--$1 $2 changes the picture" test "$(tail -c 1000 "$work/own.png" | cksum)" != "$(tail -c 1000 "$work/option.png" | cksum)"
     run 0 generate --from "$work/option.png" --allow-record-files -o "$work/again.png" --overwrite; says "bit for bit the same"
 done
+# what diffusers' StableDiffusionPipeline sets in every scheduler's configuration: an old folder that
+# leaves it out, or says something else, draws the same
+rm -rf "$work/said"; cp -r $sd "$work/said"; config=$work/said/scheduler/scheduler_config.json
+for class in DDIMScheduler DDPMScheduler EulerDiscreteScheduler; do
+    first=
+    for fields in '"clip_sample": false, "steps_offset": 1,' '"clip_sample": true, "steps_offset": 0,' ''; do
+        sed 's/"clip_sample": *[^,}]*,//; s/"steps_offset": *[^,}]*,//' $sd/scheduler/scheduler_config.json | sed "1s/{/{$fields/" >"$config"
+        run 0 generate --model "$work/said" --scheduler $class --prompt a --steps 3 --threads 1 -o "$work/old.png" --overwrite
+        pixels=$(tail -c 1000 "$work/old.png" | cksum)
+        first=${first:-$pixels}
+        check "$class of a folder with '$fields' draws as with steps_offset 1 and without clipping" test "$pixels" = "$first"
+    done
+done
 run 0 generate --model $sd --scheduler DPMSolverMultistepScheduler --prompt a --steps 3 --threads 1 -o "$work/own.png" --overwrite
 run 0 generate --model $sd --scheduler DPMSolverMultistepScheduler --prompt a --steps 3 --threads 1 --schedule lu -o "$work/lu.png"
 check "--schedule lu changes the picture" test "$(tail -c 1000 "$work/own.png" | cksum)" != "$(tail -c 1000 "$work/lu.png" | cksum)"
