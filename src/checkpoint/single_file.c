@@ -174,13 +174,15 @@ static int distilled_steps(const char *name) {
     return steps >= 1 && steps <= 16 ? steps : usual;
 }
 
-/* Turbo (Sauer et al. 2023, "Adversarial Diffusion Distillation") and Lightning (Lin et al. 2024,
- * "SDXL-Lightning") leave no tensor. */
+/* Turbo (Sauer et al. 2023 and 2024, "Adversarial Diffusion Distillation" and its latent form: SDXL,
+ * SD 2.1, SD 3.5 Large) and Lightning (Lin et al. 2024, "SDXL-Lightning") leave no tensor. A flow goes
+ * on predicting its velocity. */
 static void mark_distilled(const struct single_file *file, struct single_file_marks *marks) {
     static const char *const kinds[] = {"Turbo", "Lightning"}, *const keys[] = {"modelspec.title", "modelspec.architecture"};
     const char *slash = strrchr(file->path, '/'), *name = slash != NULL ? slash + 1 : file->path;
-    if (!single_file_has(file, "unet")) return;
-    for (int i = 0; i < 2 && marks->distilled == NULL; i++) {
+    bool flow = file->family == family_of_pipeline("StableDiffusion3Pipeline");
+    if (!flow && !single_file_has(file, "unet")) return;
+    for (int i = 0; i < (flow ? 1 : 2) && marks->distilled == NULL; i++) {
         const char *because = strcasestr(name, kinds[i]) != NULL ? "file name" : NULL;
         for (int k = 0; k < 2 && because == NULL; k++) {
             const char *text = safetensors_metadata(file->tensors, keys[k]);
@@ -190,7 +192,7 @@ static void mark_distilled(const struct single_file *file, struct single_file_ma
         marks->distilled = kinds[i];
         marks->steps = distilled_steps(name);
         if (marks->because == NULL) marks->because = because;
-        if (marks->prediction_type == NULL) marks->prediction_type = strstr(name, "x0") != NULL ? "sample" : "epsilon";
+        if (marks->prediction_type == NULL && !flow) marks->prediction_type = strstr(name, "x0") != NULL ? "sample" : "epsilon";
     }
 }
 

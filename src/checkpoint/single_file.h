@@ -36,7 +36,7 @@ tessera_status single_file_config(const struct single_file *file, const char *co
  * numbers ("v_pred", "ztsnr") and in the metadata of the header (modelspec.*, ss_*); that a model
  * is distilled often stands in the file's name alone. */
 struct single_file_marks {
-    const char *prediction_type; /* "v_prediction" or "epsilon"; NULL: no mark */
+    const char *prediction_type; /* "v_prediction", "epsilon" or "sample"; NULL: no mark, or a flow */
     bool zero_terminal_snr;
     const char *distilled; /* "Turbo" or "Lightning": few steps at the ends of their intervals, without guidance; NULL: neither */
     int steps;             /* for which it was distilled; 0 where it is not */

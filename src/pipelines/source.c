@@ -39,6 +39,9 @@ static tessera_status open_single_file(struct pipeline *p, const char *config, t
             "model give its folder with --config",
             p->name);
     if (marks.because == NULL) return TESSERA_OK;
+    if (marks.distilled != NULL && marks.prediction_type == NULL)
+        return notices_add(&p->notices, error, "%s: taken as a %s model (by its %s): %d steps and no guidance where no option says otherwise",
+                           p->name, marks.distilled, marks.because, marks.steps);
     if (marks.distilled != NULL)
         return notices_add(&p->notices, error,
                            "%s: taken as a %s model that predicts %s (by its %s): %d steps, no guidance and trailing timesteps where no option says "

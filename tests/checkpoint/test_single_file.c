@@ -254,6 +254,29 @@ static void check_marks(void) {
     single_file_close(file);
 }
 
+/* SD 3.5 Large Turbo: few steps, and the scheduler's configuration stays as it is. */
+static void check_flow_turbo(void) {
+    char folder[] = "/tmp/test_single_file_XXXXXX", path[128];
+    static const char *const names[] = {"model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", "model.diffusion_model.context_embedder.weight"};
+    char scratch[] = "/tmp/test_single_file_XXXXXX";
+    struct single_file *file = NULL;
+    struct json *config = NULL;
+    tessera_error error = {0};
+    CHECK(mkdtemp(folder) != NULL, "no temporary folder");
+    snprintf(path, sizeof path, "%s/sd3.5_large_turbo.safetensors", folder);
+    write_tensors(scratch, 2, names, (const int64_t[][2]){{1, 1}, {2432, 1}});
+    CHECK(rename(scratch, path) == 0 && single_file_open(path, NULL, &file, &error) == TESSERA_OK, "%s", error.message);
+    if (file != NULL) {
+        struct single_file_marks marks = single_file_marks(file);
+        CHECK(marks.distilled != NULL && strcmp(marks.distilled, "Turbo") == 0 && marks.steps == 4, "%d steps", marks.steps);
+        CHECK(marks.prediction_type == NULL, "%s", marks.prediction_type);
+        CHECK(single_file_scheduler(file, &config, &error) == TESSERA_OK && config == NULL, "%s", error.message);
+    }
+    single_file_close(file);
+    unlink(path);
+    rmdir(folder);
+}
+
 /* A file of SDXL's form with that name: its marks. */
 static void check_distilled(const char *name, const char *kind, int steps, const char *prediction) {
     static const char *const names[] = {"model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.label_emb.0.0.weight"};
@@ -331,6 +354,7 @@ int main(void) {
     check_distilled("sdxl_lightning_8step.safetensors", "Lightning", 8, "epsilon");
     check_distilled("SDXL-Lightning-1step_x0.safetensors", "Lightning", 1, "sample");
     check_distilled("sd_xl_turbo_1.0_fp16.safetensors", "Turbo", 4, "epsilon");
+    check_flow_turbo();
     check_distilled("sd_xl_base_1.0.safetensors", NULL, 0, NULL);
     check_errors();
     check_component_error(CASES "single_file/flux.safetensors", CASES "pipeline_flux/model", "text_encoder_2", TESSERA_ERROR_ARGUMENT,
