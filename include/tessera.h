@@ -381,6 +381,12 @@ typedef struct tessera_request {
  * `from_picture` (init_image). Returns false and writes nothing if `model` or `request` is NULL or
  * the request's size is not set. */
 bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request);
+/* The same before a model is open, and its family, from its config files alone: for programs that
+ * choose a mesh by the request. `model` and `options` are as in tessera_model_open. Errors are those
+ * of tessera_model_open, and ARGUMENT if a pointer is NULL or a struct's size is not set; a failure
+ * on one rank is one on that rank alone. */
+tessera_status tessera_model_describe(const char *model, const tessera_model_options *options, bool from_picture, tessera_family *family,
+                                      tessera_request *defaults, tessera_error *error);
 /* Width and height must be multiples of this, in pixels. 0 and `error` if the model's files do not
  * tell. */
 int tessera_model_size_unit(tessera_model *model, tessera_error *error);

@@ -84,6 +84,28 @@ static void tell_choice(const struct session *s) {
             tessera_world_size(s->world), pictures, data > 1 && s->mesh.ranks == 1 ? "" : s->mesh.text);
 }
 
+/* The family and what guides the pictures, which say how ranks can share them: only ranks' shares
+ * and plans ask before the model is open. */
+static tessera_status describe_guidance(struct session *s, const tessera_model_options *options) {
+    struct option_value *v = s->values;
+    tessera_request defaults = TESSERA_REQUEST;
+    if (tessera_world_size(s->world) == 1 && v[GENERATE_DEVICE_MAP].text == NULL) return TESSERA_OK;
+    s->family = (tessera_family)TESSERA_FAMILY;
+    bool from_picture = v[GENERATE_INIT_IMAGE].given;
+    tessera_status status = tessera_model_describe(s->model_folder, options, from_picture, &s->family, &defaults, &s->error);
+    TRY(tessera_world_share(s->world, status, NULL, 0, &s->error));
+    habits_apply_family(v, &s->family, false);
+    s->guided = request_options_guided(v, &s->family, &defaults);
+    return TESSERA_OK;
+}
+
+/* A picture without guidance has one prediction a step, which --parallelism cannot split. */
+static void unsplit_unguided(struct session *s) {
+    if (s->guided || !mesh_options_unsplit(s->values, &s->mesh) || s->rank > 0 || s->quiet) return;
+    fprintf(stderr, "tessera: these pictures are not guided, so --parallelism %s has no predictions to split: %s\n",
+            s->values[GENERATE_PARALLELISM].text, s->mesh.text);
+}
+
 /* What the planner has to know of the pictures. */
 static tessera_plan_request plan_request_of(const struct session *s) {
     const struct option_value *v = s->values;
@@ -92,7 +114,7 @@ static tessera_plan_request plan_request_of(const struct session *s) {
                                          .steps = &v[GENERATE_STEPS],
                                          .max_sequence_length = &v[GENERATE_MAX_SEQUENCE_LENGTH],
                                          .guidance_scale = &v[GENERATE_GUIDANCE_SCALE],
-                                         .has_negative_prompt = v[GENERATE_NEGATIVE_PROMPT].given && v[GENERATE_TRUE_CFG_SCALE].number > 1,
+                                         .has_negative_prompt = s->guided && s->family.distilled,
                                          .no_binning = v[GENERATE_NO_RESOLUTION_BINNING].flag,
                                          .num_images = session_pictures(s)};
     return plan_options_request(&options);
@@ -263,6 +285,8 @@ tessera_status session_open_model(struct session *s) {
     TRY(tessera_world_check_same(s->world, "model files (fingerprint)", s->facts.model_fingerprint, &s->error));
     TRY(session_open_workers(s));
     tessera_model_options options = options_of(s);
+    TRY(describe_guidance(s, &options));
+    unsplit_unguided(s);
     TRY(choose_mesh(s, &options));
     TRY(open_map(s, &options));
     options.offload = offload_of_map(s, options.offload);

@@ -7,12 +7,17 @@
 #include "base/error.h"
 #include "cli/generate.h"
 
+/* The axis to which --parallelism gives ranks. */
+static int *axis_of(const char *kind, tessera_mesh *mesh) {
+    return strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
+}
+
 /* DistriFusion's --parallelism: the ranks that are left, split by guidance where they are even, go
  * to one axis. */
 static void apply_parallelism(const struct option_value *v, tessera_mesh *mesh) {
     const char *kind = v[GENERATE_PARALLELISM].text;
     if (kind == NULL) return;
-    int *axis = strcmp(kind, "tensor") == 0 ? &mesh->tensor : &mesh->patch;
+    int *axis = axis_of(kind, mesh);
     const int claimed[] = {mesh->data, mesh->cfg, mesh->pipefusion, mesh->ring, mesh->ulysses, mesh->tensor};
     int left = tessera_world_size(mesh->world);
     for (size_t i = 0; i < sizeof claimed / sizeof *claimed; i++) left /= mesh_options_degree(claimed[i]);
@@ -144,6 +149,16 @@ tessera_status mesh_options_read(const struct option_value *v, tessera_world *wo
     TRY(apply_map(v, &out->mesh, error));
     describe(out);
     return TESSERA_OK;
+}
+
+bool mesh_options_unsplit(const struct option_value *v, struct mesh_options *options) {
+    tessera_mesh *mesh = &options->mesh;
+    if (v[GENERATE_PARALLELISM].text == NULL || v[GENERATE_CFG_PARALLEL].flag || mesh->cfg == 1) return false;
+    mesh->cfg = 1;
+    int *axis = axis_of(v[GENERATE_PARALLELISM].text, mesh);
+    *axis = 2 * mesh_options_degree(*axis);
+    describe(options);
+    return true;
 }
 
 void mesh_options_choose(struct mesh_options *options, const tessera_mesh *mesh) {

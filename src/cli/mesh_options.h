@@ -22,6 +22,9 @@ static inline int mesh_options_degree(int degree) {
 /* `values` of generate.h. ARGUMENT: a list of stages that is not one. Free with mesh_options_free
  * either way. */
 tessera_status mesh_options_read(const struct option_value *values, tessera_world *world, struct mesh_options *out, tessera_error *error);
+/* The predictions of a step are one, not two: --parallelism gives their ranks to the picture
+ * instead. True if that changed the mesh. */
+bool mesh_options_unsplit(const struct option_value *values, struct mesh_options *options);
 /* Another mesh in place of the one that was read. */
 void mesh_options_choose(struct mesh_options *options, const tessera_mesh *mesh);
 /* Puts what is in force back into the values, for a picture's record. `unet`: the model is one (its

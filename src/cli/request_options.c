@@ -80,6 +80,13 @@ static void settle_number(struct option_value *value, float number) {
     value->given = true;
 }
 
+bool request_options_guided(const struct option_value *v, const tessera_family *family, const tessera_request *defaults) {
+    int option = family->distilled ? GENERATE_TRUE_CFG_SCALE : GENERATE_GUIDANCE_SCALE;
+    double scale = family->distilled ? defaults->true_cfg_scale : defaults->guidance_scale;
+    if (v[option].given) scale = v[option].number;
+    return scale > 1 && (!family->distilled || v[GENERATE_NEGATIVE_PROMPT].text != NULL);
+}
+
 void request_options_settle(const tessera_request *r, struct option_value *v) {
     settle_integer(&v[GENERATE_WIDTH], r->width);
     settle_integer(&v[GENERATE_HEIGHT], r->height);

@@ -15,6 +15,10 @@ tessera_status request_options_read(const struct option_value *values, const str
  * whole numbers. */
 tessera_status request_options_read_sizes(const struct option_value *values, tessera_request *request, tessera_error *error);
 
+/* Whether a step of the pictures has two predictions, by the defaults of a model of this family and
+ * what was given, once habits_apply_family has been. */
+bool request_options_guided(const struct option_value *values, const tessera_family *family, const tessera_request *defaults);
+
 /* Puts what is in force back into the values, from which a picture's record is written. */
 void request_options_settle(const tessera_request *request, struct option_value *values);
 

@@ -45,7 +45,8 @@ struct session {
     uint64_t *peaks; /* [ranks] of resident memory, at the end */
     tessera_map *map; /* of --device-map, or NULL */
     tessera_model *model;
-    tessera_family family; /* of the model, once it is open */
+    tessera_family family; /* of the model, once it is open; before that where ranks share it */
+    bool guided; /* each step has two predictions; known where ranks share the work */
     tessera_workers *workers; /* of --workers and --worker; NULL: none */
     tessera_request request; /* what all pictures have in common */
     struct record_facts facts;

@@ -227,7 +227,7 @@ static tessera_status encode_text(struct generation *g, tessera_error *error) {
     g->guided = g->guidance_scale > 1.0f;
     if (!g->guided && team_degree(&g->pipeline->team, MESH_CFG) > 1)
         return error_set(error, TESSERA_ERROR_ARGUMENT,
-                         "cfg degree 2: this picture is not guided, so there is one prediction: leave --use-cfg-parallel out (with --parallelism add --no-split-batch)%s",
+                         "cfg degree 2: this picture is not guided, so there is one prediction: leave --use-cfg-parallel out%s",
                          distilled ? ", or give --true-cfg-scale and --negative-prompt" : " or raise --guidance-scale above 1");
     struct prompts prompts = {.texts = {r->prompt}, .count = 1, .request = r};
     if (g->guided) prompts = (struct prompts){.texts = {r->negative_prompt, r->prompt}, .count = 2, .request = r};

@@ -135,15 +135,40 @@ bool tessera_model_gets_pictures(const tessera_model *model) {
 
 /* ---- pictures ---- */
 
-bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request) {
-    if (model == NULL || request == NULL) return false;
-    tessera_request defaults = model->pipeline->defaults;
-    const struct pipeline_class *class = model->pipeline->class;
-    if (from_picture && !model->pipeline->has_own_defaults) {
-        if (class->img2img_steps > 0) defaults.num_inference_steps = class->img2img_steps;
-        if (class->img2img_guidance_scale > 0.0f) defaults.guidance_scale = class->img2img_guidance_scale;
+static bool give_defaults(const struct pipeline *p, bool from_picture, tessera_request *request) {
+    tessera_request defaults = p->defaults;
+    if (from_picture && !p->has_own_defaults) {
+        if (p->class->img2img_steps > 0) defaults.num_inference_steps = p->class->img2img_steps;
+        if (p->class->img2img_guidance_scale > 0.0f) defaults.guidance_scale = p->class->img2img_guidance_scale;
     }
     return sized_write(request, &defaults, sizeof defaults, REQUEST_LEAST_BYTES);
+}
+
+bool tessera_request_defaults(const tessera_model *model, bool from_picture, tessera_request *request) {
+    return model != NULL && request != NULL && give_defaults(model->pipeline, from_picture, request);
+}
+
+static tessera_status describe(const char *name, const tessera_model_options *options, bool from_picture, tessera_family *family,
+                               tessera_request *defaults, tessera_error *error) {
+    struct pipeline *p;
+    TRY(pipeline_open_described(name, options, &p, error));
+    bool written = tessera_family_describe(p->class->name, family) && give_defaults(p, from_picture, defaults);
+    pipeline_free(p);
+    if (written) return TESSERA_OK;
+    return error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_describe: the size of family or of defaults is not set");
+}
+
+tessera_status tessera_model_describe(const char *name, const tessera_model_options *given, bool from_picture, tessera_family *family,
+                                      tessera_request *defaults, tessera_error *error) {
+    tessera_error own;
+    struct model_options options;
+    error = clear_error(error, &own);
+    tessera_status status = model_options_read(given, &options, error);
+    if (status == TESSERA_OK && (name == NULL || name[0] == 0 || family == NULL || defaults == NULL))
+        status = error_set(error, TESSERA_ERROR_ARGUMENT, "tessera_model_describe: model, family or defaults is missing");
+    if (status == TESSERA_OK) status = describe(name, &options.own, from_picture, family, defaults, error);
+    model_options_free(&options);
+    return status;
 }
 
 int tessera_model_size_unit(tessera_model *model, tessera_error *error) {

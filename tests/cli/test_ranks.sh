@@ -52,6 +52,25 @@ run 4 0 --from "$work/patch.png" --allow-record-files -o "$work/again.png"; says
 run 2 0 --model $sd $quick --image_size 128 --parallelism tensor --no_split_batch -o "$work/tensor.png"
 records "$work/tensor.png" '"mesh":"tensor 2"'
 
+# pictures without guidance have one prediction a step: nothing splits two, whichever word says so
+for words in "--guidance-scale 1" "--cfg-scale 1" "--cfg 0"; do
+    run 2 0 $quick $words -o "$work/unguided.png"; says_once "no option says how 2 ranks"; never_says "cfg 2"
+    for kind in patch naive_patch tensor pcpp; do
+        run 2 0 $quick $words --parallelism $kind -o "$work/unguided.png"
+        says_once "not guided, so --parallelism $kind has no predictions to split: "
+        records "$work/unguided.png" '"mesh":"[a-z ]* 2","ranks":2'
+    done
+done
+run 2 0 $quick --cfg-scale 1 --parallelism patch --no-split-batch -o "$work/unguided.png"; never_says "not guided"
+run 2 0 $quick --cfg-scale 1 --parallelism patch -q -o "$work/unguided.png"; never_says "not guided"
+run 2 0 --from "$work/unguided.png" -o "$work/again.png"; says "^bit for bit the same"
+run 2 0 --from "$work/unguided.png" --guidance-scale 3 -o "$work/again.png"; records "$work/again.png" '"mesh":"cfg 2","ranks":2'
+run 2 1 $quick --guidance-scale 1 --use-cfg-parallel -o "$work/x.png"; says_once "leave --use-cfg-parallel out"
+flux=tests/cases/pipeline_flux/model
+run 2 0 --model $flux $quick --width 64 --height 64 --parallelism tensor -o "$work/flux.png"; says_once "not guided"
+run 2 0 --model $flux $quick --width 64 --height 64 --parallelism patch --cfg-scale 2 -o "$work/flux.png"; never_says "not guided"
+records "$work/flux.png" '"mesh":"cfg 2"'
+
 # PipeFusion: the picture depends on the patches, not on the stages, so the record brings the
 # patches back on any number of ranks
 run 2 0 $quick --steps 4 --dtype f32 --pipefusion_parallel_degree 2 --num_pipeline_patch 4 --attn_layer_num_for_pp 3,5 -o "$work/stages.png"

@@ -55,6 +55,14 @@ static void test_nulls(tessera_model *model) {
     CHECK(tessera_generate(model, &r, NULL, &error) == TESSERA_ERROR_ARGUMENT, "no image");
     CHECK(tessera_generate(NULL, NULL, NULL, NULL) == TESSERA_ERROR_ARGUMENT, "nothing at all");
     CHECK(!tessera_request_defaults(NULL, false, &r) && !tessera_request_defaults(model, false, NULL), "defaults of or for nothing");
+    tessera_family family = TESSERA_FAMILY, unsized = {0};
+    tessera_request known = TESSERA_REQUEST;
+    tessera_error why = {0};
+    CHECK(tessera_model_describe(NULL, NULL, false, &family, &known, &why) == TESSERA_ERROR_ARGUMENT, "no model is described");
+    CHECK(tessera_model_describe("emoji", NULL, false, &unsized, &known, NULL) == TESSERA_ERROR_ARGUMENT, "into a struct without a size");
+    CHECK(tessera_model_describe(TINY, NULL, false, &family, &known, &why) == TESSERA_OK && family.flow_matching &&
+              known.guidance_scale == r.guidance_scale,
+          "a model that is not open has the same defaults: %s", why.message);
     r = (tessera_request)TESSERA_REQUEST;
     CHECK(tessera_generate(model, &r, &image, NULL) == TESSERA_ERROR_ARGUMENT, "an empty request");
     CHECK(strcmp(tessera_model_kernel_path(NULL), "") == 0 && strcmp(tessera_model_pipeline_class(NULL), "") == 0, "strings of no model");
