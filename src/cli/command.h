@@ -51,7 +51,7 @@ const struct command *command_at(int i);
 enum common_option { COMMON_QUIET, COMMON_VERBOSE, COMMON_OPTION_COUNT };
 bool command_common(const struct command *command, const struct option_value *values, enum common_option which);
 
-#define COMMAND_MAX_OPTIONS 288
+#define COMMAND_MAX_OPTIONS 384
 /* All options of a command: its own, foreign ones, common ones. Returns their number. */
 int command_options(const struct command *command, struct option out[COMMAND_MAX_OPTIONS]);
 

@@ -86,6 +86,8 @@ static int run_generate(const char *path, struct option_value *values) {
     return code;
 }
 
+_Static_assert(GENERATE_OPTION_COUNT + FOREIGN_OPTION_COUNT + COMMON_OPTION_COUNT <= COMMAND_MAX_OPTIONS, "a command line of all options fits");
+
 const struct command generate_command = {
     .name = "generate",
     .usage = "generate --prompt TEXT [OPTIONS]",

@@ -42,6 +42,9 @@ enum generate_option {
     GENERATE_TIMESTEP_SPACING,
     GENERATE_PREDICTION_TYPE,
     GENERATE_ZERO_SNR,
+    GENERATE_ALGORITHM_TYPE,
+    GENERATE_SOLVER_TYPE,
+    GENERATE_SKIP_PRK_STEPS,
     GENERATE_FINAL_SIGMAS,
     GENERATE_SHIFT,
     GENERATE_ETA,
@@ -127,7 +130,7 @@ enum generate_option {
 extern const struct option generate_options[GENERATE_OPTION_COUNT];
 
 /* Options of other programs that are not there, behind those; values[GENERATE_OPTION_COUNT + i]. */
-enum { FOREIGN_OPTION_COUNT = 119 };
+enum { FOREIGN_OPTION_COUNT = 191 };
 extern const struct option foreign_options[FOREIGN_OPTION_COUNT];
 
 #endif

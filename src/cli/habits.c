@@ -12,24 +12,31 @@
 #include "tessera_files.h"
 
 /* Spellings as plain_name leaves them. */
-static const struct {
+static const struct sampler {
     const char *name, *class_name;
+    const char *algorithm, *solver; /* of DPMSolverMultistepScheduler; NULL: the configuration's */
 } samplers[] = {
-    {"euler", "EulerDiscreteScheduler"},
-    {"eulera", "EulerAncestralDiscreteScheduler"},
-    {"eulerancestral", "EulerAncestralDiscreteScheduler"},
-    {"dpm++2m", "DPMSolverMultistepScheduler"},
-    {"dpmpp2m", "DPMSolverMultistepScheduler"},
-    {"dpmsolver", "DPMSolverMultistepScheduler"},
-    {"dpmsolver++", "DPMSolverMultistepScheduler"},
-    {"unipc", "UniPCMultistepScheduler"},
-    {"ddim", "DDIMScheduler"},
-    {"ddpm", "DDPMScheduler"},
-    {"plms", "PNDMScheduler"},
-    {"pndm", "PNDMScheduler"},
-    {"lcm", "LCMScheduler"},
-    {"flow", "FlowMatchEulerDiscreteScheduler"},
-    {"flowmatcheuler", "FlowMatchEulerDiscreteScheduler"},
+    {"euler", "EulerDiscreteScheduler", NULL, NULL},
+    {"eulera", "EulerAncestralDiscreteScheduler", NULL, NULL},
+    {"eulerancestral", "EulerAncestralDiscreteScheduler", NULL, NULL},
+    {"dpm++2m", "DPMSolverMultistepScheduler", NULL, NULL},
+    {"dpmpp2m", "DPMSolverMultistepScheduler", NULL, NULL},
+    {"dpm++2msde", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "midpoint"},
+    {"dpmpp2msde", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "midpoint"},
+    {"dpmpp2msdegpu", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "midpoint"},
+    {"dpm++2msdeheun", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "heun"},
+    {"dpmpp2msdeheun", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "heun"},
+    {"dpmpp2msdeheungpu", "DPMSolverMultistepScheduler", "sde-dpmsolver++", "heun"},
+    {"dpmsolver", "DPMSolverMultistepScheduler", NULL, NULL},
+    {"dpmsolver++", "DPMSolverMultistepScheduler", NULL, NULL},
+    {"unipc", "UniPCMultistepScheduler", NULL, NULL},
+    {"ddim", "DDIMScheduler", NULL, NULL},
+    {"ddpm", "DDPMScheduler", NULL, NULL},
+    {"plms", "PNDMScheduler", NULL, NULL},
+    {"pndm", "PNDMScheduler", NULL, NULL},
+    {"lcm", "LCMScheduler", NULL, NULL},
+    {"flow", "FlowMatchEulerDiscreteScheduler", NULL, NULL},
+    {"flowmatcheuler", "FlowMatchEulerDiscreteScheduler", NULL, NULL},
 };
 
 /* Schedules of sigmas that --scheduler names in sd-cli and ComfyUI, "Schedule type" in A1111; NULL:
@@ -76,21 +83,27 @@ static bool find_schedule(const char *plain, const char **schedule) {
     return false;
 }
 
-const char *habits_sampler_class(const char *name, const char **schedule) {
-    char plain[NAME_BYTES];
+static bool is_class(const char *name) {
     size_t length = strlen(name);
+    return length > 9 && strcmp(name + length - 9, "Scheduler") == 0;
+}
+
+/* A sampler's short name, and the schedule that may stand behind it; NULL: there is no such sampler. */
+static const struct sampler *find_sampler(const char *name, const char **schedule) {
+    char plain[NAME_BYTES];
     *schedule = NULL;
-    if (length > 9 && strcmp(name + length - 9, "Scheduler") == 0) return name;
     plain_name(name, plain);
     for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
         size_t n = strlen(samplers[i].name);
         if (strncmp(plain, samplers[i].name, n) == 0 && (plain[n] == 0 || find_schedule(plain + n, schedule)))
-            return samplers[i].class_name;
+            return &samplers[i];
     }
     return NULL;
 }
 
-const char *habits_sampler_title(const char *class_name) {
+const char *habits_sampler_title(const char *class_name, const char *algorithm, const char *solver) {
+    if (algorithm != NULL && strcmp(algorithm, "sde-dpmsolver++") == 0)
+        return solver != NULL && strcmp(solver, "heun") == 0 ? "DPM++ 2M SDE Heun" : "DPM++ 2M SDE";
     static const char *const titles[][2] = {{"EulerDiscreteScheduler", "Euler"},
                                             {"EulerAncestralDiscreteScheduler", "Euler a"},
                                             {"DPMSolverMultistepScheduler", "DPM++ 2M"},
@@ -110,11 +123,34 @@ static tessera_status give(struct option_value *values, int option, const char *
     return options_read_value(&generate_options[option], text, &values[option], error);
 }
 
+/* What a short name says beside the class. */
+static tessera_status give_sampler(struct option_value *values, const struct sampler *sampler, tessera_error *error) {
+    if (sampler->algorithm != NULL) TRY(give(values, GENERATE_ALGORITHM_TYPE, sampler->algorithm, error));
+    if (sampler->solver != NULL) TRY(give(values, GENERATE_SOLVER_TYPE, sampler->solver, error));
+    if (strcmp(sampler->class_name, "PNDMScheduler") != 0) return TESSERA_OK;
+    return give(values, GENERATE_SKIP_PRK_STEPS, "true", error);
+}
+
+/* What a picture's record says of another sampler than the command line's is left out. */
+static void forget_other_sampler(struct option_value *values, const char *class_name) {
+    static const struct {
+        int option;
+        const char *class_name;
+    } own[] = {{GENERATE_ALGORITHM_TYPE, "DPMSolverMultistepScheduler"},
+               {GENERATE_SOLVER_TYPE, "DPMSolverMultistepScheduler"},
+               {GENERATE_SKIP_PRK_STEPS, "PNDMScheduler"}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (values[own[i].option].spelling == NULL && strcmp(class_name, own[i].class_name) != 0)
+            values[own[i].option] = (struct option_value){0};
+}
+
 /* --scheduler and --sampling-method: each may be a sampler or a schedule of sigmas. */
 static tessera_status apply_sampler(struct option_value *values, tessera_error *error) {
     const int options[] = {GENERATE_SCHEDULER, GENERATE_SAMPLER};
     const char *class_name = NULL, *schedule = NULL, *found;
     char plain[NAME_BYTES], name[OPTION_SPELLING_BYTES];
+    if (values[GENERATE_SAMPLER].spelling != NULL && values[GENERATE_SCHEDULER].spelling == NULL)
+        values[GENERATE_SCHEDULER].text = NULL; /* a record's */
     for (int i = 0; i < 2; i++) {
         struct option_value *value = &values[options[i]];
         if (value->text == NULL) continue;
@@ -124,16 +160,19 @@ static tessera_status apply_sampler(struct option_value *values, tessera_error *
             schedule = found;
             continue;
         }
-        const char *of_name = habits_sampler_class(value->text, &found);
-        if (of_name == NULL)
+        const struct sampler *sampler = find_sampler(value->text, &found);
+        if (sampler == NULL && !is_class(value->text))
             return error_set(error, TESSERA_ERROR_ARGUMENT,
-                             "%s %s: there is no such sampler here; choose from euler, euler_a, dpm++2m, unipc, ddim, ddpm, pndm, lcm",
+                             "%s %s: there is no such sampler here; choose from euler, euler_a, dpm++2m, dpm++2m_sde, unipc, ddim, ddpm, plms, lcm",
                              name, value->text);
+        const char *of_name = sampler != NULL ? sampler->class_name : value->text;
         if (class_name != NULL && strcmp(class_name, of_name) != 0)
             return error_set(error, TESSERA_ERROR_ARGUMENT, "%s %s and --scheduler %s: two samplers; give one", name, value->text,
                              class_name);
         class_name = of_name;
-        values[GENERATE_SAMPLER].flag = of_name != value->text; /* a short name, which may mean a class of flow matching */
+        forget_other_sampler(values, of_name);
+        if (sampler != NULL) TRY(give_sampler(values, sampler, error));
+        values[GENERATE_SAMPLER].flag = sampler != NULL; /* a short name, which may mean a class of flow matching */
         if (found != NULL) schedule = found;
     }
     values[GENERATE_SCHEDULER].text = class_name;

@@ -20,11 +20,8 @@ tessera_status habits_apply_model(struct option_value *values, const char *model
  * `talks`. */
 void habits_apply_family(struct option_value *values, const tessera_family *family, bool talks);
 
-/* The sampler's class in diffusers for a name of sd-cli, A1111 or ComfyUI ("euler_a", "DPM++ 2M
- * Karras"), or for that class's own; NULL if there is none. A schedule of sigmas behind it
- * ("karras") is stored in *schedule (else NULL). */
-const char *habits_sampler_class(const char *name, const char **schedule);
-/* A1111's name of a class; NULL if it has none. */
-const char *habits_sampler_title(const char *class_name);
+/* A1111's name of a class with these --algorithm-type and --solver-type, each of which may be NULL;
+ * NULL if it has none. */
+const char *habits_sampler_title(const char *class_name, const char *algorithm, const char *solver);
 
 #endif

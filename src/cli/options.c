@@ -27,28 +27,34 @@ static int find_option(const struct option *options, int count, const char *word
     return -1;
 }
 
-/* Edits (insert, delete, replace) from a to b, with one row of the table; words are cut at 63 bytes. */
+static char hyphen(char c) {
+    return c == '_' ? '-' : c;
+}
+
+/* Edits (insert, delete, replace, swap neighbours) from a to b, with the last three rows of the
+ * table; words are cut at 63 bytes. */
 static int edit_distance(const char *a, const char *b) {
-    int row[64];
-    int n = (int)strnlen(b, 63);
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 0; a[i] != 0 && i < 63; i++) {
-        int diagonal = row[0];
+    int rows[3][64];
+    int n = (int)strnlen(b, 63), i = 0;
+    for (int j = 0; j <= n; j++) rows[0][j] = j;
+    for (; a[i] != 0 && i < 63; i++) {
+        int *row = rows[(i + 1) % 3], *above = rows[i % 3], *before = rows[(i + 2) % 3];
         row[0] = i + 1;
         for (int j = 0; j < n; j++) {
-            int best = diagonal + ((a[i] == '_' ? '-' : a[i]) != b[j]);
+            int best = above[j] + (hyphen(a[i]) != b[j]);
+            if (above[j + 1] + 1 < best) best = above[j + 1] + 1;
             if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j + 1] + 1 < best) best = row[j + 1] + 1;
-            diagonal = row[j + 1];
+            bool swapped = i > 0 && j > 0 && hyphen(a[i]) == b[j - 1] && hyphen(a[i - 1]) == b[j];
+            if (swapped && before[j - 1] + 1 < best) best = before[j - 1] + 1;
             row[j + 1] = best;
         }
     }
-    return row[n];
+    return rows[i % 3][n];
 }
 
-/* As many edits as a slip of the finger makes in a name of this length. */
+/* As many edits as a slip of the finger makes in a name of this length; three make another word. */
 static int near_distance(size_t length) {
-    return length < 4 ? 1 : length < 8 ? 2 : 3;
+    return length < 6 ? 1 : 2;
 }
 
 const char *options_nearest(const char *word, const char *(*get)(const void *user, int i), const void *user, int count) {
@@ -68,9 +74,11 @@ const char *options_nearest(const char *word, const char *(*get)(const void *use
     return nearest;
 }
 
-/* All names and aliases, one option's after the other's; NULL where it has fewer. */
+/* All names and aliases, one option's after the other's; NULL where it has fewer, and for options
+ * of other programs that do nothing here. */
 static const char *name_of_option(const void *user, int i) {
     const struct option *option = &((const struct option *)user)[i / (OPTION_MAX_ALIASES + 1)];
+    if (option->ignored != NULL || option->refused != NULL) return NULL;
     int alias = i % (OPTION_MAX_ALIASES + 1);
     return alias == 0 ? option->name : option->aliases[alias - 1];
 }

@@ -53,7 +53,9 @@ char *parameters_text(const struct option_value *v, const tessera_family *family
     const char *negative = v[GENERATE_NEGATIVE_PROMPT].text;
     if (negative != NULL && *negative != 0) fprintf(out, "\n" NEGATIVE "%s", negative);
     fprintf(out, "\n" SETTINGS "%d", v[GENERATE_STEPS].integer);
-    const char *sampler = v[GENERATE_SCHEDULER].text != NULL ? habits_sampler_title(v[GENERATE_SCHEDULER].text) : NULL;
+    const char *sampler = v[GENERATE_SCHEDULER].text != NULL
+                              ? habits_sampler_title(v[GENERATE_SCHEDULER].text, v[GENERATE_ALGORITHM_TYPE].text, v[GENERATE_SOLVER_TYPE].text)
+                              : NULL;
     if (sampler != NULL) fprintf(out, ", Sampler: %s", sampler);
     const char *schedule = v[GENERATE_SCHEDULE].text;
     if (schedule != NULL && strcmp(schedule, "trained") != 0) fprintf(out, ", Schedule type: %s", schedule);

@@ -42,6 +42,9 @@ tessera_status schedule_options_read(const struct option_value *v, char **out, t
                 add_text(fields, "prediction_type", v[GENERATE_PREDICTION_TYPE].text) &&
                 add_text(fields, "final_sigmas_type", v[GENERATE_FINAL_SIGMAS].text) && add_shift(fields, &v[GENERATE_SHIFT]);
     if (good && v[GENERATE_ZERO_SNR].flag) good = cJSON_AddTrueToObject(fields, "rescale_betas_zero_snr") != NULL;
+    good = good && add_text(fields, "algorithm_type", v[GENERATE_ALGORITHM_TYPE].text) &&
+           add_text(fields, "solver_type", v[GENERATE_SOLVER_TYPE].text);
+    if (good && v[GENERATE_SKIP_PRK_STEPS].flag) good = cJSON_AddTrueToObject(fields, "skip_prk_steps") != NULL;
     if (good && v[GENERATE_ETA].given) good = cJSON_AddNumberToObject(fields, "eta", v[GENERATE_ETA].number) != NULL;
     char *text = good && fields->child != NULL ? cJSON_PrintUnformatted(fields) : NULL;
     bool none = good && fields->child == NULL;

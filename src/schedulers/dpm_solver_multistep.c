@@ -155,7 +155,8 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
 
 static const char *const fields[] = {"prediction_type",        "timestep_spacing", "rescale_betas_zero_snr", "use_karras_sigmas",
                                      "use_exponential_sigmas", "use_beta_sigmas",  "use_lu_lambdas",         "use_flow_sigmas",
-                                     "flow_shift",             "solver_order",     "final_sigmas_type",      NULL};
+                                     "flow_shift",             "solver_order",     "final_sigmas_type",      "algorithm_type",
+                                     "solver_type",            NULL};
 
 const struct scheduler_class dpm_solver_multistep_class = {
     .name = "DPMSolverMultistepScheduler",

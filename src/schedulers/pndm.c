@@ -35,7 +35,8 @@ static tessera_status configure(struct scheduler *scheduler, const struct json *
     TRY(json_bool(json, "set_alpha_to_one", false, &set_alpha_to_one, error));
     TRY(json_bool(json, "skip_prk_steps", false, &skip_prk_steps, error));
     if (!skip_prk_steps) {
-        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field skip_prk_steps is false; this scheduler needs true", json_path(json));
+        return error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s: field skip_prk_steps is false; this scheduler needs true (--skip-prk-steps, or --scheduler plms)",
+                         json_path(json));
     }
     if (pndm->noise.prediction_type == PREDICTION_SAMPLE) {
         return error_set(error, TESSERA_ERROR_UNSUPPORTED,
@@ -94,7 +95,7 @@ static void step_sample(const struct scheduler *scheduler, struct scheduler_stat
     }
 }
 
-static const char *const fields[] = {"prediction_type", "timestep_spacing", NULL};
+static const char *const fields[] = {"prediction_type", "timestep_spacing", "skip_prk_steps", NULL};
 
 const struct scheduler_class pndm_class = {
     .name = "PNDMScheduler",

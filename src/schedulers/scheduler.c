@@ -137,14 +137,30 @@ static bool has_field(const struct scheduler_class *class, const char *field) {
     return false;
 }
 
+/* "A, B or C": the classes that have a field, into out; "" where none has. */
+static void classes_with(const char *field, char *out, size_t size) {
+    size_t total = 0, count = 0, used = 0;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) total += has_field(classes[i], field);
+    out[0] = 0;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes && used < size; i++) {
+        if (!has_field(classes[i], field)) continue;
+        const char *before = count == 0 ? "" : count + 1 == total ? " or " : ", ";
+        used += (size_t)snprintf(out + used, size - used, "%s%s", before, classes[i]->name);
+        count++;
+    }
+}
+
 /* What a request sets must mean something to the class; a field that is switched off does in each. */
 static tessera_status check_fields(const struct scheduler_class *class, const char *overrides, tessera_error *error) {
     cJSON *object = cJSON_Parse(overrides), *item;
     tessera_status status = TESSERA_OK;
     cJSON_ArrayForEach(item, object) {
         if (status != TESSERA_OK || cJSON_IsFalse(item) || has_field(class, item->string)) continue;
-        status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s has no %.60s: choose another scheduler, or leave that to this one",
-                           class->name, item->string);
+        char others[300];
+        classes_with(item->string, others, sizeof others);
+        if (others[0] == 0) strcpy(others, "no scheduler");
+        status = error_set(error, TESSERA_ERROR_UNSUPPORTED, "%s has no %.60s (%s has): choose another scheduler, or leave that to this one",
+                           class->name, item->string, others);
     }
     cJSON_Delete(object);
     return status;

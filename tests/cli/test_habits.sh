@@ -28,6 +28,21 @@ run 0 -m $sd -p "a lion" -ncat --size 64x128 --steps 2 -s5 -t1 --cfg_scale=3 --s
 for name in euler dpm++2m "DPM++ 2M" uni_pc UniPC ddim plms lcm k_euler; do
     run 0 -m $sd -p a --size 64x64 --steps 2 --seed 1 -t 1 --sampling-method "$name" -o sampler.png --overwrite
 done
+# A1111's and ComfyUI's samplers that are a class and its settings here; PLMS, whatever the model's
+# own sampler leaves open
+emoji=$TESSERA_DATA_DIR/models/emoji-unet
+for name in "DPM++ 2M SDE Karras" dpmpp_2m_sde_gpu "DPM++ 2M SDE Heun"; do
+    run 0 -m $emoji -p a --steps 2 --seed 1 -t 1 --sampler "$name" -o sde.png --overwrite; run 0 inspect sde.png
+    prints 'algorithm_type *"sde-dpmsolver++"'; prints "Sampler: DPM++ 2M SDE"
+done
+prints 'solver_type *"heun"'; prints "Sampler: DPM++ 2M SDE Heun"
+run 0 --from sde.png --allow-record-files -o sde-again.png; says "^bit for bit the same"
+run 0 --from sde.png --allow-record-files --sampler euler -o sde-euler.png
+run 0 inspect sde-euler.png; check "the record's algorithm is not Euler's" sh -c "! grep -q sde-dpm out"; prints "Sampler: Euler,"
+run 0 -m $emoji -p a --steps 2 --seed 1 -t 1 --sampler PLMS -o plms.png; run 0 inspect plms.png; prints 'skip_prk_steps *true'
+run 0 --from plms.png --allow-record-files -o plms-again.png; says "^bit for bit the same"
+run 1 -m $emoji -p a --steps 2 --scheduler PNDMScheduler; says "\-\-scheduler plms"
+run 1 -m $emoji -p a --steps 2 --schedule karras; says "DDIMScheduler has no use_karras_sigmas (.*DPMSolverMultistepScheduler or UniPC"
 run 2 -m $sd -p a --sampling-method dpm2; says "no such sampler here; choose from euler"
 run 2 -m $sd -p a --sampler euler --scheduler ddim; says "two samplers"
 run 2 -M convert -m x -o y; says "tessera convert"
@@ -97,6 +112,29 @@ run 0 inspect words.png; prints '"karras"'; prints '"f32"'
 
 run 0 -m $sd -p "cat" --size 64x64 $quick --torch_dtype float16 --batch-size 2 --safety_checker None -o half.png
 says "torch_dtype: nothing is computed in float16: bf16"; says "\-\-batch-count N makes N"; says "pictures are not checked"
+# every option that sd-cli, A1111 and ComfyUI list and that is not there says in a line what to do
+for option in --canny --circular --easycache --enable_freeu --api --chroma-disable-dit-mask --plms; do
+    run 2 -p a $option; says "error: $option: "
+done
+for option in --control-strength --moe-boundary --high-noise-steps --pm-id-images-dir --upscale-repeats --skip-layer-start --timestep-shift \
+    --sigmas --cache-preset --denoising_end --cross_attention_kwargs --s_churn --hr-scale --mask-blur --ckpt-dir --port --revision \
+    --subseed-strength --CLIP_stop_at_last_layers --embeddings-dir --latents --beta_schedule; do
+    run 2 -p a $option 1; says "error: $option: "
+done
+run 0 -m $sd -p cat --size 64x64 --num-steps 1 --manual_seed 3 --threads 1 --xformers --opt-split-attention --upcast-sampling --cpu --device-id 0 \
+    --fp8_e4m3fn-unet --novram --max-vram 4 --local_files_only --cache_dir x --token x --output_file ignored.png
+for option in opt-split-attention upcast-sampling cpu device-id fp8_e4m3fn-unet novram max-vram local_files_only cache_dir token; do
+    says "\-\-$option has no effect: "
+done
+there ignored.png
+run 0 -m $sd -p cat --size 64x64 $quick --prediction eps --preview tae -o eps.png; says "runs no autoencoder"
+
+# only near names are proposed, and none that does nothing here
+for option in --plmx --prediktor --lora-pathology --timestpes; do
+    run 2 -p a $option 1; check "nothing is proposed for $option" sh -c "! grep -q 'did you mean' err"
+done
+run 2 -p a --widht 64; says "did you mean '--width'"
+
 run 2 -p a --use_karras_sigmas; says "\-\-schedule karras"
 run 2 -p a --ip_adapter_image a.png; says "IP-Adapters are not there"
 
