@@ -49,9 +49,25 @@ static bool quote_text(const uint8_t *data, size_t length, char *out, size_t cap
     return n >= 8; /* fewer prove nothing */
 }
 
+/* PROTO of protocols 2 to 5, instructions, STOP at the end. A header's length of less than 16 MiB has
+ * a zero among its first four bytes. */
+static bool is_pickle(const uint8_t *data, size_t length) {
+    return length > 4 && data[0] == 0x80 && data[1] >= 2 && data[1] <= 5 && data[2] != 0 && data[3] != 0 && data[length - 1] == '.';
+}
+
+static bool is_tar(const uint8_t *data, size_t length) {
+    static const char magic[] = "ustar";
+    enum { OFFSET = 257 };
+    return length >= OFFSET + sizeof magic - 1 && memcmp(data + OFFSET, magic, sizeof magic - 1) == 0;
+}
+
 const char *file_kind(const uint8_t *data, size_t length, char *buffer, size_t capacity) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (length >= kinds[i].length && memcmp(data, kinds[i].magic, kinds[i].length) == 0) return kinds[i].what;
+    if (is_pickle(data, length))
+        return "a Python pickle that torch.save did not write, which is not read: give the weights as safetensors";
+    if (is_tar(data, length))
+        return "a tar archive: unpack it, if weights lie in it (or, of PyTorch 0.1, save it again with a newer one)";
     size_t start = 0;
     char text[64];
     while (start < length && start < 64 && isspace(data[start])) start++;

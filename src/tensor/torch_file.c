@@ -311,8 +311,16 @@ static tessera_status read_zip(struct torch_file *f, const uint8_t *data, size_t
 
 /* ---- before 1.6 ---- */
 
-/* torch.serialization.MAGIC_NUMBER and its frame: PROTO 2, LONG1 of 10 bytes, STOP. */
-static const uint8_t legacy_magic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+/* torch.serialization.MAGIC_NUMBER as a pickle: LONG1 of 10 bytes, STOP. */
+static const uint8_t legacy_magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+
+/* The magic number stands behind PROTO 2 to 5 and, since 4, FRAME with its 8 bytes. */
+static bool is_legacy(const uint8_t *data, size_t length) {
+    enum { PROTO = 0x80, FRAME = 0x95, PROTO_BYTES = 2, FRAME_BYTES = 9 };
+    if (length < PROTO_BYTES + FRAME_BYTES + sizeof legacy_magic || data[0] != PROTO || data[1] < 2 || data[1] > 5) return false;
+    size_t at = PROTO_BYTES + (data[PROTO_BYTES] == FRAME ? FRAME_BYTES : 0);
+    return memcmp(data + at, legacy_magic, sizeof legacy_magic) == 0;
+}
 
 static int compare_uses(const void *a, const void *b) {
     const struct pickle_value *const *x = a, *const *y = b;
@@ -372,7 +380,7 @@ static tessera_status read_legacy(struct torch_file *f, const uint8_t *data, siz
 
 bool torch_file_is(const uint8_t *data, size_t length) {
     static const char data_pickle[] = "/data.pkl";
-    if (length >= sizeof legacy_magic && memcmp(data, legacy_magic, sizeof legacy_magic) == 0) return true;
+    if (is_legacy(data, length)) return true;
     if (length < LOCAL_BYTES || number_at(data, 4) != ZIP_LOCAL) return false;
     size_t most = length < MOST_COMMENT ? length : MOST_COMMENT; /* torch.save writes it first; the directory names it again at the end */
     return memmem(data, most, data_pickle, strlen(data_pickle)) != NULL ||
@@ -388,9 +396,7 @@ tessera_status torch_file_parse(const char *name, const uint8_t *data, size_t le
     f->error = error != NULL ? error : &own;
     f->arena = arena_new(FIXED_BYTES + 4 * length, f->error); /* for values and copies; what needs more is no honest file */
     tessera_status status = f->arena == NULL ? TESSERA_ERROR_MEMORY : TESSERA_OK;
-    if (status == TESSERA_OK)
-        status = memcmp(data, legacy_magic, length < sizeof legacy_magic ? length : sizeof legacy_magic) == 0 ? read_legacy(f, data, length)
-                                                                                                              : read_zip(f, data, length);
+    if (status == TESSERA_OK) status = is_legacy(data, length) ? read_legacy(f, data, length) : read_zip(f, data, length);
     if (status == TESSERA_OK && f->count == 0) status = broken(f, "holds no tensors");
     free(f->storages);
     f->storages = NULL;

@@ -41,6 +41,7 @@ def save(name, value, **options): torch.save(value, os.path.join(OUT, name), **o
 
 save("weights.pt", weights)
 save("weights_legacy.pt", weights, _use_new_zipfile_serialization=False)
+save("weights_legacy_4.pt", weights, _use_new_zipfile_serialization=False, pickle_protocol=4)
 save("nested.pt", nested)
 save("training.ckpt", training)
 save("training_legacy.ckpt", training, _use_new_zipfile_serialization=False)

@@ -104,12 +104,18 @@ static void test_kinds(void) {
     static const char zeros[4096];
     expect_kind(zeros, sizeof zeros, "zero bytes");
     KIND("\x89PNG\r\n\032\n\0\0\0\rIHDR", "a picture");
+    KIND("\x80\4\x95\x0b\0\0\0\0\0\0\0}\x94\x8c\1a\x94K\1s.", "a Python pickle");
+    KIND("\x80\2\0\0\0\0\0\0{\"a\":{}.", "header length");
+    static char tar[512] = "pickle";
+    memcpy(tar + 257, "ustar", 5);
+    expect_kind(tar, sizeof tar, "a tar archive");
     KIND("\x20\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\"", "header length");
 }
 
 int main(void) {
     test_weights("weights.pt");
     test_weights("weights_legacy.pt");
+    test_weights("weights_legacy_4.pt"); /* a pickle in frames */
     expect_names("nested.pt", (const char *const[]){"model.a", "model.list.0", "3", NULL});
     expect_names("training.ckpt", (const char *const[]){"w", NULL});
     expect_names("training_legacy.ckpt", (const char *const[]){"w", NULL});
