@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/stand_in.h"
+
 char *file_join(const char *folder, const char *name) {
     size_t length = strlen(folder);
     const char *slash = length == 0 || folder[length - 1] == '/' ? "" : "/";
@@ -106,7 +108,11 @@ tessera_status file_read_regular(const char *path, size_t max_bytes, char **data
     }
     tessera_status status = read_stream(stream, path, max_bytes, data, length, error);
     fclose(stream);
-    return status;
+    const char *stand_in = status == TESSERA_OK ? stand_in_of(*data, *length) : NULL;
+    if (stand_in == NULL) return status;
+    free(*data);
+    *data = NULL;
+    return error_set(error, TESSERA_ERROR_FORMAT, "%s: is %s", path, stand_in);
 }
 
 tessera_status file_map_open(const char *path, struct file_map *map, tessera_error *error) {

@@ -24,7 +24,7 @@ bool file_is_forbidden(const char *path);
 tessera_status file_read(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error);
 
 /* The same for a file of a model: IO if it is a pipe, a device or a folder, at once and without
- * waiting. */
+ * waiting; FORMAT, which names it, if it is a Git LFS pointer or a web page. */
 tessera_status file_read_regular(const char *path, size_t max_bytes, char **data, size_t *length, tessera_error *error);
 
 struct file_map {

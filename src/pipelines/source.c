@@ -217,6 +217,22 @@ static tessera_status leave_out_t5(struct pipeline *p, const char *given, tesser
                        p->name);
 }
 
+/* A requested variant that a component has not got: its other weights are taken, with a word. */
+static tessera_status note_variant(struct pipeline *p, tessera_error *error) {
+    char lacking[256] = "";
+    size_t used = 0;
+    if (p->variant == NULL || p->file != NULL) return TESSERA_OK;
+    for (int i = 0; i < p->num_slots; i++) {
+        const struct pipeline_slot *slot = &p->slots[i];
+        if (slot->replaced || slot->file != NULL || weights_have_variant(slot->folder, p->variant) || !weights_are_in(slot->folder)) continue;
+        used += (size_t)snprintf(lacking + used, sizeof lacking - used, "%s%s", used > 0 ? ", " : "", slot->name);
+        if (used >= sizeof lacking) break;
+    }
+    if (used == 0) return TESSERA_OK;
+    return notices_add(&p->notices, error, "%s: no weight files of variant %.60s for %s: those that are there are taken", p->name, p->variant,
+                       lacking);
+}
+
 tessera_status source_list(struct pipeline *p, const tessera_model_options *options, bool weigh, tessera_error *error) {
     static const char *const replaceable[] = {"text_encoder", "text_encoder_2", "text_encoder_3", "vae"};
     if (weigh) TRY(leave_out_t5(p, options->text_encoder_3, error));
@@ -231,6 +247,7 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         TRY(add_slot(p, name, given_for(p, options, name), weigh, error));
     }
     for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
+    if (weigh) TRY(note_variant(p, error));
     return weigh ? check_loras(p, error) : TESSERA_OK;
 }
 

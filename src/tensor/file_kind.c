@@ -2,11 +2,11 @@
  * download that brought a web page, a clone without Git LFS, a format of another program. */
 #include "tensor/file_kind.h"
 
-#include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
+
+#include "base/stand_in.h"
 
 #define MAGIC(text) text, sizeof text - 1
 
@@ -17,8 +17,6 @@ static const struct {
     size_t length;
     const char *what;
 } kinds[] = {
-    {MAGIC("version https://git-lfs"),
-     "a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder, or download the file again"},
     {MAGIC("lmgg"), "a GGML file, which is not read: give the model as safetensors"},
     {MAGIC("tjgg"), "a GGML file, which is not read: give the model as safetensors"},
     {MAGIC("PK\x03\x04"), "a zip archive and no file of PyTorch: unpack it, if weights lie in it"},
@@ -62,18 +60,15 @@ static bool is_tar(const uint8_t *data, size_t length) {
 }
 
 const char *file_kind(const uint8_t *data, size_t length, char *buffer, size_t capacity) {
+    const char *stand_in = stand_in_of(data, length);
+    if (stand_in != NULL) return stand_in;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (length >= kinds[i].length && memcmp(data, kinds[i].magic, kinds[i].length) == 0) return kinds[i].what;
     if (is_pickle(data, length))
         return "a Python pickle that torch.save did not write, which is not read: give the weights as safetensors";
     if (is_tar(data, length))
         return "a tar archive: unpack it, if weights lie in it (or, of PyTorch 0.1, save it again with a newer one)";
-    size_t start = 0;
     char text[64];
-    while (start < length && start < 64 && isspace(data[start])) start++;
-    if (length - start >= 5 &&
-        (strncasecmp((const char *)data + start, "<html", 5) == 0 || strncasecmp((const char *)data + start, "<!doc", 5) == 0))
-        return "a web page (HTML), not weights: the download was answered with a page; download again, with a token if the model needs one";
     if (!quote_text(data, length, text, sizeof text)) return NULL;
     snprintf(buffer, capacity, "text that begins \"%s\", not weights: download the file again", text);
     return buffer;

@@ -230,6 +230,11 @@ bool weights_are_in(const char *folder) {
     return find_file(folder, NULL, &found);
 }
 
+bool weights_have_variant(const char *folder, const char *variant) {
+    struct found found;
+    return find_names(folder, 0, NAMES, variant, &found);
+}
+
 tessera_status weights_open(const char *folder, struct weights **out, tessera_error *error) {
     return weights_open_variant(folder, NULL, out, error);
 }

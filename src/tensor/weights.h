@@ -25,6 +25,8 @@ tessera_status weights_open(const char *folder, struct weights **out, tessera_er
 tessera_status weights_open_variant(const char *folder, const char *variant, struct weights **out, tessera_error *error);
 /* Whether a folder has weights that weights_open would take. */
 bool weights_are_in(const char *folder);
+/* Whether it has some of this variant. */
+bool weights_have_variant(const char *folder, const char *variant);
 void weights_close(struct weights *weights);
 /* IO if one of its files was cut since it was opened: nothing may then be read. `weights` may be
  * NULL. */

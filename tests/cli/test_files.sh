@@ -33,6 +33,7 @@ cp -r $sd "$work/both"
 torch $cases/pipeline_sd15_clip_skip_2/text_encoder/model.safetensors "$work/ignored.bin"
 cp "$work/fp16/unet/diffusion_pytorch_model.fp16.safetensors" "$work/both/unet/"
 draw both --model "$work/both" --variant fp16; same folder both
+says_once "no weight files of variant fp16 for vae, text_encoder:\|no weight files of variant fp16 for text_encoder, vae:"
 cp -r $sd "$work/bin"
 torch $sd/text_encoder/model.safetensors "$work/bin/text_encoder/pytorch_model.bin"; rm "$work/bin/text_encoder/model.safetensors"
 torch $sd/unet/diffusion_pytorch_model.safetensors "$work/bin/unet/diffusion_pytorch_model.bin"; rm "$work/bin/unet/diffusion_pytorch_model.safetensors"
@@ -45,6 +46,15 @@ draw converted --model "$work/converted"; same folder converted
 cp -r $sd "$work/img2img"
 sed -i 's/"StableDiffusionPipeline"/"StableDiffusionImg2ImgPipeline"/' "$work/img2img/model_index.json"
 draw img2img --model "$work/img2img"; same folder img2img
+
+# what a clone without Git LFS or a failed download left in the place of a small file is named, too
+for file in model_index.json unet/config.json scheduler/scheduler_config.json tokenizer/tokenizer.json; do
+    rm -rf "$work/left"; cp -r $sd "$work/left"
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n' >"$work/left/$file"
+    run 1 generate $quick --model "$work/left" -o "$work/left.png"; says "$file: is a Git LFS pointer"
+    printf '\n<!DOCTYPE html><html>' >"$work/left/$file"
+    run 1 generate $quick --model "$work/left" -o "$work/left.png"; says "$file: is a web page"
+done
 
 # LoRA files of PyTorch; modules that the model does not have are left out with one line
 lora=$cases/pipeline_sd15_lora_kohya/lora.safetensors
