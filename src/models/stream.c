@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/disk.h"
 
+#define MIB 1048576.0
 enum { NO_SEGMENT = -1, CHUNK = 16 << 20 };
 
 enum state { ABSENT, WANTED, READ, FAILED, LOADED };
@@ -204,8 +205,8 @@ static tessera_status choose_kept(struct component_stream *s, size_t budget, tes
     size_t least = mark_kept(s, 0, count, 1);
     if (least <= budget) return TESSERA_OK;
     return error_set(error, TESSERA_ERROR_MEMORY,
-                     "%s: its largest block or embedding takes %.2f GB of memory, and %.2f GB are left for its weights: allow %.2f GB more",
-                     weights_folder(s->component->weights), (double)least / 1e9, (double)budget / 1e9, (double)(least - budget) / 1e9);
+                     "%s: its largest block or embedding takes %.1f MiB of memory, and %.1f MiB are left for its weights: allow %.1f MiB more",
+                     weights_folder(s->component->weights), (double)least / MIB, (double)budget / MIB, (double)(least - budget) / MIB);
 }
 
 static bool make_buffer(struct buffer *buffer, size_t bytes) {

@@ -283,5 +283,6 @@ size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot
     size_t limit = usable_memory(p), peak = peak_of(p, p->offload, p->by_rows);
     if (p->memory_limit == 0 && peak > limit) limit = peak; /* it takes of the tenth that would stay free */
     size_t slack = cpu_library_bytes(), now = memory_resident() + slack / 4, libraries = p->base_memory + slack; /* which take some of it when the first stage is over */
-    return left_of(limit, (now > libraries ? now : libraries) + needs_of(p, slot, p->by_rows) + p->needs.pictures);
+    size_t left = left_of(limit, (now > libraries ? now : libraries) + needs_of(p, slot, p->by_rows) + p->needs.pictures);
+    return peak <= limit && left < slot->window ? slot->window : left;
 }

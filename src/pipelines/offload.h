@@ -70,7 +70,9 @@ tessera_status offload_choose(struct pipeline *p, const tessera_request *request
 size_t offload_room(const struct pipeline *p, size_t most);
 /* Sets how much a run of this pipeline works on at a time. */
 void offload_set_run(const struct pipeline *p, struct run *run);
-/* How much memory the weights of a component may take that is about to be opened. */
+/* How much memory the weights of a component may take that is about to be opened. It is never less
+ * than its largest segment takes if offload_choose found that the request fits: what the process
+ * holds by then is an estimate too, and must not refuse a picture whose denoising is done. */
 size_t offload_budget(const struct pipeline *p, const struct pipeline_slot *slot);
 
 #endif

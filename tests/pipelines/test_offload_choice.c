@@ -273,6 +273,13 @@ static void test_budget(struct pipeline *p) {
     p->base_memory = 0;
     budget = offload_budget(p, slot_of(p, 0));
     CHECK(budget > 0 && budget < GIB - (128 + 10 + 7) * MIB - reserved / 4, "128 MiB are held now: %zu", budget);
+    set_up(p, OFFLOAD_BLOCKS, reserved + needs.pictures + needs.decode_by_rows + windows[SLOTS - 1]); /* just enough, by the estimate */
+    p->needs.denoise_by_rows = p->base_memory = 0, p->needs.roles = 1 << ROLE_AUTOENCODER;
+    budget = offload_budget(p, slot_of(p, SLOTS - 1));
+    CHECK(budget == windows[SLOTS - 1], "the last phase of a picture that fits: %zu", budget);
+    p->memory_limit--;
+    budget = offload_budget(p, slot_of(p, SLOTS - 1));
+    CHECK(budget == 0, "the last phase of one that does not: %zu", budget);
     free(held);
     p->offload = OFFLOAD_STAGES;
     CHECK(offload_budget(p, slot_of(p, 0)) == SIZE_MAX, "a stage is loaded whole");
