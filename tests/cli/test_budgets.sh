@@ -9,7 +9,8 @@ freed=$2
 export TESSERA_DATA_DIR="$work/data" OMP_WAIT_POLICY=passive
 draw="--prompt lion --steps 1 --threads 2 --seed 3 --overwrite"
 generous=64 # MiB between a least limit and what is held: what is reserved for libraries, and estimates from above; a process varies by 2
-grep -qw amx_tile /proc/cpuinfo && generous=80 # for which libraries' code and scratch are larger (cpu_library_bytes)
+# with AMX, and with AVX2 alone, libraries' code and scratch are larger (cpu_library_bytes)
+if grep -qw amx_tile /proc/cpuinfo || { grep -qw avx2 /proc/cpuinfo && ! grep -qw avx512f /proc/cpuinfo; }; then generous=80; fi
 combinations=0
 
 # Models of some 100 MB: the tiny ones of make-model, wider.
