@@ -10,10 +10,11 @@
 
 enum { PIECE = 1 << 18 }; /* numbers: a multiple of every block */
 
-/* Are these a model's positions? They are small, and every token's place depends on them. */
-static bool is_positions(const char *name) {
-    static const char *const fragments[] = {"pos_embed", "position_embedding", "positional_embedding", "relative_attention_bias",
-                                            "attn_rel_b"};
+/* Is this a table whose rows are added as they are, and no matrix of a product? Such tables are
+ * small, and what they say (every token's place, a block's modulation) reaches every number. */
+static bool is_table(const char *name) {
+    static const char *const fragments[] = {"pos_embed",  "position_embedding", "positional_embedding",  "relative_attention_bias",
+                                            "attn_rel_b", "scale_shift_table",  "text_embedding_padding", "token_type_embedding"};
     for (size_t i = 0; i < sizeof fragments / sizeof *fragments; i++)
         if (strstr(name, fragments[i]) != NULL) return true;
     return false;
@@ -37,7 +38,7 @@ tessera_status convert_type_of(const struct convert_types *types, const char *na
                          name, rule->pattern, tensor_shape_text(stored->ndim, stored->shape, shape, sizeof shape),
                          (int)dtype_block(rule->dtype), dtype_name(rule->dtype));
     }
-    if (types->given && stored->ndim >= 2 && fits(stored, types->dtype) && !is_positions(name)) *out = types->dtype;
+    if (types->given && stored->ndim >= 2 && fits(stored, types->dtype) && !is_table(name)) *out = types->dtype;
     return TESSERA_OK;
 }
 

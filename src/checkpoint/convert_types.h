@@ -12,8 +12,8 @@ struct convert_rule {
 };
 
 /* The first rule that matches a tensor's name in the output decides. Where none does, weights of
- * two and more dimensions get `dtype` if their rows are whole blocks of it; tables of positions,
- * and vectors (biases, norms), stay as they are stored. */
+ * two and more dimensions get `dtype` if their rows are whole blocks of it; small tables that
+ * are no matrices (positions, PixArt's modulation), and vectors (biases, norms), stay as they are stored. */
 struct convert_types {
     bool given; /* false: all types stay as they are, but for the rules */
     enum dtype dtype;

@@ -132,8 +132,8 @@ const struct command convert_command = {
         "told from the names and shapes in it, and configs, tokenizers and scheduler are those of the published model, or of --config.\n"
         "A model folder becomes such a file. An OUTPUT that ends in .safetensors or .gguf is a file: a file or a component's folder (sdxl/unet) keeps\n"
         "its tensors' names. Values and element types stay as they are unless --type or --keep asks for others: --type is for matrices whose rows\n"
-        "are whole blocks of the type; vectors and tables of positions stay. The output appears when it is complete; an existing folder or file is never "
-        "overwritten.\n",
+        "are whole blocks of the type; vectors and small tables (positions, modulations) stay. The output appears when it is complete; an existing folder\n"
+        "or file is never overwritten.\n",
     .examples = "  tessera convert sd_xl_base_1.0.safetensors sdxl\n"
                 "  tessera convert v2-1_512-ema-pruned.safetensors sd21-base --config stable-diffusion-2-1-base\n"
                 "  tessera convert sdxl my-sdxl.safetensors\n"

@@ -224,7 +224,10 @@ static void check_type_rules(const char *folder) {
                  {"enc.blk.0.attn_rel_b.weight", &matrix, DTYPE_BF16},
                  {"block.0.relative_attention_bias.weight", &matrix, DTYPE_BF16},
                  {"text_model.embeddings.position_embedding.weight", &matrix, DTYPE_BF16},
-                 {"positional_embedding", &matrix, DTYPE_BF16}};
+                 {"positional_embedding", &matrix, DTYPE_BF16},
+                 {"transformer_blocks.0.scale_shift_table", &matrix, DTYPE_BF16},
+                 {"text_embedding_padding", &matrix, DTYPE_BF16},
+                 {"embeddings.token_type_embeddings.weight", &matrix, DTYPE_BF16}};
     tessera_error error = {0};
     enum dtype got;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
