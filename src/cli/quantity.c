@@ -56,6 +56,8 @@ static const struct unit units[] = {
     {QUANTITY_OPERATIONS, "p", 1e15},
 };
 
+#define MOST_BYTES 1152921504606846976.0 /* 2^60, which 64 bits can hold */
+
 static const char *const examples[] = {"1Gbit, 100Mbit/s or 10GB/s", "1ms, 20us or 0.5s", "16GiB or 8GB", "200G or 1.5T"};
 
 /* "Gb/s" and "Gbps" are bits, by their small b behind a capital; "gb/s" may be either. */
@@ -82,12 +84,13 @@ static bool read_unit(const char *text, enum quantity_kind kind, char *out, size
 tessera_status quantity_read(const char *name, const char *text, enum quantity_kind kind, double *out, tessera_error *error) {
     char *end = NULL, unit[16];
     double number = strtod(text, &end);
-    bool good = end != text && isfinite(number) && (kind == QUANTITY_SECONDS ? number >= 0 : number > 0);
+    bool good = end != text && isfinite(number) && strpbrk(text, "xX") == NULL && (kind == QUANTITY_SECONDS ? number >= 0 : number > 0);
     good = good && read_unit(end, kind, unit, sizeof unit);
     for (size_t i = 0; good && i < sizeof units / sizeof *units; i++) {
         if (units[i].kind != kind || strcmp(units[i].name, unit) != 0) continue;
         *out = number * units[i].factor;
-        return TESSERA_OK;
+        if (kind != QUANTITY_BYTES || (*out >= 1 && *out <= MOST_BYTES)) return TESSERA_OK;
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s \"%.40s\": must be from 1 byte to 1048576 TiB", name, text);
     }
     return error_set(error, TESSERA_ERROR_ARGUMENT, "--%s \"%.40s\": must be a number with a unit, such as %s", name, text, examples[kind]);
 }

@@ -38,5 +38,10 @@ int main(void) {
     memset(entry + 2, '1', 62); /* 64 characters: one too many */
     check_refused(entry, RANKS, "too long");
     check_refused("0:no", RANKS, "max-memory");
+    check_refused("0:1GiB,1:1GiB,0:2GiB", RANKS, "another entry of rank 0");
+    check_refused("99999999999TB", RANKS, "from 1 byte to 1048576 TiB");
+    check_refused("0:0.1B", RANKS, "from 1 byte to");
+    check_refused("0x10GB", RANKS, "a number with a unit");
+    check_read("1048576TiB", gib << 30, gib << 30, gib << 30);
     return CHECK_REPORT();
 }
