@@ -47,12 +47,13 @@ void tessera_states_free(tessera_states *states);
 tessera_status tessera_decode(tessera_model *model, const tessera_request *request, const float *latents, size_t values, tessera_image *image,
                               tessera_error *error);
 
-/* What of a model a fingerprint is of: what reads prompts (encoders, tokenizers, LoRA), or what
- * gives latents their meaning (the autoencoder). */
+/* What of a model a fingerprint is of: what reads prompts (encoders, tokenizers, LoRA files that
+ * change encoders), or what gives latents their meaning (the autoencoder). */
 typedef enum tessera_fingerprint_kind { TESSERA_FINGERPRINT_TEXT, TESSERA_FINGERPRINT_AUTOENCODER } tessera_fingerprint_kind;
 #define TESSERA_FINGERPRINT_BYTES 17 /* 16 hexadecimal digits and the end */
-/* Enough to tell two models apart by mistake, not for security: of the files, with their names
- * and sizes, small ones whole, large ones in samples. Where the files lie does not matter. */
+/* Enough to tell two models apart by mistake, not for security: of the files that are read, small
+ * ones whole, large ones by their size and in samples. Where the files lie does not matter, nor
+ * what else lies there. */
 tessera_status tessera_fingerprint(tessera_model *model, tessera_fingerprint_kind kind, char out[TESSERA_FINGERPRINT_BYTES],
                                    tessera_error *error);
 

@@ -85,6 +85,13 @@ tessera_status fingerprint_model(const char *model, char out[FINGERPRINT_BYTES],
     return TESSERA_OK;
 }
 
+tessera_status fingerprint_files(const char *const *paths, int count, char out[FINGERPRINT_BYTES], tessera_error *error) {
+    uint64_t hash = FNV_OFFSET;
+    for (int i = 0; i < count; i++) TRY(hash_file(paths[i], &hash, error));
+    to_text(hash, out);
+    return TESSERA_OK;
+}
+
 tessera_status fingerprint_loras(const tessera_lora *loras, int count, char out[FINGERPRINT_BYTES], tessera_error *error) {
     uint64_t hash = FNV_OFFSET;
     for (int i = 0; i < count; i++) TRY(hash_file(loras[i].path, &hash, error));

@@ -12,6 +12,9 @@
  * KiB (the header) and 64 blocks of 4 KiB spread evenly. */
 tessera_status fingerprint_model(const char *model, char out[FINGERPRINT_BYTES], tessera_error *error);
 
+/* Of files, each as those of a model folder are read, in their order; their names do not count. */
+tessera_status fingerprint_files(const char *const *paths, int count, char out[FINGERPRINT_BYTES], tessera_error *error);
+
 /* Of LoRA files, each as the files of a model folder are read, in their order. */
 tessera_status fingerprint_loras(const tessera_lora *loras, int count, char out[FINGERPRINT_BYTES], tessera_error *error);
 

@@ -526,11 +526,16 @@ bool lora_reaches(const char *component) {
     return lora_component(component) != 0;
 }
 
-bool lora_set_changes(const struct lora_set *set, const char *component) {
+bool lora_file_changes(const struct lora_set *set, int file, const char *component) {
     unsigned bit = lora_component(component);
+    for (int m = 0; m < set->files[file].num_modules; m++)
+        if ((set->files[file].modules[m].found & bit) != 0) return true;
+    return false;
+}
+
+bool lora_set_changes(const struct lora_set *set, const char *component) {
     for (int i = 0; i < set->count; i++)
-        for (int m = 0; m < set->files[i].num_modules; m++)
-            if ((set->files[i].modules[m].found & bit) != 0) return true;
+        if (lora_file_changes(set, i, component)) return true;
     return false;
 }
 

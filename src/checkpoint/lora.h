@@ -46,6 +46,7 @@ void lora_hooks_found(struct lora_set *set, const char *component, const struct 
 bool lora_reaches(const char *component);
 /* Has a file modules that lora_hooks_found noted for the component? */
 bool lora_set_changes(const struct lora_set *set, const char *component);
+bool lora_file_changes(const struct lora_set *set, int file, const char *component);
 
 /* After all components: FORMAT if there are modules for them in a file and they have none of these,
  * or the denoiser has none of its own; names the file and the first key. */

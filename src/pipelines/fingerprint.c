@@ -4,14 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "checkpoint/fingerprint.h"
 #include "pipelines/pipeline.h"
+#include "pipelines/source.h"
 
 _Static_assert(TESSERA_FINGERPRINT_BYTES == FINGERPRINT_BYTES, "one length");
 
 /* Fingerprints one after another. */
 struct prints {
-    char text[1024];
+    char text[4096]; /* more than eight text encoders with all files take */
     size_t used;
 };
 
@@ -20,18 +22,46 @@ static void add_text(struct prints *prints, const char *text) {
     if (n > 0 && (size_t)n < sizeof prints->text - prints->used) prints->used += (size_t)n;
 }
 
-static tessera_status add_path(struct prints *prints, const char *path, tessera_error *error) {
+static tessera_status add_files(struct prints *prints, const char *const *paths, int count, tessera_error *error) {
     char print[FINGERPRINT_BYTES];
-    TRY(fingerprint_model(path, print, error));
+    TRY(fingerprint_files(paths, count, print, error));
     add_text(prints, print);
     return TESSERA_OK;
 }
 
+/* A file of `folder`, if it is there. */
+static tessera_status add_named(struct prints *prints, const char *folder, const char *name, tessera_error *error) {
+    char *path = file_join(folder, name);
+    tessera_status status = TESSERA_OK;
+    if (path == NULL) status = error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    if (path != NULL && file_exists(path)) {
+        add_text(prints, name);
+        status = add_files(prints, (const char *const *)&path, 1, error);
+    }
+    free(path);
+    return status;
+}
+
+/* What is read of a component's folder, whatever else lies there: weights of another variant, or in
+ * PyTorch's format. */
+static tessera_status add_folder(const struct pipeline *p, struct prints *prints, const struct pipeline_slot *slot, tessera_error *error) {
+    struct weights *weights = NULL;
+    TRY(add_named(prints, slot->folder, "config.json", error));
+    TRY(source_weights(p, slot, &weights, error));
+    int count = weights_files(weights);
+    const char **paths = calloc((size_t)count, sizeof *paths);
+    for (int i = 0; paths != NULL && i < count; i++) paths[i] = weights_file(weights, i);
+    tessera_status status = paths != NULL ? add_files(prints, paths, count, error) : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    free(paths);
+    weights_close(weights);
+    return status;
+}
+
 /* A component: a file of its own, the model's single file, or its folder. */
 static tessera_status add_slot(const struct pipeline *p, struct prints *prints, const struct pipeline_slot *slot, tessera_error *error) {
+    const char *file = slot->file != NULL ? slot->file : p->name;
     add_text(prints, slot->name);
-    if (slot->file != NULL) return add_path(prints, slot->file, error);
-    return add_path(prints, p->file != NULL && !slot->replaced ? p->name : slot->folder, error);
+    return slot->file != NULL || (p->file != NULL && !slot->replaced) ? add_files(prints, &file, 1, error) : add_folder(p, prints, slot, error);
 }
 
 /* "tokenizer_2" of "text_encoder_2". */
@@ -41,7 +71,8 @@ static tessera_status add_tokenizer(const struct pipeline *p, struct prints *pri
     snprintf(name, sizeof name, "tokenizer%s", slot->name + strlen("text_encoder"));
     if (!pipeline_has(p, name)) return TESSERA_OK;
     TRY(pipeline_folder_of(p, name, &folder, error));
-    tessera_status status = add_path(prints, folder, error);
+    tessera_status status = TESSERA_OK;
+    for (int i = 0; i < TOKENIZER_FILES && status == TESSERA_OK; i++) status = add_named(prints, folder, tokenizer_files[i], error);
     free(folder);
     return status;
 }

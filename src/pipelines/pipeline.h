@@ -131,7 +131,7 @@ struct pipeline {
     struct single_file *file; /* or NULL */
     struct lora_set *loras; /* that components are opened with */
     struct adapters adapters;
-    char lora_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* "" without LoRA */
+    char lora_fingerprint[TESSERA_FINGERPRINT_BYTES]; /* of files that change text encoders; "": none does */
     struct notices notices; /* about the model: what was left out or concluded */
     struct json *index;     /* model_index.json */
     struct json *scheduler; /* its configuration, read when it is first needed; until pipeline_forget */

@@ -68,24 +68,11 @@ static tessera_status find_folder(struct pipeline *p, const char *config, tesser
     return p->folder != NULL ? TESSERA_OK : out_of_memory(error);
 }
 
-/* Of the files and their scales, in their order. */
-static tessera_status fingerprint_adapters(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
-    if (options->num_loras == 0) return TESSERA_OK;
-    char text[FINGERPRINT_BYTES + 32];
-    TRY(fingerprint_loras(options->loras, options->num_loras, p->lora_fingerprint, error));
-    for (int i = 0; i < options->num_loras; i++) {
-        int n = snprintf(text, sizeof text, "%s %a", p->lora_fingerprint, (double)options->loras[i].scale);
-        fingerprint_bytes(text, (size_t)n, p->lora_fingerprint);
-    }
-    return TESSERA_OK;
-}
-
 tessera_status source_open(struct pipeline *p, const char *model, const tessera_model_options *options, tessera_error *error) {
     if ((p->name = strdup(model)) == NULL) return out_of_memory(error);
     if (options->variant != NULL && (p->variant = strdup(options->variant)) == NULL) return out_of_memory(error);
     TRY(find_folder(p, options->config, error));
-    TRY(json_open_in(p->folder, "model_index.json", &p->index, error));
-    return fingerprint_adapters(p, options, error);
+    return json_open_in(p->folder, "model_index.json", &p->index, error);
 }
 
 tessera_status pipeline_folder_of(const struct pipeline *p, const char *name, char **out, tessera_error *error) {
@@ -199,6 +186,24 @@ static tessera_status check_loras(struct pipeline *p, tessera_error *error) {
     return TESSERA_OK;
 }
 
+static bool changes_text(const struct pipeline *p, int lora) {
+    for (int i = 0; i < p->num_slots; i++)
+        if (pipeline_role_of(p, &p->slots[i]) == ROLE_TEXT && lora_file_changes(p->loras, lora, p->slots[i].name)) return true;
+    return false;
+}
+
+/* Of the files that change a text encoder, and their scales, in their order. */
+static tessera_status fingerprint_adapters(struct pipeline *p, const tessera_model_options *options, tessera_error *error) {
+    char print[FINGERPRINT_BYTES], text[2 * FINGERPRINT_BYTES + 32];
+    for (int i = 0; i < options->num_loras; i++) {
+        if (!changes_text(p, i)) continue;
+        TRY(fingerprint_loras(&options->loras[i], 1, print, error));
+        int n = snprintf(text, sizeof text, "%s %s %a", p->lora_fingerprint, print, (double)options->loras[i].scale);
+        fingerprint_bytes(text, (size_t)n, p->lora_fingerprint);
+    }
+    return TESSERA_OK;
+}
+
 /* SD3 was made to do without T5: where neither the model nor the user has it, the model is taken as
  * one without. */
 static tessera_status leave_out_t5(struct pipeline *p, const char *given, tessera_error *error) {
@@ -247,8 +252,10 @@ tessera_status source_list(struct pipeline *p, const tessera_model_options *opti
         TRY(add_slot(p, name, given_for(p, options, name), weigh, error));
     }
     for (size_t i = 0; i < sizeof replaceable / sizeof *replaceable; i++) TRY(refuse_replacement(p, replaceable[i], options, error));
-    if (weigh) TRY(note_variant(p, error));
-    return weigh ? check_loras(p, error) : TESSERA_OK;
+    if (!weigh) return TESSERA_OK;
+    TRY(note_variant(p, error));
+    TRY(check_loras(p, error));
+    return fingerprint_adapters(p, options, error);
 }
 
 tessera_status source_component(const struct pipeline *p, const struct pipeline_slot *slot, struct component *out, tessera_error *error) {

@@ -367,6 +367,10 @@ int weights_files(const struct weights *weights) {
     return weights->shard_count;
 }
 
+const char *weights_file(const struct weights *weights, int index) {
+    return safetensors_path(weights->shards[index]);
+}
+
 void weights_forget(const struct weights *weights, const struct tensor *tensor) {
     for (int i = 0; weights != NULL && i < weights->shard_count; i++) safetensors_forget(weights->shards[i], tensor);
 }

@@ -67,6 +67,7 @@ struct weights_place {
 };
 bool weights_locate(const struct weights *weights, const void *data, struct weights_place *out);
 int weights_files(const struct weights *weights);
+const char *weights_file(const struct weights *weights, int index); /* its path */
 /* Lets the system take back the mapped pages of `tensor`, a view of one of the files or any other.
  * `weights` may be NULL. */
 void weights_forget(const struct weights *weights, const struct tensor *tensor);

@@ -50,19 +50,15 @@ static void folder_close(struct folder *folder) {
     free(folder->bytes);
 }
 
+const char *const tokenizer_files[TOKENIZER_FILES] = {"vocab.json",     "merges.txt",           "spiece.model",
+                                                      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                                      "vocab.txt"};
+
 static tessera_status folder_open(struct folder *folder, tessera_error *error) {
-    struct {
-        const char *name;
-        char **path;
-    } files[] = {{"vocab.json", &folder->vocab_path},
-                 {"merges.txt", &folder->merges_path},
-                 {"spiece.model", &folder->spiece_path},
-                 {"tokenizer.json", &folder->json_path},
-                 {"tokenizer_config.json", &folder->config_path},
-                 {"special_tokens_map.json", &folder->map_path},
-                 {"vocab.txt", &folder->words_path}};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if ((*files[i].path = file_join(folder->path, files[i].name)) == NULL)
+    char **paths[TOKENIZER_FILES] = {&folder->vocab_path,  &folder->merges_path, &folder->spiece_path, &folder->json_path,
+                                     &folder->config_path, &folder->map_path,    &folder->words_path}; /* of tokenizer_files */
+    for (int i = 0; i < TOKENIZER_FILES; i++)
+        if ((*paths[i] = file_join(folder->path, tokenizer_files[i])) == NULL)
             return error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     if (!file_is_folder(folder->path)) return error_set(error, TESSERA_ERROR_IO, "%s: no such tokenizer folder", folder->path);
     if (file_exists(folder->config_path)) TRY(json_open(folder->config_path, 0, &folder->config, error));

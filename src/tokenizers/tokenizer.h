@@ -7,6 +7,10 @@
 
 struct tokenizer;
 
+/* Names of the files that are read of a tokenizer's folder, where they are there. */
+enum { TOKENIZER_FILES = 7 };
+extern const char *const tokenizer_files[TOKENIZER_FILES];
+
 /* Opens a tokenizer folder; the class is read from tokenizer_config.json (tokenizer_class) or,
  * failing that, from the files present. */
 tessera_status tokenizer_open(const char *folder, struct tokenizer **out, tessera_error *error);

@@ -34,6 +34,33 @@ done
 cp -r $sd "$work/moved"
 run 0 encode --model "$work/moved" --prompt "a lion" -o "$work/moved.safetensors"
 run 0 generate --model $sd --prompt-embeds "$work/moved.safetensors" --steps 1 -o "$work/moved.png"
+
+# what is not read of a folder does not count, nor LoRA files of the denoiser; those of text do
+cp "$work/moved/text_encoder/model.safetensors" "$work/moved/text_encoder/model.fp16.safetensors"
+cp "$work/moved/text_encoder/model.safetensors" "$work/moved/text_encoder/pytorch_model.bin"
+echo "a note" >"$work/moved/text_encoder/notes.txt"
+echo "{}" >"$work/moved/tokenizer/other.json"
+python3 - "$work" <<'END'
+import json, struct, sys
+def write(path, module, width):
+    header, data = {}, b""
+    for part, shape in ("lora_A", [1, width]), ("lora_B", [width, 1]):
+        header["%s.%s.weight" % (module, part)] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * width]}
+        data += struct.pack("<%df" % width, *[0.1] * width)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    open(path, "wb").write(struct.pack("<Q", len(text)) + text + data)
+config = json.load(open(sys.argv[1] + "/moved/text_encoder/config.json"))
+write(sys.argv[1] + "/text-lora.safetensors", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj", config["hidden_size"])
+width = json.load(open(sys.argv[1] + "/moved/unet/config.json"))["block_out_channels"][0]
+write(sys.argv[1] + "/unet-lora.safetensors", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", width)
+END
+run 0 encode --model "$work/moved" --prompt "a lion" -o "$work/more.safetensors"
+check "files that are not read do not count" cmp "$work/moved.safetensors" "$work/more.safetensors"
+run 0 encode --model $sd --lora "$work/unet-lora.safetensors" --prompt "a lion" -o "$work/other.safetensors"
+check "LoRA files of the denoiser do not count" cmp "$work/moved.safetensors" "$work/other.safetensors"
+run 0 generate --model $sd --lora "$work/unet-lora.safetensors" --prompt-embeds "$work/moved.safetensors" --steps 1 -o "$work/lora.png"
+run 1 generate --model $sd --lora "$work/text-lora.safetensors" --prompt-embeds "$work/moved.safetensors" --steps 1 -o "$work/no.png"; says "made by another model"
 run 1 generate --model $sd --prompt-embeds "$work/states.safetensors" --steps 1 -o "$work/no.png"; says "made by another model: a FluxPipeline whose text encoders"
 run 1 decode --model $sd "$work/latents.safetensors" -o "$work/no.png"; says "made by another model: a FluxPipeline whose autoencoder"
 run 1 decode --model $sd "$work/states.safetensors" -o "$work/no.png"; says "holds prompt embeddings and not latents"
