@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/find_model.h"
+#include "cli/kernel_options.h"
 #include "cli/memory_options.h"
 #include "cli/output.h"
 #include "cli/phase_files.h"
@@ -20,6 +21,7 @@ enum decode_option {
     DECODE_VAE,
     DECODE_VAE_TILING,
     DECODE_DTYPE,
+    DECODE_KERNELS,
     DECODE_THREADS,
     DECODE_MAX_MEMORY,
     DECODE_OVERWRITE,
@@ -38,6 +40,7 @@ static const struct option decode_options[DECODE_OPTION_COUNT] = {
     [DECODE_VAE] = {.name = "vae", .type = OPTION_TEXT, .placeholder = "FOLDER", .help = "take the autoencoder from this folder or file"},
     [DECODE_VAE_TILING] = {.name = "vae-tiling", .type = OPTION_FLAG, .help = "decode in blended tiles: less memory, not exact"},
     [DECODE_DTYPE] = {.name = "dtype", .type = OPTION_CHOICE, .placeholder = "f32|bf16", .help = "what products are computed in (default bf16)"},
+    [DECODE_KERNELS] = {.name = "kernels", .type = OPTION_CHOICE, .placeholder = KERNEL_NAMES, .help = "as of generate (docs/reproducible.md)"},
     [DECODE_THREADS] = {.name = "threads", .letter = 't', .type = OPTION_INTEGER, .placeholder = "N", .help = "0: as many as the machine grants", .low = 0, .high = 1024},
     [DECODE_OVERWRITE] = {.name = "overwrite", .type = OPTION_FLAG, .help = "write over an existing file; without it that is an error"},
     [DECODE_MAX_MEMORY] = {.name = "max-memory", .type = OPTION_TEXT, .placeholder = "BYTES", .help = "what the process may hold in memory, such as 2GiB"},
@@ -80,6 +83,7 @@ static tessera_status open_model(struct decoding *d) {
     options.vae_tiling = v[DECODE_VAE_TILING].flag;
     TRY(memory_options_read(v[DECODE_MAX_MEMORY].text, 1, &options.max_memory, &d->error));
     options.dtype = v[DECODE_DTYPE].text != NULL && strcmp(v[DECODE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
+    options.kernels = kernel_options_read(&v[DECODE_KERNELS]);
     d->model = tessera_model_open(d->folder, &options, &d->error);
     return d->model != NULL ? TESSERA_OK : d->error.status;
 }

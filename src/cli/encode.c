@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/find_model.h"
+#include "cli/kernel_options.h"
 #include "cli/lora_options.h"
 #include "cli/memory_options.h"
 #include "cli/notice.h"
@@ -29,6 +30,7 @@ enum encode_option {
     ENCODE_TEXT_ENCODER_3,
     ENCODE_LORA,
     ENCODE_DTYPE,
+    ENCODE_KERNELS,
     ENCODE_THREADS,
     ENCODE_MAX_MEMORY,
     ENCODE_OFFLOAD,
@@ -72,6 +74,7 @@ static const struct option encode_options[ENCODE_OPTION_COUNT] = {
     [ENCODE_TEXT_ENCODER_3] = {.name = "text-encoder-3", .type = OPTION_TEXT, .placeholder = "FOLDER", .help = "the third one"},
     [ENCODE_LORA] = {.name = "lora", .type = OPTION_TEXTS, .placeholder = "FILE[:SCALE]", .help = "change the weights by a LoRA file"},
     [ENCODE_DTYPE] = {.name = "dtype", .type = OPTION_CHOICE, .placeholder = "f32|bf16", .help = "what products are computed in (default bf16)"},
+    [ENCODE_KERNELS] = {.name = "kernels", .type = OPTION_CHOICE, .placeholder = KERNEL_NAMES, .help = "as of generate (docs/reproducible.md)"},
     [ENCODE_THREADS] = {.name = "threads", .letter = 't', .type = OPTION_INTEGER, .placeholder = "N", .help = "0: as many as the machine grants", .low = 0, .high = 1024},
     [ENCODE_OFFLOAD] = {.name = "offload", .type = OPTION_CHOICE, .placeholder = TESSERA_OFFLOADS, .help = "as of generate (docs/small-devices.md)"},
     [ENCODE_MAX_MEMORY] = {.name = "max-memory", .type = OPTION_TEXT, .placeholder = "BYTES", .help = "what the process may hold in memory, such as 2GiB"},
@@ -117,6 +120,7 @@ static tessera_status open_model(struct encoding *e) {
     options.offload = v[ENCODE_OFFLOAD].text;
     TRY(memory_options_read(v[ENCODE_MAX_MEMORY].text, 1, &options.max_memory, &e->error));
     options.dtype = v[ENCODE_DTYPE].text != NULL && strcmp(v[ENCODE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
+    options.kernels = kernel_options_read(&v[ENCODE_KERNELS]);
     e->model = tessera_model_open(e->folder, &options, &e->error);
     return e->model != NULL ? TESSERA_OK : e->error.status;
 }

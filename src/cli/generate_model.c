@@ -13,6 +13,7 @@
 #include "cli/device_maps.h"
 #include "cli/find_model.h"
 #include "cli/habits.h"
+#include "cli/kernel_options.h"
 #include "cli/like.h"
 #include "cli/lora_options.h"
 #include "cli/plan_options.h"
@@ -186,11 +187,6 @@ static tessera_status find_files(struct session *s) {
     return count > 0 ? tessera_loras_fingerprint(s->loras, count, s->facts.lora_fingerprint, &s->error) : TESSERA_OK;
 }
 
-static tessera_kernels kernels_of(const struct option_value *value) {
-    if (value->text != NULL && strcmp(value->text, "reproducible") == 0) return TESSERA_KERNELS_REPRODUCIBLE;
-    return value->text != NULL && strcmp(value->text, "own") == 0 ? TESSERA_KERNELS_OWN : TESSERA_KERNELS_BEST;
-}
-
 static tessera_model_options options_of(const struct session *s) {
     const struct option_value *v = s->values;
     tessera_model_options options = TESSERA_MODEL_OPTIONS;
@@ -209,7 +205,7 @@ static tessera_model_options options_of(const struct session *s) {
     options.loras = s->loras;
     options.num_loras = v[GENERATE_LORA].count;
     options.dtype = v[GENERATE_DTYPE].text != NULL && strcmp(v[GENERATE_DTYPE].text, "f32") == 0 ? TESSERA_F32 : TESSERA_BF16;
-    options.kernels = kernels_of(&v[GENERATE_KERNELS]);
+    options.kernels = kernel_options_read(&v[GENERATE_KERNELS]);
     options.workers = s->workers;
     return options;
 }

@@ -1,6 +1,7 @@
 /* The options of `tessera generate`: names, types, ranges, help, and what of them a picture's
  * record holds. */
 #include "cli/generate.h"
+#include "cli/kernel_options.h"
 
 #include "tessera_files.h"
 #include "tessera_plan.h"
@@ -517,7 +518,7 @@ const struct option generate_options[] = {
     [GENERATE_KERNELS] = {.name = "kernels",
                           .section = SECTION_MACHINE,
                           .type = OPTION_CHOICE,
-                          .placeholder = "best|own|reproducible",
+                          .placeholder = KERNEL_NAMES,
                           .help = "reproducible: the same bits on every processor; own: without oneDNN (default best)",
                           .record = "kernels"},
     [GENERATE_THREADS] = {.name = "threads",

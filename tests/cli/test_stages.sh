@@ -100,6 +100,15 @@ header += b" " * (-len(header) % 8)
 open(to, "wb").write(struct.pack("<Q", len(header)) + header + data[8 + size:])
 END
 }
+# reproducible kernels make the three commands independent of threads
+model=tests/cases/pipeline_flux/model
+# shellcheck disable=SC2086
+run 0 generate --model $model --prompt "a lion" $draw --dtype f32 --kernels reproducible -o "$work/exact.png"
+run 0 encode --model $model --prompt "a lion" --threads 2 --dtype f32 --kernels reproducible -o "$work/exact.safetensors"
+run 0 generate --model $model --prompt-embeds "$work/exact.safetensors" --seed 3 --steps 2 --threads 2 --width 64 --height 64 --dtype f32 --kernels reproducible --output-type latent -o "$work/exact-latents.safetensors"
+run 0 decode --model $model "$work/exact-latents.safetensors" --threads 2 --dtype f32 --kernels reproducible -o "$work/exact-apart.png"
+check "reproducible kernels: three commands on two threads" test "$(ending "$work/exact.png")" = "$(ending "$work/exact-apart.png")"
+
 rm -f "$work/latents.safetensors"
 # shellcheck disable=SC2086
 run 0 generate --model $sd --prompt a $draw --output-type latent -o "$work/latents.safetensors"
