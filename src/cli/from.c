@@ -202,17 +202,44 @@ static bool is_of_machine(const char *key, bool compares_size) {
 static tessera_status differs(const char *path, const char *what, const cJSON *was, const cJSON *now, tessera_error *error) {
     char before[40], after[40];
     const char *a = spelling(was, before, sizeof before), *b = spelling(now, after, sizeof after);
-    return error_set(error, TESSERA_ERROR_ARGUMENT,
-                     "%s is there already, made with another %s (%.200s, now %.200s): choose another folder, or remove its pictures", path,
-                     what, a != NULL ? a : "none", b != NULL ? b : "none");
+    char *list = cJSON_IsArray(was) ? cJSON_PrintUnformatted(was) : NULL, *other = cJSON_IsArray(now) ? cJSON_PrintUnformatted(now) : NULL;
+    if (list != NULL) a = list;
+    if (other != NULL) b = other;
+    tessera_status status =
+        error_set(error, TESSERA_ERROR_ARGUMENT,
+                  "%s is there already, made with another %s (%.200s, now %.200s): choose another folder, or remove its pictures", path,
+                  what, a != NULL ? a : "none", b != NULL ? b : "none");
+    cJSON_free(list);
+    cJSON_free(other);
+    return status;
+}
+
+/* The strategy whose pictures are not those of one rank, and differ by mesh; NULL: the record's is
+ * exact. */
+static const cJSON *inexact_strategy(const cJSON *record) {
+    static const char *const names[] = {"patch", "naive_patch", "pcpp"};
+    const cJSON *strategy = cJSON_GetObjectItemCaseSensitive(record, generate_options[GENERATE_PARALLELISM].record);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (cJSON_IsString(strategy) && strcmp(strategy->valuestring, names[i]) == 0) return strategy;
+    return NULL;
+}
+
+static tessera_status compare_strategies(const char *path, const cJSON *was, const cJSON *record, tessera_error *error) {
+    const cJSON *theirs = inexact_strategy(was), *own = inexact_strategy(record);
+    if (theirs == NULL && own == NULL) return TESSERA_OK;
+    if (theirs == NULL || own == NULL || !cJSON_Compare(theirs, own, true))
+        return differs(path, generate_options[GENERATE_PARALLELISM].record, theirs, own, error);
+    theirs = cJSON_GetObjectItemCaseSensitive(was, "mesh");
+    own = cJSON_GetObjectItemCaseSensitive(record, "mesh");
+    return cJSON_Compare(theirs, own, true) ? TESSERA_OK : differs(path, "mesh", theirs, own, error);
 }
 
 static tessera_status compare_records(const char *path, const cJSON *was, const cJSON *record, const char *prompt, uint64_t seed,
                                       bool compares_size, tessera_error *error) {
     cJSON *own_prompt = cJSON_CreateString(prompt), *own_seed = record_seed(seed);
     const cJSON *item, *other = cJSON_GetObjectItemCaseSensitive(was, generate_options[GENERATE_PROMPT].record);
-    tessera_status status = TESSERA_OK;
-    if (!cJSON_Compare(other, own_prompt, true)) status = differs(path, "prompt", other, own_prompt, error);
+    tessera_status status = compare_strategies(path, was, record, error);
+    if (status == TESSERA_OK && !cJSON_Compare(other, own_prompt, true)) status = differs(path, "prompt", other, own_prompt, error);
     other = cJSON_GetObjectItemCaseSensitive(was, generate_options[GENERATE_SEED].record);
     if (status == TESSERA_OK && !cJSON_Compare(other, own_seed, true)) status = differs(path, "seed", other, own_seed, error);
     cJSON_ArrayForEach(item, record) {

@@ -37,6 +37,15 @@ printf '{"images": [{"filename": "a.jpg", "split": "test", "sentences": [{"raw":
 mkdir "$work/captions" && cp "$work/cfg.png" "$work/captions/a.png"
 run 2 1 --caption-file "$work/captions.json" --use-cfg-parallel --steps 2 --threads 1 -o "$work/captions/"
 says "a.png is there already, made with another prompt"
+# exact strategies go on with each other's pictures; the others with their own on the same mesh alone
+captions="--caption-file $work/captions.json --steps 2 --threads 1"
+run 1 0 $captions -o "$work/exact/"
+run 2 0 $captions --use-cfg-parallel -o "$work/exact/"; says "1 of 1 pictures are there"
+run 2 1 $captions --parallelism naive_patch --no-split-batch -o "$work/exact/"; says "made with another parallelism (none, now naive_patch)"
+run 2 0 $captions --parallelism naive_patch --no-split-batch -o "$work/naive/"
+run 2 0 $captions --parallelism naive_patch --no-split-batch -o "$work/naive/"; says "1 of 1 pictures are there"
+run 1 1 $captions -o "$work/naive/"; says "made with another parallelism (naive_patch, now none)"
+run 4 1 $captions --parallelism naive_patch --no-split-batch -o "$work/naive/"; says "made with another mesh (naive patch 2, now naive patch 4)"
 
 # groups of ranks make pictures of their own, and the record is that of one group
 run 4 0 $quick --num-images 2 --data_parallel_degree 2 --ulysses_degree 2 --output_root "$work/many" --test_times 2
