@@ -1,5 +1,6 @@
 /* Bands are views, swapped halves and transposed matrices are made when they are read. All of it
- * works on elements of any type.
+ * works on elements of any type, but that a matrix of a block type becomes float32 when it is
+ * transposed: its blocks lie along its rows.
  *
  * Swapping halves and transposing undo themselves, so one function serves both directions. */
 #include "checkpoint/layout_apply.h"
@@ -22,7 +23,25 @@ static void copy_swapped(const struct tensor *from, void *out) {
     memcpy(to + half, from->data, half);
 }
 
+enum { MOST_BLOCK = 256, MOST_BLOCK_BYTES = MOST_BLOCK * (int)sizeof(float) };
+
+static void widen_transposed(const struct tensor *from, float *to) {
+    int64_t rows = from->shape[0], columns = from->shape[1], block = dtype_block(from->dtype);
+    _Alignas(16) uint8_t narrow[MOST_BLOCK_BYTES]; /* `from` may be misaligned */
+    float wide[MOST_BLOCK];
+    for (int64_t at = 0; at < rows * columns; at += block) {
+        int64_t r = at / columns, c = at % columns;
+        memcpy(narrow, (const uint8_t *)from->data + dtype_bytes(from->dtype, at), dtype_bytes(from->dtype, block));
+        dtype_convert(wide, DTYPE_F32, narrow, from->dtype, (size_t)block);
+        for (int64_t i = 0; i < block; i++) to[(c + i) * rows + r] = wide[i];
+    }
+}
+
 static void copy_transposed(const struct tensor *from, void *out) {
+    if (dtype_block(from->dtype) > 1) {
+        widen_transposed(from, out);
+        return;
+    }
     uint8_t *to = out;
     size_t size = dtype_size(from->dtype);
     int64_t rows = from->shape[0], columns = from->shape[1];
@@ -60,12 +79,13 @@ tessera_status layout_apply(const struct layout_change *change, const char *name
 
     bool even = from->ndim > 0 && from->shape[0] % 2 == 0 && tensor_count(from) / 2 % dtype_block(from->dtype) == 0;
     if (change->how == LAYOUT_SWAP_HALVES && !even) return cannot(name, from, "halved", error);
-    if (change->how == LAYOUT_TRANSPOSE && (from->ndim != 2 || dtype_block(from->dtype) > 1))
-        return cannot(name, from, "transposed", error);
+    bool whole = from->ndim == 2 && from->shape[1] % dtype_block(from->dtype) == 0;
+    if (change->how == LAYOUT_TRANSPOSE && !whole) return cannot(name, from, "transposed", error);
     to->data = NULL;
     if (change->how == LAYOUT_TRANSPOSE) {
         to->shape[0] = from->shape[1];
         to->shape[1] = from->shape[0];
+        if (dtype_block(from->dtype) > 1) to->dtype = DTYPE_F32;
     }
     return TESSERA_OK;
 }

@@ -6,7 +6,8 @@
 #include "tensor/weights.h"
 
 /* The diffusers tensor that lies in the original tensor `from`. A view, or without data where
- * `recipe` makes it from that (else recipe->write is NULL). FORMAT if the shape cannot be cut that
+ * `recipe` makes it from that (else recipe->write is NULL): a matrix of a block type that is
+ * transposed becomes float32. FORMAT if the shape cannot be cut that
  * way; `name` stands for the tensor in the message. */
 tessera_status layout_apply(const struct layout_change *change, const char *name, const struct tensor *from, struct tensor *to,
                             struct weights_recipe *recipe, tessera_error *error);

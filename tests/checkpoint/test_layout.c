@@ -1,6 +1,7 @@
 /* The layout tables: names in both directions, the numbering of U-Net blocks with and without
  * transformers, bands, and names that no table has. */
 #include "checkpoint/layout.h"
+#include "checkpoint/layout_apply.h"
 
 #include <string.h>
 
@@ -146,6 +147,31 @@ static void check_configs(void) {
     json_free(uneven);
 }
 
+/* A matrix in blocks becomes float32, its numbers those of the blocks; misaligned, as files may have
+ * it. */
+static void check_transposed_blocks(enum dtype dtype, int64_t columns) {
+    enum { ROWS = 3 };
+    const struct layout_change change = {.how = LAYOUT_TRANSPOSE};
+    float numbers[ROWS * 128], stored[ROWS * 128], made[ROWS * 128];
+    uint8_t blocks[ROWS * 128 * 4 + 1];
+    tessera_error error = {0};
+    struct weights_recipe recipe;
+    struct tensor from = tensor_of(blocks + 1, dtype, SHAPE(ROWS, columns)), to;
+    size_t count = (size_t)(ROWS * columns);
+    for (size_t i = 0; i < count; i++) numbers[i] = (float)((int)(i * 37 % 101) - 50) / 50;
+    uint8_t aligned[sizeof blocks];
+    dtype_convert(aligned, dtype, numbers, DTYPE_F32, count);
+    dtype_convert(stored, DTYPE_F32, aligned, dtype, count);
+    memcpy(blocks + 1, aligned, tensor_bytes(&from));
+    CHECK(layout_apply(&change, "t", &from, &to, &recipe, &error) == TESSERA_OK, "%s", error.message);
+    CHECK(to.dtype == DTYPE_F32 && to.shape[0] == columns && to.shape[1] == ROWS && recipe.write != NULL, "%s", dtype_name(to.dtype));
+    if (recipe.write == NULL) return;
+    recipe.write(&recipe.source, made);
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t c = 0; c < columns; c++)
+            CHECK(made[c * ROWS + r] == stored[r * columns + c], "%s: row %d, column %d", dtype_name(dtype), (int)r, (int)c);
+}
+
 int main(void) {
     check_unet();
     check_vae();
@@ -156,5 +182,8 @@ int main(void) {
     check_rows(LAYOUT_FLUX, flux_config);
     check_rows(LAYOUT_OPENCLIP, clip_config);
     check_configs();
+    check_transposed_blocks(DTYPE_Q8_0, 96);
+    check_transposed_blocks(DTYPE_Q4_0, 32);
+    check_transposed_blocks(DTYPE_NF4, 128);
     return CHECK_REPORT();
 }
