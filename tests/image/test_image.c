@@ -25,12 +25,12 @@ static int difference(const struct image *image, const struct tensor *want) {
 
 static void test_scaled(const struct case_io *c) {
     const char *filters[] = {"nearest", "bilinear", "bicubic", "lanczos"};
-    const int sizes[][2] = {{41, 57}, {133, 120}, {96, 31}};
+    const int sizes[][2] = {{41, 57}, {133, 120}, {96, 31}, {90, 40}};
     tessera_error error = {0};
     struct image in;
     CHECK(image_file_read(CASE "/a/0000.png", &in, &error) == TESSERA_OK, "%s", error.message);
     for (int f = 0; f < 4; f++)
-        for (int s = 0; s < 3; s++) {
+        for (int s = 0; s < 4; s++) {
             char name[48];
             struct image out;
             snprintf(name, sizeof name, "%s_%dx%d", filters[f], sizes[s][0], sizes[s][1]);
@@ -164,6 +164,9 @@ static void test_refused(void) {
                   "\0\0\0\x20"
                   "ftypheic\0\0\0\0",
                   16, TESSERA_ERROR_UNSUPPORTED, "HEIC");
+    check_refused("bits.pbm", "P4\n8 1\n\xff", 8, TESSERA_ERROR_UNSUPPORTED, "PBM");
+    check_refused("photo.pcx", "\x0a\x05\x01\x08\0\0\0\0", 8, TESSERA_ERROR_UNSUPPORTED, "PCX");
+    check_refused("photo.j2c", "\xff\x4f\xff\x51\0\0\0\0", 8, TESSERA_ERROR_UNSUPPORTED, "JPEG 2000");
     check_refused("pointer.png", "version https://git-lfs.github.com/spec/v1\n", 43, TESSERA_ERROR_UNSUPPORTED, "Git LFS");
     check_refused("page.jpg", "<!DOCTYPE html><html>", 21, TESSERA_ERROR_UNSUPPORTED, "web page");
     check_refused("nothing.png", "", 0, TESSERA_ERROR_FORMAT, "no picture");
