@@ -106,6 +106,15 @@ static tessera_status read_generation_defaults(struct pipeline *p, tessera_error
     return status;
 }
 
+/* Before diffusers 0.9 a U-Net's configuration had a smaller sample_size than the model was trained
+ * at, and diffusers' pipeline takes its family's. */
+static bool is_of_old_diffusers(const struct json *config) {
+    const char *version = NULL;
+    int major, minor;
+    return json_string(config, "_diffusers_version", NULL, &version, NULL) == TESSERA_OK && version != NULL &&
+           sscanf(version, "%d.%d", &major, &minor) == 2 && major == 0 && minor < 9;
+}
+
 /* The denoiser's default latent side, and how many pixels a latent stands for on a side. */
 static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_error *error) {
     struct json *config = NULL;
@@ -113,6 +122,7 @@ static tessera_status read_sizes(struct pipeline *p, int64_t *scale, tessera_err
     int num_blocks = 0;
     TRY(open_config(p, p->denoiser, &config, error));
     tessera_status status = json_int(config, "sample_size", p->class->sample_size, 1, 1 << 16, &p->sample_size, error);
+    if (status == TESSERA_OK && p->sample_size < p->class->sample_size && is_of_old_diffusers(config)) p->sample_size = p->class->sample_size;
     json_free(config);
     if (status != TESSERA_OK) return status;
     TRY(open_config(p, p->autoencoder, &config, error));

@@ -45,6 +45,13 @@ for family in sd2_v_zero_snr sdxl sd3 flux pixart hunyuandit; do
     says "reads [0-9]* tokens of [0-9]*, without"
 done
 
+# the default size: that of the folder, but of a U-Net from before diffusers 0.9 the family's
+run 0 generate --model $sd --prompt a --steps 1 --threads 1 -o "$work/default.png"; size "$work/default.png" 128x128
+cp -r $sd "$work/v0"; sed -i 's/"_diffusers_version": *"[^"]*"/"_diffusers_version": "0.6.0"/' "$work/v0/unet/config.json"
+run 0 generate --model "$work/v0" --prompt a --steps 1 --threads 1 -o "$work/default-old.png"; size "$work/default-old.png" 512x512
+sed -i 's/"0.6.0"/"0.10.0"/' "$work/v0/unet/config.json"
+run 0 generate --model "$work/v0" --prompt a --steps 1 --threads 1 -o "$work/default-new.png"; size "$work/default-new.png" 128x128
+
 # bins, and sizes rounded down
 run 0 generate --model tests/cases/pipeline_flux/model --prompt a --steps 1 --threads 1 --width 72 --height 64 -o "$work/flux.png"
 says "size 72x64: this model draws 64x64"; size "$work/flux.png" 64x64
