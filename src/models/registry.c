@@ -91,12 +91,13 @@ enum component_kind component_kind_of(const char *class_name, const struct denoi
     return find_autoencoder(class_name) != NULL ? COMPONENT_AUTOENCODER : COMPONENT_NONE;
 }
 
-/* Weights that another program packed (bitsandbytes, GPTQ, ...) are named before their tensors
- * puzzle anyone. */
+/* Weights that another program packed (GPTQ, torchao, ...) are named before their tensors puzzle
+ * anyone. Those of bitsandbytes are read (tensor/scaled_weights.h), or named by their tensors. */
 static tessera_status refuse_quantised(const struct json *config, tessera_error *error) {
     const struct cJSON *quantised = json_find(config, "quantization_config");
     if (quantised == NULL) return TESSERA_OK;
     const char *method = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(quantised, "quant_method"));
+    if (method != NULL && strcmp(method, "bitsandbytes") == 0) return TESSERA_OK;
     return error_set(
         error, TESSERA_ERROR_UNSUPPORTED,
         "%s: quantization_config: the weights are packed by %.60s, which is not read: take the model's folder in bfloat16 or float16",

@@ -108,8 +108,49 @@ run 0 inspect $reports/09-not-safetensors/model.ckpt; prints "F32 .*a$"
 cp -r $sd "$work/lfs"; cp "$work/lfs.safetensors" "$work/lfs/unet/diffusion_pytorch_model.safetensors"
 refuses "$work/lfs" "unet/diffusion_pytorch_model.safetensors: is a Git LFS pointer"
 cp -r $sd "$work/packed"
-sed -i '1s/{/{"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true},/' "$work/packed/unet/config.json"
-refuses "$work/packed" "unet/config.json: quantization_config: the weights are packed by bitsandbytes"
+sed -i '1s/{/{"quantization_config": {"quant_method": "gptq", "bits": 4},/' "$work/packed/unet/config.json"
+refuses "$work/packed" "unet/config.json: quantization_config: the weights are packed by gptq"
+
+# bitsandbytes' int8, as diffusers saves it, draws what its numbers draw in float32
+rm -r "$work/packed"; cp -r $sd "$work/packed"; cp -r $sd "$work/plain"
+python3 - "$work" <<'END'
+import array, json, struct, sys
+name = "/unet/diffusion_pytorch_model.safetensors"
+data = open(sys.argv[1] + "/packed" + name, "rb").read()
+size, = struct.unpack("<Q", data[:8])
+header = json.loads(data[8:8 + size])
+header.pop("__metadata__", None)
+packed, plain, count = [], [], 0
+for key, t in header.items():
+    first, last = t["data_offsets"]
+    raw = data[8 + size + first:8 + size + last]
+    if not key.endswith("attn1.to_q.weight") or t["dtype"] != "BF16":
+        packed.append((key, t["dtype"], t["shape"], raw)), plain.append(packed[-1])
+        continue
+    bits, (rows, columns) = array.array("H", raw), t["shape"]
+    numbers = array.array("f", array.array("I", [b << 16 for b in bits]).tobytes())
+    ints, scales, wide = array.array("b"), array.array("f"), array.array("f")
+    for r in range(rows):
+        row = numbers[r * columns:(r + 1) * columns]
+        scales.append(max(abs(x) for x in row))
+        q = [round(x * 127 / scales[-1]) for x in row]
+        ints.extend(q), wide.extend(x * 7.874015718698502e-3 for x in array.array("f", [x * scales[-1] for x in q]))
+    packed += [(key, "I8", t["shape"], ints.tobytes()), (key[:-6] + "SCB", "F32", [rows], scales.tobytes()), (key[:-6] + "weight_format", "U8", [], b"\0")]
+    plain.append((key, "F32", t["shape"], wide.tobytes()))
+    count += 1
+assert count > 0
+for folder, tensors in ("packed", packed), ("plain", plain):
+    header, at = {}, 0
+    for key, dtype, shape, raw in tensors:
+        header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(raw)]}
+        at += len(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    open(sys.argv[1] + "/" + folder + name, "wb").write(struct.pack("<Q", len(text)) + text + b"".join(raw for _, _, _, raw in tensors))
+END
+sed -i '1s/{/{"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": true},/' "$work/packed/unet/config.json"
+for folder in plain packed; do draw $folder --model "$work/$folder"; done
+same plain packed
 refuses tests/tensor/torch/evil_system.pt "system\": only tensors"
 check "nothing was executed" test ! -e /tmp/tessera-was-here
 
