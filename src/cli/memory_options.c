@@ -19,7 +19,8 @@ static tessera_status read_entry(const char *entry, int ranks, uint64_t *out, te
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--max-memory %s: must be RANK:BYTES, such as 0:6GiB,1:10GiB, or BYTES for all ranks", entry);
     if (rank >= ranks)
         return error_set(error, TESSERA_ERROR_ARGUMENT, "--max-memory %s: there is no rank %ld: there %s %d", entry, rank, ranks == 1 ? "is" : "are", ranks);
-    if (out[rank] != 0) return error_set(error, TESSERA_ERROR_ARGUMENT, "--max-memory %s: there is another entry of rank %ld: leave one out", entry, rank);
+    if (out[rank] != 0)
+        return error_set(error, TESSERA_ERROR_ARGUMENT, "--max-memory %s: there is another entry of rank %ld: leave one out", entry, rank);
     TRY(quantity_read("max-memory", end + 1, QUANTITY_BYTES, &bytes, error));
     out[rank] = (uint64_t)bytes;
     return TESSERA_OK;

@@ -51,7 +51,8 @@ static tessera_status add_folder(const struct pipeline *p, struct prints *prints
     int count = weights_files(weights);
     const char **paths = calloc((size_t)count, sizeof *paths);
     for (int i = 0; paths != NULL && i < count; i++) paths[i] = weights_file(weights, i);
-    tessera_status status = paths != NULL ? add_files(prints, paths, count, error) : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
+    tessera_status status =
+        paths != NULL ? add_files(prints, paths, count, error) : error_set(error, TESSERA_ERROR_MEMORY, "out of memory");
     free(paths);
     weights_close(weights);
     return status;
@@ -61,7 +62,8 @@ static tessera_status add_folder(const struct pipeline *p, struct prints *prints
 static tessera_status add_slot(const struct pipeline *p, struct prints *prints, const struct pipeline_slot *slot, tessera_error *error) {
     const char *file = slot->file != NULL ? slot->file : p->name;
     add_text(prints, slot->name);
-    return slot->file != NULL || (p->file != NULL && !slot->replaced) ? add_files(prints, &file, 1, error) : add_folder(p, prints, slot, error);
+    return slot->file != NULL || (p->file != NULL && !slot->replaced) ? add_files(prints, &file, 1, error)
+                                                                      : add_folder(p, prints, slot, error);
 }
 
 /* "tokenizer_2" of "text_encoder_2". */

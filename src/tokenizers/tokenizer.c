@@ -50,9 +50,8 @@ static void folder_close(struct folder *folder) {
     free(folder->bytes);
 }
 
-const char *const tokenizer_files[TOKENIZER_FILES] = {"vocab.json",     "merges.txt",           "spiece.model",
-                                                      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                                      "vocab.txt"};
+const char *const tokenizer_files[TOKENIZER_FILES] = {
+    "vocab.json", "merges.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"};
 
 static tessera_status folder_open(struct folder *folder, tessera_error *error) {
     char **paths[TOKENIZER_FILES] = {&folder->vocab_path,  &folder->merges_path, &folder->spiece_path, &folder->json_path,
