@@ -6,6 +6,7 @@
 
 #include "case_io.h"
 #include "check.h"
+#include "image/exif.h"
 #include "image/jpeg.h"
 #include "image/png.h"
 #include "image/resample.h"
@@ -203,6 +204,16 @@ static void test_palettes(void) {
     image_free(&image);
 }
 
+/* Some cameras write the orientation as a LONG, where other writers have a SHORT; in both byte orders. */
+static void test_long_orientation(void) {
+    const uint8_t big[] = "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06";
+    const uint8_t little[] = "II*\0\x08\0\0\0\x01\0\x12\x01\x04\0\x01\0\0\0\x06\0\0\0";
+    const uint8_t beyond[] = "II*\0\x08\0\0\0\x01\0\x12\x01\x04\0\x01\0\0\0\x06\0\x01\0";
+    CHECK(exif_orientation(big, sizeof big - 1) == 6, "%d", exif_orientation(big, sizeof big - 1));
+    CHECK(exif_orientation(little, sizeof little - 1) == 6, "%d", exif_orientation(little, sizeof little - 1));
+    CHECK(exif_orientation(beyond, sizeof beyond - 1) == 0, "%d", exif_orientation(beyond, sizeof beyond - 1));
+}
+
 int main(void) {
     struct case_io c;
     tessera_error error = {0};
@@ -216,6 +227,7 @@ int main(void) {
     test_refused();
     test_errors();
     test_palettes();
+    test_long_orientation();
     case_close(&c);
     return CHECK_REPORT();
 }

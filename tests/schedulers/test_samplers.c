@@ -326,10 +326,55 @@ static void check_ddpm_end(void) {
     }
 }
 
+/* One step of a class with these fields, the last of `steps`, on x [2]. */
+static void last_step(const char *fields, int steps, float x[2], float x_0[2]) {
+    const float output[2] = {0.5f, -0.25f};
+    float history[2] = {0.1f, 0.7f};
+    char text[320];
+    struct scheduler *s = NULL;
+    struct scheduler_state state = {0};
+    tessera_error error = {0};
+    snprintf(text, sizeof text, "{%s}", fields);
+    tessera_status status = open_text(text, &s, &error);
+    if (status == TESSERA_OK) status = scheduler_set_timesteps(s, steps, 0.0f, &error);
+    if (status == TESSERA_OK) status = scheduler_state_init(s, 2, &state, &error);
+    CHECK(status == TESSERA_OK, "%s: %s", fields, error.message);
+    if (status == TESSERA_OK && s->num_steps > 1) scheduler_step(s, &state, s->num_steps - 2, history, output, NULL, 2);
+    x[0] = 0.3f, x[1] = -0.2f;
+    if (status == TESSERA_OK) scheduler_predict_x_0(s, s->num_steps - 1, x_0, x, output, 2);
+    if (status == TESSERA_OK) scheduler_step(s, &state, s->num_steps - 1, x, output, NULL, 2);
+    scheduler_state_free(&state);
+    scheduler_free(s);
+}
+
+/* With set_alpha_to_one the last step of PNDM ends at x_0, otherwise before it. */
+static void check_pndm_end(void) {
+    float x[2], x_0[2], before[2];
+    last_step("\"_class_name\": \"PNDMScheduler\", \"skip_prk_steps\": true, \"set_alpha_to_one\": true", 1, x, x_0);
+    CHECK(fabsf(x[0] - x_0[0]) < 1e-5f && fabsf(x[1] - x_0[1]) < 1e-5f, "ends at %g, %g instead of %g, %g", (double)x[0], (double)x[1],
+          (double)x_0[0], (double)x_0[1]);
+    last_step("\"_class_name\": \"PNDMScheduler\", \"skip_prk_steps\": true, \"set_alpha_to_one\": false", 1, before, x_0);
+    CHECK(fabsf(before[0] - x_0[0]) > 1e-3f, "%g", (double)before[0]);
+}
+
+/* euler_at_final: the last step is of first order, also where the schedule ends before 0. */
+static void check_euler_at_final(void) {
+#define DPM "\"_class_name\": \"DPMSolverMultistepScheduler\", \"final_sigmas_type\": \"sigma_min\", \"lower_order_final\": false, "
+    float first[2], euler[2], second[2], x_0[2];
+    last_step(DPM "\"solver_order\": 1", 20, first, x_0);
+    last_step(DPM "\"solver_order\": 2, \"euler_at_final\": true", 20, euler, x_0);
+    last_step(DPM "\"solver_order\": 2", 20, second, x_0);
+    CHECK(euler[0] == first[0] && euler[1] == first[1], "%g, %g instead of %g, %g", (double)euler[0], (double)euler[1], (double)first[0],
+          (double)first[1]);
+    CHECK(second[0] != first[0], "%g", (double)second[0]);
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof case_names / sizeof case_names[0]; i++) check_case(case_names[i]);
     check_refusals();
     check_extremes();
     check_ddpm_end();
+    check_pndm_end();
+    check_euler_at_final();
     return CHECK_REPORT();
 }
