@@ -34,6 +34,7 @@
 
 #define ALIGNMENT ((size_t)64)         /* a cache line, and the widest vector register */
 #define GROWTH ((size_t)64 << 20)      /* bytes that are opened at a time */
+#define THREAD_SPACE ((size_t)128 << 20) /* of addresses that a thread's stack and heap take: malloc aligns heaps of 64 MiB */
 #define LEAST_SPACE ((size_t)1 << 20) /* below which there is no use in a smaller arena */
 
 struct arena {
@@ -61,12 +62,14 @@ struct arena *arena_over(void *memory, size_t limit, void (*release)(void *user,
 }
 
 /* All of the machine's memory, or a quarter of the addresses that a limit of the process (ulimit
- * -v) leaves: other arenas, weights, threads and libraries need the rest. */
+ * -v) leaves beside what threads reserve: other arenas, weights and libraries need the rest. */
 static size_t default_limit(void) {
     size_t limit = memory_total();
     struct rlimit addresses;
     if (getrlimit(RLIMIT_AS, &addresses) != 0 || addresses.rlim_cur == RLIM_INFINITY) return limit;
-    size_t used = memory_addresses(), left = addresses.rlim_cur > used ? (addresses.rlim_cur - used) / 4 : 0;
+    size_t used = memory_addresses(), left = addresses.rlim_cur > used ? addresses.rlim_cur - used : 0;
+    size_t kept = THREAD_SPACE * (size_t)(threads_available() + 2);
+    left = (left - (kept < left / 2 ? kept : left / 2)) / 4;
     return left < limit ? (left > LEAST_SPACE ? left : LEAST_SPACE) : limit;
 }
 

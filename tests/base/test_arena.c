@@ -92,8 +92,8 @@ static void test_few_addresses(void) {
         bool good = setrlimit(RLIMIT_AS, &limit) == 0;
         struct arena *first = arena_new(0, &error), *second = first != NULL ? arena_new(0, &error) : NULL;
         if (second == NULL) fprintf(stderr, "%s\n", error.message);
-        good = good && second != NULL && arena_limit(first) < room / 2 && arena_alloc(first, room / 8) != NULL;
-        void *other = malloc(room / 4);
+        good = good && second != NULL && arena_limit(first) < room / 4 && arena_alloc(first, room / 16) != NULL;
+        void *other = malloc(room / 2);
         _exit(good && other != NULL ? 0 : 1);
     }
     int status = 1;

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/address_limit.h"
+
 #define PRIMITIVES 256 /* more shapes than one picture needs; the oldest is dropped */
 
 /* Of a BF16 product that is computed in F32. Tiles of 8 MiB, and no fewer rows than amortise the
@@ -402,6 +404,14 @@ static bool compute(struct cpu_backend *cpu, const struct call *call) {
     return good;
 }
 
+/* What a product may take: a heap of each thread that it starts, beside that its code and its
+ * workspaces. oneDNN's code generator ends the process by a signal where it gets no memory. */
+#define HEAP_ADDRESSES ((size_t)64 << 20)
+
+static tessera_status check_addresses(const struct cpu_backend *cpu, tessera_error *error) {
+    return address_limit_check(HEAP_ADDRESSES * (size_t)cpu->base.threads, error);
+}
+
 static tessera_status linear(struct backend *backend, struct tensor *out, const struct tensor *x, const struct tensor *w,
                              const struct tensor *bias, enum activation act, tessera_error *error) {
     struct cpu_backend *cpu = (struct cpu_backend *)backend;
@@ -413,6 +423,7 @@ static tessera_status linear(struct backend *backend, struct tensor *out, const 
     call.key.x[0] = rows, call.key.x[1] = depth, call.key.w[0] = columns;
     call.key.dtype = x->dtype, call.key.act = act, call.key.has_bias = bias != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
+    TRY(check_addresses(cpu, error));
     if (rows > 0 && columns > 0 && compute(cpu, &call)) return TESSERA_OK;
     return cpu->plain.linear(backend, out, x, w, bias, act, error);
 }
@@ -432,6 +443,7 @@ static tessera_status conv2d(struct backend *backend, struct tensor *out, const 
     call.key.geometry = geometry, call.key.is_conv = true, call.key.dtype = x->dtype;
     call.key.has_bias = bias != NULL, call.key.has_residual = residual != NULL;
     call.x = x->data, call.w = w->data, call.out = out->data, call.bias = bias == NULL ? NULL : bias->data;
+    TRY(check_addresses(cpu, error));
     if (residual != NULL) memcpy(out->data, residual->data, tensor_bytes(out));
     if (tensor_count(out) > 0 && compute(cpu, &call)) return TESSERA_OK;
     return cpu->plain.conv2d(backend, out, x, w, bias, residual, geometry, error);
