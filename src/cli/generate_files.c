@@ -107,6 +107,13 @@ static tessera_status write_result(struct session *s, const char *path, const te
     return s->request.latents_only ? latents_write(path, s->model, &s->request, image, &s->error) : write_picture(s, path, image, task);
 }
 
+/* A message about the file `fresh` names the one that the person asked for. */
+static void name_result(tessera_error *error, const char *fresh, const char *path) {
+    tessera_error said = *error;
+    size_t length = strlen(fresh);
+    if (strncmp(said.message, fresh, length) == 0) error_set(error, said.status, "%s%s", path, said.message + length);
+}
+
 /* The same, under the next free name if another process has taken *path since session_make_pictures
  * looked. */
 static tessera_status write_new_result(struct session *s, char **path, const tessera_image *image, const struct task *task) {
@@ -123,7 +130,10 @@ static tessera_status write_new_result(struct session *s, char **path, const tes
         *path = session_file(s, task);
         if (*path == NULL) status = s->error.status;
     }
-    if (status != TESSERA_OK) unlink(fresh);
+    if (status != TESSERA_OK) {
+        unlink(fresh);
+        if (*path != NULL) name_result(&s->error, fresh, *path);
+    }
     free(fresh);
     return status;
 }

@@ -56,7 +56,7 @@ check "/dev/full is still a device" test -c /dev/full
 mkdir "$work/full"
 (trap '' XFSZ; ulimit -f 4; "$program" generate --prompt "a lion" $quick -o "$work/full/x.png" >/dev/null 2>"$work/limit")
 check "a full disk fails" test "$?" -eq 1
-check "a full disk is reported" grep -q "x.png" "$work/limit"
+check "a full disk is reported" grep -q "error: $work/full/x.png: " "$work/limit"
 nothing_in "$work/full"
 
 # a picture, its record, and the same again
