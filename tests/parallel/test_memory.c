@@ -3,7 +3,7 @@
  *
  *     mpirun -n 2 test_memory FOLDER
  *
- * Rank 0 makes a transformer of the width of SD3 medium in FOLDER, 4 blocks of its 24 (700 MB);
+ * Rank 0 makes a transformer of the width of SD3 medium in FOLDER, 6 blocks of its 24 (1 GB);
  * both ranks denoise a picture with it in 4 parts, a stage each, through files that they map.
  * Everything counts that the process holds: libraries, MPI and kernels' scratch too. */
 #include <stdlib.h>
@@ -24,7 +24,7 @@ enum { SIDE = 64, PATCH = 2, TEXT = 77, PARTS = 4, STEPS = 3, CHANNELS = 16, TEX
 #define LARGEST_STAGE 0.65 /* of the model, among 2: the first has the embeddings, too, and the last block is smaller */
 
 static const char config[] = "{\"_class_name\": \"SD3Transformer2DModel\", \"attention_head_dim\": 64, \"caption_projection_dim\": 1536,\n"
-                             " \"in_channels\": 16, \"joint_attention_dim\": 4096, \"num_attention_heads\": 24, \"num_layers\": 4,\n"
+                             " \"in_channels\": 16, \"joint_attention_dim\": 4096, \"num_attention_heads\": 24, \"num_layers\": 6,\n"
                              " \"out_channels\": 16, \"patch_size\": 2, \"pooled_projection_dim\": 2048, \"pos_embed_max_size\": 64,\n"
                              " \"sample_size\": 64}\n";
 
