@@ -170,15 +170,6 @@ cJSON *cJSON_GetObjectItemCaseSensitive(const cJSON *object, const char *name) {
     return item;
 }
 
-void cJSON_DeleteItemFromObjectCaseSensitive(cJSON *object, const char *name) {
-    cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    if (item == NULL) return;
-    *(item->prev == NULL ? &object->child : &item->prev->next) = item->next;
-    if (item->next != NULL) item->next->prev = item->prev;
-    item->next = NULL;
-    cJSON_Delete(item);
-}
-
 static bool is(const cJSON *item, int type) {
     return item != NULL && item->type == type;
 }
@@ -212,16 +203,70 @@ char *cJSON_GetStringValue(const cJSON *item) {
     return cJSON_IsString(item) ? item->valuestring : NULL;
 }
 
-/* Of a value without members. */
+/* ---- texts of values ---- */
+
+static void print(FILE *file, const cJSON *item) {
+    bool named = cJSON_IsObject(item);
+    if (cJSON_IsNumber(item)) {
+        fprintf(file, "%.17g", item->valuedouble);
+    } else if (cJSON_IsString(item)) {
+        fprintf(file, "\"%s\"", item->valuestring);
+    } else if (!named && !cJSON_IsArray(item)) {
+        fputs(cJSON_IsNull(item) ? "null" : cJSON_IsTrue(item) ? "true" : "false", file);
+    } else {
+        fputc(named ? '{' : '[', file);
+        for (const cJSON *member = item->child; member != NULL; member = member->next) {
+            if (named) fprintf(file, "\"%s\":", member->string);
+            print(file, member);
+            if (member->next != NULL) fputc(',', file);
+        }
+        fputc(named ? '}' : ']', file);
+    }
+}
+
 char *cJSON_PrintUnformatted(const cJSON *item) {
-    char text[64];
-    if (cJSON_IsNumber(item))
-        snprintf(text, sizeof text, "%1.15g", item->valuedouble);
-    else if (cJSON_IsString(item))
-        snprintf(text, sizeof text, "\"%s\"", item->valuestring);
-    else
-        snprintf(text, sizeof text, "%s", cJSON_IsNull(item) ? "null" : cJSON_IsTrue(item) ? "true" : cJSON_IsFalse(item) ? "false" : "?");
-    return strdup(text);
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    if (file == NULL) return NULL;
+    print(file, item);
+    fclose(file);
+    return text;
+}
+
+/* ---- changes ---- */
+
+cJSON *cJSON_Parse(const char *text) {
+    const char *end;
+    return cJSON_ParseWithLengthOpts(text, strlen(text), &end, false);
+}
+
+cJSON *cJSON_Duplicate(const cJSON *item, cJSON_bool with_members) {
+    (void)with_members;
+    char *text = cJSON_PrintUnformatted(item);
+    cJSON *copy = text != NULL ? cJSON_Parse(text) : NULL;
+    free(text);
+    return copy;
+}
+
+cJSON *cJSON_DetachItemViaPointer(cJSON *parent, cJSON *item) {
+    *(item->prev == NULL ? &parent->child : &item->prev->next) = item->next;
+    if (item->next != NULL) item->next->prev = item->prev;
+    item->next = item->prev = NULL;
+    return item;
+}
+
+cJSON_bool cJSON_AddItemToArray(cJSON *array, cJSON *item) {
+    cJSON **end = &array->child, *last = NULL;
+    for (; *end != NULL; end = &(*end)->next) last = *end;
+    *end = item;
+    item->prev = last;
+    return true;
+}
+
+void cJSON_DeleteItemFromObjectCaseSensitive(cJSON *object, const char *name) {
+    cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    if (item != NULL) cJSON_Delete(cJSON_DetachItemViaPointer(object, item));
 }
 
 void cJSON_free(void *memory) {
