@@ -102,15 +102,17 @@ for size in 60000 100000 140000; do
 done
 
 # one that the code generator behind the products does not get through is named, too: by itself it
-# ends the process by a signal
-for size in 450000 500000 600000 700000 750000 900000 1500000; do
-    (ulimit -v $size; exec "$program" generate --prompt a --steps 1 --threads 2 -o "$work/here/x.png") >"$work/out" 2>"$work/err"
-    got=$?
-    check "ulimit -v $size ends in a picture or an error, not by a signal" test "$got" -le 1
-    test "$got" -ne 1 || says "ulimit -v"
-    rm -f "$work/here/x.png"
-    nothing_in "$work/here"
-done
+# ends the process by a signal (the sanitizers take more addresses than that for themselves)
+if (ulimit -v 4000000; exec "$program" -V) >/dev/null 2>&1; then
+    for size in 450000 500000 600000 700000 750000 900000 1500000; do
+        (ulimit -v $size; exec "$program" generate --prompt a --steps 1 --threads 2 -o "$work/here/x.png") >"$work/out" 2>"$work/err"
+        got=$?
+        check "ulimit -v $size ends in a picture or an error, not by a signal" test "$got" -le 1
+        test "$got" -ne 1 || says "ulimit -v"
+        rm -f "$work/here/x.png"
+        nothing_in "$work/here"
+    done
+fi
 
 # so are threads that the system does not give (the sanitizers take more addresses than that for
 # themselves)
