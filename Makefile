@@ -4,10 +4,12 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-# Many ranks share few cores: threads that wait must not spin.
-QUIET_THREADS = OMP_WAIT_POLICY=passive
-# A test that hangs fails with its name, and does not take the whole run with it.
-CTEST = ctest -j $(JOBS) --output-on-failure --timeout 900
+# Many ranks share few cores: threads that wait must not spin for long. To sleep at once would make
+# small pictures on several threads up to five times slower, where waking a core takes long.
+QUIET_THREADS = OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000
+# A test that hangs fails with its name, and does not take the whole run with it. Many tests wait for
+# starts and ends of processes half of their time: one more than there are cores goes at once.
+CTEST = ctest -j $$(($(JOBS) + 1)) --output-on-failure --timeout 900
 # What a build says of targets that it leaves as they are.
 NO_NEWS = /^\[ *[0-9]+%\] Built target|^Consolidate compiler generated dependencies|^Scanning dependencies/d
 # Left to `make test`: what measures resident memory, which the sanitizers use themselves, and what
